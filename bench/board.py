@@ -1,0 +1,228 @@
+"""Boards: TOML files that say what is run. A board expands into cells; nothing here imports torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.data import DatasetInfo, dataset_info
+from bench.indices import resolve
+from bench.suites import find_attack
+from bench.threat import ThreatModel
+from bench.viewspec import ViewSpec
+from defenses.errors import UserError, unknown
+from defenses.registry import canonical, decode
+
+_TOP = {"name", "title", "dataset", "split", "indices", "block", "seed", "threads", "budget", "threat", "verdict"}
+_KEYS = {
+    "board": _TOP | {"defense", "attack"},
+    "threat": {"norm", "eps", "targets", "knowledge"},
+    "verdict": {"draws", "selection", "batch"},
+    "view": {"gradient", "eot", "runs", "output"},
+    "attack": {"name", "label", "params", "views", "on"},
+    "defense": {"name", "label", "params", "stochastic"},
+}
+NULLS = ("none", "uniform")  # judged on every board: clean images, and uniform noise in the ball
+
+
+@dataclass(frozen=True)
+class AttackEntry:
+    """An attack of a board: how it is called, on which views, and against which defenses (labels; empty: all)."""
+
+    name: str
+    label: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    views: tuple[ViewSpec, ...] = (ViewSpec(),)
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is run and how it is judged.
+
+    Args:
+        name: of the results folder.
+        title: for the table.
+        dataset: name or .npz path.
+        threats: one per eps.
+        defenses: in table order.
+        attacks: in table order.
+        split: of the data set.
+        indices: named index list.
+        block: images per unit of work; attacks see one block as one batch, so it is part of the result.
+        verdict: draws.
+        seed: of everything.
+        threads: torch threads of every worker.
+        budget: "full" or "reduced", shown in tables.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    threats: tuple[ThreatModel, ...]
+    defenses: tuple[DefenseRef, ...]
+    attacks: tuple[AttackEntry, ...]
+    split: str = "test"
+    indices: str = "all"
+    block: int = 100
+    verdict: VerdictSpec = VerdictSpec()
+    seed: int = 0
+    threads: int = 1
+    budget: str = "full"
+
+    def cells(self) -> list[Cell]:
+        """All cells, in table order, each once.
+
+        Raises:
+            UserError: an attack or parameter that does not exist, indices out of range.
+        """
+        info = dataset_info(self.dataset)
+        nulls = [AttackEntry(name=name, label=name) for name in NULLS]
+        cells: dict[str, Cell] = {}
+        for threat in self.threats:
+            for defense in self.defenses:
+                for entry in nulls + list(self.attacks):
+                    for cell in self._pair(info, threat, defense, entry):
+                        cells.setdefault(cell.key, cell)
+        return list(cells.values())
+
+    def _pair(self, info: DatasetInfo, threat: ThreatModel, defense: DefenseRef, entry: AttackEntry) -> Iterable[Cell]:
+        if entry.on and not {defense.label, "stochastic" if defense.stochastic else "deterministic"} & set(entry.on):
+            return
+        params = decode(entry.params)
+        attack = find_attack(entry.name, params)
+        warnings = (*attack.warnings, *attack.notes(threat, info.num_classes, params))
+        reference = AttackRef(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings)
+        verdict = self.verdict if defense.stochastic else VerdictSpec(1, 0, self.verdict.batch)
+        for view in dict.fromkeys(_view_for(defense, v, entry.name) for v in entry.views):
+            for data in _blocks(info, self.split, self.indices, self.block):
+                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget)
+
+
+def _view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
+    """The view as it really differs: averaging is nothing to a deterministic defense, nor any view to a null attack."""
+    if attack in NULLS:
+        return ViewSpec(gradient=defense.gradients[0])
+    if not defense.stochastic:
+        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact", output=view.output)
+    return view
+
+
+def _blocks(info: DatasetInfo, split: str, indices: str, block: int) -> Iterable[DataRef]:
+    if split not in info.splits:
+        raise unknown(f"split of {info.name}", split, info.splits)
+    chosen = resolve(indices, info.splits[split])
+    n = len(chosen.positions)
+    for start in range(0, n, block):
+        yield DataRef(info.name, split, info.revision, chosen.name, chosen.hash, start, min(n, start + block))
+
+
+def load_board(path: str | Path, *, weights_root: str | Path | None = None) -> Board:
+    """Read a board file.
+
+    Args:
+        path: a TOML file, or the name of a board that comes with purebench ("quickstart").
+        weights_root: where weights are looked for first.
+
+    Raises:
+        UserError: no such file, not TOML, unknown or missing key, unknown name, a value out of range.
+    """
+    from bench.describe import describe
+
+    file = find_board(path)
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a TOML file: {error}") from None
+    try:
+        board = _parse(raw, file.stem, lambda entry, dataset: describe(entry, dataset, weights_root=weights_root))
+        board.cells()  # finds names that only show when cells are made
+        return board
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def find_board(path: str | Path) -> Path:
+    """The file of a board given by path or by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    import leaderboards
+
+    own = Path(leaderboards.__file__).parent
+    for candidate in (Path(path), own / Path(path).name, own / f"{path}.toml"):
+        if candidate.is_file():
+            return candidate
+    raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
+
+
+def _parse(raw: dict[str, Any], stem: str, describe: Any) -> Board:
+    _check("board", raw)
+    for key in ("dataset", "threat", "defense", "attack"):
+        if key not in raw:
+            raise UserError(f'the key "{key}" is missing')
+    threat = _check("threat", raw["threat"])
+    eps = threat.get("eps")
+    rest = {k: v for k, v in threat.items() if k != "eps"}
+    if eps is None or "norm" not in rest:
+        raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
+    defenses = tuple(describe(_check("defense", entry), raw["dataset"]) for entry in raw["defense"])
+    _unique("defense label", [d.label for d in defenses])
+    attacks = tuple(_attack(_check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"])
+    _unique("attack label", [a.label for a in attacks])
+    values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
+    for key in ("block", "threads"):
+        if key in values and (not isinstance(values[key], int) or values[key] < 1):
+            raise UserError(f"{key} is {values[key]!r}; it must be a whole number, at least 1")
+    return Board(
+        name=raw.get("name", stem),
+        title=raw.get("title", stem),
+        threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
+        defenses=defenses,
+        attacks=attacks,
+        verdict=_verdict(raw.get("verdict", {})),
+        **values,
+    )
+
+
+def _attack(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
+    if "name" not in entry:
+        raise UserError('an [[attack]] has no name; write name = "autoattack:apgd-ce"')
+    name, params = entry["name"], entry.get("params", {})
+    find_attack(name, params)
+    on = entry.get("on", [])
+    on = (on,) if isinstance(on, str) else tuple(on)
+    for label in on:
+        if label not in labels | {"stochastic", "deterministic"}:
+            raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
+    views = tuple(ViewSpec(**_check("view", view)) for view in entry.get("views", [{}]))
+    return AttackEntry(name, entry.get("label", name), canonical(params), views, on)
+
+
+def _verdict(raw: dict[str, Any]) -> VerdictSpec:
+    spec = VerdictSpec(**_check("verdict", raw))
+    for key, least in (("draws", 1), ("selection", 1), ("batch", 1)):
+        value = getattr(spec, key)
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"[verdict] {key} is {value!r}; it must be a whole number, at least {least}")
+    return spec
+
+
+def _check(what: str, table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise UserError(f"[{what}] must be a table, not {table!r}")
+    for key in table:
+        if key not in _KEYS[what]:
+            raise unknown(f"key in {'the board' if what == 'board' else f'[{what}]'}", key, _KEYS[what])
+    return table
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'the {what} "{name}" occurs twice; give each a label of its own')

@@ -1,0 +1,147 @@
+"""Cells: the unit of work, and the key that names its result. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.threat import ThreatModel
+from bench.viewspec import ViewSpec
+from defenses.registry import canonical
+
+SCHEMA = 1  # of cells, records and draws
+
+
+@dataclass(frozen=True)
+class DefenseRef:
+    """A defense as a board names it.
+
+    Args:
+        label: for tables.
+        name: id of the registry, or a plug-in.
+        given: the parameters that the board sets.
+        fingerprint: everything that its outputs depend on: all parameters, version, hashes of weights or source.
+        stochastic: whether a prediction depends on noise.
+        gradients: the gradient modes it has.
+    """
+
+    label: str
+    name: str
+    given: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    stochastic: bool
+    gradients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AttackRef:
+    """An attack as a board names it: label for tables, name, parameters by the library's names, library version."""
+
+    label: str
+    name: str
+    params: Mapping[str, Any]
+    version: str
+    minimisation: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataRef:
+    """A block of images: consecutive positions [start, stop) of a named index list of a data set's split."""
+
+    name: str
+    split: str
+    revision: str
+    indices: str
+    indices_hash: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class VerdictSpec:
+    """How a frozen result is judged.
+
+    Args:
+        draws: held-out draws of a stochastic defense, the ones that are counted (odd, for majorities).
+        selection: further draws on which the worst attack is chosen.
+        batch: at most this many images times draws go through the defense at once.
+    """
+
+    draws: int = 15
+    selection: int = 8
+    batch: int = 2048
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack on one view of one defense, on one block of images."""
+
+    defense: DefenseRef
+    attack: AttackRef
+    data: DataRef
+    threat: ThreatModel
+    view: ViewSpec
+    verdict: VerdictSpec
+    seed: int
+    budget: str = "full"
+    key: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        object.__setattr__(self, "key", hashlib.sha256(text.encode()).hexdigest()[:20])
+
+    def identity(self) -> dict[str, Any]:
+        """All that the result depends on, in canonical form: labels are not in it."""
+        view = self.view
+        return {
+            "schema": SCHEMA,
+            "defense": canonical(self.defense.fingerprint),
+            "attack": [portable(self.attack.name), canonical(self.attack.params), self.attack.version],
+            "data": [getattr(self.data, name) for name in DataRef.__dataclass_fields__ if name != "indices"],
+            "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
+            "view": [view.gradient, view.eot, view.runs, view.output],
+            "verdict": [self.verdict.draws, self.verdict.selection],
+            "seed": self.seed,
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """What the result is called in tables and DataFrames."""
+        return {
+            "key": self.key,
+            "defense": self.defense.label,
+            "attack": self.attack.label,
+            "view": self.view.label(self.defense.stochastic),
+            "gradient": self.view.gradient,
+            "eot": self.view.eot,
+            "runs": self.view.runs,
+            "dataset": self.data.name,
+            "split": self.data.split,
+            "indices": self.data.indices,
+            "block": self.data.start,
+            "images": self.data.stop - self.data.start,
+            "norm": self.threat.norm,
+            "eps": str(self.threat.eps),
+            "targets": self.threat.targets,
+            "knowledge": self.threat.knowledge,
+            "seed": self.seed,
+            "draws": self.verdict.draws,
+            "selection": self.verdict.selection,
+            "stochastic": self.defense.stochastic,
+            "minimisation": self.attack.minimisation,
+            "budget": self.budget,
+            "warnings": list(self.attack.warnings),
+        }
+
+    def noise_seed(self, purpose: str) -> int:
+        """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""
+        digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+def portable(name: str) -> str:
+    """A name without the folder of a plug-in's file: its contents are hashed, and it may lie anywhere."""
+    return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name else name

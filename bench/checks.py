@@ -1,0 +1,84 @@
+"""What a model must be before it is worth attacking; each failure is one line that says how to mend it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from defenses.base import Defense, Foreign
+from defenses.errors import UserError
+from defenses.noise import Noise
+
+_NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by 1e-6
+
+
+@torch.no_grad()
+def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> None:
+    """Check a model on a few images.
+
+    Args:
+        defense: the model.
+        x: at least 4 images of the data set, float32 [B, C, H, W] in [0, 1].
+        num_classes: what the data set has.
+        label: how the model is called in messages.
+
+    Raises:
+        UserError: train mode, wrong input size, wrong number of classes, probabilities, non-finite values, outputs
+            that depend on neighbours in the batch, a module taken for deterministic that is not.
+    """
+    _check_mode(defense, label)
+    noise = Noise.of(0, len(x), x.device)
+    logits = _call(defense, x, noise, label)
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{label} returns {type(logits).__name__}; it must return one tensor of logits")
+    if logits.shape != (len(x), num_classes):
+        raise UserError(
+            f"{label} returns shape {tuple(logits.shape)} for {len(x)} images; "
+            f"the data set has {num_classes} classes, so it must be ({len(x)}, {num_classes})"
+        )
+    if not torch.isfinite(logits).all():
+        raise UserError(f"{label} returns NaN or infinite logits on clean images; check its weights")
+    if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(x), device=x.device), atol=1e-4):
+        raise UserError(f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients")
+    again = defense.logits(x, noise)
+    if not torch.allclose(logits, again, rtol=1e-4, atol=1e-5):
+        raise UserError(f"{label} gives two answers to one question: it is random; declare it stochastic = true")
+    if isinstance(defense, Foreign) and defense.stochastic:
+        return  # its draws are made for a whole batch, so rows cannot be compared
+    alone = defense.logits(x[:1], noise.rows(slice(0, 1)))
+    scale = logits.abs().amax().clamp_min(1e-6)
+    if (alone - logits[:1]).abs().amax() > _NEIGHBOUR_TOLERANCE * scale:
+        raise UserError(
+            f"{label} answers differently when the other images in the batch change; "
+            "use running statistics (model.eval()), not those of the batch"
+        )
+
+
+def _check_mode(defense: Defense, label: str) -> None:
+    modules = defense.module.modules() if isinstance(defense, Foreign) else defense.modules()
+    if any(m.training for m in modules):
+        raise UserError(f"{label} is in train mode; call model.eval() first")
+    dtypes = {p.dtype for p in defense.parameters() if p.is_floating_point()}
+    if dtypes - {torch.float32}:
+        raise UserError(f"{label} has parameters in {', '.join(sorted(map(str, dtypes)))}; call model.float() first")
+
+
+def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
+    try:
+        return defense.logits(x, noise)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        shape = "x".join(map(str, x.shape[1:]))
+        raise UserError(f"{label} does not take images of {shape} in batches: {first}") from error
+
+
+@torch.no_grad()
+def looks_random(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module answers differently under three states of the global random generators."""
+    from defenses.base import seeded_globals
+
+    outputs = []
+    for seed in range(3):
+        with seeded_globals(seed, x.device):
+            outputs.append(module(x))
+    return any(not torch.equal(outputs[0], other) for other in outputs[1:])

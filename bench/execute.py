@@ -1,0 +1,253 @@
+"""Run one cell: attack a view, freeze the result, judge it on the deployed defense, and put down what happened."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cell import Cell
+from bench.data import Dataset
+from bench.meter import Meter
+from bench.store import CellResult
+from bench.suites import Unsupported, find_attack
+from bench.threat import distances, in_box, target_labels
+from bench.verdict import Draws, verdict
+from bench.view import attack_view
+from defenses.base import Defense
+from defenses.errors import UserError
+from defenses.registry import decode
+
+_TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
+
+
+@dataclass(frozen=True)
+class Block:
+    """The images of a cell: x float32 [B, C, H, W], y int64 [B], dataset indices int64 [B], sha per image."""
+
+    x: Tensor
+    y: Tensor
+    indices: Tensor
+    shas: tuple[str, ...]
+
+
+@dataclass
+class Cost:
+    """Totals of a phase over a block."""
+
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+    queries: int = 0
+
+
+def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
+    """The block of a cell.
+
+    Args:
+        cell: says which positions of the index list.
+        data: the whole split.
+        positions: the index list.
+    """
+    chosen = positions[cell.data.start : cell.data.stop]
+    at = torch.tensor(chosen, dtype=torch.int64)
+    return Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in chosen))
+
+
+def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> CellResult:
+    """Run a cell; what goes wrong in the attack or the defense is recorded and not raised.
+
+    Args:
+        cell: what to run.
+        defense: the loaded defense.
+        block: its images.
+        num_classes: K.
+
+    Returns:
+        The result; its line says status "ok", "error" or "unsupported".
+
+    Raises:
+        UserError: bad input that concerns more than this cell.
+    """
+    line = cell.columns() | {"status": "ok", "error": None, "identity": cell.identity()}
+    try:
+        target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
+        x_adv, cost = _attack(cell, defense, block, target, num_classes)
+        problems = _problems(cell, block.x, x_adv)
+        judged, beyond = _judged(cell, block.x, x_adv, problems)
+        draws, judge_cost = _judge(cell, defense, judged, block)
+    except Unsupported as reason:
+        return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {_first_line(error)}"
+        return CellResult(line | {"status": "error", "error": message, "traceback": traceback.format_exc()})
+    line |= {
+        "seconds_attack": cost.seconds,
+        "forwards": cost.forwards,
+        "backwards": cost.backwards,
+        "queries": cost.queries,
+        "seconds_verdict": judge_cost.seconds,
+        "forwards_verdict": judge_cost.forwards,
+        "backwards_verdict": judge_cost.backwards,
+    }
+    if any(problems):
+        n = sum(map(bool, problems))
+        line["error"] = f"{n} of {len(problems)} images: {next(filter(None, problems))}"
+    records = _records(cell, block, target, x_adv, beyond, problems, draws, cost)
+    stored = _draws(cell, block, draws, problems)
+    return CellResult(line, records, stored, x_adv.numpy())
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _attack(
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int
+) -> tuple[Tensor, Cost]:
+    """(what the attack returns, as float32 on the CPU; its cost)."""
+    device = next(defense.parameters(), torch.empty(0)).device
+    params = decode(cell.attack.params)
+    attack = find_attack(cell.attack.name, params)
+    x, y = block.x.to(device), block.y.to(device)
+    with attack_view(defense, cell.view, seed=cell.noise_seed("view")) as (view, meter):
+        begin = time.perf_counter()
+        x_adv = attack.run(
+            view,
+            x.clone(),
+            y.clone(),
+            threat=cell.threat,
+            target=None if target is None else target.to(device),
+            seed=cell.noise_seed("attack") % (1 << 32),
+            num_classes=num_classes,
+            indices=block.indices,
+            **params,
+        )
+        cost = Cost(time.perf_counter() - begin, meter.forwards, meter.backwards, view.queries)
+    if not isinstance(x_adv, Tensor) or x_adv.shape != block.x.shape:
+        shape = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
+        raise ValueError(f"the attack returned {shape} for images {tuple(block.x.shape)}")
+    return x_adv.detach().to("cpu", torch.float32).contiguous(), cost
+
+
+def _problems(cell: Cell, x: Tensor, x_adv: Tensor) -> list[str]:
+    """Per image, why a result cannot be judged; "" when it can. A minimisation attack may end outside the ball."""
+    size = distances(x, x_adv)[cell.threat.norm]
+    limit = float(cell.threat.eps) + cell.threat.tolerance
+    problems = []
+    for finite, boxed, d in zip(torch.isfinite(x_adv.flatten(1)).all(1), in_box(x_adv), size.tolist(), strict=True):
+        if not finite:
+            problems.append("the attack returned values that are not finite")
+        elif not boxed:
+            problems.append("the attack left the box [0, 1]")
+        elif d > limit and not cell.attack.minimisation:
+            problems.append(f"the attack left the {cell.threat.norm} ball: {d:.6g} > {float(cell.threat.eps):.6g}")
+        else:
+            problems.append("")
+    return problems
+
+
+def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[Tensor, Tensor]:
+    """(images to judge, bool [B] beyond eps): where a minimisation attack needs more than eps, it has failed."""
+    beyond = distances(x, x_adv)[cell.threat.norm] > float(cell.threat.eps) + cell.threat.tolerance
+    keep_clean = beyond | torch.tensor([bool(p) for p in problems])
+    return torch.where(keep_clean.view(-1, 1, 1, 1), x, x_adv), beyond
+
+
+def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[Draws, Cost]:
+    device = next(defense.parameters(), torch.empty(0)).device
+    meter = Meter(defense.cost_modules())
+    begin = time.perf_counter()
+    try:
+        spec = cell.verdict
+        draws = verdict(
+            defense,
+            judged.to(device),
+            block.indices,
+            draws=spec.draws,
+            selection=spec.selection,
+            seed=cell.seed,
+            batch=spec.batch,
+        )
+    finally:
+        meter.detach()
+    on_cpu = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
+    return on_cpu, Cost(time.perf_counter() - begin, meter.forwards, meter.backwards)
+
+
+def _records(
+    cell: Cell,
+    block: Block,
+    target: Tensor | None,
+    x_adv: Tensor,
+    beyond: Tensor,
+    problems: list[str],
+    draws: Draws,
+    cost: Cost,
+) -> dict[str, Any]:
+    """Columns of the records table; images that could not be judged have zero draws."""
+    n = len(block.y)
+    ok = torch.tensor([not p for p in problems])
+    correct = (draws.predictions == block.y) & ~draws.rejected & ok
+    hits = torch.zeros_like(correct) if target is None else (draws.predictions == target) & ~draws.rejected & ok
+    held, chosen = draws.held_out, ~draws.held_out if (~draws.held_out).any() else draws.held_out
+    size = distances(block.x, x_adv)
+    per_image = {"queries": cost.queries, "forwards": cost.forwards, "backwards": cost.backwards}
+    return {
+        "cell": [cell.key] * n,
+        "index": block.indices.numpy().astype(np.int32),
+        "sha": [s[:16] for s in block.shas],
+        "label": block.y.numpy().astype(np.int16),
+        "target": (torch.full_like(block.y, -1) if target is None else target).numpy().astype(np.int16),
+        "correct": correct[held].sum(0).numpy().astype(np.int32),
+        "draws": (ok * int(held.sum())).numpy().astype(np.int32),
+        "correct_sel": correct[chosen].sum(0).numpy().astype(np.int32),
+        "draws_sel": (ok * int(chosen.sum())).numpy().astype(np.int32),
+        "hits": hits[held].sum(0).numpy().astype(np.int32),
+        "rejected": (draws.rejected[held].sum(0) * ok).numpy().astype(np.int32),
+        "margin": draws.margins(block.y)[held].mean(0).numpy(),
+        **{norm.lower(): size[norm].numpy().astype(np.float32) for norm in ("Linf", "L2", "L1", "L0")},
+        "in_box": in_box(x_adv).numpy(),
+        "in_ball": (~beyond).numpy(),
+        "finite": torch.isfinite(x_adv.flatten(1)).all(1).numpy(),
+        "beyond": (beyond & ok).numpy(),
+        **{name: np.full(n, total / n, np.float64) for name, total in per_image.items()},
+        "seconds": np.full(n, cost.seconds / n, np.float64),
+        "status": ["error" if p else "ok" for p in problems],
+        "error": problems,
+    }
+
+
+def _draws(cell: Cell, block: Block, draws: Draws, problems: list[str]) -> dict[str, Any]:
+    """Columns of the draws table: one row per image and draw, images that could not be judged left out."""
+    import pyarrow as pa
+
+    ok = torch.tensor([not p for p in problems])
+    count, n = draws.held_out.shape[0], int(ok.sum())
+    kept = draws.logits[:, ok]
+    values, classes = kept.topk(min(_TOP_LOGITS, kept.shape[-1]), -1)
+    if kept.shape[-1] <= _TOP_LOGITS:
+        values = kept
+    flat = pa.array(values.half().flatten().numpy())
+    columns = {
+        "cell": pa.array([cell.key] * (count * n), pa.string()).dictionary_encode(),
+        "index": np.tile(block.indices[ok].numpy().astype(np.int32), count),
+        "draw": np.repeat(np.arange(count, dtype=np.int16), n),
+        "held_out": np.repeat(draws.held_out.numpy(), n),
+        "pred": draws.predictions[:, ok].flatten().numpy().astype(np.int16),
+        "margin": draws.margins(block.y)[:, ok].flatten().numpy(),
+        "rejected": draws.rejected[:, ok].flatten().numpy(),
+        "logits": pa.FixedSizeListArray.from_arrays(flat, values.shape[-1]),
+    }
+    if kept.shape[-1] > _TOP_LOGITS:
+        flat_classes = pa.array(classes.flatten().numpy().astype(np.int16))
+        columns["classes"] = pa.FixedSizeListArray.from_arrays(flat_classes, values.shape[-1])
+    return columns

@@ -1,0 +1,107 @@
+"""Named lists of images: "all", "first-1000", "random-500-seed3", or a file. A list is its positions, in its order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from defenses.errors import UserError, unknown
+
+_FORMS = ("all", "first-N", "random-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
+
+
+@dataclass(frozen=True)
+class IndexList:
+    """Which images of a split are meant.
+
+    Args:
+        name: "first-1000", or a file's name without its ending.
+        hash: 16 hex digits that depend on the positions and their order alone.
+        positions: positions in the split, all different.
+    """
+
+    name: str
+    hash: str
+    positions: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def resolve(spec: str, size: int) -> IndexList:
+    """The index list that a name stands for.
+
+    Args:
+        spec: "all"; "first-N"; "random-N-seedS" (N images, ordered by the sha256 of seed and position: the same in
+            every version of everything, and a longer list starts with the shorter one); or a file with one position
+            a line (.txt, # starts a comment), a list (.json) or an array of whole numbers (.npy).
+        size: how many images the split has.
+
+    Raises:
+        UserError: unknown name, unreadable file, a position twice or outside the split, more images than there are.
+    """
+    first = re.fullmatch(r"first-(\d+)", spec)
+    sample = re.fullmatch(r"random-(\d+)-seed(\d+)", spec)
+    name = spec
+    if spec == "all":
+        at = list(range(size))
+    elif first:
+        at = list(range(_count(spec, int(first[1]), size)))
+    elif sample:
+        count, seed = _count(spec, int(sample[1]), size), int(sample[2])
+        name = f"random-{count}-seed{seed}"
+        at = sorted(range(size), key=lambda i: hashlib.sha256(f"purebench random {seed} {i}".encode()).digest())[:count]
+    else:
+        name, at = Path(spec).stem, _from_file(Path(spec).expanduser())
+    _check(spec, at, size)
+    return IndexList(name, hashlib.sha256(",".join(map(str, at)).encode()).hexdigest()[:16], tuple(at))
+
+
+def _count(spec: str, count: int, size: int) -> int:
+    if count > size:
+        raise UserError(f'index list "{spec}" wants {count} images; the split has {size}')
+    return count
+
+
+def _check(spec: str, at: list[int], size: int) -> None:
+    if not at:
+        raise UserError(f'index list "{spec}" is empty; name at least one image')
+    outside = next((i for i in at if not 0 <= i < size), None)
+    if outside is not None:
+        raise UserError(f'index list "{spec}" has position {outside}; the split has positions 0 to {size - 1}')
+    if len(set(at)) < len(at):
+        seen: set[int] = set()
+        twice = next(i for i in at if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise UserError(f'index list "{spec}" has position {twice} more than once; remove the repetition')
+
+
+def _from_file(path: Path) -> list[int]:
+    if path.suffix not in (".txt", ".json", ".npy"):
+        raise unknown("index list", str(path), _FORMS)
+    try:
+        values = _read(path)
+    except FileNotFoundError:
+        raise UserError(f"index list {path} is missing; give the path of a .txt, .json or .npy file") from None
+    except (OSError, ValueError, EOFError):
+        raise UserError(
+            f"index list {path} cannot be read; write one whole number per line, a list, or a 1-d array"
+        ) from None
+    if not isinstance(values, list) or any(type(i) is not int for i in values):
+        raise UserError(f"index list {path} has something that is no whole number; write positions only")
+    return values
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".npy":
+        import numpy as np
+
+        return np.load(path, allow_pickle=False).tolist()
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    return [int(line) for line in lines if line]

@@ -1,0 +1,43 @@
+"""What an attack or a verdict costs, counted at the networks themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Meter:
+    """Counts images through networks while it is attached.
+
+    One image through any network forward is 1 forward, back through it 1 backward; `evaluations` weighs them 1
+    and 2. A module that runs a backward pass inside (the gradient of an energy) says so by `unit_backwards`.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self.forwards = 0
+        self.backwards = 0
+        self._handles = [m.register_forward_hook(self._count) for m in modules]
+
+    @property
+    def evaluations(self) -> int:
+        """Forwards + 2 backwards."""
+        return self.forwards + 2 * self.backwards
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        rows = len(inputs[0])
+        forwards, backwards = getattr(module, "unit_forwards", 1), getattr(module, "unit_backwards", 0)
+        self.forwards += rows * forwards
+        self.backwards += rows * backwards
+        if isinstance(output, Tensor) and output.requires_grad:
+            through = rows * (forwards + 2 * backwards)
+            output.register_hook(lambda _: self._add_backwards(through))
+
+    def _add_backwards(self, n: int) -> None:
+        self.backwards += n
+
+    def detach(self) -> None:
+        """Stop counting."""
+        for handle in self._handles:
+            handle.remove()

@@ -1,0 +1,250 @@
+"""Readers of the files that data sets come in: MNIST's idx, CIFAR's pickles, numpy's .npz. None trusts its file."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from defenses.errors import UserError
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+SPLITS = ("train", "validation", "test")
+
+
+def read_bytes(path: Path, remedy: str) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: the file.
+        remedy: what to do when it is not there.
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); {remedy}") from None
+
+
+def read_idx(path: Path, sha256: str, remedy: str) -> U8:
+    """A gzipped idx file of unsigned bytes (LeCun's format, as MNIST).
+
+    Args:
+        path: the .gz file.
+        sha256: what its contents, decompressed, must hash to.
+        remedy: what to do when it is missing or damaged.
+
+    Returns:
+        uint8 [N] or [N, H, W].
+
+    Raises:
+        UserError: missing, truncated, not an idx file, or not the published one.
+    """
+    packed = read_bytes(path, remedy)
+    try:
+        raw = gzip.decompress(packed)
+    except (EOFError, OSError, zlib.error):
+        raise UserError(f"{path} is truncated or no gzip file; {remedy}") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
+        raise UserError(f"{path} is no idx file of bytes (wrong magic number); {remedy}")
+    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
+    start, size = 4 + 4 * raw[3], int(np.prod(shape.astype(object)))
+    if len(raw) - start != size:
+        raise UserError(f"{path} holds {len(raw) - start} bytes where its header says {size}; {remedy}")
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise UserError(f"{path} is not the published file (its hash differs); {remedy}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(tuple(int(n) for n in shape))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """A pickle may name numpy's array constructors and nothing else; it is never given a function to call."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            from numpy._core.multiarray import _reconstruct
+
+            return _reconstruct
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def unpickle_arrays(raw: bytes, path: Path) -> Any:
+    """A pickle (also one of Python 2) of numbers, bytes, lists, dicts and numpy arrays, read without running code.
+
+    Args:
+        raw: the pickle.
+        path: where it came from, for the message.
+
+    Raises:
+        UserError: it is damaged, or asks for anything but arrays.
+    """
+    try:
+        return _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
+    except Exception as e:  # a damaged pickle raises nearly anything
+        reason = " ".join(str(e).split())[:120]
+        raise UserError(f"{path} is no pickle of plain arrays ({reason}); put the original file there") from None
+
+
+def read_cifar(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
+    """One batch of CIFAR-10's Python version.
+
+    Args:
+        path: the pickle.
+        md5: the published checksum.
+        remedy: what to do when it is missing or damaged.
+
+    Returns:
+        Images uint8 [N, 3, 32, 32], labels int64 [N].
+
+    Raises:
+        UserError: missing, or not the published file.
+    """
+    raw = read_bytes(path, remedy)
+    if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
+        raise UserError(f"{path} is truncated or not the published file (its md5 differs); {remedy}")
+    batch = unpickle_arrays(raw, path)
+    images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
+    return images, np.asarray(batch[b"labels"], np.int64)
+
+
+def npz_keys(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
+    """Which arrays of an .npz are the images and labels of which split.
+
+    Args:
+        path: the file, for the message.
+        names: its arrays' names.
+
+    Returns:
+        {split: (images' name, labels' name)}. A file with plain `x` and `y` is a test split.
+
+    Raises:
+        UserError: no pair is there.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for split, endings in {"train": ["_train"], "validation": ["_validation", "_val"], "test": ["_test", ""]}.items():
+        for end in endings:
+            x = next((n + end for n in ("x", "images") if n + end in names), None)
+            y = next((n + end for n in ("y", "labels") if n + end in names), None)
+            if x and y and split not in found:
+                found[split] = (x, y)
+    if not found:
+        raise UserError(f"{path} holds {', '.join(names) or 'nothing'}; name its arrays x and y, or x_train...")
+    return found
+
+
+def to_nchw(shape: tuple[int, ...], what: str) -> tuple[tuple[int, int, int], bool]:
+    """How images of an array's shape lie.
+
+    Args:
+        shape: [N, H, W], [N, C, H, W] or [N, H, W, C]. The channels are axis 1 if that is 1 or 3, else the last
+            if that is 1 or 3, else the shorter of the two.
+        what: the array, for the message.
+
+    Returns:
+        (C, H, W), and whether the channels are last.
+
+    Raises:
+        UserError: neither 3 nor 4 axes, or no pixels.
+    """
+    if len(shape) not in (3, 4) or 0 in shape[1:]:
+        raise UserError(f"{what} has shape {list(shape)}; images must be [N, H, W], [N, C, H, W] or [N, H, W, C]")
+    if len(shape) == 3:
+        return (1, shape[1], shape[2]), False
+    last = shape[1] not in (1, 3) and (shape[3] in (1, 3) or shape[3] < shape[1])
+    return ((shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])), last
+
+
+class NpzFile:
+    """An .npz with a user's own images; only what is asked for is read.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: here and in all methods: missing, damaged, or not images and labels.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.is_file():
+            raise UserError(f"{path} is missing; give the path of an .npz with arrays x and y")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+        except (zipfile.BadZipFile, OSError):
+            raise UserError(f"{path} is truncated or no .npz file; save it again with numpy.savez") from None
+        self.keys = npz_keys(path, names)
+        self.counts_classes = "num_classes" in names
+
+    def shape(self, split: str) -> tuple[int, ...]:
+        """The shape of a split's images as stored, from the header alone."""
+        name = self.keys[split][0]
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as f:
+                version = np.lib.format.read_magic(f)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                return tuple(read(f)[0])
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error):
+            raise self._damaged(name) from None
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return np.asarray(arrays[name])
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error):
+            raise self._damaged(name) from None
+
+    def _damaged(self, name: str) -> UserError:
+        return UserError(f"{self.path}: {name} is damaged or no plain numeric array; save it again with numpy.savez")
+
+    def labels(self, split: str) -> I64:
+        """A split's labels, int64 [N], none negative."""
+        name = self.keys[split][1]
+        y = self._array(name)
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise UserError(f"{self.path}: {name} is {y.dtype} {list(y.shape)}; labels must be whole numbers, [N]")
+        if y.size and y.min() < 0:
+            raise UserError(f"{self.path}: {name} has a negative label; number the classes from 0")
+        return y.astype(np.int64)
+
+    def num_classes(self) -> int:
+        """K: the array `num_classes` where the file has one, else the highest label of all splits plus one."""
+        highest = max(int(self.labels(s).max(initial=-1)) for s in self.keys)
+        stated = self._array("num_classes").reshape(-1) if self.counts_classes else None
+        if stated is None:
+            return highest + 1
+        if len(stated) != 1 or stated.dtype.kind not in "iu" or int(stated[0]) <= highest:
+            raise UserError(f"{self.path}: num_classes must be one whole number above the highest label, {highest}")
+        return int(stated[0])
+
+    def images(self, split: str) -> npt.NDArray[np.float32]:
+        """A split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
+        name = self.keys[split][0]
+        x = self._array(name)
+        what = f"{self.path}: {name}"
+        chw, last = to_nchw(x.shape, what)
+        if x.dtype == np.uint8:
+            x = x.astype(np.float32) / np.float32(255)
+        elif x.dtype.kind != "f":
+            raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+        # Written so that NaN is refused too.
+        elif x.size and not (x.min() >= 0 and x.max() <= 1):
+            low, high = float(x.min()), float(x.max())
+            raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+        if last:
+            x = x.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)

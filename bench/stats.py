@@ -1,0 +1,299 @@
+"""The statistics behind every number: pure functions of counts, numpy alone.
+
+"correct" is how many of n draws of one image were right: 0 or 1 of 1 for a deterministic defense. Images are the
+unit of every interval: draws of one image are not independent evidence about other images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval for a proportion.
+
+    With n = number of images and the sum of the images' fractions as `successes` it covers at least as often as it
+    says for stochastic defenses (the variance of fractions is at most binomial); with images x draws it would not.
+
+    Args:
+        successes: in [0, n], whole or fractional; any shape.
+        n: number of images; broadcast.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), each in [0, 1]; NaN where n is 0.
+
+    Raises:
+        ValueError: successes outside [0, n], or confidence outside (0, 1).
+
+    Source: Wilson 1927.
+    """
+    k, size = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be between 0 and 1")
+    if np.any(k < 0) or np.any(k > size * (1 + 1e-12)):
+        raise ValueError("successes must lie in [0, n]")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = np.minimum(k / size, 1)
+        centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
+        half = z / (1 + z**2 / size) * np.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
+        # The ends are exact where rounding would leave 1e-17.
+        low = np.where(p == 0, 0.0, np.clip(centre - half, 0, 1))
+        high = np.where(p == 1, 1.0, np.clip(centre + half, 0, 1))
+    missing = size == 0
+    return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+
+
+def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> Floats:
+    """Rob(M): the chance that m draws of an image are all right, when the attacker may submit it m times.
+
+    C(correct, m) / C(n, m), which is unbiased; (correct / n)^m is biased upward.
+
+    Args:
+        correct: right draws per image, whole numbers in [0, n]; any shape.
+        n: draws per image; broadcast.
+        m: number of submissions, at least 1.
+
+    Returns:
+        Per image, in [0, 1].
+
+    Raises:
+        ValueError: fewer than m draws, m below 1, or counts outside [0, n].
+    """
+    c, size = np.broadcast_arrays(np.asarray(correct, float), np.asarray(n, float))
+    if m < 1 or np.any(size < m):
+        raise ValueError(f"Rob({m}) needs m >= 1 and at least {m} draws of every image")
+    if np.any(c < 0) or np.any(c > size):
+        raise ValueError("correct must lie in [0, n]")
+    out = np.ones(c.shape)
+    for i in range(m):
+        out *= np.maximum(c - i, 0) / (size - i)
+    return out
+
+
+def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike | None = None) -> Bools:
+    """Whether the majority vote of an image's draws is right. A tie with another class is wrong.
+
+    Args:
+        pred: predicted class per draw, int [images, draws]; a refusal is a class of its own, as -1.
+        label: int [images].
+        counted: bool [images, draws]; others do not vote. Default: all do.
+
+    Returns:
+        Bool [images]; False where nothing votes.
+    """
+    votes, y = np.asarray(pred), np.asarray(label)
+    ballots = np.ones(votes.shape, bool) if counted is None else np.asarray(counted, bool)
+    right = ((votes == y[:, None]) & ballots).sum(1)
+    rival = np.zeros(len(votes), np.int64)
+    for d in range(votes.shape[1]):
+        same = ((votes == votes[:, d : d + 1]) & ballots).sum(1)
+        rival = np.maximum(rival, np.where((votes[:, d] != y) & ballots[:, d], same, 0))
+    out: Bools = right > rival
+    return out
+
+
+def mean_logit(logits: npt.ArrayLike, label: npt.ArrayLike) -> Bools:
+    """Whether the class with the highest mean logit is the label. A tie is wrong, and so is NaN.
+
+    Args:
+        logits: [images, draws, K].
+        label: int [images].
+
+    Returns:
+        Bool [images].
+    """
+    mean = np.asarray(logits, np.float64).mean(1)
+    at = np.arange(len(mean)), np.asarray(label)
+    own = mean[at]
+    mean[at] = -np.inf
+    out: Bools = own > mean.max(1)
+    return out
+
+
+def select_worst(selection: npt.ArrayLike) -> Ints:
+    """The attack that hurts each image most, by its selection draws. Of equal ones the first is taken.
+
+    Args:
+        selection: share (or count, where all attacks have equally many draws) of right selection draws, [attacks,
+            images]; NaN where an attack has no verdict.
+
+    Returns:
+        int64 [images]: position of the attack; -1 where no attack has a verdict.
+    """
+    share = np.asarray(selection, float)
+    if not len(share):
+        return np.full(share.shape[1:], -1, np.int64)
+    chosen = np.where(np.isnan(share), np.inf, share).argmin(0)
+    return np.where(np.isnan(share).all(0), -1, chosen).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The worst attack per image.
+
+    Args:
+        attack: position of the chosen attack, int64 [images]; -1: none has a verdict.
+        correct: its right held-out draws, float64 [images]; NaN: none.
+        n: its held-out draws, float64 [images].
+    """
+
+    attack: Ints
+    correct: Floats
+    n: Floats
+
+
+def worst_case(
+    correct_sel: npt.ArrayLike, correct_held: npt.ArrayLike, n_sel: npt.ArrayLike, n_held: npt.ArrayLike
+) -> Worst:
+    """Per-image worst over attacks: chosen on selection draws, counted on held-out draws the choice did not see.
+
+    The plain minimum over attacks of noisy counts is biased: with 8 equally strong attacks, 10 draws and true
+    accuracy .90 it says about .75. For a deterministic defense pass the one verdict as both.
+
+    Args:
+        correct_sel: right selection draws, [attacks, images]; NaN where an attack has no verdict.
+        correct_held: right held-out draws, [attacks, images].
+        n_sel: number of selection draws, broadcast to the same shape.
+        n_held: number of held-out draws, broadcast to the same shape.
+
+    Raises:
+        ValueError: there are verdicts without selection draws.
+    """
+    sel, held, ns, nh = np.broadcast_arrays(*(np.asarray(a, float) for a in (correct_sel, correct_held, n_sel, n_held)))
+    if np.any(~np.isnan(sel) & ~(ns > 0)):
+        raise ValueError("the worst attack is chosen on selection draws, and there are none")
+    chosen = select_worst(sel / np.where(ns > 0, ns, np.nan))
+    if not len(sel):
+        empty = np.full(chosen.shape, np.nan)
+        return Worst(chosen, empty, empty)
+    at = np.maximum(chosen, 0), np.arange(sel.shape[1])
+    none = chosen < 0
+    return Worst(chosen, np.where(none, np.nan, held[at]), np.where(none, np.nan, nh[at]))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its parts; `value` is NaN when the denominator is 0."""
+
+    numerator: float
+    denominator: float
+
+    @property
+    def value(self) -> float:
+        """Numerator over denominator."""
+        return self.numerator / self.denominator if self.denominator else float("nan")
+
+
+def attack_success_rate(clean: npt.ArrayLike, success: npt.ArrayLike) -> Rate:
+    """Newly wrong over originally correct.
+
+    For a stochastic defense both are shares of independent draws, and the parts are expected numbers of images.
+
+    Args:
+        clean: share of right draws on the clean image, [images] in [0, 1].
+        success: share of draws on the attacked image in which the attack has what it wants (a wrong class, or its
+            target), [images] in [0, 1].
+    """
+    c, s = np.asarray(clean, float), np.asarray(success, float)
+    return Rate(float((c * s).sum()), float(c.sum()))
+
+
+def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
+    """Median size of the perturbation that an attack needs; a failure counts as infinite.
+
+    Args:
+        size: [images].
+        success: bool [images].
+
+    Returns:
+        The median; infinity when the attack fails on half of the images, NaN without images.
+    """
+    sizes = np.sort(np.where(np.asarray(success, bool), np.asarray(size, float), np.inf))
+    if not len(sizes):
+        return float("nan")
+    # Not np.median: the lower and upper middle may be finite and infinite, or both infinite.
+    low, high = float(sizes[(len(sizes) - 1) // 2]), float(sizes[len(sizes) // 2])
+    return high if np.isinf(high) else (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Defense a against defense b on the same images.
+
+    Args:
+        difference: mean accuracy of a minus that of b.
+        low: lower end of its confidence interval.
+        high: upper end.
+        p_value: McNemar's exact two-sided p for 0/1 outcomes; None for fractional ones.
+        only_a: images (or expected share of images, summed) on which a does better.
+        only_b: the same for b.
+        n: number of images.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float | None
+    only_a: float
+    only_b: float
+    n: int
+
+
+def paired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
+) -> Paired:
+    """Compare two defenses on the same images.
+
+    0/1 outcomes: McNemar's exact test, and Agresti and Min's adjusted interval (half an image more in each cell).
+    Fractions: a bootstrap over images (percentiles); what an image's draws add to the variance is in it, since the
+    fractions themselves are resampled.
+
+    Args:
+        a: share of right draws per image, [images] in [0, 1].
+        b: the same for the other defense, in the same order.
+        confidence: in (0, 1).
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: the shapes differ, or there are no images.
+
+    Source: McNemar 1947; Agresti and Min 2005.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise ValueError("both defenses need the same images, at least one")
+    delta = first - second
+    n, only_a, only_b = len(delta), float(np.maximum(delta, 0).sum()), float(np.maximum(-delta, 0).sum())
+    p: float | None = None
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        from scipy.stats import binomtest
+
+        p = float(binomtest(int(only_a), int(only_a + only_b)).pvalue) if only_a + only_b else 1.0
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        up, down, size = only_a + 0.5, only_b + 0.5, n + 2
+        centre = (up - down) / size
+        half = z * float(np.sqrt(up + down - (up - down) ** 2 / size)) / size
+        low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    else:
+        low, high = _bootstrap(delta, confidence, seed, resamples)
+    return Paired(float(delta.mean()), low, high, p, only_a, only_b, n)
+
+
+def _bootstrap(values: Floats, confidence: float, seed: int, resamples: int) -> tuple[float, float]:
+    rng, n = np.random.default_rng(seed), len(values)
+    per_pass = max(1, (1 << 20) // n)  # memory
+    sizes = [min(per_pass, resamples - i) for i in range(0, resamples, per_pass)]
+    means = np.concatenate([values[rng.integers(0, n, (size, n))].mean(1) for size in sizes])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,199 @@
+"""AutoAttack (Croce and Hein 2020): its versions, its single attacks, and APGD's best-loss iterate.
+
+Served by fra31's package `autoattack` when that is installed, else by PyPI's `pyautoattack`: the same program with
+another signature. A single attack is what `version="custom"` runs, with that version's defaults (five restarts).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.suites.attack import Attack, Unsupported, library_version
+from bench.suites.quiet import library_call
+from bench.suites.source import check_params
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.threat import ThreatModel
+
+_STANDARD = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+_SINGLE = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_BEST_LOSS = {"apgd-ce-best-loss": "ce", "apgd-dlr-best-loss": "dlr"}
+_PART = {
+    "apgd-ce": "apgd",
+    "apgd-dlr": "apgd",
+    "apgd-t": "apgd_targeted",
+    "fab": "fab",
+    "fab-t": "fab",
+    "square": "square",
+}
+# A part's constructor argument -> the attribute that holds it.
+_APGD = {"n_iter": "n_iter", "n_restarts": "n_restarts", "eot_iter": "eot_iter", "rho": "thr_decr"}
+_APGD["use_largereps"] = "use_largereps"
+_FAB = {name: name for name in ("n_iter", "n_restarts", "alpha_max", "eta", "beta")}
+_SQUARE = {name: name for name in ("n_queries", "n_restarts", "p_init", "loss")}
+_SETTINGS = {
+    "apgd": _APGD,
+    "apgd_targeted": _APGD | {"n_target_classes": "n_target_classes"},
+    "fab": _FAB | {"n_target_classes": "n_target_classes"},
+    "square": _SQUARE | {"resc_schedule": "rescale_schedule"},
+}
+_COUNTS = ("n_iter", "n_restarts", "eot_iter", "n_queries", "n_target_classes")
+# The logits that a loss needs; an attack on fewer classes fails inside the library.
+_LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
+
+
+def names() -> list[str]:
+    """The local names."""
+    return [*_STANDARD, *_SINGLE, *_BEST_LOSS, "custom"]
+
+
+def find(local: str, params: dict[str, Any]) -> Attack:
+    """See `bench.suites.find_attack`."""
+    name = f"autoattack:{local}"
+    if local not in names():
+        raise unknown("attack", name, [f"autoattack:{n}" for n in names()])
+    attacks = _attacks(local, params)
+    known = {key for a in attacks for key in _SETTINGS[_PART[a]] if (a, key) != ("fab-t", "n_restarts")}
+    if not {"apgd-t", "fab-t"} & set(attacks):
+        known -= {"n_target_classes"}
+    check_params(name, params, sorted(known | ({"attacks"} if local == "custom" else set())))
+    for key in _COUNTS:
+        value = params.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{name}: {key} is {value!r}; it must be a whole number, at least 1")
+    return Attack(
+        name=name,
+        run=partial(_run, local),
+        minimisation=False,
+        version=_version(),
+        notes=partial(_notes, attacks),
+    )
+
+
+def _attacks(local: str, params: dict[str, Any]) -> tuple[str, ...]:
+    if local in _BEST_LOSS:
+        return (local.removesuffix("-best-loss"),)
+    if local != "custom":
+        return _STANDARD.get(local, (local,))
+    attacks = params.get("attacks")
+    if not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks:
+        raise UserError(f'autoattack:custom needs a list "attacks", as ["apgd-ce", "square"]; it is {attacks!r}')
+    for a in attacks:
+        if a not in _SINGLE:
+            raise unknown("attack in autoattack:custom", str(a), _SINGLE)
+    return tuple(attacks)
+
+
+def _version() -> str:
+    for distribution in ("autoattack", "pyautoattack"):
+        if version := library_version(distribution):
+            return f"{distribution} {version}"
+    return "autoattack not installed"
+
+
+def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+    notes = []
+    left_out = _left_out(attacks, num_classes)
+    if left_out and len(left_out) < len(attacks):
+        notes.append(f"{num_classes} classes: {' and '.join(left_out)} left out, its loss needs more logits")
+    targeting = {"apgd-t", "fab-t"} & set(attacks) - set(left_out)
+    if targeting and params.get("n_target_classes", 9) > num_classes - 1:
+        notes.append(f"{num_classes} classes: the targeted attacks try all {num_classes - 1} others")
+    return tuple(notes)
+
+
+def _left_out(attacks: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
+    return tuple(a for a in attacks if num_classes < _LEAST_CLASSES.get(a, 2))
+
+
+def _run(
+    local: str,
+    view: Any,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: ThreatModel,
+    target: Tensor | None,
+    seed: int,
+    num_classes: int,
+    indices: Tensor | None = None,  # noqa: ARG001
+    **params: Any,
+) -> Tensor:
+    attacks = _attacks(local, params)
+    if threat.norm == "L0":
+        raise Unsupported("AutoAttack has the norms Linf, L2 and L1, not L0")
+    if target is not None and attacks != ("square",):
+        raise Unsupported("AutoAttack's attacks choose their target classes themselves; only square takes a given one")
+    left_out = _left_out(attacks, num_classes)
+    attacks = tuple(a for a in attacks if a not in left_out)
+    if not attacks:
+        need = max(_LEAST_CLASSES[a] for a in left_out)
+        raise Unsupported(f"the loss of {', '.join(left_out)} needs {need} classes, the data set has {num_classes}")
+    with library_call(seed, x.device, "auto-attack"):
+        suite = _build(local, view, attacks, threat, seed, x.device)
+        _set(suite, attacks, params, num_classes)
+        if local in _BEST_LOSS:
+            suite.apgd.loss = _BEST_LOSS[local]
+            return suite.apgd.perturb(x.clone(), y, best_loss=True).detach()  # type: ignore[no-any-return]
+        if target is not None:
+            suite.square.targeted = True
+            return suite.square.perturb(x.clone(), target).detach()  # type: ignore[no-any-return]
+        return _evaluate(suite, x.clone(), y)
+
+
+def _library() -> Any:
+    if library_version("autoattack"):
+        from autoattack import AutoAttack
+    elif library_version("pyautoattack"):
+        from pyautoattack import AutoAttack
+    else:
+        raise Unsupported("AutoAttack is not installed: pip install pyautoattack")
+    return AutoAttack
+
+
+def _build(local: str, view: Any, attacks: Sequence[str], threat: ThreatModel, seed: int, device: Any) -> Any:
+    library = _library()
+    takes = inspect.signature(library.__init__).parameters
+    options: dict[str, Any] = {"norm": threat.norm, "eps": float(threat.eps), "seed": seed, "device": device}
+    if "verbose" in takes:
+        options["verbose"] = False
+    if local in _STANDARD:
+        suite = library(view, version=local, **options)
+        suite.attacks_to_run = list(attacks)
+        return suite
+    listed = "attacks" if "attacks" in takes else "attacks_to_run"
+    return library(view, version="custom", **options, **{listed: list(attacks)})
+
+
+def _set(suite: Any, attacks: Sequence[str], params: dict[str, Any], num_classes: int) -> None:
+    """Give every part its parameters, by the attributes that AutoAttack's own manual sets."""
+    for name in dict.fromkeys(_PART[a] for a in attacks):
+        part = getattr(suite, name)
+        for key, attribute in _SETTINGS[name].items():
+            if key in params:
+                setattr(part, attribute, params[key])
+        if "n_iter" in params and name.startswith("apgd"):
+            # The checkpoints follow from n_iter in the constructor: let it compute them.
+            fresh = type(part)(part.model, n_iter=params["n_iter"], norm=part.norm, eps=part.eps)
+            for attribute in ("n_iter_orig", "n_iter_2", "n_iter_min", "size_decr"):
+                setattr(part, attribute, getattr(fresh, attribute))
+        if hasattr(part, "n_target_classes"):
+            part.n_target_classes = min(part.n_target_classes, num_classes - 1)
+
+
+def _evaluate(suite: Any, x: Tensor, y: Tensor) -> Tensor:
+    evaluate = suite.run_standard_evaluation
+    batch = "batch_size" if "batch_size" in inspect.signature(evaluate).parameters else "bs"
+    result = evaluate(x, y, **{batch: len(x)})
+    x_adv: Tensor = result[0] if isinstance(result, tuple) else result
+    return x_adv.detach()

@@ -1,0 +1,170 @@
+"""Foolbox: any of its attacks by its own name or alias, at fixed eps or as a minimisation.
+
+Fixed-eps attacks give the images clipped to the ball, as Foolbox judges them; minimisation attacks run without an
+eps. The arguments of the constructor are the parameters, except `distance`, which follows from the threat.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.suites.attack import Attack, Unsupported, library_version
+from bench.suites.quiet import library_call
+from bench.suites.source import ClassFacts, check_params, class_facts, exported, package_folder
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.threat import ThreatModel
+
+_HOP = "HopSkipJumpAttack"  # declares L1, minimises what its `constraint` says
+_CONSTRAINTS = {"Linf": "linf", "L2": "l2"}
+_UNTARGETED = ("VirtualAdversarialAttack", "NewtonFoolAttack")
+_UNTARGETED_KINDS = ("DeepFoolAttack", "FastGradientAttack")  # at the end of a name
+
+
+def names() -> list[str]:
+    """The local names, aliases among them."""
+    file = _exports_file()
+    return sorted(set(exported(file)) - {"Attack"}) if file else []
+
+
+def find(local: str, params: dict[str, Any]) -> Attack:
+    """See `bench.suites.find_attack`."""
+    name = f"foolbox:{local}"
+    if _exports_file() is None:
+        raise UserError(f"{name}: foolbox is not installed; pip install foolbox")
+    if local not in names():
+        raise unknown("attack", name, [f"foolbox:{n}" for n in names()])
+    facts = _facts(local)
+    check_params(name, params, [n for n in facts.parameters.names if n != "distance"])
+    _init_class(name, params)
+    return Attack(
+        name=name,
+        run=partial(_run, local),
+        minimisation="MinimizationAttack" in facts.bases,
+        version=f"foolbox {library_version('foolbox')}",
+    )
+
+
+def _exports_file() -> Path | None:
+    folder = package_folder("foolbox")
+    return folder / "attacks" / "__init__.py" if folder else None
+
+
+def _facts(local: str) -> ClassFacts:
+    file = _exports_file()
+    assert file is not None
+    found = exported(file)
+    while isinstance(source := found[local], str):
+        local = source
+    return class_facts(source, local)
+
+
+def _init_class(name: str, params: dict[str, Any]) -> None:
+    init = params.get("init_attack")
+    if init is not None and (init not in names() or "MinimizationAttack" not in _facts(init).bases):
+        known = [n for n in names() if "MinimizationAttack" in _facts(n).bases]
+        raise unknown(f"init_attack of {name}", str(init), known)
+
+
+def _run(
+    local: str,
+    view: Any,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: ThreatModel,
+    target: Tensor | None,
+    seed: int,
+    num_classes: int,  # noqa: ARG001
+    indices: Tensor | None = None,  # noqa: ARG001
+    **params: Any,
+) -> Tensor:
+    facts = _facts(local)
+    _refuse(facts, threat, target, params, stochastic=getattr(view, "stochastic", False))
+    from foolbox import Misclassification, PyTorchModel, TargetedMisclassification
+
+    x = x.clone()
+    fixed = "FixedEpsilonAttack" in facts.bases
+    with library_call(seed, x.device):
+        model = PyTorchModel(view, bounds=(0, 1), device=x.device)
+        attack = _construct(facts, threat, params, model, x)
+        criterion = Misclassification(y) if target is None else TargetedMisclassification(target)
+        starts = {} if target is None or not _starts(facts) else {"starting_points": _images_of(view, x, target)}
+        try:
+            result = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)
+        except AssertionError as error:
+            if getattr(view, "stochastic", False):
+                raise Unsupported(f"{facts.name} asserts that the same image is answered alike twice") from error
+            raise
+    return result[1].detach().clone().to(x.dtype)  # type: ignore[no-any-return]
+
+
+def _refuse(
+    facts: ClassFacts, threat: ThreatModel, target: Tensor | None, params: dict[str, Any], *, stochastic: bool
+) -> None:
+    """The pairs that are known not to run, before anything does."""
+    if not {"FixedEpsilonAttack", "MinimizationAttack"} & set(facts.bases):
+        raise Unsupported(f"{facts.name} rotates and shifts images: no norm bounds it")
+    missing = [n for n in facts.parameters.required if n not in params]
+    if missing:
+        raise Unsupported(f'{facts.name} needs "{missing[0]}"; give it in the board')
+    if "BrendelBethgeAttack" in facts.bases and importlib.util.find_spec("numba") is None:
+        raise Unsupported(f"{facts.name} needs numba, which is not installed")
+    if facts.name == "BinarizationRefinementAttack":
+        raise Unsupported(f"{facts.name} only refines what another attack has found on binarised inputs")
+    if facts.name == "GenAttack" and target is None:
+        raise Unsupported("GenAttack only runs targeted")
+    if target is not None and (facts.name in _UNTARGETED or facts.name.endswith(_UNTARGETED_KINDS)):
+        raise Unsupported(f"{facts.name} has no targeted mode")
+    if facts.name == _HOP and stochastic:
+        raise Unsupported(f"{_HOP} halves its step until all images are adversarial at once: no end if answers vary")
+
+
+def _starts(facts: ClassFacts) -> bool:
+    """Whether an attack walks from an image of the target class, and cannot find one by noise."""
+    return "init_attack" in facts.parameters.names and "FMNAttackLp" not in facts.bases
+
+
+def _construct(facts: ClassFacts, threat: ThreatModel, params: dict[str, Any], model: Any, x: Tensor) -> Any:
+    import foolbox
+
+    arguments = dict(params)
+    if "distance" in facts.parameters.names:
+        p = {"Linf": math.inf, "L2": 2, "L1": 1, "L0": 0}[threat.norm]
+        arguments["distance"] = foolbox.distances.LpDistance(p)
+    if arguments.get("init_attack") is not None:
+        arguments["init_attack"] = _construct(_facts(arguments["init_attack"]), threat, {}, model, x)
+    if facts.name == _HOP:
+        if threat.norm not in _CONSTRAINTS:
+            raise Unsupported(f"{_HOP} minimises Linf or L2, the threat is {threat.norm}")
+        arguments.setdefault("constraint", _CONSTRAINTS[threat.norm])
+    attack = getattr(foolbox.attacks, facts.name)(**arguments)
+    if "FlexibleDistanceMinimizationAttack" not in facts.bases:
+        norm = {math.inf: "Linf", 2: "L2", 1: "L1", 0: "L0"}[attack.distance.p]
+        if norm != threat.norm:
+            raise Unsupported(f"{facts.name} works in {norm}, the threat is {threat.norm}")
+    if facts.name == "DatasetAttack":
+        attack.feed(model, x)
+    return attack
+
+
+def _images_of(view: Any, x: Tensor, target: Tensor) -> Tensor:
+    """For every image the nearest one (L2) of the block that is taken for its target class."""
+    import torch
+
+    with torch.no_grad():
+        taken = view(x).argmax(1)
+    apart = torch.cdist(x.flatten(1), x.flatten(1))
+    apart[taken[None, :] != target[:, None]] = math.inf
+    distance, nearest = apart.min(1)
+    if distance.isinf().any():
+        wanted = int(target[distance.isinf()][0])
+        raise Unsupported(f"no image of the block is taken for class {wanted}, from which to start")
+    return x[nearest].clone()

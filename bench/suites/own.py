@@ -1,0 +1,110 @@
+"""A user's own attack: a function of a module or of a file, with the signature of `Attack.run`."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.suites.attack import Attack
+from bench.suites.source import Parameters, check_params, function_parameters, package_folder, parse
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_OFFERED = ("threat", "target", "seed", "num_classes", "indices")
+
+
+def find(name: str, params: dict[str, Any]) -> Attack | None:
+    """See `bench.suites.find_attack`; None if there is no such file or package.
+
+    The function takes `(view, x, y)` and by name whatever it wants of threat, target, seed, num_classes and indices;
+    its other arguments are its parameters. `function.minimisation = True` in the file says that it knows no eps.
+    """
+    where, _, function = name.rpartition(":")
+    path = _file(where)
+    if path is None:
+        return None
+    tree = parse(path)
+    nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    if function not in nodes:
+        raise unknown(f"function in {path}", function, nodes)
+    takes = function_parameters(nodes[function], skip=3)
+    if not takes.open:
+        check_params(name, params, [n for n in takes.names if n not in _OFFERED])
+    missing = [n for n in takes.required if n not in (*_OFFERED, *params)]
+    if missing:
+        raise UserError(f'{name} needs the parameter "{missing[0]}"; give it in the board')
+    return Attack(
+        name=name,
+        run=partial(_run, where, function, takes),
+        minimisation=_says_minimisation(tree, function),
+        version=f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
+    )
+
+
+def _file(where: str) -> Path | None:
+    if where.endswith(".py"):
+        path = Path(where).expanduser()
+        if not path.is_file():
+            raise UserError(f"there is no file {path}; an attack of your own is path/file.py:function")
+        return path
+    top, *rest = where.split(".")
+    if not all(part.isidentifier() for part in (top, *rest)):
+        return None
+    # The working directory too: a command's sys.path does not have it.
+    folders = [Path.cwd(), *([package.parent] if (package := package_folder(top)) else []), *map(Path, sys.path)]
+    for folder in folders:
+        target = folder.joinpath(top, *rest)
+        for path in (target.with_suffix(".py"), target / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _says_minimisation(tree: ast.Module, function: str) -> bool:
+    return any(
+        isinstance(n, ast.Assign)
+        and any(ast.unparse(t) == f"{function}.minimisation" for t in n.targets)
+        and isinstance(n.value, ast.Constant)
+        and n.value.value is True
+        for n in tree.body
+    )
+
+
+def _load(where: str, function: str) -> Any:
+    import importlib
+    import importlib.util
+
+    if not where.endswith(".py"):
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        return getattr(importlib.import_module(where), function)
+    path = Path(where).expanduser().resolve()
+    name = f"purebench_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UserError(f"cannot import {path}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return getattr(sys.modules[name], function)
+
+
+def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
+    from defenses.base import seeded_globals
+
+    attack = _load(where, function)
+    passed = {k: v for k, v in given.items() if takes.open or k in takes.names or k not in _OFFERED}
+    with seeded_globals(given["seed"], x.device):
+        x_adv: Tensor = attack(view, x.clone(), y.clone(), **passed)
+    return x_adv.detach().clone()

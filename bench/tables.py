@@ -1,0 +1,227 @@
+"""Summaries as tables for people: the comparison of defenses, the full table, and the files of a results folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.render import Table
+from bench.results import CLEAN, NULL
+from bench.summarise import SETTING, WORST, M, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
+
+_NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
+_ABSENT = "–"
+_TEXT_WIDTH = 120
+_MEAN = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
+_WORST = (
+    "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
+    "held-out draws; uniform noise is a yardstick and no candidate"
+)
+_INTERVAL = "[ ]: Wilson 95% interval over images (n = images, not images times draws)"
+_INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
+
+
+def percent(value: float) -> str:
+    """A share in percent with two decimals; a dash where it is not known."""
+    return _ABSENT if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def _interval(row: Any) -> str:
+    if math.isnan(row.robust_mean):
+        return _ABSENT
+    return f"{percent(row.robust_mean)} [{percent(row.robust_low)}, {percent(row.robust_high)}]"
+
+
+def _threat(row: Any) -> str:
+    return f"{row.norm} {row.eps}" + ("" if row.targets == "none" else f", target {row.targets}")
+
+
+def _heading(frame: pd.DataFrame, what: str) -> tuple[str, tuple[str, ...]]:
+    """The title, with what all rows share; and the parts of the setting that differ, as columns."""
+    first = next(frame.itertuples())
+    parts = {
+        "data": (lambda r: f"{r.dataset} {r.split} ({r.indices}, {r.planned} images)"),
+        "threat": _threat,
+    }
+    differs = tuple(name for name, show in parts.items() if len({show(r) for r in frame.itertuples()}) > 1)
+    shared = [show(first) for name, show in parts.items() if name not in differs]
+    budgets = sorted({b for text in frame["budget"] for b in str(text).split("+")} - {"full", ""})
+    shared += [f"{b} budget" for b in budgets]
+    return ": ".join(p for p in (what, ", ".join(shared)) if p), differs
+
+
+def _setting_cells(row: Any, differs: Sequence[str]) -> list[str]:
+    shown = {"data": f"{row.dataset} {row.split} ({row.indices})", "threat": _threat(row)}
+    return [shown[name] for name in differs]
+
+
+def _column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """What the comparison calls an attack under a view: as short as keeps the rows of each defense apart."""
+    names: dict[tuple[str, str], str] = {}
+    group = [*SETTING, "defense"]
+    for attack, rows in frame[~frame["attack"].isin([WORST])].groupby("attack", sort=False):
+        mode = rows["view"].str.split(",").str[0]
+        several = rows.duplicated(group).any()
+        by_mode = not rows.assign(mode=mode).duplicated([*group, "mode"]).any()
+        plain = _NAMES.get(str(attack), str(attack))
+        for view, gradient in zip(rows["view"].astype(str), mode, strict=True):
+            names[str(attack), view] = f"{plain} ({gradient if by_mode else view})" if several else plain
+    return names
+
+
+def pivot(frame: pd.DataFrame) -> Table:
+    """The comparison of defenses, one line each.
+
+    Args:
+        frame: what `summary` gave.
+
+    Returns:
+        Per defense: clean accuracy, robust accuracy under each attack, the worst case with its interval, the rank.
+    """
+    if frame.empty:
+        return Table("Comparison: nothing to compare", ("defense",), ())
+    title, differs = _heading(frame, "Comparison")
+    names = _column_names(frame)
+    shown = list(dict.fromkeys(names.values()))
+    rows: list[tuple[str, ...]] = []
+    for _, part in frame.groupby([*SETTING, "defense"], sort=False):
+        lines: list[Any] = list(part.itertuples())
+        cells = {names[r.attack, r.view]: _short(r, percent(r.robust_mean)) for r in lines if r.attack != WORST}
+        worst = next((r for r in lines if r.attack == WORST), None)
+        last = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
+        head = [*_setting_cells(lines[0], differs), str(lines[0].defense)]
+        rows.append((*head, *(cells.get(name, _ABSENT) for name in shown), *last))
+    columns = (*differs, "defense", *(f"{n}: mean %" for n in shown), "worst case: mean % [95%]", "rank")
+    notes = [_MEAN, _WORST, _INTERVAL]
+    if any("*" in cell for row in rows for cell in row[len(differs) + 1 :]):
+        notes.append(_INCOMPLETE)
+    return Table(title, columns, tuple(rows), tuple(notes), len(differs) + 1)
+
+
+def _short(row: Any, value: str) -> str:
+    if row.status == "ok":
+        return value
+    reason = str(row.status).split(":")[0]
+    return reason if value == _ABSENT and reason != "partial" else f"{value}*"
+
+
+def _rank(row: Any) -> str:
+    return _ABSENT if str(row.rank) in ("<NA>", "nan", "None") else str(int(row.rank))
+
+
+def _number(value: float, digits: int = 4) -> str:
+    if math.isnan(value):
+        return _ABSENT
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+
+
+def _rate(row: Any) -> str:
+    if math.isnan(row.asr):
+        return _ABSENT
+    return f"{percent(row.asr)} ({_count(row.asr_newly_wrong)}/{_count(row.asr_originally_correct)})"
+
+
+def _share(name: str) -> Callable[[Any], str]:
+    return lambda row: percent(getattr(row, name))
+
+
+def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M) -> Table:
+    """Every row and aggregation of a summary.
+
+    Args:
+        frame: what `summary` gave.
+        m: the M of Rob(M) in it.
+    """
+    if frame.empty:
+        return Table("All rows: none", ("defense",), ())
+    title, differs = _heading(frame, "All rows")
+    shares = {f"Rob({i}): unbiased %": f"rob_m{i}" for i in m} | {"majority vote %": "majority"}
+    shares["mean logit %"] = "mean_logit"
+    if (frame["rejected_mean"] > 0).any():
+        shares = {"refused: mean %": "rejected_mean"} | shares
+    shares = {header: name for header, name in shares.items() if frame[name].notna().any()}
+    columns: dict[str, Callable[[Any], str]] = {
+        "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
+        "draws": lambda r: str(r.draws) if r.draws else _ABSENT,
+        "clean: mean %": lambda r: percent(r.clean_mean),
+        "robust: mean % [95%]": _interval,
+        **{header: _share(name) for header, name in shares.items()},
+        "attack success % (newly wrong / originally right)": _rate,
+        "median size": lambda r: _number(r.median_perturbation),
+        "evaluations per image": lambda r: _number(r.evaluations_per_image),
+        "queries per image": lambda r: _number(r.queries_per_image),
+        "seconds per image": lambda r: _number(r.seconds_per_image, 3),
+        "budget": lambda r: str(r.budget),
+        "status": lambda r: str(r.status),
+    }
+    lines: list[Any] = list(frame.itertuples())
+    rows = tuple(
+        (
+            *_setting_cells(r, differs),
+            *(str(r.defense), _NAMES.get(r.attack, str(r.attack))),
+            "" if r.attack in _NAMES else str(r.view),
+            *(show(r) for show in columns.values()),
+        )
+        for r in lines
+    )
+    strong = frozenset(i for i, r in enumerate(lines) if r.attack == WORST)
+    header = (*differs, "defense", "attack", "attack view", *columns)
+    return Table(title, header, rows, _notes(frame), len(differs) + 3, tail=1, strong=strong)
+
+
+def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
+    notes = [_MEAN, _WORST, _INTERVAL]
+    if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
+        notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
+    notes.append("majority vote, mean logit: of all held-out draws of an image; a tie is wrong")
+    if (frame["targets"] != "none").any():
+        notes.append("attack success under a targeted threat: draws that give the target, over originally right ones")
+    notes.append(
+        "median size: of the perturbation, in the norm of the threat, over originally right images; ∞ = failed"
+    )
+    notes.append("evaluations: one image through a network forward = 1, backward = 2; of the attack, not the verdict")
+    return tuple(notes)
+
+
+def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
+    """Compute all tables of a results folder and write tables.txt, .md, .csv, .tex, .html, each atomically.
+
+    Args:
+        results_dir: the folder.
+        m: the M of Rob(M).
+
+    Returns:
+        The comparison, for printing.
+
+    Raises:
+        UserError: no results there, a damaged file, or the folder cannot be written.
+    """
+    from bench.manifest import read_manifest
+    from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
+    from bench.store import write_atomic
+
+    folder = Path(results_dir)
+    frame = summary(folder, m=m)
+    comparison = pivot(frame)
+    tables = [comparison, full_table(frame, m=m)]
+    manifest = read_manifest(folder)
+    title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
+    write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
+    write_atomic(folder / "tables.csv", to_csv(frame))
+    write_atomic(folder / "tables.md", to_markdown(tables))
+    write_atomic(folder / "tables.tex", to_latex(tables))
+    write_atomic(folder / "tables.html", to_html(tables, title))
+    return comparison

@@ -1,0 +1,124 @@
+"""What an adversary may do: norm, radius, target, knowledge; and whether a perturbation keeps to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norm = Literal["Linf", "L2", "L1", "L0"]
+NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
+TARGETS = ("none", "next", "random")
+
+
+def exact(value: str | int | float | Fraction) -> Fraction:
+    """A number as an exact fraction: "8/255", "0.15", 3, .15 (read as it prints).
+
+    Raises:
+        UserError: the text is not a number.
+    """
+    try:
+        return Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f'"{value}" is not a number; write a fraction as 8/255 or a decimal as 0.03') from None
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """An adversary's budget and aim.
+
+    Args:
+        norm: "Linf", "L2", "L1" (on pixels in [0, 1]) or "L0" (number of pixels, all channels of one together).
+        eps: radius, an exact number as "8/255".
+        targets: "none" (any wrong class), "next" (class y + 1) or "random" (a fixed other class per image).
+        knowledge: what the attacker knows, in words, for the table; what it differentiates is the attack view.
+
+    Raises:
+        UserError: unknown norm or targets, or eps is not a positive number.
+    """
+
+    norm: Norm
+    eps: Fraction
+    targets: str = "none"
+    knowledge: str = "white-box"
+
+    def __post_init__(self) -> None:
+        by_lower = {n.lower(): n for n in NORMS}
+        if str(self.norm).lower() not in by_lower:
+            raise unknown("norm", str(self.norm), NORMS)
+        object.__setattr__(self, "norm", by_lower[str(self.norm).lower()])
+        object.__setattr__(self, "eps", exact(self.eps))
+        if self.eps <= 0:
+            raise UserError(f"eps is {self.eps}; it must be positive")
+        if self.norm == "L0" and self.eps.denominator != 1:
+            raise UserError(f"eps is {self.eps}; under L0 it is a number of pixels, so it must be whole")
+        if self.targets not in TARGETS:
+            raise unknown("targets", self.targets, TARGETS)
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the adversary wants a class of its choice."""
+        return self.targets != "none"
+
+    @property
+    def tolerance(self) -> float:
+        """How far float32 arithmetic may leave the ball: max(1e-6, 1e-5 eps)."""
+        return max(1e-6, 1e-5 * float(self.eps))
+
+    def __str__(self) -> str:
+        aim = f", target {self.targets}" if self.targeted else ""
+        return f"{self.norm} {self.eps}{aim}"
+
+
+def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
+    """The size of perturbations in every norm, computed in float64.
+
+    Args:
+        x: images [B, C, H, W].
+        x_adv: perturbed images [B, C, H, W].
+
+    Returns:
+        {"Linf", "L2", "L1", "L0"}: float64 [B] each; L0 counts pixels, all channels of one together.
+    """
+    delta = (x_adv.double() - x.double()).abs()
+    flat = delta.flatten(1)
+    return {
+        "Linf": flat.amax(1),
+        "L2": flat.square().sum(1).sqrt(),
+        "L1": flat.sum(1),
+        "L0": (delta.amax(1) > 0).flatten(1).sum(1).double(),
+    }
+
+
+def in_box(x_adv: Tensor) -> Tensor:
+    """Bool [B]: every pixel in [0, 1], to within 1e-6 (NaN is outside)."""
+    flat = x_adv.flatten(1)
+    return ((flat >= -1e-6) & (flat <= 1 + 1e-6)).all(1)
+
+
+def target_labels(threat: ThreatModel, y: Tensor, indices: Tensor, num_classes: int, seed: int) -> Tensor | None:
+    """The class that each image shall become.
+
+    Args:
+        threat: its `targets` says how.
+        y: labels, int64 [B].
+        indices: dataset indices, int64 [B]: a random target depends on them and not on the batch.
+        num_classes: K.
+        seed: for "random".
+
+    Returns:
+        int64 [B], never equal to y; None when the threat is untargeted.
+    """
+    if not threat.targeted:
+        return None
+    if threat.targets == "next":
+        return (y + 1) % num_classes
+    from defenses.noise import Draw, Noise
+
+    u = Noise.of(seed, indices.cpu()).draw(Draw((1,), "uniform"))[:, 0].to(y.device)
+    return (y + 1 + (u * (num_classes - 1)).long()) % num_classes

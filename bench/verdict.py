@@ -1,0 +1,84 @@
+"""The verdict: what the deployed defense says of frozen images, under draws that no attack has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from defenses.base import Defense, Foreign
+from defenses.noise import Noise
+
+_VERDICT, _SELECTION, _HELD_OUT = 0x56455244, 0, 1  # names of noise streams
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of a defense on B images.
+
+    Args:
+        logits: float32 [D, B, K].
+        rejected: bool [D, B], images that the defense refused to classify.
+        held_out: bool [D]; the others are for selection.
+    """
+
+    logits: Tensor
+    rejected: Tensor
+    held_out: Tensor
+
+    @property
+    def predictions(self) -> Tensor:
+        """int64 [D, B]."""
+        return self.logits.argmax(-1)
+
+    def margins(self, y: Tensor) -> Tensor:
+        """float32 [D, B]: logit of the label minus the largest other one (labels int64 [B])."""
+        index = y.expand(len(self.logits), -1).unsqueeze(-1)
+        own = self.logits.gather(-1, index).squeeze(-1)
+        return own - self.logits.scatter(-1, index, -torch.inf).amax(-1)
+
+
+@torch.no_grad()
+def verdict(
+    defense: Defense, x: Tensor, indices: Tensor, *, draws: int, selection: int, seed: int, batch: int = 2048
+) -> Draws:
+    """Judge images on the deployed defense.
+
+    The noise of a draw is keyed by (seed, image index, draw): it does not depend on the attack, so all attacks and
+    the clean images meet the same draws, nor on `batch`, which bounds memory. A deterministic defense is asked
+    once, and that draw serves selection too. A foreign random module draws for the whole block at once.
+
+    Args:
+        defense: the defense.
+        x: images, float32 [B, C, H, W].
+        indices: dataset indices, int64 [B].
+        draws: held-out draws.
+        selection: further draws, for choosing the worst attack.
+        seed: of the draws; the same for all cells of a board.
+        batch: at most this many images times draws at once.
+
+    Returns:
+        selection + draws draws, selection first.
+
+    Raises:
+        FloatingPointError: the defense returned logits that are not finite.
+    """
+    if not defense.stochastic:
+        selection, draws = 0, 1
+    streams = Noise.of(seed, indices.to(x.device), x.device).child(_VERDICT)
+    names = [(_SELECTION, d) for d in range(selection)] + [(_HELD_OUT, d) for d in range(draws)]
+    keys = torch.cat([streams.child(*name).keys for name in names])
+    size = len(x) if isinstance(defense, Foreign) and defense.stochastic else batch
+    position = torch.arange(len(x), device=x.device).repeat(len(names))
+    logits, rejected = [], []
+    for part, part_keys in zip(position.split(size), keys.split(size), strict=True):
+        prediction = defense.decide(x[part], Noise(part_keys))
+        logits.append(prediction.logits.float())
+        rejected.append(prediction.rejected)
+    shape = (len(names), len(x))
+    all_logits = torch.cat(logits).view(*shape, -1)
+    if not torch.isfinite(all_logits).all():
+        raise FloatingPointError("the defense returned logits that are not finite under the verdict's draws")
+    held_out = torch.tensor([role == _HELD_OUT for role, _ in names])
+    return Draws(all_logits, torch.cat(rejected).view(shape), held_out)

@@ -1,0 +1,128 @@
+"""Attack views: what the attacker differentiates. Attack libraries see a view and never the defense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from bench.meter import Meter
+from bench.viewspec import ViewSpec
+from defenses.base import Defense
+from defenses.errors import UserError
+from defenses.noise import Noise
+
+
+class _Count:
+    """Counters of a view: a module's own attributes are slow to set."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.queries = 0
+
+
+class AttackView(nn.Module):
+    """A defense as an attack library sees it: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
+
+    Every call draws noise of its own, keyed by (seed, number of the call, row): a library that reseeds the global
+    generators does not replay it. Calls return fresh tensors, which a library may write into. The view works
+    under `torch.autograd.grad` and `.backward()`, with or without `retain_graph`.
+
+    Args:
+        defense: the defense.
+        spec: how it is looked at.
+        seed: of the view's noise.
+        rows: at most this many images times copies go through the defense at once (memory).
+
+    Raises:
+        UserError: the defense does not support the gradient mode.
+    """
+
+    def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192):
+        super().__init__()
+        if spec.gradient not in defense.gradients:
+            raise UserError(
+                f'this defense has no gradient mode "{spec.gradient}"; it has: {", ".join(defense.gradients)}'
+            )
+        self.defense, self.spec, self.seed = defense, spec, seed
+        self._count = _Count()
+        self.stochastic = defense.stochastic and spec.gradient != "blind"
+        runs = spec.runs or getattr(defense, "runs", 1)
+        self._per_pass = max(1, rows // (spec.eot * runs)) if self.stochastic else rows
+        # Some libraries read the device from the first parameter.
+        self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self._no_noise = Noise.of(seed, 0)
+        self.train(False)
+
+    @property
+    def queries(self) -> int:
+        """Images that the attack has asked about so far."""
+        return self._count.queries
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        count = self._count
+        count.calls += 1
+        count.queries += len(x)
+        if self.stochastic or len(x) > self._per_pass:
+            logits = self._in_parts(x)
+        else:
+            logits = self.defense.logits(x, self._no_noise, gradient=self.spec.gradient)
+            if not logits.requires_grad:
+                # Square writes into what it gets, which may be a tensor that the network keeps.
+                logits = logits.clone()
+        # Some attacks ask about NaN themselves (Foolbox's boundary attack, for images wrong from the start).
+        if not math.isfinite(logits.detach().sum().item()) and not _only_from_bad_images(x, logits):
+            raise FloatingPointError("the defense returned logits that are not finite during the attack")
+        return logits
+
+    def _in_parts(self, x: Tensor) -> Tensor:
+        parts = x.split(self._per_pass)
+        if not self.stochastic:
+            return torch.cat([self.defense.logits(p, self._no_noise, gradient=self.spec.gradient) for p in parts])
+        noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
+        keys = noise.keys.split(self._per_pass)
+        return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
+
+    def _expectation(self, x: Tensor, noise: Noise) -> Tensor:
+        n = self.spec.eot
+        copies = x.repeat_interleave(n, 0) if n > 1 else x
+        logits = self.defense.logits(copies, noise.copies(n), gradient=self.spec.gradient, runs=self.spec.runs)
+        by_copy = logits.view(len(x), n, -1)
+        if self.spec.output == "logits":
+            return by_copy.mean(1)
+        return by_copy.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=x.device))
+
+    def train(self, mode: bool = True) -> AttackView:  # noqa: ARG002
+        """Stay in evaluation mode: libraries switch modes around an attack."""
+        return super().train(False)
+
+
+@contextmanager
+def attack_view(defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192) -> Iterator[tuple[AttackView, Meter]]:
+    """A view with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
+
+    The parameters' `requires_grad` flags are put back on leaving.
+    """
+    flags = [(p, p.requires_grad) for p in defense.parameters()]
+    meter = Meter(defense.cost_modules())
+    try:
+        for p, _ in flags:
+            p.requires_grad_(False)
+        yield AttackView(defense, spec, seed=seed, rows=rows).to(_device_of(defense)), meter
+    finally:
+        meter.detach()
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+def _only_from_bad_images(x: Tensor, logits: Tensor) -> bool:
+    return bool((logits.isfinite().all(1) | ~x.isfinite().flatten(1).all(1)).all())
+
+
+def _device_of(defense: Defense) -> torch.device:
+    tensor = next(defense.parameters(), next(defense.buffers(), None))
+    return torch.device("cpu") if tensor is None else tensor.device

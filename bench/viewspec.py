@@ -1,0 +1,49 @@
+"""How an attacker looks at a defense: the values, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from defenses.errors import UserError, unknown
+
+GRADIENTS = ("exact", "bpda", "blind")
+OUTPUTS = ("logits", "log-mean-prob")
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How an attacker looks at a defense.
+
+    Args:
+        gradient: "exact" (through every step), "bpda" (identity backward) or "blind" (the bare classifier).
+        eot: predictions averaged in one call (expectation over transformation).
+        runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
+            S; 1 puts them in its place.
+        output: "logits" (mean logits of the copies) or "log-mean-prob" (log of their mean softmax).
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    gradient: str = "exact"
+    eot: int = 1
+    runs: int | None = None
+    output: str = "logits"
+
+    def __post_init__(self) -> None:
+        if self.gradient not in GRADIENTS:
+            raise unknown("gradient mode", str(self.gradient), GRADIENTS)
+        if self.output not in OUTPUTS:
+            raise unknown("view output", str(self.output), OUTPUTS)
+        for name in ("eot", "runs"):
+            value = getattr(self, name)
+            if not (name == "runs" and value is None) and (not isinstance(value, int) or value < 1):
+                raise UserError(f"{name} is {value}; it must be a whole number, at least 1")
+
+    def label(self, stochastic: bool) -> str:
+        """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run"."""
+        if not stochastic or self.gradient == "blind":
+            return self.gradient
+        runs = "S runs" if self.runs is None else f"{self.runs} run{'s' if self.runs > 1 else ''}"
+        output = "" if self.output == "logits" else f", {self.output}"
+        return f"{self.gradient}, {self.eot} EOT x {runs}{output}"

@@ -1,0 +1,161 @@
+"""ADP: adversarial purification with score-based models (Yoon, Hwang & Lee 2021, arXiv 2106.06041)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from defenses.base import Classifier, Combine, Purified
+from defenses.errors import UserError
+from defenses.noise import Draw, Kind
+from defenses.purifier import NoiseSpec, Purifier, State
+
+_ALPHA = (1e-5, 1e-1)  # the release clamps the step size to this range
+# The release maps pixels to the centres of 256 grey levels before its network sees them.
+_GRID, _SHIFT = 255 / 256, 1 / 512
+_LOW, _HIGH = _SHIFT, _SHIFT + _GRID
+_KINDS: dict[str, Kind] = {"normal": "normal", "binary": "rademacher"}
+
+
+class ADP(Purifier):
+    """Noise injection, then steps along the score with a step size of every image's own.
+
+    With g = f(u): gamma = <g, f(u + delta g)> / <g, g>, alpha = clamp(lam delta / (1 - gamma), 1e-5, .1). An image
+    whose alpha is at most tau stops for good; the others go to clamp(u + alpha g).
+
+    Every operation is differentiable, the step size included, so autograd through the steps gives exact gradients.
+
+    Args:
+        score: score network, images [B, C, H, W] in [0, 1] -> f, without a division by sigma.
+        sigma: standard deviation of the noise injected, in pixels of [0, 1].
+        steps: T, upper bound on the steps.
+        lam: the step size aimed at, as a fraction of a Newton step along g.
+        delta: length of the probe, relative to g.
+        tau: step size at which an image stops.
+        faithful: reproduce the release, which maps pixels to the grid once and back after every step, so that the
+            contrast about 0.5 grows by 256/255 a step, also for images that have stopped. By default the image stays
+            on the grid and goes back once.
+        noise_kind: "normal", or "binary" for +-sigma sqrt(2/pi).
+    """
+
+    def __init__(
+        self,
+        score: nn.Module,
+        *,
+        sigma: float = 0.25,
+        steps: int = 10,
+        lam: float = 0.05,
+        delta: float = 1e-3,
+        tau: float = 1e-3,
+        faithful: bool = False,
+        noise_kind: Literal["normal", "binary"] = "normal",
+    ):
+        super().__init__()
+        for name, value, low in (("sigma", sigma, 0), ("steps", steps, 0), ("tau", tau, 0)):
+            if value < low:
+                raise UserError(f"{name} is {value}; it must be at least {low}")
+        if lam <= 0 or delta <= 0:
+            raise UserError(f"lam is {lam} and delta {delta}; both must be positive")
+        if noise_kind not in _KINDS:
+            raise UserError(f'noise_kind is "{noise_kind}"; it must be "normal" or "binary"')
+        self.score = score
+        self.sigma, self.steps, self.lam, self.delta, self.tau = sigma, steps, lam, delta, tau
+        self.faithful, self.noise_kind = faithful, noise_kind
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+        """One draw before the first step; none where sigma is 0."""
+        return NoiseSpec(start=(Draw(shape, _KINDS[self.noise_kind]),) if self.sigma else ())
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
+        """Noise, clamp, and onto the grid."""
+        if self.sigma:
+            scale = self.sigma * (math.sqrt(2 / math.pi) if self.noise_kind == "binary" else 1)
+            x = (x + scale * z[0]).clamp(0, 1)
+        return {"u": x * _GRID + _SHIFT, "alive": torch.ones(len(x), dtype=torch.bool, device=x.device)}, {}
+
+    def step_size(self, u: Tensor, g: Tensor) -> Tensor:
+        """The step size alpha [B] at u [B, C, H, W] with g = f(u)."""
+        # 1 - gamma from the difference itself: f(u) and f(u + delta g) agree in their leading digits.
+        flat = g.flatten(1)
+        change = (g - self.score(u + self.delta * g)).flatten(1)
+        gap = (flat * change).sum(1) / (flat * flat).sum(1).clamp_min(torch.finfo(g.dtype).tiny)
+        # lam delta / gap, clamped; gamma > 1 gives a negative quotient and so the smallest step.
+        small, large = (self.lam * self.delta / a for a in reversed(_ALPHA))
+        gap = torch.where(gap < 0, gap.new_tensor(large), gap).clamp(small, large)
+        return self.lam * self.delta / gap
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        """One step; see the class."""
+        u = state["u"]
+        g = self.score(u)
+        alpha = self.step_size(u, g)
+        alive = state["alive"] & (alpha.detach() > self.tau)
+        moved = u + (alpha * alive).view(-1, *[1] * (u.dim() - 1)) * g
+        if self.faithful:
+            return {"u": ((moved - _SHIFT) / _GRID).clamp(0, 1), "alive": alive}
+        return {"u": moved.clamp(_LOW, _HIGH), "alive": alive}
+
+    def done(self, state: State) -> Tensor | None:
+        """Images whose step size has fallen to tau; under `faithful` the contrast of these changes still."""
+        return None if self.faithful else ~state["alive"]
+
+    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+        """Back from the grid."""
+        if self.faithful and self.steps:
+            return state["u"]
+        return (state["u"] - _SHIFT) / _GRID
+
+    def cost_modules(self) -> list[nn.Module]:
+        """The networks whose calls cost."""
+        return [self.score]
+
+
+def build(
+    network: Callable[[str], nn.Module],
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    classifier: str = "undefended",
+    runs: int = 10,
+    combine: Combine = "softmax-mean",
+    sigma: float = 0.25,
+    steps: int = 10,
+    lam: float = 0.05,
+    delta: float = 1e-3,
+    tau: float = 1e-3,
+    faithful: bool = False,
+    noise_kind: Literal["normal", "binary"] = "normal",
+) -> Purified:
+    """ADP before a classifier.
+
+    Args:
+        network: gives the trained network of a name.
+        num_classes: K.
+        input_shape: (C, H, W).
+        classifier: name of the classifier behind the purifier.
+        runs: S, purified copies that one prediction combines.
+        combine: see `Purified`.
+        sigma: see `ADP`; so are the others.
+        steps: T.
+        lam: see `ADP`.
+        delta: see `ADP`.
+        tau: see `ADP`.
+        faithful: see `ADP`.
+        noise_kind: see `ADP`.
+    """
+    purifier = ADP(
+        network("adp"),
+        sigma=sigma,
+        steps=steps,
+        lam=lam,
+        delta=delta,
+        tau=tau,
+        faithful=faithful,
+        noise_kind=noise_kind,
+    )
+    behind = Classifier(network(classifier), num_classes=num_classes, input_shape=input_shape)
+    return Purified(purifier, behind, runs=runs, combine=combine)

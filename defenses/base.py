@@ -1,0 +1,223 @@
+"""What a defense is: the one interface behind which every defense sits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from defenses.noise import Noise
+from defenses.purifier import Purifier, purify
+
+Combine = Literal["softmax-mean", "logit-mean"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One draw of a defense: logits float32 [B, K], and bool [B], images that the defense refuses to classify."""
+
+    logits: Tensor
+    rejected: Tensor
+
+
+class Defense(nn.Module):
+    """What is deployed: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
+
+    Subclasses implement `logits`. A defense is always in evaluation mode, and its noise is an argument: the same
+    noise gives the same output, and a call touches no global random generator. Calling the module itself draws
+    fresh noise.
+
+    Attributes:
+        stochastic: whether the output depends on the noise.
+        gradients: the gradient modes that `logits` supports.
+        num_classes: K, where known.
+        input_shape: (C, H, W), where the defense is tied to one.
+    """
+
+    stochastic: bool = False
+    gradients: tuple[str, ...] = ("exact",)
+    num_classes: int | None = None
+    input_shape: tuple[int, int, int] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+        self.seed = 0
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+        """One draw for every image.
+
+        Args:
+            x: images, float32 [B, C, H, W] in [0, 1].
+            noise: B streams.
+            gradient: what a backward pass goes through; the forward values are those of the deployed defense,
+                except under "blind", which leaves the defense out altogether.
+            runs: how many runs one prediction combines; None is the deployed number.
+
+        Returns:
+            Logits [B, K].
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement logits()")
+
+    def decide(self, x: Tensor, noise: Noise) -> Prediction:
+        """One draw of the deployed decision. Only defenses that can refuse an image override this."""
+        logits = self.logits(x, noise)
+        return Prediction(logits, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+
+    def cost_modules(self) -> list[nn.Module]:
+        """The networks whose passes are the defense's cost. Default: the direct children."""
+        return list(self.children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K] under fresh noise: call n of a defense draws stream n of its `seed`."""
+        self._calls += 1
+        return self.logits(x, Noise.of(self.seed, len(x), x.device).child(self._calls))
+
+    def train(self, mode: bool = True) -> Defense:  # noqa: ARG002
+        """Do nothing but stay in evaluation mode: attack libraries switch modes, and a defense has only one."""
+        return super().train(False)
+
+
+class Classifier(Defense):
+    """A network as a deterministic defense.
+
+    Args:
+        network: module from images [B, C, H, W] in [0, 1] to logits [B, K].
+        num_classes: K.
+        input_shape: (C, H, W).
+    """
+
+    def __init__(self, network: nn.Module, *, num_classes: int, input_shape: tuple[int, int, int]):
+        super().__init__()
+        self.network = network
+        self.num_classes = num_classes
+        self.input_shape = input_shape
+        self.train(False)
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
+        """See `Defense.logits`."""
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+class Purified(Defense):
+    """A purifier before a classifier: S runs, each purified with noise of its own and classified, then combined.
+
+    Args:
+        purifier: the purifier.
+        classifier: the deterministic defense behind it.
+        runs: S, how many runs one prediction combines.
+        combine: "softmax-mean" gives the log of the mean softmax, "logit-mean" the mean of the logits.
+        rows: at most this many images are purified at once when no gradient is asked (memory).
+    """
+
+    gradients = ("exact", "bpda", "blind")
+
+    def __init__(
+        self,
+        purifier: Purifier,
+        classifier: Classifier,
+        *,
+        runs: int = 1,
+        combine: Combine = "softmax-mean",
+        rows: int = 4096,
+    ):
+        super().__init__()
+        if runs < 1:
+            raise ValueError(f"runs is {runs}; it must be at least 1")
+        if combine not in ("softmax-mean", "logit-mean"):
+            raise ValueError(f'combine is "{combine}"; it must be "softmax-mean" or "logit-mean"')
+        self.purifier, self.classifier = purifier, classifier
+        self.runs, self.combine, self.rows = runs, combine, rows
+        self.num_classes, self.input_shape = classifier.num_classes, classifier.input_shape
+        spec = purifier.noise(classifier.input_shape or (1, 1, 1))
+        self.stochastic = bool(spec.start or spec.step)
+        self.train(False)
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+        """See `Defense.logits`."""
+        if gradient == "blind":
+            return self.classifier.logits(x, noise)
+        n = self.runs if runs is None else runs
+        copies = x.repeat_interleave(n, 0) if n > 1 else x
+        streams = noise.copies(n)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            parts = zip(copies.split(self.rows), streams.keys.split(self.rows), strict=True)
+            purified = [self.classifier.logits(purify(self.purifier, c, Noise(k)), Noise(k)) for c, k in parts]
+            return self._combined(torch.cat(purified), n)
+        if gradient == "bpda":
+            # Athalye et al. 2018: forward through the purifier, backward as if it were the identity.
+            image = copies + (purify(self.purifier, copies.detach(), streams) - copies).detach()
+        else:
+            image = purify(self.purifier, copies, streams)
+        return self._combined(self.classifier.logits(image, streams), n)
+
+    def cost_modules(self) -> list[nn.Module]:
+        """See `Defense.cost_modules`."""
+        return self.purifier.cost_modules() + self.classifier.cost_modules()
+
+    def _combined(self, logits: Tensor, n: int) -> Tensor:
+        if n == 1:
+            return logits
+        by_run = logits.view(-1, n, logits.shape[-1])
+        if self.combine == "logit-mean":
+            return by_run.mean(1)
+        return by_run.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=logits.device))
+
+
+class Foreign(Defense):
+    """Somebody's own module, taken as it is.
+
+    If it is stochastic it uses the global random generators: they are forked and seeded for each call, so a draw
+    depends on the whole batch and not on its own row alone.
+
+    Args:
+        module: module from images [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode.
+        stochastic: whether two calls may differ.
+        num_classes: K, where known.
+    """
+
+    def __init__(self, module: nn.Module, *, stochastic: bool, num_classes: int | None = None):
+        super().__init__()
+        self.module = module
+        self.stochastic = stochastic
+        self.num_classes = num_classes
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
+        """See `Defense.logits`."""
+        if not self.stochastic:
+            return self.module(x)  # type: ignore[no-any-return]
+        with seeded_globals(noise.seed(), x.device):
+            return self.module(x)  # type: ignore[no-any-return]
+
+
+class seeded_globals:  # noqa: N801
+    """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving."""
+
+    def __init__(self, seed: int, device: torch.device):
+        self.seed, self.device = seed, device
+
+    def __enter__(self) -> None:
+        """Fork and seed."""
+        import random
+
+        import numpy as np
+
+        self._python: Any = random.getstate()
+        self._numpy: Any = np.random.get_state()  # noqa: NPY002
+        self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        self._torch.__enter__()
+        torch.manual_seed(self.seed)
+        np.random.seed(self.seed % (1 << 32))  # noqa: NPY002
+        random.seed(self.seed)
+
+    def __exit__(self, *exc: object) -> None:
+        """Restore."""
+        import random
+
+        import numpy as np
+
+        self._torch.__exit__(None, None, None)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        random.setstate(self._python)

@@ -1,0 +1,176 @@
+"""EBM-MCMC: Langevin purification by an energy (Hill, Mitchell & Zhu, ICLR 2021, arXiv 2005.13525)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.base import Classifier, Combine, Purified
+from defenses.errors import UserError
+from defenses.noise import Draw
+from defenses.purifier import NoiseSpec, Purifier, State
+
+
+class EnergyGradient(nn.Module):
+    """grad f of an energy network f: images [B, C, H, W] in [-1, 1] -> the same shape.
+
+    A chain of Linear, Conv2d, SiLU, LeakyReLU and Flatten is run forth and back by hand: no graph where no gradient
+    is asked, and plain differentiable operations where one is, so autograd gives exact second-order gradients. Any
+    other network falls back to autograd.
+
+    Args:
+        energy: the network, images -> f [B].
+    """
+
+    unit_forwards = 1
+    unit_backwards = 1
+
+    def __init__(self, energy: nn.Module):
+        super().__init__()
+        self.energy = energy
+        self.chain = _is_chain(energy)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] -> grad f, the same shape."""
+        if not self.chain:
+            return self._by_autograd(x)
+        inputs = []
+        h = x
+        for layer in self.energy:  # type: ignore[attr-defined]
+            inputs.append(h)
+            h = layer(h)
+        v: Tensor | None = None
+        for layer, at in zip(reversed(list(self.energy)), reversed(inputs), strict=True):  # type: ignore[call-overload]
+            v = _pull(layer, at, v)
+        return x.new_zeros(x.shape) if v is None else v
+
+    def _by_autograd(self, x: Tensor) -> Tensor:
+        through = torch.is_grad_enabled() and x.requires_grad
+        with torch.enable_grad():
+            at = x if through else x.detach().requires_grad_()
+            gradient: Tensor = torch.autograd.grad(self.energy(at).sum(), at, create_graph=through)[0]
+        return gradient
+
+
+def _is_chain(energy: nn.Module) -> bool:
+    if not isinstance(energy, nn.Sequential):
+        return False
+    layers = list(energy)
+    plain = all(
+        isinstance(m, nn.Linear | nn.SiLU | nn.LeakyReLU | nn.Flatten)
+        or (isinstance(m, nn.Conv2d) and m.groups == 1 and m.padding_mode == "zeros" and not isinstance(m.padding, str))
+        for m in layers
+    )
+    # Ends in one value per image, flattened to [B]: the pull-back starts from there with ones.
+    ends = len(layers) >= 2 and isinstance(layers[-1], nn.Flatten) and isinstance(layers[-2], nn.Linear | nn.Conv2d)
+    return plain and ends
+
+
+def _pull(layer: nn.Module, at: Tensor, v: Tensor | None) -> Tensor:
+    """The gradient before a layer from the gradient v behind it (None: ones); `at` is the layer's input."""
+    if isinstance(layer, nn.Flatten):
+        return at.new_ones(at.shape) if v is None else v.reshape(at.shape)
+    assert v is not None
+    if isinstance(layer, nn.Linear):
+        if layer.out_features == 1:
+            return v * layer.weight  # an outer product: no matrix product with an inner size of one
+        return v @ layer.weight
+    if isinstance(layer, nn.Conv2d):
+        return _pull_conv(layer, at, v)
+    if isinstance(layer, nn.SiLU):
+        if not (torch.is_grad_enabled() and (at.requires_grad or v.requires_grad)):
+            fused: Tensor = torch.ops.aten.silu_backward(v, at)
+            return fused
+        s = torch.sigmoid(at)
+        return v * (s * (1 + at * (1 - s)))
+    assert isinstance(layer, nn.LeakyReLU)
+    return torch.where(at > 0, v, v * layer.negative_slope)
+
+
+def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
+    sizes = zip(at.shape[2:], v.shape[2:], layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
+    # What a strided convolution leaves over at the far edge.
+    extra = [a - ((b - 1) * s - 2 * int(p) + d * (k - 1) + 1) for a, b, k, s, p, d in sizes]
+    padding = [int(p) for p in layer.padding]
+    return F.conv_transpose2d(v, layer.weight, None, layer.stride, padding, extra, 1, layer.dilation)
+
+
+class Langevin(Purifier):
+    """Langevin dynamics on an energy: x <- x - (eps^2 / 2T) grad f(x) + eps Z, in [-1, 1], no clamp inside.
+
+    With the temperature T = eps^2 / 2 of training, the drift is grad f itself. Another eps at the same temperature
+    rescales the drift; another temperature is another stationary law.
+
+    Args:
+        energy: energy network, images in [-1, 1] -> f [B].
+        eps: step size.
+        temperature: T; None is eps^2 / 2.
+        steps: K.
+    """
+
+    def __init__(self, energy: nn.Module, *, eps: float = 0.01, temperature: float | None = None, steps: int = 1500):
+        super().__init__()
+        if eps <= 0 or steps < 0:
+            raise UserError(f"eps is {eps} and steps {steps}; eps must be positive and steps at least 0")
+        if temperature is not None and temperature <= 0:
+            raise UserError(f"temperature is {temperature}; it must be positive")
+        self.gradient = EnergyGradient(energy)
+        self.eps, self.steps = eps, steps
+        self.temperature = eps**2 / 2 if temperature is None else temperature
+        drift = eps**2 / (2 * self.temperature)
+        self.drift = 1.0 if abs(drift - 1) < 1e-6 else drift
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+        """One normal draw a step."""
+        return NoiseSpec(step=(Draw(shape),))
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
+        """From [0, 1] to [-1, 1]."""
+        return {"u": 2 * x - 1}, {}
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        """One step of Langevin dynamics."""
+        u = state["u"]
+        moved = torch.sub(u, self.gradient(u), alpha=self.drift)
+        return {"u": torch.add(moved, z[0].to(u.dtype), alpha=self.eps)}
+
+    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+        """Back to [0, 1] scale, not clamped."""
+        return (state["u"] + 1) / 2
+
+    def cost_modules(self) -> list[nn.Module]:
+        """The networks whose calls cost."""
+        return [self.gradient]
+
+
+def build(
+    network: Callable[[str], nn.Module],
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    classifier: str = "undefended",
+    runs: int = 150,
+    combine: Combine = "logit-mean",
+    eps: float = 0.01,
+    temperature: float | None = None,
+    steps: int = 1500,
+) -> Purified:
+    """Langevin purification before a classifier.
+
+    Args:
+        network: gives the trained network of a name.
+        num_classes: K.
+        input_shape: (C, H, W).
+        classifier: name of the classifier behind the purifier.
+        runs: H, purified copies that one prediction combines.
+        combine: see `Purified`.
+        eps: see `Langevin`.
+        temperature: see `Langevin`.
+        steps: K.
+    """
+    purifier = Langevin(network("ebm-mcmc"), eps=eps, temperature=temperature, steps=steps)
+    behind = Classifier(network(classifier), num_classes=num_classes, input_shape=input_shape)
+    return Purified(purifier, behind, runs=runs, combine=combine)

@@ -1,0 +1,144 @@
+"""Keyed noise: every row of a batch has a random stream of its own, addressed by integers and not by order of use.
+
+A value depends on (row key, path, step, position) alone. So results do not change with the batch size, with the
+order of the work, with resuming, or with how many steps are drawn at once; the integers are the same on every
+device. The generator is SplitMix64's finaliser (Steele et al. 2014) over a counter, applied twice with a 128-bit
+key; normals come from it by Box and Muller's transform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["normal", "uniform", "rademacher"]
+
+_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+_COPIES = 0x434F5059  # so that copy n is not child n
+_BLOCK = 1 << 18  # values per pass: what fits the cache
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one row draws: `shape` without the batch axis, and the law (uniform is on [0, 1))."""
+
+    shape: tuple[int, ...]
+    kind: Kind = "normal"
+
+
+def _shift(z: Tensor, n: int) -> Tensor:
+    return (z >> n) & ((1 << (64 - n)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+def _as_int64(value: int) -> int:
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _shape_values(bits: Tensor, kind: Kind) -> Tensor:
+    """Two float32 values from every 64 bits: [..., n] -> [..., n, 2]."""
+    low, high = (bits & 0xFFFFFFFF), _shift(bits, 32)
+    if kind == "normal":
+        radius = torch.sqrt(-2 * torch.log((low.float() + 0.5) * 2.0**-32))
+        angle = high.float() * (2 * math.pi * 2.0**-32)
+        return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
+    pair = torch.stack((low, high), -1)
+    if kind == "uniform":
+        return (pair >> 8).float() * 2.0**-24
+    return ((pair >> 31) * 2 - 1).float()
+
+
+class Noise:
+    """Independent random streams, one a row.
+
+    Args:
+        keys: int64 [rows, 2], the 128-bit key of every row.
+    """
+
+    def __init__(self, keys: Tensor):
+        self.keys = keys
+
+    @classmethod
+    def of(cls, seed: int, rows: int | Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Noise:
+        """Streams for the given rows of one seed.
+
+        Args:
+            seed: any integer.
+            rows: how many rows, or their numbers (image indices, say).
+            device: where the values are drawn; it does not change them.
+        """
+        if isinstance(rows, Tensor):
+            number = rows.to(device=device, dtype=torch.int64)
+        elif isinstance(rows, int):
+            number = torch.arange(rows, device=device)
+        else:
+            number = torch.tensor(list(rows), dtype=torch.int64, device=device)
+        start = torch.full((len(number), 2), _as_int64(seed), device=device)
+        start[:, 1] ^= _MIX1
+        return cls(_mix(start + _GAMMA))._fold(number)
+
+    def _fold(self, number: Tensor | int) -> Noise:
+        step = number[:, None] * _GAMMA if isinstance(number, Tensor) else _as_int64(number * _GAMMA)
+        keys = _mix(self.keys + step + 1)
+        # The halves see each other, so that a collision needs all 128 bits.
+        return Noise(_mix(keys ^ keys.flip(1) * _MIX2 ^ torch.tensor([0, _MIX1], device=keys.device)))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def child(self, *path: int) -> Noise:
+        """The streams named `path` below these (draw number, run, purpose...)."""
+        noise = self
+        for number in path:
+            noise = noise._fold(number)
+        return noise
+
+    def copies(self, n: int) -> Noise:
+        """n children of every row, [rows * n], the copies of one row side by side (as `repeat_interleave`)."""
+        index = torch.arange(n, device=self.keys.device).repeat(len(self))
+        return Noise(self.child(_COPIES).keys.repeat_interleave(n, 0))._fold(index)
+
+    def rows(self, index: Tensor | slice) -> Noise:
+        """The streams of some rows."""
+        return Noise(self.keys[index])
+
+    def draw(self, what: Draw, steps: range | None = None) -> Tensor:
+        """Values for every row.
+
+        Args:
+            what: shape and law of one row's values.
+            steps: draw these steps of the stream at once; the values of a step do not depend on its company.
+
+        Returns:
+            float32 [rows, *shape], or [len(steps), rows, *shape].
+        """
+        span = range(1) if steps is None else steps
+        numel = math.prod(what.shape)
+        half = (numel + 1) // 2
+        out = torch.empty(len(span), len(self), numel, device=self.keys.device)
+        counter = torch.arange(half, device=self.keys.device)
+        per_pass = max(1, _BLOCK // max(numel, 1))
+        for row, k in enumerate(span):
+            for i in range(0, len(self), per_pass):
+                keys = self.keys[i : i + per_pass]
+                bits = _mix(_mix(keys[:, :1] + (counter + k * half) * _GAMMA) ^ keys[:, 1:])
+                out[row, i : i + per_pass] = _shape_values(bits, what.kind).flatten(1)[:, :numel]
+        out = out.view(len(span), len(self), *what.shape)
+        return out[0] if steps is None else out
+
+    def seed(self) -> int:
+        """One non-negative 63-bit seed made of all rows, for code that only takes a global seed."""
+        folded = int(_mix(self.keys.sum(0)).sum().item()) if len(self) else 0
+        return folded & ((1 << 63) - 1)

@@ -1,0 +1,123 @@
+"""Training of the defenses' networks by published recipes: `train` is the entry point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defenses.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from defenses.training.objective import Material, Objective
+
+
+def train(
+    name: str,
+    dataset: str,
+    *,
+    out: Path,
+    data_root: Path | None = None,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+    checkpoint_every: int = 500,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train a network by its recipe, or go on with a training that was interrupted.
+
+    Writes <out>/<name>.safetensors, <name>.json beside it, and <name>.checkpoint.pt until it is finished.
+
+    Args:
+        name: "undefended", "pgd-at", "adp" or "ebm-mcmc".
+        dataset: name of a data set that has train and validation images.
+        out: folder to write into, as `weights_io.cache_dir() / dataset`.
+        data_root: where data sets lie; None is the default place.
+        seed: seed of everything random.
+        overrides: see `recipe.load_recipe`.
+        checkpoint_every: steps between checkpoints.
+        device: where to train; None is a GPU if there is one, else the CPU.
+        progress: show a progress bar.
+
+    Returns:
+        The weights' file.
+
+    Raises:
+        UserError: unknown name, data set or recipe key; a training that diverged; a checkpoint that cannot be used.
+    """
+    import torch
+
+    from defenses.networks import build_network, data_args
+    from defenses.training.loop import Plan, fit
+    from defenses.training.recipe import load_recipe
+    from defenses.training.streams import Order, stream_seed
+    from defenses.weights_io import save_network
+
+    if checkpoint_every < 1:
+        raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
+    recipe = load_recipe(name, dataset, overrides)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    material, classes = _material(dataset, data_root)
+    _, c, h, w = material.x.shape
+    args = {**data_args(recipe.kind, (c, h, w), classes), **recipe.network_args}
+    network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(target)
+    objective = _objective(name, network, material.to(target), seed, recipe.objective)
+    phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
+    plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
+    checkpoint = Path(out) / f"{name}.checkpoint.pt"
+    begun = time.perf_counter()
+    result = fit(objective, plan, checkpoint, progress=progress)
+    network.load_state_dict(result.weights)
+    made = {
+        **vars(recipe),
+        "phases": [vars(p) for p in recipe.phases],
+        "seed": seed,
+        "steps": plan.steps,
+        "shipped_step": result.step,
+        "torch": torch.__version__,
+        "device": str(target),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+    metrics = {"validation": result.history[-1] if not result.history else _shipped_row(result.history, result.step)}
+    path = Path(out) / f"{name}.safetensors"
+    save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
+    checkpoint.unlink(missing_ok=True)
+    return path
+
+
+def _shipped_row(history: list[dict[str, float]], step: int) -> dict[str, float]:
+    return next(row for row in history if row["step"] == step)
+
+
+def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, float]]:
+    """At most about `keep` rows, the last among them, with four significant digits."""
+    rows = history[:: -max(1, len(history) // keep)][::-1]
+    return [{n: float(f"{v:.6g}") for n, v in row.items()} for row in rows]
+
+
+def _material(dataset: str, root: Path | None) -> tuple[Material, int]:
+    from bench.data import load_dataset
+    from defenses.training.objective import Material
+
+    data, held = (load_dataset(dataset, split, root=root) for split in ("train", "validation"))
+    return Material(data.x, data.y, held.x, held.y), data.num_classes
+
+
+def _objective(name: str, network: nn.Module, data: Material, seed: int, table: dict[str, Any]) -> Objective:
+    from defenses.training.classifier import NaturalTraining
+    from defenses.training.dsm import ScoreMatching
+    from defenses.training.ebm import EnergyTraining
+    from defenses.training.pgd_at import PgdTraining
+
+    made: dict[str, type[Any]] = {
+        "undefended": NaturalTraining,
+        "pgd-at": PgdTraining,
+        "adp": ScoreMatching,
+        "ebm-mcmc": EnergyTraining,
+    }
+    objective: Objective = made[name](network, data, seed, table)
+    return objective

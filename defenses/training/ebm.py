@@ -1,0 +1,124 @@
+"""Energies by maximum likelihood with a persistent bank of Langevin chains (Hill et al. 2021; Nijkamp et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from defenses.ebm_mcmc import EnergyGradient
+from defenses.errors import UserError
+from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.streams import stream
+
+
+@dataclass(frozen=True)
+class EbmSettings:
+    """Langevin dynamics and bank; images in [-1, 1].
+
+    Args:
+        eps: step size; the temperature is eps^2 / 2.
+        eps_data: standard deviation of the noise on data. Without it a constant background has no bounded density.
+        langevin_steps: K, steps of a chain between two updates.
+        bank: number of chains; 0 is one per training image.
+        rejuvenate: share of the chains that start anew in every batch; Hill: none.
+        rejuvenate_from: what these start from.
+        flip: mirror half of the data.
+    """
+
+    eps: float
+    eps_data: float
+    langevin_steps: int
+    bank: int = 0
+    rejuvenate: float = 0.0
+    rejuvenate_from: Literal["noise", "data"] = "noise"
+    flip: bool = False
+
+
+class EnergyTraining(Objective):
+    """Descend on d = (mean f(x+) - mean f(x-)) / (eps^2 / 2), x+ data with noise, x- chains of the bank.
+
+    Args:
+        network: energy, images in [-1, 1] -> f [B].
+        data: images (in [0, 1]).
+        seed: seed of bank, noise and chains.
+        table: see `EbmSettings`.
+    """
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        s = self.settings = settings_of(EbmSettings, table)
+        if s.rejuvenate_from not in ("noise", "data"):
+            raise UserError(f'recipe: rejuvenate_from is "{s.rejuvenate_from}"; it must be "noise" or "data"')
+        self.gradient = EnergyGradient(network)
+        self.temperature = s.eps**2 / 2
+        shape = (s.bank or len(data.x), *data.x.shape[1:])
+        self.bank = self._uniform(shape, stream(seed, "bank", 0, self.device))
+        self._norm = self._d = torch.zeros((), device=self.device)
+
+    def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return 2 * torch.rand(shape, generator=generator, device=self.device) - 1
+
+    def _positive(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        if self.settings.flip:
+            mirrored = torch.rand(len(x), generator=generator, device=self.device) < 0.5
+            x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+        noise = torch.randn(x.shape, generator=generator, device=self.device)
+        return 2 * x - 1 + self.settings.eps_data * noise
+
+    @torch.no_grad()
+    def _negative(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Chains from the bank, K steps further, written back."""
+        s = self.settings
+        at = torch.randperm(len(self.bank), generator=generator, device=self.device)[:rows]
+        x = self.bank[at]
+        if s.rejuvenate:
+            anew = torch.rand(len(x), generator=generator, device=self.device) < s.rejuvenate
+            fresh = self._uniform(tuple(x.shape), generator)
+            if s.rejuvenate_from == "data":
+                pick = torch.randint(len(self.data.x), (len(x),), generator=generator, device=self.device)
+                fresh = 2 * self.data.x[pick] - 1
+            x = torch.where(anew.view(-1, 1, 1, 1), fresh, x)
+        noise = torch.empty_like(x)
+        slope = x
+        for _ in range(s.langevin_steps):
+            slope = self.gradient(x)
+            x = torch.add(x - slope, noise.normal_(generator=generator), alpha=s.eps)
+        self._norm = slope.flatten(1).norm(dim=1).mean()
+        self.bank[at] = x
+        return x
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`."""
+        generator = stream(self.seed, "chains", step, self.device)
+        positive = self._positive(self.data.x[index], generator)
+        negative = self._negative(len(index), generator)
+        f = self.network(torch.cat((positive, negative)))
+        d = (f[: len(index)].mean() - f[len(index) :].mean()) / self.temperature
+        self._d = d.detach()
+        return d  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, Tensor]:
+        """The bank."""
+        return {"bank": self.bank}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective`."""
+        self.bank = state["bank"].to(self.device)
+
+    def monitor(self) -> dict[str, float]:
+        """The loss d (-inf is collapse) and r, the mean gradient norm at the chains' ends (rising is unstable)."""
+        return {"d": float(self._d), "r": float(self._norm)}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The metrics d and r against validation images, and the share of the bank's pixels outside [-1, 1]."""
+        generator = stream(self.seed, "validation", 0, self.device)
+        positive = self._positive(self.data.x_validation[:1000], generator)
+        bank = self.bank[:1000]
+        d = (self.network(positive).mean() - self.network(bank).mean()) / self.temperature
+        r = self.gradient(bank).flatten(1).norm(dim=1).mean()
+        return {"d": float(d), "r": float(r), "bank_outside": float((bank.abs() > 1).float().mean())}

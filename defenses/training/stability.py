@@ -1,0 +1,127 @@
+"""Stability evidence of an energy: long chains from data and from noise, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from defenses.ebm_mcmc import EnergyGradient
+from defenses.errors import UserError
+from defenses.training.streams import stream
+
+
+@torch.no_grad()
+def stability(
+    network: nn.Module,
+    data: Tensor,
+    *,
+    steps: int,
+    eps: float,
+    temperature: float | None = None,
+    classifier: nn.Module | None = None,
+    train_images: Tensor | None = None,
+    marks: Sequence[int] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Run chains from data and from uniform noise and look at them on the way.
+
+    Where both starts meet and the mean energy does not drift, the energy is metastable for that many steps; it says
+    nothing of longer chains. Run it at the eps and temperature of training, for at least 10 times the steps of
+    purification (Nijkamp et al. 2020).
+
+    Args:
+        network: energy f, images in [-1, 1] -> [B].
+        data: images [N, C, H, W] in [0, 1], as many chains from each start; not the training images.
+        steps: length of the chains.
+        eps: step size.
+        temperature: T; None is eps^2 / 2.
+        classifier: network in [0, 1], for the share of every predicted class.
+        train_images: images in [0, 1], for the distance to the nearest one (L2, in [0, 1] pixels).
+        marks: steps at which the chains are looked at; None is 0 and eight geometric ones.
+        seed: seed of the chains.
+        progress: show a progress bar.
+
+    Returns:
+        eps, temperature, steps, chains, and `from_data`, `from_noise`: a row for every mark with step, U (mean
+        f / T), r (mean gradient norm), moved (mean L2 distance from the start, [0, 1] pixels), outside (share of
+        pixels beyond [-1, 1]), nearest_train, classes, mala (share of Metropolis-adjusted proposals that would be
+        accepted: 1 says that the step is small enough).
+    """
+    from tqdm import tqdm
+
+    if steps < 1 or eps <= 0:
+        raise UserError(f"stability: steps is {steps} and eps {eps}; steps must be at least 1 and eps positive")
+    heat = eps**2 / 2 if temperature is None else temperature
+    looks = sorted(set(marks)) if marks is not None else _marks(steps)
+    report: dict[str, Any] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
+    chains = _Chains(EnergyGradient(network), eps, heat, classifier, train_images)
+    for i, name in enumerate(("from_data", "from_noise")):
+        generator = stream(seed, "stability", i, data.device)
+        noise = torch.rand(data.shape, generator=generator, device=data.device)
+        x = begin = 2 * (data if i == 0 else noise) - 1
+        rows = []
+        for k in tqdm(range(steps + 1), desc=name.replace("_", " "), unit="step", disable=not progress):
+            moved = chains.proposal(x, generator)
+            if k in looks:
+                rows.append({"step": k, **chains.look(x, moved, begin)})
+            x = moved
+        report[name] = rows
+    return report
+
+
+def _marks(steps: int) -> list[int]:
+    return sorted({0, *(max(1, round(steps * 10 ** (-i / 4))) for i in range(8))})
+
+
+class _Chains:
+    def __init__(
+        self,
+        gradient: EnergyGradient,
+        eps: float,
+        heat: float,
+        classifier: nn.Module | None,
+        train_images: Tensor | None,
+    ):
+        self.gradient, self.eps, self.heat = gradient, eps, heat
+        self.drift = eps**2 / (2 * heat)
+        self.classifier, self.train_images = classifier, train_images
+
+    def proposal(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        z = torch.randn(x.shape, generator=generator, device=x.device)
+        moved: Tensor = x - self.drift * self.gradient(x) + self.eps * z
+        return moved
+
+    def look(self, x: Tensor, moved: Tensor, begin: Tensor) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "U": float(self.gradient.energy(x).mean()) / self.heat,
+            "r": float(self.gradient(x).flatten(1).norm(dim=1).mean()),
+            "moved": float((x - begin).flatten(1).norm(dim=1).mean()) / 2,
+            "outside": float((x.abs() > 1).float().mean()),
+            "mala": self._acceptance(x, moved),
+        }
+        if self.train_images is not None:
+            flat = self.train_images.flatten(1)
+            nearest = torch.cat([torch.cdist(p, flat).amin(1) for p in torch.split(((x + 1) / 2).flatten(1), 500)])
+            row["nearest_train"] = float(nearest.mean())
+        row = {n: float(f"{v:.5g}") for n, v in row.items()}
+        if self.classifier is not None:
+            logits = self.classifier((x + 1) / 2)
+            counts = logits.argmax(1).bincount(minlength=logits.shape[1])
+            row["classes"] = [round(float(c) / len(x), 4) for c in counts]
+        return row
+
+    def _acceptance(self, x: Tensor, moved: Tensor) -> float:
+        """Mean Metropolis acceptance of x -> moved (Roberts & Tweedie 1996)."""
+
+        def log_density(at: Tensor, to: Tensor) -> Tensor:
+            residual = to - at + self.drift * self.gradient(at)
+            squares: Tensor = residual.square().flatten(1).sum(1)
+            return -squares / (2 * self.eps**2)
+
+        energies = (self.gradient.energy(x) - self.gradient.energy(moved)) / self.heat
+        ratio = energies + log_density(moved, x) - log_density(x, moved)
+        return float(ratio.clamp_max(0).exp().mean())

@@ -1,0 +1,206 @@
+"""Weights on disk: safetensors, and beside them a JSON file with their hash, network and recipe.
+
+Nothing here imports torch at module level: the hash of a defense's weights is read without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defenses.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_PACKAGED = Path(__file__).parent / "weights"
+
+
+def cache_dir() -> Path:
+    """Where `purebench train` puts weights unless told otherwise: ~/.cache/purebench/weights."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "purebench" / "weights"
+
+
+def _roots(root: Path | str | None) -> list[Path]:
+    own = root or os.environ.get("PUREBENCH_WEIGHTS")
+    return [*([Path(own)] if own else []), _PACKAGED, cache_dir()]
+
+
+def find_weights(name: str, dataset: str, root: Path | str | None = None) -> Path:
+    """The weights file of a network trained on a data set.
+
+    Looks for <folder>/<dataset>/<name>.safetensors in `root` (or the folder PUREBENCH_WEIGHTS names), then in the
+    package, then in `cache_dir()`.
+
+    Args:
+        name: "undefended", "pgd-at", "adp", "ebm-mcmc", or the name of your own.
+        dataset: name of the data set.
+        root: folder to look in first.
+
+    Raises:
+        UserError: there are none.
+    """
+    places = [folder / dataset / f"{name}.safetensors" for folder in _roots(root)]
+    for path in places:
+        if path.is_file():
+            return path
+    where = ", ".join(str(p.parent) for p in places)
+    raise UserError(
+        f'no weights of "{name}" for "{dataset}" (looked in {where}); '
+        f"make them: purebench train {name} --dataset {dataset}"
+    )
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The JSON beside a weights file: sha256, network (kind, args), recipe, metrics.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    side = path.with_suffix(".json")
+    try:
+        content = json.loads(side.read_text(encoding="utf-8"))
+        if not {"sha256", "network"} <= set(content) or not {"kind", "args"} <= set(content["network"]):
+            raise ValueError("sha256 or network is missing in it")
+    except FileNotFoundError:
+        raise UserError(f"{side} is missing, the description of {path.name}; {_remedy(path)}") from None
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"{side} cannot be read ({error}); {_remedy(path)}") from None
+    return dict(content)
+
+
+def _remedy(path: Path) -> str:
+    return f"make it again: purebench train {path.stem} --dataset {path.parent.name}"
+
+
+def weights_hash(name: str, dataset: str, root: Path | str | None = None) -> str:
+    """SHA-256 of a weights file (hex), as its sidecar states it; `load_network` checks it against the file.
+
+    Args:
+        name: see `find_weights`.
+        dataset: see `find_weights`.
+        root: see `find_weights`.
+    """
+    return str(read_sidecar(find_weights(name, dataset, root))["sha256"])
+
+
+def save_network(
+    path: Path,
+    network: nn.Module,
+    kind: str,
+    args: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> str:
+    """Write weights and their sidecar, each in one move.
+
+    Args:
+        path: the file, ending in .safetensors; the sidecar gets the ending .json.
+        network: the network.
+        kind: its kind, as `build_network` takes it.
+        args: its arguments.
+        recipe: how it was made (hyper-parameters, seed, steps, versions, seconds).
+        metrics: measured numbers.
+        half: store float16 (loaded as float32).
+
+    Returns:
+        The file's SHA-256.
+    """
+    import torch
+    from safetensors.torch import save
+
+    kept = {n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if v.is_floating_point()}
+    if half:
+        kept = {n: v.to(torch.float16) for n, v in kept.items()}
+    data = save(kept)
+    sha = hashlib.sha256(data).hexdigest()
+    side = {
+        "sha256": sha,
+        "network": {"kind": kind, "args": dict(args)},
+        "recipe": dict(recipe),
+        "metrics": dict(metrics or {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, data)
+    write_bytes(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode())
+    return sha
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that at any moment it is either the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def load_network(name: str, dataset: str, *, root: Path | str | None = None) -> nn.Module:
+    """A trained network, ready to be evaluated (see `networks.deployed`), on the CPU, in float32.
+
+    Args:
+        name: see `find_weights`.
+        dataset: see `find_weights`.
+        root: see `find_weights`.
+
+    Raises:
+        UserError: no such weights; or a file is missing, damaged or not of this network.
+    """
+    from defenses.networks import build_network, deployed
+
+    path = find_weights(name, dataset, root)
+    side = read_sidecar(path)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != side["sha256"]:
+        raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {_remedy(path)}")
+    network = build_network(side["network"]["kind"], **side["network"]["args"])
+    load_tensors(network, data, path)
+    return deployed(network)
+
+
+def load_tensors(network: nn.Module, data: bytes, path: Path) -> None:
+    """Put the tensors of a safetensors file into a network; names and shapes must agree.
+
+    Args:
+        network: the network, changed in place.
+        data: content of the file.
+        path: its name, for messages.
+
+    Raises:
+        UserError: it is no safetensors file, or a tensor is missing, unknown or of another shape.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        given = load(data)
+    except SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file ({error})") from None
+    # Counters of batch norm, the only integers, play no part in evaluation and are not stored.
+    wanted = {n: v for n, v in network.state_dict().items() if v.is_floating_point()}
+    for name in sorted(wanted.keys() | given.keys()):
+        problem = _mismatch(name, wanted, given)
+        if problem:
+            raise UserError(f"{path} does not fit the network: {problem}")
+    network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
+
+
+def _mismatch(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+    if name not in given:
+        return f'tensor "{name}" is missing'
+    if name not in wanted:
+        return f'it has a tensor "{name}" that the network has not' if given[name].is_floating_point() else None
+    if given[name].shape != wanted[name].shape:
+        return f'tensor "{name}" is {list(given[name].shape)}, not {list(wanted[name].shape)}'
+    return None

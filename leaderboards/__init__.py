@@ -1,0 +1,1 @@
+"""Boards that come with purebench: one TOML file each."""

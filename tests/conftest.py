@@ -1,0 +1,23 @@
+"""Helpers of the tests are importable by name; data sets that are not at hand are skipped with the reason."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def need_data():
+    """Call with a data set's name: skips when its files are not at hand."""
+    from bench.data import load_dataset
+    from defenses.errors import UserError
+
+    def need(name: str):
+        try:
+            return load_dataset(name)
+        except UserError as error:
+            pytest.skip(f"{name}: {error}")
+
+    return need

@@ -1,0 +1,171 @@
+"""Bad input: one clear line, exit code 2, nothing lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from boards import BOARD, ROOT, purebench, write_board
+
+from bench.results import load_cells, load_results
+
+TOP = BOARD.replace("small", "small")
+
+
+def refused(result, *words: str) -> None:
+    """Exit code 2 and one line, which has all words."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("purebench:")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "{models}:linear"', 'name = "apd"', ['unknown defense "apd"', "adp"]),
+        ('name = "autoattack:apgd-ce"', 'name = "autoattack:apdg-ce"', ['unknown attack "autoattack:apdg-ce"', "apgd-ce"]),
+        ('name = "autoattack:apgd-ce"', 'name = "foolbox:LinfPDG"', ["foolbox:LinfPDG", "LinfPGD"]),
+        ("n_iter = 3", "n_itr = 3", ["n_itr", "n_iter"]),
+        ('dataset = "digits"', 'dataset = "digit"', ['unknown data set "digit"', "digits"]),
+        ("block = 20", "blok = 20", ['unknown key in the board "blok"', "block"]),
+        ("block = 20", "block = 0", ["block", "at least 1"]),
+        ('eps = "1/10"', 'eps = "8/225x"', ['"8/225x" is not a number', "8/255"]),
+        ('eps = "1/10"', 'eps = "-1/10"', ["positive"]),
+        ('norm = "Linf"', 'norm = "Lind"', ['unknown norm "Lind"', "Linf"]),
+        ('indices = "first-60"', 'indices = "first-6000"', ["first-6000", "500"]),
+        ("draws = 5", "draws = 0", ["draws", "at least 1"]),
+        ("eot = 2", "eot = 0", ["eot", "at least 1"]),
+        ("[threat]", "[threat", ["not a TOML file"]),
+        ('label = "noisy"', 'label = "linear"', ["occurs twice"]),
+    ],
+)
+def test_boards(tmp_path, old, new, words):
+    assert old in BOARD
+    path = write_board(tmp_path, BOARD.replace(old, new))
+    refused(purebench("run", path, "--out", tmp_path / "out"), path.name, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_board_that_is_not_there(tmp_path):
+    refused(purebench("run", "quickstrat"), "quickstrat", "quickstart")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("Probabilities", ["returns probabilities", "softmax"]),
+        ("NotANumber", ["NaN"]),
+        ("five", ["(8, 5)", "10 classes"]),
+        ("Large", ["1x8x8"]),
+        ("Training", ["train mode", "model.eval()"]),
+        ("BatchNorm", ["other images in the batch"]),
+        ("GlobalNoise", ["random", "stochastic = true"]),
+        ("Tuple", ["tuple", "tensor of logits"]),
+        ("Linear", ["unknown name", "linear"]),
+    ],
+)
+def test_models(tmp_path, model, words):
+    path = write_board(tmp_path, BOARD.replace(":linear", f":{model}"))
+    out = tmp_path / "out"
+    refused(purebench("run", path, "--out", out, "--defense", "linear"), *words)
+    assert not list(out.glob("parts/*"))
+
+
+def attack_board(tmp_path, attack: str):
+    return write_board(tmp_path, BOARD.replace(":slow", f":{attack}").replace("{{ seconds = {seconds} }}", "{{}}"))
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        ("raises", ["RuntimeError: the attack broke"]),
+        ("wrong_shape", ["returned (20, 1, 4, 8)"]),
+    ],
+)
+def test_attacks_that_fail_are_errors_and_never_robust(tmp_path, attack, words):
+    out = tmp_path / "out"
+    result = purebench("run", attack_board(tmp_path, attack), "--out", out)
+    assert result.returncode == 2
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    cells = load_cells(out)
+    assert (cells[cells["attack"] == "slow"]["status"] == "error").all()
+    assert (cells[cells["attack"] != "slow"]["status"] == "ok").all()
+    assert not (load_results(out)["attack"] == "slow").any()
+    assert "error" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("attack", "judged", "words"),
+    [
+        ("nan", 19, "not finite"),
+        ("leaves", None, "left the Linf ball: 0.15 > 0.1"),
+        ("outside", None, "left the box"),
+        ("spoils", 0, "left the Linf ball"),
+    ],
+)
+def test_images_outside_the_rules_have_no_verdict(tmp_path, attack, judged, words):
+    out = tmp_path / "out"
+    result = purebench("run", attack_board(tmp_path, attack), "--out", out)
+    assert result.returncode == 2
+    assert words in result.stderr
+    frame = load_results(out)
+    rows = frame[(frame["attack"] == "slow") & (frame["defense"] == "linear")]
+    bad = rows[rows["status"] == "error"]
+    assert len(bad)
+    assert bad["accuracy"].isna().all()
+    assert (bad["draws"] == 0).all()
+    if judged is not None:
+        assert len(rows) - len(bad) == judged * 3
+    assert frame[frame["attack"] == "autoattack:apgd-ce"]["accuracy"].notna().all()
+
+
+def test_errors_are_run_again_on_request(tmp_path):
+    path, out = attack_board(tmp_path, "raises"), tmp_path / "out"
+    assert purebench("run", path, "--out", out, "--quiet").returncode == 2
+    again = purebench("run", path, "--out", out)
+    assert "[1/" not in again.stderr
+    retried = purebench("run", path, "--out", out, "--retry-errors")
+    assert "[6/6]" in retried.stderr
+    assert retried.returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_no_write_permission(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    file = folder / "file"
+    file.touch()
+    path = write_board(tmp_path)
+    refused(purebench("run", path, "--out", file / "out"), "cannot write", "--out")
+
+
+def test_full_disk(tmp_path):
+    """A small tmpfs, mounted in a name space of its own."""
+    unshare = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    probe = subprocess.run([*unshare, "mount", "-t", "tmpfs", "tmpfs", str(mount)], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("no right to mount a tmpfs")
+    path = write_board(tmp_path)
+    run = f"{sys.executable} -m bench.cli run {path} --quiet --out {mount}/out"
+    script = f"mount -t tmpfs -o size=100k tmpfs {mount}; {run}; code=$?; ls {mount}/out/parts | wc -l; exit $code"
+    result = subprocess.run(
+        [*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert result.returncode == 2, result.stderr
+    assert "no space left" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert int(result.stdout.split()[-1]) >= 1  # what was finished is kept
+
+
+def test_tables_of_nothing(tmp_path):
+    refused(purebench("table", tmp_path), "no results folder")
+    refused(purebench("train", "apd"), 'unknown recipe "apd"', "adp")
+    refused(purebench("run", "quickstart", "--defense", "apd", "--out", tmp_path / "x"), 'unknown defense', "adp")

@@ -1,0 +1,132 @@
+"""The printed tables: names, gaps, files, escaping."""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+
+import pandas as pd
+import pytest
+from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
+
+from bench import summary
+from bench.render import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from bench.tables import full_table, pivot, write_tables
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "board", deterministic() + stochastic())
+
+
+def test_pivot_has_one_line_per_defense(folder):
+    table = pivot(summary(folder))
+    assert table.title == "Comparison: digits test (first-6, 6 images), Linf 1/5"
+    assert table.columns == (
+        "defense", "clean images: mean %", "uniform noise: mean %", "apgd: mean %", "square: mean %",
+        "worst case: mean % [95%]", "rank",
+    )  # fmt: skip
+    assert table.rows[0] == ("plain", "83.33", "66.67", "50.00", "66.67", "33.33 [9.68, 70.00]", "2")
+    assert table.rows[1][-1] == "1"
+    assert full_table(summary(folder)).strong == {4, 9}
+
+
+def test_pivot_keeps_views_apart_and_marks_gaps(tmp_path):
+    results = [
+        *deterministic(),
+        result(line("plain", "apgd", view="bpda"), [1] * 6),
+        failed(line("plain", "ead"), "unsupported", "needs L1"),
+    ]
+    table = pivot(summary(write(tmp_path, results, [*(r.line for r in results), line("plain", "fab", images=6)])))
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert cells["apgd (exact): mean %"] == "50.00"
+    assert cells["apgd (bpda): mean %"] == "100.00"
+    assert cells["ead: mean %"] == "unsupported"
+    assert cells["fab: mean %"] == "not run"
+    assert cells["worst case: mean % [95%]"].endswith("*")
+    assert cells["rank"] == "–"
+    assert any(note.startswith("*") for note in table.footnotes)
+
+
+def test_write_tables_writes_all_and_repeats_itself(folder):
+    table = write_tables(folder)
+    assert table.rows[0][0] == "plain"
+    names = [f"tables.{end}" for end in ("txt", "md", "csv", "tex", "html")]
+    first = {n: (folder / n).read_bytes() for n in names}
+    write_tables(folder)
+    assert first == {n: (folder / n).read_bytes() for n in names}
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, "plan.jsonl"])
+    csv = pd.read_csv(folder / "tables.csv")
+    frame = summary(folder)
+    assert csv["robust_low"].tolist() == frame["robust_low"].tolist()  # to the last bit
+    assert "reduced" not in table.title
+
+
+def test_reduced_budgets_are_labelled(tmp_path):
+    frame = summary(write(tmp_path, deterministic(budget="reduced")))
+    assert pivot(frame).title.endswith("reduced budget")
+    assert set(frame.budget) == {"reduced"}
+
+
+def test_hostile_names_reach_every_file_harmless(tmp_path):
+    folder = write(tmp_path, deterministic(HOSTILE))
+    shutil.copy(folder / "plan.jsonl", folder / "manifest.json")  # a broken manifest does not matter
+    write_tables(folder)
+    texts = {end: (folder / f"tables.{end}").read_text() for end in ("txt", "md", "csv", "tex", "html")}
+    for text in texts.values():
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "<script" not in texts["html"].lower()
+    assert "<script" not in texts["md"].lower()
+    assert "\\input" not in texts["tex"]
+    assert pd.read_csv(io.StringIO(texts["csv"])).defense.nunique() == 1
+
+
+def test_markdown_escapes_what_markdown_reads():
+    text = to_markdown(Table("T", ("a", "b"), (("x|y", "1"), ("`c` *d* _e_ f_g [h](i) <j>", "2"))))
+    rows = text.splitlines()
+    assert all(len(r.replace("\\|", "").split("|")) == 4 for r in rows[2:6])
+    assert r"x\|y" in text
+    assert r"\`c\` \*d\* \_e\_ f_g [h\](i) &lt;j&gt;" in text
+    assert rows[3] == "| " + "-" * (len(rows[2].split("|")[1]) - 2) + " | --: |"
+
+
+def test_latex_escapes_and_balances():
+    text = to_latex(Table("A & B", ("x_1", "n"), (("50% #1 {~^\\}", "∞"), ("[2em]", "–")), ("<note>",)))
+    assert r"50\% \#1 \{\textasciitilde{}\textasciicircum{}\textbackslash{}\}" in text
+    assert r"A \& B" in text
+    assert r"x\_1" in text
+    assert r"{}[2em] & --" in text
+    assert text.replace(r"\{", "").replace(r"\}", "").count("{") == text.replace(r"\{", "").replace(r"\}", "").count(
+        "}"
+    )
+
+
+def test_html_is_escaped_and_loads_nothing():
+    text = to_html([Table(HOSTILE, (HOSTILE, "n"), ((HOSTILE, "1"),), (HOSTILE,))], HOSTILE)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "default-src &#x27;none&#x27;" in text or "default-src 'none'" in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_text_is_aligned_and_wraps_columns():
+    table = Table("T", ("name", "one", "two", "three"), (("日本", "1", "22", "3"), ("x\n\x07y", "1", "2", "3")))
+    lines = to_text(table).splitlines()
+    assert lines[2] == "name  one  two  three"
+    assert lines[4] == "日本    1   22      3"
+    assert lines[5].startswith("x \ufffdy")
+    narrow = to_text(table, 12).splitlines()
+    assert max(map(len, narrow)) <= 12
+    assert sum(line.startswith("name") for line in narrow) == 3
+    with pytest.raises(ValueError, match="one cell per column"):
+        Table("T", ("a",), (("1", "2"),))
+
+
+def test_csv_neutralises_formulas_and_keeps_numbers():
+    frame = pd.DataFrame({"name": ["=cmd()", "ok"], "x": [1 / 3, math.inf], "s": [None, "a,b"]})
+    back = pd.read_csv(io.StringIO(to_csv(frame)))
+    assert back.name.tolist() == ["'=cmd()", "ok"]
+    assert back.x.tolist() == [1 / 3, math.inf]
+    assert back.s.tolist()[1] == "a,b"

@@ -1,0 +1,101 @@
+"""Loading results folders, whole and damaged."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, write
+
+from bench import load_cells, load_draws, load_results, summary
+from bench.store import Store
+from bench.summarise import WORST
+from bench.tables import write_tables
+from defenses.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "board", deterministic() + stochastic())
+
+
+def test_load_results_is_tidy(folder):
+    df = load_results(folder)
+    assert len(df) == 8 * 6
+    assert not df.duplicated(["defense", "attack", "view", "index"]).any()
+    one = df[(df.defense == "noisy") & (df.attack == "square")].set_index("index")
+    assert one.accuracy.tolist() == [c / 15 for c in (12, 3, 9, 6, 8, 0)]
+    assert one.clean.tolist() == [c / 15 for c in (15, 15, 15, 15, 12, 3)]
+    assert one.null.tolist() == [c / 15 for c in (15, 15, 15, 12, 12, 3)]
+    assert one.succeeded.tolist() == [False, True, False, True, False, False]
+    assert one.success.tolist() == pytest.approx([1 - c / 15 for c in (12, 3, 9, 6, 8, 0)])
+
+
+def test_load_draws_and_cells(folder):
+    draws = load_draws(folder)
+    one = draws[(draws.defense == "noisy") & (draws.attack == "apgd") & (draws["index"] == 1)]
+    assert (one.held_out.sum(), (~one.held_out).sum()) == (HELD, SEL)
+    assert (one[one.held_out].pred == 0).sum() == 9
+    assert len(one.logits.iloc[0]) == 3
+    cells = load_cells(folder)
+    assert cells.status.tolist() == ["ok"] * 8
+    assert cells.defense.tolist() == ["plain"] * 4 + ["noisy"] * 4
+    assert cells.forwards.tolist() == [60] * 8
+
+
+def test_compacted_parts_read_the_same(folder):
+    before, table = load_results(folder), summary(folder)
+    plan = [json.loads(x) for x in (folder / "plan.jsonl").read_text().splitlines()]
+    Store(folder).compact(plan)
+    assert all(p.name.startswith("all-") for p in (folder / "parts").iterdir())
+    pd.testing.assert_frame_equal(before, load_results(folder))
+    pd.testing.assert_frame_equal(table, summary(folder))
+
+
+def test_order_does_not_depend_on_who_finished_first(tmp_path):
+    results = deterministic() + stochastic()
+    there = write(tmp_path / "a", results)
+    back = write(tmp_path / "b", results[::-1], [r.line for r in results])
+    pd.testing.assert_frame_equal(summary(there), summary(back))
+
+
+@pytest.mark.parametrize("file", ["records.parquet", "draws.parquet"])
+@pytest.mark.parametrize("damage", [b"", b"PAR1 nothing", None])
+def test_damaged_parquet_is_named(folder, file, damage):
+    part = sorted((folder / "parts").iterdir())[0]
+    (part / file).unlink() if damage is None else (part / file).write_bytes(damage)
+    with pytest.raises(UserError, match="run the board again") as error:
+        summary(folder)
+    assert str(part / file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_parquet_and_lines_are_named(folder):
+    part = sorted((folder / "parts").iterdir())[0]
+    path = part / "records.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_results(folder)
+    (part / "cells.jsonl").write_text("{")
+    with pytest.raises(UserError, match=r"cells\.jsonl cannot be read"):
+        load_cells(folder)
+
+
+def test_no_results(tmp_path):
+    with pytest.raises(UserError, match="holds no results"):
+        load_results(tmp_path)
+    empty = write(tmp_path / "empty", [], [line("plain", "apgd")])
+    assert load_results(empty).empty
+    assert load_draws(empty).empty
+    frame = summary(empty)
+    assert frame.status.tolist() == ["not run", "not run"]
+    assert frame["rank"].isna().all()
+    write_tables(empty)
+
+
+def test_cells_that_the_plan_forgot_are_left_out(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, [*results, result(line("plain", "old"), [0] * 6)], [r.line for r in results])
+    assert "old" not in set(load_results(folder).attack)
+    assert row(summary(folder), "plain", WORST).robust_mean == pytest.approx(2 / 6)

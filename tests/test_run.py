@@ -1,0 +1,187 @@
+"""Running boards: the same results whatever the workers, kills and resumes; nothing is done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from boards import BOARD, ROOT, purebench, write_board
+
+from bench import load_draws, load_results
+from bench.board import load_board
+from bench.results import load_cells
+from bench.run import Options, run_board
+
+TIMES = ["seconds"]
+
+
+def run(path: Path, out: Path, **options) -> list[str]:
+    return run_board(load_board(path), out, Options(quiet=True, **options))
+
+
+def same(a: Path, b: Path) -> None:
+    """Bit-identical records and draws, timing columns excepted."""
+    pd.testing.assert_frame_equal(load_results(a).drop(columns=TIMES), load_results(b).drop(columns=TIMES))
+    one, other = load_draws(a), load_draws(b)
+    pd.testing.assert_frame_equal(one.drop(columns="logits"), other.drop(columns="logits"))
+    assert all((x == y).all() for x, y in zip(one["logits"], other["logits"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("board")
+    path = write_board(folder)
+    assert run(path, folder / "out") == []
+    return path, folder / "out"
+
+
+def test_every_planned_image_is_judged(finished):
+    frame = load_results(finished[1])
+    counts = frame.groupby(["defense", "attack"]).size()
+    assert set(counts) == {60}
+    assert set(frame["attack"]) == {"none", "uniform", "slow", "autoattack:apgd-ce"}
+    noisy = frame[frame["defense"] == "noisy"]
+    assert set(noisy["draws"]) == {5}
+    assert set(noisy["draws_sel"]) == {3}
+    assert set(frame[frame["defense"] == "linear"]["draws"]) == {1}
+    assert frame["in_ball"].all()
+    assert (frame["linf"] <= 0.1 + 1e-6).all()
+
+
+def test_records_agree_with_their_draws(finished):
+    frame, draws = load_results(finished[1]), load_draws(finished[1])
+    held = draws[draws["held_out"]].merge(frame[["cell", "index", "label"]], on=["cell", "index"])
+    counted = (held["pred"] == held["label"]).groupby([held["cell"], held["index"]]).sum()
+    stored = frame.set_index(["cell", "index"])["correct"]
+    assert (counted.sort_index() == stored.sort_index()).all()
+    assert ((held["margin"] > 0) == (held["pred"] == held["label"])).all()
+
+
+def test_nothing_is_done_twice(finished):
+    path, out = finished
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
+    assert run(path, out) == []
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet")} == before
+
+
+def test_the_number_of_workers_changes_nothing(finished, tmp_path):
+    path, out = finished
+    result = purebench("run", path, "--out", tmp_path / "two", "--workers", 2, "--quiet")
+    assert result.returncode == 0, result.stderr
+    same(out, tmp_path / "two")
+
+
+def test_two_processes_share_a_folder(finished, tmp_path):
+    path, out = finished
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--out", str(tmp_path / "shared"), "--quiet"]
+    both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
+    assert [p.wait(timeout=300) for p in both] == [0, 0]
+    same(out, tmp_path / "shared")
+    keys = load_cells(tmp_path / "shared")["key"]
+    assert keys.is_unique
+
+
+def test_a_killed_run_goes_on_to_the_same_tables(finished, tmp_path):
+    """SIGKILL again and again, at whatever moment, until the run gets through."""
+    path, out = finished
+    target = tmp_path / "killed"
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--out", str(target), "--quiet"]
+    kills = 0
+    for patience in (4.0, 5.0, 6.5, 8.0, 300.0):
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        try:
+            process.wait(timeout=patience)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 1
+    assert run(path, target) == []
+    same(out, target)
+    assert not list((target / "parts").glob(".*"))
+
+
+@pytest.mark.parametrize("file", ["records.parquet", "draws.parquet", "cells.jsonl", "adversarial.safetensors"])
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+def test_damaged_parts_are_redone_and_others_survive(finished, tmp_path, file, how, capsys):
+    import shutil
+
+    path, out = finished
+    target = tmp_path / "damaged"
+    shutil.copytree(out, target)
+    parts = sorted((target / "parts").iterdir())
+    victim, survivor = parts[0] / file, parts[1] / "records.parquet"
+    time_before = survivor.stat().st_mtime_ns
+    content = bytearray(victim.read_bytes())
+    if how == "missing":
+        victim.unlink()
+    elif how == "truncated":
+        victim.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    assert run(path, target) == []
+    assert str(parts[0]) in capsys.readouterr().err
+    assert survivor.stat().st_mtime_ns == time_before
+    same(out, target)
+
+
+def test_a_verdict_of_another_batch_size_counts_the_same(finished, tmp_path):
+    path = write_board(tmp_path, BOARD.replace("selection = 3", "selection = 3\nbatch = 7"))
+    run(path, tmp_path / "out")
+    ours, theirs = load_results(tmp_path / "out"), load_results(finished[1])
+    assert (ours["correct"] == theirs["correct"]).all()
+
+
+def test_only_some_defenses_and_attacks(finished, tmp_path):
+    path, _ = finished
+    run(path, tmp_path / "out", defenses=("linear",), attacks=("slow",))
+    cells = load_cells(tmp_path / "out")
+    done = cells[cells["status"] == "ok"]
+    assert set(done["defense"]) == {"linear"}
+    assert set(done["attack"]) == {"none", "uniform", "slow"}
+    assert (cells["status"] == "missing").any()
+
+
+def test_a_longer_board_keeps_what_is_finished(finished, tmp_path):
+    import shutil
+
+    path = write_board(tmp_path, BOARD + '\n[[attack]]\nname = "foolbox:LinfFastGradientAttack"\n')
+    shutil.copytree(finished[1], tmp_path / "out")
+    runs = len(json.loads((tmp_path / "out/manifest.json").read_text())["runs"])
+    run(path, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert len(manifest["runs"]) == runs + 1
+    cells = load_cells(tmp_path / "out")
+    assert (cells["status"] == "ok").all()
+    assert cells[cells["attack"] != "foolbox:LinfFastGradientAttack"]["run"].nunique() == 1
+
+
+def test_manifest_says_with_what_it_was_made(finished):
+    manifest = json.loads((finished[1] / "manifest.json").read_text())
+    run_entry = manifest["runs"][0]
+    assert {"torch", "foolbox", "torchattacks", "python"} <= set(run_entry["versions"])
+    assert run_entry["finished"] >= run_entry["started"]
+    assert run_entry["hardware"]["cores"] == os.cpu_count()
+    assert set(manifest["defenses"]) == {"linear", "noisy"}
+
+
+def test_progress_forecasts_from_similar_cells():
+    from bench.cell import Cell
+    from bench.progress import Progress, human_time
+
+    board = load_board(write_board(Path(__import__("tempfile").mkdtemp())))
+    cells: list[Cell] = [c for c in board.cells() if c.attack.label == "slow"]
+    progress = Progress(cells, workers=2, quiet=True)
+    progress.finished(cells[0], "ok", 10.0)
+    assert progress.eta() == pytest.approx(10.0 * (len(cells) - 1) / 2)
+    assert human_time(30) == "30 s"
+    assert human_time(600) == "10 min"
+    assert human_time(3 * 3600 + 300) == "3 h 05 min"
+    assert time.perf_counter() >= progress.begin

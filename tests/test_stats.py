@@ -1,0 +1,199 @@
+"""Statistics against closed forms, other libraries and simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from bench import stats
+
+counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(counts)
+def test_wilson_agrees_with_scipy(case):
+    k, n = case
+    low, high = stats.wilson(k, n)
+    reference = binomtest(k, n).proportion_ci(0.95, "wilson")
+    assert low == pytest.approx(reference.low, abs=1e-12)
+    assert high == pytest.approx(reference.high, abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.floats(0.5, 0.999))
+def test_wilson_holds_the_estimate_and_widens(fractions, confidence):
+    k, n = math.fsum(fractions), len(fractions)
+    low, high = stats.wilson(min(k, n), n, confidence)
+    assert 0 <= low <= k / n + 1e-12
+    assert k / n - 1e-12 <= high <= 1
+    wider = stats.wilson(min(k, n), n, 0.9999)
+    assert wider[0] <= low + 1e-12
+    assert high <= wider[1] + 1e-12
+
+
+def test_wilson_is_vectorised_and_marks_nothing_as_nan():
+    low, high = stats.wilson([0, 5, 10, 0], [10, 10, 10, 0])
+    assert low[0] == 0
+    assert high[2] == 1
+    assert np.isnan([low[3], high[3]]).all()
+    # 0 of 512 still has an upper bound of 0.7% (evaluation.md).
+    assert stats.wilson(0, 512)[1] == pytest.approx(0.0074, abs=1e-4)
+    with pytest.raises(ValueError, match="successes"):
+        stats.wilson(11, 10)
+
+
+def test_wilson_covers_with_images_as_n_and_not_with_draws():
+    rng, images, draws, trials = np.random.default_rng(0), 100, 15, 2000
+    p = rng.beta(1.5, 0.5, (trials, images))  # images differ: mean .75
+    fractions = rng.binomial(draws, p) / draws
+    covered = {}
+    for name, n in (("images", images), ("draws", images * draws)):
+        low, high = stats.wilson(fractions.mean(1) * n, n)
+        covered[name] = np.mean((low <= 0.75) & (high >= 0.75))
+    assert covered["images"] >= 0.96
+    assert covered["draws"] < 0.80
+
+
+@given(counts.flatmap(lambda c: st.tuples(st.just(c), st.integers(1, c[1]))))
+def test_rob_at_m_is_the_share_of_subsets(case):
+    (c, n), m = case
+    assert stats.rob_at_m(c, n, m) == pytest.approx(math.comb(c, m) / math.comb(n, m), rel=1e-9)
+
+
+def test_rob_at_m_counts_subsets_by_hand():
+    right = [1, 1, 0, 1, 1, 0]
+    subsets = list(itertools.combinations(right, 3))
+    assert stats.rob_at_m(4, 6, 3) == pytest.approx(np.mean([all(s) for s in subsets]))
+    with pytest.raises(ValueError, match="at least 7"):
+        stats.rob_at_m(4, 6, 7)
+
+
+def test_rob_at_m_is_unbiased_where_the_plug_in_is_not():
+    rng, p, n, m = np.random.default_rng(1), 0.8, 15, 5
+    c = rng.binomial(n, p, 200_000)
+    assert stats.rob_at_m(c, n, m).mean() == pytest.approx(p**m, abs=0.003)
+    assert ((c / n) ** m).mean() > p**m + 0.02
+
+
+def test_majority_ties_refusals_and_uncounted_draws():
+    pred = [[1, 1, 2], [1, 2, 2], [1, 2, 3], [-1, -1, 1], [1, 2, 2]]
+    assert stats.majority(pred, [1] * 5).tolist() == [True, False, False, False, False]
+    counted = [[True] * 3] * 4 + [[True, False, False]]
+    assert stats.majority(pred, [1] * 5, counted).tolist() == [True, False, False, False, True]
+    assert stats.majority(np.zeros((1, 0), int), [0]).tolist() == [False]
+
+
+@given(st.lists(st.lists(st.integers(-1, 4), min_size=7, max_size=7), min_size=1, max_size=8), st.data())
+def test_majority_agrees_with_counting(pred, data):
+    label = data.draw(st.lists(st.integers(0, 4), min_size=len(pred), max_size=len(pred)))
+    expected = [
+        all(row.count(y) > row.count(k) for k in range(-1, 5) if k != y) for row, y in zip(pred, label, strict=True)
+    ]
+    assert stats.majority(pred, label).tolist() == expected
+
+
+def test_mean_logit():
+    logits = np.array([[[2, 0], [0, 1]], [[1, 0], [0, 1]], [[np.nan, 0], [1, 0]]], np.float16)
+    assert stats.mean_logit(logits, [0, 0, 0]).tolist() == [True, False, False]  # a tie and NaN are wrong
+    assert stats.mean_logit(logits, [1, 1, 1]).tolist() == [False, False, False]
+
+
+def test_select_worst_is_deterministic_and_skips_missing():
+    share = [[0.5, np.nan, np.nan, 0.0], [0.5, 0.9, np.nan, 0.1], [0.2, 0.8, np.nan, 0.0]]
+    assert stats.select_worst(share).tolist() == [2, 2, -1, 0]
+    assert stats.select_worst(np.zeros((0, 3))).tolist() == [-1, -1, -1]
+
+
+def test_worst_case_counts_what_was_not_chosen_on():
+    worst = stats.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
+    assert worst.attack.tolist() == [0, 1, -1]
+    assert worst.correct[:2].tolist() == [9, 7]
+    assert np.isnan(worst.correct[2])
+    assert worst.n[0] == 15
+    with pytest.raises(ValueError, match="selection draws"):
+        stats.worst_case([[0]], [[1]], 0, 15)
+
+
+def test_plain_minimum_is_biased_and_the_held_out_worst_is_not():
+    rng, attacks, images, draws, p = np.random.default_rng(2), 8, 20_000, 10, 0.9
+    selection, held_out = rng.binomial(draws, p, (2, attacks, images))
+    plain = held_out.min(0).mean() / draws
+    worst = stats.worst_case(selection, held_out, draws, draws)
+    assert plain == pytest.approx(0.75, abs=0.02)  # evaluation.md: .90 becomes .75
+    assert (worst.correct / worst.n).mean() == pytest.approx(p, abs=0.003)
+
+
+def test_worst_case_finds_the_stronger_attack():
+    rng, images = np.random.default_rng(3), 5000
+    p = np.stack([np.full(images, 0.9), np.where(np.arange(images) % 2, 0.2, 0.95)])
+    selection, held_out = rng.binomial(8, p), rng.binomial(15, p)
+    worst = stats.worst_case(selection, held_out, 8, 15)
+    odd = np.arange(images) % 2 == 1
+    assert (worst.attack[odd] == 1).mean() > 0.99
+    assert (worst.correct[odd] / 15).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
+    clean, adversarial = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
+    rate = stats.attack_success_rate(clean, 1 - adversarial)
+    assert (rate.numerator, rate.denominator, rate.value) == (2, 3, 2 / 3)
+    assert adversarial.mean() == pytest.approx(clean.mean() * (1 - rate.value))
+    assert math.isnan(stats.attack_success_rate([0], [1]).value)
+
+
+def test_median_perturbation_counts_failures_as_infinite():
+    assert stats.median_perturbation([1, 2, 3], [True, True, True]) == 2
+    assert stats.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
+    assert stats.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
+    assert stats.median_perturbation([1, 2], [False, False]) == math.inf
+    assert math.isnan(stats.median_perturbation([], []))
+
+
+def test_paired_difference_is_mcnemar_for_single_verdicts():
+    a = np.array([1] * 60 + [1] * 15 + [0] * 5 + [0] * 20)
+    b = np.array([1] * 60 + [0] * 15 + [1] * 5 + [0] * 20)
+    found = stats.paired_difference(a, b)
+    assert (found.difference, found.only_a, found.only_b, found.n) == (pytest.approx(0.1), 15, 5, 100)
+    assert found.p_value == pytest.approx(2 * sum(math.comb(20, k) for k in range(6)) / 2**20)
+    assert found.low < 0.1 < found.high
+    same = stats.paired_difference(a, a)
+    assert same.p_value == 1
+    assert same.low < 0 < same.high  # equal samples do not prove equality
+
+
+def test_paired_difference_bootstraps_fractions_by_its_seed():
+    rng = np.random.default_rng(4)
+    a, b = rng.binomial(15, 0.8, 200) / 15, rng.binomial(15, 0.7, 200) / 15
+    first, again, other = (stats.paired_difference(a, b, seed=s, resamples=2000) for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+    assert first.p_value is None
+    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(200)
+    assert (first.high - first.low) / 2 == pytest.approx(half, rel=0.1)
+    with pytest.raises(ValueError, match="same images"):
+        stats.paired_difference(a, b[:-1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_paired_difference_changes_sign_with_its_arguments(seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 2, (2, 40))
+    there, back = stats.paired_difference(a, b), stats.paired_difference(b, a)
+    assert there.difference == -back.difference
+    assert there.p_value == pytest.approx(back.p_value)
+    assert there.low == pytest.approx(-back.high)
+
+
+def test_paired_intervals_cover():
+    rng, covered = np.random.default_rng(5), []
+    for _ in range(400):
+        a, b = (rng.random((2, 100)) < np.array([[0.7], [0.6]])).astype(int)
+        found = stats.paired_difference(a, b)
+        covered.append(found.low <= 0.1 <= found.high)
+    assert np.mean(covered) >= 0.93
