@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.data import DatasetInfo, dataset_info
 from bench.indices import resolve
 from bench.suites import find_attack
@@ -26,7 +26,6 @@ _KEYS = {
     "attack": {"name", "label", "params", "views", "on"},
     "defense": {"name", "label", "params", "stochastic"},
 }
-NULLS = ("none", "uniform")  # judged on every board: clean images, and uniform noise in the ball
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Board:
     split: str = "test"
     indices: str = "all"
     block: int = 100
-    verdict: VerdictSpec = VerdictSpec()
+    verdict: VerdictSpec = field(default_factory=VerdictSpec)
     seed: int = 0
     threads: int = 1
     budget: str = "full"

@@ -12,6 +12,7 @@ from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.registry import canonical
 
+NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
 SCHEMA = 1  # of cells, records and draws
 
 
@@ -114,7 +115,7 @@ class Cell:
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
-            "view": self.view.label(self.defense.stochastic),
+            "view": self.view_label,
             "gradient": self.view.gradient,
             "eot": self.view.eot,
             "runs": self.view.runs,
@@ -135,6 +136,11 @@ class Cell:
             "budget": self.budget,
             "warnings": list(self.attack.warnings),
         }
+
+    @property
+    def view_label(self) -> str:
+        """How the attacker looked at the defense; a null attack does not look."""
+        return "deployed" if self.attack.name in NULLS else self.view.label(self.defense.stochastic)
 
     def noise_seed(self, purpose: str) -> int:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from defenses.errors import UserError, unknown
 
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
         if name != "status":
             sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
-            sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these, and the null attacks")
+            sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
         if name == "run":
             sub.add_argument("--workers", type=_positive, default=1, help="processes (default: 1)")
             sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", help="a defense with a recipe, see purebench ls")
     sub.add_argument("--dataset", default="digits", help="digits, mnist or cifar10 (default: digits)")
-    sub.add_argument("--out", type=Path, help="weights folder (default: where load_model looks)")
+    sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
     sub.add_argument("--data-root", type=Path)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
@@ -84,7 +85,8 @@ def _positive(text: str) -> int:
 
 
 def _folder(arguments: argparse.Namespace, name: str) -> Path:
-    return arguments.out or Path("results") / name  # type: ignore[no-any-return]
+    given: Path | None = arguments.out
+    return given or Path("results") / name
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -125,7 +127,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     pairs: dict[str, list[int]] = {}
     for cell in chosen:
         name = f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | "
-        name += cell.view.label(cell.defense.stochastic)
+        name += cell.view_label
         done, total = pairs.setdefault(name, [0, 0])
         pairs[name] = [done + (cell.key in stored), total + 1]
     for name, (done, total) in pairs.items():
@@ -196,25 +198,40 @@ def _train(arguments: argparse.Namespace) -> int:
     trainable = [n for n in list_models() if card(n).train]
     if arguments.name not in trainable:
         raise unknown("recipe", arguments.name, trainable)
-    overrides = {}
-    for pair in arguments.set:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f'"{pair}" is not KEY=VALUE')
-        overrides[key] = value
     from defenses.training import train
+    from defenses.weights_io import cache_dir
 
+    if arguments.stability:
+        from defenses.training.stability import write_stability
+
+        print(write_stability(arguments.name, arguments.dataset, root=arguments.out, data_root=arguments.data_root))
+        return 0
     path = train(
         arguments.name,
         arguments.dataset,
-        out=arguments.out,
+        out=(arguments.out or cache_dir()) / arguments.dataset,
         data_root=arguments.data_root,
         seed=arguments.seed,
-        overrides=overrides,
-        stability_only=arguments.stability,
+        overrides=_overrides(arguments.set),
     )
     print(path)
     return 0
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is read as TOML where it is, and as text elsewhere."""
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f'"{pair}" is not KEY=VALUE')
+        try:
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = value
+    return values
 
 
 if __name__ == "__main__":

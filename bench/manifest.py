@@ -18,9 +18,9 @@ from bench.cell import SCHEMA
 from bench.store import Store, write_atomic
 
 _PACKAGES = (
-    "purebench torch torchvision numpy scipy pandas pyarrow scikit-learn foolbox torchattacks autoattack pyautoattack "
-    "robustbench safetensors"
-).split()
+    *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
+    *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
+)
 
 
 def versions() -> dict[str, str]:
@@ -42,7 +42,8 @@ def _git() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", ".", "../defenses"))}
+        changed = ask("status", "--porcelain", "--", ".", "../defenses")
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None
 

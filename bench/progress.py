@@ -42,7 +42,7 @@ class Progress:
         if self.quiet:
             return
         where = f"images {cell.data.start}-{cell.data.stop - 1}"
-        what = f"{cell.defense.label} | {cell.attack.label} | {cell.view.label(cell.defense.stochastic)} | {where}"
+        what = f"{cell.defense.label} | {cell.attack.label} | {cell.view_label} | {where}"
         state = "" if status == "ok" and not note else f" | {status}{': ' + note if note else ''}"
         left = f"ETA {human_time(self.eta())}" if self.pending else f"all done in {human_time(self.elapsed())}"
         count = self.total - len(self.pending)
@@ -66,6 +66,6 @@ class Progress:
 
 def _kinds(cell: Cell) -> list[tuple[str, ...]]:
     """From the most alike to the least: same pair and view, same attack, same defense, any."""
-    view = cell.view.label(cell.defense.stochastic)
+    view = cell.view_label
     pair = (cell.defense.label, cell.attack.label, view)
     return [pair, ("attack", cell.attack.label), ("defense", cell.defense.label), ("any",)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
-from bench.cell import Cell
+from bench.cell import NULLS, Cell
 from bench.manifest import describe_run, update_manifest
 from bench.progress import Progress
 from bench.store import Store, write_atomic
@@ -104,7 +104,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
             if name not in names:
                 raise unknown(f"{kind} in this board", name, names)
     kept = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in kept if not options.attacks or c.attack.label in (*options.attacks, "none", "uniform")]
+    return [c for c in kept if not options.attacks or c.attack.label in (*options.attacks, *NULLS)]
 
 
 def _run_pending(board: Board, store: Store, pending: list[Cell], options: Options) -> None:

@@ -152,7 +152,7 @@ class Store:
         """Whether a cell is stored, by this process or another."""
         if (self.parts / f"cell-{key}").is_dir():
             return True
-        merged = {p for p in self.parts.glob("all-*")}
+        merged = set(self.parts.glob("all-*"))
         if merged != self._merged:
             self._merged = merged
             self._merged_keys = {line["key"] for part in merged for line in read_lines(part)}

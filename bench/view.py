@@ -50,7 +50,7 @@ class AttackView(nn.Module):
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
         self.stochastic = defense.stochastic and spec.gradient != "blind"
-        runs = spec.runs or getattr(defense, "runs", 1)
+        runs = int(spec.runs or getattr(defense, "runs", 1))
         self._per_pass = max(1, rows // (spec.eot * runs)) if self.stochastic else rows
         # Some libraries read the device from the first parameter.
         self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)
@@ -80,11 +80,11 @@ class AttackView(nn.Module):
         return logits
 
     def _in_parts(self, x: Tensor) -> Tensor:
-        parts = x.split(self._per_pass)
+        parts = torch.split(x, self._per_pass)
         if not self.stochastic:
             return torch.cat([self.defense.logits(p, self._no_noise, gradient=self.spec.gradient) for p in parts])
         noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
-        keys = noise.keys.split(self._per_pass)
+        keys = torch.split(noise.keys, self._per_pass)
         return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
 
     def _expectation(self, x: Tensor, noise: Noise) -> Tensor:

@@ -192,7 +192,7 @@ class Foreign(Defense):
             return self.module(x)  # type: ignore[no-any-return]
 
 
-class seeded_globals:  # noqa: N801
+class seeded_globals:
     """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving."""
 
     def __init__(self, seed: int, device: torch.device):
@@ -205,11 +205,11 @@ class seeded_globals:  # noqa: N801
         import numpy as np
 
         self._python: Any = random.getstate()
-        self._numpy: Any = np.random.get_state()  # noqa: NPY002
+        self._numpy: Any = np.random.get_state()
         self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         self._torch.__enter__()
         torch.manual_seed(self.seed)
-        np.random.seed(self.seed % (1 << 32))  # noqa: NPY002
+        np.random.seed(self.seed % (1 << 32))
         random.seed(self.seed)
 
     def __exit__(self, *exc: object) -> None:
@@ -219,5 +219,5 @@ class seeded_globals:  # noqa: N801
         import numpy as np
 
         self._torch.__exit__(None, None, None)
-        np.random.set_state(self._numpy)  # noqa: NPY002
+        np.random.set_state(self._numpy)
         random.setstate(self._python)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.base import Classifier, Combine, Purified
@@ -87,15 +86,27 @@ def _pull(layer: nn.Module, at: Tensor, v: Tensor | None) -> Tensor:
         s = torch.sigmoid(at)
         return v * (s * (1 + at * (1 - s)))
     assert isinstance(layer, nn.LeakyReLU)
-    return torch.where(at > 0, v, v * layer.negative_slope)
+    leaky: Tensor = torch.ops.aten.leaky_relu_backward(v, at, layer.negative_slope, False)
+    return leaky
 
 
 def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
-    sizes = zip(at.shape[2:], v.shape[2:], layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    # What a strided convolution leaves over at the far edge.
-    extra = [a - ((b - 1) * s - 2 * int(p) + d * (k - 1) + 1) for a, b, k, s, p, d in sizes]
-    padding = [int(p) for p in layer.padding]
-    return F.conv_transpose2d(v, layer.weight, None, layer.stride, padding, extra, 1, layer.dilation)
+    # The image part of a convolution's backward pass alone; faster than a transposed convolution, and differentiable.
+    parts = torch.ops.aten.convolution_backward(
+        v,
+        at,
+        layer.weight,
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        False,
+        [0, 0],
+        1,
+        [True, False, False],
+    )
+    image: Tensor = parts[0]
+    return image
 
 
 class Langevin(Purifier):

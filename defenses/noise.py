@@ -106,7 +106,7 @@ class Noise:
         return noise
 
     def copies(self, n: int) -> Noise:
-        """n children of every row, [rows * n], the copies of one row side by side (as `repeat_interleave`)."""
+        """Give every row n children, [rows * n], the copies of one row side by side (as `repeat_interleave`)."""
         index = torch.arange(n, device=self.keys.device).repeat(len(self))
         return Noise(self.child(_COPIES).keys.repeat_interleave(n, 0))._fold(index)
 

@@ -37,7 +37,7 @@ class GlobalNoise(nn.Module):
         self.eval()
 
     def forward(self, x):
-        return self.inner(x + 0.2 * torch.randn_like(x))
+        return self.inner(x + 0.5 * torch.randn_like(x))
 
 
 class Jitter(Purifier):

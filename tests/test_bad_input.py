@@ -10,8 +10,6 @@ from boards import BOARD, ROOT, purebench, write_board
 
 from bench.results import load_cells, load_results
 
-TOP = BOARD.replace("small", "small")
-
 
 def refused(result, *words: str) -> None:
     """Exit code 2 and one line, which has all words."""
@@ -27,7 +25,7 @@ def refused(result, *words: str) -> None:
     ("old", "new", "words"),
     [
         ('name = "{models}:linear"', 'name = "apd"', ['unknown defense "apd"', "adp"]),
-        ('name = "autoattack:apgd-ce"', 'name = "autoattack:apdg-ce"', ['unknown attack "autoattack:apdg-ce"', "apgd-ce"]),
+        ('name = "autoattack:apgd-ce"', 'name = "autoattack:apdg-ce"', ['unknown attack', "apgd-ce"]),
         ('name = "autoattack:apgd-ce"', 'name = "foolbox:LinfPDG"', ["foolbox:LinfPDG", "LinfPGD"]),
         ("n_iter = 3", "n_itr = 3", ["n_itr", "n_iter"]),
         ('dataset = "digits"', 'dataset = "digit"', ['unknown data set "digit"', "digits"]),

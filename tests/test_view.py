@@ -141,7 +141,7 @@ def test_micro_batches_change_nothing() -> None:
 
 
 def states() -> tuple[object, ...]:
-    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
 
 
 @pytest.mark.parametrize("runs", [1, 3])
@@ -159,7 +159,7 @@ def test_a_foreign_random_module_is_forked_and_seeded() -> None:
             self.network = Net()
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.network(x + torch.randn_like(x) * float(np.random.rand()))  # type: ignore[no-any-return]  # noqa: NPY002
+            return self.network(x + torch.randn_like(x) * float(np.random.rand()))  # type: ignore[no-any-return]
 
     view, again = (AttackView(Foreign(Dropping(), stochastic=True), ViewSpec(), seed=1) for _ in range(2))
     before, x = states(), images()

@@ -15,7 +15,7 @@ def _record_line(name: str, data: bytes) -> str:
     return f"{name},sha256={digest},{len(data)}"
 
 
-def build_wheel(wheel_directory: str, config_settings: object = None, metadata_directory: object = None) -> str:
+def build_wheel(wheel_directory: str, *_: object, **__: object) -> str:
     """Write the wheel into `wheel_directory` and return its file name (PEP 517)."""
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]

@@ -6,7 +6,7 @@ Nothing here imports torch or a library until an attack runs: names and argument
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from bench.suites import autoattack, builtin, foolbox, own, torchattacks
 from bench.suites.attack import Attack, Unsupported, library_version
@@ -14,7 +14,16 @@ from defenses.errors import unknown
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
 
-_SUITES = {"autoattack": autoattack, "foolbox": foolbox, "torchattacks": torchattacks}
+
+class _Suite(Protocol):
+    """What an adapter's module offers."""
+
+    def names(self) -> list[str]: ...
+
+    def find(self, local: str, params: dict[str, Any]) -> Attack: ...
+
+
+_SUITES: dict[str, _Suite] = {"autoattack": autoattack, "foolbox": foolbox, "torchattacks": torchattacks}
 
 
 def attack_names() -> list[str]:

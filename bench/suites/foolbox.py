@@ -87,8 +87,9 @@ def _run(
     **params: Any,
 ) -> Tensor:
     facts = _facts(local)
-    _refuse(facts, threat, target, params, stochastic=getattr(view, "stochastic", False))
-    from foolbox import Misclassification, PyTorchModel, TargetedMisclassification
+    _refuse(facts, target, params, stochastic=getattr(view, "stochastic", False))
+    from foolbox.criteria import Misclassification, TargetedMisclassification
+    from foolbox.models.pytorch import PyTorchModel
 
     x = x.clone()
     fixed = "FixedEpsilonAttack" in facts.bases
@@ -106,9 +107,7 @@ def _run(
     return result[1].detach().clone().to(x.dtype)  # type: ignore[no-any-return]
 
 
-def _refuse(
-    facts: ClassFacts, threat: ThreatModel, target: Tensor | None, params: dict[str, Any], *, stochastic: bool
-) -> None:
+def _refuse(facts: ClassFacts, target: Tensor | None, params: dict[str, Any], *, stochastic: bool) -> None:
     """The pairs that are known not to run, before anything does."""
     if not {"FixedEpsilonAttack", "MinimizationAttack"} & set(facts.bases):
         raise Unsupported(f"{facts.name} rotates and shifts images: no norm bounds it")

@@ -44,8 +44,8 @@ def uniform_in_ball(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
 def _in_l2_ball(noise: Noise, shape: tuple[int, ...]) -> Tensor:
     direction = noise.child(_SIGN).draw(Draw(shape))
     radius = noise.child(_RADIUS).draw(Draw((1, 1, 1), "uniform"))
-    length = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return direction / length * radius ** (1 / direction[0].numel())
+    length = direction.square().sum((1, 2, 3), keepdim=True).sqrt()
+    return direction / length * radius.pow(1 / direction[0].numel())
 
 
 def _in_l1_ball(noise: Noise, u: Tensor) -> Tensor:

@@ -101,9 +101,13 @@ def _load(where: str, function: str) -> Any:
 
 
 def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
+    import torch
+
     from defenses.base import seeded_globals
 
     attack = _load(where, function)
+    if given.get("indices") is None:
+        given["indices"] = torch.arange(len(x))
     passed = {k: v for k, v in given.items() if takes.open or k in takes.names or k not in _OFFERED}
     with seeded_globals(given["seed"], x.device):
         x_adv: Tensor = attack(view, x.clone(), y.clone(), **passed)

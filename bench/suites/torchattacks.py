@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
     return tuple(notes)
 
 
-def _scaled_alpha(defaults: dict[str, Any], eps: float) -> float:
+def _scaled_alpha(defaults: Mapping[str, Any], eps: float) -> float:
     return float(defaults["alpha"] * (eps / defaults["eps"]))
 
 

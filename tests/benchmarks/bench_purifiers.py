@@ -1,0 +1,199 @@
+"""Purification against the plain published loop: same network, weights and noise, equal output.
+
+Run: python tests/benchmarks/bench_purifiers.py [--pairs N] [--threads N]
+
+Prints, for every case, the ratio of the times (plain / ours) over interleaved pairs: its median, and the lower end of
+a one-sided 95% bootstrap interval of that median. Then the peak memory of purification at few and at many steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from defenses.adp import ADP
+from defenses.ebm_mcmc import Langevin
+from defenses.networks import build_network, deployed
+from defenses.noise import Draw, Noise
+from defenses.purifier import purify
+from defenses.weights_io import load_network
+
+
+def plain_adp(score: nn.Module, x: Tensor, z: Tensor, p: ADP) -> Tensor:
+    """The published loop, corrected for the contrast drift: every row, every step."""
+    with torch.no_grad():
+        u = torch.clamp(x + z * p.sigma, 0.0, 1.0)
+        alive = torch.ones(len(x))
+        for _ in range(p.steps):
+            grid = u * 255 / 256 + 1 / 512
+            g = score(grid)
+            probe = score(grid + p.delta * g)
+            a, b = g.reshape(len(x), -1), probe.reshape(len(x), -1)
+            gamma = torch.bmm(a[:, None], b[:, :, None]).flatten() / torch.bmm(a[:, None], a[:, :, None]).flatten()
+            alpha = torch.clamp(p.lam * p.delta / (1 - gamma), 1e-5, 1e-1)
+            alive = alive * (alpha > p.tau)
+            if alive.sum() == 0:
+                break
+            moved = grid + (alive * alpha).view(-1, 1, 1, 1) * g
+            u = torch.clamp(moved * 256 / 255 - 1 / 510, 0.0, 1.0)
+        return u
+
+
+def plain_langevin(energy: nn.Module, x: Tensor, z: Tensor, p: Langevin) -> Tensor:
+    """The published loop: autograd for the gradient."""
+    u = torch.autograd.Variable(2 * x - 1, requires_grad=True)
+    for k in range(p.steps):
+        gradient = torch.autograd.grad(energy(u).sum(), [u])[0]
+        u.data += -gradient + p.eps * z[k]
+    return (u.detach() + 1) / 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: two functions of nothing, and how far their results may be apart."""
+
+    name: str
+    ours: Callable[[], Tensor]
+    plain: Callable[[], Tensor]
+    tolerance: float
+
+
+class _Replay(Noise):
+    """Noise that was drawn before, so that neither side's time has the drawing of it in."""
+
+    def __init__(self, source: Noise):
+        super().__init__(source.keys)
+        self._children: dict[tuple[int, ...], _Replay] = {}
+        self._drawn: dict[object, Tensor] = {}
+
+    def child(self, *path: int) -> Noise:
+        if path not in self._children:
+            self._children[path] = _Replay(Noise(self.keys).child(*path))
+        return self._children[path]
+
+    def draw(self, what: Draw, steps: range | None = None) -> Tensor:
+        key = (what, steps)
+        if key not in self._drawn:
+            self._drawn[key] = super().draw(what, steps)
+        return self._drawn[key]
+
+
+def _images(rows: int, shape: tuple[int, int, int]) -> Tensor:
+    return torch.rand(rows, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _adp_case(name: str, score: nn.Module, plain_score: nn.Module, x: Tensor, p: ADP) -> Case:
+    noise = _Replay(Noise.of(0, len(x)))
+    z = noise.child(0, 0).draw(p.noise(tuple(x.shape[1:])).start[0])
+    return Case(name, lambda: purify(p, x, noise), lambda: plain_adp(plain_score, x, z, p), 2e-3)
+
+
+def _langevin_case(name: str, plain_energy: nn.Module, x: Tensor, p: Langevin) -> Case:
+    noise = _Replay(Noise.of(0, len(x)))
+    z = noise.child(1).child(0).draw(Draw(tuple(x.shape[1:])), range(p.steps))
+    return Case(name, lambda: purify(p, x, noise), lambda: plain_langevin(plain_energy, x, z, p), 2e-3)
+
+
+def _digits(rows: int) -> Tensor:
+    from bench.data import load_dataset
+
+    x = load_dataset("digits", "validation").x
+    return x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows]
+
+
+def _fresh(kind: str, **args: object) -> tuple[nn.Module, nn.Module]:
+    """A network as we deploy it, and the same as a plain implementation would use it."""
+    plain = build_network(kind, **args).eval()
+    return deployed(copy.deepcopy(plain)), plain
+
+
+def cases() -> list[Case]:
+    """All comparisons."""
+    digits, tiny = _digits(500), _images(8, (3, 32, 32))
+    score, energy = load_network("adp", "digits"), load_network("ebm-mcmc", "digits")
+    ncsn, ncsn_plain = _fresh("ncsnv2", ngf=16)
+    hill, hill_plain = _fresh("energy-conv")
+    deployed_adp = ADP(score, sigma=0.25, steps=5, lam=0.2)
+    return [
+        _adp_case("ADP, digits MLP, as deployed, 500 rows", score, score, digits, deployed_adp),
+        _adp_case("ADP, NCSNv2 (ngf 16) 32x32x3, 8 rows", ncsn, ncsn_plain, tiny, ADP(ncsn, steps=5)),
+        _adp_case("ADP, NCSNv2 (ngf 16), tau 0.05: rows leave", ncsn, ncsn_plain, tiny, ADP(ncsn, steps=5, tau=0.05)),
+        _langevin_case("Langevin, digits MLP, 500 rows", energy, digits, Langevin(energy, eps=0.03, steps=100)),
+        _langevin_case("Langevin, Hill's net 32x32x3, 8 rows", hill_plain, tiny, Langevin(hill, eps=0.01, steps=20)),
+    ]
+
+
+def _timed(f: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    begun = time.perf_counter()
+    out = f()
+    return time.perf_counter() - begun, out
+
+
+def compare(case: Case, pairs: int) -> tuple[float, float, float]:
+    """(median ratio, its lower bound, largest difference of the outputs) of a case, from interleaved pairs."""
+    ratios, apart = [], 0.0
+    case.ours(), case.plain()
+    for i in range(pairs):
+        order = (case.ours, case.plain) if i % 2 else (case.plain, case.ours)
+        (t0, a), (t1, b) = _timed(order[0]), _timed(order[1])
+        ratios.append(t1 / t0 if i % 2 else t0 / t1)
+        apart = max(apart, float((a - b).abs().max()))
+    sample = torch.tensor(ratios)
+    pick = torch.randint(pairs, (2000, pairs), generator=torch.Generator().manual_seed(0))
+    lower = float(sample[pick].median(1).values.quantile(0.05))
+    return float(sample.median()), lower, apart
+
+
+_PEAK = """
+import resource, sys, torch
+from defenses.adp import ADP
+from defenses.ebm_mcmc import Langevin
+from defenses.networks import build_network, deployed
+from defenses.noise import Noise
+from defenses.purifier import purify
+kind, steps = sys.argv[1], int(sys.argv[2])
+network = deployed(build_network("energy-conv" if kind == "langevin" else "score-conv", in_channels=3))
+purifier = Langevin(network, steps=steps) if kind == "langevin" else ADP(network, steps=steps)
+x = torch.rand(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+purify(purifier, x, Noise.of(0, 32))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def peak_memory(kind: str, steps: int) -> float:
+    """Peak resident memory, MB, of a process that purifies 32 images of 32x32x3."""
+    out = subprocess.run([sys.executable, "-c", _PEAK, kind, str(steps)], capture_output=True, text=True, check=True)
+    return float(out.stdout)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print everything; 1 if outputs differ or memory grows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1, help="one is the steadiest on a shared machine")
+    given = parser.parse_args(argv)
+    pairs = given.pairs
+    torch.set_num_threads(given.threads)
+    failed = False
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {pairs} interleaved pairs")
+    for case in cases():
+        ratio, lower, apart = compare(case, pairs)
+        failed |= apart > case.tolerance
+        print(f"{case.name}: {ratio:.2f} times as fast (95% lower bound {lower:.2f}); outputs differ by {apart:.1e}")
+    for kind, few, many in (("adp", 5, 100), ("langevin", 200, 1000)):
+        low, high = peak_memory(kind, few), peak_memory(kind, many)
+        failed |= high > 1.1 * low + 20
+        print(f"{kind}: peak memory {low:.0f} MB at {few} steps, {high:.0f} MB at {many}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

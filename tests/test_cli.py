@@ -1,0 +1,73 @@
+"""The command: fast where nothing heavy is needed, and complete where it is."""
+
+import subprocess
+import sys
+
+from boards import ROOT, purebench, write_board
+
+
+def imported(*arguments: object) -> set[str]:
+    """The modules that a command imports."""
+    code = (
+        "import sys\nfrom bench.cli import main\n"
+        f"try:\n    main({[str(a) for a in arguments]!r})\nexcept SystemExit:\n    pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    return set(result.stderr.split())
+
+
+def test_light_commands_import_nothing_heavy():
+    heavy = {"torch", "pandas", "pyarrow", "sklearn", "foolbox", "torchattacks", "torchvision", "numpy"}
+    for arguments in (["--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["plan", "quickstart"]):
+        assert not heavy & imported(*arguments), arguments
+
+
+def test_nothing_to_do_imports_no_torch(tmp_path):
+    out = tmp_path / "out"
+    chosen = ["run", "quickstart", "--out", out, "--defense", "undefended", "--attack", "foolbox:LinfPGD"]
+    first = purebench(*chosen)
+    assert first.returncode == 0, first.stderr
+    assert not {"torch", "pandas", "sklearn"} & imported(*chosen)
+    again = purebench(*chosen)
+    assert again.stdout == first.stdout
+    assert "[1/" not in again.stderr
+
+
+def test_ls_names_everything():
+    assert {"undefended", "pgd-at", "adp", "ebm-mcmc"} <= set(purebench("ls").stdout.split())
+    attacks = set(purebench("ls", "attacks").stdout.split())
+    assert {"autoattack:standard", "autoattack:rand", "foolbox:LinfPGD", "torchattacks:EOTPGD", "none"} <= attacks
+    assert "quickstart" in purebench("ls", "boards").stdout
+    assert "digits" in purebench("ls", "datasets").stdout
+
+
+def test_run_status_plan_and_table_tell_one_story(tmp_path):
+    path, out = write_board(tmp_path), tmp_path / "out"
+    before = purebench("status", path, "--out", out)
+    assert "0 of 24 cells finished" in before.stdout
+    result = purebench("run", path, "--out", out, "--workers", 2)
+    assert result.returncode == 0, result.stderr
+    assert "[24/24]" in result.stderr
+    assert "ETA" in result.stderr
+    assert "24 of 24 cells finished" in purebench("status", path, "--out", out).stdout
+    assert "3 finished" in purebench("plan", path, "--out", out).stdout
+    text = purebench("table", out).stdout
+    assert result.stdout.strip() in text
+    for form, word in (("markdown", "| --"), ("csv", "robust_mean"), ("latex", "\\toprule"), ("html", "<table")):
+        assert word in purebench("table", out, "--format", form).stdout, form
+
+
+def test_tables_are_mended(tmp_path):
+    path, out = write_board(tmp_path), tmp_path / "out"
+    first = purebench("run", path, "--out", out, "--defense", "linear").stdout
+    (out / "tables.md").unlink()
+    assert purebench("run", path, "--out", out, "--defense", "linear").stdout == first
+    assert (out / "tables.md").is_file()
+
+
+def test_usage_errors_exit_with_2():
+    assert purebench("run").returncode == 2
+    assert purebench("run", "quickstart", "--workers", "0").returncode == 2
+    assert purebench("nonsense").returncode == 2
