@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.api import benchmark, clean_accuracy
     from bench.results import load_cells, load_draws, load_results
-    from bench.tables import summary
+    from bench.summarise import summary
     from bench.threat import ThreatModel
     from bench.viewspec import ViewSpec
+    from bench.worst import worst_per_image
 
 __all__ = [
     "ThreatModel",
@@ -20,6 +21,7 @@ __all__ = [
     "load_draws",
     "load_results",
     "summary",
+    "worst_per_image",
 ]
 
 _WHERE = {
@@ -30,7 +32,8 @@ _WHERE = {
     "load_cells": "bench.results",
     "load_draws": "bench.results",
     "load_results": "bench.results",
-    "summary": "bench.tables",
+    "summary": "bench.summarise",
+    "worst_per_image": "bench.worst",
 }
 
 

@@ -204,7 +204,9 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.stability:
         from defenses.training.stability import write_stability
 
-        print(write_stability(arguments.name, arguments.dataset, root=arguments.out, data_root=arguments.data_root))
+        if arguments.name != "ebm-mcmc":
+            raise UserError(f"--stability is about the chains of ebm-mcmc; {arguments.name} has none")
+        print(write_stability(arguments.dataset, root=arguments.out, data_root=arguments.data_root))
         return 0
     path = train(
         arguments.name,

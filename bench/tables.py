@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.render import Table
-from bench.results import CLEAN, NULL
+from bench.results import CLEAN, NULL, read_results
 from bench.summarise import SETTING, WORST, M, summary
 
 if TYPE_CHECKING:
@@ -196,6 +197,14 @@ def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _warnings(cells: pd.DataFrame) -> tuple[str, ...]:
+    """What a reader has to know of the attacks (weak defaults), each once."""
+    if "warnings" not in cells:
+        return ()
+    pairs = zip(cells["attack"], cells["warnings"], strict=True)
+    return tuple(dict.fromkeys(f"{attack}: {text}" for attack, texts in pairs for text in texts))
+
+
 def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     """Compute all tables of a results folder and write tables.txt, .md, .csv, .tex, .html, each atomically.
 
@@ -214,9 +223,11 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     from bench.store import write_atomic
 
     folder = Path(results_dir)
-    frame = summary(folder, m=m)
-    comparison = pivot(frame)
-    tables = [comparison, full_table(frame, m=m)]
+    results = read_results(folder)
+    frame = summary(results, m=m)
+    notes = _warnings(results.cells)
+    comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in (pivot(frame), full_table(frame, m=m)))
+    tables = [comparison, whole]
     manifest = read_manifest(folder)
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))

@@ -50,7 +50,8 @@ class AttackView(nn.Module):
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
         self.stochastic = defense.stochastic and spec.gradient != "blind"
-        runs = int(spec.runs or getattr(defense, "runs", 1))
+        deployed: int = getattr(defense, "runs", 1)
+        runs = spec.runs or deployed
         self._per_pass = max(1, rows // (spec.eot * runs)) if self.stochastic else rows
         # Some libraries read the device from the first parameter.
         self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)

@@ -36,15 +36,17 @@ class EnergyGradient(nn.Module):
         """Images [B, C, H, W] -> grad f, the same shape."""
         if not self.chain:
             return self._by_autograd(x)
+        layers: list[nn.Module] = list(self.energy.children())
+        body, head = layers[:-2], layers[-2]
         inputs = []
         h = x
-        for layer in self.energy:  # type: ignore[attr-defined]
+        for layer in body:
             inputs.append(h)
             h = layer(h)
-        v: Tensor | None = None
-        for layer, at in zip(reversed(list(self.energy)), reversed(inputs), strict=True):  # type: ignore[call-overload]
+        v = _pull_head(head, h)
+        for layer, at in zip(reversed(body), reversed(inputs), strict=True):
             v = _pull(layer, at, v)
-        return x.new_zeros(x.shape) if v is None else v
+        return v
 
     def _by_autograd(self, x: Tensor) -> Tensor:
         through = torch.is_grad_enabled() and x.requires_grad
@@ -68,14 +70,21 @@ def _is_chain(energy: nn.Module) -> bool:
     return plain and ends
 
 
-def _pull(layer: nn.Module, at: Tensor, v: Tensor | None) -> Tensor:
-    """The gradient before a layer from the gradient v behind it (None: ones); `at` is the layer's input."""
+def _pull_head(head: nn.Module, at: Tensor) -> Tensor:
+    """The gradient of the summed output of the last layer at its input; the value itself is never needed."""
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    whole = isinstance(head, nn.Conv2d) and head.kernel_size == tuple(at.shape[2:]) and not any(map(int, head.padding))
+    if head.weight.shape[0] == 1 and (whole or isinstance(head, nn.Linear)):
+        return head.weight.expand(at.shape)
+    out: Tensor = head(at)
+    return _pull(head, at, torch.ones_like(out))
+
+
+def _pull(layer: nn.Module, at: Tensor, v: Tensor) -> Tensor:
+    """The gradient before a layer from the gradient v behind it; `at` is the layer's input."""
     if isinstance(layer, nn.Flatten):
-        return at.new_ones(at.shape) if v is None else v.reshape(at.shape)
-    assert v is not None
+        return v.reshape(at.shape)
     if isinstance(layer, nn.Linear):
-        if layer.out_features == 1:
-            return v * layer.weight  # an outer product: no matrix product with an inner size of one
         return v @ layer.weight
     if isinstance(layer, nn.Conv2d):
         return _pull_conv(layer, at, v)

@@ -198,3 +198,12 @@ def test_no_worst_case_without_selection_draws(tmp_path):
     worst = row(summary(write(tmp_path, [r])), "noisy", WORST)
     assert worst.status == "partial: without (all of) the selection draws"
     assert math.isnan(worst.robust_mean)
+
+
+def test_warnings_of_attacks_are_footnotes(tmp_path):
+    import pandas as pd
+
+    from bench.tables import _warnings
+
+    cells = pd.DataFrame({"attack": ["a", "a", "b"], "warnings": [["weak"], ["weak"], []]})
+    assert _warnings(cells) == ("a: weak",)

@@ -192,7 +192,7 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
     with seeded_step(order.seed, step, objective.device) if dropout else contextlib.nullcontext():
         loss = objective.loss(index, step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     value = float(loss.detach())
     if math.isfinite(value):
         optimizer.step()

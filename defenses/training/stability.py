@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,3 +127,38 @@ class _Chains:
         energies = (self.gradient.energy(x) - self.gradient.energy(moved)) / self.heat
         ratio = energies + log_density(moved, x) - log_density(x, moved)
         return float(ratio.clamp_max(0).exp().mean())
+
+
+def write_stability(dataset: str, *, root: Path | str | None = None, data_root: Path | None = None) -> Path:
+    """Stability evidence of the trained energy of a data set, written beside its weights.
+
+    Chains start from (at most 1,000) validation images and run ten times as long as purification does, at the eps and
+    temperature of training.
+
+    Args:
+        dataset: name of the data set.
+        root: folder of weights to look in first.
+        data_root: where data sets lie.
+
+    Returns:
+        <weights>/<dataset>/ebm-mcmc.stability.json.
+    """
+    from bench.data import load_dataset
+    from defenses.weights_io import find_weights, load_network, read_sidecar, write_bytes
+
+    path = find_weights("ebm-mcmc", dataset, root)
+    side = read_sidecar(path)
+    eps, purification = side["recipe"]["objective"]["eps"], side["recipe"]["deploy"]["steps"]
+    report = stability(
+        load_network("ebm-mcmc", dataset, root=root),
+        load_dataset(dataset, "validation", root=data_root).x[:1000],
+        steps=10 * purification,
+        eps=eps,
+        classifier=load_network("undefended", dataset, root=root),
+        train_images=load_dataset(dataset, "train", root=data_root).x,
+        progress=True,
+    )
+    report = {"weights_sha256": side["sha256"], "data": f"{dataset} validation", **report}
+    target = path.with_suffix(".stability.json")
+    write_bytes(target, (json.dumps(report, indent=1) + "\n").encode())
+    return target

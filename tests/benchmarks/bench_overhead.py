@@ -5,8 +5,8 @@ Run: python tests/benchmarks/bench_overhead.py [--pairs N] [--images B]
 Same network (the digits classifier's shape, fixed weights), block, seed and thread; every pair runs both ways, in
 alternating order, and first checks once that the images that come out are the same bits. eps is so small that no
 image breaks and every attack makes all its steps. Printed: the ratio of the times (through purebench / directly) over
-the pairs, as its geometric mean with one-sided 95% bounds (t over log-ratios), and the microseconds that a view adds
-to one call of the model, from blocks of calls in the same kind of pairs.
+the pairs, as its geometric mean with one-sided 95% bounds (t over log-ratios), and the microseconds that a view and its
+meter add to one call of the model, from blocks of calls in the same kind of pairs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from bench.suites import find_attack
 from bench.threat import ThreatModel
-from bench.view import AttackView, attack_view
+from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, seeded_globals
 from defenses.networks.small_cnn import SmallCNN
@@ -125,8 +125,7 @@ def attack_phase(case: Case, n: int, images: int) -> None:
 
 
 def per_call(images: int, gradient: bool, n: int, calls: int = 200) -> None:
-    defense, x, _ = problem(images)
-    view = AttackView(defense, ViewSpec(), seed=0)
+    (metered, x, _), (bare, _, _) = problem(images), problem(images)
 
     def block(model: nn.Module) -> Callable[[], None]:
         def run() -> None:
@@ -140,7 +139,8 @@ def per_call(images: int, gradient: bool, n: int, calls: int = 200) -> None:
 
         return run
 
-    timed = pairs(block(view), block(defense.network), n)
+    with attack_view(metered, ViewSpec(), seed=0) as (view, _meter):
+        timed = pairs(block(view), block(bare.network), n)
     mean, low, high = (1e6 * v / calls for v in bounds([a - b for a, b in timed]))
     direct = 1e6 * statistics.median(b for _, b in timed) / calls
     kind = "with gradient" if gradient else "no gradient"

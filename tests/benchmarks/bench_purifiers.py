@@ -125,7 +125,8 @@ def cases() -> list[Case]:
     return [
         _adp_case("ADP, digits MLP, as deployed, 500 rows", score, score, digits, deployed_adp),
         _adp_case("ADP, NCSNv2 (ngf 16) 32x32x3, 8 rows", ncsn, ncsn_plain, tiny, ADP(ncsn, steps=5)),
-        _adp_case("ADP, NCSNv2 (ngf 16), tau 0.05: rows leave", ncsn, ncsn_plain, tiny, ADP(ncsn, steps=5, tau=0.05)),
+        _adp_case("ADP, digits MLP, tau .02: rows leave, 500 rows", score, score, digits, ADP(score, tau=0.02)),
+        _langevin_case("Langevin, digits MLP, 50 rows", energy, digits[:50], Langevin(energy, eps=0.03, steps=100)),
         _langevin_case("Langevin, digits MLP, 500 rows", energy, digits, Langevin(energy, eps=0.03, steps=100)),
         _langevin_case("Langevin, Hill's net 32x32x3, 8 rows", hill_plain, tiny, Langevin(hill, eps=0.01, steps=20)),
     ]

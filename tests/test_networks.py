@@ -1,0 +1,189 @@
+"""Networks and their weights on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from defenses.errors import UserError
+from defenses.networks import build_network, data_args, deployed, kinds
+from defenses.weights_io import find_weights, load_network, load_tensors, save_network, weights_hash
+
+SMALL = {
+    "wrn-28-10": {"depth": 10, "width": 1},
+    "ncsnv2": {"ngf": 4},
+    "energy-conv": {"features": 4},
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("kind", kinds())
+def test_every_network_on_every_shape(kind, shape):
+    network = build_network(kind, **data_args(kind, shape, 7), **SMALL.get(kind, {}))
+    network = deployed(network)
+    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    y = network(x)
+    expected = {"s": (5, *shape), "n": (5, *shape), "e": (5,)}.get(kind[0], (5, 7))
+    if kind == "small-cnn":
+        expected = (5, 7)
+    assert y.shape == expected
+    assert y.dtype == torch.float32
+    # Rows do not see each other.
+    torch.testing.assert_close(network(x[2:3]), y[2:3], atol=1e-5, rtol=1e-4)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("energy-conv", 693_569), ("resnet20", 269_722), ("wrn-28-10", 36_479_194)]
+)
+def test_parameter_counts_are_the_published_ones(kind, count):
+    assert sum(p.numel() for p in build_network(kind).parameters()) == count
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    a, b, c = (build_network("small-cnn", seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a[n], b[n]) for n in a)
+    assert not torch.equal(a["head.1.weight"], c["head.1.weight"])
+
+
+def test_normalisation_lies_inside():
+    plain = build_network("resnet20").eval()
+    inside = build_network("resnet20", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)).eval()
+    assert plain.state_dict().keys() == inside.state_dict().keys()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    by_hand = (x - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    torch.testing.assert_close(inside(x), plain(by_hand))
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "message"),
+    [
+        ("smal-cnn", {}, "small-cnn"),
+        ("small-cnn", {"channel": [3]}, "channel"),
+        ("wrn-28-10", {"depth": 27}, "6n"),
+        ("energy-conv", {"size": 4}, "at least 8"),
+    ],
+)
+def test_bad_arguments(kind, args, message):
+    with pytest.raises(UserError, match=message):
+        build_network(kind, **args)
+    with pytest.raises(UserError, match="square"):
+        data_args("small-cnn", (1, 8, 9), 10)
+
+
+def test_resnet20_has_its_published_accuracy(need_data):
+    need_data("cifar10")
+    from bench.data import data_root, load_dataset
+
+    path = data_root().parent / "models" / "cifar10-resnet20.safetensors"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    test = load_dataset("cifar10", "test")
+    network = build_network("resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    load_tensors(network, path.read_bytes(), path)
+    network = deployed(network)
+    with torch.no_grad():
+        hits = [(network(test.x[i : i + 250]).argmax(1) == test.y[i : i + 250]).sum() for i in range(0, 1000, 250)]
+    # 91.73% on all 10,000: three standard errors of 1,000 images.
+    assert abs(float(torch.stack(hits).sum()) / 1000 - 0.9173) < 0.027
+
+
+# --- weights on disk
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "digits" / "mine.safetensors"
+    save_network(path, build_network("small-cnn", seed=3), "small-cnn", {}, {"steps": 1})
+    return path
+
+
+def load(path: Path) -> nn.Module:
+    return load_network(path.stem, path.parent.name, root=path.parent.parent)
+
+
+def test_weights_survive_the_disk(saved):
+    network, source = load(saved), build_network("small-cnn", seed=3)
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(v, source.state_dict()[n]) for n, v in network.state_dict().items())
+    assert (
+        weights_hash("mine", "digits", saved.parent.parent)
+        == json.loads(saved.with_suffix(".json").read_text())["sha256"]
+    )
+
+
+def test_half_precision_is_loaded_as_float32(tmp_path):
+    path = tmp_path / "digits" / "mine.safetensors"
+    save_network(path, build_network("resnet20"), "resnet20", {}, {}, half=True)
+    network = load(path)
+    assert all(v.dtype == torch.float32 for v in network.state_dict().values() if v.is_floating_point())
+    assert path.stat().st_size < 700_000
+
+
+def test_environment_is_looked_at_before_the_package(saved, monkeypatch):
+    monkeypatch.setenv("PUREBENCH_WEIGHTS", str(saved.parent.parent))
+    assert find_weights("mine", "digits") == saved
+    assert find_weights("adp", "digits").parent.parent.name == "weights"
+    with pytest.raises(UserError, match="purebench train adp --dataset mnisk"):
+        find_weights("adp", "mnisk")
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _no_sidecar(path: Path) -> None:
+    path.with_suffix(".json").unlink()
+
+
+def _bad_sidecar(path: Path) -> None:
+    path.with_suffix(".json").write_text("{")
+
+
+def _other_network(path: Path) -> None:
+    side = json.loads(path.with_suffix(".json").read_text())
+    side["network"]["args"] = {"hidden": 64}
+    path.with_suffix(".json").write_text(json.dumps(side))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "damaged.*purebench train mine --dataset digits"),
+        (_no_sidecar, "missing.*purebench train mine --dataset digits"),
+        (_bad_sidecar, "cannot be read.*purebench train mine --dataset digits"),
+        (_other_network, r'"head.1.bias" is \[128\], not \[64\]'),
+    ],
+)
+def test_damaged_weights_are_one_clear_line(saved, damage, message):
+    damage(saved)
+    with pytest.raises(UserError, match=message) as caught:
+        load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_must_agree(saved):
+    data = saved.read_bytes()
+    with pytest.raises(UserError, match="missing"):
+        load_tensors(build_network("small-cnn", channels=(32, 64, 64, 64)), data, saved)
+    with pytest.raises(UserError, match="no safetensors"):
+        load_tensors(build_network("small-cnn"), b"garbage", saved)
+
+
+def test_hashes_are_read_without_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from defenses.weights_io import weights_hash; "
+        "assert len(weights_hash('adp', 'digits')) == 64; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,278 @@
+"""Training: recipes, the loop's resumption, and the shipped weights."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from defenses.errors import UserError
+from defenses.networks import build_network
+from defenses.noise import Noise
+from defenses.training import loop, train
+from defenses.training.ebm import EnergyTraining
+from defenses.training.loop import Phase, Plan, fit
+from defenses.training.objective import Material, Objective, accuracy
+from defenses.training.pgd_at import pgd
+from defenses.training.recipe import METHODS, load_recipe, read_recipes
+from defenses.training.streams import Order, augmented, stream
+from defenses.weights_io import find_weights, load_network, read_sidecar
+
+SHORT = {
+    "undefended": {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
+    "pgd-at": {
+        "unit": "steps",
+        "validate_every": 4,
+        "phases": [{"until": 6, "optimizer": "adam", "lr": 1e-3}],
+        "objective.iterations": 2,
+        "objective.validation_iterations": 2,
+        "objective.validation_images": 50,
+    },
+    "adp": {
+        "validate_every": 4,
+        "phases": [
+            {"until": 4, "optimizer": "adam", "lr": 1e-3, "lr_end": 1e-4},
+            {"until": 9, "optimizer": "sgd", "lr": 1e-4, "momentum": 0.9},
+        ],
+    },
+    "ebm-mcmc": {
+        "validate_every": 4,
+        "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],
+        "objective.langevin_steps": 3,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small networks gain nothing from more, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(name: str, out: Path, **more: object) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    given = {"overrides": SHORT[name], "device": "cpu", "progress": False, **more}
+    return load_file(train(name, "digits", out=out, **given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resuming_gives_the_same_weights(name, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    whole = run(name, tmp_path / "a")
+    assert torch.equal(torch.get_rng_state(), before), "training touched the global generator"
+    step = loop._step
+
+    def interrupted(objective, schedule, order, k, dropout):
+        if k == 5:
+            raise RuntimeError("power cut")
+        return step(objective, schedule, order, k, dropout)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(name, tmp_path / "b", checkpoint_every=3)
+    monkeypatch.setattr(loop, "_step", step)
+    assert (tmp_path / "b" / f"{name}.checkpoint.pt").exists()
+    resumed = run(name, tmp_path / "b", checkpoint_every=3)
+    assert not (tmp_path / "b" / f"{name}.checkpoint.pt").exists()
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_resuming_in_the_second_phase(tmp_path, monkeypatch):
+    whole = run("adp", tmp_path / "a")
+    step = loop._step
+
+    def interrupted(objective, schedule, order, k, dropout):
+        if k == 7:
+            signal.raise_signal(signal.SIGINT)
+        return step(objective, schedule, order, k, dropout)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("adp", tmp_path / "b")
+    monkeypatch.setattr(loop, "_step", step)
+    resumed = run("adp", tmp_path / "b")
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_other_recipes_and_damaged_checkpoints_are_refused(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(loop, "_validate", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run("undefended", tmp_path, checkpoint_every=2)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="another recipe or seed"):
+        run("undefended", tmp_path, seed=1)
+    checkpoint = tmp_path / "undefended.checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(UserError, match="cannot be read"):
+        run("undefended", tmp_path)
+
+
+class Exploding(Objective):
+    """A loss that is finite for some steps."""
+
+    def loss(self, index, step):
+        return self.network(self.data.x[index]).sum() * (float("nan") if step == 5 else 1e-3)
+
+
+def material() -> Material:
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Material(x, torch.zeros(20, dtype=torch.int64), x, torch.zeros(20, dtype=torch.int64))
+
+
+def test_divergence_names_step_and_checkpoint(tmp_path):
+    objective = Exploding(build_network("small-cnn"), material(), 0)
+    plan = Plan(5, (Phase(9, "sgd", 1e-3),), 100, 2, 0, "x")
+    with pytest.raises(UserError, match=r"step 5 .*checkpoint.pt \(step 4\)"):
+        fit(objective, plan, tmp_path / "checkpoint.pt", progress=False)
+
+
+def test_dropout_is_reproducible_and_leaves_the_global_generator(tmp_path):
+    results = []
+    for name in "ab":
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 1))
+        with torch.no_grad():
+            for p in network.parameters():
+                p.zero_()
+        torch.manual_seed(ord(name))
+        before = torch.get_rng_state()
+        plan = Plan(5, (Phase(4, "sgd", 1e-1),), 100, 100, 0, "x")
+        results.append(fit(Exploding(network, material(), 0), plan, tmp_path / name, progress=False).weights)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
+
+
+def test_order_is_a_permutation_every_epoch():
+    order = Order(10, 3, 0)
+    epoch = torch.cat([order(i) for i in range(3)])
+    assert len(epoch.unique()) == 9
+    assert torch.equal(Order(10, 3, 0)(4), order(4))
+    assert not torch.equal(order(0), order(3))
+    assert Order(2, 5, 0)(7).tolist() in ([0, 1], [1, 0])
+
+
+def test_augmentation_moves_whole_images():
+    x = torch.zeros(200, 1, 8, 8)
+    x[:, :, 3, 2] = 1
+    out = augmented(x, stream(0, "a"), shift=1, flip=True)
+    assert out.sum() == 200
+    assert set(out.nonzero()[:, 2].tolist()) == {2, 3, 4}
+    assert set(out.nonzero()[:, 3].tolist()) == {1, 2, 3, 4, 5, 6}
+
+
+def test_pgd_stays_in_ball_and_box_and_finds_the_corner():
+    weight = torch.linspace(-1, 1, 64)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=False))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.stack((weight, -weight)))
+    x = torch.full((3, 1, 8, 8), 0.95)
+    at = pgd(network, x, torch.zeros(3, dtype=torch.int64), stream(0, "x"), eps=0.1, step=0.05, iterations=10)
+    corner = (x - 0.1 * weight.sign().view(8, 8)).clamp(0, 1)
+    torch.testing.assert_close(at, corner)
+
+
+def test_energy_training_keeps_its_bank():
+    objective = EnergyTraining(
+        build_network("energy-mlp"), material(), 0, {"eps": 0.03, "eps_data": 0.06, "langevin_steps": 2}
+    )
+    before = objective.bank.clone()
+    assert before.shape == (20, 1, 8, 8)
+    assert -1 <= float(before.min()) < float(before.max()) <= 1
+    objective.loss(torch.arange(5), 0)
+    assert int((objective.bank != before).flatten(1).any(1).sum()) == 5
+    assert objective.monitor()["r"] > 0
+
+
+# --- recipes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_recipes_are_complete(name):
+    assert set(read_recipes(name)) == {"digits", "mnist", "cifar10"}
+    for dataset in read_recipes(name):
+        recipe = load_recipe(name, dataset)
+        assert recipe.phases[-1].until > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "overrides", "message"),
+    [
+        ("adb", "digits", {}, 'unknown training method "adb"; did you mean adp'),
+        ("adp", "svhn", {}, "no recipe.*cifar10, digits, mnist"),
+        ("adp", "digits", {"bach": 3}, "batch"),
+        ("adp", "digits", {"objective.sigma_mx": 3}, "sigma_max"),
+        ("adp", "digits", {"phases": []}, "phases"),
+        ("adp", "digits", {"phases": [{"until": 3, "optimizer": "adam", "lrr": 1}]}, "did you mean lr"),
+        ("adp", "digits", {"phases": [{"until": 3, "optimizer": "adamm", "lr": 1}]}, "did you mean adam"),
+        ("adp", "digits", {"network.kind": "score-mpl"}, "score-mlp"),
+        ("adp", "digits", {"unit": "weeks"}, "epochs"),
+    ],
+)
+def test_bad_recipes_are_one_clear_line(name, dataset, overrides, message, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        train(name, dataset, out=tmp_path, overrides=overrides, device="cpu", progress=False)
+    assert "\n" not in str(caught.value)
+
+
+# --- what is shipped
+
+
+@pytest.fixture(scope="module")
+def validation():
+    from bench.data import load_dataset
+
+    return load_dataset("digits", "validation")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shipped_weights_are_of_the_shipped_recipe(name):
+    side = read_sidecar(find_weights(name, "digits"))
+    recipe = load_recipe(name, "digits")
+    assert side["recipe"]["objective"] == recipe.objective
+    assert side["recipe"]["deploy"] == recipe.deploy
+    assert side["recipe"]["phases"] == [vars(p) for p in recipe.phases]
+    assert find_weights(name, "digits").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(("name", "clean"), [("undefended", 0.95), ("pgd-at", 0.95)])
+def test_shipped_classifiers(name, clean, validation):
+    network = load_network(name, "digits")
+    assert accuracy(network, validation.x, validation.y) >= clean
+    at = pgd(network, validation.x, validation.y, stream(1, "t"), eps=0.2, step=0.05, iterations=20)
+    robust = accuracy(network, at, validation.y)
+    assert robust >= 0.55 if name == "pgd-at" else robust <= 0.1
+
+
+@pytest.mark.parametrize(("name", "clean", "transfer"), [("adp", 0.92, 0.25), ("ebm-mcmc", 0.93, 0.08)])
+def test_shipped_purifiers(name, clean, transfer, validation):
+    import importlib
+
+    module = importlib.import_module(f"defenses.{name.replace('-', '_')}")
+    deploy = load_recipe(name, "digits").deploy
+    defense = module.build(lambda n: load_network(n, "digits"), num_classes=10, input_shape=(1, 8, 8), **deploy)
+    x, y = validation.x, validation.y
+    network = load_network("undefended", "digits")
+    at = pgd(network, x, y, stream(1, "t"), eps=0.2, step=0.05, iterations=20)
+    for images, least in ((x, clean), (at, transfer)):
+        hits = defense.logits(images, Noise.of(0, len(images))).argmax(1) == y
+        assert float(hits.float().mean()) >= least
+
+
+def test_stability_lies_beside_the_energy():
+    path = find_weights("ebm-mcmc", "digits")
+    found = json.loads(path.with_suffix(".stability.json").read_text())
+    assert found["weights_sha256"] == read_sidecar(path)["sha256"]
+    assert found["steps"] >= 10 * load_recipe("ebm-mcmc", "digits").deploy["steps"]
+    data, noise = (found[n][-1] for n in ("from_data", "from_noise"))
+    assert abs(data["U"] - noise["U"]) < 0.01 * abs(data["U"])
+    assert min(data["classes"]) > 0.02
