@@ -102,7 +102,8 @@ class Cell:
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
             "attack": [portable(self.attack.name), canonical(self.attack.params), self.attack.version],
-            "data": [getattr(self.data, name) for name in DataRef.__dataclass_fields__ if name != "indices"],
+            "data": [portable(self.data.name), self.data.split, self.data.revision, self.data.indices_hash]
+            + [self.data.start, self.data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output],
             "verdict": [self.verdict.draws, self.verdict.selection],
@@ -149,5 +150,5 @@ class Cell:
 
 
 def portable(name: str) -> str:
-    """A name without the folder of a plug-in's file: its contents are hashed, and it may lie anywhere."""
-    return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name else name
+    """A name without the folder of the user's own file: its contents are hashed, and it may lie anywhere."""
+    return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name or name.endswith(".npz") else name

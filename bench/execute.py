@@ -115,6 +115,8 @@ def _attack(
 ) -> tuple[Tensor, Cost]:
     """(what the attack returns, as float32 on the CPU; its cost)."""
     device = next(defense.parameters(), torch.empty(0)).device
+    if cell.view.gradient not in defense.gradients:
+        raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
     x, y = block.x.to(device), block.y.to(device)

@@ -78,7 +78,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         _run_pending(board, store, pending, options)
         finished = store.finished()
     with store.lock("compact") as mine:
-        if mine and pending:
+        if mine:
             store.compact([c.columns() for c in cells])
     planned = [finished[c.key] for c in cells if c.key in finished]
     return [f"{_name(line)}: {line['error']}" for line in planned if line["error"] and line["status"] != "unsupported"]
