@@ -97,13 +97,12 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """All that the result depends on, in canonical form: labels are not in it."""
-        view = self.view
+        view, data = self.view, self.data
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
             "attack": [portable(self.attack.name), canonical(self.attack.params), self.attack.version],
-            "data": [portable(self.data.name), self.data.split, self.data.revision, self.data.indices_hash]
-            + [self.data.start, self.data.stop],
+            "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output],
             "verdict": [self.verdict.draws, self.verdict.selection],

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
         if name == "run":
             sub.add_argument("--workers", type=_positive, default=1, help="processes (default: 1)")
+            sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
             sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
             sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
             sub.add_argument("--quiet", action="store_true", help="no progress, no table")
@@ -100,6 +101,7 @@ def _run(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         weights_root=arguments.weights_root,
         workers=arguments.workers,
+        device=arguments.device,
         defenses=tuple(arguments.defense),
         attacks=tuple(arguments.attack),
         retry_errors=arguments.retry_errors,

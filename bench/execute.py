@@ -18,7 +18,7 @@ from bench.store import CellResult
 from bench.suites import Unsupported, find_attack
 from bench.threat import distances, in_box, target_labels
 from bench.verdict import Draws, verdict
-from bench.view import attack_view
+from bench.view import attack_view, device_of
 from defenses.base import Defense
 from defenses.errors import UserError
 from defenses.registry import decode
@@ -114,7 +114,7 @@ def _attack(
     cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int
 ) -> tuple[Tensor, Cost]:
     """(what the attack returns, as float32 on the CPU; its cost)."""
-    device = next(defense.parameters(), torch.empty(0)).device
+    device = device_of(defense)
     if cell.view.gradient not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     params = decode(cell.attack.params)
@@ -165,7 +165,7 @@ def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[
 
 
 def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[Draws, Cost]:
-    device = next(defense.parameters(), torch.empty(0)).device
+    device = device_of(defense)
     meter = Meter(defense.cost_modules())
     begin = time.perf_counter()
     try:

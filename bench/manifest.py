@@ -58,7 +58,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_run(board: Board, workers: int) -> dict[str, Any]:
+def describe_run(board: Board, workers: int, device: str) -> dict[str, Any]:
     """One entry of the manifest's runs."""
     return {
         "id": uuid.uuid4().hex[:12],
@@ -66,7 +66,7 @@ def describe_run(board: Board, workers: int) -> dict[str, Any]:
         "command": " ".join(["purebench", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "purebench" else "(from Python)",
         "versions": versions(),
         "git": _git(),
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system(), "device": "cpu"},
+        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system(), "device": device},
         "threads": board.threads,
         "workers": workers,
     }

@@ -20,6 +20,8 @@ from bench.store import Store, write_atomic
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    import torch
+
     from defenses.base import Defense
 
 Report = Callable[[str, str, float, str | None], None]  # key, status, seconds, note
@@ -33,6 +35,7 @@ class Options:
         data_root: where data sets lie.
         weights_root: where weights are looked for first.
         workers: processes.
+        device: where models run, as "cuda:0"; results of other devices agree in counts, not in bits.
         defenses: labels to run; empty: all.
         attacks: labels to run; empty: all.
         retry_errors: run cells again whose record is an error.
@@ -43,6 +46,7 @@ class Options:
     data_root: Path | None = None
     weights_root: Path | None = None
     workers: int = 1
+    device: str = "cpu"
     defenses: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     retry_errors: bool = False
@@ -108,7 +112,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
 
 
 def _run_pending(board: Board, store: Store, pending: list[Cell], options: Options) -> None:
-    run = describe_run(board, options.workers)
+    run = describe_run(board, options.workers, options.device)
     update_manifest(store, board, run)
     progress = Progress(pending, workers=options.workers, quiet=options.quiet)
     by_key = {c.key: c for c in pending}
@@ -156,7 +160,7 @@ class Workshop:
             name, root = cell.defense.name, self.options.weights_root
             defense = load_model(name, self.board.dataset, weights_root=root, **given)
             defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
-            self._defenses[label] = defense
+            self._defenses[label] = defense.to(_device(self.options.device))
         return self._defenses[label]
 
     def check(self, cells: list[Cell]) -> None:
@@ -166,11 +170,12 @@ class Workshop:
             UserError: a model that cannot be benchmarked.
         """
         from bench.checks import check_model
+        from bench.view import device_of
 
         data = self.data()
         for cell in {c.defense.label: c for c in cells}.values():
-            at = self._positions[: max(4, min(8, len(self._positions)))]
-            check_model(self.defense(cell), data.x[at], data.num_classes, cell.defense.label)
+            defense, at = self.defense(cell), self._positions[:8]
+            check_model(defense, data.x[at].to(device_of(defense)), data.num_classes, cell.defense.label)
 
     def execute(self, cell: Cell) -> Any:
         """The result of a cell."""
@@ -178,6 +183,17 @@ class Workshop:
 
         data = self.data()
         return execute(cell, self.defense(cell), block_of(cell, data, self._positions), data.num_classes)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'device "{name}" cannot be used: {str(error).splitlines()[0]}; try --device cpu') from None
+    return device
 
 
 def work(store: Store, cells: list[Cell], workshop: Workshop, run: str, report: Report) -> None:

@@ -113,7 +113,7 @@ def attack_view(defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192
     try:
         for p, _ in flags:
             p.requires_grad_(False)
-        yield AttackView(defense, spec, seed=seed, rows=rows).to(_device_of(defense)), meter
+        yield AttackView(defense, spec, seed=seed, rows=rows).to(device_of(defense)), meter
     finally:
         meter.detach()
         for p, flag in flags:
@@ -124,6 +124,7 @@ def _only_from_bad_images(x: Tensor, logits: Tensor) -> bool:
     return bool((logits.isfinite().all(1) | ~x.isfinite().flatten(1).all(1)).all())
 
 
-def _device_of(defense: Defense) -> torch.device:
+def device_of(defense: Defense) -> torch.device:
+    """Where a defense is: the device of its first parameter or buffer, else the CPU."""
     tensor = next(defense.parameters(), next(defense.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device

@@ -163,6 +163,10 @@ def test_full_disk(tmp_path):
     assert int(result.stdout.split()[-1]) >= 1  # what was finished is kept
 
 
+def test_a_device_that_is_not_there(tmp_path):
+    refused(purebench("run", write_board(tmp_path), "--out", tmp_path / "o", "--device", "gpu"), "gpu", "--device cpu")
+
+
 def test_tables_of_nothing(tmp_path):
     refused(purebench("table", tmp_path), "no results folder")
     refused(purebench("train", "apd"), 'unknown recipe "apd"', "adp")

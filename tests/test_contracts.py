@@ -123,3 +123,14 @@ def test_purifiers_compose_with_any_classifier(data):
     assert not torch.equal(robust.logits(data.x[:4], noise), plain.logits(data.x[:4], noise))
     expected = load_model("pgd-at").logits(data.x[:4], noise)
     assert torch.equal(robust.logits(data.x[:4], noise, gradient="blind"), expected)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
+def test_cards_deploy_what_the_recipes_chose(dataset):
+    from defenses.registry import decode
+    from defenses.training.recipe import METHODS, load_recipe
+
+    for name in METHODS:
+        deployed = decode(card(name).merged(dataset, {}))
+        for key, value in load_recipe(name, dataset, None).deploy.items():
+            assert deployed[key] == pytest.approx(value), (name, key)
