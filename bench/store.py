@@ -195,7 +195,11 @@ class Store:
         from safetensors.numpy import save_file
 
         for name, table in tables.items():
-            pq.write_table(table, folder / name, compression="zstd")
+            floats = _float_columns(table.schema)
+            others = [c for c in table.column_names if c not in floats and c != "logits"]
+            # Logits hardly repeat: split by bytes they pack a fifth smaller.
+            options = {"use_dictionary": others, "use_byte_stream_split": floats}
+            pq.write_table(table, folder / name, compression="zstd", **options)
         if images:
             save_file(images, str(folder / ADVERSARIAL))
 
@@ -253,6 +257,15 @@ class Store:
             pieces = [whole[where[k]].filter(pc.equal(whole[where[k]]["cell"], k)) for k in keys]
             tables[file] = pa.concat_tables(pieces).combine_chunks()
         self._write_part(name, lines, tables, {k: held[where[k]][k] for k in keys})
+
+
+def _float_columns(schema: Any) -> list[str]:
+    """The Parquet paths of all columns of floats."""
+    import pyarrow as pa
+
+    plain = [f.name for f in schema if pa.types.is_floating(f.type)]
+    lists = [f"{f.name}.list.element" for f in schema if f.name == "logits"]
+    return plain + lists
 
 
 def part_name(defense: str, keys: list[str]) -> str:

@@ -71,3 +71,22 @@ def test_usage_errors_exit_with_2():
     assert purebench("run").returncode == 2
     assert purebench("run", "quickstart", "--workers", "0").returncode == 2
     assert purebench("nonsense").returncode == 2
+
+
+def test_train_and_run_on_the_trained_weights(tmp_path):
+    import json
+
+    phases = "phases=[{until=2, optimizer='adam', lr=1e-3}]"
+    trained = purebench("train", "undefended", "--out", tmp_path / "weights", "--seed", 3, "--set", phases)
+    assert trained.returncode == 0, trained.stderr
+    file = tmp_path / "weights/digits/undefended.safetensors"
+    assert trained.stdout.strip() == str(file)
+    side = json.loads(file.with_suffix(".json").read_text())
+    assert side["recipe"]["seed"] == 3
+    chosen = ["--defense", "undefended", "--attack", "foolbox:LinfPGD", "--quiet"]
+    root = ["--weights-root", tmp_path / "weights"]
+    assert purebench("run", "quickstart", "--out", tmp_path / "out", *root, *chosen).returncode == 0
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["defenses"]["undefended"]["weights"]["undefended"] == side["sha256"]
+    assert purebench("train", "adp", "--stability").returncode == 2
+    assert purebench("train", "undefended", "--set", "batch").returncode == 2
