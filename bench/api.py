@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.board import AttackEntry, Board
-from bench.cell import DefenseRef, VerdictSpec
+from bench.board import AttackEntry, Board, attack_entry
+from bench.cell import NULLS, VerdictSpec
+from bench.schema import check
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.errors import UserError
-from defenses.registry import canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,8 @@ def benchmark(
     dataset: str = "digits",
     threat_model: str | ThreatModel = "Linf",
     eps: str | float | None = None,
-    attacks: Sequence[str | Mapping[str, Any]] = ("autoattack:standard",),
-    views: Sequence[ViewSpec] = (ViewSpec(),),
+    attacks: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ("autoattack:standard",),
+    views: ViewSpec | Mapping[str, Any] | Sequence[ViewSpec | Mapping[str, Any]] = (),
     n_examples: int | None = None,
     split: str = "test",
     batch_size: int = 100,
@@ -51,8 +52,10 @@ def benchmark(
         dataset: name or .npz path.
         threat_model: norm "Linf", "L2", "L1", "L0", or a whole `ThreatModel` (then leave `eps` out).
         eps: radius, as "8/255".
-        attacks: names as "autoattack:standard", or {"name": ..., parameters by the library's names}.
-        views: how the attacks look at a stochastic model.
+        attacks: one or several: names as "autoattack:standard", or {"name": ..., "label": ..., parameters by the
+            library's names}. Where a name occurs twice, parameters are added to the labels.
+        views: how the attacks look at a stochastic model: one or several, each a `ViewSpec` or as in a board
+            ({"gradient": "bpda", "eot": 8}); none: the one of the deployed model.
         n_examples: the first n images; None: all.
         split: of the data set.
         batch_size: images that an attack sees at once; results of attack libraries depend on it.
@@ -60,51 +63,65 @@ def benchmark(
         selection: further draws on which the worst attack is chosen.
         seed: of everything.
         stochastic: whether a foreign module is random; None: try three states of the global generators.
-        out: a results folder, to resume and to keep; None: nothing is kept.
+        out: a results folder, to resume and to keep; None: nothing is kept. Results are taken up again for the same
+            model only, see `bench.describe.describe_loaded`.
         data_root: where data sets lie.
         name: of the model, for tables.
         quiet: show no progress.
 
     Returns:
-        One row per image and attack, as `load_results`; the null attacks "none" and "uniform" are among them.
+        One row per image and attack, as `load_results`; the null attacks "none" and "uniform" are among them. What
+        could not be judged (status "error" or "unsupported") has accuracy NaN, and there is a warning for it.
 
     Raises:
         UserError: bad input.
-        RuntimeError: nothing could be judged, with the first error.
+        RuntimeError: no attack could be judged, with the first reason.
     """
-    from bench.results import load_results
+    from bench.describe import describe_loaded
+    from bench.results import load_cells, load_results
     from bench.run import Options, run_board
 
+    if type(batch_size) is not int or batch_size < 1:  # a board calls it by another name
+        raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
     threat = _threat(threat_model, eps)
-    defense, reference = _reference(model, dataset, stochastic, name, data_root)
+    root = None if data_root is None else Path(data_root)
+    entries = _entries(attacks, _views(views))
+    defense = _defense(model, dataset, split, stochastic, name, root)
+    reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
     board = Board(
         name=reference.label,
         title=reference.label,
         dataset=dataset,
         threats=(threat,),
         defenses=(reference,),
-        attacks=tuple(_entry(a, tuple(views)) for a in attacks),
+        attacks=entries,
         split=split,
         indices="all" if n_examples is None else f"first-{n_examples}",
         block=batch_size,
         verdict=VerdictSpec(draws, selection),
         seed=seed,
         threads=_threads(),
+        data_root=root,
     )
-    options = Options(
-        data_root=None if data_root is None else Path(data_root), quiet=quiet, loaded={reference.label: defense}
-    )
+    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else Path(out)
-        errors = run_board(board, folder, options)
-        frame = load_results(folder)
-    if errors and not (frame["attack"] != "none").any():
-        raise RuntimeError(f"nothing could be judged: {errors[0]}")
-    for line in errors:
-        import warnings
-
-        warnings.warn(line, stacklevel=2)
+        run_board(board, folder, options)
+        frame, problems = load_results(folder), _problems(load_cells(folder))
+    if not frame.loc[~frame["attack"].isin(NULLS), "accuracy"].notna().any():
+        raise RuntimeError(f"nothing could be judged: {next(iter(problems.values()), 'no attack has run')}")
+    for problem in problems.values():
+        warnings.warn(problem, stacklevel=2)
     return frame
+
+
+def _problems(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """One line for each attack and view that had a problem, about its first block with one."""
+    found: dict[tuple[str, str], str] = {}
+    for cell in cells[cells["error"].notna()].to_dict("records"):
+        kind = "" if cell["status"] == "ok" else f"{cell['status']}: "
+        found.setdefault((cell["attack"], cell["view"]), f"{cell['attack']} | {cell['view']}: {kind}{cell['error']}")
+    return found
 
 
 def clean_accuracy(
@@ -149,52 +166,57 @@ def _threat(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatM
     return ThreatModel(threat_model, eps)  # type: ignore[arg-type]
 
 
-def _entry(attack: str | Mapping[str, Any], views: tuple[ViewSpec, ...]) -> AttackEntry:
+def _views(views: Any) -> tuple[ViewSpec, ...]:
+    given = [views] if isinstance(views, ViewSpec | Mapping) else list(views)
+    return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in given) or (ViewSpec(),)
+
+
+def _entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
+    """The attacks, those of one name labelled by their parameters too."""
+    given = [attacks] if isinstance(attacks, str | Mapping) else list(attacks)
+    entries = [_entry(attack, views) for attack in given]
+    labels = [e.label for e in entries]
+    return tuple(
+        replace(e, label=f"{e.label} ({', '.join(f'{k}={v}' for k, v in e.params.items())})")
+        if labels.count(e.label) > 1 and e.label == e.name and e.params
+        else e
+        for e in entries
+    )
+
+
+def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
+    if not isinstance(attack, str | Mapping):
+        raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
     given = {"name": attack} if isinstance(attack, str) else dict(attack)
-    if "name" not in given:
-        raise UserError('an attack has no name; write {"name": "autoattack:apgd-ce", ...}')
-    name, label = given.pop("name"), given.pop("label", None)
-    return AttackEntry(name, label or name, canonical(given), views)
+    own = {key: given.pop(key) for key in ("name", "label") if given.get(key) is not None}
+    return replace(attack_entry(check("attack", {**own, "params": given}), set()), views=views)
 
 
-def _reference(
-    model: nn.Module | str, dataset: str, stochastic: bool | None, name: str | None, root: str | Path | None
-) -> tuple[Defense, DefenseRef]:
-    from bench.describe import describe, describe_loaded
+def _defense(
+    model: nn.Module | str, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
+) -> Defense:
+    """The model as a defense."""
     from defenses.base import Defense, Foreign
-    from defenses.registry import is_plugin, load_model
+    from defenses.registry import load_model
 
-    if isinstance(model, str) and not is_plugin(model):
-        return load_model(model, dataset), describe({"name": model, "label": name or model}, dataset)
     loaded: nn.Module = load_model(model, dataset) if isinstance(model, str) else model
     if isinstance(loaded, Foreign):
         loaded = loaded.module
-    if not isinstance(loaded, Defense):
-        if any(m.training for m in loaded.modules()):
-            raise UserError(f"{name or type(loaded).__name__} is in train mode; call model.eval() first")
-        loaded = Foreign(loaded, stochastic=_is_random(loaded, dataset, root) if stochastic is None else stochastic)
-    label = name or type(getattr(loaded, "module", loaded)).__name__
-    code = hashlib.sha256(_source(getattr(loaded, "module", loaded)).encode()).hexdigest()
-    return loaded, describe_loaded(loaded, label, name=model if isinstance(model, str) else label, code=code)
+    if isinstance(loaded, Defense):
+        return loaded
+    if any(m.training for m in loaded.modules()):
+        raise UserError(f"{name or type(loaded).__name__} is in train mode; call model.eval() first")
+    return Foreign(loaded, stochastic=_is_random(loaded, dataset, split, root) if stochastic is None else stochastic)
 
 
-def _is_random(model: nn.Module, dataset: str, root: str | Path | None) -> bool:
+def _is_random(model: nn.Module, dataset: str, split: str, root: Path | None) -> bool:
     from bench.checks import looks_random
     from bench.data import load_dataset
 
     try:
-        return looks_random(model, load_dataset(dataset, root=root).x[:8])
+        return looks_random(model, load_dataset(dataset, split, root=root).x[:8])
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # the model check will say what is wrong
-
-
-def _source(model: nn.Module) -> str:
-    import inspect
-
-    try:
-        return inspect.getsource(type(model))
-    except (OSError, TypeError):
-        return ""
 
 
 def _threads() -> int:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.data import DatasetInfo, dataset_info
 from bench.indices import resolve
+from bench.schema import check
 from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.errors import UserError, unknown
 from defenses.registry import canonical, decode
 
-_TOP = {"name", "title", "dataset", "split", "indices", "block", "seed", "threads", "budget", "threat", "verdict"}
-_KEYS = {
-    "board": _TOP | {"defense", "attack"},
-    "threat": {"norm", "eps", "targets", "knowledge"},
-    "verdict": {"draws", "selection", "batch"},
-    "view": {"gradient", "eot", "runs", "output"},
-    "attack": {"name", "label", "params", "views", "on"},
-    "defense": {"name", "label", "params", "stochastic"},
-}
+RESERVED = (*NULLS, "worst case", "clean images", "uniform noise")  # rows of every table
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,10 @@ class Board:
         seed: of everything.
         threads: torch threads of every worker.
         budget: "full" or "reduced", shown in tables.
+        data_root: where data sets lie; None: where `bench.data.data_root` says.
+
+    Raises:
+        UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
     """
 
     name: str
@@ -72,21 +71,38 @@ class Board:
     seed: int = 0
     threads: int = 1
     budget: str = "full"
+    data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
+        check("board", numbers)
+        check("verdict", dataclasses.asdict(self.verdict))
+        names = {
+            "defense label": [d.label for d in self.defenses],
+            "attack label": [a.label for a in self.attacks],
+            "threat": list(map(str, self.threats)),
+        }
+        for what, given in names.items():
+            _unique(what, given)
+        for entry in self.attacks:
+            _check_label(entry)
 
     def cells(self) -> list[Cell]:
         """All cells, in table order, each once.
 
         Raises:
-            UserError: an attack or parameter that does not exist, indices out of range.
+            UserError: an attack or parameter that does not exist, indices out of range, two labels for one thing.
         """
-        info = dataset_info(self.dataset)
+        info = dataset_info(self.dataset, root=self.data_root)
         nulls = [AttackEntry(name=name, label=name) for name in NULLS]
         cells: dict[str, Cell] = {}
         for threat in self.threats:
             for defense in self.defenses:
                 for entry in nulls + list(self.attacks):
                     for cell in self._pair(info, threat, defense, entry):
-                        cells.setdefault(cell.key, cell)
+                        if cell.key in cells:
+                            raise _same(cell, cells[cell.key])
+                        cells[cell.key] = cell
         return list(cells.values())
 
     def _pair(self, info: DatasetInfo, threat: ThreatModel, defense: DefenseRef, entry: AttackEntry) -> Iterable[Cell]:
@@ -103,12 +119,23 @@ class Board:
 
 
 def _view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
-    """The view as it really differs: averaging is nothing to a deterministic defense, nor any view to a null attack."""
+    """The view without what makes no difference: to a null attack, to a deterministic defense, to a bare classifier."""
     if attack in NULLS:
         return ViewSpec(gradient=defense.gradients[0])
     if not defense.stochastic:
-        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact", output=view.output)
+        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact")
+    if view.gradient == "blind":
+        return ViewSpec(gradient="blind")
+    if not defense.has_runs:
+        return dataclasses.replace(view, runs=None)
     return view
+
+
+def _same(cell: Cell, other: Cell) -> UserError:
+    if cell.defense.label != other.defense.label:
+        return UserError(f'the defense "{cell.defense.label}" is the same as "{other.defense.label}"; leave one out')
+    where = f"on {cell.defense.label} ({cell.view_label})"
+    return UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
 
 
 def _blocks(info: DatasetInfo, split: str, indices: str, block: int) -> Iterable[DataRef]:
@@ -120,15 +147,19 @@ def _blocks(info: DatasetInfo, split: str, indices: str, block: int) -> Iterable
         yield DataRef(info.name, split, info.revision, chosen.name, chosen.hash, start, min(n, start + block))
 
 
-def load_board(path: str | Path, *, weights_root: str | Path | None = None) -> Board:
+def load_board(
+    path: str | Path, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
+) -> Board:
     """Read a board file.
 
     Args:
         path: a TOML file, or the name of a board that comes with purebench ("quickstart").
         weights_root: where weights are looked for first.
+        data_root: where data sets lie; None: where `bench.data.data_root` says.
 
     Raises:
-        UserError: no such file, not TOML, unknown or missing key, unknown name, a value out of range.
+        UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
+            range.
     """
     from bench.describe import describe
 
@@ -138,7 +169,8 @@ def load_board(path: str | Path, *, weights_root: str | Path | None = None) -> B
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
-        board = _parse(raw, file.stem, lambda entry, dataset: describe(entry, dataset, weights_root=weights_root))
+        board = _parse(raw, file.stem, partial(describe, weights_root=weights_root))
+        board = dataclasses.replace(board, data_root=None if data_root is None else Path(data_root))
         board.cells()  # finds names that only show when cells are made
         return board
     except UserError as error:
@@ -160,38 +192,41 @@ def find_board(path: str | Path) -> Path:
     raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
 
 
-def _parse(raw: dict[str, Any], stem: str, describe: Any) -> Board:
-    _check("board", raw)
+def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], str], DefenseRef]) -> Board:
+    check("board", raw)
     for key in ("dataset", "threat", "defense", "attack"):
         if key not in raw:
             raise UserError(f'the key "{key}" is missing')
-    threat = _check("threat", raw["threat"])
+    threat = check("threat", raw["threat"])
     eps = threat.get("eps")
     rest = {k: v for k, v in threat.items() if k != "eps"}
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
-    defenses = tuple(describe(_check("defense", entry), raw["dataset"]) for entry in raw["defense"])
-    _unique("defense label", [d.label for d in defenses])
-    attacks = tuple(_attack(_check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"])
-    _unique("attack label", [a.label for a in attacks])
+    defenses = tuple(describe(check("defense", entry), raw["dataset"]) for entry in raw["defense"])
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
-    for key in ("block", "threads"):
-        if key in values and (not isinstance(values[key], int) or values[key] < 1):
-            raise UserError(f"{key} is {values[key]!r}; it must be a whole number, at least 1")
     return Board(
         name=raw.get("name", stem),
         title=raw.get("title", stem),
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=attacks,
-        verdict=_verdict(raw.get("verdict", {})),
+        attacks=tuple(attack_entry(check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"]),
+        verdict=VerdictSpec(**check("verdict", raw.get("verdict", {}))),
         **values,
     )
 
 
-def _attack(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
+def attack_entry(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
+    """An attack of a board.
+
+    Args:
+        entry: {name, label?, params?, views?, on?}, checked.
+        labels: of the board's defenses.
+
+    Raises:
+        UserError: unknown attack, parameter, view or defense.
+    """
     if "name" not in entry:
-        raise UserError('an [[attack]] has no name; write name = "autoattack:apgd-ce"')
+        raise UserError('an attack has no name; write name = "autoattack:apgd-ce"')
     name, params = entry["name"], entry.get("params", {})
     find_attack(name, params)
     on = entry.get("on", [])
@@ -199,29 +234,20 @@ def _attack(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
     for label in on:
         if label not in labels | {"stochastic", "deterministic"}:
             raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
-    views = tuple(ViewSpec(**_check("view", view)) for view in entry.get("views", [{}]))
+    views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
     return AttackEntry(name, entry.get("label", name), canonical(params), views, on)
 
 
-def _verdict(raw: dict[str, Any]) -> VerdictSpec:
-    spec = VerdictSpec(**_check("verdict", raw))
-    for key, least in (("draws", 1), ("selection", 1), ("batch", 1)):
-        value = getattr(spec, key)
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"[verdict] {key} is {value!r}; it must be a whole number, at least {least}")
-    return spec
-
-
-def _check(what: str, table: Any) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UserError(f"[{what}] must be a table, not {table!r}")
-    for key in table:
-        if key not in _KEYS[what]:
-            raise unknown(f"key in {'the board' if what == 'board' else f'[{what}]'}", key, _KEYS[what])
-    return table
+def _check_label(entry: AttackEntry) -> None:
+    if entry.name in NULLS:
+        raise UserError(f'"{entry.name}" is judged on every board; leave it out')
+    if " ".join(entry.label.lower().replace("-", " ").replace("_", " ").split()) in RESERVED:
+        raise UserError(f'the attack label "{entry.label}" is taken by a row of every table; choose another')
 
 
 def _unique(what: str, names: list[str]) -> None:
+    if not names:
+        raise UserError(f"there is no {what.partition(' ')[0]}; name at least one")
     for name in names:
         if names.count(name) > 1:
             raise UserError(f'the {what} "{name}" occurs twice; give each a label of its own')

@@ -36,6 +36,11 @@ class DefenseRef:
     stochastic: bool
     gradients: tuple[str, ...]
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether a prediction combines S runs; a module of the user's own may have no such thing."""
+        return self.fingerprint.get("runs", 1) is not None
+
 
 @dataclass(frozen=True)
 class AttackRef:
@@ -140,7 +145,9 @@ class Cell:
     @property
     def view_label(self) -> str:
         """How the attacker looked at the defense; a null attack does not look."""
-        return "deployed" if self.attack.name in NULLS else self.view.label(self.defense.stochastic)
+        if self.attack.name in NULLS:
+            return "deployed"
+        return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
 
     def noise_seed(self, purpose: str) -> int:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""

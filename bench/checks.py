@@ -27,8 +27,10 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
             that depend on neighbours in the batch, a module taken for deterministic that is not.
     """
     _check_mode(defense, label)
-    noise = Noise.of(0, len(x), x.device)
-    logits = _call(defense, x, noise, label)
+    noise, given = Noise.of(0, len(x), x.device), x.clone()
+    logits = _call(defense, given, noise, label)
+    if not torch.equal(given, x):
+        raise UserError(f"{label} writes into the images it is given; let it work on a copy (x = x.clone())")
     if not isinstance(logits, Tensor):
         raise UserError(f"{label} returns {type(logits).__name__}; it must return one tensor of logits")
     if logits.shape != (len(x), num_classes):
@@ -42,7 +44,12 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
         raise UserError(f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients")
     again = defense.logits(x, noise)
     if not torch.allclose(logits, again, rtol=1e-4, atol=1e-5):
-        raise UserError(f"{label} gives two answers to one question: it is random; declare it stochastic = true")
+        remedy = (
+            "it draws from a generator of its own; let it use the global one, or subclass Defense and use `noise`"
+            if defense.stochastic
+            else "it is random; declare it stochastic = true"
+        )
+        raise UserError(f"{label} gives two answers to one question: {remedy}")
     if isinstance(defense, Foreign) and defense.stochastic:
         return  # its draws are made for a whole batch, so rows cannot be compared
     alone = defense.logits(x[:1], noise.rows(slice(0, 1)))
@@ -55,8 +62,9 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
 
 
 def _check_mode(defense: Defense, label: str) -> None:
-    modules = defense.module.modules() if isinstance(defense, Foreign) else defense.modules()
-    if any(m.training for m in modules):
+    if not isinstance(defense, Foreign):
+        defense.train(False)  # its only mode, whatever its constructor left
+    elif any(m.training for m in defense.module.modules()):
         raise UserError(f"{label} is in train mode; call model.eval() first")
     dtypes = {p.dtype for p in defense.parameters() if p.is_floating_point()}
     if dtypes - {torch.float32}:
@@ -66,7 +74,7 @@ def _check_mode(defense: Defense, label: str) -> None:
 def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
     try:
         return defense.logits(x, noise)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         shape = "x".join(map(str, x.shape[1:]))
         raise UserError(f"{label} does not take images of {shape} in batches: {first}") from error

@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.board import Board
 
 DATASETS = ("digits", "mnist", "cifar10")
 
@@ -50,13 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("board", help="a TOML file, or the name of a board that comes along, as quickstart")
         sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
         sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
+        sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
         if name != "status":
             sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
             sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
         if name == "run":
             sub.add_argument("--workers", type=_positive, default=1, help="processes (default: 1)")
             sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
-            sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
             sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
             sub.add_argument("--quiet", action="store_true", help="no progress, no table")
     sub = command("ls", _ls, "List what there is.")
@@ -85,17 +88,23 @@ def _positive(text: str) -> int:
     return value
 
 
+def _board(arguments: argparse.Namespace) -> Board:
+    from bench.board import load_board
+
+    return load_board(arguments.board, weights_root=arguments.weights_root, data_root=arguments.data_root)
+
+
 def _folder(arguments: argparse.Namespace, name: str) -> Path:
     given: Path | None = arguments.out
     return given or Path("results") / name
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bench.board import load_board
     from bench.run import Options, run_board
+    from bench.workers import WorkerFailed
     from bench.write import current_table
 
-    board = load_board(arguments.board, weights_root=arguments.weights_root)
+    board = _board(arguments)
     folder = _folder(arguments, board.name)
     options = Options(
         data_root=arguments.data_root,
@@ -107,10 +116,14 @@ def _run(arguments: argparse.Namespace) -> int:
         retry_errors=arguments.retry_errors,
         quiet=arguments.quiet,
     )
-    errors = run_board(board, folder, options)
+    try:
+        errors = run_board(board, folder, options)
+    except WorkerFailed as error:
+        print(f"purebench: {error}", file=sys.stderr)
+        return 1
     table = current_table(folder)
     if not arguments.quiet:
-        print(table)
+        print(table.rstrip("\n"))
         print(f"\nrecords, draws and tables: {folder}", file=sys.stderr)
     for line in errors:
         print(f"purebench: error on record: {line}", file=sys.stderr)
@@ -118,10 +131,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bench.board import load_board
     from bench.run import Options, select
 
-    board = load_board(arguments.board, weights_root=arguments.weights_root)
+    board = _board(arguments)
     cells = board.cells()
     chosen = select(cells, Options(defenses=tuple(arguments.defense), attacks=tuple(arguments.attack)))
     folder = _folder(arguments, board.name)
@@ -140,17 +152,14 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _stored(folder: Path) -> dict[str, str]:
-    """Status by key of what a folder holds."""
-    from bench.store import read_lines
+    """Status by key of what a folder holds; damaged parts, which a run does again, left out."""
+    from bench.parts import stored
 
-    parts = [p for p in (folder / "parts").glob("*") if not p.name.startswith(".")]
-    return {line["key"]: line["status"] for part in parts for line in read_lines(part)}
+    return {key: line["status"] for key, (line, _) in stored(folder / "parts").items()}
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from bench.board import load_board
-
-    board = load_board(arguments.board, weights_root=arguments.weights_root)
+    board = _board(arguments)
     folder = _folder(arguments, board.name)
     stored, cells = _stored(folder), board.cells()
     counts: dict[str, dict[str, int]] = {}
@@ -185,12 +194,11 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from bench.write import FORMATS, current_table
+    from bench.write import current_table
 
     if not (arguments.results / "plan.jsonl").is_file():
         raise UserError(f"{arguments.results} is no results folder (it has no plan.jsonl); run a board first")
-    current_table(arguments.results)
-    print((arguments.results / FORMATS[arguments.format]).read_text(encoding="utf-8"), end="")
+    print(current_table(arguments.results, arguments.format), end="")
     return 0
 
 

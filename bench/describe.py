@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
 from defenses.errors import UserError
-from defenses.registry import canonical, card, is_plugin, plugin_source
+from defenses.registry import canonical, card, decode, fingerprint, is_plugin, load_model
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -28,57 +28,62 @@ def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | 
     name, given = entry["name"], canonical(entry.get("params", {}))
     label = entry.get("label", name)
     if is_plugin(name):
-        return _describe_plugin(name, label, given, bool(entry.get("stochastic", False)))
+        return describe_loaded(_plugin(name, given, entry.get("stochastic")), label, name=name, given=given)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" is for modules of your own; leave it out for "{name}"')
-    from defenses.weights_io import weights_hash
-
     known = card(name)
-    merged = known.merged(dataset, given)
-    fingerprint = {
-        "name": name,
-        "version": known.version,
-        "parameters": merged,
-        "weights": {n: weights_hash(n, dataset, root=weights_root) for n in known.networks(merged)},
-    }
-    return DefenseRef(label, name, given, fingerprint, known.stochastic, known.gradients)
+    identified = fingerprint(name, dataset, given, weights_root=weights_root)
+    return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients)
 
 
-def _describe_plugin(name: str, label: str, given: dict[str, Any], stochastic: bool) -> DefenseRef:
+def _plugin(name: str, given: dict[str, Any], stochastic: bool | None) -> Defense:
     from defenses.base import Foreign
-    from defenses.registry import decode, load_model
 
     defense = load_model(name, **decode(given))
     if isinstance(defense, Foreign):
-        defense.stochastic = stochastic
-    source = plugin_source(name)
-    code = hashlib.sha256(source.read_bytes()).hexdigest() if source is not None and source.is_file() else ""
-    return describe_loaded(defense, label, name=name, given=given, code=code)
+        defense.stochastic = bool(stochastic)
+    elif stochastic is not None:
+        raise UserError(f'"{name}" is a Defense and says itself whether it is stochastic; leave "stochastic" out')
+    return defense
 
 
 def describe_loaded(
-    defense: Defense, label: str, *, name: str, given: dict[str, Any] | None = None, code: str = ""
+    defense: Defense, label: str | None, *, name: str, given: dict[str, Any] | None = None, resumable: bool = True
 ) -> DefenseRef:
-    """A reference to a defense in memory; its fingerprint hashes every parameter and buffer.
+    """A reference to a defense in memory.
+
+    A registered defense that is as `load_model` gave it has the fingerprint that boards give it. Of any other, the
+    fingerprint is its `defenses.identity.identity` and, for a plug-in, its parameters and a hash of its file and of
+    the modules in the same folder that this imports. Whatever neither of them covers makes results not resumable:
+    a random number goes into the fingerprint then, so that nothing is reused wrongly.
 
     Args:
         defense: the defense.
-        label: for tables.
-        name: what it is called.
+        label: for tables; None: its name in the registry, or that of its class.
+        name: the plug-in that it is; "" when it was made otherwise.
         given: its parameters, in canonical form.
-        code: a hash of its source, where there is one.
+        resumable: whether results are kept, so that they could be taken for those of another model.
     """
-    digest = hashlib.sha256()
-    for key, tensor in sorted(defense.state_dict().items()):
-        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().numpy().tobytes())
+    from defenses.identity import Provenance, identity
+    from defenses.plugins import code_hash
+
+    state, complete = identity(defense)
+    known = vars(defense).get("provenance")
+    if isinstance(known, Provenance) and known.state == state:
+        label = label or known.name
+        return DefenseRef(label, known.name, known.given, known.fingerprint, defense.stochastic, defense.gradients)
+    code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
-    fingerprint = {
+    label, name = label or module.__name__, name or module.__name__
+    identified = {
         "name": portable(name),
         "class": f"{module.__module__}.{module.__qualname__}",
         "parameters": given or {},
-        "state": digest.hexdigest(),
+        "state": state,
         "code": code,
         "stochastic": defense.stochastic,
+        "runs": getattr(defense, "runs", None),
     }
-    return DefenseRef(label, name, given or {}, fingerprint, defense.stochastic, defense.gradients)
+    if resumable and not complete and not code:
+        identified["nonce"] = secrets.token_hex(8)
+    return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cell import Cell
+from bench.cell import NULLS, Cell
 from bench.data import Dataset
 from bench.meter import Meter
 from bench.store import CellResult
@@ -81,6 +81,8 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
         problems = _problems(cell, block.x, x_adv)
         judged, beyond = _judged(cell, block.x, x_adv, problems)
         draws, judge_cost = _judge(cell, defense, judged, block)
+        unanswered = "the defense returned logits that are not finite"
+        problems = [p or ("" if f else unanswered) for p, f in zip(problems, draws.finite.tolist(), strict=True)]
     except Unsupported as reason:
         return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
     except (UserError, KeyboardInterrupt):
@@ -119,6 +121,8 @@ def _attack(
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
+    # All defenses meet the same noise in the ball.
+    seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     with attack_view(defense, cell.view, seed=cell.noise_seed("view")) as (view, meter):
         begin = time.perf_counter()
@@ -128,7 +132,7 @@ def _attack(
             y.clone(),
             threat=cell.threat,
             target=None if target is None else target.to(device),
-            seed=cell.noise_seed("attack") % (1 << 32),
+            seed=seed,
             num_classes=num_classes,
             indices=block.indices,
             **params,
@@ -214,11 +218,12 @@ def _records(
         "correct_sel": correct[chosen].sum(0).numpy().astype(np.int32),
         "draws_sel": (ok * int(chosen.sum())).numpy().astype(np.int32),
         "hits": hits[held].sum(0).numpy().astype(np.int32),
+        "hits_sel": hits[chosen].sum(0).numpy().astype(np.int32),
         "rejected": (draws.rejected[held].sum(0) * ok).numpy().astype(np.int32),
         "margin": draws.margins(block.y)[held].mean(0).numpy(),
         **{norm.lower(): size[norm].numpy().astype(np.float32) for norm in ("Linf", "L2", "L1", "L0")},
         "in_box": in_box(x_adv).numpy(),
-        "in_ball": (~beyond).numpy(),
+        "in_ball": (size[cell.threat.norm] <= float(cell.threat.eps) + cell.threat.tolerance).numpy(),
         "finite": torch.isfinite(x_adv.flatten(1)).all(1).numpy(),
         "beyond": (beyond & ok).numpy(),
         **{name: np.full(n, total / n, np.float64) for name, total in per_image.items()},
@@ -235,6 +240,7 @@ def _draws(cell: Cell, block: Block, draws: Draws, problems: list[str]) -> dict[
     ok = torch.tensor([not p for p in problems])
     count, n = draws.held_out.shape[0], int(ok.sum())
     kept = draws.logits[:, ok]
+    kept = kept - kept.amax(-1, keepdim=True)  # the largest is 0, so that half precision holds any scale
     values, classes = kept.topk(min(_TOP_LOGITS, kept.shape[-1]), -1)
     if kept.shape[-1] <= _TOP_LOGITS:
         values = kept

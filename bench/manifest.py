@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.board import Board
 from bench.cell import SCHEMA
 from bench.store import Store, write_atomic
+from defenses.errors import UserError
+
+_ENVIRONMENT = ("torch", "threads", "device", "processor")
 
 _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
@@ -73,30 +77,107 @@ def describe_run(board: Board, workers: int, device: str) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder; empty when there is none, or it cannot be read."""
+    """The manifest of a folder; empty when there is none, or it is damaged."""
+    return _parse(_raw(folder)) or {}
+
+
+def _raw(folder: Path) -> bytes | None:
     try:
-        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return (folder / "manifest.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return b""  # there, and not to be read
 
 
-def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = None, **values: Any) -> None:
-    """Write the board's facts, add or replace a run, and set further values."""
+def _parse(raw: bytes | None) -> dict[str, Any] | None:
+    """The contents of a manifest; None when there is none or it is none."""
+    try:
+        content = json.loads(raw or b"")
+    except ValueError:
+        return None
+    runs = content.get("runs", []) if isinstance(content, dict) else None
+    if not isinstance(runs, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), str) for r in runs):
+        return None
+    return dict(content)
+
+
+def check_board(folder: Path, board: Board) -> None:
+    """Two boards in one folder would hide each other's rows.
+
+    Raises:
+        UserError: the folder holds the results of a board of another name.
+    """
+    name = read_manifest(folder).get("board", board.name)
+    if name != board.name:
+        raise UserError(
+            f'{folder} holds results of the board "{name}", not of "{board.name}"; choose another folder with --out'
+        )
+
+
+def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = None) -> None:
+    """Write the board's facts, and add or replace a run. Where all is there already, nothing is written.
+
+    A damaged manifest is moved to manifest.json.damaged, with a warning.
+    """
+    raw = _raw(store.folder)
+    if raw == _text(raw, board, run):
+        return
+    path = store.folder / "manifest.json"
     with store.lock("manifest", wait=True):
-        content = read_manifest(store.folder)
-        content |= {
-            "schema": SCHEMA,
-            "board": board.name,
-            "title": board.title,
-            "dataset": board.dataset,
-            "split": board.split,
-            "indices": board.indices,
-            "seed": board.seed,
-            "budget": board.budget,
-            "defenses": {d.label: dict(d.fingerprint) for d in board.defenses},
-        } | values
-        if run is not None:
-            runs = [r for r in content.get("runs", []) if r["id"] != run["id"]]
-            content["runs"] = [*runs, run]
-        write_atomic(store.folder / "manifest.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
+        raw = _raw(store.folder)
+        if raw is not None and _parse(raw) is None:
+            moved = path.with_name("manifest.json.damaged")
+            os.replace(path, moved)
+            print(f"warning: {path} is damaged; it is now {moved.name}, and a new one begins", file=sys.stderr)
+        write_atomic(path, _text(raw, board, run))
+
+
+def _text(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> bytes:
+    content = (_parse(raw) or {}) | {
+        "schema": SCHEMA,
+        "board": board.name,
+        "title": board.title,
+        "dataset": board.dataset,
+        "split": board.split,
+        "indices": board.indices,
+        "seed": board.seed,
+        "budget": board.budget,
+        "defenses": {d.label: dict(d.fingerprint) for d in board.defenses},
+    }
+    if run is not None:
+        content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know of cells that were not all computed alike.
+
+    Args:
+        lines: of cells, each with "defense", "status" and "run".
+        manifest: see `read_manifest`.
+
+    Returns:
+        One footnote per defense whose finished cells come from runs that differ in the version of torch, threads,
+        device or processor, as "adp: cells from 2 environments: torch 2.15.0 / 2.16.0".
+    """
+    environments = {r["id"]: _environment(r) for r in manifest.get("runs", [])}
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for line in lines:
+        if line["status"] == "ok":
+            environment = environments.get(line.get("run"), ("unknown",) * len(_ENVIRONMENT))
+            found.setdefault(line["defense"], {})[environment] = None
+    notes = []
+    for defense, seen in found.items():
+        values = [list(dict.fromkeys(column)) for column in zip(*seen, strict=True)]
+        pairs = zip(_ENVIRONMENT, values, strict=True)
+        differ = "; ".join(f"{name} {' / '.join(sorted(given))}" for name, given in pairs if len(given) > 1)
+        if differ:
+            notes.append(f"{defense}: cells from {len(seen)} environments: {differ}")
+    return notes
+
+
+def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
+    hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
+    found = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
+    return tuple("unknown" if value is None else str(value) for value in found)

@@ -33,12 +33,13 @@ class Progress:
         self.begin = time.perf_counter()
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
 
-    def finished(self, cell: Cell, status: str, seconds: float, note: str | None = None) -> None:
-        """One cell is done; seconds is what it took."""
+    def finished(self, cell: Cell, status: str, seconds: float | None, note: str | None = None) -> None:
+        """One cell is done; seconds is what it took, None when another process did it: that tells no forecast."""
         if self.pending.pop(cell.key, None) is None:
             return
-        for kind in _kinds(cell):
-            self._seconds[kind].append(seconds)
+        if seconds is not None:
+            for kind in _kinds(cell):
+                self._seconds[kind].append(seconds)
         if self.quiet:
             return
         where = f"images {cell.data.start}-{cell.data.stop - 1}"
@@ -46,7 +47,8 @@ class Progress:
         state = "" if status == "ok" and not note else f" | {status}{': ' + note if note else ''}"
         left = f"ETA {human_time(self.eta())}" if self.pending else f"all done in {human_time(self.elapsed())}"
         count = self.total - len(self.pending)
-        print(f"[{count}/{self.total}] {what} | {human_time(seconds)}{state} | {left}", file=sys.stderr, flush=True)
+        took = "done by another process" if seconds is None else human_time(seconds)
+        print(f"[{count}/{self.total}] {what} | {took}{state} | {left}", file=sys.stderr, flush=True)
 
     def elapsed(self) -> float:
         """Seconds since the start."""

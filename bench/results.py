@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ _CELL_COLUMNS = (
     *("targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
 _RECORD_COLUMNS = (
-    *("cell", "index", "sha", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "rejected"),
-    *("margin", "linf", "l2", "l1", "l0", "in_box", "in_ball", "finite", "beyond", "queries", "forwards"),
+    *("cell", "index", "sha", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel"),
+    *("rejected", "margin", "linf", "l2", "l1", "l0", "in_box", "in_ball", "finite", "beyond", "queries", "forwards"),
     *("backwards", "seconds", "status", "error"),
 )
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
@@ -82,10 +82,11 @@ def _stored(folder: Path) -> tuple[list[dict[str, Any]], list[Part]]:
         raise UserError(f"{folder} holds no results; give the folder of a run, as results/quickstart")
     found: dict[str, dict[str, Any]] = {}
     folders = sorted(p for p in (folder / "parts").iterdir() if p.is_dir() and not p.name.startswith("."))
-    # Merged parts first; of two results of one cell a good one wins.
+    # Merged parts first: a cell's own part is newer, but a failed result never hides a good one.
     for part in sorted(folders, key=lambda p: (p.name.startswith("cell-"), p.name)):
         for line in _lines(part / CELLS):
-            if line["key"] not in found or (line["status"] == "ok" != found[line["key"]]["status"]):
+            known = found.get(line["key"])
+            if known is None or line["status"] == "ok" or known["status"] != "ok":
                 found[line["key"]] = line | {"part": part.name}
     plan = _lines(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(found.values())
     missing = {"status": "missing", "error": None, "part": None}
@@ -144,23 +145,25 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
     Returns:
         Columns of the cell (defense, attack, view, dataset, norm, eps...), of the record (index, label, target,
-        correct, draws, correct_sel, draws_sel, hits, rejected, margin, linf, l2, l1, l0, queries, forwards,
+        correct, draws, correct_sel, draws_sel, hits, hits_sel, rejected, margin, linf, l2, l1, l0, queries, forwards,
         backwards, seconds, status, error...), and
         `accuracy`: share of the held-out draws that are right (NaN: no verdict);
         `clean`, `null`: the same for the clean image, and for uniform noise in the ball;
         `success`: share of the held-out draws in which the attack has what it wants: a wrong class, neither the
         label nor a refusal, or when targeted its target;
         `succeeded`: the clean image is mostly right, and `success` is more than half.
-        The attacks "none" and "uniform" are the clean images and the noise themselves.
+        The attacks "none" and "uniform" are the clean images and the noise themselves. Cells of status "error" or
+        "unsupported" have rows as well, with no draws and that status and error: one per image, or one of index -1
+        where no other cell tells which images they are.
 
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = _attempts(Path(path), _result_frame)
+    frame: pd.DataFrame = _attempts(Path(path), lambda lines, parts: _result_frame(lines, parts, failed=True))
     return frame
 
 
-def _result_frame(lines: list[dict[str, Any]], parts: list[Part]) -> pd.DataFrame:
+def _result_frame(lines: list[dict[str, Any]], parts: list[Part], *, failed: bool = False) -> pd.DataFrame:
     import pandas as pd
 
     tables = [t for t in (part.table(RECORDS) for part in parts) if t is not None and len(t)]
@@ -168,9 +171,31 @@ def _result_frame(lines: list[dict[str, Any]], parts: list[Part]) -> pd.DataFram
     cells = _cell_frame(lines)
     order = pd.Series(range(len(cells)), index=cells["key"], dtype="int64")
     records = pd.concat(rows, ignore_index=True)
+    # Records of older versions do not tell the hits of selection draws.
+    old = records["hits_sel"] if "hits_sel" in records else pd.Series(0, index=records.index)
+    records["hits_sel"] = old.fillna(0).astype("int32")
+    if failed:
+        records = _with_failed(cells, records)
     records = records.sort_values("cell", key=lambda c: c.astype(object).map(order), kind="stable")
     frame = cells[["key", *_CELL_COLUMNS]].merge(records, left_on="key", right_on="cell").drop(columns="key")
     return _derived(frame)
+
+
+def _with_failed(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
+    """The records, and for every cell that failed one of no draws per image."""
+    import pandas as pd
+
+    block, image = ["dataset", "split", "indices", "block"], ["index", "sha", "label"]
+    lost = cells.loc[cells["status"].isin(["error", "unsupported"]), ["key", *block, "status", "error"]]
+    if lost.empty:
+        return records
+    known = cells[["key", *block]].merge(records[["cell", *image]], left_on="key", right_on="cell")
+    rows = lost.merge(known[[*block, *image]].drop_duplicates([*block, "index"]), on=block, how="left")
+    rows = rows.rename(columns={"key": "cell"}).fillna({"index": -1, "sha": "", "label": -1}).assign(target=-1)
+    rows = rows.reindex(columns=records.columns)
+    counts = ["correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected"]
+    rows[[*counts, "in_box", "in_ball", "finite", "beyond"]] = 0
+    return pd.concat([records, rows.astype(records.dtypes.to_dict())], ignore_index=True)
 
 
 def _derived(frame: pd.DataFrame) -> pd.DataFrame:
@@ -224,8 +249,9 @@ class Results:
     Args:
         cells: see `load_cells`.
         records: see `load_results`.
-        votes: `cell`, `index`, and `majority` and `mean_logit`: whether the vote of the held-out draws is right (1,
-            0, or NaN where the draws do not tell).
+        votes: `cell`, `index`; `majority` and `mean_logit`: whether the vote of the held-out draws is right (1, 0, or
+            NaN where the draws do not tell); `newly_wrong`: number of held-out draws in which the clean image is right
+            and the attack has what it wants (NaN without the clean image).
     """
 
     cells: pd.DataFrame
@@ -239,10 +265,15 @@ def read_results(path: str | Path) -> Results:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    from bench.votes import vote_frame
+    from bench.votes import clean_draws, vote_frame
 
     def read(lines: list[dict[str, Any]], parts: list[Part]) -> Results:
-        return Results(_cell_frame(lines), _result_frame(lines, parts), vote_frame(_pairs(parts)))
+        cells = _cell_frame(lines)
+        owner = cells.groupby(_IMAGE[:-1], sort=False).ngroup()
+        unattacked = frozenset(cells.loc[cells["attack"] == CLEAN, "key"])
+        of_clean = [replace(part, keys=part.keys & unattacked) for part in parts]
+        clean = clean_draws(_pairs(of_clean), dict(zip(cells["key"], owner, strict=True)))
+        return Results(cells, _result_frame(lines, parts), vote_frame(_pairs(parts), clean))
 
     results: Results = _attempts(Path(path), read)
     return results
@@ -251,4 +282,4 @@ def read_results(path: str | Path) -> Results:
 def _pairs(parts: list[Part]) -> Iterator[tuple[Any, Any]]:
     for part in parts:
         if part.keys:
-            yield part.table(RECORDS, ["cell", "index", "label"]), part.table(DRAWS)
+            yield part.table(RECORDS, ["cell", "index", "label", "target"]), part.table(DRAWS)

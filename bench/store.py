@@ -18,20 +18,32 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.parts import (
+    ADVERSARIAL,
+    CELLS,
+    DRAWS,
+    RECORDS,
+    SUMS,
+    Stored,
+    attempts,
+    identity,
+    part_folders,
+    read_lines,
+    sha256,
+    stored,
+)
 from defenses.errors import UserError
 
-RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
-    "records.parquet",
-    "draws.parquet",
-    "adversarial.safetensors",
-    "cells.jsonl",
-    "checksums.json",
-)
+__all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
+
+
+class NotWritable(UserError):
+    """A folder that this user may not write to."""
 
 
 @dataclass
@@ -53,7 +65,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left for {folder}: free some and repeat; finished cells are kept") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"cannot write to {folder} ({error.strerror}): choose another folder with --out") from error
+            text = f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
+            raise NotWritable(text) from error
         raise
 
 
@@ -70,11 +83,6 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(part: Path) -> None:
@@ -96,25 +104,22 @@ def _sync(path: Path) -> None:
 
 
 class Store:
-    """The results folder of a board, for writing.
+    """The results folder of a board, for writing. A folder that only gets read may be read-only.
 
     Args:
         folder: made when it does not exist.
 
     Raises:
-        UserError: the folder cannot be written.
+        NotWritable: the folder cannot be made; the methods that write raise it too.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.parts = folder / "parts"
-        self._merged: set[Path] = set()
-        self._merged_keys: set[str] = set()
+        self._merged: dict[Path, tuple[int, int]] = {}
+        self._merged_lines: dict[str, dict[str, Any]] = {}
         with disk_errors(folder):
             self.parts.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -126,7 +131,8 @@ class Store:
             folder.mkdir(exist_ok=True)
         lock = FileLock(folder / f"{name}.lock", timeout=-1 if wait else 0)
         try:
-            lock.acquire()
+            with disk_errors(folder):
+                lock.acquire()
         except Timeout:
             yield False
             return
@@ -137,26 +143,31 @@ class Store:
 
     def finished(self, warn: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Any]]:
         """The lines of all stored cells by key. Damaged parts are removed with a warning, so that they are redone."""
-        lines: dict[str, dict[str, Any]] = {}
-        for part in self._stored():
-            problem = damage(part)
-            if problem:
-                warn(f"{part}: {problem}; its cells will be run again")
-                _remove(part)
-                continue
-            for line in read_lines(part):
-                lines.setdefault(line["key"], line)
-        return lines
 
-    def has(self, key: str) -> bool:
-        """Whether a cell is stored, by this process or another."""
-        if (self.parts / f"cell-{key}").is_dir():
-            return True
-        merged = set(self.parts.glob("all-*"))
+        def drop(part: Path, problem: str) -> None:
+            warn(f"{part}: {problem}; its cells will be run again")
+            with disk_errors(self.folder):
+                _remove(part)
+
+        return {key: line for key, (line, _) in stored(self.parts, drop).items()}
+
+    def line(self, key: str) -> dict[str, Any] | None:
+        """The line of a cell, stored by this process or another; whoever calls holds the cell's lock."""
+        own = self.parts / f"cell-{key}"
+        try:
+            return read_lines(own)[0]
+        except FileNotFoundError:
+            pass  # it was never there, or is merged: then the merged part came before its own one went
+        except ValueError:
+            return None
+        attempts(self._read_merged)
+        return self._merged_lines.get(key)
+
+    def _read_merged(self) -> None:
+        merged = {p: identity(p) for p in part_folders(self.parts) if p.name.startswith("all-")}
         if merged != self._merged:
+            self._merged_lines = {line["key"]: line for part in merged for line in read_lines(part)}
             self._merged = merged
-            self._merged_keys = {line["key"] for part in merged for line in read_lines(part)}
-        return key in self._merged_keys
 
     def save(self, result: CellResult) -> None:
         """Write a cell's part; a part of the same cell is replaced."""
@@ -178,7 +189,7 @@ class Store:
                 text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
                 (temporary / CELLS).write_text(text, encoding="utf-8")
                 self._write_arrays(temporary, tables, images)
-                sums = {p.name: _sha256(p) for p in sorted(temporary.iterdir())}
+                sums = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
                 (temporary / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
                 for path in temporary.iterdir():
                     _sync(path)
@@ -192,7 +203,7 @@ class Store:
     @staticmethod
     def _write_arrays(folder: Path, tables: dict[str, Any], images: Any) -> None:
         import pyarrow.parquet as pq
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         for name, table in tables.items():
             floats = _float_columns(table.schema)
@@ -201,12 +212,7 @@ class Store:
             options = {"use_dictionary": others, "use_byte_stream_split": floats}
             pq.write_table(table, folder / name, compression="zstd", **options)
         if images:
-            save_file(images, str(folder / ADVERSARIAL))
-
-    def drop(self, keys: set[str]) -> None:
-        """Forget cells that have parts of their own (to run them again)."""
-        for key in keys:
-            _remove(self.parts / f"cell-{key}")
+            (folder / ADVERSARIAL).write_bytes(save(images))  # a full disk is an OSError then
 
     def _sweep(self, pattern: str) -> None:
         """Remove what killed processes left half-written; whoever calls holds the lock of what `pattern` names."""
@@ -214,35 +220,43 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def compact(self, plan: list[dict[str, Any]]) -> None:
-        """Merge the parts of each defense into one. The new part appears before the old ones go.
+        """Merge the parts of each defense into one. New parts appear before old ones go; nothing to do writes nothing.
 
         Args:
             plan: the lines of the planned cells, for their order. Failed cells stay parts of their own, to be retried.
         """
-        self._sweep(".all-*")
-        self._sweep(".gone-*")
         order = {line["key"]: i for i, line in enumerate(plan)}
-        lines: dict[str, tuple[dict[str, Any], Path]] = {}
-        for part in self._stored():
-            lines.update({line["key"]: (line, part) for line in read_lines(part)})
-        groups: dict[str, list[str]] = {}
-        for key, (line, _) in lines.items():
-            if line["status"] == "ok":
-                groups.setdefault(line["defense"], []).append(key)
-        for defense, keys in groups.items():
-            keys.sort(key=lambda k: (order.get(k, len(order)), k))
-            sources = {lines[k][1] for k in keys}
-            name = part_name(defense, keys)
-            if {p.name for p in sources} != {name}:
-                self._merge(name, keys, {k: lines[k][1] for k in keys}, [lines[k][0] for k in keys])
-                for part in sources:
-                    if part.name != name:
-                        _remove(part)
+        if not self._to_merge(order) and not any(self.parts.glob(".[ag]*-*")):
+            return
+        with self.lock("compact", wait=True):
+            self._sweep(".all-*")
+            self._sweep(".gone-*")
+            old = attempts(lambda: {part: identity(part) for part in part_folders(self.parts)})
+            merges = self._to_merge(order)
+            for name, held in merges.items():
+                self._merge(name, list(held), {k: p for k, (_, p) in held.items()}, [x for x, _ in held.values()])
+            moved = {key for held in merges.values() for key in held}
+            for part in old:  # merged ones go first: what lies beside them is newer
+                if part.name not in merges and not moved.isdisjoint(_keys(part)):
+                    with suppress(FileNotFoundError):
+                        if identity(part) == old[part]:  # no retry has replaced it meanwhile
+                            _remove(part)
 
-    def _stored(self) -> list[Path]:
-        """All parts, merged ones first."""
-        parts = [p for p in self.parts.iterdir() if not p.name.startswith(".")]
-        return sorted(parts, key=lambda p: (p.name.startswith("cell-"), p.name))
+    def _to_merge(self, order: dict[str, int]) -> dict[str, Stored]:
+        """By name of the part to write: its cells in order. Nothing for a defense whose one part is up to date."""
+        lines = stored(self.parts)
+        parts = part_folders(self.parts)
+        groups: dict[str, list[str]] = {}
+        for key in sorted(lines, key=lambda k: (order.get(k, len(order)), k)):
+            if lines[key][0]["status"] == "ok":
+                groups.setdefault(lines[key][0]["defense"], []).append(key)
+        merges = {}
+        for defense, keys in groups.items():
+            name = part_name(defense, [lines[k][0] for k in keys])
+            holders = {part.name for part in parts if not _keys(part).isdisjoint(keys)}
+            if holders != {name}:
+                merges[name] = {k: lines[k] for k in keys}
+        return merges
 
     def _merge(self, name: str, keys: list[str], where: dict[str, Path], lines: list[dict[str, Any]]) -> None:
         import pyarrow as pa
@@ -254,8 +268,9 @@ class Store:
         tables = {}
         for file in (RECORDS, DRAWS):
             whole = {part: pq.read_table(part / file) for part in held}
+            # Parts of older versions may lack columns.
             pieces = [whole[where[k]].filter(pc.equal(whole[where[k]]["cell"], k)) for k in keys]
-            tables[file] = pa.concat_tables(pieces).combine_chunks()
+            tables[file] = pa.concat_tables(pieces, promote_options="default").combine_chunks()
         self._write_part(name, lines, tables, {k: held[where[k]][k] for k in keys})
 
 
@@ -268,24 +283,16 @@ def _float_columns(schema: Any) -> list[str]:
     return plain + lists
 
 
-def part_name(defense: str, keys: list[str]) -> str:
+def part_name(defense: str, lines: list[dict[str, Any]]) -> str:
     """The folder of a defense's merged part: readable, safe as a file name, and different for other contents."""
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in defense)[:40]
-    return f"all-{safe}-{hashlib.sha256('/'.join([defense, *keys]).encode()).hexdigest()[:8]}"
+    contents = "/".join([defense, *(f"{line['key']} {line.get('run')}" for line in lines)])
+    return f"all-{safe}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}"
 
 
-def read_lines(part: Path) -> list[dict[str, Any]]:
-    """The cell lines of a part."""
-    return [json.loads(line) for line in (part / CELLS).read_text(encoding="utf-8").splitlines()]
-
-
-def damage(part: Path) -> str | None:
-    """What is wrong with a part; None when every file is what was written."""
+def _keys(part: Path) -> set[str]:
+    """The cells that a part holds; none when it is damaged or gone."""
     try:
-        sums = json.loads((part / SUMS).read_text())
-        for name, digest in sums.items():
-            if _sha256(part / name) != digest:
-                return f"{name} is damaged"
-    except (OSError, ValueError) as error:
-        return f"it is incomplete ({type(error).__name__})"
-    return None if CELLS in sums else "it is incomplete"
+        return {line["key"] for line in read_lines(part)}
+    except (FileNotFoundError, ValueError):
+        return set()

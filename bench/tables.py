@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.groups import SETTING
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
-from bench.summarise import SETTING, WORST, M, summary
+from bench.summarise import WORST, M, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,7 @@ _WORST = (
     "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
     "held-out draws; uniform noise is a yardstick and no candidate"
 )
+_TARGETED = "targeted: robust = draws that do not give the target"
 _INTERVAL = "[ ]: Wilson 95% interval over images (n = images, not images times draws)"
 _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
@@ -94,13 +96,14 @@ def pivot(frame: pd.DataFrame) -> Table:
     rows: list[tuple[str, ...]] = []
     for _, part in frame.groupby([*SETTING, "defense"], sort=False):
         lines: list[Any] = list(part.itertuples())
-        cells = {names[r.attack, r.view]: _short(r, percent(r.robust_mean)) for r in lines if r.attack != WORST}
+        shares = {r: r.clean_mean if r.attack == CLEAN else r.robust_mean for r in lines if r.attack != WORST}
+        cells = {names[r.attack, r.view]: _short(r, percent(share)) for r, share in shares.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
         last = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
         head = [*_setting_cells(lines[0], differs), str(lines[0].defense)]
         rows.append((*head, *(cells.get(name, _ABSENT) for name in shown), *last))
     columns = (*differs, "defense", *(f"{n}: mean %" for n in shown), "worst case: mean % [95%]", "rank")
-    notes = [_MEAN, _WORST, _INTERVAL]
+    notes = [_MEAN, _WORST, _INTERVAL, *_targeted(frame)]
     if any("*" in cell for row in rows for cell in row[len(differs) + 1 :]):
         notes.append(_INCOMPLETE)
     return Table(title, columns, tuple(rows), tuple(notes), len(differs) + 1)
@@ -183,8 +186,12 @@ def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M) -> Table:
     return Table(title, header, rows, _notes(frame), len(differs) + 3, tail=1, strong=strong)
 
 
+def _targeted(frame: pd.DataFrame) -> list[str]:
+    return [_TARGETED] if (frame["targets"] != "none").any() else []
+
+
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    notes = [_MEAN, _WORST, _INTERVAL]
+    notes = [_MEAN, _WORST, _INTERVAL, *_targeted(frame)]
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
     notes.append("majority vote, mean logit: of all held-out draws of an image; a tie is wrong")
@@ -205,6 +212,12 @@ def _warnings(cells: pd.DataFrame) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{attack}: {text}" for attack, texts in pairs for text in texts))
 
 
+def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which run made each cell; None where nothing did."""
+    columns = cells.reindex(columns=["defense", "status", "run"]).astype(object)
+    return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]
+
+
 def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     """Compute all tables of a results folder and write tables.txt, .md, .csv, .tex, .html, each atomically.
 
@@ -218,17 +231,17 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     Raises:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
-    from bench.manifest import read_manifest
+    from bench.manifest import mixed, read_manifest
     from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
     from bench.store import write_atomic
 
     folder = Path(results_dir)
     results = read_results(folder)
     frame = summary(results, m=m)
-    notes = _warnings(results.cells)
+    manifest = read_manifest(folder)
+    notes = (*_warnings(results.cells), *mixed(_made(results.cells), manifest))
     comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in (pivot(frame), full_table(frame, m=m)))
     tables = [comparison, whole]
-    manifest = read_manifest(folder)
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
     write_atomic(folder / "tables.csv", to_csv(frame))

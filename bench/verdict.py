@@ -32,6 +32,11 @@ class Draws:
         """int64 [D, B]."""
         return self.logits.argmax(-1)
 
+    @property
+    def finite(self) -> Tensor:
+        """Bool [B]: all logits of all draws are finite; without that an image has no verdict."""
+        return torch.isfinite(self.logits).all(-1).all(0)
+
     def margins(self, y: Tensor) -> Tensor:
         """float32 [D, B]: logit of the label minus the largest other one (labels int64 [B])."""
         index = y.expand(len(self.logits), -1).unsqueeze(-1)
@@ -60,9 +65,6 @@ def verdict(
 
     Returns:
         selection + draws draws, selection first.
-
-    Raises:
-        FloatingPointError: the defense returned logits that are not finite.
     """
     if not defense.stochastic:
         selection, draws = 0, 1
@@ -78,7 +80,5 @@ def verdict(
         rejected.append(prediction.rejected)
     shape = (len(names), len(x))
     all_logits = torch.cat(logits).view(*shape, -1)
-    if not torch.isfinite(all_logits).all():
-        raise FloatingPointError("the defense returned logits that are not finite under the verdict's draws")
     held_out = torch.tensor([role == _HELD_OUT for role, _ in names])
     return Draws(all_logits, torch.cat(rejected).view(shape), held_out)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.meter import Meter
 from bench.viewspec import ViewSpec
-from defenses.base import Defense
+from defenses.base import Defense, Foreign
 from defenses.errors import UserError
 from defenses.noise import Noise
 
@@ -51,11 +51,10 @@ class AttackView(nn.Module):
         self._count = _Count()
         self.stochastic = defense.stochastic and spec.gradient != "blind"
         deployed: int = getattr(defense, "runs", 1)
-        runs = spec.runs or deployed
-        self._per_pass = max(1, rows // (spec.eot * runs)) if self.stochastic else rows
+        self._per_pass = max(1, rows // (spec.eot * (spec.runs or deployed)))
         # Some libraries read the device from the first parameter.
         self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)
-        self._no_noise = Noise.of(seed, 0)
+        self._streams = Noise.of(seed, 0)
         self.train(False)
 
     @property
@@ -71,7 +70,7 @@ class AttackView(nn.Module):
         if self.stochastic or len(x) > self._per_pass:
             logits = self._in_parts(x)
         else:
-            logits = self.defense.logits(x, self._no_noise, gradient=self.spec.gradient)
+            logits = self.defense.logits(x, self._fixed(x), gradient=self.spec.gradient)
             if not logits.requires_grad:
                 # Square writes into what it gets, which may be a tensor that the network keeps.
                 logits = logits.clone()
@@ -80,22 +79,37 @@ class AttackView(nn.Module):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
         return logits
 
+    def _fixed(self, x: Tensor) -> Noise:
+        """Streams for a defense that does not use them: made once, since a call of a small network is short."""
+        if len(self._streams) < len(x) or self._streams.keys.device != x.device:
+            self._streams = Noise.of(self.seed, len(x), x.device)
+        return self._streams.rows(slice(0, len(x)))
+
     def _in_parts(self, x: Tensor) -> Tensor:
         parts = torch.split(x, self._per_pass)
         if not self.stochastic:
-            return torch.cat([self.defense.logits(p, self._no_noise, gradient=self.spec.gradient) for p in parts])
+            return torch.cat([self.defense.logits(p, self._fixed(p), gradient=self.spec.gradient) for p in parts])
         noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
         keys = torch.split(noise.keys, self._per_pass)
         return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
 
     def _expectation(self, x: Tensor, noise: Noise) -> Tensor:
+        by_copy = self._copies(x, noise)
         n = self.spec.eot
-        copies = x.repeat_interleave(n, 0) if n > 1 else x
-        logits = self.defense.logits(copies, noise.copies(n), gradient=self.spec.gradient, runs=self.spec.runs)
-        by_copy = logits.view(len(x), n, -1)
         if self.spec.output == "logits":
             return by_copy.mean(1)
         return by_copy.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=x.device))
+
+    def _copies(self, x: Tensor, noise: Noise) -> Tensor:
+        """Logits of every copy [B, EOT, K]."""
+        n, gradient = self.spec.eot, self.spec.gradient
+        streams = noise.copies(n)
+        if isinstance(self.defense, Foreign):
+            # Its draws are made for a whole batch: copies in one call would share them.
+            keys = streams.keys.view(len(x), n, 2)
+            return torch.stack([self.defense.logits(x, Noise(keys[:, i]), gradient=gradient) for i in range(n)], 1)
+        copies = x.repeat_interleave(n, 0) if n > 1 else x
+        return self.defense.logits(copies, streams, gradient=gradient, runs=self.spec.runs).view(len(x), n, -1)
 
     def train(self, mode: bool = True) -> AttackView:  # noqa: ARG002
         """Stay in evaluation mode: libraries switch modes around an attack."""

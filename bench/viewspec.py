@@ -37,13 +37,19 @@ class ViewSpec:
             raise unknown("view output", str(self.output), OUTPUTS)
         for name in ("eot", "runs"):
             value = getattr(self, name)
-            if not (name == "runs" and value is None) and (not isinstance(value, int) or value < 1):
+            if not (name == "runs" and value is None) and (type(value) is not int or value < 1):
                 raise UserError(f"{name} is {value}; it must be a whole number, at least 1")
 
-    def label(self, stochastic: bool) -> str:
-        """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run"."""
+    def label(self, stochastic: bool, *, has_runs: bool = True) -> str:
+        """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run".
+
+        Args:
+            stochastic: whether the defense is.
+            has_runs: whether its predictions combine runs.
+        """
         if not stochastic or self.gradient == "blind":
             return self.gradient
-        runs = "S runs" if self.runs is None else f"{self.runs} run{'s' if self.runs > 1 else ''}"
+        count = "S runs" if self.runs is None else f"{self.runs} run{'s' if self.runs > 1 else ''}"
+        runs = f" x {count}" if has_runs else ""
         output = "" if self.output == "logits" else f", {self.output}"
-        return f"{self.gradient}, {self.eot} EOT x {runs}{output}"
+        return f"{self.gradient}, {self.eot} EOT{runs}{output}"

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bench.results import NULL
+from bench.groups import SETTING, Group, choose, grouped
+from bench.results import Results, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_KEYS = ["defense", "dataset", "split", "indices", "norm", "eps", "targets"]
+_KEYS = ("defense", *SETTING)
 
 
-def worst_per_image(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per defense and image the worst of the clean image and all attacks.
+def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
+    """Per defense and image the worst of the clean image and all attacks, as the "worst case" of `summary` counts it.
 
-    The worst is chosen on selection draws and counted on held-out ones; of equals the first in table order. Choosing
-    and counting on the same draws would make a stochastic defense look weaker than it is.
+    The worst is chosen on selection draws and counted on held-out ones; of equals the smaller perturbation that
+    succeeds, then the first in table order. Choosing and counting on the same draws would make a stochastic defense
+    look weaker than it is.
 
     Args:
-        frame: as `load_results` gives it, or some of its rows.
+        source: a results folder, or what `read_results` gave.
 
     Returns:
-        A row per defense, setting and image that every attack of that defense has judged: the keys, index, label,
-        attack, view, `clean` and `accuracy` (share of right held-out draws).
+        A row per defense, setting and image that every planned attack of that defense has judged (attacks that no
+        defense of the setting can be attacked with excepted): the keys, index, label, attack, view, and as shares in
+        [0, 1] `clean` (right draws of the clean image), `accuracy` (right held-out draws of the worst one) and
+        `robust` (held-out draws that withstand it: the same, or when targeted those that do not give the target).
+
+    Raises:
+        UserError: no results there, a damaged file, or an image with several verdicts in one row.
     """
-    rows = frame[frame["attack"] != NULL].copy()
-    rows["chosen_by"] = rows["correct_sel"] / rows["draws_sel"].where(rows["draws_sel"] > 0)
-    judged = rows["accuracy"].notna() & rows["chosen_by"].notna()
-    image = [*_KEYS, "index"]
-    whole = judged.groupby([rows[k] for k in image], sort=False).transform("all")
-    pair = rows["attack"] + "\0" + rows["view"]
-    asked = pair.groupby([rows[k] for k in _KEYS], sort=False).transform("nunique")
-    answered = pair.groupby([rows[k] for k in image], sort=False).transform("nunique")
-    complete = rows[whole & (answered == asked)]
-    worst = complete.loc[complete.groupby(image, sort=False)["chosen_by"].idxmin()]
-    return worst[[*image, "label", "attack", "view", "clean", "accuracy"]].reset_index(drop=True)
+    import pandas as pd
+
+    results = source if isinstance(source, Results) else read_results(source)
+    columns = [*_KEYS, "index", "label", "attack", "view", "clean", "accuracy", "robust"]
+    frames = [pd.DataFrame(_of_group(group), columns=columns) for group in grouped(results) if group.attacks]
+    whole = [frame for frame in frames if len(frame)]
+    return pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=columns)
+
+
+def _of_group(group: Group) -> dict[str, Any]:
+    """The columns of one defense in one setting; no rows where an attack or the selection draws are lacking."""
+    choice = choose(group.needed)
+    if choice is None:
+        return {}
+    judged, at = choice
+    return {
+        **{name: [group.attacks[0].names[name]] * len(judged) for name in _KEYS},
+        "index": judged.index,
+        "label": judged.label.astype(int),
+        "attack": [group.needed[i].attack for i in at],
+        "view": [group.needed[i].names["view"] for i in at],
+        "clean": judged.clean,
+        "accuracy": judged.correct / judged.draws,
+        "robust": judged.withstood / judged.draws,
+    }

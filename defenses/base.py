@@ -67,7 +67,7 @@ class Defense(nn.Module):
         return Prediction(logits, torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose passes are the defense's cost. Default: the direct children."""
+        """The networks whose passes are the defense's cost. Default: the direct children; override it for others."""
         return list(self.children())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST = 10  # names in a message
+
 
 class UserError(Exception):
     """Bad input. The message is one line: what is wrong, and how to mend it. Commands print it and exit with 2."""
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
-    """An error for a name that does not exist, with the nearest names that do.
+    """An error for a name that does not exist, with the nearest names that do, or else the first ten.
 
     Args:
         what: the kind of thing, as "attack".
@@ -22,5 +24,6 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     lowered = {n.lower(): n for n in names}
     near = near or [lowered[n] for n in difflib.get_close_matches(given.lower(), list(lowered), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:_MOST]) or 'none'}{more}"
     return UserError(f'unknown {what} "{given}"; {hint}')

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,11 +32,12 @@ class Card:
         url: of the paper.
         licence: of this implementation and its weights.
         summary: one line.
-        stochastic: whether a prediction depends on noise.
+        stochastic: whether a prediction depends on noise, see `random`.
         gradients: the gradient modes an attack view may ask for.
         build: "module:function", from networks and parameters to a `Defense`.
         weights: names of the networks it needs; "{key}" stands for a parameter.
         version: raised when the same parameters would give other outputs.
+        noise_scale: the parameter that, when it is 0, takes the noise away; "" when none does.
         train: whether `purebench train` has a recipe of this name.
         parameters: defaults, the published CIFAR-10 values.
         datasets: defaults for other data sets, over `parameters`.
@@ -58,6 +56,7 @@ class Card:
     build: str
     weights: tuple[str, ...]
     version: int
+    noise_scale: str = ""
     train: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -74,6 +73,10 @@ class Card:
                 raise unknown(f"parameter of {self.name}", key, self.parameters)
         values = {**self.parameters, **self.datasets.get(dataset, {}), **given}
         return {key: canonical(value) for key, value in sorted(values.items())}
+
+    def random(self, merged: Mapping[str, Any]) -> bool:
+        """Whether a defense with these parameters is stochastic."""
+        return self.stochastic and not (self.noise_scale and decode(merged[self.noise_scale]) == 0)
 
     def networks(self, merged: Mapping[str, Any]) -> list[str]:
         """The names of the weights that a defense with these parameters loads."""
@@ -145,6 +148,26 @@ def card(name: str) -> Card:
     return _cards()[name]
 
 
+def fingerprint(
+    name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str | Path | None = None
+) -> dict[str, Any]:
+    """Everything that the outputs of a registered defense depend on: version, all parameters, hashes of its weights.
+
+    Raises:
+        UserError: unknown name or parameter; weights missing.
+    """
+    from defenses.weights_io import weights_hash
+
+    known = card(name)
+    merged = known.merged(dataset, given)
+    return {
+        "name": name,
+        "version": known.version,
+        "parameters": merged,
+        "weights": {n: weights_hash(n, dataset, root=weights_root) for n in known.networks(merged)},
+    }
+
+
 def load_model(
     model_name: str, dataset: str = "digits", *, weights_root: str | Path | None = None, **params: Any
 ) -> Defense:
@@ -158,81 +181,30 @@ def load_model(
         **params: over the defaults of the card; numbers may be fractions as "1/4".
 
     Returns:
-        The defense, in evaluation mode, float32, on the CPU.
+        The defense, in evaluation mode, float32, on the CPU. One that is registered has its `Provenance` in the
+        attribute `provenance`.
 
     Raises:
-        UserError: unknown name or parameter; weights missing or damaged.
+        UserError: unknown name or parameter; weights missing or damaged; a class of one's own that cannot be loaded.
     """
+    from defenses.plugins import load_object, load_plugin
+
     if is_plugin(model_name):
-        return _as_defense(_load_object(model_name), params, model_name)
+        return load_plugin(model_name, params)
     from bench.data import dataset_info
+    from defenses.identity import Provenance, identity
     from defenses.weights_io import load_network
 
-    entry = card(model_name)
-    merged = entry.merged(dataset, params)
+    identified = fingerprint(model_name, dataset, params, weights_root=weights_root)
     info = dataset_info(dataset)
 
     def network(name: str) -> nn.Module:
         return load_network(name, dataset, root=weights_root)
 
-    build = _load_object(entry.build)
-    arguments = {key: decode(value) for key, value in merged.items()}
+    build = load_object(card(model_name).build)
+    arguments = {key: decode(value) for key, value in identified["parameters"].items()}
     defense: Defense = build(network, num_classes=info.num_classes, input_shape=info.shape, **arguments)
     defense.requires_grad_(False)
+    # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
+    vars(defense)["provenance"] = Provenance(model_name, canonical(params), identified, identity(defense)[0])
     return defense
-
-
-def _load_object(name: str) -> Any:
-    """The object "module:name" or "file.py:name"."""
-    where, _, what = name.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            module = _module_from_file(Path(where))
-        else:
-            if "" not in sys.path and str(Path.cwd()) not in sys.path:
-                sys.path.insert(0, str(Path.cwd()))
-            module = importlib.import_module(where)
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise UserError(f'cannot import "{where}" of "{name}": {error}; it must be importable or a .py file') from error
-    if not hasattr(module, what):
-        raise unknown(f"name in {where}", what, [n for n in vars(module) if not n.startswith("_")])
-    return getattr(module, what)
-
-
-@functools.cache
-def _module_from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"purebench_plugin_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _as_defense(found: Any, params: Mapping[str, Any], name: str) -> Defense:
-    from torch import nn
-
-    from defenses.base import Defense, Foreign
-
-    try:
-        model = found if isinstance(found, nn.Module) else found(**params)
-    except TypeError as error:
-        raise UserError(f'"{name}" cannot be built: {error}') from error
-    if not isinstance(model, nn.Module):
-        raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
-    return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
-
-
-def plugin_source(name: str) -> Path | None:
-    """The source file of a plug-in, None when it has none (an extension module)."""
-    where = name.rpartition(":")[0]
-    if where.endswith(".py"):
-        return Path(where)
-    try:
-        spec = importlib.util.find_spec(where)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -8,7 +8,11 @@ from torch import nn
 import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
 from bench.data import load_dataset
+from bench.describe import describe, describe_loaded
+from defenses import load_model
+from defenses.base import Defense, Foreign
 from defenses.errors import UserError
+from defenses.identity import identity
 
 FEW = {"n_examples": 20, "eps": "1/4", "attacks": [{"name": "foolbox:LinfPGD", "steps": 5, "rel_stepsize": 0.5}]}
 
@@ -54,7 +58,11 @@ def test_the_global_generator_is_left_where_it_was(models):
 def test_a_defense_by_name_and_a_whole_threat_model():
     few = {k: v for k, v in FEW.items() if k != "eps"}
     frame = benchmark(
-        "adp", threat_model=ThreatModel("L2", "1/2"), views=[ViewSpec("bpda", 2, 1)], draws=3, selection=2,
+        "adp",
+        threat_model=ThreatModel("L2", "1/2"),
+        views=[ViewSpec("bpda", 2, 1)],
+        draws=3,
+        selection=2,
         **{**few, "attacks": ["foolbox:L2FastGradientAttack"]},
     )
     assert set(frame["norm"]) == {"L2"}
@@ -96,6 +104,13 @@ def test_the_model_is_left_as_it_was(models):
         ({"attacks": [{"steps": 3}]}, "no name"),
         ({"dataset": "digit"}, "digits"),
         ({"n_examples": 10_000}, "500"),
+        ({"draws": 0}, "draws .* at least 1"),
+        ({"batch_size": 0}, "batch_size .* at least 1"),
+        ({"attacks": []}, "no attack"),
+        ({"attacks": [3]}, "an attack is 3"),
+        ({"attacks": [{"name": "foolbox:LinfPGD", "label": "none"}]}, "taken by a row"),
+        ({"views": [{"eot": 0}]}, "eot .* at least 1"),
+        ({"views": [{"eott": 2}]}, "did you mean eot"),
         ({"views": [ViewSpec("exact", 1)], "model": nn.Linear(2, 2).train()}, "train mode"),
     ],
 )
@@ -108,9 +123,108 @@ def test_bad_arguments(models, arguments, words):
 def test_an_attack_that_fails_is_a_warning_and_no_number(models, tmp_path):
     path = tmp_path / "attacks.py"
     path.write_text(MODELS)
-    with pytest.warns(UserWarning, match="the attack broke"):
-        frame = benchmark(models["linear"](), n_examples=20, eps="1/10", attacks=[f"{path}:raises"])
-    assert set(frame["attack"]) == {"none", "uniform"}
+    attacks = [f"{path}:raises", "foolbox:SpatialAttack", *FEW["attacks"]]
+    with pytest.warns(UserWarning, match="SpatialAttack|the attack broke") as caught:
+        frame = benchmark(models["linear"](), **{**FEW, "attacks": attacks}, batch_size=10)
+    texts = [str(w.message) for w in caught if w.category is UserWarning]
+    assert len(texts) == 2  # once each, not once a block
+    assert "unsupported" in texts[1]
+    judged = frame[frame["accuracy"].notna()]
+    assert set(judged["attack"]) == {"none", "uniform", "foolbox:LinfPGD"}
+
+
+@pytest.mark.parametrize(("attack", "words"), [("raises", "the attack broke"), ("SpatialAttack", "unsupported")])
+def test_no_judged_attack_is_an_error(models, tmp_path, attack, words):
+    path = tmp_path / "attacks.py"
+    path.write_text(MODELS)
+    name = f"{path}:raises" if attack == "raises" else f"foolbox:{attack}"
+    with pytest.raises(RuntimeError, match=words):
+        benchmark(models["linear"](), n_examples=5, eps="1/10", attacks=name)
+
+
+def test_one_attack_with_several_parameters():
+    attacks = [{"name": "foolbox:LinfPGD", "steps": n} for n in (1, 3)]
+    frame = benchmark("undefended", eps="1/5", n_examples=5, attacks=attacks)
+    assert {"foolbox:LinfPGD (steps=1)", "foolbox:LinfPGD (steps=3)"} < set(frame["attack"])
+    with pytest.raises(UserError, match="occurs twice"):
+        benchmark("undefended", eps="1/5", n_examples=5, attacks=[attacks[0], attacks[0]])
+
+
+def test_views_may_be_given_as_in_a_board():
+    given = {"eps": "1/5", "n_examples": 3, "attacks": "foolbox:LinfFastGradientAttack", "draws": 1, "selection": 1}
+    frame = benchmark("adp", views=[{"gradient": "bpda", "eot": 2}], **given)
+    assert set(frame[frame["attack"] == given["attacks"]]["gradient"]) == {"bpda"}
+
+
+def reference(model):
+    return describe_loaded(model if isinstance(model, Defense) else Foreign(model, stochastic=False), None, name="")
+
+
+def test_a_registered_defense_is_the_one_of_boards():
+    board = describe({"name": "adp"}, "digits")
+    assert reference(load_model("adp")) == board
+    assert reference(load_model("adp", sigma="1/4")).fingerprint == board.fingerprint
+    assert reference(load_model("adp", sigma=1)).fingerprint != board.fingerprint
+    used = load_model("adp", runs=2)
+    used(load_dataset("digits").x[:2])
+    assert reference(used).label == "adp"
+    changed = load_model("adp")
+    changed.purifier.sigma = 1.0
+    assert reference(changed).fingerprint != board.fingerprint
+    assert "state" in reference(changed).fingerprint
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale, inner=None):
+        super().__init__()
+        self.scale, self.inner = scale, inner or nn.Identity()
+
+    def forward(self, x):
+        return self.scale * x.flatten(1)[:, :10]
+
+
+def closure(n):
+    return lambda x: n * x
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 2, True, "1", 1.5, None),
+        ([1, 2], [2, 1], (1, 2), [[1], 2], {1, 2}),
+        ({"a": 1}, {"a": 2}, {"b": 1}),
+        (torch.float32, torch.float64, torch.device("cpu"), "cpu"),
+        (torch.zeros(2), torch.ones(2), torch.zeros(2, 1)),
+        (torch.relu, torch.tanh, closure(1), closure(2), Scaled, nn.ReLU),
+    ],
+)
+def test_attributes_are_part_of_what_a_model_is(values):
+    digests = [identity(Scaled(v)) for v in values]
+    assert all(complete for _, complete in digests)
+    assert len(set(digests)) == len(values)
+    assert digests == [identity(Scaled(v)) for v in values]
+
+
+def test_submodules_and_hooks_are_part_of_what_a_model_is():
+    models = [Scaled(1, nn.ReLU()), Scaled(1, nn.Tanh()), Scaled(1, nn.LeakyReLU(0.1)), Scaled(1, nn.LeakyReLU(0.2))]
+    hooked = Scaled(1, nn.ReLU())
+    hooked.inner.register_forward_hook(lambda m, i, o: o + 1)
+    assert len({identity(m)[0] for m in (*models, hooked)}) == 5
+
+
+def test_what_cannot_be_hashed_is_never_reused():
+    model = Scaled(object())
+    assert not identity(model)[1]
+    assert reference(model).fingerprint != reference(model).fingerprint
+    once = [describe_loaded(Foreign(model, stochastic=False), None, name="", resumable=False) for _ in range(2)]
+    assert once[0] == once[1]  # nothing is kept, and the seed decides everything
+
+
+def test_another_model_is_not_taken_for_the_one_in_the_folder(tmp_path):
+    few = {"eps": "1/5", "n_examples": 3, "attacks": "foolbox:LinfFastGradientAttack", "draws": 1, "selection": 1}
+    first = benchmark(load_model("adp", steps=1, runs=1), out=tmp_path, **few)
+    other = benchmark(load_model("adp", steps=1, runs=1, sigma=1), out=tmp_path, **few)
+    assert not set(first["cell"]) & set(other["cell"])
 
 
 def test_clean_accuracy(models):

@@ -39,6 +39,10 @@ def refused(result, *words: str) -> None:
         ("eot = 2", "eot = 0", ["eot", "at least 1"]),
         ("[threat]", "[threat", ["not a TOML file"]),
         ('label = "noisy"', 'label = "linear"', ["occurs twice"]),
+        ('label = "noisy"', "label = 3", ["label", "must be a text"]),
+        ('label = "slow"', 'label = "worst case"', ["taken by a row"]),
+        ('name = "small"', 'name = "../small"', ["name a folder"]),
+        ('"{models}:noisy"', '":noisy"', ["names nothing", "module:Class"]),
     ],
 )
 def test_boards(tmp_path, old, new, words):
@@ -94,7 +98,8 @@ def test_attacks_that_fail_are_errors_and_never_robust(tmp_path, attack, words):
     cells = load_cells(out)
     assert (cells[cells["attack"] == "slow"]["status"] == "error").all()
     assert (cells[cells["attack"] != "slow"]["status"] == "ok").all()
-    assert not (load_results(out)["attack"] == "slow").any()
+    frame = load_results(out)
+    assert frame[frame["attack"] == "slow"]["accuracy"].isna().all()
     assert "error" in result.stdout
 
 

@@ -67,6 +67,31 @@ def test_tables_are_mended(tmp_path):
     assert (out / "tables.md").is_file()
 
 
+def test_status_plan_and_run_survive_damage(tmp_path):
+    path, out = write_board(tmp_path), tmp_path / "out"
+    chosen = ["--out", out, "--defense", "linear"]
+    first = purebench("run", path, *chosen)
+    (out / "parts/stray").write_text("mine")
+    (part,) = out.glob("parts/all-*")
+    (part / "cells.jsonl").write_bytes(b'{"key": \xff')
+    for command in (["status", path, "--out", out], ["plan", path, *chosen]):
+        shown = purebench(*command)
+        assert shown.returncode == 0, shown.stderr
+        assert "Traceback" not in shown.stderr
+    assert "0 of 24 cells finished" in purebench("status", path, "--out", out).stdout
+    (out / "plan.jsonl").write_bytes(b"\xff\xfe")
+    (out / "manifest.json").write_bytes(b'{"runs": 3}')
+    again = purebench("run", path, *chosen)
+    assert again.returncode == 0, again.stderr
+    first_rows, rows = (
+        [x.split()[:4] for x in r.stdout.splitlines() if x.startswith("linear")] for r in (first, again)
+    )
+    assert rows == first_rows
+    assert again.stderr.count("warning:") == 2
+    assert (out / "parts/stray").read_text() == "mine"
+    assert (out / "manifest.json.damaged").is_file()
+
+
 def test_usage_errors_exit_with_2():
     assert purebench("run").returncode == 2
     assert purebench("run", "quickstart", "--workers", "0").returncode == 2

@@ -6,9 +6,10 @@ import json
 
 import pandas as pd
 import pytest
-from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, write
+from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
 from bench import load_cells, load_draws, load_results, summary
+from bench.results import read_results
 from bench.store import Store
 from bench.summarise import WORST
 from bench.tables import write_tables
@@ -80,6 +81,29 @@ def test_truncated_parquet_and_lines_are_named(folder):
     (part / "cells.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"cells\.jsonl cannot be read"):
         load_cells(folder)
+
+
+def test_cells_that_failed_are_visible(tmp_path):
+    broken = [failed(line("plain", "ead"), "unsupported", "needs L1"), failed(line("plain", "boom"), "error", "Oops")]
+    results = [*deterministic(), *broken]
+    folder = write(tmp_path / "a", results, [results[i].line for i in (0, 1, 4, 2, 3, 5)])
+    frame = load_results(folder)
+    ead = frame[frame.attack == "ead"]
+    assert ead["index"].tolist() == list(range(6))
+    shown = ead[["status", "error", "draws", "label"]].drop_duplicates()
+    assert shown.values.tolist() == [["unsupported", "needs L1", 0, 0]]
+    assert ead.accuracy.isna().all()
+    assert ead.clean.tolist() == [1, 1, 1, 1, 1, 0]
+    assert not ead.succeeded.any()
+    assert list(dict.fromkeys(frame.attack)) == ["none", "uniform", "ead", "apgd", "square", "boom"]
+    pd.testing.assert_series_equal(frame.dtypes, load_results(write(tmp_path / "b", deterministic())).dtypes)
+    assert len(read_results(folder).records) == 24
+
+
+def test_failed_cells_of_unknown_images_have_one_row(tmp_path):
+    frame = load_results(write(tmp_path, [failed(line("plain", "boom"), "error", "Oops")]))
+    assert frame[["index", "draws", "status", "error"]].values.tolist() == [[-1, 0, "error", "Oops"]]
+    assert frame.accuracy.isna().all()
 
 
 def test_no_results(tmp_path):

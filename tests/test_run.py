@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -170,18 +169,3 @@ def test_manifest_says_with_what_it_was_made(finished):
     assert run_entry["finished"] >= run_entry["started"]
     assert run_entry["hardware"]["cores"] == os.cpu_count()
     assert set(manifest["defenses"]) == {"linear", "noisy"}
-
-
-def test_progress_forecasts_from_similar_cells():
-    from bench.cell import Cell
-    from bench.progress import Progress, human_time
-
-    board = load_board(write_board(Path(__import__("tempfile").mkdtemp())))
-    cells: list[Cell] = [c for c in board.cells() if c.attack.label == "slow"]
-    progress = Progress(cells, workers=2, quiet=True)
-    progress.finished(cells[0], "ok", 10.0)
-    assert progress.eta() == pytest.approx(10.0 * (len(cells) - 1) / 2)
-    assert human_time(30) == "30 s"
-    assert human_time(600) == "10 min"
-    assert human_time(3 * 3600 + 300) == "3 h 05 min"
-    assert time.perf_counter() >= progress.begin

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from bench import stats
+from bench import selection, stats
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -105,45 +105,51 @@ def test_mean_logit():
 
 def test_select_worst_is_deterministic_and_skips_missing():
     share = [[0.5, np.nan, np.nan, 0.0], [0.5, 0.9, np.nan, 0.1], [0.2, 0.8, np.nan, 0.0]]
-    assert stats.select_worst(share).tolist() == [2, 2, -1, 0]
-    assert stats.select_worst(np.zeros((0, 3))).tolist() == [-1, -1, -1]
+    assert selection.select_worst(share).tolist() == [2, 2, -1, 0]
+    assert selection.select_worst(np.zeros((0, 3))).tolist() == [-1, -1, -1]
+
+
+def test_select_worst_prefers_the_smaller_success_of_equals():
+    share = np.array([[0.0, 0.2, 0.5, 1.0, 0.0], [0.0, 0.2, 0.5, 1.0, 0.1]])
+    size = np.array([[2.0, np.inf, 2.0, 2.0, 2.0], [1.5, 1.0, 1.0, 1.0, 1.0]])
+    assert selection.select_worst(share, size).tolist() == [1, 1, 0, 0, 0]
 
 
 def test_worst_case_counts_what_was_not_chosen_on():
-    worst = stats.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
+    worst = selection.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
     assert worst.attack.tolist() == [0, 1, -1]
-    assert worst.correct[:2].tolist() == [9, 7]
-    assert np.isnan(worst.correct[2])
+    assert worst.withstood[:2].tolist() == [9, 7]
+    assert np.isnan(worst.withstood[2])
     assert worst.n[0] == 15
     with pytest.raises(ValueError, match="selection draws"):
-        stats.worst_case([[0]], [[1]], 0, 15)
+        selection.worst_case([[0]], [[1]], 0, 15)
 
 
 def test_plain_minimum_is_biased_and_the_held_out_worst_is_not():
     rng, attacks, images, draws, p = np.random.default_rng(2), 8, 20_000, 10, 0.9
-    selection, held_out = rng.binomial(draws, p, (2, attacks, images))
+    chosen_on, held_out = rng.binomial(draws, p, (2, attacks, images))
     plain = held_out.min(0).mean() / draws
-    worst = stats.worst_case(selection, held_out, draws, draws)
+    worst = selection.worst_case(chosen_on, held_out, draws, draws)
     assert plain == pytest.approx(0.75, abs=0.02)  # evaluation.md: .90 becomes .75
-    assert (worst.correct / worst.n).mean() == pytest.approx(p, abs=0.003)
+    assert (worst.withstood / worst.n).mean() == pytest.approx(p, abs=0.003)
 
 
 def test_worst_case_finds_the_stronger_attack():
     rng, images = np.random.default_rng(3), 5000
     p = np.stack([np.full(images, 0.9), np.where(np.arange(images) % 2, 0.2, 0.95)])
-    selection, held_out = rng.binomial(8, p), rng.binomial(15, p)
-    worst = stats.worst_case(selection, held_out, 8, 15)
+    chosen_on, held_out = rng.binomial(8, p), rng.binomial(15, p)
+    worst = selection.worst_case(chosen_on, held_out, 8, 15)
     odd = np.arange(images) % 2 == 1
     assert (worst.attack[odd] == 1).mean() > 0.99
-    assert (worst.correct[odd] / 15).mean() == pytest.approx(0.2, abs=0.02)
+    assert (worst.withstood[odd] / 15).mean() == pytest.approx(0.2, abs=0.02)
 
 
 def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
     clean, adversarial = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
-    rate = stats.attack_success_rate(clean, 1 - adversarial)
+    rate = stats.attack_success_rate(clean, clean * (1 - adversarial))
     assert (rate.numerator, rate.denominator, rate.value) == (2, 3, 2 / 3)
     assert adversarial.mean() == pytest.approx(clean.mean() * (1 - rate.value))
-    assert math.isnan(stats.attack_success_rate([0], [1]).value)
+    assert math.isnan(stats.attack_success_rate([0], [0]).value)
 
 
 def test_median_perturbation_counts_failures_as_infinite():

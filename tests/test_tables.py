@@ -12,7 +12,8 @@ from fake_board import HELD, SEL, deterministic, failed, line, result, row, stoc
 
 from bench import load_cells, load_results, summary
 from bench.summarise import WORST
-from bench.tables import pivot
+from bench.tables import full_table, pivot, write_tables
+from defenses.errors import UserError
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_deterministic_worst_is_the_intersection_with_clean(folder):
     assert worst.robust_mean == pytest.approx(worst.clean_mean * (1 - worst.asr))
 
 
+def test_of_equal_attacks_the_smaller_success_gives_the_size(tmp_path):
+    results = [
+        result(line("plain", "none"), [1] * 6, size=0),
+        result(line("plain", "apgd"), [0, 0, 0, 0, 0, 1], size=0.2),
+        result(line("plain", "fmn"), [0, 0, 0, 0, 1, 1], size=0.1),
+    ]
+    worst = row(summary(write(tmp_path, results)), "plain", WORST)
+    assert (worst.robust_mean, worst.median_perturbation) == (pytest.approx(1 / 6), pytest.approx(0.1))
+
+
+def test_an_image_with_two_verdicts_is_refused(tmp_path):
+    twice = result(line("plain", "apgd"), [1] * 6)
+    twice.records["index"][1] = 0
+    with pytest.raises(UserError, match=r"plain, apgd \(exact\): image 0 has several verdicts"):
+        summary(write(tmp_path, [twice]))
+
+
 def test_stochastic_rows(folder):
     square = row(summary(folder), "noisy", "square")
     right = np.array([12, 3, 9, 6, 8, 0])
@@ -54,7 +72,8 @@ def test_stochastic_rows(folder):
     assert square.rob_m15 == 0
     assert square.majority == pytest.approx(3 / 6)
     clean = np.array([15, 15, 15, 15, 12, 3]) / 15
-    assert square.asr_newly_wrong == pytest.approx((clean * (1 - right / 15)).sum())
+    # Draw by draw: in the records of the fixture the first draws are the right ones.
+    assert square.asr_newly_wrong == pytest.approx(np.maximum(clean - right / 15, 0).sum())
     assert square.asr_originally_correct == pytest.approx(clean.sum())
 
 
@@ -87,6 +106,12 @@ def test_mean_logit_can_differ_from_the_majority(tmp_path):
     assert (found.majority, found.mean_logit) == (0, 1)
 
 
+def test_the_mean_logit_of_one_draw_is_its_prediction(tmp_path):
+    r = result(line("plain", "apgd"), [1, 1, 1, 0, 0, 0])
+    r.draws["logits"] = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(18, np.float16)), 3)  # rounded to a tie
+    assert row(summary(write(tmp_path, [r])), "plain", "apgd").mean_logit == 0.5
+
+
 def test_partial_logits_and_refusals(tmp_path):
     planned = line("noisy", "apgd", stochastic=True, draws=HELD)
     r = result(planned, [8] * 6, [2] * 6, rejected=np.full(6, 7, np.int32))
@@ -99,14 +124,40 @@ def test_partial_logits_and_refusals(tmp_path):
     assert load_results(tmp_path).success.tolist() == pytest.approx([0] * 6, abs=1e-12)
 
 
-def test_targeted_success_counts_hits(tmp_path):
-    more = {"targets": "next"}
-    results = [
-        result(line("plain", "none", **more), [1] * 6, size=0),
-        result(line("plain", "apgd", **more), [0, 0, 0, 1, 1, 1], hits=np.array([1, 0, 0, 0, 0, 0], np.int32)),
+def targeted():
+    """Five wrong predictions of `apgd` that miss the target, three hits of `square`."""
+    more = {"targets": "next", "stochastic": True, "draws": HELD, "selection": SEL}
+    aim = {"target": np.ones(6, np.int16)}
+    none = np.zeros(6, np.int32)
+    hits, hits_sel = np.array([9, 9, 9, 0, 0, 0], np.int32), np.array([4, 4, 4, 0, 0, 0], np.int32)
+    return [
+        result(line("noisy", "none", **more), [15] * 5 + [0], [4] * 5 + [0], size=0, wrong=2, **aim),
+        result(line("noisy", "apgd", **more), [0] * 5 + [15], [0] * 5 + [4], wrong=2, hits=none, hits_sel=none, **aim),
+        result(
+            line("noisy", "square", **more), [6] * 3 + [15] * 3, [0] * 3 + [4] * 3, hits=hits, hits_sel=hits_sel, **aim
+        ),
     ]
-    found = row(summary(write(tmp_path, results)), "plain", "apgd")
-    assert (found.robust_mean, found.asr_newly_wrong, found.asr_originally_correct) == (0.5, 1, 6)
+
+
+def test_under_a_targeted_threat_only_the_target_is_a_win(tmp_path):
+    frame = summary(write(tmp_path, targeted()))
+    clean, apgd, square, worst = (row(frame, "noisy", name) for name in ("none", "apgd", "square", WORST))
+    assert (clean.clean_mean, clean.robust_mean) == (pytest.approx(5 / 6), 1)
+    assert (apgd.robust_mean, apgd.rob_m5, apgd.asr) == (1, 1, 0)
+    assert square.robust_mean == worst.robust_mean == pytest.approx((3 * 6 / 15 + 3) / 6)
+    assert worst.asr_newly_wrong == pytest.approx(3 * 9 / 15)
+    note = "targeted: robust = draws that do not give the target"
+    for table in (pivot(frame), full_table(frame)):
+        assert note in table.footnotes
+    assert pivot(frame).rows[0][1] == "83.33"  # the clean column keeps the accuracy
+    assert note not in pivot(summary(write(tmp_path / "b", deterministic()))).footnotes
+
+
+def test_records_without_hits_of_selection_draws_are_read(tmp_path):
+    results = targeted()
+    for r in results[:2]:
+        del r.records["hits_sel"]
+    assert load_results(write(tmp_path, results))["hits_sel"].tolist() == [0] * 12 + [4] * 3 + [0] * 3
 
 
 # what is missing
@@ -198,6 +249,16 @@ def test_no_worst_case_without_selection_draws(tmp_path):
     worst = row(summary(write(tmp_path, [r])), "noisy", WORST)
     assert worst.status == "partial: without (all of) the selection draws"
     assert math.isnan(worst.robust_mean)
+
+
+def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
+    def mixed(cells, manifest):
+        assert manifest == {}
+        assert cells == [{"defense": "plain", "status": "ok", "run": None}] * 4
+        return ["made by two versions"]
+
+    monkeypatch.setattr("bench.manifest.mixed", mixed, raising=False)
+    assert write_tables(write(tmp_path, deterministic())).footnotes[-1] == "made by two versions"
 
 
 def test_warnings_of_attacks_are_footnotes(tmp_path):

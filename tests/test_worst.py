@@ -1,39 +1,72 @@
 """The per-image worst case agrees with the table's, and is chosen on other draws than it is counted on."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
-from boards import write_board
+from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
-from bench import load_results, summary, worst_per_image
-from bench.board import load_board
-from bench.run import Options, run_board
+from bench import summary, worst_per_image
+from bench.results import read_results
+from bench.summarise import WORST
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("worst")
-    run_board(load_board(write_board(folder)), folder / "out", Options(quiet=True))
-    return folder / "out"
+@pytest.fixture
+def out(tmp_path):
+    return write(tmp_path / "out", deterministic() + stochastic())
 
 
 def test_mean_is_the_table_s(out):
     rows = summary(out)
-    expected = rows[rows["attack"] == "worst case"].set_index("defense")["robust_mean"]
-    ours = worst_per_image(load_results(out)).groupby("defense")["accuracy"].mean()
-    pd.testing.assert_series_equal(ours, expected, check_names=False, check_like=True)
+    expected = rows[rows["attack"] == WORST].set_index("defense")["robust_mean"]
+    ours = worst_per_image(out).groupby("defense")[["accuracy", "robust"]].mean()
+    for column in ours:
+        pd.testing.assert_series_equal(ours[column], expected, check_names=False, check_like=True)
+
+
+def test_rows_name_the_attack(out):
+    worst = worst_per_image(read_results(out)).set_index(["defense", "index"])
+    assert worst.loc["noisy", "attack"].tolist() == ["square", "apgd", "square", "apgd", "apgd", "square"]
+    assert set(worst["label"]) == {0}
+    assert worst.loc["noisy", "clean"].tolist() == [c / 15 for c in (15, 15, 15, 15, 12, 3)]
 
 
 def test_images_without_a_verdict_are_left_out(out):
-    frame = load_results(out)
-    gap = (frame["index"] == 7) & (frame["attack"] == "slow") & (frame["defense"] == "noisy")
-    frame.loc[gap, "accuracy"] = float("nan")
-    worst = worst_per_image(frame)
-    assert len(worst) == 119
-    dropped = worst_per_image(load_results(out)[~gap])
-    assert len(dropped) == 119
+    results = read_results(out)
+    gap = (results.records["index"] == 3) & (results.records["attack"] == "apgd")
+    some = replace(results, records=results.records.assign(accuracy=results.records["accuracy"].mask(gap)))
+    assert len(worst_per_image(some)) == 10
 
 
-def test_choice_does_not_see_the_held_out_draws(out):
-    frame = load_results(out)
-    spoilt = frame.assign(accuracy=1 - frame["accuracy"])
-    pd.testing.assert_series_equal(worst_per_image(frame)["attack"], worst_per_image(spoilt)["attack"])
+def test_attacks_that_crashed_or_have_not_run_leave_no_image(tmp_path):
+    crashed = [*deterministic(), failed(line("plain", "ead"), "error", "boom"), *deterministic("other")]
+    assert set(worst_per_image(write(tmp_path / "a", crashed))["defense"]) == {"other"}
+    waiting = [r.line for r in deterministic()] + [line("plain", "ead")]
+    assert worst_per_image(write(tmp_path / "b", deterministic(), waiting)).empty
+
+
+def test_attacks_that_nobody_supports_are_excepted(tmp_path):
+    results = [*deterministic(), failed(line("plain", "ead"), "unsupported", "needs L1")]
+    worst = worst_per_image(write(tmp_path, results))
+    assert worst["robust"].mean() == row(summary(tmp_path), "plain", WORST).robust_mean
+    assert len(worst) == 6
+
+
+def test_choice_does_not_see_the_held_out_draws(tmp_path):
+    more = {"stochastic": True, "draws": HELD, "selection": SEL}
+    results = [
+        result(line("noisy", "none", **more), [15] * 6, [4] * 6, size=0),
+        result(line("noisy", "apgd", **more), [15] * 6, [1] * 6),
+        result(line("noisy", "square", **more), [0] * 6, [2] * 6),
+    ]
+    assert set(worst_per_image(write(tmp_path, results))["attack"]) == {"apgd"}
+
+
+def test_under_a_targeted_threat_robust_and_accuracy_differ(tmp_path):
+    results = [
+        result(line("plain", "none", targets="next"), [1] * 6, size=0),
+        result(line("plain", "apgd", targets="next"), [0] * 6),
+    ]
+    worst = worst_per_image(write(tmp_path, results))
+    assert set(worst["attack"]) == {"none"}  # apgd never gives the target
+    assert (set(worst["accuracy"]), set(worst["robust"])) == ({1.0}, {1.0})

@@ -1,0 +1,99 @@
+"""The keys of a board file and what may stand there. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from defenses.errors import UserError, unknown
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int  # true and false are no numbers
+
+
+def _number(value: Any) -> bool:
+    return _text(value) or type(value) in (int, float)
+
+
+def _list_of(one: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(one, value))
+
+
+def _table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_Kind = tuple[Callable[[Any], bool], str]
+_TEXT: _Kind = (_text, "a text")
+_FOLDER: _Kind = (
+    lambda v: _text(v) and v == PurePath(v).name and not v.startswith(".") and "\\" not in v,
+    "a text that can name a folder",
+)
+_COUNT: _Kind = (lambda v: _whole(v) and v >= 1, "a whole number, at least 1")
+_SEED: _Kind = (_whole, "a whole number")
+_FLAG: _Kind = (lambda v: isinstance(v, bool), "true or false")
+_TABLE: _Kind = (_table, "a table")
+_VIEWS: _Kind = (_list_of(_table), "a list of tables, at least one, as [{ eot = 8 }]")
+_LABELS: _Kind = (lambda v: _text(v) or _list_of(_text)(v), "a text or a list of texts")
+_EPS: _Kind = (lambda v: _number(v) or _list_of(_number)(v), 'a number as "8/255" or a list of these, at least one')
+
+
+def _entries(what: str) -> _Kind:
+    return _list_of(_table), f"at least one table headed [[{what}]]"
+
+
+_KEYS: dict[str, dict[str, _Kind]] = {
+    "board": {
+        "name": _FOLDER,
+        "title": _TEXT,
+        "dataset": _TEXT,
+        "split": _TEXT,
+        "indices": _TEXT,
+        "budget": _TEXT,
+        "block": _COUNT,
+        "threads": _COUNT,
+        "seed": _SEED,
+        "threat": _TABLE,
+        "verdict": _TABLE,
+        "defense": _entries("defense"),
+        "attack": _entries("attack"),
+    },
+    "threat": {"norm": _TEXT, "eps": _EPS, "targets": _TEXT, "knowledge": _TEXT},
+    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT},
+    "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT},
+    "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
+    "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG},
+}
+
+
+def check(what: str, table: Any) -> dict[str, Any]:
+    """A table of a board, when it has only keys that exist, each with a value of its kind.
+
+    Args:
+        what: "board" (the top level), "threat", "verdict", "view", "attack" or "defense".
+        table: as TOML gives it.
+
+    Raises:
+        UserError: it has not.
+    """
+    place = "the board" if what == "board" else f"[{what}]"
+    if not isinstance(table, dict):
+        raise UserError(f"{place} must be a table, not {table!r}")
+    for key, value in table.items():
+        if key not in _KEYS[what]:
+            raise unknown(f"key in {place}", key, _KEYS[what])
+        fits, kind = _KEYS[what][key]
+        if not fits(value):
+            raise UserError(f"{key} in {place} is {_short(value)}; it must be {kind}")
+    return table
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

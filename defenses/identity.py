@@ -1,0 +1,128 @@
+"""What a module in memory is: a digest of its classes, tensors and attributes, and where it was loaded from."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Tensors and children are hashed as such; the others say nothing about outputs.
+_APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance"}
+_LIBRARY = ("torch", "builtins", "abc", "typing")  # their names are enough
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a registered defense came from: name, parameters that were given, fingerprint, identity at loading."""
+
+    name: str
+    given: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    state: str
+
+
+def identity(module: nn.Module) -> tuple[str, bool]:
+    """A digest of everything that a module's outputs depend on, as far as it can be seen.
+
+    Of every submodule: its class and the bases of it (module, name, source; the code where there is no source; the
+    name alone for torch's own), every parameter and buffer, hooks, and all other attributes: numbers, texts, None,
+    tensors, arrays, dtypes, devices, paths, modules, classes, functions with what they enclose, and lists, tuples,
+    sets and dicts of these. Global variables and functions that a class calls from outside are not seen.
+
+    Returns:
+        (hex digest, whether all attributes could be hashed); where not, equal digests do not mean equal modules.
+    """
+    digest = _Digest()
+    digest.add(module)
+    return digest.sha.hexdigest(), digest.complete
+
+
+class _Digest:
+    """A running hash of values; every value is written with its kind, so that different ones differ."""
+
+    def __init__(self) -> None:
+        self.sha = hashlib.sha256()
+        self.complete = True
+        self._seen: dict[int, int] = {}  # modules, functions and classes may be met again, in circles too
+
+    def _write(self, kind: str, text: str = "") -> None:
+        self.sha.update(f"{kind} {len(text)} {text};".encode(errors="surrogatepass"))
+
+    def add(self, value: Any) -> None:
+        if value is None or value is ... or isinstance(value, bool | int | float | complex | str | bytes):
+            self._write(type(value).__name__, repr(value))
+        elif isinstance(value, torch.dtype | torch.device | PurePath):
+            self._write("plain", str(value))
+        elif isinstance(value, Tensor):
+            self._tensor(value)
+        elif isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+            self._write("array", f"{value.dtype} {value.shape}")
+            self.sha.update(np.ascontiguousarray(value).tobytes())
+        elif type(value) in (list, tuple, torch.Size):
+            self._all(type(value).__name__, value)
+        elif isinstance(value, set | frozenset):
+            self._all("set", sorted(value, key=lambda v: (type(v).__name__, repr(v))))
+        elif isinstance(value, Mapping):
+            self._all("mapping", [part for pair in value.items() for part in pair])
+        elif isinstance(value, nn.Module | type | types.FunctionType | types.BuiltinFunctionType | types.CodeType):
+            self._once(value)
+        else:
+            self.complete = False
+
+    def _all(self, kind: str, values: Iterable[Any]) -> None:
+        listed = list(values)
+        self._write(kind, str(len(listed)))
+        for value in listed:
+            self.add(value)
+
+    def _once(self, value: Any) -> None:
+        if id(value) in self._seen:
+            self._write("again", str(self._seen[id(value)]))
+            return
+        self._seen[id(value)] = len(self._seen)
+        if isinstance(value, nn.Module):
+            self._module(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, types.CodeType):
+            self._all("code", [value.co_code, value.co_names, value.co_varnames, value.co_consts])
+        elif isinstance(value, types.FunctionType):
+            self._all("function", [value.__code__, value.__defaults__, value.__kwdefaults__])
+            self._all("enclosed", list(inspect.getclosurevars(value).nonlocals.values()))
+        else:
+            self._write("builtin", f"{value.__module__} {value.__qualname__}")
+
+    def _module(self, module: nn.Module) -> None:
+        self.add(type(module))
+        own = vars(module)
+        self.add({k: own[k] for k in sorted(own.keys() - _APART)})
+        for group in ("_parameters", "_buffers", "_modules"):
+            self.add(dict(own[group]))
+
+    def _tensor(self, value: Tensor) -> None:
+        self._write("tensor", f"{value.dtype} {tuple(value.shape)}")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            self.complete = False
+            return
+        flat = value.detach().cpu().contiguous().flatten()
+        self.sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+
+    def _class(self, found: type) -> None:
+        for base in found.__mro__:
+            # A plug-in's module is called after its file and contents, wherever it lies.
+            self._write("class", f"{base.__module__} {base.__qualname__}")
+            if base.__module__.partition(".")[0] in _LIBRARY:
+                continue
+            try:
+                self._write("source", inspect.getsource(base))
+            except (OSError, TypeError):
+                members = {k: getattr(v, "__code__", v) for k, v in sorted(vars(base).items())}
+                self.add({k: v for k, v in members.items() if not k.startswith("__") or isinstance(v, types.CodeType)})

@@ -1,0 +1,142 @@
+"""Somebody's own classes, "module:Class" or "path/to/file.py:Class": loading them, and what their code is."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from defenses.base import Defense
+
+
+def load_object(name: str) -> Any:
+    """The object "module:name" or "file.py:name".
+
+    Raises:
+        UserError: it cannot be imported, or there is no such name in it.
+    """
+    where, _, what = name.rpartition(":")
+    if not where or not what:
+        raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
+    try:
+        module = _module_from_file(Path(where), _sha(Path(where))) if where.endswith(".py") else _imported(where)
+    except UserError:
+        raise
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise UserError(f'cannot import "{where}" of "{name}": {error}; it must be importable or a .py file') from error
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise UserError(f'importing "{where}" failed: {_line(error)}') from error
+    if not hasattr(module, what):
+        raise unknown(f"name in {where}", what, [n for n in vars(module) if not n.startswith("_")])
+    return getattr(module, what)
+
+
+def load_plugin(name: str, params: Mapping[str, Any]) -> Defense:
+    """Make a defense of one's own class, function or instance.
+
+    Raises:
+        UserError: it cannot be imported or built, or is no module.
+    """
+    from torch import nn
+
+    from defenses.base import Defense, Foreign
+
+    found = load_object(name)
+    try:
+        model = found if isinstance(found, nn.Module) else found(**params)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f'"{name}" cannot be built: {_line(error)}') from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
+    return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
+
+
+def code_hash(name: str) -> str:
+    """A hash of a plug-in's file and of the modules beside it that it imports, these followed in turn.
+
+    Raises nothing; "" when there is no source (an extension module).
+    """
+    source = _source(name.rpartition(":")[0])
+    if source is None or not source.is_file() or source.suffix != ".py":
+        return ""
+    files, waiting = {source}, [source]
+    while waiting:
+        new = set(_beside(waiting.pop())) - files
+        files |= new
+        waiting += new
+    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in files)
+    return hashlib.sha256(repr(parts).encode()).hexdigest() if len(files) > 1 else _sha(source)
+
+
+def _source(where: str) -> Path | None:
+    if where.endswith(".py"):
+        return Path(where)
+    try:
+        spec = importlib.util.find_spec(where)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def _beside(file: Path) -> Iterator[Path]:
+    """The modules in a file's own folder that it imports."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return  # imported where it may fail, and so not in use
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level <= 1:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+        for name in names:
+            top = file.parent / name.partition(".")[0]
+            yield from (f for f in (top.with_suffix(".py"), top / "__init__.py") if f.is_file())
+
+
+def _imported(where: str) -> Any:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(where)
+
+
+@functools.cache
+def _module_from_file(path: Path, sha: str) -> Any:
+    # Named after its contents: files of one name do not meet, and the name is the same wherever the file lies.
+    spec = importlib.util.spec_from_file_location(f"purebench_plugin_{path.stem}_{sha[:8]}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
+
+
+def _sha(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _line(error: Exception) -> str:
+    """An error as one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

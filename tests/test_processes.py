@@ -1,0 +1,203 @@
+"""Processes that share a board: what is told, what is retried, and how a run ends when one of them does."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from boards import BOARD, MODELS, ROOT, write_board
+
+import bench.run
+import bench.workers
+from bench.board import load_board
+from bench.cell import Cell
+from bench.cli import main
+from bench.progress import Progress, human_time
+from bench.results import load_cells
+from bench.run import Options, run_board
+from bench.work import _do
+from bench.workers import WorkerFailed, messages
+from defenses.errors import UserError
+
+FLAKY = """
+
+def flaky(view, x, y, **_):
+    \"\"\"An attack that spoils an image, fails or works, as the environment says.\"\"\"
+    import os
+    if os.environ["FLAKY"] == "raises":
+        raise RuntimeError("down")
+    out = x.clone()
+    if os.environ["FLAKY"] == "spoils":
+        out[0] = float("nan")
+    return out
+"""
+
+
+def run(path: Path, out: Path, **options) -> list[str]:
+    return run_board(load_board(path), out, Options(quiet=True, **options))
+
+
+def light_board(folder: Path) -> Path:
+    """One attack that the environment steers, and no other."""
+    text = BOARD.replace(":slow", ":flaky").replace("{{ seconds = {seconds} }}", "{{}}")
+    path = write_board(folder, text[: text.rindex("[[attack]]")])
+    (folder / "models.py").write_text(MODELS + FLAKY)
+    return path
+
+
+def slow_cells(tmp_path) -> list[Cell]:
+    return [c for c in load_board(write_board(tmp_path)).cells() if c.attack.label == "slow"]
+
+
+def test_retries_are_of_chosen_cells_and_of_single_images(tmp_path, monkeypatch):
+    path, out = light_board(tmp_path), tmp_path / "out"
+    monkeypatch.setenv("FLAKY", "spoils")
+    assert len(run(path, out)) == 6
+    before = load_cells(out).set_index("key")
+    assert len(list((out / "parts").iterdir())) == 2  # images of these cells were judged: they are merged
+    monkeypatch.setenv("FLAKY", "raises")
+    assert len(run(path, out, retry_errors=True, defenses=("linear",))) == 6
+    assert load_cells(out).set_index("key")["run"].equals(before["run"])  # no failure replaces them
+    monkeypatch.setenv("FLAKY", "works")
+    errors = run(path, out, retry_errors=True, defenses=("linear",))
+    assert len(errors) == 3
+    assert all(e.startswith("noisy") for e in errors)
+    after = load_cells(out).set_index("key")
+    again = after["run"] != before["run"]
+    assert set(after[again]["defense"]) == {"linear"}
+    assert set(after[again]["attack"]) == {"slow"}
+    assert again.sum() == 3
+    assert len(list((out / "parts").iterdir())) == 2
+    assert run(path, out, retry_errors=True) == []
+
+
+def test_failed_cells_are_retried_where_chosen(tmp_path, monkeypatch):
+    path, out = light_board(tmp_path), tmp_path / "out"
+    monkeypatch.setenv("FLAKY", "raises")
+    assert len(run(path, out)) == 6
+    monkeypatch.setenv("FLAKY", "works")
+    assert len(run(path, out, retry_errors=True, defenses=("linear",))) == 3
+    cells = load_cells(out)
+    assert set(cells[cells["status"] == "error"]["defense"]) == {"noisy"}
+    assert (cells["status"] == "missing").sum() == 0
+
+
+def test_a_record_that_another_process_redid_counts(tmp_path):
+    cell, told = slow_cells(tmp_path)[0], []
+
+    class Elsewhere:
+        def line(self, key):
+            return {"key": key, "run": "other", "status": "error", "error": "RuntimeError: down"}
+
+    def report(*words):
+        told.append(words)
+
+    _do(Elsewhere(), cell, None, "mine", report, {"key": cell.key, "run": "old", "status": "error", "error": "x"})
+    assert told == [(cell.key, "error", None, "RuntimeError: down")]
+
+
+def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
+    path = write_board(tmp_path)
+    monkeypatch.setattr(bench.run, "work", lambda *_, **__: None)
+    with pytest.raises(UserError, match="24 cells were not finished; repeat the command"):
+        run(path, tmp_path / "out")
+
+
+def test_the_last_words_are_heard():
+    ears = []
+    for name in ("a", "b"):
+        ear, mouth = multiprocessing.Pipe(duplex=False)
+        for i in range(3):
+            mouth.send((name, i))
+        mouth.close()
+        ears.append(ear)
+    assert sorted(messages(ears)) == [(n, i) for n in "ab" for i in range(3)]
+
+
+def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise KeyError("oops")
+
+    monkeypatch.setattr(bench.workers, "work", broken)
+    monkeypatch.setattr(bench.workers, "_end_with_parent", lambda: None)
+    ear, mouth = multiprocessing.Pipe(duplex=False)
+    bench.workers._worker(None, tmp_path, [], Options(), "run", {}, mouth)
+    failure = ear.recv()
+    assert isinstance(failure, WorkerFailed)
+    assert "KeyError" in capsys.readouterr().err
+
+    def board(*_):
+        raise failure
+
+    monkeypatch.setattr(bench.run, "run_board", board)
+    assert main(["run", str(write_board(tmp_path)), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "purebench: a worker failed: KeyError: 'oops'\n"
+
+
+def children(pid: int) -> set[int]:
+    try:
+        return {int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except FileNotFoundError:
+        return set()
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    path, out = write_board(tmp_path, seconds=60.0), tmp_path / "out"
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--out", str(out), "--quiet", "--workers", "2"]
+    parent = subprocess.Popen([*command, "--defense", "linear"], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list((out / "parts").glob("cell-*"))) < 6:  # then all are at "slow"
+        time.sleep(0.1)
+    found = children(parent.pid)
+    assert len(found) >= 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(map(running, found)):
+        time.sleep(0.1)
+    left = [p for p in found if running(p)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def test_another_board_in_the_folder_is_refused(tmp_path):
+    path, out = light_board(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text(json.dumps({"board": "large"}))
+    with pytest.raises(UserError, match=r'results of the board "large", not of "small".*--out'):
+        run(path, out)
+    assert not (out / "plan.jsonl").exists()
+
+
+def test_progress_forecasts_from_similar_cells(tmp_path):
+    cells = slow_cells(tmp_path)
+    progress = Progress(cells, workers=2, quiet=True)
+    progress.finished(cells[0], "ok", 10.0)
+    assert progress.eta() == pytest.approx(10.0 * (len(cells) - 1) / 2)
+    assert human_time(30) == "30 s"
+    assert human_time(600) == "10 min"
+    assert human_time(3 * 3600 + 300) == "3 h 05 min"
+    assert time.perf_counter() >= progress.begin
+
+
+def test_cells_of_other_processes_teach_no_forecast(tmp_path, capsys):
+    cells = slow_cells(tmp_path)
+    progress = Progress(cells, workers=1)
+    progress.finished(cells[0], "error", None, "RuntimeError: down")
+    assert "done by another process | error: RuntimeError: down" in capsys.readouterr().err
+    progress.finished(cells[1], "ok", 10.0)
+    assert progress.eta() == pytest.approx(10.0 * (len(cells) - 2))

@@ -1,0 +1,242 @@
+"""The store on a disk where others write, crash and leave things; the manifest and tables beside it."""
+
+import json
+import os
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from boards import BOARD, purebench, write_board
+from fake_board import deterministic, failed, line, result, write
+
+from bench.board import load_board
+from bench.manifest import mixed, read_manifest, update_manifest
+from bench.parts import attempts, stored
+from bench.store import NotWritable, Store
+from bench.write import current_table
+from defenses.errors import UserError
+
+
+def keys(folder):
+    return {r.name for r in (folder / "parts").iterdir()}
+
+
+def compact(folder, results):
+    Store(folder).compact([r.line for r in results])
+
+
+def test_what_is_not_ours_stays(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    (folder / "parts/notes.txt").write_text("mine")
+    (folder / "parts/cell-notes").write_text("mine")
+    (folder / "parts/backup").mkdir()
+    assert set(Store(folder).finished()) == {r.line["key"] for r in results}
+    compact(folder, results)
+    assert {"notes.txt", "cell-notes", "backup"} < keys(folder)
+    assert len(keys(folder)) == 4
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff\xfe", b"[]\n", b"{}\n"])
+def test_damaged_lines_are_missing_cells(tmp_path, text):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    victim = folder / f"parts/cell-{results[0].line['key']}"
+    (victim / "cells.jsonl").write_bytes(text)
+    assert set(stored(folder / "parts")) == {r.line["key"] for r in results[1:]}
+    assert Store(folder).line(results[0].line["key"]) is None
+    warnings = []
+    assert len(Store(folder).finished(warnings.append)) == 3
+    assert len(warnings) == 1
+    assert not victim.exists()
+
+
+def test_checksums_that_are_none(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    (folder / f"parts/cell-{results[0].line['key']}/checksums.json").write_text("[]")
+    assert len(Store(folder).finished()) == 3
+
+
+def test_a_part_that_moves_is_read_again(tmp_path, monkeypatch):
+    """Another process merges all parts just after this one has listed them."""
+    import bench.parts
+
+    results = deterministic()
+    folder = write(tmp_path, results)
+    honest = bench.parts.part_folders
+    warnings = []
+
+    def listing(parts):
+        found = honest(parts)
+        monkeypatch.setattr(bench.parts, "part_folders", honest)
+        compact(folder, results)
+        return found
+
+    monkeypatch.setattr(bench.parts, "part_folders", listing)
+    assert set(Store(folder).finished(warnings.append)) == {r.line["key"] for r in results}
+    assert not warnings
+
+
+def test_a_part_that_always_moves_is_one_line():
+    def read():
+        raise FileNotFoundError(2, "gone", "cells.jsonl")
+
+    with pytest.raises(UserError, match=r"cells\.jsonl vanished"):
+        attempts(read)
+
+
+def test_a_cell_done_again_wins_over_its_merged_copy(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    compact(folder, results)
+    again = result(line("plain", "apgd"), [0] * 6)
+    again.line["run"] = "second"
+    store = Store(folder)
+    store.save(again)
+    key = again.line["key"]
+    assert store.line(key)["run"] == "second"
+    assert store.finished()[key]["run"] == "second"
+    compact(folder, results)
+    assert len(keys(folder)) == 1
+    assert Store(folder).line(key)["run"] == "second"
+    assert store.line(key)["run"] == "second"
+    compact(folder, list(reversed(results)))
+    assert len(keys(folder)) == 1
+    assert Store(folder).finished()[key]["run"] == "second"
+
+
+def test_a_failure_hides_no_result(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    compact(folder, results)
+    Store(folder).save(failed(line("plain", "apgd"), "error", "RuntimeError"))
+    assert {r["status"] for r in Store(folder).finished().values()} == {"ok"}
+    compact(folder, results)
+    assert len(keys(folder)) == 1
+
+
+def test_an_old_merged_part_goes_though_all_its_cells_are_newer(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results[:2])
+    compact(folder, results[:2])
+    write(tmp_path, results)  # all again, and two more
+    compact(folder, results)
+    assert len(keys(folder)) == 1
+    assert len(Store(folder).finished()) == 4
+
+
+def test_parts_of_other_versions_merge(tmp_path):
+    results = deterministic()
+    results[0].records["a_new_column"] = [7] * 6
+    folder = write(tmp_path, results)
+    compact(folder, results)
+    (part,) = (folder / "parts").iterdir()
+    column = pq.read_table(part / "records.parquet")["a_new_column"]
+    assert column.null_count == len(column) - 6
+
+
+@pytest.mark.parametrize("content", [b'{"runs": 3}', b'{"runs": [3]}', b"\xff\xfe{", b"[]", b""])
+def test_a_damaged_manifest_is_kept_aside(tmp_path, content, capsys):
+    board = load_board(write_board(tmp_path))
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert read_manifest(tmp_path) == {}
+    update_manifest(Store(tmp_path), board, {"id": "a"})
+    assert read_manifest(tmp_path)["runs"] == [{"id": "a"}]
+    assert (tmp_path / "manifest.json.damaged").read_bytes() == content
+    assert capsys.readouterr().err.count("manifest.json.damaged") == 1
+
+
+def test_a_manifest_that_is_up_to_date_is_left(tmp_path):
+    board = load_board(write_board(tmp_path))
+    update_manifest(Store(tmp_path), board, {"id": "a"})
+    file = tmp_path / "manifest.json"
+    before = file.stat().st_mtime_ns, file.stat().st_ino
+    update_manifest(Store(tmp_path), board)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
+    titled = load_board(write_board(tmp_path, 'title = "New"\n' + BOARD))
+    update_manifest(Store(tmp_path), titled)
+    assert read_manifest(tmp_path)["title"] == "New"
+    assert read_manifest(tmp_path)["runs"] == [{"id": "a"}]
+
+
+def test_rows_of_several_environments_say_so():
+    def run(name, torch="2.15.0", threads=2, commit="a", device="cpu"):
+        hardware = {"device": device, "processor": "P"}
+        return {"id": name, "versions": {"torch": torch}, "threads": threads, "hardware": hardware, "git": commit}
+
+    runs = [run("a"), run("b", "2.16.0"), run("c", commit="b"), run("d", threads=1, device="cuda:0")]
+    manifest = {"runs": runs}
+
+    def cells(*names, defense="adp", status="ok"):
+        return [{"defense": defense, "status": status, "run": n} for n in names]
+
+    assert mixed(cells("a", "c"), manifest) == []
+    assert mixed(cells("a") + cells("b", status="error"), manifest) == []
+    assert mixed(cells("a") + cells("b", defense="pgd"), manifest) == []
+    assert mixed(cells("a", "b", "c"), manifest) == ["adp: cells from 2 environments: torch 2.15.0 / 2.16.0"]
+    assert mixed(cells("a", "d"), manifest) == ["adp: cells from 2 environments: threads 1 / 2; device cpu / cuda:0"]
+    assert "torch 2.15.0 / unknown" in mixed(cells("a", "lost"), manifest)[0]
+    assert mixed([{"defense": "adp", "status": "ok", "run": float("nan")}], {}) == []
+
+
+@pytest.fixture
+def sealed(tmp_path, monkeypatch):
+    """A folder with tables in which, from now on, nothing can be written, whoever one is."""
+    folder = write(tmp_path / "results", deterministic())
+    compact(folder, deterministic())
+    current_table(folder)
+
+    def refuse(self, name, *, wait=False):
+        raise NotWritable(f"cannot write to {self.folder}")
+
+    monkeypatch.setattr(Store, "lock", refuse)
+    return folder
+
+
+def snapshot(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def test_tables_of_a_read_only_folder(sealed):
+    fresh, before = current_table(sealed), snapshot(sealed)
+    assert "apgd" in fresh
+    (sealed / ".tables-stamp").write_bytes(b"\xff old")
+    before = snapshot(sealed)
+    assert current_table(sealed) == fresh
+    assert current_table(sealed, "csv").startswith((sealed / "tables.csv").read_text()[:20])
+    assert snapshot(sealed) == before
+
+
+def test_table_and_run_on_a_read_only_mount(tmp_path):
+    import subprocess
+    import sys
+
+    from boards import ROOT
+
+    path, out = write_board(tmp_path), tmp_path / "out"
+    assert purebench("run", path, "--out", out, "--quiet", "--defense", "linear").returncode == 0
+    shutil.rmtree(out / ".locks")
+    unshare = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
+    bind = f"mount --bind {out} {out} && mount -o remount,bind,ro {out}"
+    if subprocess.run([*unshare, "sh", "-c", bind], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount")
+    cli = f"{sys.executable} -m bench.cli"
+    script = f"{bind} && {cli} table {out} && {cli} run {path} --out {out} --defense linear"
+    shown = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("linear") >= 2
+    (out / ".tables-stamp").unlink()
+    shown = subprocess.run(
+        [*unshare, "sh", "-c", f"{bind} && {cli} table {out}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "linear" in shown.stdout
+
+
+def test_a_changed_title_makes_tables_stale(tmp_path):
+    folder = write(tmp_path / "results", deterministic())
+    (folder / "manifest.json").write_text(json.dumps({"title": "Old"}))
+    current_table(folder)
+    (folder / "manifest.json").write_text(json.dumps({"title": "New"}))
+    assert "<title>New" in current_table(folder, "html")
