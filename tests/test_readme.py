@@ -9,7 +9,8 @@ from boards import ROOT, purebench
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = re.findall(r"^(?:uv run )?(purebench [^|#\n]*)", README, flags=re.MULTILINE)
+SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+COMMANDS = re.findall(r"\b(purebench [^|#\n]*)", SHELL)
 
 
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
