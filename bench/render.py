@@ -197,7 +197,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e3e7ed; --soft: #97a1af; --line: #343b45; --back: #14171c;
   --head: #1c2128; --strong: #1d2838; --hover: #191d23; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem clamp(1rem, 4vw, 3.5rem); max-width: 110rem; color: var(--ink);
+body { margin: 0 auto; padding: 2.5rem clamp(1rem, 4vw, 3.5rem); max-width: 150rem; color: var(--ink);
   background: var(--back); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.5rem; font-weight: 650; letter-spacing: -.01em; margin: 0 0 2rem; }
 section { margin: 0 0 3rem; }

@@ -86,23 +86,27 @@ def pivot(frame: pd.DataFrame) -> Table:
         frame: what `summary` gave.
 
     Returns:
-        Per defense: clean accuracy, robust accuracy under each attack, the worst case with its interval, the rank.
+        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack.
     """
     if frame.empty:
         return Table("Comparison: nothing to compare", ("defense",), ())
     title, differs = _heading(frame, "Comparison")
     names = _column_names(frame)
     shown = list(dict.fromkeys(names.values()))
+    clean = [n for n in shown if n == _NAMES[CLEAN]]
+    others = [n for n in shown if n not in clean]
     rows: list[tuple[str, ...]] = []
     for _, part in frame.groupby([*SETTING, "defense"], sort=False):
         lines: list[Any] = list(part.itertuples())
         shares = {r: r.clean_mean if r.attack == CLEAN else r.robust_mean for r in lines if r.attack != WORST}
         cells = {names[r.attack, r.view]: _short(r, percent(share)) for r, share in shares.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
-        last = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
+        verdict = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
         head = [*_setting_cells(lines[0], differs), str(lines[0].defense)]
-        rows.append((*head, *(cells.get(name, _ABSENT) for name in shown), *last))
-    columns = (*differs, "defense", *(f"{n}: mean %" for n in shown), "worst case: mean % [95%]", "rank")
+        first, rest = ([cells.get(name, _ABSENT) for name in group] for group in (clean, others))
+        rows.append((*head, *first, *verdict, *rest))
+    means = [[f"{n}: mean %" for n in group] for group in (clean, others)]
+    columns = (*differs, "defense", *means[0], "worst case: mean % [95%]", "rank", *means[1])
     notes = [_MEAN, _WORST, _INTERVAL, *_targeted(frame)]
     if any("*" in cell for row in rows for cell in row[len(differs) + 1 :]):
         notes.append(_INCOMPLETE)
