@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ class Prediction:
     rejected: Tensor
 
 
-class Defense(nn.Module):
+class Defense(nn.Module, ABC):
     """What is deployed: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
 
     Subclasses implement `logits`. A defense is always in evaluation mode, and its noise is an argument: the same
@@ -46,6 +47,7 @@ class Defense(nn.Module):
         self._calls = 0
         self.seed = 0
 
+    @abstractmethod
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
         """One draw for every image.
 
@@ -59,7 +61,6 @@ class Defense(nn.Module):
         Returns:
             Logits [B, K].
         """
-        raise NotImplementedError(f"{type(self).__name__} does not implement logits()")
 
     def decide(self, x: Tensor, noise: Noise) -> Prediction:
         """One draw of the deployed decision. Only defenses that can refuse an image override this."""

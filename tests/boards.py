@@ -197,3 +197,16 @@ def purebench(*arguments: object, cwd: Path = ROOT, **kwargs: object) -> subproc
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def purebench_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has imported torch already."""
+    import contextlib
+    import io
+
+    from bench.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(a) for a in arguments])
+    return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())

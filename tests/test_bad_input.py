@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from boards import BOARD, ROOT, purebench, write_board
+from boards import BOARD, ROOT, write_board
+from boards import purebench_here as purebench
 
 from bench.results import load_cells, load_results
 
