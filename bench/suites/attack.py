@@ -32,7 +32,7 @@ class Attack:
         minimisation: the attack looks for the nearest adversarial image and knows no eps: its images may lie
             outside the ball, and then they do not count.
         version: library and version, for the cell's key.
-        warnings: what a reader of the numbers has to know (weak defaults), for footnotes.
+        warnings: what a reader of the numbers has to know (weak defaults); footnotes put the attack's label before it.
         notes: further warnings, which depend on `(threat, num_classes, params)`.
     """
 

@@ -80,16 +80,16 @@ def _facts(local: str) -> ClassFacts:
 def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
     defaults = _facts(local).parameters.defaults
     found = [
-        f"torchattacks:{local}: {key} {params.get(key, defaults[key])} is weak; publish nothing below {enough}"
+        f"{key} {params.get(key, defaults[key])} is weak; publish nothing below {enough}"
         for key, enough in _WEAK.get(local, {}).items()
         if params.get(key, defaults[key]) < enough
     ]
     if local == "AutoAttack":
-        found.append("torchattacks:AutoAttack runs 10 iterations where AutoAttack runs 100; use autoattack:standard")
+        found.append("runs 10 iterations where AutoAttack runs 100; use autoattack:standard")
     if local == "CW":
-        found.append("torchattacks:CW cannot move pixels that are exactly 0 or 1, and searches no constant c")
+        found.append("cannot move pixels that are exactly 0 or 1, and searches no constant c")
     if local in _LEAVES_BOX:
-        found.append(f"torchattacks:{local} leaves [0, 1] by about 1e-5; its images are clamped")
+        found.append("leaves [0, 1] by about 1e-5; its images are clamped")
     return tuple(found)
 
 
@@ -100,12 +100,12 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
         eps = float(threat.eps)
         alpha = params.get("alpha", _scaled_alpha(defaults, eps))
         if "alpha" not in params and eps != defaults["eps"]:
-            notes.append(f"torchattacks:{local}: alpha is the library's default scaled with eps, {alpha:.4g}")
+            notes.append(f"alpha is the library's default scaled with eps, {alpha:.4g}")
         steps = params.get("steps", defaults.get("steps", 1))
         if alpha * steps < eps:
-            notes.append(f"torchattacks:{local}: {steps} steps of {alpha:.4g} cannot cross the ball of {eps:.4g}")
+            notes.append(f"{steps} steps of {alpha:.4g} cannot cross the ball of {eps:.4g}")
     if local == "JSMA" and not threat.targeted and num_classes != 10:
-        notes.append("torchattacks:JSMA: aims at class y + 1, as the library does for ten classes")
+        notes.append("aims at class y + 1, as the library does for ten classes")
     return tuple(notes)
 
 
