@@ -50,6 +50,7 @@ class Workshop:
             name, root = cell.defense.name, self.options.weights_root
             defense = load_model(name, self.board.dataset, weights_root=root, **given)
             defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
+            _check_identity(defense, cell)
             self._defenses[label] = defense.to(_device(self.options.device))
         return self._defenses[label]
 
@@ -73,6 +74,19 @@ class Workshop:
 
         data = self.data()
         return execute(cell, self.defense(cell), block_of(cell, data, self._positions), data.num_classes)
+
+
+def _check_identity(defense: Defense, cell: Cell) -> None:
+    """A plug-in must be the model that the board's fingerprint is of, in every process."""
+    state = cell.defense.fingerprint.get("state")
+    if state is None:
+        return
+    from defenses.identity import identity
+
+    if identity(defense)[0] != state:
+        raise UserError(
+            f"{cell.defense.label} is another model each time it is built; load its weights, or seed their making"
+        )
 
 
 def _device(name: str) -> torch.device:

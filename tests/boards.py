@@ -101,10 +101,16 @@ class Large(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(784, 10)
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
         self.eval()
 
     def forward(self, x):
         return self.layer(x.flatten(1))
+
+
+def unseeded():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
 
 
 def five():

@@ -69,6 +69,7 @@ def test_a_board_that_is_not_there(tmp_path):
         ("GlobalNoise", ["random", "stochastic = true"]),
         ("Tuple", ["tuple", "tensor of logits"]),
         ("Linear", ["unknown name", "linear"]),
+        ("unseeded", ["another model each time"]),
     ],
 )
 def test_models(tmp_path, model, words):
