@@ -14,8 +14,6 @@ from defenses.errors import UserError, unknown
 if TYPE_CHECKING:
     from bench.board import Board
 
-DATASETS = ("digits", "mnist", "cifar10")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code: 0 done, 1 a fault of purebench, 2 bad input."""
@@ -185,7 +183,9 @@ def _ls(arguments: argparse.Namespace) -> int:
 
         print("\n".join(attack_names()))
     elif arguments.what == "datasets":
-        print("\n".join([*DATASETS, "path/to/own.npz"]))
+        from bench.data import NAMES
+
+        print("\n".join([*NAMES, "path/to/own.npz"]))
     else:
         import leaderboards
 

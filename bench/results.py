@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cell import NULLS
 from bench.store import CELLS, DRAWS, RECORDS
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAN, NULL = "none", "uniform"  # labels of the cells that attack nothing: clean images, uniform noise in the ball
+CLEAN, NULL = NULLS  # clean images, uniform noise in the ball
 
 _CELL_COLUMNS = (
     *("defense", "attack", "view", "gradient", "eot", "runs", "dataset", "split", "indices", "block", "norm", "eps"),

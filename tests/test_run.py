@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_to_the_same_tables(finished, tmp_path):
     target = tmp_path / "killed"
     command = [sys.executable, "-m", "bench.cli", "run", str(path), "--out", str(target), "--quiet"]
     kills = 0
-    for patience in (4.0, 5.0, 6.5, 8.0, 300.0):
+    for patience in (1.5, 4.0, 5.0, 6.5, 8.0, 300.0):
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:
             process.wait(timeout=patience)
