@@ -1,0 +1,17 @@
+"""The subcommands of `purebench`, a module each: `add` declares the arguments, heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+Command = Callable[[argparse.Namespace], int]  # the exit code: 0 done, 1 a fault of purebench, 2 bad input
+Declare = Callable[[str, Command, str], argparse.ArgumentParser]  # name, function, one line of help
+
+
+def positive(text: str) -> int:
+    """A whole number, at least 1, of the command line."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, at least 1")
+    return value

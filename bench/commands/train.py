@@ -1,0 +1,67 @@
+"""`purebench train`: weights by a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.commands import Declare
+from defenses.errors import UserError, unknown
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    sub = declare("train", _train, "Train a defense by its recipe, resumably.")
+    sub.add_argument("name", help="a defense with a recipe, see purebench ls")
+    sub.add_argument("--dataset", default="digits", help="digits, mnist or cifar10 (default: digits)")
+    sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
+    sub.add_argument("--data-root", type=Path)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
+    sub.add_argument("--stability", action="store_true", help="only measure the stability of trained ebm-mcmc chains")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from defenses.registry import card, list_models
+
+    trainable = [n for n in list_models() if card(n).train]
+    if arguments.name not in trainable:
+        raise unknown("recipe", arguments.name, trainable)
+    from defenses.training import train
+    from defenses.weights_io import cache_dir
+
+    if arguments.stability:
+        from defenses.training.stability import write_stability
+
+        if arguments.name != "ebm-mcmc":
+            raise UserError(f"--stability is about the chains of ebm-mcmc; {arguments.name} has none")
+        print(write_stability(arguments.dataset, root=arguments.out, data_root=arguments.data_root))
+        return 0
+    path = train(
+        arguments.name,
+        arguments.dataset,
+        out=(arguments.out or cache_dir()) / arguments.dataset,
+        data_root=arguments.data_root,
+        seed=arguments.seed,
+        overrides=_overrides(arguments.set),
+    )
+    print(path)
+    return 0
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is read as TOML where it is, and as text elsewhere."""
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f'"{pair}" is not KEY=VALUE')
+        try:
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = value
+    return values
