@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board import AttackEntry, Board, attack_entry
 from bench.cell import NULLS, VerdictSpec
+from bench.robustbench_call import translated
 from bench.schema import check
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 def benchmark(
     model: nn.Module | str,
+    n_examples: int | None = None,
+    dataset: Any = "digits",
+    threat_model: Any = "Linf",
     *,
-    dataset: str = "digits",
-    threat_model: str | ThreatModel = "Linf",
     eps: str | float | None = None,
     attacks: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ("autoattack:standard",),
     views: ViewSpec | Mapping[str, Any] | Sequence[ViewSpec | Mapping[str, Any]] = (),
-    n_examples: int | None = None,
     split: str = "test",
     batch_size: int = 100,
     draws: int = 15,
@@ -41,22 +42,25 @@ def benchmark(
     stochastic: bool | None = None,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
+    device: Any = None,
     name: str | None = None,
     quiet: bool = True,
+    **robustbench: Any,
 ) -> pd.DataFrame:
-    """Attack a model and judge it; the results as a DataFrame.
+    """Attack a model and judge it; the results as a DataFrame. A call of RobustBench's function of this name does too.
 
     Args:
         model: a module from images float32 [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode; a `Defense`;
-            or a name for `load_model`.
-        dataset: name or .npz path.
-        threat_model: norm "Linf", "L2", "L1", "L0", or a whole `ThreatModel` (then leave `eps` out).
-        eps: radius, as "8/255".
+            or a name for `load_model` (of RobustBench's zoo: the models of the norm).
+        n_examples: the first n images; None: all.
+        dataset: name or .npz path, or RobustBench's enum.
+        threat_model: norm "Linf", "L2", "L1", "L0", RobustBench's enum, or a whole `ThreatModel` (then leave `eps`
+            out).
+        eps: radius, as "8/255" or 8 / 255.
         attacks: one or several: names as "autoattack:standard", or {"name": ..., "label": ..., parameters by the
             library's names}. Where a name occurs twice, parameters are added to the labels.
         views: how the attacks look at a stochastic model: one or several, each a `ViewSpec` or as in a board
             ({"gradient": "bpda", "eot": 8}); none: the one of the deployed model.
-        n_examples: the first n images; None: all.
         split: of the data set.
         batch_size: images that an attack sees at once; results of attack libraries depend on it.
         draws: held-out draws of a stochastic model.
@@ -66,8 +70,11 @@ def benchmark(
         out: a results folder, to resume and to keep; None: nothing is kept. Results are taken up again for the same
             model only, see `bench.describe.describe_loaded`.
         data_root: where data sets lie.
+        device: where to compute; the model is moved there. None: where it is.
         name: of the model, for tables.
         quiet: show no progress.
+        **robustbench: its names data_dir (data_root), model_name (name) and preprocessing (of ImageNet, part of the
+            data set's name here); its other arguments at their defaults.
 
     Returns:
         One row per image and attack, as `load_results`; the null attacks "none" and "uniform" are among them. What
@@ -83,10 +90,14 @@ def benchmark(
 
     if type(batch_size) is not int or batch_size < 1:  # a board calls it by another name
         raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
+    dataset, threat_model, named = translated(dataset, threat_model, robustbench)
+    name, data_root = named.get("name", name), named.get("data_root", data_root)
     threat = _threat(threat_model, eps)
     root = None if data_root is None else Path(data_root)
     entries = _entries(attacks, _views(views))
-    defense = _defense(model, dataset, split, stochastic, name, root)
+    defense = _defense(_loaded(model, dataset, threat), dataset, split, stochastic, name, root)
+    if device is not None:
+        defense.to(device)
     reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
     board = Board(
         name=reference.label,
@@ -192,14 +203,21 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
     return replace(attack_entry(check("attack", {**own, "params": given}), set()), views=views)
 
 
+def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel) -> nn.Module:
+    from defenses.registry import is_zoo, load_model
+
+    if not isinstance(model, str):
+        return model
+    params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
+    return load_model(model, dataset, **params)
+
+
 def _defense(
-    model: nn.Module | str, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
+    loaded: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
 ) -> Defense:
     """The model as a defense."""
     from defenses.base import Defense, Foreign
-    from defenses.registry import load_model
 
-    loaded: nn.Module = load_model(model, dataset) if isinstance(model, str) else model
     if isinstance(loaded, Foreign):
         loaded = loaded.module
     if isinstance(loaded, Defense):

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
-from bench.data import DatasetInfo, dataset_info
+from bench.cell import GIVEN, NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.data import DatasetInfo, dataset_info, labels_of
 from bench.indices import resolve
+from bench.limits import duration
 from bench.schema import check
 from bench.suites import find_attack
 from bench.threat import ThreatModel
@@ -51,6 +52,7 @@ class Board:
         verdict: draws.
         seed: of everything.
         threads: torch threads of every worker.
+        time_limit: seconds that a cell may take; no part of its key.
         budget: "full" or "reduced", shown in tables.
         data_root: where data sets lie; None: where `bench.data.data_root` says.
 
@@ -70,6 +72,7 @@ class Board:
     verdict: VerdictSpec = field(default_factory=VerdictSpec)
     seed: int = 0
     threads: int = 1
+    time_limit: float | None = None
     budget: str = "full"
     data_root: Path | None = None
 
@@ -78,7 +81,7 @@ class Board:
         check("board", numbers)
         check("verdict", dataclasses.asdict(self.verdict))
         names = {
-            "defense label": [d.label for d in self.defenses],
+            "defense label": _labels(self.defenses),
             "attack label": [a.label for a in self.attacks],
             "threat": list(map(str, self.threats)),
         }
@@ -94,33 +97,41 @@ class Board:
             UserError: an attack or parameter that does not exist, indices out of range, two labels for one thing.
         """
         info = dataset_info(self.dataset, root=self.data_root)
+        blocks = tuple(_blocks(info, self.split, self.indices, self.block, self.data_root))
         nulls = [AttackEntry(name=name, label=name) for name in NULLS]
         cells: dict[str, Cell] = {}
         for threat in self.threats:
             for defense in self.defenses:
                 for entry in nulls + list(self.attacks):
-                    for cell in self._pair(info, threat, defense, entry):
+                    for cell in self._pair(info.num_classes, blocks, threat, defense, entry):
                         if cell.key in cells:
                             raise _same(cell, cells[cell.key])
                         cells[cell.key] = cell
         return list(cells.values())
 
-    def _pair(self, info: DatasetInfo, threat: ThreatModel, defense: DefenseRef, entry: AttackEntry) -> Iterable[Cell]:
+    def _pair(
+        self,
+        num_classes: int,
+        blocks: tuple[DataRef, ...],
+        threat: ThreatModel,
+        defense: DefenseRef,
+        entry: AttackEntry,
+    ) -> Iterable[Cell]:
         if entry.on and not {defense.label, "stochastic" if defense.stochastic else "deterministic"} & set(entry.on):
             return
         params = decode(entry.params)
         attack = find_attack(entry.name, params)
-        warnings = (*attack.warnings, *attack.notes(threat, info.num_classes, params))
+        warnings = (*attack.warnings, *attack.notes(threat, num_classes, params))
         reference = AttackRef(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings)
         verdict = self.verdict if defense.stochastic else VerdictSpec(1, 0, self.verdict.batch)
         for view in dict.fromkeys(_view_for(defense, v, entry.name) for v in entry.views):
-            for data in _blocks(info, self.split, self.indices, self.block):
+            for data in blocks:
                 yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget)
 
 
 def _view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
-    """The view without what makes no difference: to a null attack, to a deterministic defense, to a bare classifier."""
-    if attack in NULLS:
+    """The view without what makes no difference: to what does not look, a deterministic defense, a bare classifier."""
+    if attack in NULLS or attack.startswith(GIVEN):
         return ViewSpec(gradient=defense.gradients[0])
     if not defense.stochastic:
         return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact")
@@ -132,16 +143,17 @@ def _view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
 
 
 def _same(cell: Cell, other: Cell) -> UserError:
-    if cell.defense.label != other.defense.label:
-        return UserError(f'the defense "{cell.defense.label}" is the same as "{other.defense.label}"; leave one out')
+    if cell.defense.title != other.defense.title:
+        return UserError(f'the defense "{cell.defense.title}" is the same as "{other.defense.title}"; leave one out')
     where = f"on {cell.defense.label} ({cell.view_label})"
     return UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
 
 
-def _blocks(info: DatasetInfo, split: str, indices: str, block: int) -> Iterable[DataRef]:
+def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path | None) -> Iterable[DataRef]:
     if split not in info.splits:
         raise unknown(f"split of {info.name}", split, info.splits)
-    chosen = resolve(indices, info.splits[split])
+    labels = partial(labels_of, info.name, split, root=root)
+    chosen = resolve(indices, info.splits[split], dataset=info.name, split=split, labels=labels)
     n = len(chosen.positions)
     for start in range(0, n, block):
         yield DataRef(info.name, split, info.revision, chosen.name, chosen.hash, start, min(n, start + block))
@@ -166,13 +178,15 @@ def load_board(
     file = find_board(path)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers too long and lists too deep too
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
         board = _parse(raw, file.stem, partial(describe, weights_root=weights_root))
         board = dataclasses.replace(board, data_root=None if data_root is None else Path(data_root))
         board.cells()  # finds names that only show when cells are made
         return board
+    except RecursionError:
+        raise UserError(f"{file} is nested too deeply") from None
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
 
@@ -202,7 +216,8 @@ def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], s
     rest = {k: v for k, v in threat.items() if k != "eps"}
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
-    defenses = tuple(describe(check("defense", entry), raw["dataset"]) for entry in raw["defense"])
+    entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
+    defenses = tuple(describe(entry, raw["dataset"]) for entry in entries)
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
         name=raw.get("name", stem),
@@ -211,8 +226,27 @@ def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], s
         defenses=defenses,
         attacks=tuple(attack_entry(check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"]),
         verdict=VerdictSpec(**check("verdict", raw.get("verdict", {}))),
+        time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
         **values,
     )
+
+
+def _trained(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """An entry for each seed of the training, where a defense names some."""
+    plain = {key: value for key, value in entry.items() if key != "seeds"}
+    return [plain | {"training_seed": seed} for seed in entry["seeds"]] if "seeds" in entry else [plain]
+
+
+def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
+    """The labels, of which trainings of one defense share theirs."""
+    alike: dict[tuple[str, str, str], set[int]] = {}
+    labels = []
+    for d in defenses:
+        known = alike.setdefault((d.label, d.name, repr(d.given)), set())
+        if d.training_seed is None or d.training_seed in known or not known:
+            labels.append(d.label)
+        known.update(() if d.training_seed is None else {d.training_seed})
+    return labels
 
 
 def attack_entry(entry: dict[str, Any], labels: set[str]) -> AttackEntry:

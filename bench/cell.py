@@ -13,6 +13,7 @@ from bench.viewspec import ViewSpec
 from defenses.registry import canonical
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
+GIVEN = "given:"  # before the file of images that somebody else made
 SCHEMA = 1  # of cells, records and draws
 
 
@@ -27,6 +28,7 @@ class DefenseRef:
         fingerprint: everything that its outputs depend on: all parameters, version, hashes of weights or source.
         stochastic: whether a prediction depends on noise.
         gradients: the gradient modes it has.
+        training_seed: which of several trainings its weights are of; None: the board does not say.
     """
 
     label: str
@@ -35,6 +37,12 @@ class DefenseRef:
     fingerprint: Mapping[str, Any]
     stochastic: bool
     gradients: tuple[str, ...]
+    training_seed: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name where trainings have to be told apart."""
+        return self.label if self.training_seed is None else f"{self.label} (training seed {self.training_seed})"
 
     @property
     def has_runs(self) -> bool:
@@ -116,7 +124,8 @@ class Cell:
 
     def columns(self) -> dict[str, Any]:
         """What the result is called in tables and DataFrames."""
-        return {
+        seed = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
+        return seed | {
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
@@ -144,9 +153,11 @@ class Cell:
 
     @property
     def view_label(self) -> str:
-        """How the attacker looked at the defense; a null attack does not look."""
+        """How the attacker looked at the defense; a null attack does not look, and of given images it is not known."""
         if self.attack.name in NULLS:
             return "deployed"
+        if self.attack.name.startswith(GIVEN):
+            return "given"
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
 
     def noise_seed(self, purpose: str) -> int:
@@ -157,4 +168,10 @@ class Cell:
 
 def portable(name: str) -> str:
     """A name without the folder of the user's own file: its contents are hashed, and it may lie anywhere."""
+    if name.startswith(GIVEN):
+        return GIVEN
+    kind, colon, rest = name.partition(":")
+    if colon and (kind == "folder" or (kind == "hf" and rest.startswith(("/", ".", "~")))):
+        path, mark, options = rest.partition("?")
+        return f"{kind}:{path.rstrip('/').rpartition('/')[2]}{mark}{options}"
     return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name or name.endswith(".npz") else name

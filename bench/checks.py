@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bench.guard import state
 from defenses.base import Defense, Foreign
 from defenses.errors import UserError
 from defenses.noise import Noise
@@ -23,10 +24,12 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
         label: how the model is called in messages.
 
     Raises:
-        UserError: train mode, wrong input size, wrong number of classes, probabilities, non-finite values, outputs
-            that depend on neighbours in the batch, a module taken for deterministic that is not.
+        UserError: train mode, wrong input size, wrong number of classes, probabilities, non-finite values, a module
+            that changes itself, outputs that depend on neighbours in the batch, a module taken for deterministic that
+            is not.
     """
     _check_mode(defense, label)
+    before = state(defense)
     noise, given = Noise.of(0, len(x), x.device), x.clone()
     logits = _call(defense, given, noise, label)
     if not torch.equal(given, x):
@@ -43,6 +46,11 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
     if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(x), device=x.device), atol=1e-4):
         raise UserError(f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients")
     again = defense.logits(x, noise)
+    if state(defense) != before:
+        raise UserError(
+            f"{label} changes its own parameters or buffers when it is asked "
+            "(running statistics, a counter); freeze them"
+        )
     if not torch.allclose(logits, again, rtol=1e-4, atol=1e-5):
         remedy = (
             "it draws from a generator of its own; let it use the global one, or subclass Defense and use `noise`"

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from bench.commands import Command, boards, ls, table, train
+from bench.commands import Command, boards, doctor, judge, ls, model_info, plan, table, train, verify
+from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, ls, table, train)
+_COMMANDS = (boards, plan, ls, table, train, doctor, model_info, judge, verify)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code: 0 done, 1 a fault of purebench, 2 bad input."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments))
+        code = int(arguments.command(arguments))
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"purebench: {error}", file=sys.stderr)
+        print(f"purebench: {clean(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         print("\npurebench: interrupted; finished cells are kept, repeat the command to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        print(f"purebench: cannot write to standard output ({error.strerror}); send it elsewhere", file=sys.stderr)
+        _close_output()
+        return 2
+
+
+def _close_output() -> None:
+    """Whatever is left to print goes nowhere, without another error at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,13 @@
-"""Data sets in a fixed order: digits (embedded), MNIST, CIFAR-10, and a user's own .npz. Nothing is downloaded.
+"""Data sets in a fixed order, by name. purebench downloads nothing (`hf:` names apart, which `datasets` may fetch).
 
 Checkpoints and thresholds are chosen on `validation`; only `test` is attacked. The splits are disjoint:
 
 - digits: scikit-learn's 1,797 images of 8x8, put in a fixed order (`digits_order`): 1,000 train, 297 validation,
   500 test. It is the test part of UCI's optdigits; the writers are not known, so they are shared between splits.
-- mnist, cifar10: test is the official test part in its official order; validation the last 5,000 images of the
-  official training part, train the rest.
+- mnist, fashion-mnist, cifar10, cifar100, svhn: test is the official test part in its official order; validation the
+  last 5,000 images of the official training part, train the rest.
+- a folder or a set of the hub that has train and no validation: `bench.sources.base.hold_out` of its train.
+- everything of RobustBench's is test.
 """
 
 from __future__ import annotations
@@ -16,65 +18,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.sources import FORMS, DatasetInfo, find_source
+from bench.sources.published import NAMES, digits_order
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from torch import Tensor
 
-NAMES = ("digits", "mnist", "cifar10")
+__all__ = ["FORMS", "NAMES", "Dataset", "DatasetInfo", "data_root", "dataset_info", "digits_order", "labels_of"]
+__all__ += ["load_dataset"]
+
 _SPLITS = ("train", "validation", "test")
-
-_DIGITS_SHA = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-_MNIST = {  # sha256 of the decompressed contents of the files with the published md5
-    "train-images-idx3-ubyte.gz": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte.gz": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte.gz": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte.gz": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-_CIFAR = {  # md5, as published
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a data set is, without its images.
-
-    Args:
-        name: as given.
-        num_classes: K; labels are 0 to K - 1.
-        shape: (C, H, W).
-        revision: which version of the data, and of its splits and order.
-        splits: number of images per split.
-    """
-
-    name: str
-    num_classes: int
-    shape: tuple[int, int, int]
-    revision: str
-    splits: dict[str, int]
-
-
-_INFO = {
-    "digits": DatasetInfo(
-        "digits", 10, (1, 8, 8), f"sha256-{_DIGITS_SHA[:12]}-split1", {"train": 1000, "validation": 297, "test": 500}
-    ),
-    "mnist": DatasetInfo(
-        "mnist", 10, (1, 28, 28), "md5-f68b3c2dcbea-split1", {"train": 55000, "validation": 5000, "test": 10000}
-    ),
-    "cifar10": DatasetInfo(
-        "cifar10", 10, (3, 32, 32), "md5-c99cafc15224-split1", {"train": 45000, "validation": 5000, "test": 10000}
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,123 +90,56 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path.home() / ".cache" / "purebench" / "data"
 
 
-def _npz_path(name: str, root: str | Path | None) -> Path:
-    path = Path(name).expanduser()
-    below = data_root(root) / path
-    return below if not path.is_file() and below.is_file() else path
-
-
-def _is_npz(name: str) -> bool:
-    return name.lower().endswith(".npz")
-
-
 def dataset_info(name: str, *, root: str | Path | None = None) -> DatasetInfo:
-    """What a data set is, without loading it or importing torch.
+    """What a data set is, without loading it or importing torch where that can be told without.
 
     Args:
-        name: "digits", "mnist", "cifar10" or the path of an .npz.
-        root: where data sets lie; an .npz that is not found from the current folder is looked for there.
+        name: as in `load_dataset`.
+        root: where data sets lie; a relative path that is not found from the current folder is looked for there.
 
     Raises:
-        UserError: unknown name, or an .npz that is missing or damaged.
+        UserError: unknown name, or files that are missing or damaged.
     """
-    if not _is_npz(name):
-        if name not in _INFO:
-            raise unknown("data set", name, [*NAMES, "<path>.npz"])
-        return _INFO[name]
-    from bench.readers import NpzFile, to_nchw
-
-    path = _npz_path(name, root)
-    file = NpzFile(path)
-    shapes = {s: file.shape(s) for s in _SPLITS if s in file.keys}
-    chw = {to_nchw(shape, f"{path}: {file.keys[s][0]}")[0] for s, shape in shapes.items()}
-    if len(chw) > 1:
-        raise UserError(f"{path}: the splits' images differ in shape; store one shape per file")
-    labels = {s: file.labels(s) for s in shapes}
-    for s, shape in shapes.items():
-        if shape[0] != len(labels[s]) or not shape[0]:
-            raise UserError(f"{path}: {s} has {shape[0]} images and {len(labels[s])} labels; give one label per image")
-    with path.open("rb") as f:
-        revision = f"sha256-{hashlib.file_digest(f, 'sha256').hexdigest()[:12]}"
-    return DatasetInfo(name, file.num_classes(), chw.pop(), revision, {s: shape[0] for s, shape in shapes.items()})
+    return find_source(name, data_root(root)).info()
 
 
-def digits_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The fixed order of the digits: stratified, so that every stretch of it has nearly all classes equally often.
-
-    Images of a class are ordered by the sha256 of "purebench digits <number>", a rule that no generator's version
-    can change; the classes are then interleaved evenly.
+def labels_of(name: str, split: str, *, root: str | Path | None = None) -> list[int]:
+    """The labels of a split, in its order, without torch and where possible without the images.
 
     Args:
-        labels: int [N], in scikit-learn's order.
+        name: as in `load_dataset`.
+        split: one that the data set has.
+        root: where data sets lie.
 
-    Returns:
-        int64 [N]: positions in scikit-learn's order.
+    Raises:
+        UserError: as `load_dataset`.
     """
-    import numpy as np
-
-    place: list[tuple[float, str, int]] = []
-    for label in np.unique(labels):
-        members = [int(i) for i in np.flatnonzero(labels == label)]
-        ranked = sorted((hashlib.sha256(f"purebench digits {i}".encode()).hexdigest(), i) for i in members)
-        place += [((rank + 0.5) / len(ranked), h, i) for rank, (h, i) in enumerate(ranked)]
-    return np.array([i for _, _, i in sorted(place)], dtype=np.int64)
-
-
-def _digits(split: str, root: Path) -> tuple[Any, Any]:  # noqa: ARG001
-    import numpy as np
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x, y = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
-    if hashlib.sha256(x.tobytes() + y.astype(np.uint8).tobytes()).hexdigest() != _DIGITS_SHA:
-        raise UserError("scikit-learn's digits are not the known ones; install an unmodified scikit-learn")
-    start = {"train": 0, "validation": 1000, "test": 1297}[split]
-    at = digits_order(y)[start : start + _INFO["digits"].splits[split]]
-    return x[at, None].astype(np.float32) / np.float32(16), y[at]
-
-
-def _part(split: str, count: int) -> slice:
-    """Train and validation within the official training part of `count` images."""
-    return {"train": slice(0, count - 5000), "validation": slice(count - 5000, count)}.get(split, slice(None))
-
-
-def _mnist(split: str, root: Path) -> tuple[Any, Any]:
-    import numpy as np
-
-    from bench.readers import read_idx
-
-    folder, prefix = root / "MNIST" / "raw", "t10k" if split == "test" else "train"
-    images, labels = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
-    x, y = (read_idx(folder / f, _MNIST[f], f"put MNIST's original {f} into {folder}") for f in (images, labels))
-    at = _part(split, len(y))
-    return x[at, None].astype(np.float32) / np.float32(255), y[at].astype(np.int64)
-
-
-def _cifar10(split: str, root: Path) -> tuple[Any, Any]:
-    import numpy as np
-
-    from bench.readers import read_cifar
-
-    folder = root / "cifar-10-batches-py"
-    files = [f for f in _CIFAR if (f == "test_batch") == (split == "test")]
-    remedy = f"unpack cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) in {root}"
-    batches = [read_cifar(folder / f, _CIFAR[f], remedy) for f in files]
-    x, y = (np.concatenate(part) for part in zip(*batches, strict=True))
-    at = _part(split, len(y))
-    return x[at].astype(np.float32) / np.float32(255), y[at]
-
-
-_LOADERS = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
+    labels: list[int] = find_source(name, data_root(root)).labels(split).tolist()
+    return labels
 
 
 def load_dataset(name: str, split: str = "test", *, root: str | Path | None = None) -> Dataset:
     """One split of a data set, in its fixed order.
 
     Args:
-        name: "digits", "mnist", "cifar10" or the path of an .npz with arrays x (or images) and y (or labels), which
-            is a test split, or with x_train, y_train, x_validation... Images are uint8 or floats in [0, 1];
-            `num_classes` may be given as an array, and else comes from the labels.
+        name: one of
+
+            - "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn".
+            - the path of an .npz with arrays x (or images) and y (or labels), which is a test split, or with x_train,
+              y_train, x_validation... Images are uint8 or floats in [0, 1]; `num_classes` may be given as an array,
+              and else comes from the labels.
+            - "folder:path", with class/picture.png or split/class/picture.png in it (train, val or validation, test),
+              as torchvision's ImageFolder; "?resize=256&crop=224" resizes the shorter side and cuts out the middle,
+              "mode=L" reads grey pictures as one channel.
+            - "cifar10-c/gaussian_noise/3", "cifar100-c/...", "imagenet-c/...", "imagenet-3dcc/..." and "imagenet" or
+              "imagenet/Crop288", through RobustBench's loaders.
+            - "hf:owner/name", "hf:owner/name:config@revision?image=img&label=fine_label", "hf:./folder": with the
+              library `datasets`. Columns are found by their features; resize, crop and mode as for folders.
+            - "file.py:function" or "package.module:function": function(split) returns (x, y), or a dict with x, y
+              and num_classes, or None for a split that it does not have. x is a numpy array or a tensor, uint8 or
+              floats in [0, 1], [N, H, W], [N, C, H, W] or [N, H, W, C]; y whole numbers [N]. `function.splits =
+              ("test",)` says which splits there are, so that it is not asked for others. It is called more than once
+              and must give the same images each time.
         split: "train", "validation" or "test".
         root: where data sets lie; see `data_root`.
 
@@ -261,14 +150,9 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
 
     if split not in _SPLITS:
         raise unknown("split", split, _SPLITS)
-    info = dataset_info(name, root=root)
+    source = find_source(name, data_root(root))
+    info = source.info()
     if split not in info.splits:
-        raise UserError(f"{name} has no {split} split (only {', '.join(info.splits)}); add x_{split} and y_{split}")
-    if _is_npz(name):
-        from bench.readers import NpzFile
-
-        file = NpzFile(_npz_path(name, root))
-        x, y = file.images(split), file.labels(split)
-    else:
-        x, y = _LOADERS[name](split, data_root(root))
+        raise UserError(f"{name} has no {split} split (only {', '.join(info.splits)}); add it, or name another")
+    x, y = source.load(split)
     return Dataset(name, split, torch.from_numpy(x), torch.from_numpy(y), info.num_classes, info.revision)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
 from defenses.errors import UserError
-from defenses.registry import canonical, card, decode, fingerprint, is_plugin, load_model
+from defenses.registry import canonical, card, decode, fingerprint, is_plugin, is_zoo, load_model
 
 if TYPE_CHECKING:
     from defenses.base import Defense
 
 
 def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | None = None) -> DefenseRef:
-    """A reference to the defense of a board entry {name, label?, params?}.
+    """A reference to the defense of a board entry {name, label?, params?, training_seed?}.
 
-    Registered defenses are described by their card and the hashes of their weights, without torch; a plug-in is
-    loaded to see what it is.
+    Registered defenses are described by their card and the hashes of their weights, without torch, and models of
+    RobustBench's zoo by their files; a plug-in is loaded to see what it is.
 
     Raises:
         UserError: unknown name or parameter, weights missing.
@@ -26,20 +26,27 @@ def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | 
     if "name" not in entry:
         raise UserError('a [[defense]] has no name; write name = "adp"')
     name, given = entry["name"], canonical(entry.get("params", {}))
-    label = entry.get("label", name)
+    label, seed = entry.get("label", name), entry.get("training_seed")
     if is_plugin(name):
-        return describe_loaded(_plugin(name, given, entry.get("stochastic")), label, name=name, given=given)
+        plugin = _plugin(name, dataset, given, entry, weights_root)
+        return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" is for modules of your own; leave it out for "{name}"')
+    if is_zoo(name):
+        identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
+        return DefenseRef(label, name, given, identified, False, ("exact",))
     known = card(name)
-    identified = fingerprint(name, dataset, given, weights_root=weights_root)
-    return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients)
+    identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
+    return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients, seed)
 
 
-def _plugin(name: str, given: dict[str, Any], stochastic: bool | None) -> Defense:
+def _plugin(
+    name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], weights_root: str | Path | None
+) -> Defense:
     from defenses.base import Foreign
 
-    defense = load_model(name, **decode(given))
+    seed, stochastic = entry.get("training_seed"), entry.get("stochastic")
+    defense = load_model(name, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
     if isinstance(defense, Foreign):
         defense.stochastic = bool(stochastic)
     elif stochastic is not None:
@@ -48,7 +55,13 @@ def _plugin(name: str, given: dict[str, Any], stochastic: bool | None) -> Defens
 
 
 def describe_loaded(
-    defense: Defense, label: str | None, *, name: str, given: dict[str, Any] | None = None, resumable: bool = True
+    defense: Defense,
+    label: str | None,
+    *,
+    name: str,
+    given: dict[str, Any] | None = None,
+    training_seed: int | None = None,
+    resumable: bool = True,
 ) -> DefenseRef:
     """A reference to a defense in memory.
 
@@ -62,6 +75,7 @@ def describe_loaded(
         label: for tables; None: its name in the registry, or that of its class.
         name: the plug-in that it is; "" when it was made otherwise.
         given: its parameters, in canonical form.
+        training_seed: of a plug-in that is asked for several.
         resumable: whether results are kept, so that they could be taken for those of another model.
     """
     from defenses.identity import Provenance, identity
@@ -71,7 +85,8 @@ def describe_loaded(
     known = vars(defense).get("provenance")
     if isinstance(known, Provenance) and known.state == state:
         label = label or known.name
-        return DefenseRef(label, known.name, known.given, known.fingerprint, defense.stochastic, defense.gradients)
+        own = defense.stochastic, defense.gradients, known.training_seed
+        return DefenseRef(label, known.name, known.given, known.fingerprint, *own)
     code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__
@@ -84,6 +99,8 @@ def describe_loaded(
         "stochastic": defense.stochastic,
         "runs": getattr(defense, "runs", None),
     }
+    if training_seed is not None:
+        identified["training_seed"] = training_seed
     if resumable and not complete and not code:
         identified["nonce"] = secrets.token_hex(8)
-    return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients)
+    return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients, training_seed)

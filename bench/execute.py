@@ -13,16 +13,21 @@ from torch import Tensor
 
 from bench.cell import NULLS, Cell
 from bench.data import Dataset
+from bench.memory import Rows, free, rows_of
 from bench.meter import Meter
+from bench.progress import since
 from bench.store import CellResult
 from bench.suites import Unsupported, find_attack
+from bench.text import clean
 from bench.threat import distances, in_box, target_labels
 from bench.verdict import Draws, verdict
 from bench.view import attack_view, device_of
+from bench.work import failure
 from defenses.base import Defense
 from defenses.errors import UserError
 from defenses.registry import decode
 
+_LONGEST = 400  # characters of a message
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
 
 
@@ -38,12 +43,13 @@ class Block:
 
 @dataclass
 class Cost:
-    """Totals of a phase over a block."""
+    """Totals of a phase over a block; rows at once, if memory ran out."""
 
     seconds: float = 0.0
     forwards: int = 0
     backwards: int = 0
     queries: int = 0
+    rows: int | None = None
 
 
 def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
@@ -59,7 +65,7 @@ def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
     return Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in chosen))
 
 
-def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> CellResult:
+def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, made: Tensor | None = None) -> CellResult:
     """Run a cell; what goes wrong in the attack or the defense is recorded and not raised.
 
     Args:
@@ -67,6 +73,7 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
         defense: the loaded defense.
         block: its images.
         num_classes: K.
+        made: what the attack returned in an earlier run, float32 like the images, to be judged again; None: attack.
 
     Returns:
         The result; its line says status "ok", "error" or "unsupported".
@@ -77,7 +84,10 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
     line = cell.columns() | {"status": "ok", "error": None, "identity": cell.identity()}
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
-        x_adv, cost = _attack(cell, defense, block, target, num_classes)
+        if made is None:
+            x_adv, cost = _attack(cell, defense, block, target, num_classes)
+        else:
+            x_adv, cost = made, Cost()
         problems = _problems(cell, block.x, x_adv)
         judged, beyond = _judged(cell, block.x, x_adv, problems)
         draws, judge_cost = _judge(cell, defense, judged, block)
@@ -87,9 +97,8 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
         return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
     except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        message = f"{type(error).__name__}: {_first_line(error)}"
-        return CellResult(line | {"status": "error", "error": message, "traceback": traceback.format_exc()})
+    except (Exception, SystemExit) as error:
+        return failure(cell, f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc())
     line |= {
         "seconds_attack": cost.seconds,
         "forwards": cost.forwards,
@@ -99,6 +108,8 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
         "forwards_verdict": judge_cost.forwards,
         "backwards_verdict": judge_cost.backwards,
     }
+    if notes := _notes(cost, judge_cost):
+        line["notes"] = notes
     if any(problems):
         n = sum(map(bool, problems))
         line["error"] = f"{n} of {len(problems)} images: {next(filter(None, problems))}"
@@ -109,22 +120,39 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int) -> Cel
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return clean(text.splitlines()[0][:_LONGEST]) if text else type(error).__name__
 
 
-def _attack(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int
-) -> tuple[Tensor, Cost]:
+def _notes(attack: Cost, judged: Cost) -> list[str]:
+    pairs = (("ran", attack.rows), ("was judged", judged.rows))
+    return [f"{what} with {n} rows at once after running out of memory" for what, n in pairs if n is not None]
+
+
+def _attack(cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int) -> tuple[Tensor, Cost]:
     """(what the attack returns, as float32 on the CPU; its cost)."""
-    device = device_of(defense)
     if cell.view.gradient not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
+    with rows_of(defense) as memory:
+        while True:
+            try:
+                return _attempt(cell, defense, block, target, num_classes, memory)
+            except Exception as error:
+                # The view has done what it could: this is a graph that the attack holds. Again, in smaller pieces.
+                if not memory.ran_out(error, memory.asked):
+                    raise
+            free()
+
+
+def _attempt(
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, memory: Rows
+) -> tuple[Tensor, Cost]:
+    device = device_of(defense)
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
     # All defenses meet the same noise in the ball.
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
-    with attack_view(defense, cell.view, seed=cell.noise_seed("view")) as (view, meter):
+    with attack_view(defense, cell.view, seed=cell.noise_seed("view"), memory=memory) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(
             view,
@@ -137,10 +165,12 @@ def _attack(
             indices=block.indices,
             **params,
         )
-        cost = Cost(time.perf_counter() - begin, meter.forwards, meter.backwards, view.queries)
+        cost = Cost(since(begin), meter.forwards, meter.backwards, view.queries, memory.limit)
     if not isinstance(x_adv, Tensor) or x_adv.shape != block.x.shape:
         shape = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
         raise ValueError(f"the attack returned {shape} for images {tuple(block.x.shape)}")
+    if not x_adv.is_floating_point():
+        raise ValueError(f"the attack returned {x_adv.dtype}; images are of floating point")
     return x_adv.detach().to("cpu", torch.float32).contiguous(), cost
 
 
@@ -169,24 +199,26 @@ def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[
 
 
 def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[Draws, Cost]:
-    device = device_of(defense)
+    spec = cell.verdict
     meter = Meter(defense.cost_modules())
     begin = time.perf_counter()
     try:
-        spec = cell.verdict
-        draws = verdict(
-            defense,
-            judged.to(device),
-            block.indices,
-            draws=spec.draws,
-            selection=spec.selection,
-            seed=cell.seed,
-            batch=spec.batch,
-        )
+        with rows_of(defense) as memory:
+            draws = verdict(
+                defense,
+                judged.to(device_of(defense)),
+                block.indices,
+                draws=spec.draws,
+                selection=spec.selection,
+                seed=cell.seed,
+                batch=spec.batch,
+                memory=memory,
+            )
     finally:
         meter.detach()
     on_cpu = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
-    return on_cpu, Cost(time.perf_counter() - begin, meter.forwards, meter.backwards)
+    seconds = since(begin)
+    return on_cpu, Cost(seconds, meter.forwards, meter.backwards, rows=memory.limit)
 
 
 def _records(

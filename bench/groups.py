@@ -6,33 +6,38 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.judged import PER_IMAGE, Judged, judged_of
-from bench.results import CLEAN, NULL, Results
+import numpy as np
+
+from bench.judged import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
+from bench.records import CLEAN, NULL, Ints, owners
+from bench.selection import worst_case
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
+    from bench.results import Results
 
 NOT_RUN = "not run"
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets")  # rows are compared within one setting
+TRAINING_SEED = "training_seed"
 ROW = (*SETTING, "defense", "attack", "view", "budget")
+COSTS = ("evaluations_per_image", "queries_per_image", "seconds_per_image")
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One attack on one defense under one view, in one setting.
+    """One attack on one trained defense under one view, in one setting.
 
     Args:
         names: what `ROW` names.
-        cells: as `load_cells` gives them.
+        stochastic: whether the defense is.
+        costs: of the attack per image, over the cells that have finished; what `COSTS` names.
         judged: the verdicts.
         planned: number of images.
         status: "ok", or what is missing and why.
     """
 
     names: dict[str, Any]
-    cells: pd.DataFrame
+    stochastic: bool
+    costs: dict[str, float]
     judged: Judged
     planned: int
     status: str
@@ -42,68 +47,101 @@ class Row:
         """Label of the attack."""
         return str(self.names["attack"])
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether the defense is."""
-        return bool(self.cells["stochastic"].any())
-
     def __str__(self) -> str:
         return f"{self.attack} ({self.names['view']})" if self.names["view"] else self.attack
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One defense in one setting.
+    """One trained defense in one setting.
 
     Args:
+        training_seed: of its weights.
         rows: in board order.
         attacks: those that attack something; without any there is no worst case.
         needed: clean images and attacks that have to judge an image before its worst case is known.
     """
 
+    training_seed: int
     rows: Sequence[Row]
     attacks: Sequence[Row]
     needed: Sequence[Row]
 
 
-def grouped(results: Results) -> Iterator[Group]:
-    """The groups of a board, in board order.
+def grouped(results: Results) -> Iterator[list[Group]]:
+    """Per setting and defense, in board order, a group per seed of its training: each is a defense of its own.
 
     Attacks that no defense of a setting can be attacked with are not needed: all are compared without them.
 
     Raises:
         UserError: an image has several verdicts in one row.
     """
-    records = results.records.merge(results.votes, on=["cell", "index"], how="left")
-    by_cell = dict(iter(records.groupby("cell", sort=False)))
-    for _, setting in results.cells.groupby(list(SETTING), sort=False):
-        planned = int(setting.drop_duplicates("block")["images"].sum())
-        groups = [_rows(cells, by_cell, planned) for _, cells in setting.groupby("defense", sort=False)]
-        everywhere = _unsupported_everywhere(row for rows in groups for row in rows)
-        for rows in groups:
-            attacks = [row for row in rows if row.attack not in (CLEAN, NULL)]
-            candidates = [row for row in rows if row.attack == CLEAN] + attacks
-            needed = [row for row in candidates if row.attack not in everywhere or row.status == NOT_RUN]
-            yield Group(rows, attacks, needed)
+    columns, cells = columns_of(results), results.cells
+    settings, defenses, trained, rows = (
+        owners(cells, by)
+        for by in (SETTING, (*SETTING, "defense"), (*SETTING, "defense", TRAINING_SEED), (*ROW, TRAINING_SEED))
+    )
+    for setting in _split(np.arange(len(cells)), settings):
+        planned = int(cells.iloc[setting].drop_duplicates("block")["images"].sum())
+        groups = [
+            {
+                int(columns.cell[TRAINING_SEED][seed[0]]): [_row(columns, at, planned) for at in _split(seed, rows)]
+                for seed in _split(defense, trained)
+            }
+            for defense in _split(setting, defenses)
+        ]
+        everywhere = _unsupported_everywhere(row for seeds in groups for of in seeds.values() for row in of)
+        for seeds in groups:
+            yield [_group(seed, of_seed, everywhere) for seed, of_seed in seeds.items()]
 
 
-def _rows(cells: pd.DataFrame, by_cell: dict[Any, pd.DataFrame], planned: int) -> list[Row]:
-    rows = []
-    for names, part in cells.groupby(list(ROW), sort=False):
-        judged, reason = judged_of(part, by_cell)
-        status = _status(part, len(judged), planned, reason)
-        rows.append(Row(dict(zip(ROW, names, strict=True)), part, judged, planned, status))
-    return rows
+def _split(cells: Ints, codes: Ints) -> list[Ints]:
+    """Cells, given by position, apart by their codes, in order of appearance."""
+    own = codes[cells]
+    order = np.argsort(own, kind="stable")
+    return np.split(cells[order], np.flatnonzero(np.diff(own[order])) + 1) if len(cells) else []
 
 
-def _status(cells: pd.DataFrame, n: int, planned: int, reason: str) -> str:
+def _group(seed: int, rows: list[Row], everywhere: set[str]) -> Group:
+    attacks = [row for row in rows if row.attack not in (CLEAN, NULL)]
+    candidates = [row for row in rows if row.attack == CLEAN] + attacks
+    return Group(seed, rows, attacks, [r for r in candidates if r.attack not in everywhere or r.status == NOT_RUN])
+
+
+def _row(columns: Columns, cells: Ints, planned: int) -> Row:
+    judged, reason = judged_of(columns, cells)
+    names = {name: columns.cell[name][cells[0]] for name in ROW}
+    stochastic = bool(columns.cell["stochastic"][cells].any())
+    return Row(
+        names,
+        stochastic,
+        _costs(columns, cells),
+        judged,
+        planned,
+        _status(columns, cells, len(judged), planned, reason),
+    )
+
+
+def _costs(columns: Columns, cells: Ints) -> dict[str, float]:
+    """Cost of the attack per image, over the cells that have finished."""
+    done = cells[columns.cell["status"][cells] == "ok"]
+    images = float(columns.cell["images"][done].sum())
+    names = ("forwards", "backwards", "queries", "seconds_attack")
+    total = {n: float(np.nansum(columns.cell[n][done])) / images if images else float("nan") for n in names}
+    per_image = total["forwards"] + 2 * total["backwards"], total["queries"], total["seconds_attack"]
+    return dict(zip(COSTS, per_image, strict=True))
+
+
+def _status(columns: Columns, cells: Ints, n: int, planned: int, reason: str) -> str:
     """Whether a row is whole, and if not, what is missing and why."""
     if n == planned:
         return "ok"
-    found = {status: part["error"] for status, part in cells.groupby("status", sort=False)}
+    found: dict[str, str] = {}
+    for status, error in zip(columns.cell["status"][cells], columns.cell["error"][cells], strict=True):
+        found.setdefault(status, error)
     for status in ("error", "unsupported"):
         if status in found:
-            reason = f"{status}: {found[status].iloc[0]}"
+            reason = f"{status}: {found[status]}"
             break
     else:
         reason = reason or (NOT_RUN if "missing" in found else "")
@@ -120,7 +158,7 @@ def _unsupported_everywhere(rows: Iterable[Row]) -> set[str]:
     return {attack for attack, possible in supported.items() if not possible}
 
 
-def choose(rows: Sequence[Row]) -> tuple[Judged, npt.NDArray[np.int64]] | None:
+def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
     """Per image that all rows have judged, the verdict of the worst row.
 
     Args:
@@ -130,21 +168,9 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, npt.NDArray[np.int64]] | None:
         The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. Of
         rows that are equal on selection draws the smaller perturbation that succeeds is taken, then the first row.
     """
-    import numpy as np
-
-    from bench.selection import worst_case
-
-    index = rows[0].judged.index
-    for row in rows[1:]:
-        index = np.intersect1d(index, row.judged.index)
-    index = np.sort(index)
-    at = []
-    for row in rows:
-        order = np.argsort(row.judged.index)
-        at.append(order[np.searchsorted(row.judged.index, index, sorter=order)])
-    stacked = {
-        name: np.stack([getattr(row.judged, name)[i] for row, i in zip(rows, at, strict=True)]) for name in PER_IMAGE
-    }
+    index = common([row.judged for row in rows])
+    judged = [row.judged.of(index) for row in rows]
+    stacked = {name: np.stack([getattr(j, name) for j in judged]) for name in PER_IMAGE}
     # One verdict of a deterministic defense serves both purposes.
     sel, n_sel = ("withstood_sel", "draws_sel") if rows[0].stochastic else ("withstood", "draws")
     if (stacked[n_sel] <= 0).any():

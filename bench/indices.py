@@ -1,17 +1,19 @@
-"""Named lists of images: "all", "first-1000", "random-500-seed3", or a file. A list is its positions, in its order."""
+"""Named lists of images: "all", "first-1000", a sample, a published subset, or a file: positions, in their order."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import published_subsets
 from defenses.errors import UserError, unknown
 
-_FORMS = ("all", "first-N", "random-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
+FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
 
 
 @dataclass(frozen=True)
@@ -32,33 +34,64 @@ class IndexList:
         return len(self.positions)
 
 
-def resolve(spec: str, size: int) -> IndexList:
+def resolve(
+    spec: str,
+    size: int,
+    *,
+    dataset: str = "this data set",
+    split: str = "test",
+    labels: Callable[[], Sequence[int]] | None = None,
+) -> IndexList:
     """The index list that a name stands for.
 
     Args:
         spec: "all"; "first-N"; "random-N-seedS" (N images, ordered by the sha256 of seed and position: the same in
-            every version of everything, and a longer list starts with the shorter one); or a file with one position
-            a line (.txt, # starts a comment), a list (.json) or an array of whole numbers (.npy).
+            every version of everything, and a longer list starts with the shorter one); "stratified-N-seedS" (N
+            images, of every class equally many as far as it has them, chosen and ordered in the same way: one of
+            each class, then a second of each..., so a longer list starts with the shorter one too); the name of a
+            published subset (`bench.published_subsets`); or a file with one position a line (.txt, # starts a
+            comment), a list (.json) or an array of whole numbers (.npy).
         size: how many images the split has.
+        dataset: name of the data set, which published subsets depend on.
+        split: of it.
+        labels: gives the split's labels, in its order; asked for stratified samples alone.
 
     Raises:
         UserError: unknown name, unreadable file, a position twice or outside the split, more images than there are.
     """
     first = re.fullmatch(r"first-(\d+)", spec)
-    sample = re.fullmatch(r"random-(\d+)-seed(\d+)", spec)
+    sample = re.fullmatch(r"(random|stratified)-(\d+)-seed(\d+)", spec)
     name = spec
     if spec == "all":
         at = list(range(size))
     elif first:
         at = list(range(_count(spec, int(first[1]), size)))
     elif sample:
-        count, seed = _count(spec, int(sample[1]), size), int(sample[2])
-        name = f"random-{count}-seed{seed}"
-        at = sorted(range(size), key=lambda i: hashlib.sha256(f"purebench random {seed} {i}".encode()).digest())[:count]
+        count, seed = _count(spec, int(sample[2]), size), int(sample[3])
+        name = f"{sample[1]}-{count}-seed{seed}"
+        order = _shuffled(size, "random", seed) if sample[1] == "random" else _stratified(spec, size, seed, labels)
+        at = order[:count]
+    elif spec in published_subsets.names():
+        at = published_subsets.positions(spec, dataset, split)
     else:
         name, at = Path(spec).stem, _from_file(Path(spec).expanduser())
     _check(spec, at, size)
     return IndexList(name, hashlib.sha256(",".join(map(str, at)).encode()).hexdigest()[:16], tuple(at))
+
+
+def _shuffled(size: int, kind: str, seed: int) -> list[int]:
+    return sorted(range(size), key=lambda i: hashlib.sha256(f"purebench {kind} {seed} {i}".encode()).digest())
+
+
+def _stratified(spec: str, size: int, seed: int, labels: Callable[[], Sequence[int]] | None) -> list[int]:
+    """All positions: one of each class, then a second of each, and so on; within a round as they are shuffled."""
+    if labels is None:
+        raise UserError(f'index list "{spec}" needs the labels, which are not at hand; name another list')
+    of, seen, rounds = labels(), dict[int, int](), list[tuple[int, int, int]]()
+    for rank, i in enumerate(_shuffled(size, "stratified", seed)):
+        seen[of[i]] = seen.get(of[i], 0) + 1
+        rounds.append((seen[of[i]], rank, i))
+    return [i for _, _, i in sorted(rounds)]
 
 
 def _count(spec: str, count: int, size: int) -> int:
@@ -81,7 +114,7 @@ def _check(spec: str, at: list[int], size: int) -> None:
 
 def _from_file(path: Path) -> list[int]:
     if path.suffix not in (".txt", ".json", ".npy"):
-        raise unknown("index list", str(path), _FORMS)
+        raise unknown("index list", str(path), (*FORMS, *published_subsets.names()))
     try:
         values = _read(path)
     except FileNotFoundError:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from bench.results import Results
+
     Floats = npt.NDArray[np.float64]
 
 
@@ -52,6 +54,16 @@ class Judged:
     def __len__(self) -> int:
         return len(self.index)
 
+    def of(self, index: Any) -> Judged:
+        """The verdicts of some of the images, in the order of their dataset indices."""
+        import numpy as np
+
+        if np.array_equal(index, self.index):
+            return self
+        order = np.argsort(self.index)
+        at = order[np.searchsorted(self.index, index, sorter=order)]
+        return Judged(index, **{name: getattr(self, name)[at] for name in PER_IMAGE})
+
 
 PER_IMAGE = tuple(name for name in Judged.__dataclass_fields__ if name != "index")
 
@@ -63,12 +75,53 @@ def no_verdict() -> Judged:
     return Judged(np.zeros(0, np.int64), *[np.zeros(0)] * len(PER_IMAGE))
 
 
-def judged_of(cells: pd.DataFrame, by_cell: dict[Any, pd.DataFrame]) -> tuple[Judged, str]:
-    """The verdicts of some cells.
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The records of a board as arrays, in table order.
 
     Args:
-        cells: as `load_cells` gives them, of one row of a table.
-        by_cell: their records with votes, by cell.
+        cell: columns of the cells, see `load_cells`.
+        bounds: by position of a cell, where its records begin; one more entry for the end.
+        values: columns by name.
+        error: why an image has no verdict.
+    """
+
+    cell: dict[str, Any]
+    bounds: Any
+    values: dict[str, Any]
+    error: Any
+
+    def rows(self, cells: Any) -> Any:
+        """Which records are those of some cells, given by position: a slice where they lie together."""
+        import numpy as np
+
+        if len(cells) and (np.diff(cells) == 1).all():
+            return slice(self.bounds[cells[0]], self.bounds[cells[-1] + 1])
+        parts = [np.arange(self.bounds[c], self.bounds[c + 1]) for c in cells]
+        return np.concatenate(parts) if parts else slice(0, 0)
+
+
+def columns_of(results: Results) -> Columns:
+    """The records of a board as arrays."""
+    import numpy as np
+
+    records = results.records
+    values = {str(name): records[name].to_numpy() for name in records if name not in ("cell", "at", "status", "error")}
+    within = values["beyond"] | (values["in_ball"] & values["in_box"] & values["finite"])
+    values["valid"] = ~np.isnan(values["accuracy"]) & within.astype(bool)
+    bounds = np.searchsorted(records["at"].to_numpy(), np.arange(len(results.cells) + 1))
+    cell = {str(name): results.cells[name].to_numpy() for name in results.cells}
+    for name in ("images", "forwards", "backwards", "queries", "seconds_attack"):
+        cell[name] = cell[name].astype(np.float64)
+    return Columns(cell, bounds, values, records["error"])
+
+
+def judged_of(columns: Columns, cells: Any) -> tuple[Judged, str]:
+    """The verdicts of some cells of one row of a table.
+
+    Args:
+        columns: the records.
+        cells: positions of the cells.
 
     Returns:
         The images with a verdict, and why others have none ("" when all have). What left the box or the ball counts
@@ -78,32 +131,47 @@ def judged_of(cells: pd.DataFrame, by_cell: dict[Any, pd.DataFrame]) -> tuple[Ju
         UserError: an image has several verdicts.
     """
     import numpy as np
-    import pandas as pd
 
-    parts = [by_cell[key] for key in cells["key"] if key in by_cell]
-    if not parts:
-        return no_verdict(), ""
-    frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    within = frame["beyond"] | (frame["in_ball"] & frame["in_box"] & frame["finite"])
-    valid = frame["accuracy"].notna() & within
-    reasons = frame.loc[~valid, "error"].fillna("")
-    reason = next((str(r) for r in reasons if r), "no valid verdict" if len(reasons) else "")
-    kept = frame[valid]
-    row = cells.iloc[0]
-    if kept["index"].duplicated().any():
-        image = kept.loc[kept["index"].duplicated(), "index"].iloc[0]
+    rows = columns.rows(cells)
+    valid = columns.values["valid"][rows]
+    reason = "" if valid.all() else _reason(columns.error.iloc[rows][~valid])
+    kept = {name: values[rows][valid] for name, values in columns.values.items()}
+    cell = {name: values[cells[0]] for name, values in columns.cell.items()}
+    _refuse_twice(kept["index"], cell)
+    targeted = cell["targets"] != "none"
+    kept["withstood"] = kept["draws"] - kept["hits"] if targeted else kept["correct"]
+    kept["withstood_sel"] = kept["draws_sel"] - kept["hits_sel"] if targeted else kept["correct_sel"]
+    kept["newly_wrong"] = kept["newly_wrong"] / kept["draws"]
+    size = kept[str(cell["norm"]).lower()].astype(np.float64)
+    kept["size"] = np.where(kept["beyond"].astype(bool), np.inf, size)
+    return Judged(kept["index"], **{n: kept[n].astype(np.float64) for n in PER_IMAGE}), reason
+
+
+def _reason(errors: pd.Series[Any]) -> str:
+    return next((str(r) for r in errors.astype(object).fillna("") if r), "no valid verdict")
+
+
+def _refuse_twice(index: Any, cell: Any) -> None:
+    import numpy as np
+
+    order = np.sort(index)
+    twice = np.flatnonzero(np.diff(order) == 0)
+    if len(twice):
         raise UserError(
-            f"{row['defense']}, {row['attack']} ({row['view']}): image {image} has several verdicts; "
+            f"{cell['defense']}, {cell['attack']} ({cell['view']}): image {order[twice[0]]} has several verdicts; "
             "name an index once in a list, and attacks apart by label"
         )
-    targeted = row["targets"] != "none"
-    kept = kept.assign(
-        withstood=kept["draws"] - kept["hits"] if targeted else kept["correct"],
-        withstood_sel=kept["draws_sel"] - kept["hits_sel"] if targeted else kept["correct_sel"],
-        newly_wrong=kept["newly_wrong"] / kept["draws"],
-        size=kept[str(row["norm"]).lower()].astype("float64").mask(kept["beyond"].astype(bool), np.inf),
-    )
-    return Judged(kept["index"].to_numpy(), **{n: kept[n].to_numpy(np.float64) for n in PER_IMAGE}), reason
+
+
+def common(several: Sequence[Judged]) -> Any:
+    """The dataset indices that all have a verdict of, ascending."""
+    import numpy as np
+
+    index = np.sort(several[0].index)
+    for judged in several[1:]:
+        if not np.array_equal(index, judged.index):
+            index = np.intersect1d(index, judged.index)
+    return index
 
 
 def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from typing import Any
 
 from bench.board import Board
 from bench.cell import SCHEMA
+from bench.parts import refuse_newer, sha256
 from bench.store import Store, write_atomic
 from defenses.errors import UserError
+from defenses.seal import is_whole, sealed
 
 _ENVIRONMENT = ("torch", "threads", "device", "processor")
 
@@ -92,22 +94,52 @@ def _raw(folder: Path) -> bytes | None:
 
 def _parse(raw: bytes | None) -> dict[str, Any] | None:
     """The contents of a manifest; None when there is none or it is none."""
-    try:
-        content = json.loads(raw or b"")
-    except ValueError:
-        return None
-    runs = content.get("runs", []) if isinstance(content, dict) else None
+    content = _json(raw)
+    runs = content.get("runs", []) if isinstance(content, dict) and is_whole(content) else None
     if not isinstance(runs, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), str) for r in runs):
         return None
     return dict(content)
+
+
+def _json(raw: bytes | None) -> Any:
+    try:
+        return json.loads(raw or b"")
+    except (ValueError, RecursionError):
+        return None
+
+
+def check_schema(folder: Path) -> None:
+    """Refuse a folder of a newer version.
+
+    Raises:
+        UserError: its manifest says so.
+    """
+    refuse_newer(folder / "manifest.json", _json(_raw(folder)))
+
+
+def check_manifest(folder: Path) -> None:
+    """Refuse to read by a manifest or a plan that is not what was written.
+
+    Raises:
+        UserError: the manifest is damaged or of a newer version, or the plan is not the one that it names.
+    """
+    check_schema(folder)
+    raw, remedy = _raw(folder), "run the board again, which writes it anew"
+    content = _parse(raw)
+    if raw is not None and content is None:
+        raise UserError(f"{folder / 'manifest.json'} is damaged; {remedy}")
+    plan = folder / "plan.jsonl"
+    if content and content.get("plan") and plan.is_file() and content["plan"] != sha256(plan):
+        raise UserError(f"{plan} is damaged, or of another run; {remedy}")
 
 
 def check_board(folder: Path, board: Board) -> None:
     """Two boards in one folder would hide each other's rows.
 
     Raises:
-        UserError: the folder holds the results of a board of another name.
+        UserError: the folder holds the results of a board of another name, or of a newer version.
     """
+    check_schema(folder)
     name = read_manifest(folder).get("board", board.name)
     if name != board.name:
         raise UserError(
@@ -120,8 +152,9 @@ def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = Non
 
     A damaged manifest is moved to manifest.json.damaged, with a warning.
     """
-    raw = _raw(store.folder)
-    if raw == _text(raw, board, run):
+    raw, plan = _raw(store.folder), _plan_hash(store.folder)
+    old = (_parse(raw) or {}).keys() & {"plan", "sum"}  # a manifest of an older version is left, if that is all
+    if raw == _text(raw, board, run, plan) or (not old and raw == _dump(_content(raw, board, run))):
         return
     path = store.folder / "manifest.json"
     with store.lock("manifest", wait=True):
@@ -130,10 +163,23 @@ def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = Non
             moved = path.with_name("manifest.json.damaged")
             os.replace(path, moved)
             print(f"warning: {path} is damaged; it is now {moved.name}, and a new one begins", file=sys.stderr)
-        write_atomic(path, _text(raw, board, run))
+        write_atomic(path, _text(raw, board, run, _plan_hash(store.folder)))
 
 
-def _text(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> bytes:
+def _plan_hash(folder: Path) -> str | None:
+    plan = folder / "plan.jsonl"
+    return sha256(plan) if plan.is_file() else None
+
+
+def _text(raw: bytes | None, board: Board, run: dict[str, Any] | None, plan: str | None) -> bytes:
+    return _dump(sealed(_content(raw, board, run) | {"plan": plan}))
+
+
+def _dump(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _content(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> dict[str, Any]:
     content = (_parse(raw) or {}) | {
         "schema": SCHEMA,
         "board": board.name,
@@ -143,11 +189,11 @@ def _text(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> bytes:
         "indices": board.indices,
         "seed": board.seed,
         "budget": board.budget,
-        "defenses": {d.label: dict(d.fingerprint) for d in board.defenses},
+        "defenses": {d.title: dict(d.fingerprint) for d in board.defenses},
     }
     if run is not None:
         content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+    return content
 
 
 def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:

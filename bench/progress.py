@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bench.cell import Cell
 
@@ -18,6 +17,11 @@ def human_time(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def since(begin: float) -> float:
+    """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
+    return max(0.0, time.perf_counter() - begin)
+
+
 class Progress:
     """Reports cells as they finish, with a forecast learnt from the ones before.
 
@@ -25,13 +29,17 @@ class Progress:
         cells: the cells to do.
         workers: how many are done at once.
         quiet: report nothing.
+        expected: seconds by row (see `row_of`) that earlier results or a probe let expect.
     """
 
-    def __init__(self, cells: Iterable[Cell], *, workers: int, quiet: bool = False):
+    def __init__(
+        self, cells: Iterable[Cell], *, workers: int, quiet: bool = False, expected: Mapping[str, float] | None = None
+    ):
         self.pending = {c.key: c for c in cells}
         self.total, self.workers, self.quiet = len(self.pending), workers, quiet
         self.begin = time.perf_counter()
-        self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        self._expected = expected or {}
+        self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def finished(self, cell: Cell, status: str, seconds: float | None, note: str | None = None) -> None:
         """One cell is done; seconds is what it took, None when another process did it: that tells no forecast."""
@@ -39,11 +47,12 @@ class Progress:
             return
         if seconds is not None:
             for kind in _kinds(cell):
-                self._seconds[kind].append(seconds)
+                total, n = self._seconds.get(kind, (0.0, 0))
+                self._seconds[kind] = total + seconds, n + 1
         if self.quiet:
             return
         where = f"images {cell.data.start}-{cell.data.stop - 1}"
-        what = f"{cell.defense.label} | {cell.attack.label} | {cell.view_label} | {where}"
+        what = f"{cell.defense.title} | {cell.attack.label} | {cell.view_label} | {where}"
         state = "" if status == "ok" and not note else f" | {status}{': ' + note if note else ''}"
         left = f"ETA {human_time(self.eta())}" if self.pending else f"all done in {human_time(self.elapsed())}"
         count = self.total - len(self.pending)
@@ -52,22 +61,34 @@ class Progress:
 
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.perf_counter() - self.begin
+        return since(self.begin)
 
     def eta(self) -> float:
         """Forecast of the remaining seconds: each pending cell costs what the most similar finished ones did."""
-        total = sum(self._forecast(c) for c in self.pending.values())
+        total = sum(self.forecast(c) or 0.0 for c in self.pending.values())
         return total / max(1, min(self.workers, len(self.pending)))
 
-    def _forecast(self, cell: Cell) -> float:
-        for kind in _kinds(cell):
-            if self._seconds[kind]:
-                return sum(self._seconds[kind]) / len(self._seconds[kind])
-        return 0.0
+    def expected(self, cell: Cell) -> float | None:
+        """Seconds that a cell of the same row took, or was expected to take; None when there was none."""
+        if (known := self._seconds.get(_kinds(cell)[0])) is not None:
+            return known[0] / known[1]
+        return self._expected.get(row_of(cell))
+
+    def forecast(self, cell: Cell) -> float | None:
+        """Seconds of a cell, from the same row or the most similar finished cells; None when nothing is known."""
+        if (expected := self.expected(cell)) is not None:
+            return expected
+        known = next((self._seconds[kind] for kind in _kinds(cell) if kind in self._seconds), None)
+        return None if known is None else known[0] / known[1]
+
+
+def row_of(cell: Cell) -> str:
+    """The row of a table that a cell belongs to, as text: cells of a row differ in their images alone."""
+    return f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | {cell.view_label}"
 
 
 def _kinds(cell: Cell) -> list[tuple[str, ...]]:
     """From the most alike to the least: same pair and view, same attack, same defense, any."""
     view = cell.view_label
-    pair = (cell.defense.label, cell.attack.label, view)
+    pair = (str(cell.threat), cell.defense.label, cell.attack.label, view)
     return [pair, ("attack", cell.attack.label), ("defense", cell.defense.label), ("any",)]

@@ -1,4 +1,4 @@
-"""Readers of the files that data sets come in: MNIST's idx, CIFAR's pickles, numpy's .npz. None trusts its file."""
+"""Readers of the files that data sets come in: idx, CIFAR's pickles, SVHN's .mat, .npz. None trusts its file."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def read_bytes(path: Path, remedy: str) -> bytes:
         raise UserError(f"{path} cannot be read ({e.strerror}); {remedy}") from None
 
 
-def read_idx(path: Path, sha256: str, remedy: str) -> U8:
+def read_idx(path: Path, checksum: str, remedy: str) -> U8:
     """A gzipped idx file of unsigned bytes (LeCun's format, as MNIST).
 
     Args:
         path: the .gz file.
-        sha256: what its contents, decompressed, must hash to.
+        checksum: the sha256 of its contents, decompressed, or the md5 of the file itself (told by its length).
         remedy: what to do when it is missing or damaged.
 
     Returns:
@@ -64,9 +64,21 @@ def read_idx(path: Path, sha256: str, remedy: str) -> U8:
     start, size = 4 + 4 * raw[3], int(np.prod(shape.astype(object)))
     if len(raw) - start != size:
         raise UserError(f"{path} holds {len(raw) - start} bytes where its header says {size}; {remedy}")
-    if hashlib.sha256(raw).hexdigest() != sha256:
+    if (_md5(packed) if len(checksum) == 32 else hashlib.sha256(raw).hexdigest()) != checksum:
         raise UserError(f"{path} is not the published file (its hash differs); {remedy}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(tuple(int(n) for n in shape))
+
+
+def _md5(raw: bytes) -> str:
+    return hashlib.md5(raw, usedforsecurity=False).hexdigest()
+
+
+def _published(path: Path, md5: str, remedy: str) -> bytes:
+    """The bytes of a file with a published md5."""
+    raw = read_bytes(path, remedy)
+    if _md5(raw) != md5:
+        raise UserError(f"{path} is truncated or not the published file (its md5 differs); {remedy}")
+    return raw
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -99,13 +111,14 @@ def unpickle_arrays(raw: bytes, path: Path) -> Any:
         raise UserError(f"{path} is no pickle of plain arrays ({reason}); put the original file there") from None
 
 
-def read_cifar(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
-    """One batch of CIFAR-10's Python version.
+def read_cifar(path: Path, md5: str, remedy: str, labels: bytes = b"labels") -> tuple[U8, I64]:
+    """One batch of CIFAR's Python version.
 
     Args:
         path: the pickle.
         md5: the published checksum.
         remedy: what to do when it is missing or damaged.
+        labels: the key of the labels; CIFAR-100 has b"fine_labels".
 
     Returns:
         Images uint8 [N, 3, 32, 32], labels int64 [N].
@@ -113,12 +126,31 @@ def read_cifar(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
     Raises:
         UserError: missing, or not the published file.
     """
-    raw = read_bytes(path, remedy)
-    if hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
-        raise UserError(f"{path} is truncated or not the published file (its md5 differs); {remedy}")
-    batch = unpickle_arrays(raw, path)
+    batch = unpickle_arrays(_published(path, md5, remedy), path)
     images = np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32)
-    return images, np.asarray(batch[b"labels"], np.int64)
+    return images, np.asarray(batch[labels], np.int64)
+
+
+def read_svhn(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
+    """One part of SVHN (cropped digits, Netzer et al. 2011), where the label 10 means the digit 0.
+
+    Args:
+        path: the .mat file.
+        md5: the published checksum.
+        remedy: what to do when it is missing or damaged.
+
+    Returns:
+        Images uint8 [N, 3, 32, 32], labels int64 [N], 0 to 9.
+
+    Raises:
+        UserError: missing, or not the published file.
+    """
+    from scipy.io import loadmat
+
+    content = loadmat(io.BytesIO(_published(path, md5, remedy)), variable_names=("X", "y"))
+    labels = content["y"].astype(np.int64).reshape(-1)
+    labels[labels == 10] = 0
+    return np.transpose(content["X"], (3, 2, 0, 1)), labels
 
 
 def npz_keys(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
@@ -168,6 +200,49 @@ def to_nchw(shape: tuple[int, ...], what: str) -> tuple[tuple[int, int, int], bo
     return ((shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])), last
 
 
+def as_labels(y: npt.NDArray[Any], what: str) -> I64:
+    """Labels as int64 [N], none negative.
+
+    Args:
+        y: whole numbers [N].
+        what: the array, for the message.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise UserError(f"{what} is {y.dtype} {list(y.shape)}; labels must be whole numbers, [N]")
+    if y.size and y.min() < 0:
+        raise UserError(f"{what} has a negative label; number the classes from 0")
+    return y.astype(np.int64)
+
+
+def as_images(x: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
+    """Images as float32 [N, C, H, W] in [0, 1].
+
+    Args:
+        x: uint8, or floats in [0, 1], laid out as `to_nchw` says.
+        what: the array, for the message.
+
+    Raises:
+        UserError: they are something else.
+    """
+    chw, last = to_nchw(x.shape, what)
+    scale = x.dtype == np.uint8
+    if not scale and x.dtype.kind != "f":
+        raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+    # Written so that NaN is refused too.
+    if not scale and x.size and not (x.min() >= 0 and x.max() <= 1):
+        low, high = float(x.min()), float(x.max())
+        raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+    if last:
+        x = x.transpose(0, 3, 1, 2)
+    out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
+    if scale:
+        out /= np.float32(255)
+    return out
+
+
 class NpzFile:
     """An .npz with a user's own images; only what is asked for is read.
 
@@ -198,14 +273,14 @@ class NpzFile:
                 version = np.lib.format.read_magic(f)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 return tuple(read(f)[0])
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, MemoryError, zlib.error):
             raise self._damaged(name) from None
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 return np.asarray(arrays[name])
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error):
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, MemoryError, zlib.error):
             raise self._damaged(name) from None
 
     def _damaged(self, name: str) -> UserError:
@@ -214,12 +289,7 @@ class NpzFile:
     def labels(self, split: str) -> I64:
         """A split's labels, int64 [N], none negative."""
         name = self.keys[split][1]
-        y = self._array(name)
-        if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise UserError(f"{self.path}: {name} is {y.dtype} {list(y.shape)}; labels must be whole numbers, [N]")
-        if y.size and y.min() < 0:
-            raise UserError(f"{self.path}: {name} has a negative label; number the classes from 0")
-        return y.astype(np.int64)
+        return as_labels(self._array(name), f"{self.path}: {name}")
 
     def num_classes(self) -> int:
         """K: the array `num_classes` where the file has one, else the highest label of all splits plus one."""
@@ -234,17 +304,4 @@ class NpzFile:
     def images(self, split: str) -> npt.NDArray[np.float32]:
         """A split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
         name = self.keys[split][0]
-        x = self._array(name)
-        what = f"{self.path}: {name}"
-        chw, last = to_nchw(x.shape, what)
-        if x.dtype == np.uint8:
-            x = x.astype(np.float32) / np.float32(255)
-        elif x.dtype.kind != "f":
-            raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
-        # Written so that NaN is refused too.
-        elif x.size and not (x.min() >= 0 and x.max() <= 1):
-            low, high = float(x.min()), float(x.max())
-            raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
-        if last:
-            x = x.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
+        return as_images(self._array(name), f"{self.path}: {name}")

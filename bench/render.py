@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.text import clean
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -46,11 +48,6 @@ class Table:
     def is_left(self, column: int) -> bool:
         """Whether a column is set left."""
         return column < self.left or column >= len(self.columns) - self.tail
-
-
-def clean(text: str) -> str:
-    """One line of text without control characters, terminal escapes or marks that turn the reading direction."""
-    return "".join("�" if unicodedata.category(c)[0] == "C" else c for c in " ".join(text.split()))
 
 
 # Markdown
@@ -92,6 +89,8 @@ def _pad(text: str, width: int, left: bool) -> str:
 
 def _width(text: str) -> int:
     """Columns of a terminal that a text takes."""
+    if text.isascii():
+        return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
@@ -140,23 +139,25 @@ def _blocks(widths: Sequence[int], left: int, width: int | None) -> list[list[in
 
 # LaTeX
 
-_LATEX = {
-    **{c: f"\\{c}" for c in "{}$&#%_"},
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    '"': r"\char34{}",
-    "∞": r"$\infty$",
-    "–": "--",
-    "×": r"$\times$",
-    "�": "?",
-}
+_LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "{}$&#%_"},
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        '"': r"\char34{}",
+        "∞": r"$\infty$",
+        "–": "--",
+        "×": r"$\times$",
+        "�": "?",
+    }
+)
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in clean(text))
+    return clean(text).translate(_LATEX)
 
 
 def to_latex(tables: Table | Iterable[Table]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
 from bench.cell import NULLS, Cell
+from bench.doctor import require
+from bench.forecast import Forecast, measured, read_forecast, run_entry
+from bench.hands import warm_up
+from bench.limits import Limits, default_memory
 from bench.manifest import check_board, describe_run, update_manifest
 from bench.progress import Progress
 from bench.store import NotWritable, Store, write_atomic
-from bench.work import Line, Workshop, work
+from bench.work import Line, Workshop, one_per_defense, work
 from bench.workers import run_workers
 from defenses.errors import UserError, unknown
 
@@ -37,7 +42,9 @@ class Options:
         attacks: labels to run; empty: all.
         retry_errors: run cells again that ended in an error, or some of whose images did.
         quiet: no progress.
-        loaded: defenses in memory by label (one worker only).
+        loaded: defenses in memory by label (one worker only, and no limits).
+        time_limit: seconds that a cell may take; None: what the board says.
+        memory: GiB that a worker process may hold; None: its share of what is available.
     """
 
     data_root: Path | None = None
@@ -49,6 +56,14 @@ class Options:
     retry_errors: bool = False
     quiet: bool = False
     loaded: Mapping[str, Defense] = field(default_factory=dict)
+    time_limit: float | None = None
+    memory: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit", "memory"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} is {value}; it must be a positive number")
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -75,7 +90,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
     if pending:
-        _run_pending(board, store, pending, options, redo)
+        _run_pending(board, store, pending, options, redo, _known(folder, cells, finished))
         finished = store.finished(_warn)
     else:
         update_manifest(store, board)
@@ -120,21 +135,55 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
     return [c for c in kept if not options.attacks or c.attack.label in (*options.attacks, *NULLS)]
 
 
-def _run_pending(board: Board, store: Store, pending: list[Cell], options: Options, redo: Mapping[str, Line]) -> None:
+def _known(folder: Path, cells: Iterable[Cell], finished: Mapping[str, Line]) -> dict[str, Forecast]:
+    """What rows take, as far as is known: finished cells know better than a probe."""
+    return read_forecast(folder) | measured(cells, finished)
+
+
+def _run_pending(
+    board: Board,
+    store: Store,
+    pending: list[Cell],
+    options: Options,
+    redo: Mapping[str, Line],
+    known: Mapping[str, Forecast],
+) -> None:
+    for suite in sorted({c.attack.name.partition(":")[0] for c in pending}):
+        require(suite)  # a broken library stops the run before any work is done
+    if apart := _in_processes(board, options):
+        warm_up(board)
     run = describe_run(board, options.workers, options.device)
+    if entry := run_entry(known, pending):
+        run["forecast"] = entry
     update_manifest(store, board, run)
-    progress = Progress(pending, workers=options.workers, quiet=options.quiet)
+    expected = {row: forecast.seconds for row, forecast in known.items()}
+    progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
     by_key = {c.key: c for c in pending}
 
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         progress.finished(by_key[key], status, seconds, note)
 
-    workshop = Workshop(board, options)
-    workshop.check(pending)  # bad models stop the run before any work is done
-    if options.workers == 1:
-        work(store, pending, workshop, run["id"], report, redo=redo)
+    if apart:
+        limits = _limits(board, options)
+        run_workers(board, store, pending, options, run["id"], report, redo, limits=limits, estimate=progress.expected)
     else:
-        run_workers(board, store.folder, pending, options, run["id"], report, redo)
+        workshop = Workshop(board, options)
+        for cell in one_per_defense(pending):  # bad models stop the run before any work is done
+            workshop.check(cell)
+        work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)
     update_manifest(store, board, run)
+
+
+def _limits(board: Board, options: Options) -> Limits:
+    seconds = board.time_limit if options.time_limit is None else options.time_limit
+    return Limits(seconds, default_memory(options.workers) if options.memory is None else options.memory)
+
+
+def _in_processes(board: Board, options: Options) -> bool:
+    """Whether cells run in worker processes: only those can be stopped, whatever they are at."""
+    asked = options.time_limit is not None or options.memory is not None
+    if options.loaded and (asked or options.workers > 1):
+        raise UserError("a model in memory runs with workers=1 and without limits; give it as module:Class for more")
+    return asked or options.workers > 1 or (board.time_limit is not None and not options.loaded)

@@ -10,7 +10,7 @@ from defenses.errors import UserError, unknown
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def _whole(value: Any) -> bool:
@@ -30,13 +30,19 @@ def _table(value: Any) -> bool:
 
 
 _Kind = tuple[Callable[[Any], bool], str]
-_TEXT: _Kind = (_text, "a text")
+_TEXT: _Kind = (_text, "a text of printable characters")
 _FOLDER: _Kind = (
     lambda v: _text(v) and v == PurePath(v).name and not v.startswith(".") and "\\" not in v,
     "a text that can name a folder",
 )
-_COUNT: _Kind = (lambda v: _whole(v) and v >= 1, "a whole number, at least 1")
+_MOST = 10_000_000  # more is a slip, and would not fit into memory
+_COUNT: _Kind = (lambda v: _whole(v) and 1 <= v <= _MOST, f"a whole number, at least 1 and at most {_MOST:,}")
+_TIME: _Kind = (_number, 'seconds, or a text as "10min"')
 _SEED: _Kind = (_whole, "a whole number")
+_SEEDS: _Kind = (
+    lambda v: _list_of(lambda s: _whole(s) and s >= 0)(v) and len({*v}) == len(v),
+    "a list of whole numbers, each at least 0 and there once, as [0, 1, 2]",
+)
 _FLAG: _Kind = (lambda v: isinstance(v, bool), "true or false")
 _TABLE: _Kind = (_table, "a table")
 _VIEWS: _Kind = (_list_of(_table), "a list of tables, at least one, as [{ eot = 8 }]")
@@ -58,6 +64,7 @@ _KEYS: dict[str, dict[str, _Kind]] = {
         "budget": _TEXT,
         "block": _COUNT,
         "threads": _COUNT,
+        "time_limit": _TIME,
         "seed": _SEED,
         "threat": _TABLE,
         "verdict": _TABLE,
@@ -68,7 +75,7 @@ _KEYS: dict[str, dict[str, _Kind]] = {
     "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT},
     "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT},
     "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
-    "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG},
+    "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},
 }
 
 

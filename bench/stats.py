@@ -93,12 +93,18 @@ def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike |
     """
     votes, y = np.asarray(pred), np.asarray(label)
     ballots = np.ones(votes.shape, bool) if counted is None else np.asarray(counted, bool)
-    right = ((votes == y[:, None]) & ballots).sum(1)
-    rival = np.zeros(len(votes), np.int64)
-    for d in range(votes.shape[1]):
-        same = ((votes == votes[:, d : d + 1]) & ballots).sum(1)
-        rival = np.maximum(rival, np.where((votes[:, d] != y) & ballots[:, d], same, 0))
-    out: Bools = right > rival
+    lowest = int(min(votes.min(), y.min())) if votes.size else 0
+    classes = int(max(votes.max(), y.max())) - lowest + 1 if votes.size else 1
+    out = np.zeros(len(votes), bool)
+    per_pass = max(1, (1 << 22) // classes)  # memory
+    for begin in range(0, len(votes) if votes.size else 0, per_pass):
+        at = slice(begin, begin + per_pass)
+        rows = np.arange(len(votes[at]))
+        cast = (rows[:, None] * classes + (votes[at] - lowest))[ballots[at]]
+        count = np.bincount(cast, minlength=len(rows) * classes).reshape(len(rows), classes)
+        right = count[rows, y[at] - lowest]
+        count[rows, y[at] - lowest] = 0
+        out[at] = right > count.max(1)
     return out
 
 
@@ -118,6 +124,16 @@ def mean_logit(logits: npt.ArrayLike, label: npt.ArrayLike) -> Bools:
     mean[at] = -np.inf
     out: Bools = own > mean.max(1)
     return out
+
+
+def spread(values: npt.ArrayLike) -> float:
+    """The sample standard deviation, as of a number over seeds of training; NaN for fewer than two values.
+
+    Args:
+        values: [seeds].
+    """
+    given = np.asarray(values, float)
+    return float(np.std(given, ddof=1)) if len(given) > 1 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.merging import float_columns, merged
 from bench.parts import (
     ADVERSARIAL,
     CELLS,
@@ -67,6 +68,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             text = f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
             raise NotWritable(text) from error
+        if error.errno in (errno.EIO, errno.EFBIG, errno.ENODEV, errno.ENXIO, errno.ESTALE):
+            raise UserError(f"cannot write to {folder} ({error.strerror}): finished cells are kept") from error
         raise
 
 
@@ -206,7 +209,7 @@ class Store:
         from safetensors.numpy import save
 
         for name, table in tables.items():
-            floats = _float_columns(table.schema)
+            floats = float_columns(table.schema)
             others = [c for c in table.column_names if c not in floats and c != "logits"]
             # Logits hardly repeat: split by bytes they pack a fifth smaller.
             options = {"use_dictionary": others, "use_byte_stream_split": floats}
@@ -234,18 +237,22 @@ class Store:
             old = attempts(lambda: {part: identity(part) for part in part_folders(self.parts)})
             merges = self._to_merge(order)
             for name, held in merges.items():
-                self._merge(name, list(held), {k: p for k, (_, p) in held.items()}, [x for x, _ in held.values()])
+                tables, images = merged(list(held), {k: p for k, (_, p) in held.items()})
+                self._write_part(name, [line for line, _ in held.values()], tables, images)
             moved = {key for held in merges.values() for key in held}
             for part in old:  # merged ones go first: what lies beside them is newer
                 if part.name not in merges and not moved.isdisjoint(_keys(part)):
-                    with suppress(FileNotFoundError):
+                    with suppress(FileNotFoundError), disk_errors(self.folder):
                         if identity(part) == old[part]:  # no retry has replaced it meanwhile
                             _remove(part)
 
     def _to_merge(self, order: dict[str, int]) -> dict[str, Stored]:
         """By name of the part to write: its cells in order. Nothing for a defense whose one part is up to date."""
         lines = stored(self.parts)
-        parts = part_folders(self.parts)
+        holders: dict[str, set[str]] = {}
+        for part in part_folders(self.parts):
+            for key in _keys(part):
+                holders.setdefault(key, set()).add(part.name)
         groups: dict[str, list[str]] = {}
         for key in sorted(lines, key=lambda k: (order.get(k, len(order)), k)):
             if lines[key][0]["status"] == "ok":
@@ -253,34 +260,9 @@ class Store:
         merges = {}
         for defense, keys in groups.items():
             name = part_name(defense, [lines[k][0] for k in keys])
-            holders = {part.name for part in parts if not _keys(part).isdisjoint(keys)}
-            if holders != {name}:
+            if set().union(*(holders.get(k, ()) for k in keys)) != {name}:
                 merges[name] = {k: lines[k] for k in keys}
         return merges
-
-    def _merge(self, name: str, keys: list[str], where: dict[str, Path], lines: list[dict[str, Any]]) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-        from safetensors.numpy import load_file
-
-        held = {part: load_file(str(part / ADVERSARIAL)) for part in set(where.values())}
-        tables = {}
-        for file in (RECORDS, DRAWS):
-            whole = {part: pq.read_table(part / file) for part in held}
-            # Parts of older versions may lack columns.
-            pieces = [whole[where[k]].filter(pc.equal(whole[where[k]]["cell"], k)) for k in keys]
-            tables[file] = pa.concat_tables(pieces, promote_options="default").combine_chunks()
-        self._write_part(name, lines, tables, {k: held[where[k]][k] for k in keys})
-
-
-def _float_columns(schema: Any) -> list[str]:
-    """The Parquet paths of all columns of floats."""
-    import pyarrow as pa
-
-    plain = [f.name for f in schema if pa.types.is_floating(f.type)]
-    lists = [f"{f.name}.list.element" for f in schema if f.name == "logits"]
-    return plain + lists
 
 
 def part_name(defense: str, lines: list[dict[str, Any]]) -> str:

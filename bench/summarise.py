@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.groups import NOT_RUN, ROW, SETTING, Group, Row, choose, grouped
-from bench.judged import aggregates, no_verdict
+from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
+from bench.judged import Judged, aggregates, common, no_verdict
 from bench.results import CLEAN, Results, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WORST = "worst case"
-_COSTS = ("evaluations_per_image", "queries_per_image", "seconds_per_image")
+SEEDS = ("n_seeds", "clean_sd_seeds", "robust_sd_seeds")
 M = (5, 15)  # submissions of Rob(M) by default
 
 
-def summary(source: str | Path | Results, *, m: Sequence[int] = M) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """A row of the summary, of one training seed: what is known of it, and the verdicts behind it."""
+
+    seed: int
+    known: dict[str, Any]
+    costs: dict[str, float]
+    judged: Judged
+    stochastic: bool
+    status: str
+
+
+def summary(source: str | Path | Results, *, m: Sequence[int] = M, by_seed: bool = False) -> pd.DataFrame:
     """The tidy summary of a board, numbers at full precision.
 
     Args:
         source: a results folder, or what `read_results` gave.
         m: the M of Rob(M).
+        by_seed: a row for every training seed, with its column "training_seed" and without ranks, in place of one
+            for all.
 
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
@@ -40,6 +55,10 @@ def summary(source: str | Path | Results, *, m: Sequence[int] = M) -> pd.DataFra
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
         same draws the worst case is chosen. clean_mean, majority and mean_logit always ask for the label.
+        Of a defense with several training seeds (n_seeds) every number is the mean over them, on the images that all
+        have judged; the worst case is chosen for each trained model apart, and asr is the ratio of the means of its
+        parts. The interval is of the images' means over seeds, n = images. clean_sd_seeds and robust_sd_seeds are the
+        sample standard deviations over seeds; NaN for a single one. A row is as incomplete as any of its seeds.
 
     Raises:
         UserError: no results there, a damaged file, or an image with several verdicts in one row.
@@ -48,11 +67,17 @@ def summary(source: str | Path | Results, *, m: Sequence[int] = M) -> pd.DataFra
 
     results = source if isinstance(source, Results) else read_results(source)
     rows: list[dict[str, Any]] = []
-    for group in grouped(results):
-        of_group = [_attack_row(row, m) for row in group.rows]
-        rows += of_group + ([_worst_row(group, of_group, m)] if group.attacks else [])
-    frame = pd.DataFrame(rows, columns=_columns(m))
-    return _ranked(frame)
+    for seeds in grouped(results):
+        lines = [_lines(group) for group in seeds]
+        if by_seed:
+            rows += [_over_seeds([line], m) | {TRAINING_SEED: line.seed} for of_seed in lines for line in of_seed]
+        else:
+            rows += [_over_seeds(same, m) for same in _alike(lines)]
+    names = _columns(m)
+    if by_seed:
+        names.insert(names.index("attack"), TRAINING_SEED)
+    frame = pd.DataFrame(rows, columns=names)
+    return _ranked(frame, none=by_seed)
 
 
 def _columns(m: Sequence[int]) -> list[str]:
@@ -62,31 +87,21 @@ def _columns(m: Sequence[int]) -> list[str]:
         *("n_images", "planned", "coverage", "draws", "clean_mean", "robust_mean", "robust_low", "robust_high"),
         *("rejected_mean", *(f"rob_m{i}" for i in m), "majority", "mean_logit"),
         *("asr", "asr_newly_wrong", "asr_originally_correct", "median_perturbation"),
-        *(*_COSTS, "status", "rank"),
+        *(*COSTS, *SEEDS, "status", "rank"),
     ]
 
 
-def _attack_row(row: Row, m: Sequence[int]) -> dict[str, Any]:
-    values = row.names | {"stochastic": row.stochastic, "planned": row.planned, "status": row.status}
-    values |= aggregates(row.judged, m, stochastic=row.stochastic, attacked=row.attack != CLEAN) | _costs(row.cells)
-    return values | {"coverage": len(row.judged) / row.planned}
+def _lines(group: Group) -> list[_Line]:
+    """The rows of a trained defense; the worst case, where anything attacks it, is the last."""
+    lines = []
+    for row in group.rows:
+        known = row.names | {"stochastic": row.stochastic, "planned": row.planned}
+        lines.append(_Line(group.training_seed, known, row.costs, row.judged, row.stochastic, row.status))
+    return [*lines, _worst(group)] if group.attacks else lines
 
 
-def _costs(cells: pd.DataFrame) -> dict[str, float]:
-    """Cost of the attack per image, over the cells that have finished."""
-    done = cells[cells["status"] == "ok"]
-    images = float(done["images"].sum())
-    names = ("forwards", "backwards", "queries", "seconds_attack")
-    total = {name: float(done[name].sum()) / images if images else float("nan") for name in names}
-    return {
-        "evaluations_per_image": total["forwards"] + 2 * total["backwards"],
-        "queries_per_image": total["queries"],
-        "seconds_per_image": total["seconds_attack"],
-    }
-
-
-def _worst_row(group: Group, rows: Sequence[dict[str, Any]], m: Sequence[int]) -> dict[str, Any]:
-    """The worst-case row of a group that has attacks; `rows` are its other rows."""
+def _worst(group: Group) -> _Line:
+    """The worst-case row of a group that has attacks."""
     head = group.attacks[0]
     gaps = [str(row) for row in group.needed if row.status != "ok"]
     # Unless some attack has judged an image, its worst case is not known.
@@ -98,25 +113,60 @@ def _worst_row(group: Group, rows: Sequence[dict[str, Any]], m: Sequence[int]) -
             gaps.append("the selection draws")
         else:
             chosen = choice[0]
-    values = {name: head.names[name] for name in (*SETTING, "defense")}
-    values |= {"stochastic": head.stochastic, "planned": head.planned, "attack": WORST, "view": ""}
-    values["budget"] = "+".join(dict.fromkeys(row.names["budget"] for row in group.attacks))
-    values |= aggregates(chosen, m, stochastic=head.stochastic, attacked=True)
-    ran = [values for row, values in zip(group.rows, rows, strict=True) if row in group.attacks and len(row.judged)]
-    values |= {name: sum(r[name] for r in ran) if ran else float("nan") for name in _COSTS}
-    values["coverage"] = len(chosen) / head.planned
+    known = {name: head.names[name] for name in (*SETTING, "defense")}
+    known |= {"stochastic": head.stochastic, "planned": head.planned, "attack": WORST, "view": ""}
+    known["budget"] = "+".join(dict.fromkeys(row.names["budget"] for row in group.attacks))
+    ran = [row.costs for row in group.attacks if len(row.judged)]
+    costs = {name: sum(c[name] for c in ran) if ran else float("nan") for name in COSTS}
     idle = all(row.status == NOT_RUN for row in group.attacks)
-    values["status"] = NOT_RUN if idle else f"partial: {_short(gaps)}" if gaps else "ok"
-    return values
+    status = NOT_RUN if idle else f"partial: {_short(gaps)}" if gaps else "ok"
+    return _Line(group.training_seed, known, costs, chosen, head.stochastic, status)
+
+
+def _alike(lines: Sequence[Sequence[_Line]]) -> list[list[_Line]]:
+    """The rows that differ in their training seed alone, together."""
+    found: dict[tuple[Any, ...], list[_Line]] = {}
+    for line in (line for of_seed in lines for line in of_seed):
+        found.setdefault(tuple(line.known[name] for name in ROW), []).append(line)
+    return list(found.values())
+
+
+def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
+    """A row of the summary: the means over training seeds, on the images that all have judged."""
+    import numpy as np
+
+    from bench.stats import Rate, spread, wilson
+
+    first = lines[0]
+    index = common([line.judged for line in lines]) if len(lines) > 1 else first.judged.index
+    attacked = first.known["attack"] != CLEAN
+    each = [aggregates(line.judged.of(index), m, stochastic=line.stochastic, attacked=attacked) for line in lines]
+    each = [values | line.costs for values, line in zip(each, lines, strict=True)]
+    values = each[0] if len(each) == 1 else {name: float(np.mean([e[name] for e in each])) for name in each[0]}
+    if len(lines) > 1:
+        n = len(index)
+        low, high = wilson(n * values["robust_mean"] if n else 0.0, n)
+        rate = Rate(values["asr_newly_wrong"], values["asr_originally_correct"])
+        values |= {"n_images": n, "draws": int(values["draws"]), "robust_low": float(low), "robust_high": float(high)}
+        values["asr"] = rate.value
+    values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
+    planned = first.known["planned"]
+    return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}
+
+
+def _status(lines: Sequence[_Line]) -> str:
+    if len({line.status for line in lines}) == 1:
+        return lines[0].status
+    return f"partial: {_short([f'training seed {x.seed} ({x.status})' for x in lines if x.status != 'ok'])}"
 
 
 def _short(gaps: list[str]) -> str:
     return f"without (all of) {', '.join(gaps[:3])}" + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
 
 
-def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
+def _ranked(frame: pd.DataFrame, *, none: bool) -> pd.DataFrame:
     """Ranks of complete worst cases within each setting; equals share the better rank."""
-    complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok")]
+    complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok") & (not none)]
     ranks = complete.groupby(list(SETTING))["robust_mean"].rank(ascending=False, method="min")
     frame["rank"] = ranks.reindex(frame.index).astype("Int64")
     return frame

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.groups import SETTING
+from bench.groups import ROW, SETTING
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
-from bench.summarise import WORST, M, summary
+from bench.summarise import SEEDS, WORST, M, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +21,17 @@ __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 _NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
 _ABSENT = "–"
 _TEXT_WIDTH = 120
-_MEAN = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
+_OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
     "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
     "held-out draws; uniform noise is a yardstick and no candidate"
 )
 _TARGETED = "targeted: robust = draws that do not give the target"
 _INTERVAL = "[ ]: Wilson 95% interval over images (n = images, not images times draws)"
+_SEEDS = (
+    "±: sample standard deviation over the seeds of the training, each trained model a defense of its own; means and "
+    "intervals are of the images' means over seeds"
+)
 _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
 
@@ -36,10 +40,18 @@ def percent(value: float) -> str:
     return _ABSENT if math.isnan(value) else f"{100 * value:.2f}"
 
 
+def _mean(row: Any, name: str) -> str:
+    """A mean, with its spread over training seeds where there are several."""
+    sd = getattr(row, f"{name}_sd_seeds")
+    return percent(getattr(row, f"{name}_mean")) + ("" if math.isnan(sd) else f" ± {percent(sd)}")
+
+
 def _interval(row: Any) -> str:
     if math.isnan(row.robust_mean):
         return _ABSENT
-    return f"{percent(row.robust_mean)} [{percent(row.robust_low)}, {percent(row.robust_high)}]"
+    mean, _, sd = _mean(row, "robust").partition(" ± ")
+    spread = f" ± {sd} ({row.n_seeds} seeds)" if sd else ""
+    return f"{mean} [{percent(row.robust_low)}, {percent(row.robust_high)}]{spread}"
 
 
 def _threat(row: Any) -> str:
@@ -48,12 +60,13 @@ def _threat(row: Any) -> str:
 
 def _heading(frame: pd.DataFrame, what: str) -> tuple[str, tuple[str, ...]]:
     """The title, with what all rows share; and the parts of the setting that differ, as columns."""
-    first = next(frame.itertuples())
+    rows: list[Any] = list(frame.itertuples())
+    first = rows[0]
     parts = {
         "data": (lambda r: f"{r.dataset} {r.split} ({r.indices}, {r.planned} images)"),
         "threat": _threat,
     }
-    differs = tuple(name for name, show in parts.items() if len({show(r) for r in frame.itertuples()}) > 1)
+    differs = tuple(name for name, show in parts.items() if len({show(r) for r in rows}) > 1)
     shared = [show(first) for name, show in parts.items() if name not in differs]
     budgets = sorted({b for text in frame["budget"] for b in str(text).split("+")} - {"full", ""})
     shared += [f"{b} budget" for b in budgets]
@@ -68,14 +81,17 @@ def _setting_cells(row: Any, differs: Sequence[str]) -> list[str]:
 def _column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     """What the comparison calls an attack under a view: as short as keeps the rows of each defense apart."""
     names: dict[tuple[str, str], str] = {}
-    group = [*SETTING, "defense"]
-    for attack, rows in frame[~frame["attack"].isin([WORST])].groupby("attack", sort=False):
-        mode = rows["view"].str.split(",").str[0]
-        several = rows.duplicated(group).any()
-        by_mode = not rows.assign(mode=mode).duplicated([*group, "mode"]).any()
-        plain = _NAMES.get(str(attack), str(attack))
-        for view, gradient in zip(rows["view"].astype(str), mode, strict=True):
-            names[str(attack), view] = f"{plain} ({gradient if by_mode else view})" if several else plain
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in frame.itertuples():
+        if row.attack != WORST:
+            group = tuple(getattr(row, name) for name in (*SETTING, "defense"))
+            found.setdefault(str(row.attack), []).append((group, str(row.view), str(row.view).split(",")[0]))
+    for attack, rows in found.items():
+        several = len({group for group, _, _ in rows}) < len(rows)
+        by_mode = len({(group, mode) for group, _, mode in rows}) == len(rows)
+        plain = _NAMES.get(attack, attack)
+        for _, view, mode in rows:
+            names[attack, view] = f"{plain} ({mode if by_mode else view})" if several else plain
     return names
 
 
@@ -98,8 +114,8 @@ def pivot(frame: pd.DataFrame) -> Table:
     rows: list[tuple[str, ...]] = []
     for _, part in frame.groupby([*SETTING, "defense"], sort=False):
         lines: list[Any] = list(part.itertuples())
-        shares = {r: r.clean_mean if r.attack == CLEAN else r.robust_mean for r in lines if r.attack != WORST}
-        cells = {names[r.attack, r.view]: _short(r, percent(share)) for r, share in shares.items()}
+        shares = {r: _mean(r, "clean" if r.attack == CLEAN else "robust") for r in lines if r.attack != WORST}
+        cells = {names[r.attack, r.view]: _short(r, share) for r, share in shares.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
         verdict = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
         head = [*_setting_cells(lines[0], differs), str(lines[0].defense)]
@@ -107,7 +123,7 @@ def pivot(frame: pd.DataFrame) -> Table:
         rows.append((*head, *first, *verdict, *rest))
     means = [[f"{n}: mean %" for n in group] for group in (clean, others)]
     columns = (*differs, "defense", *means[0], "worst case: mean % [95%]", "rank", *means[1])
-    notes = [_MEAN, _WORST, _INTERVAL, *_targeted(frame)]
+    notes = [_OVERALL, _WORST, _INTERVAL, *_seeds(frame), *_targeted(frame)]
     if any("*" in cell for row in rows for cell in row[len(differs) + 1 :]):
         notes.append(_INCOMPLETE)
     return Table(title, columns, tuple(rows), tuple(notes), len(differs) + 1)
@@ -146,12 +162,27 @@ def _share(name: str) -> Callable[[Any], str]:
     return lambda row: percent(getattr(row, name))
 
 
-def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M) -> Table:
+def _shown(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str, Any]]:
+    """(What its defense is called, row): below each mean over seeds of training the rows that it is of."""
+    apart: dict[tuple[Any, ...], list[tuple[str, Any]]] = {}
+    rows: list[Any] = list(frame.itertuples())
+    trained: list[Any] = [] if by_seed is None else list(by_seed.itertuples())
+    for r in trained:
+        name = f"{r.defense} (training seed {r.training_seed})"
+        apart.setdefault(tuple(getattr(r, c) for c in ROW), []).append((name, r))
+    shown: list[tuple[str, Any]] = []
+    for r in rows:
+        shown += [(str(r.defense), r), *(apart.get(tuple(getattr(r, c) for c in ROW), []) if r.n_seeds > 1 else [])]
+    return shown
+
+
+def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M, by_seed: pd.DataFrame | None = None) -> Table:
     """Every row and aggregation of a summary.
 
     Args:
         frame: what `summary` gave.
         m: the M of Rob(M) in it.
+        by_seed: what it gave by seed; None: single seeds are not shown.
     """
     if frame.empty:
         return Table("All rows: none", ("defense",), ())
@@ -164,7 +195,7 @@ def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M) -> Table:
     columns: dict[str, Callable[[Any], str]] = {
         "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
         "draws": lambda r: str(r.draws) if r.draws else _ABSENT,
-        "clean: mean %": lambda r: percent(r.clean_mean),
+        "clean: mean %": lambda r: _mean(r, "clean"),
         "robust: mean % [95%]": _interval,
         **{header: _share(name) for header, name in shares.items()},
         "attack success % (newly wrong / originally right)": _rate,
@@ -175,19 +206,23 @@ def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M) -> Table:
         "budget": lambda r: str(r.budget),
         "status": lambda r: str(r.status),
     }
-    lines: list[Any] = list(frame.itertuples())
+    lines = _shown(frame, by_seed)
     rows = tuple(
         (
             *_setting_cells(r, differs),
-            *(str(r.defense), _NAMES.get(r.attack, str(r.attack))),
+            *(name, _NAMES.get(r.attack, str(r.attack))),
             "" if r.attack in _NAMES else str(r.view),
             *(show(r) for show in columns.values()),
         )
-        for r in lines
+        for name, r in lines
     )
-    strong = frozenset(i for i, r in enumerate(lines) if r.attack == WORST)
+    strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
     header = (*differs, "defense", "attack", "attack view", *columns)
     return Table(title, header, rows, _notes(frame), len(differs) + 3, tail=1, strong=strong)
+
+
+def _seeds(frame: pd.DataFrame) -> list[str]:
+    return [_SEEDS] if (frame["n_seeds"] > 1).any() else []
 
 
 def _targeted(frame: pd.DataFrame) -> list[str]:
@@ -195,7 +230,7 @@ def _targeted(frame: pd.DataFrame) -> list[str]:
 
 
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    notes = [_MEAN, _WORST, _INTERVAL, *_targeted(frame)]
+    notes = [_OVERALL, _WORST, _INTERVAL, *_seeds(frame), *_targeted(frame)]
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
     notes.append("majority vote, mean logit: of all held-out draws of an image; a tie is wrong")
@@ -209,16 +244,30 @@ def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader has to know of the attacks (weak defaults), each once."""
-    if "warnings" not in cells:
-        return ()
-    pairs = zip(cells["attack"], cells["warnings"], strict=True)
-    return tuple(dict.fromkeys(f"{attack}: {text}" for attack, texts in pairs for text in texts))
+    """What a reader has to know of the attacks (weak defaults) and of single cells (short of memory), each once."""
+    pairs = list(zip(cells["attack"], cells["warnings"], strict=True)) if "warnings" in cells else []
+    if "notes" in cells:
+        noted = cells[cells["notes"].notna()]
+        pairs += zip(noted["defense"] + ", " + noted["attack"], noted["notes"], strict=True)
+    return tuple(dict.fromkeys(f"{name}: {text}" for name, texts in pairs for text in texts))
+
+
+def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The summary for a CSV, without the columns about training seeds where no defense has several."""
+    return frame if _seeds(frame) else frame.drop(columns=list(SEEDS))
+
+
+def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The summary with what has to be known of each row's attack: a CSV has no footnotes."""
+    texts: dict[str, dict[str, None]] = {}
+    for attack, found in zip(cells["attack"], cells["warnings"], strict=True) if "warnings" in cells else ():
+        texts.setdefault(attack, {}).update(dict.fromkeys(found))
+    return frame.assign(warnings=["; ".join(texts.get(attack, ())) for attack in frame["attack"]])
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Which run made each cell; None where nothing did."""
-    columns = cells.reindex(columns=["defense", "status", "run"]).astype(object)
+    """Which runs made the cells of each defense; None where nothing did."""
+    columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]
 
 
@@ -244,11 +293,13 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     frame = summary(results, m=m)
     manifest = read_manifest(folder)
     notes = (*_warnings(results.cells), *mixed(_made(results.cells), manifest))
-    comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in (pivot(frame), full_table(frame, m=m)))
+    by_seed = summary(results, m=m, by_seed=True) if _seeds(frame) else None
+    made = (pivot(frame), full_table(frame, m=m, by_seed=by_seed))
+    comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in made)
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    write_atomic(folder / "tables.csv", to_csv(frame))
+    write_atomic(folder / "tables.csv", to_csv(_with_warnings(_numbers(frame), results.cells)))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))
     write_atomic(folder / "tables.html", to_html(tables, title))

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from defenses.errors import UserError, unknown
+from defenses.registry import as_fraction, as_number, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,15 +18,18 @@ TARGETS = ("none", "next", "random")
 
 
 def exact(value: str | int | float | Fraction) -> Fraction:
-    """A number as an exact fraction: "8/255", "0.15", 3, .15 (read as it prints).
+    """A number as an exact fraction: "8/255", "0.15", 3, .15 (read as it prints, but 8 / 255 is 8/255).
 
     Raises:
         UserError: the text is not a number.
     """
     try:
-        return Fraction(str(value).replace(" ", ""))
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f'"{value}" is not a number; write a fraction as 8/255 or a decimal as 0.03') from None
+        number = as_fraction(value) if isinstance(value, float) else as_number(str(value).replace(" ", ""))
+    except (ValueError, OverflowError):  # nan, infinity
+        number = None
+    if number is None:
+        raise UserError(f'"{str(value)[:40]}" is not a number; write a fraction as 8/255 or a decimal as 0.03')
+    return number
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ThreatModel:
     knowledge: str = "white-box"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", plain(self.norm))
         by_lower = {n.lower(): n for n in NORMS}
         if str(self.norm).lower() not in by_lower:
             raise unknown("norm", str(self.norm), NORMS)

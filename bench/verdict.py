@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.memory import Rows
 from defenses.base import Defense, Foreign
 from defenses.noise import Noise
 
@@ -46,7 +47,15 @@ class Draws:
 
 @torch.no_grad()
 def verdict(
-    defense: Defense, x: Tensor, indices: Tensor, *, draws: int, selection: int, seed: int, batch: int = 2048
+    defense: Defense,
+    x: Tensor,
+    indices: Tensor,
+    *,
+    draws: int,
+    selection: int,
+    seed: int,
+    batch: int = 2048,
+    memory: Rows | None = None,
 ) -> Draws:
     """Judge images on the deployed defense.
 
@@ -62,6 +71,8 @@ def verdict(
         selection: further draws, for choosing the worst attack.
         seed: of the draws; the same for all cells of a board.
         batch: at most this many images times draws at once.
+        memory: is told when memory runs out, and how many go at once from then on; a foreign random module then
+            draws for fewer images at a time, so its draws change.
 
     Returns:
         selection + draws draws, selection first.
@@ -73,12 +84,10 @@ def verdict(
     keys = torch.cat([streams.child(*name).keys for name in names])
     size = len(x) if isinstance(defense, Foreign) and defense.stochastic else batch
     position = torch.arange(len(x), device=x.device).repeat(len(names))
-    logits, rejected = [], []
-    for part, part_keys in zip(position.split(size), keys.split(size), strict=True):
-        prediction = defense.decide(x[part], Noise(part_keys))
-        logits.append(prediction.logits.float())
-        rejected.append(prediction.rejected)
+    pieces = [slice(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
+    memory = Rows(defense) if memory is None else memory
+    said, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
     shape = (len(names), len(x))
-    all_logits = torch.cat(logits).view(*shape, -1)
+    all_logits = torch.cat([p.logits.float() for p in said]).view(*shape, -1)
     held_out = torch.tensor([role == _HELD_OUT for role, _ in names])
-    return Draws(all_logits, torch.cat(rejected).view(shape), held_out)
+    return Draws(all_logits, torch.cat([p.rejected for p in said]).view(shape), held_out)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from bench.memory import Rows, free
 from bench.meter import Meter
+from bench.piecewise import piecewise
 from bench.viewspec import ViewSpec
 from defenses.base import Defense, Foreign
 from defenses.errors import UserError
@@ -36,12 +39,14 @@ class AttackView(nn.Module):
         spec: how it is looked at.
         seed: of the view's noise.
         rows: at most this many images times copies go through the defense at once (memory).
+        memory: is told when memory runs out, and how many rows go at once from then on: they go piece by piece, with
+            the same noise. A random module of somebody's own draws for a whole piece, so its draws change with that.
 
     Raises:
         UserError: the defense does not support the gradient mode.
     """
 
-    def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192):
+    def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None):
         super().__init__()
         if spec.gradient not in defense.gradients:
             raise UserError(
@@ -49,6 +54,7 @@ class AttackView(nn.Module):
             )
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
+        self._memory = Rows(defense) if memory is None else memory
         self.stochastic = defense.stochastic and spec.gradient != "blind"
         deployed: int = getattr(defense, "runs", 1)
         self._per_pass = max(1, rows // (spec.eot * (spec.runs or deployed)))
@@ -67,17 +73,41 @@ class AttackView(nn.Module):
         count = self._count
         count.calls += 1
         count.queries += len(x)
-        if self.stochastic or len(x) > self._per_pass:
-            logits = self._in_parts(x)
-        else:
-            logits = self.defense.logits(x, self._fixed(x), gradient=self.spec.gradient)
-            if not logits.requires_grad:
-                # Square writes into what it gets, which may be a tensor that the network keeps.
-                logits = logits.clone()
+        if x.requires_grad and torch.is_grad_enabled():
+            x, given = x.view_as(x), x
+            x.register_hook(partial(_refuse_nan, given))
+        logits = self._logits(x)
         # Some attacks ask about NaN themselves (Foolbox's boundary attack, for images wrong from the start).
         if not math.isfinite(logits.detach().sum().item()) and not _only_from_bad_images(x, logits):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
         return logits
+
+    def _logits(self, x: Tensor) -> Tensor:
+        rows, memory = len(x) * (self.spec.eot if self.stochastic else 1), self._memory
+        memory.asked = max(memory.asked, rows)
+        if memory.limit is None:
+            try:
+                return self._at_once(x)
+            except Exception as error:
+                if not memory.ran_out(error, rows):
+                    raise
+            free()
+        return self._piece_by_piece(x)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        if self.stochastic or len(x) > self._per_pass:
+            return self._in_parts(x)
+        logits = self.defense.logits(x, self._fixed(x), gradient=self.spec.gradient)
+        # Square writes into what it gets, which may be a tensor that the network keeps.
+        return logits if logits.requires_grad else logits.clone()
+
+    def _piece_by_piece(self, x: Tensor) -> Tensor:
+        """As `_at_once`, with as many rows at once as memory allows."""
+        gradient = self.spec.gradient
+        if not self.stochastic:
+            return piecewise(partial(self.defense.logits, gradient=gradient), x, self._fixed(x), self._memory)
+        noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
+        return self._expectation(x, noise, in_pieces=True)
 
     def _fixed(self, x: Tensor) -> Noise:
         """Streams for a defense that does not use them: made once, since a call of a small network is short."""
@@ -93,23 +123,31 @@ class AttackView(nn.Module):
         keys = torch.split(noise.keys, self._per_pass)
         return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
 
-    def _expectation(self, x: Tensor, noise: Noise) -> Tensor:
-        by_copy = self._copies(x, noise)
+    def _expectation(self, x: Tensor, noise: Noise, *, in_pieces: bool = False) -> Tensor:
+        by_copy = self._copies(x, noise, in_pieces=in_pieces)
         n = self.spec.eot
         if self.spec.output == "logits":
             return by_copy.mean(1)
         return by_copy.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=x.device))
 
-    def _copies(self, x: Tensor, noise: Noise) -> Tensor:
+    def _copies(self, x: Tensor, noise: Noise, *, in_pieces: bool) -> Tensor:
         """Logits of every copy [B, EOT, K]."""
         n, gradient = self.spec.eot, self.spec.gradient
-        streams = noise.copies(n)
-        if isinstance(self.defense, Foreign):
+        streams, foreign = noise.copies(n), isinstance(self.defense, Foreign)
+        runs = None if foreign else self.spec.runs
+
+        def ask(images: Tensor, noise: Noise) -> Tensor:
+            if in_pieces:
+                call = partial(self.defense.logits, gradient=gradient, runs=runs)
+                return piecewise(call, images, noise, self._memory, redivide=not foreign)
+            return self.defense.logits(images, noise, gradient=gradient, runs=runs)
+
+        if foreign:
             # Its draws are made for a whole batch: copies in one call would share them.
             keys = streams.keys.view(len(x), n, 2)
-            return torch.stack([self.defense.logits(x, Noise(keys[:, i]), gradient=gradient) for i in range(n)], 1)
+            return torch.stack([ask(x, Noise(keys[:, i])) for i in range(n)], 1)
         copies = x.repeat_interleave(n, 0) if n > 1 else x
-        return self.defense.logits(copies, streams, gradient=gradient, runs=self.spec.runs).view(len(x), n, -1)
+        return ask(copies, streams).view(len(x), n, -1)
 
     def train(self, mode: bool = True) -> AttackView:  # noqa: ARG002
         """Stay in evaluation mode: libraries switch modes around an attack."""
@@ -117,7 +155,9 @@ class AttackView(nn.Module):
 
 
 @contextmanager
-def attack_view(defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192) -> Iterator[tuple[AttackView, Meter]]:
+def attack_view(
+    defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None
+) -> Iterator[tuple[AttackView, Meter]]:
     """A view with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
 
     The parameters' `requires_grad` flags are put back on leaving.
@@ -127,11 +167,17 @@ def attack_view(defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192
     try:
         for p, _ in flags:
             p.requires_grad_(False)
-        yield AttackView(defense, spec, seed=seed, rows=rows).to(device_of(defense)), meter
+        yield AttackView(defense, spec, seed=seed, rows=rows, memory=memory).to(device_of(defense)), meter
     finally:
         meter.detach()
         for p, flag in flags:
             p.requires_grad_(flag)
+
+
+def _refuse_nan(x: Tensor, gradient: Tensor) -> None:
+    """An attack would take no step, or leave for NaN, and its failure would pass for robustness."""
+    if not math.isfinite(gradient.sum().item()) and not _only_from_bad_images(x, gradient.flatten(1)):
+        raise FloatingPointError("the gradient through the defense is not finite during the attack")
 
 
 def _only_from_bad_images(x: Tensor, logits: Tensor) -> bool:

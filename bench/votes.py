@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.parts import DRAWS
+from bench.records import Floats, Ints, Lookup
 from bench.stats import majority, mean_logit
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.reading import Part
+
 _IMAGES = 4096  # per pass (memory)
+_JUDGED = ("index", "draw", "held_out", "pred", "rejected")
 
 
-def _keys(table: Any, position: dict[str, int]) -> npt.NDArray[np.int64]:
-    """One number per row that stands for (cell, index)."""
-    import pyarrow as pa
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The records of a results folder, to be found by cell and image.
 
-    encoded = table["cell"].cast(pa.string()).combine_chunks().dictionary_encode()
-    codes = np.array([position.setdefault(c, len(position)) for c in encoded.dictionary.to_pylist()], np.int64)
-    cells = codes[encoded.indices.to_numpy(zero_copy_only=False)] if len(codes) else np.zeros(0, np.int64)
-    out: npt.NDArray[np.int64] = (cells << 32) + table["index"].to_numpy().astype(np.int64)
+    Args:
+        known: rows of the records by the number of `numbers`.
+        label, target: of each row.
+    """
+
+    known: Lookup
+    label: Ints
+    target: Ints
+
+    @classmethod
+    def of(cls, records: pd.DataFrame) -> Images:
+        """Those of `bench.records.read_records`."""
+        keys = numbers(records["at"].to_numpy(), records["index"].to_numpy())
+        return cls(Lookup(keys), *(records[name].to_numpy(np.int64) for name in ("label", "target")))
+
+
+def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> Ints:
+    """One number for a cell (or what stands for it) and an image."""
+    out: Ints = (np.asarray(high, np.int64) << 32) + np.asarray(index, np.int64)
     return out
 
 
@@ -39,110 +59,114 @@ def _logits(draws: Any) -> npt.NDArray[np.float16] | None:
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CleanDraws:
     """Which held-out draws are right on the clean images.
 
     Args:
         owner: by cell, a number that stands for its defense and images: these share their draws.
-        keys: of (owner, index, draw), ascending int64.
-        right: bool, for each key.
+        known: rows of `right` by owner and image.
+        right: 1 or 0, or -1 where it is not known; int8 [images, draws].
     """
 
-    owner: dict[str, int]
-    keys: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
+    owner: Ints
+    known: Lookup
+    right: npt.NDArray[np.int8]
 
-    def of(self, draws: Any) -> npt.NDArray[np.float64]:
-        """For each row of an Arrow table, whether the clean image is right under the same draw; NaN: not known."""
-        wanted = _draw_keys(draws, self.owner)
-        if not len(self.keys):
-            return np.full(len(wanted), np.nan)
-        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.where(self.keys[at] == wanted, self.right[at], np.nan)
+    def of(self, at: Ints, index: Ints, count: Ints, draw: Ints) -> Floats:
+        """For each draw of some images whether the clean image is right under the same draw; NaN: not known.
 
-
-def _draw_keys(draws: Any, owner: dict[str, int]) -> npt.NDArray[np.int64]:
-    # Cells come in as small codes, which the map turns into their owners.
-    position: dict[str, int] = {}
-    keys = _keys(draws, position)
-    owners = np.array([owner[cell] for cell in position] or [0], np.int64)
-    out: npt.NDArray[np.int64] = owners[keys >> 32] << 48 | (keys & 0xFFFFFFFF) << 16 | draws["draw"].to_numpy()
-    return out
+        Args:
+            at: cells of the images.
+            index: indices of the images.
+            count: of their draws.
+            draw: numbers of the draws, image by image.
+        """
+        rows = np.repeat(self.known(numbers(self.owner[at], index)), count)
+        width = self.right.shape[1]
+        found = (rows >= 0) & (draw < width)
+        values = self.right.ravel()[np.where(found, rows * width + draw, 0)] if width else np.zeros(len(rows), np.int8)
+        return np.where(found & (values >= 0), values, np.nan)
 
 
-def clean_draws(parts: Iterable[tuple[Any, Any]], owner: dict[str, int]) -> CleanDraws:
-    """The right draws of clean images, from pairs of records and draws of their cells alone."""
-    keys, right = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-    for records, draws in parts:
-        held = draws.filter(draws["held_out"]).combine_chunks()
-        position: dict[str, int] = {}
-        label = _by_image(records, "label", position, _keys(held, position))
-        keys.append(_draw_keys(held, owner))
-        right.append((held["pred"].to_numpy() == label) & ~held["rejected"].to_numpy())
-    # The same clean images are judged once per threat.
-    unique, first = np.unique(np.concatenate(keys), return_index=True)
-    return CleanDraws(owner, unique, np.concatenate(right)[first])
-
-
-def _by_image(records: Any, name: str, position: dict[str, int], keys: npt.NDArray[np.int64]) -> Any:
-    """A column of the records, for each of `keys`."""
-    known = _keys(records, position)
-    order = np.argsort(known)
-    values = records[name].to_numpy()[order].astype(np.int64)
-    return values[np.searchsorted(known[order], keys)] if len(keys) else np.zeros(0, np.int64)
-
-
-def votes_of(records: Any, draws: Any, clean: CleanDraws) -> dict[str, Any]:
-    """The votes of one part.
+def clean_draws(parts: Sequence[Part], images: Images, owner: Ints) -> CleanDraws:
+    """The right draws of clean images.
 
     Args:
-        records: Arrow table with cell, index, label and target.
-        draws: Arrow table with cell, index, draw, held_out, pred, rejected and logits.
-        clean: the draws of the clean images.
-
-    Returns:
-        Columns: cell, index, majority, mean_logit, newly_wrong (see `bench.results.Results`).
+        parts: with the cells of clean images alone.
+        images: the records.
+        owner: see `CleanDraws`.
     """
+    keys, draws, right = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+    for table in (t for part in parts for t in part.batches(DRAWS, _JUDGED)):
+        held = table.filter(table["held_out"]).combine_chunks()
+        at, index = held["at"].to_numpy(), held["index"].to_numpy()
+        label = images.label[images.known(numbers(at, index))]
+        keys.append(numbers(owner[at], index))
+        draws.append(held["draw"].to_numpy().astype(np.int64))
+        right.append((held["pred"].to_numpy() == label) & ~held["rejected"].to_numpy())
+    draw = np.concatenate(draws)
+    unique, row = np.unique(np.concatenate(keys), return_inverse=True)
+    matrix = np.full((len(unique), int(draw.max()) + 1 if len(draw) else 0), -1, np.int8)
+    # The same clean images are judged once per threat: backwards, so that the first ones stay.
+    matrix[row[::-1], draw[::-1]] = np.concatenate(right)[::-1]
+    return CleanDraws(owner, Lookup(unique), matrix)
+
+
+def _votes(draws: Any, images: Images, clean: CleanDraws) -> tuple[Ints, dict[str, Floats]]:
+    """(Rows of the records, votes of their draws) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
-    position: dict[str, int] = {}
-    keys = _keys(draws, position)
-    rows = np.argsort(keys, kind="stable")
-    groups, start, count = np.unique(keys[rows], return_index=True, return_counts=True)
-    label, target = (_by_image(records, name, position, groups) for name in ("label", "target"))
+    keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    start = np.flatnonzero(np.diff(keys, prepend=-1))
+    groups, count = keys[start], np.diff(start, append=len(keys))
+    rows = images.known(groups)
+    label, target = images.label[rows], images.target[rows]
+    chosen = draws["pred"].to_numpy()[order]
     # A refusal is a class of its own.
-    chosen = draws["pred"].to_numpy()
-    pred = np.where(draws["rejected"].to_numpy(), -1, chosen)
+    pred = np.where(draws["rejected"].to_numpy()[order], -1, chosen)
     aim, own = np.repeat(target, count), np.repeat(label, count)
-    won = np.where(aim < 0, pred[rows] != own, pred[rows] == aim) & (pred[rows] >= 0)
-    newly = np.add.reduceat(clean.of(draws)[rows] * won, start) if len(groups) else np.zeros(0)
+    won = np.where(aim < 0, pred != own, pred == aim) & (pred >= 0)
+    before = clean.of(groups >> 32, groups & 0xFFFFFFFF, count, draws["draw"].to_numpy()[order].astype(np.int64))
+    newly = np.add.reduceat(before * won, start) if len(groups) else np.zeros(0)
     logits = _logits(draws)
     by_vote, by_mean = np.full(len(groups), np.nan), np.full(len(groups), np.nan)
     for size in np.unique(count):
         same = np.flatnonzero(count == size)
+        if size == 1:
+            one = start[same]
+            by_vote[same] = pred[one] == label[same]
+            by_mean[same] = chosen[one] == label[same]  # stored logits are rounded: close ones may tie
+            continue
         for at in np.split(same, range(_IMAGES, len(same), _IMAGES)):
-            members = rows[start[at][:, None] + np.arange(size)]
+            members = start[at][:, None] + np.arange(size)
             by_vote[at] = majority(pred[members], label[at])
-            if size == 1:
-                by_mean[at] = chosen[members[:, 0]] == label[at]  # stored logits are rounded: close ones may tie
-            elif logits is not None:
-                by_mean[at] = mean_logit(logits[members], label[at])
-    names = np.array(list(position) or [""], dtype=object)
-    found = {"majority": by_vote, "mean_logit": by_mean, "newly_wrong": newly}
-    return {"cell": names[groups >> 32], "index": groups & 0xFFFFFFFF} | found
+            if logits is not None:
+                by_mean[at] = mean_logit(logits[order[members]], label[at])
+    return rows, {"majority": by_vote, "mean_logit": by_mean, "newly_wrong": newly}
 
 
-def vote_frame(parts: Iterable[tuple[Any, Any]], clean: CleanDraws) -> pd.DataFrame:
-    """The votes of all parts, given as pairs of records and draws; see `bench.results.Results`."""
-    import pandas as pd
+def votes(parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints) -> dict[str, Floats]:
+    """What the held-out draws of every record say.
 
-    columns = {
-        "cell": "str",
-        "index": "int64",
-        "majority": "float64",
-        "mean_logit": "float64",
-        "newly_wrong": "float64",
-    }
-    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
-    frames = [pd.DataFrame(votes_of(records, draws, clean)).astype(columns) for records, draws in parts]
-    return pd.concat(frames, ignore_index=True) if frames else empty
+    Args:
+        parts: of a results folder.
+        images: the records.
+        clean: the draws of clean images.
+        draws: how many every cell has planned; single ones need no logits.
+
+    Returns:
+        Columns for the records: majority, mean_logit, newly_wrong (see `bench.results.Results`).
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    found = {name: np.full(len(images.label), np.nan) for name in ("majority", "mean_logit", "newly_wrong")}
+    for part in parts:
+        several = any(draws[at] > 1 for at in part.cells.values())
+        for table in part.batches(DRAWS, (*_JUDGED, "logits", "classes") if several else _JUDGED):
+            rows, values = _votes(table, images, clean)
+            for name, column in values.items():
+                found[name][rows] = column
+    return found

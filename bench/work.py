@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
 from bench.cell import Cell
-from bench.store import Store
+from bench.progress import since
+from bench.store import CellResult, Store
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
+    from bench.execute import Block
     from bench.run import Options
     from defenses.base import Defense
 
@@ -29,6 +31,8 @@ class Workshop:
         self._defenses: dict[str, Defense] = dict(options.loaded)
         self._data: Any = None
         self._positions: list[int] = []
+        self._at_work = ""
+        self._states: dict[str, str] = {}
 
     def data(self) -> Any:
         """The data set of the board."""
@@ -37,47 +41,88 @@ class Workshop:
             from bench.indices import resolve
 
             self._data = load_dataset(self.board.dataset, self.board.split, root=self.options.data_root)
-            self._positions = list(resolve(self.board.indices, len(self._data)).positions)
+            chosen = resolve(
+                self.board.indices,
+                len(self._data),
+                dataset=self._data.name,
+                split=self._data.split,
+                labels=self._data.y.tolist,
+            )
+            self._positions = list(chosen.positions)
         return self._data
 
     def defense(self, cell: Cell) -> Defense:
         """The loaded defense of a cell."""
-        label = cell.defense.label
+        label = cell.defense.title
+        self._make_room(label)
         if label not in self._defenses:
+            from bench.guard import as_it_was
+            from defenses.base import Foreign
             from defenses.registry import decode, load_model
 
             given = decode(cell.defense.given)
             name, root = cell.defense.name, self.options.weights_root
-            defense = load_model(name, self.board.dataset, weights_root=root, **given)
-            defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
+            with as_it_was():
+                seed = cell.defense.training_seed
+                defense = load_model(name, self.board.dataset, weights_root=root, training_seed=seed, **given)
+            if isinstance(defense, Foreign):
+                defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
             _check_identity(defense, cell)
-            self._defenses[label] = defense.to(_device(self.options.device))
+            self._defenses[label] = defense
+        if label not in self.options.loaded:
+            self._defenses[label].to(device_named(self.options.device))
         return self._defenses[label]
 
-    def check(self, cells: list[Cell]) -> None:
-        """Load and check every defense once.
+    def _make_room(self, label: str) -> None:
+        """On an accelerator one defense at a time: the others wait in main memory."""
+        if self.options.device != "cpu" and label != self._at_work:
+            for other in self._defenses.keys() - {label} - self.options.loaded.keys():
+                self._defenses[other].to("cpu")
+        self._at_work = label
+
+    def check(self, cell: Cell) -> None:
+        """Load and check the defense of a cell.
 
         Raises:
             UserError: a model that cannot be benchmarked.
         """
         from bench.checks import check_model
+        from bench.guard import as_it_was
         from bench.view import device_of
 
         data = self.data()
-        for cell in {c.defense.label: c for c in cells}.values():
-            defense, at = self.defense(cell), self._positions[:8]
-            check_model(defense, data.x[at].to(device_of(defense)), data.num_classes, cell.defense.label)
+        defense, at = self.defense(cell), self._positions[:8]
+        with as_it_was():
+            check_model(defense, data.x[at].to(device_of(defense)), data.num_classes, cell.defense.title)
 
-    def execute(self, cell: Cell) -> Any:
+    def block(self, cell: Cell) -> Block:
+        """The images of a cell."""
+        from bench.execute import block_of
+
+        return block_of(cell, self.data(), self._positions)
+
+    def execute(self, cell: Cell) -> CellResult:
         """The result of a cell."""
-        from bench.execute import block_of, execute
+        from bench.execute import execute
+        from bench.guard import as_it_was, state
 
-        data = self.data()
-        return execute(cell, self.defense(cell), block_of(cell, data, self._positions), data.num_classes)
+        block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
+        before = self._states.setdefault(label, state(defense))
+        with as_it_was():
+            result = execute(cell, defense, block, self.data().num_classes)
+        if state(defense) == before:
+            return result
+        if label not in self.options.loaded:  # the next cell gets the defense as it is deployed
+            del self._defenses[label]
+        what = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
+        return failure(cell, f"{what}; let neither the model nor the attack write to them", None)
 
 
 def _check_identity(defense: Defense, cell: Cell) -> None:
-    """A plug-in must be the model that the board's fingerprint is of, in every process."""
+    """A defense must be the model that the board's fingerprint is of, in every process."""
+    known = vars(defense).get("provenance")
+    if known is not None and known.fingerprint.get("weights") != cell.defense.fingerprint.get("weights"):
+        raise UserError(f"the weights of {cell.defense.title} changed while the board was read; repeat the command")
     state = cell.defense.fingerprint.get("state")
     if state is None:
         return
@@ -85,11 +130,16 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
 
     if identity(defense)[0] != state:
         raise UserError(
-            f"{cell.defense.label} is another model each time it is built; load its weights, or seed their making"
+            f"{cell.defense.title} is another model each time it is built; load its weights, or seed their making"
         )
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        UserError: it cannot be used here.
+    """
     import torch
 
     try:
@@ -98,6 +148,11 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'device "{name}" cannot be used: {str(error).splitlines()[0]}; try --device cpu') from None
     return device
+
+
+def one_per_defense(cells: list[Cell]) -> list[Cell]:
+    """A cell of each defense."""
+    return list({c.defense.title: c for c in cells}.values())
 
 
 def work(
@@ -120,7 +175,7 @@ def work(
     def do(cell: Cell, *, wait: bool) -> bool:
         with store.lock(cell.key, wait=wait) as mine:
             if mine:
-                _do(store, cell, workshop, run, report, redo.get(cell.key))
+                finish(store, cell, workshop.execute, run, report, redo.get(cell.key))
             return mine
 
     contended = [c for c in cells if not do(c, wait=False)]
@@ -128,15 +183,35 @@ def work(
         do(cell, wait=True)
 
 
-def _do(store: Store, cell: Cell, workshop: Workshop, run: str, report: Report, before: Line | None) -> None:
+def finish(
+    store: Store,
+    cell: Cell,
+    execute: Callable[[Cell], CellResult],
+    run: str,
+    report: Report,
+    before: Line | None,
+) -> None:
     """Finish a cell, under its lock. What is stored counts unless it is `before`."""
     known = store.line(cell.key)
     if known is not None and known != before:
         report(cell.key, known["status"], None, known["error"])
         return
     begin = time.perf_counter()
-    result = workshop.execute(cell)
+    result = execute(cell)
     result.line["run"] = run
     if known is None or known["status"] != "ok" or result.line["status"] == "ok":  # no failure replaces images judged
         store.save(result)
-    report(cell.key, result.line["status"], time.perf_counter() - begin, result.line["error"])
+    note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
+    report(cell.key, result.line["status"], since(begin), note)
+
+
+def failure(cell: Cell, message: str, trace: str | None) -> CellResult:
+    """The record of a cell that went wrong.
+
+    Args:
+        cell: which.
+        message: one line for tables.
+        trace: its traceback, where there is one.
+    """
+    line = {"status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
+    return CellResult(cell.columns() | line)

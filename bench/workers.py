@@ -1,117 +1,228 @@
-"""Several processes at one board. They end with the one that started them, also when that is killed."""
+"""Several processes at one board: each gets cells from its parent, which ends those that go over a limit."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import threading
-import traceback
-from collections.abc import Iterator, Mapping
-from multiprocessing.connection import Connection, wait
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
 from bench.cell import Cell
+from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
+from bench.limits import GIB, Limits
+from bench.schedule import Schedule
 from bench.store import Store
-from bench.work import Line, Report, Workshop, work
+from bench.work import Line, Report, failure, finish, one_per_defense
+from bench.worker import Task, WorkerFailed
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
     from bench.run import Options
 
+__all__ = ["WorkerFailed", "run_workers"]
 
-class WorkerFailed(Exception):
-    """A fault of purebench in a worker process, which has printed its traceback."""
+_LOOK = 0.2  # seconds between two looks at the workers
+_FULL = 0.7  # of its memory: a worker that holds more after a cell is replaced
+_LOADING = 60.0  # seconds, at least, to load and check a model: the time limit of a cell is for its work
+
+
+@dataclass
+class _Crew:
+    """The workers of a run, and what is left to do."""
+
+    hire: Callable[[], Hand]
+    store: Store
+    run: str
+    report: Report
+    redo: Mapping[str, Line]
+    limits: Limits
+    schedule: Schedule
+    checks: list[Task]
+    hands: list[Hand] = field(default_factory=list)
+    busy: list[Cell] = field(default_factory=list)  # at work in another run
+    deaths: dict[str, int] = field(default_factory=dict)
+
+    def work(self, size: int) -> None:
+        """Do everything with `size` workers."""
+        while self._left() or any(hand.task for hand in self.hands):
+            while len(self.hands) < min(size, self._left() + sum(hand.task is not None for hand in self.hands)):
+                self.hands.append(self.hire())
+            for hand in list(self.hands):
+                self._replace_if_full(hand)
+            for hand in self.hands:
+                if hand.phase != "start" and hand.task is None and (task := self._next()) is not None:
+                    hand.task = task
+                    hand.enter("load")
+                    with suppress(BrokenPipeError):  # it is dead, which shows below
+                        hand.pipe.send(task)
+            self._listen()
+            for hand in list(self.hands):
+                if problem := self._over_a_limit(hand):
+                    self._stop(hand, problem)
+
+    def _left(self) -> int:
+        return len(self.checks) + len(self.schedule) + len(self.busy)
+
+    def _next(self) -> Task | None:
+        """The next task; bad models stop the run before any work is done."""
+        if self.checks:
+            return self.checks.pop()
+        if any(hand.task and hand.task.kind == "check" for hand in self.hands):
+            return None
+        cell = self.schedule.pop()
+        if cell is not None:
+            return Task("cell", cell, self.redo.get(cell.key))
+        if self.busy:
+            cell = self.busy.pop(0)
+            return Task("cell", cell, self.redo.get(cell.key), wait=True)
+        return None
+
+    def _listen(self) -> None:
+        """Hear what workers say, and see which have died."""
+        ears: list[Any] = [hand.pipe for hand in self.hands] + [hand.process.sentinel for hand in self.hands]
+        found = wait(ears, timeout=_LOOK)
+        for hand in list(self.hands):
+            try:
+                while hand.pipe in found and hand.pipe.poll():
+                    self._hear(hand, hand.pipe.recv())
+            except (EOFError, OSError):  # it is gone, maybe in mid-word
+                self._buried(hand)
+            else:
+                if hand.process.sentinel in found and not hand.pipe.poll():
+                    self._buried(hand)
+
+    def _hear(self, hand: Hand, message: Any) -> None:
+        if isinstance(message, Exception):
+            raise message
+        match message:
+            case ("ready",):
+                self.deaths.pop("start", None)
+                hand.enter("wait")
+            case ("loaded",):
+                hand.enter("wait")
+            case ("began",):
+                hand.enter("work")
+            case ("busy",):
+                assert hand.task is not None
+                self.busy.append(hand.task.cell)
+                hand.task = None
+            case ("checked",):
+                hand.task = None
+            case ("done", *words):
+                hand.task = None
+                self.report(*words)
+
+    def _replace_if_full(self, hand: Hand) -> None:
+        """What a cell has left in memory must not stop the next one."""
+        if hand.task is not None or hand.phase != "work" or self.limits.memory is None:
+            return
+        hand.enter("wait")
+        if resident(hand.process.pid) > _FULL * self.limits.memory * GIB:
+            end(hand, ask=False)
+            self.hands.remove(hand)
+
+    def _over_a_limit(self, hand: Hand) -> str | None:
+        limits = self.limits
+        if hand.task is None or hand.phase == "wait":
+            return None
+        if limits.seconds is not None:
+            loading = hand.phase == "load"
+            most = max(_LOADING, limits.seconds) if loading else limits.seconds
+            if time.monotonic() - hand.since > most:
+                what = "loading the model" if loading else "the cell"
+                return f"{what} took longer than {most:g} s (--time-limit); raise it and add --retry-errors"
+        if limits.memory is not None and resident(hand.process.pid) > limits.memory * GIB:
+            return (
+                f"the worker took more than {limits.memory:.3g} GiB of memory (--memory); "
+                "raise it or use fewer workers, and add --retry-errors"
+            )
+        return None
+
+    def _stop(self, hand: Hand, problem: str) -> None:
+        trace = end(hand, ask=True)
+        self.hands.remove(hand)
+        assert hand.task is not None
+        if hand.task.kind == "check":
+            raise UserError(f"{hand.task.cell.defense.title}: {problem}")
+        self._record(hand, hand.task.cell, problem, trace)
+
+    def _buried(self, hand: Hand) -> None:
+        """A worker died: its task is tried once more, by another."""
+        trace = end(hand, ask=False)
+        self.hands.remove(hand)
+        how = death(hand.process.exitcode)
+        task = hand.task
+        name = "start" if task is None else f"{task.kind} {task.cell.key}"
+        if hand.phase != "wait":  # else nothing was tried
+            self.deaths[name] = self.deaths.get(name, 0) + 1
+        again = self.deaths.get(name, 0) < 2
+        if task is None:
+            if hand.phase == "start" and not again:
+                raise WorkerFailed(f"worker processes die at their start ({how})")
+        elif task.kind == "check":
+            if not again:
+                raise UserError(f"{task.cell.defense.title}: the worker died ({how}) twice while the model was checked")
+            self.checks.append(task)
+        elif again:
+            self.schedule.put_back(task.cell)
+        else:
+            self._record(hand, task.cell, f"the worker died ({how}) twice at this cell", trace)
+
+    def _record(self, hand: Hand, cell: Cell, problem: str, trace: str | None) -> None:
+        """Put down what stopped a cell, unless another run is at it now."""
+        seconds = time.monotonic() - hand.since
+        with self.store.lock(cell.key) as mine:
+            if not mine:
+                self.busy.append(cell)
+                return
+
+            def report(key: str, status: str, own: float | None, note: str | None) -> None:
+                self.report(key, status, None if own is None else seconds, note)
+
+            before = self.redo.get(cell.key)
+            finish(self.store, cell, lambda c: failure(c, problem, trace), self.run, report, before)
 
 
 def run_workers(
     board: Board,
-    folder: Path,
+    store: Store,
     pending: list[Cell],
     options: Options,
     run: str,
     report: Report,
     redo: Mapping[str, Line],
+    *,
+    limits: Limits,
+    estimate: Callable[[Cell], float | None],
 ) -> None:
-    """Do cells in `options.workers` processes; see `bench.work.work`.
+    """Do cells in `options.workers` processes, the longest first.
+
+    Args:
+        board: what is run.
+        store: where results go.
+        pending: what to do.
+        options: how.
+        run: id of the run.
+        report: is told every cell that is finished.
+        redo: by key, the records that do not count as finished.
+        limits: of each worker; a cell that goes over one becomes an error record. So does one at which a worker
+            dies twice.
+        estimate: seconds of a cell, where known.
 
     Raises:
-        UserError: bad input, or a worker was killed.
+        UserError: bad input, as a model that cannot be benchmarked.
         WorkerFailed: anything else that went wrong in a worker.
     """
-    if options.loaded:
-        raise UserError("a model in memory runs with workers=1; give it as module:Class for more")
-    context = multiprocessing.get_context("spawn")
-    ears: list[Connection] = []
-    workers = []
-    try:
-        for _ in range(min(options.workers, len(pending))):
-            ear, mouth = context.Pipe(duplex=False)
-            worker = context.Process(
-                target=_worker, args=(board, folder, pending, options, run, redo, mouth), daemon=True
-            )
-            worker.start()
-            mouth.close()  # the worker's copy is the last: when it is gone the pipe ends
-            ears.append(ear)
-            workers.append(worker)
-        for message in messages(ears):
-            if isinstance(message, Exception):
-                raise message
-            report(*message)
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
-    dead = [w.exitcode for w in workers if w.exitcode not in (0, -15)]
-    if dead:
-        raise UserError(f"a worker process died (exit code {dead[0]}); finished cells are kept, repeat the command")
-
-
-def messages(ears: list[Connection]) -> Iterator[Any]:
-    """All that the workers say, to the last word of the last one."""
-    listening = list(ears)
-    while listening:
-        ready = wait(listening)
-        for ear in [e for e in listening if e in ready]:
-            try:
-                message = ear.recv()
-            except (EOFError, OSError):  # the worker is gone, maybe in mid-word
-                listening.remove(ear)
-            else:
-                yield message
-
-
-def _worker(
-    board: Board,
-    folder: Path,
-    cells: list[Cell],
-    options: Options,
-    run: str,
-    redo: Mapping[str, Line],
-    mouth: Connection,
-) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
-        mouth.send((key, status, seconds, note))
-
-    try:
-        work(Store(folder), cells, Workshop(board, options), run, report, redo=redo)
-    except UserError as error:
-        mouth.send(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        traceback.print_exc()
-        text = (str(error).strip() or "no message").splitlines()[0]
-        mouth.send(WorkerFailed(f"a worker failed: {type(error).__name__}: {text}"))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    checks = [Task("check", cell) for cell in reversed(one_per_defense(pending))]
+    with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
+        hire = hiring(board, store.folder, options, run, Path(scratch), memory=limits.memory)
+        crew = _Crew(hire, store, run, report, redo, limits, Schedule(pending, estimate), checks)
+        try:
+            crew.work(options.workers)
+        finally:
+            end_all(crew.hands)

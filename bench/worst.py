@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.groups import SETTING, Group, choose, grouped
+from bench.groups import SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.results import Results, read_results
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
         source: a results folder, or what `read_results` gave.
 
     Returns:
-        A row per defense, setting and image that every planned attack of that defense has judged (attacks that no
-        defense of the setting can be attacked with excepted): the keys, index, label, attack, view, and as shares in
-        [0, 1] `clean` (right draws of the clean image), `accuracy` (right held-out draws of the worst one) and
-        `robust` (held-out draws that withstand it: the same, or when targeted those that do not give the target).
+        A row per defense, training seed, setting and image that every planned attack of that defense has judged
+        (attacks that no defense of the setting can be attacked with excepted): the keys, index, label, attack, view,
+        and as shares in [0, 1] `clean` (right draws of the clean image), `accuracy` (right held-out draws of the worst
+        one) and `robust` (held-out draws that withstand it: the same, or when targeted those that do not give the
+        target). Every training seed is a defense of its own: its rows are no further images.
 
     Raises:
         UserError: no results there, a damaged file, or an image with several verdicts in one row.
@@ -36,8 +37,9 @@ def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
     import pandas as pd
 
     results = source if isinstance(source, Results) else read_results(source)
-    columns = [*_KEYS, "index", "label", "attack", "view", "clean", "accuracy", "robust"]
-    frames = [pd.DataFrame(_of_group(group), columns=columns) for group in grouped(results) if group.attacks]
+    columns = [*_KEYS[:1], TRAINING_SEED, *_KEYS[1:], "index", "label", "attack", "view", "clean", "accuracy", "robust"]
+    groups = [group for seeds in grouped(results) for group in seeds]
+    frames = [pd.DataFrame(_of_group(group), columns=columns) for group in groups if group.attacks]
     whole = [frame for frame in frames if len(frame)]
     return pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=columns)
 
@@ -49,6 +51,7 @@ def _of_group(group: Group) -> dict[str, Any]:
         return {}
     judged, at = choice
     return {
+        TRAINING_SEED: group.training_seed,
         **{name: [group.attacks[0].names[name]] * len(judged) for name in _KEYS},
         "index": judged.index,
         "label": judged.label.astype(int),

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from bench.parts import attempts, part_folders
+from bench.parts import attempts, part_folders, sha256
 from bench.store import SUMS, NotWritable, Store, write_atomic
 
 FORMATS = {
@@ -17,7 +17,7 @@ FORMATS = {
     "html": "tables.html",
 }
 _STAMP = ".tables-stamp"
-_VERSION = "3"  # raised when the same records give other tables
+_VERSION = "4"  # raised when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
@@ -40,7 +40,7 @@ def current_table(folder: Path, form: str = "text") -> str:
         with Store(folder).lock("compact", wait=True):  # no part is merged meanwhile
             stamp = _stamp(folder)
             write_tables(folder)
-            write_atomic(folder / _STAMP, stamp)
+            write_atomic(folder / _STAMP, _signed(folder, stamp))
             return (folder / FORMATS[form]).read_text(encoding="utf-8")
     except NotWritable:
         return _elsewhere(folder, form)
@@ -63,7 +63,12 @@ def _fresh(folder: Path) -> bool:
     stored = folder / _STAMP
     if not stored.is_file() or not all((folder / name).is_file() for name in FORMATS.values()):
         return False
-    return stored.read_bytes() == _stamp(folder).encode()
+    return stored.read_bytes() == _signed(folder, _stamp(folder))
+
+
+def _signed(folder: Path, stamp: str) -> bytes:
+    """What the tables are made of, and they themselves."""
+    return "\n".join([stamp, *(sha256(folder / name) for name in FORMATS.values())]).encode()
 
 
 def _stamp(folder: Path) -> str:

@@ -21,12 +21,13 @@ _LIBRARY = ("torch", "builtins", "abc", "typing")  # their names are enough
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a registered defense came from: name, parameters that were given, fingerprint, identity at loading."""
+    """Where a registered defense came from: name, parameters given, fingerprint, identity at loading, training seed."""
 
     name: str
     given: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     state: str
+    training_seed: int | None = None
 
 
 def identity(module: nn.Module) -> tuple[str, bool]:

@@ -28,7 +28,7 @@ def load_object(name: str) -> Any:
     if not where or not what:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
-        module = _module_from_file(Path(where), _sha(Path(where))) if where.endswith(".py") else _imported(where)
+        module = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
     except UserError:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
@@ -42,8 +42,14 @@ def load_object(name: str) -> Any:
     return getattr(module, what)
 
 
-def load_plugin(name: str, params: Mapping[str, Any]) -> Defense:
-    """Make a defense of one's own class, function or instance.
+def load_plugin(
+    name: str,
+    params: Mapping[str, Any],
+    dataset: str = "digits",
+    weights_root: str | Path | None = None,
+    training_seed: int | None = None,
+) -> Defense:
+    """Make a defense of one's own class, function or instance; a purifier is put before the classifier it names.
 
     Raises:
         UserError: it cannot be imported or built, or is no module.
@@ -51,9 +57,17 @@ def load_plugin(name: str, params: Mapping[str, Any]) -> Defense:
     from torch import nn
 
     from defenses.base import Defense, Foreign
+    from defenses.composition import composed
+    from defenses.purifier import Purifier
 
     found = load_object(name)
     try:
+        if isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier)):
+            return composed(name, found, params, dataset, weights_root, training_seed)
+        if training_seed is not None:
+            if isinstance(found, nn.Module):
+                raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
+            params = {**params, "training_seed": training_seed}
         model = found if isinstance(found, nn.Module) else found(**params)
     except UserError:
         raise
@@ -61,6 +75,8 @@ def load_plugin(name: str, params: Mapping[str, Any]) -> Defense:
         raise UserError(f'"{name}" cannot be built: {_line(error)}') from error
     if not isinstance(model, nn.Module):
         raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
+    if isinstance(model, Purifier):
+        raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
     return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
 
 
@@ -72,13 +88,18 @@ def code_hash(name: str) -> str:
     source = _source(name.rpartition(":")[0])
     if source is None or not source.is_file() or source.suffix != ".py":
         return ""
+    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in _with_beside(source))
+    return hashlib.sha256(repr(parts).encode()).hexdigest() if len(parts) > 1 else _sha(source)
+
+
+def _with_beside(source: Path) -> set[Path]:
+    """A file, the modules beside it that it imports, and those that these import."""
     files, waiting = {source}, [source]
     while waiting:
         new = set(_beside(waiting.pop())) - files
         files |= new
         waiting += new
-    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in files)
-    return hashlib.sha256(repr(parts).encode()).hexdigest() if len(files) > 1 else _sha(source)
+    return files
 
 
 def _source(where: str) -> Path | None:
@@ -114,14 +135,35 @@ def _imported(where: str) -> Any:
     return importlib.import_module(where)
 
 
+def _from_file(path: Path) -> Any:
+    sha = _sha(path)
+    for file in _with_beside(path) - {path}:
+        _forget_if_changed(file.resolve())
+    return _module_from_file(path, sha, code_hash(f"{path}:"))
+
+
+_imported_as: dict[Path, str] = {}  # hashes of the modules beside plug-ins, when these were loaded
+
+
+def _forget_if_changed(file: Path) -> None:
+    """A module that has changed since it was imported is imported anew."""
+    sha = _sha(file)
+    if _imported_as.setdefault(file, sha) != sha:
+        _imported_as[file] = sha
+        for name in [n for n, m in sys.modules.items() if getattr(m, "__file__", None) == str(file)]:
+            del sys.modules[name]
+
+
 @functools.cache
-def _module_from_file(path: Path, sha: str) -> Any:
+def _module_from_file(path: Path, sha: str, code: str) -> Any:  # noqa: ARG001
     # Named after its contents: files of one name do not meet, and the name is the same wherever the file lies.
     spec = importlib.util.spec_from_file_location(f"purebench_plugin_{path.stem}_{sha[:8]}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if str(path.parent.resolve()) not in sys.path:
+        sys.path.append(str(path.parent.resolve()))  # modules beside it can be imported, as by a script
     try:
         spec.loader.exec_module(module)
     except BaseException:

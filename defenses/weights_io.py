@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.errors import UserError
+from defenses.seal import is_whole, sealed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,33 +26,46 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "purebench" / "weights"
 
 
-def _roots(root: Path | str | None) -> list[Path]:
+def weight_roots(root: Path | str | None) -> list[Path]:
+    """The folders where weights are looked for: `root` or PUREBENCH_WEIGHTS, the package, `cache_dir()`."""
     own = root or os.environ.get("PUREBENCH_WEIGHTS")
     return [*([Path(own)] if own else []), _PACKAGED, cache_dir()]
 
 
-def find_weights(name: str, dataset: str, root: Path | str | None = None) -> Path:
+def seeded(name: str, training_seed: int | None) -> str:
+    """What the files of a network's weights are called: those of seed 0 by the network's name alone.
+
+    Raises:
+        UserError: the seed is below 0.
+    """
+    if training_seed is not None and training_seed < 0:
+        raise UserError(f"the seed of a training is {training_seed}; it must be at least 0")
+    return f"{name}.seed{training_seed}" if training_seed else name
+
+
+def find_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> Path:
     """The weights file of a network trained on a data set.
 
-    Looks for <folder>/<dataset>/<name>.safetensors in `root` (or the folder PUREBENCH_WEIGHTS names), then in the
-    package, then in `cache_dir()`.
+    Looks for <folder>/<dataset>/<name>.safetensors (of seed 1: <name>.seed1.safetensors) in `root` (or the folder
+    PUREBENCH_WEIGHTS names), then in the package, then in `cache_dir()`.
 
     Args:
         name: "undefended", "pgd-at", "adp", "ebm-mcmc", or the name of your own.
         dataset: name of the data set.
         root: folder to look in first.
+        training_seed: of the training; None: whatever has the network's name alone.
 
     Raises:
         UserError: there are none.
     """
-    places = [folder / dataset / f"{name}.safetensors" for folder in _roots(root)]
+    places = [folder / dataset / f"{seeded(name, training_seed)}.safetensors" for folder in weight_roots(root)]
     for path in places:
         if path.is_file():
             return path
     where = ", ".join(str(p.parent) for p in places)
+    which = f" with training seed {training_seed}" if training_seed is not None else ""
     raise UserError(
-        f'no weights of "{name}" for "{dataset}" (looked in {where}); '
-        f"make them: purebench train {name} --dataset {dataset}"
+        f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); make them: {_command(places[0])}'
     )
 
 
@@ -66,26 +80,45 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         content = json.loads(side.read_text(encoding="utf-8"))
         if not {"sha256", "network"} <= set(content) or not {"kind", "args"} <= set(content["network"]):
             raise ValueError("sha256 or network is missing in it")
+        if not is_whole(content):
+            raise ValueError("its checksum is wrong")
     except FileNotFoundError:
         raise UserError(f"{side} is missing, the description of {path.name}; {_remedy(path)}") from None
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise UserError(f"{side} cannot be read ({error}); {_remedy(path)}") from None
     return dict(content)
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again: purebench train {path.stem} --dataset {path.parent.name}"
+    return f"make it again: {_command(path)}"
 
 
-def weights_hash(name: str, dataset: str, root: Path | str | None = None) -> str:
+def _command(path: Path) -> str:
+    """The command that makes weights."""
+    name, dot, seed = path.stem.rpartition(".seed")
+    plain, more = (name, f" --seed {seed}") if dot and seed.isdecimal() else (path.stem, "")
+    return f"purebench train {plain} --dataset {path.parent.name}{more}"
+
+
+def weights_hash(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> str:
     """SHA-256 of a weights file (hex), as its sidecar states it; `load_network` checks it against the file.
 
     Args:
         name: see `find_weights`.
         dataset: see `find_weights`.
         root: see `find_weights`.
+        training_seed: see `find_weights`.
+
+    Raises:
+        UserError: there are none, or their recipe says another seed.
     """
-    return str(read_sidecar(find_weights(name, dataset, root))["sha256"])
+    path = find_weights(name, dataset, root, training_seed=training_seed)
+    side = read_sidecar(path)
+    recipe = side.get("recipe")
+    said = recipe.get("seed") if isinstance(recipe, dict) else None
+    if training_seed is not None and said not in (None, training_seed):
+        raise UserError(f"{path} was trained with seed {said}, not {training_seed}; {_remedy(path)}")
+    return str(side["sha256"])
 
 
 def save_network(
@@ -128,7 +161,7 @@ def save_network(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
-    write_bytes(path.with_suffix(".json"), (json.dumps(side, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path.with_suffix(".json"), (json.dumps(sealed(side), indent=1, sort_keys=True) + "\n").encode())
     return sha
 
 
@@ -146,20 +179,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def load_network(name: str, dataset: str, *, root: Path | str | None = None) -> nn.Module:
+def load_network(
+    name: str, dataset: str, *, root: Path | str | None = None, training_seed: int | None = None
+) -> nn.Module:
     """A trained network, ready to be evaluated (see `networks.deployed`), on the CPU, in float32.
 
     Args:
         name: see `find_weights`.
         dataset: see `find_weights`.
         root: see `find_weights`.
+        training_seed: see `find_weights`.
 
     Raises:
         UserError: no such weights; or a file is missing, damaged or not of this network.
     """
     from defenses.networks import build_network, deployed
 
-    path = find_weights(name, dataset, root)
+    path = find_weights(name, dataset, root, training_seed=training_seed)
     side = read_sidecar(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:

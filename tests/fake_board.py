@@ -24,7 +24,7 @@ def line(defense, attack, **more):
         "eps": "1/5", "targets": "none", "knowledge": "white-box", "seed": 0, "draws": 1, "selection": 0,
         "stochastic": False, "minimisation": False, "budget": "full", "warnings": [],
     } | more  # fmt: skip
-    key = "-".join(str(base[k]) for k in ("defense", "attack", "view", "eps", "block"))
+    key = "-".join(str(base.get(k)) for k in ("defense", "attack", "view", "eps", "block", "training_seed"))
     return {"key": hashlib.sha256(key.encode()).hexdigest()[:20]} | base
 
 
@@ -51,13 +51,13 @@ def result(planned, correct, correct_sel=None, *, wrong=1, problems=None, size=0
     } | columns  # fmt: skip
     rows = [(i, d, d >= sel, int(d - sel < correct[i]) if d >= sel else int(d < chosen[i]))
             for d in range(sel + held) for i in range(n) if ok[i]]  # fmt: skip
-    right = np.array([r[3] for r in rows])
+    right = np.array([r[3] for r in rows], bool)
     logits = np.zeros((len(rows), 3), np.float16)
     logits[np.arange(len(rows)), np.where(right, 0, wrong)] = 2
     draws = {
-        "cell": pa.array([planned["key"]] * len(rows)).dictionary_encode(),
+        "cell": pa.array([planned["key"]] * len(rows), pa.string()).dictionary_encode(),
         "index": index[[r[0] for r in rows]], "draw": np.array([r[1] for r in rows], np.int16),
-        "held_out": np.array([r[2] for r in rows]), "pred": np.where(right, 0, wrong).astype(np.int16),
+        "held_out": np.array([r[2] for r in rows], bool), "pred": np.where(right, 0, wrong).astype(np.int16),
         "margin": np.zeros(len(rows), np.float32), "rejected": np.zeros(len(rows), bool),
         "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel()), 3),
     }  # fmt: skip
@@ -74,7 +74,7 @@ def write(folder: Path, results, plan=None) -> Path:
     store = Store(folder)
     for r in results:
         store.save(r)
-    planned = plan or [{k: v for k, v in r.line.items() if k in line("", "")} for r in results]
+    planned = plan or [{k: v for k, v in r.line.items() if k in line("", "", training_seed=0)} for r in results]
     (folder / "plan.jsonl").write_text("".join(json.dumps(p) + "\n" for p in planned))
     return folder
 

@@ -11,9 +11,6 @@ from defenses.purifier import NoiseSpec, Purifier, State
 
 SHAPE = (1, 8, 8)
 
-# Networks this small gain nothing from threads, and lose much when cores are shared.
-torch.set_num_threads(1)
-
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal values that depend on `seed` alone, and touch no global generator."""

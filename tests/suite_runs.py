@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.suites import Attack, Unsupported, attack_names, find_attack
+from bench.suites import Attack, Unsupported, attack_names, find_attack, foolbox
+from bench.suites.source import exported
 from bench.threat import Norm, ThreatModel, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
@@ -56,6 +57,17 @@ def first_that_runs(name: str, defense: Defense, x: Tensor, y: Tensor, targets: 
     return None, reasons
 
 
-# Brendel and Bethge's take 20 s each to be compiled by numba.
-NAMES = [n for n in attack_names() if not n.endswith("BrendelBethgeAttack")]
-CLASSES = [n for n in NAMES if n.startswith(("foolbox:", "torchattacks:"))]
+def class_of(name: str) -> str:
+    """The name of an attack under its class's own name; aliases are Foolbox's."""
+    suite, _, local = name.partition(":")
+    file = foolbox._exports_file()
+    found = exported(file) if suite == "foolbox" and file else {}
+    while isinstance(source := found.get(local), str):
+        local = source
+    return f"{suite}:{local}" if found else name
+
+
+_OURS = ("none", "uniform", "autoattack", "foolbox", "torchattacks")
+ALL = [n for n in attack_names() if n.partition(":")[0] in _OURS]  # not those of suites that happen to be installed
+# Brendel and Bethge's take 10 to 40 s each to be compiled by numba; an alias is its class.
+NAMES = [n for n in ALL if class_of(n) == n and not n.endswith("BrendelBethgeAttack")]

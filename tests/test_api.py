@@ -9,10 +9,12 @@ import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
 from bench.data import load_dataset
 from bench.describe import describe, describe_loaded
+from bench.robustbench_call import translated
 from defenses import load_model
 from defenses.base import Defense, Foreign
 from defenses.errors import UserError
 from defenses.identity import identity
+from defenses.registry import canonical
 
 FEW = {"n_examples": 20, "eps": "1/4", "attacks": [{"name": "foolbox:LinfPGD", "steps": 5, "rel_stepsize": 0.5}]}
 
@@ -243,3 +245,82 @@ def test_public_names_are_there():
         assert getattr(bench, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = bench.nonsense
+
+
+LINEAR = {"attacks": "foolbox:LinfFastGradientAttack", "dataset": "digits"}
+
+
+def test_a_call_written_for_robustbench(models, tmp_path):
+    from robustbench.model_zoo.enums import ThreatModel as TheirThreat
+
+    theirs = benchmark(
+        models["linear"](),
+        10,
+        threat_model=TheirThreat.Linf,
+        eps=8 / 255,
+        to_disk=False,
+        model_name="mine",
+        data_dir=str(tmp_path),
+        device=torch.device("cpu"),
+        batch_size=5,
+        log_path=None,
+        preprocessing=None,
+        **LINEAR,
+    )
+    ours = benchmark(
+        models["linear"](), n_examples=10, threat_model="Linf", eps="8/255", name="mine", batch_size=5, **LINEAR
+    )
+    assert set(theirs["eps"]) == {"8/255"}
+    assert set(theirs["defense"]) == {"mine"}
+    assert list(theirs["accuracy"]) == list(ours["accuracy"])
+    assert list(theirs["cell"]) == list(ours["cell"])
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"threat_model": "corruptions"}, 'corrupted images are a data set, "cifar10-c/fog/5"'),
+        ({"to_disk": True}, "model-info export"),
+        ({"aa_state_path": "state"}, "keeps finished blocks and resumes"),
+        ({"preprocessing": "Crop288"}, "for imagenet alone"),
+        ({"n_example": 3}, "unknown argument of benchmark"),
+    ],
+)
+def test_what_robustbench_does_otherwise_is_refused_in_one_line(models, more, words):
+    with pytest.raises(UserError, match=words) as caught:
+        benchmark(models["linear"](), eps=8 / 255, **LINEAR, **more)
+    assert "\n" not in str(caught.value)
+
+
+def test_preprocessing_is_part_of_the_name_of_imagenet():
+    assert translated("imagenet", "Linf", {"preprocessing": "Crop288"}) == ("imagenet/Crop288", "Linf", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (8 / 255, "8/255"),
+        (1 / 255, "1/255"),
+        (0.2, "1/5"),
+        (0.03, "3/100"),
+        (0.5, "1/2"),
+        (12.0, "12"),
+        (0.0314, "157/5000"),
+    ],
+)
+def test_a_float_is_the_fraction_that_was_meant(value, text):
+    assert str(ThreatModel("Linf", value).eps) == text
+    assert canonical({"alpha": value}) == {"alpha": text}
+    assert float(ThreatModel("Linf", value).eps) == value
+
+
+def test_clean_accuracy_is_that_of_robustbench(models):
+    from robustbench.utils import clean_accuracy as theirs
+
+    data, model = load_dataset("digits"), models["linear"]()
+    x, y = data.x[:37], data.y[:37]
+    for batch in (5, 100):
+        assert clean_accuracy(model, x, y, batch, torch.device("cpu")) == theirs(
+            model, x, y, batch, torch.device("cpu")
+        )
+    assert 0 < clean_accuracy(model, x, y) < 1

@@ -26,7 +26,7 @@ def refused(result, *words: str) -> None:
     ("old", "new", "words"),
     [
         ('name = "{models}:linear"', 'name = "apd"', ['unknown defense "apd"', "adp"]),
-        ('name = "autoattack:apgd-ce"', 'name = "autoattack:apdg-ce"', ['unknown attack', "apgd-ce"]),
+        ('name = "autoattack:apgd-ce"', 'name = "autoattack:apdg-ce"', ["unknown attack", "apgd-ce"]),
         ('name = "autoattack:apgd-ce"', 'name = "foolbox:LinfPDG"', ["foolbox:LinfPDG", "LinfPGD"]),
         ("n_iter = 3", "n_itr = 3", ["n_itr", "n_iter"]),
         ('dataset = "digits"', 'dataset = "digit"', ['unknown data set "digit"', "digits"]),
@@ -177,4 +177,4 @@ def test_a_device_that_is_not_there(tmp_path):
 def test_tables_of_nothing(tmp_path):
     refused(purebench("table", tmp_path), "no results folder")
     refused(purebench("train", "apd"), 'unknown recipe "apd"', "adp")
-    refused(purebench("run", "quickstart", "--defense", "apd", "--out", tmp_path / "x"), 'unknown defense', "adp")
+    refused(purebench("run", "quickstart", "--defense", "apd", "--out", tmp_path / "x"), "unknown defense", "adp")

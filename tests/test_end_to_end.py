@@ -96,8 +96,14 @@ def test_a_noisy_linear_defense_has_its_known_accuracy_and_rob_m(data, tmp_path)
     sigma, eps, draws = 0.1, 1 / 20, 201
     out = tmp_path / "out"
     benchmark(
-        NoisyLinear(sigma), dataset=path, eps="1/20", attacks=["foolbox:LinfFastGradientAttack"], draws=draws,
-        selection=9, views=[ViewSpec(eot=4)], out=out,
+        NoisyLinear(sigma),
+        dataset=path,
+        eps="1/20",
+        attacks=["foolbox:LinfFastGradientAttack"],
+        draws=draws,
+        selection=9,
+        views=[ViewSpec(eot=4)],
+        out=out,
     )
     left = (margin - eps * float(W.abs().sum())) / (sigma * float(W.norm()))
     p = 0.5 * (1 + np.vectorize(math.erf)(left / math.sqrt(2)))

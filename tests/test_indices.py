@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from bench import published_subsets
 from bench.indices import resolve
 from defenses.errors import UserError
 
@@ -62,3 +63,53 @@ def test_bad_index_names(tmp_path):
     np.save(tmp_path / "bad.npy", np.array([None], dtype=object), allow_pickle=True)  # a pickle inside
     with pytest.raises(UserError, match="cannot be read"):
         resolve(str(tmp_path / "bad.npy"), 4)
+
+
+LABELS = [0] * 50 + [1] * 30 + [2] * 2
+
+
+def stratified(spec, labels=LABELS):
+    return resolve(spec, len(labels), labels=lambda: labels).positions
+
+
+def test_stratified_lists():
+    nine, thirty, every = (stratified(f"stratified-{n}-seed1") for n in (9, 30, 82))
+    assert thirty[:9] == nine
+    assert every[:30] == thirty
+    assert sorted(every) == list(range(82))
+    assert [LABELS[i] for i in nine].count(2) == 2  # all there are
+    assert abs(sum(LABELS[i] == 0 for i in thirty) - sum(LABELS[i] == 1 for i in thirty)) <= 1
+    assert sorted(LABELS[i] for i in nine[:3]) == [0, 1, 2]
+    assert nine != stratified("stratified-9-seed2")
+    assert nine == (71, 47, 81, 23, 79, 80, 38, 55, 8)  # fixed for good
+
+
+def test_stratified_lists_of_a_board(tmp_path):
+    from boards import BOARD, write_board
+
+    from bench.board import load_board
+    from bench.data import load_dataset
+
+    board = load_board(write_board(tmp_path, BOARD.replace("first-60", "stratified-20-seed0")))
+    assert {(c.data.indices, c.data.stop - c.data.start) for c in board.cells()} == {("stratified-20-seed0", 20)}
+    y = load_dataset("digits").y
+    at = resolve("stratified-20-seed0", 500, labels=y.tolist)
+    assert y[list(at.positions)].bincount().tolist() == [2] * 10
+    assert {c.data.indices_hash for c in board.cells()} == {at.hash}
+    with pytest.raises(UserError, match="needs the labels"):
+        resolve("stratified-2-seed0", 4)
+
+
+def test_published_subsets():
+    croce = resolve("croce-2022", 10000, dataset="cifar10")
+    assert croce.hash == resolve("first-1000", 10000).hash
+    assert resolve("robustbench", 5000, dataset="imagenet/Crop288").hash == resolve("all", 5000).hash
+    for dataset, size in (("cifar10", 10000), ("svhn", 26032)):
+        drawn = np.random.RandomState(0).choice(size, 512, replace=False)
+        assert resolve("lee-kim-2023", size, dataset=dataset).positions == tuple(drawn.tolist())
+    for spec, dataset, split in (("lee-kim-2023", "mnist", "test"), ("croce-2022", "cifar10", "train")):
+        with pytest.raises(UserError, match=f"not for {split} of {dataset}"):
+            resolve(spec, 10000, dataset=dataset, split=split)
+    with pytest.raises(UserError, match="did you mean lee-kim-2023"):
+        resolve("lee-kim", 10)
+    assert all(s.source for s in published_subsets.published())

@@ -9,6 +9,7 @@ from torch import nn
 
 from defenses.errors import UserError
 from defenses.networks import build_network, data_args, deployed, kinds
+from defenses.seal import sealed
 from defenses.weights_io import find_weights, load_network, load_tensors, save_network, weights_hash
 
 SMALL = {
@@ -151,7 +152,7 @@ def _bad_sidecar(path: Path) -> None:
 def _other_network(path: Path) -> None:
     side = json.loads(path.with_suffix(".json").read_text())
     side["network"]["args"] = {"hidden": 64}
-    path.with_suffix(".json").write_text(json.dumps(side))
+    path.with_suffix(".json").write_text(json.dumps(sealed(side)))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
@@ -79,7 +82,7 @@ def test_truncated_parquet_and_lines_are_named(folder):
     with pytest.raises(UserError, match="cannot be read"):
         load_results(folder)
     (part / "cells.jsonl").write_text("{")
-    with pytest.raises(UserError, match=r"cells\.jsonl cannot be read"):
+    with pytest.raises(UserError, match=r"cells\.jsonl is damaged"):
         load_cells(folder)
 
 
@@ -123,3 +126,58 @@ def test_cells_that_the_plan_forgot_are_left_out(tmp_path):
     folder = write(tmp_path, [*results, result(line("plain", "old"), [0] * 6)], [r.line for r in results])
     assert "old" not in set(load_results(folder).attack)
     assert row(summary(folder), "plain", WORST).robust_mean == pytest.approx(2 / 6)
+
+
+# Large files
+
+
+def _rewritten(part, name, change, **options):
+    """Write a Parquet file of a part anew, with its checksum."""
+    table = change(pq.read_table(part / name))
+    pq.write_table(table, part / name, **options)
+    sums = json.loads((part / "checksums.json").read_text())
+    sums[name] = hashlib.sha256((part / name).read_bytes()).hexdigest()
+    (part / "checksums.json").write_text(json.dumps(sums))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 50, 10_000])
+def test_draws_are_read_by_row_groups_wherever_these_end(folder, rows):
+    before = summary(folder)
+    Store(folder).compact([json.loads(x) for x in (folder / "plan.jsonl").read_text().splitlines()])
+    for part in (folder / "parts").iterdir():
+        _rewritten(part, "draws.parquet", lambda table: table, row_group_size=rows)
+        stored = pq.ParquetFile(part / "draws.parquet").metadata
+        assert stored.num_row_groups == -(-stored.num_rows // rows)
+    pd.testing.assert_frame_equal(before, summary(folder))
+
+
+def test_rows_of_a_cell_that_lie_apart_are_refused(folder):
+    Store(folder).compact([json.loads(x) for x in (folder / "plan.jsonl").read_text().splitlines()])
+    part = next(p for p in (folder / "parts").iterdir() if "noisy" in p.name)
+    _rewritten(part, "draws.parquet", lambda t: t.take(np.arange(len(t)).reshape(-1, 2).T.ravel()), row_group_size=9)
+    with pytest.raises(UserError, match="rows of a cell lie apart; run the board again"):
+        summary(folder)
+
+
+def test_a_merged_part_and_cells_that_were_run_again_merge_in_table_order(folder):
+    plan = [json.loads(x) for x in (folder / "plan.jsonl").read_text().splitlines()]
+    store, before = Store(folder), load_results(folder)
+    store.compact(plan)
+    again = stochastic()[2]
+    store.save(again)
+    store.compact(plan)
+    assert sorted(p.name[:8] for p in (folder / "parts").iterdir()) == ["all-nois", "all-plai"]
+    pd.testing.assert_frame_equal(before, load_results(folder))
+    part = next(p for p in (folder / "parts").iterdir() if "noisy" in p.name)
+    cells = pq.read_table(part / "draws.parquet")["cell"].to_pylist()
+    assert list(dict.fromkeys(cells)) == [line["key"] for line in plan if line["defense"] == "noisy"]
+
+
+def test_a_defense_without_any_verdict_is_merged(tmp_path):
+    results = [result(line("plain", "apgd"), [1] * 6, problems=["the attack left the box [0, 1]"] * 6)]
+    folder = write(tmp_path, results)
+    before = load_results(folder)
+    Store(folder).compact([r.line for r in results])
+    assert [p.name[:4] for p in (folder / "parts").iterdir()] == ["all-"]
+    pd.testing.assert_frame_equal(before, load_results(folder))
+    assert load_draws(folder).empty

@@ -254,7 +254,7 @@ def test_no_worst_case_without_selection_draws(tmp_path):
 def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
     def mixed(cells, manifest):
         assert manifest == {}
-        assert cells == [{"defense": "plain", "status": "ok", "run": None}] * 4
+        assert cells == [{"defense": "plain", "status": "ok", "run": None}]
         return ["made by two versions"]
 
     monkeypatch.setattr("bench.manifest.mixed", mixed, raising=False)
@@ -268,3 +268,19 @@ def test_warnings_of_attacks_are_footnotes(tmp_path):
 
     cells = pd.DataFrame({"attack": ["a", "a", "b"], "warnings": [["weak"], ["weak"], []]})
     assert _warnings(cells) == ("a: weak",)
+
+
+def test_warnings_of_attacks_are_in_every_format(tmp_path):
+    import pandas as pd
+
+    from bench.suites import find_attack
+
+    names = ("torchattacks:AutoAttack", "torchattacks:EOTPGD", "torchattacks:SPSA", "torchattacks:OnePixel")
+    names += ("torchattacks:CW", "torchattacks:PGD", "foolbox:LinfPGD", "foolbox:L2DeepFoolAttack")
+    told = {name: find_attack(name).warnings for name in names}
+    write_tables(write(tmp_path, [result(line("plain", n, warnings=list(told[n])), [1] * 6) for n in names]))
+    for ending in ("txt", "md", "tex", "html"):
+        text = " ".join((tmp_path / f"tables.{ending}").read_text().replace("\\_", "_").split())
+        assert all(f"{name}: {w}" in text for name in names for w in told[name]), ending
+    table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
+    assert all(table[name] == "; ".join(told[name]) for name in names)

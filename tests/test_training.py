@@ -110,9 +110,13 @@ def test_other_recipes_and_damaged_checkpoints_are_refused(tmp_path, monkeypatch
     with pytest.raises(RuntimeError, match="power cut"):
         run("undefended", tmp_path, checkpoint_every=2)
     monkeypatch.undo()
+    checkpoint = tmp_path / "undefended.checkpoint.pt"
+    with pytest.raises(UserError, match="another recipe or seed"):
+        run("undefended", tmp_path, overrides={**SHORT["undefended"], "batch": 7})
+    other = checkpoint.with_name("undefended.seed1.checkpoint.pt")
+    other.write_bytes(checkpoint.read_bytes())
     with pytest.raises(UserError, match="another recipe or seed"):
         run("undefended", tmp_path, seed=1)
-    checkpoint = tmp_path / "undefended.checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(UserError, match="cannot be read"):
         run("undefended", tmp_path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from defenses.errors import UserError
 
 Command = Callable[[argparse.Namespace], int]  # the exit code: 0 done, 1 a fault of purebench, 2 bad input
 Declare = Callable[[str, Command, str], argparse.ArgumentParser]  # name, function, one line of help
@@ -15,3 +18,23 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number, at least 1")
     return value
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs of the command line; a value is read as TOML where it is, and as text elsewhere.
+
+    Raises:
+        UserError: a pair is none.
+    """
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f'"{pair}" is not KEY=VALUE')
+        try:
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = value
+    return values

@@ -1,4 +1,4 @@
-"""`purebench run`, `plan` and `status`: what is done with a board."""
+"""`purebench run` and `status`: what is done with a board."""
 
 from __future__ import annotations
 
@@ -15,57 +15,112 @@ if TYPE_CHECKING:
 
 def add(declare: Declare) -> None:
     """Declare the commands."""
-    for name, function, text in (
-        ("run", _run, "Run a board: attack, judge, write records and tables. Finished cells are skipped."),
-        ("plan", _plan, "Show what a board would run."),
-        ("status", _status, "Show what of a board is finished."),
-    ):
-        sub = declare(name, function, text)
-        sub.add_argument("board", help="a TOML file, or the name of a board that comes along, as quickstart")
-        sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
-        sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
-        sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
-        if name != "status":
-            sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
-            sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
-        if name == "run":
-            _run_arguments(sub)
+    run = declare("run", _run, "Run a board: attack, judge, write records and tables. Finished cells are skipped.")
+    board_arguments(run)
+    selection_arguments(run)
+    run_arguments(run)
+    board_arguments(declare("status", _status, "Show what of a board is finished."))
 
 
-def _run_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
+def board_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which board, and where things lie."""
+    sub.add_argument("board", help="a TOML file, or the name of a board that comes along, as quickstart")
+    sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
+    sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
+    sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
+
+
+def selection_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which part of the board."""
+    sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
+    sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
+
+
+def run_arguments(sub: argparse.ArgumentParser) -> None:
+    """How cells are run."""
+    sub.add_argument("--workers", type=workers, default=1, help='processes, or "auto" to fill the cores (default: 1)')
     sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
+    sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
+    sub.add_argument("--memory", type=_size, metavar="GIB", help="for a worker process (default: its share)")
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
     sub.add_argument("--quiet", action="store_true", help="no progress, no table")
 
 
-def _board(arguments: argparse.Namespace) -> Board:
+def workers(text: str) -> int | None:
+    """A number of workers; None for "auto"."""
+    return None if text == "auto" else positive(text)
+
+
+def _duration(text: str) -> float:
+    from bench.limits import duration
+    from defenses.errors import UserError
+
+    try:
+        return duration(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of GiB")
+    return value
+
+
+def board_of(arguments: argparse.Namespace) -> Board:
+    """The board that was asked for."""
     from bench.board import load_board
 
     return load_board(arguments.board, weights_root=arguments.weights_root, data_root=arguments.data_root)
 
 
-def _folder(arguments: argparse.Namespace, name: str) -> Path:
+def folder_of(arguments: argparse.Namespace, name: str) -> Path:
+    """Its results folder."""
     given: Path | None = arguments.out
     return given or Path("results") / name
 
 
+def workers_of(arguments: argparse.Namespace, board: Board) -> int:
+    """How many processes were asked for."""
+    from bench.limits import all_workers
+
+    given: int | None = arguments.workers
+    return all_workers(board.threads, arguments.device) if given is None else given
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    board = board_of(arguments)
+    chosen = tuple(arguments.defense), tuple(arguments.attack)
+    return run_and_show(board, folder_of(arguments, board.name), arguments, *chosen)
+
+
+def run_and_show(
+    board: Board,
+    folder: Path,
+    arguments: argparse.Namespace,
+    defenses: tuple[str, ...] = (),
+    attacks: tuple[str, ...] = (),
+) -> int:
+    """Run a board and print its table and the errors on record; the exit code."""
     from bench.run import Options, run_board
     from bench.workers import WorkerFailed
     from bench.write import current_table
 
-    board = _board(arguments)
-    folder = _folder(arguments, board.name)
     options = Options(
         data_root=arguments.data_root,
         weights_root=arguments.weights_root,
-        workers=arguments.workers,
+        workers=workers_of(arguments, board),
         device=arguments.device,
-        defenses=tuple(arguments.defense),
-        attacks=tuple(arguments.attack),
+        defenses=defenses,
+        attacks=attacks,
         retry_errors=arguments.retry_errors,
         quiet=arguments.quiet,
+        time_limit=arguments.time_limit,
+        memory=arguments.memory,
     )
     try:
         errors = run_board(board, folder, options)
@@ -81,37 +136,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return 2 if errors else 0
 
 
-def _plan(arguments: argparse.Namespace) -> int:
-    from bench.run import Options, select
-
-    board = _board(arguments)
-    cells = board.cells()
-    chosen = select(cells, Options(defenses=tuple(arguments.defense), attacks=tuple(arguments.attack)))
-    folder = _folder(arguments, board.name)
-    stored = _stored(folder)
-    pairs: dict[str, list[int]] = {}
-    for cell in chosen:
-        name = f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | "
-        name += cell.view_label
-        done, total = pairs.setdefault(name, [0, 0])
-        pairs[name] = [done + (cell.key in stored), total + 1]
-    for name, (done, total) in pairs.items():
-        print(f"{name} | {total} block{'s' if total > 1 else ''}{f', {done} finished' if done else ''}")
-    images = sum(c.data.stop - c.data.start for c in chosen)
-    print(f"{len(chosen)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
-    return 0
-
-
 def _stored(folder: Path) -> dict[str, str]:
     """Status by key of what a folder holds; damaged parts, which a run does again, left out."""
+    from bench.manifest import check_schema
     from bench.parts import stored
 
+    check_schema(folder)
     return {key: line["status"] for key, (line, _) in stored(folder / "parts").items()}
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    board = _board(arguments)
-    folder = _folder(arguments, board.name)
+    board = board_of(arguments)
+    folder = folder_of(arguments, board.name)
     stored, cells = _stored(folder), board.cells()
     counts: dict[str, dict[str, int]] = {}
     for cell in cells:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.commands import Declare
@@ -11,25 +13,62 @@ from bench.commands import Declare
 def add(declare: Declare) -> None:
     """Declare the command."""
     sub = declare("ls", _ls, "List what there is.")
-    sub.add_argument("what", nargs="?", choices=("defenses", "attacks", "datasets", "boards"), default="defenses")
+    sub.add_argument("what", nargs="?", choices=tuple(_LISTS), default="defenses")
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    if arguments.what == "defenses":
-        from defenses.registry import card, list_models
-
-        for name in list_models():
-            print(f"{name:<12} {card(name).summary}")
-    elif arguments.what == "attacks":
-        from bench.suites import attack_names
-
-        print("\n".join(attack_names()))
-    elif arguments.what == "datasets":
-        from bench.data import NAMES
-
-        print("\n".join([*NAMES, "path/to/own.npz"]))
-    else:
-        import leaderboards
-
-        print("\n".join(sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))))
+    print("\n".join(_LISTS[arguments.what]()))
     return 0
+
+
+def _defenses() -> Iterable[str]:
+    from defenses.registry import card, list_models
+
+    return [f"{name:<12} {card(name).summary}" for name in list_models()]
+
+
+def _attacks() -> Iterable[str]:
+    """The table of all attacks; what the installed libraries have besides is not measured."""
+    from bench.suites import attack_names
+    from bench.suites.catalogue import HEADER, catalogue, columns
+
+    known = {entry.name: columns(entry) for entry in catalogue()}
+    blank = ("",) * (len(HEADER) - 2)
+    return _aligned([HEADER, *(known.get(n, (n, *blank, "not measured")) for n in attack_names(_warn))])
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _datasets() -> Iterable[str]:
+    from bench.data import FORMS
+
+    return FORMS
+
+
+def _indices() -> Iterable[str]:
+    from bench.indices import FORMS
+    from bench.published_subsets import published
+
+    return [*FORMS, *_aligned([(s.name, s.dataset, s.source) for s in published()])]
+
+
+def _boards() -> Iterable[str]:
+    import leaderboards
+
+    return sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+_LISTS = {
+    "defenses": _defenses,
+    "attacks": _attacks,
+    "datasets": _datasets,
+    "indices": _indices,
+    "boards": _boards,
+}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.commands import Declare
+from bench.commands import Declare, key_values
 from defenses.errors import UserError, unknown
 
 
@@ -18,7 +16,7 @@ def add(declare: Declare) -> None:
     sub.add_argument("--dataset", default="digits", help="digits, mnist or cifar10 (default: digits)")
     sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
     sub.add_argument("--data-root", type=Path)
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="of the training; 1 writes <name>.seed1 (default: 0)")
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
     sub.add_argument("--stability", action="store_true", help="only measure the stability of trained ebm-mcmc chains")
 
@@ -45,23 +43,7 @@ def _train(arguments: argparse.Namespace) -> int:
         out=(arguments.out or cache_dir()) / arguments.dataset,
         data_root=arguments.data_root,
         seed=arguments.seed,
-        overrides=_overrides(arguments.set),
+        overrides=key_values(arguments.set),
     )
     print(path)
     return 0
-
-
-def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is read as TOML where it is, and as text elsewhere."""
-    import tomllib
-
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f'"{pair}" is not KEY=VALUE')
-        try:
-            values[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key] = value
-    return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.suites.attack import Attack
 from bench.suites.source import Parameters, check_params, function_parameters, package_folder, parse
 from defenses.errors import UserError, unknown
+from defenses.plugins import code_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def find(name: str, params: dict[str, Any]) -> Attack | None:
     path = _file(where)
     if path is None:
         return None
-    tree = parse(path)
+    tree = parse(path, path.stat().st_mtime_ns)
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
     if function not in nodes:
         raise unknown(f"function in {path}", function, nodes)
@@ -41,9 +41,9 @@ def find(name: str, params: dict[str, Any]) -> Attack | None:
         raise UserError(f'{name} needs the parameter "{missing[0]}"; give it in the board')
     return Attack(
         name=name,
-        run=partial(_run, where, function, takes),
+        run=partial(_run, str(path) if where.endswith(".py") else where, function, takes),
         minimisation=_says_minimisation(tree, function),
-        version=f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
+        version=f"{path.name} {code_hash(f'{path}:{function}')[:16]}",
     )
 
 
@@ -76,36 +76,16 @@ def _says_minimisation(tree: ast.Module, function: str) -> bool:
     )
 
 
-def _load(where: str, function: str) -> Any:
-    import importlib
-    import importlib.util
-
-    if not where.endswith(".py"):
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
-        return getattr(importlib.import_module(where), function)
-    path = Path(where).expanduser().resolve()
-    name = f"purebench_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise UserError(f"cannot import {path}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return getattr(sys.modules[name], function)
-
-
 def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
     import torch
 
     from defenses.base import seeded_globals
+    from defenses.plugins import load_object
 
-    attack = _load(where, function)
+    try:
+        attack = load_object(f"{where}:{function}")
+    except UserError as error:  # the fault of one attack: the others go on
+        raise ImportError(str(error)) from error
     if given.get("indices") is None:
         given["indices"] = torch.arange(len(x))
     passed = {k: v for k, v in given.items() if takes.open or k in takes.names or k not in _OFFERED}

@@ -12,6 +12,9 @@ from typing import Any
 
 from defenses.errors import UserError, unknown
 
+_ENOUGH_STEPS = 100
+GREEDY = "follows one greedy path to the nearest boundary; report no robustness from it alone"  # DeepFool
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -42,8 +45,8 @@ def package_folder(package: str) -> Path | None:
 
 
 @lru_cache
-def parse(path: Path) -> ast.Module:
-    """The syntax tree of a file.
+def parse(path: Path, stamp: int = 0) -> ast.Module:  # noqa: ARG001
+    """The syntax tree of a file, read once for every stamp (the time of its last change, where it may change).
 
     Raises:
         UserError: the file cannot be read or is not Python.
@@ -152,3 +155,15 @@ def check_params(attack: str, params: Mapping[str, Any], known: Iterable[str]) -
     for key in params:
         if key not in set(known):
             raise unknown(f"parameter of {attack}", key, known)
+
+
+def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warning of an iterative attack that runs on a default of few steps.
+
+    Of 200 digits, PGD-AT: PGD with the default of Foolbox leaves 67.5% standing in Linf, 61.0% with 100 steps; 30.5%
+    in L2, 7.5% with 200; that of torchattacks 62.5%, 61.0% with 40; 13.0% in L2, 4.5% with 100 [measured].
+    """
+    steps = defaults.get("steps")
+    if "steps" in params or not isinstance(steps, int) or steps >= _ENOUGH_STEPS:
+        return ()
+    return (f"its default of {steps} steps is short; give steps = {_ENOUGH_STEPS} or more",)

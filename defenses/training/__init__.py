@@ -30,7 +30,8 @@ def train(
 ) -> Path:
     """Train a network by its recipe, or go on with a training that was interrupted.
 
-    Writes <out>/<name>.safetensors, <name>.json beside it, and <name>.checkpoint.pt until it is finished.
+    Writes <out>/<name>.safetensors, <name>.json beside it, and <name>.checkpoint.pt until it is finished; with a seed
+    other than 0 <name>.seed1.safetensors and so on.
 
     Args:
         name: "undefended", "pgd-at", "adp" or "ebm-mcmc".
@@ -55,7 +56,7 @@ def train(
     from defenses.training.loop import Plan, fit
     from defenses.training.recipe import load_recipe
     from defenses.training.streams import Order, stream_seed
-    from defenses.weights_io import save_network
+    from defenses.weights_io import save_network, seeded
 
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
@@ -68,7 +69,7 @@ def train(
     objective = _objective(name, network, material.to(target), seed, recipe.objective)
     phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
     plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
-    checkpoint = Path(out) / f"{name}.checkpoint.pt"
+    checkpoint = Path(out) / f"{seeded(name, seed)}.checkpoint.pt"
     begun = time.perf_counter()
     result = fit(objective, plan, checkpoint, progress=progress)
     network.load_state_dict(result.weights)
@@ -83,7 +84,7 @@ def train(
         "seconds": round(time.perf_counter() - begun, 1),
     }
     metrics = {"validation": result.history[-1] if not result.history else _shipped_row(result.history, result.step)}
-    path = Path(out) / f"{name}.safetensors"
+    path = Path(out) / f"{seeded(name, seed)}.safetensors"
     save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
     checkpoint.unlink(missing_ok=True)
     return path

@@ -1,1 +1,3 @@
-"""The module that robustbench imports."""
+"""The module that robustbench imports: fra31's AutoAttack, computed by pyautoattack."""
+
+from autoattack.autoattack import AutoAttack as AutoAttack

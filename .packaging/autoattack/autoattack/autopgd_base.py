@@ -1,0 +1,3 @@
+"""APGD: see pyautoattack."""
+
+from pyautoattack.autopgd_base import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The checks of a model before it is attacked: see pyautoattack."""
+
+from pyautoattack.checks import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""FAB: see pyautoattack."""
+
+from pyautoattack.fab_base import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The projections of FAB: see pyautoattack."""
+
+from pyautoattack.fab_projections import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""Square Attack: see pyautoattack."""
+
+from pyautoattack.square import *  # noqa: F403

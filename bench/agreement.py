@@ -1,0 +1,101 @@
+"""How two judgements of the same images compare: pure functions of their records and draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIE = 1e-5  # a class may change between machines where the two largest logits are this close
+_COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
+_FLAGS = ("in_box", "in_ball", "finite", "beyond", "status")
+_SIZES = ("linf", "l2", "l1", "l0")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A cell judged twice.
+
+    Args:
+        images: how many were compared.
+        differing: images with another count, or another class in a draw.
+        unexplained: those of them that differ in a draw whose two largest logits are not within `TIE`.
+        accuracy: sum over images of the change in their share of right draws.
+        margin: largest change of a draw's margin.
+        size: largest relative change of a perturbation's norm.
+        flagged: images that keep to box or ball, or could be judged, in one of the two alone.
+    """
+
+    images: int = 0
+    differing: int = 0
+    unexplained: int = 0
+    accuracy: float = 0.0
+    margin: float = 0.0
+    size: float = 0.0
+    flagged: int = 0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.images + other.images,
+            self.differing + other.differing,
+            self.unexplained + other.unexplained,
+            self.accuracy + other.accuracy,
+            max(self.margin, other.margin),
+            max(self.size, other.size),
+            self.flagged + other.flagged,
+        )
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame, draws: pd.DataFrame, draws_after: pd.DataFrame) -> Agreement:
+    """Compare two judgements of the same images.
+
+    Args:
+        before: records, a row per image.
+        after: records of the same images.
+        draws: draws of the first judgement, a row per image and draw; those of other images are left out.
+        draws_after: draws of the second.
+    """
+    before, after = (r.set_index("index").sort_index() for r in (before, after))
+    then = before[[c for c in _COUNTS if c in before]]
+    recount = ((then != after[then.columns]) & then.notna()).any(axis=1)  # records of older versions lack some
+    flagged = (before[list(_FLAGS)] != after[list(_FLAGS)]).any(axis=1)
+    keys = ["index", "draw"]
+    both = draws[draws["index"].isin(before.index)].merge(draws_after, on=keys, suffixes=("", "_after"))
+    changed = (both["pred"] != both["pred_after"]).to_numpy() | (both["rejected"] != both["rejected_after"]).to_numpy()
+    tie = np.minimum(_gap(both["logits"]), _gap(both["logits_after"])) < TIE
+    tie &= (both["rejected"] == both["rejected_after"]).to_numpy()
+    moved, loose = set(both["index"][changed]), set(both["index"][changed & ~tie])
+    differing = set(before.index[recount]) | moved
+    margin = np.abs(both["margin"].to_numpy(float) - both["margin_after"].to_numpy(float))
+    size = [_relative(before[s].to_numpy(float), after[s].to_numpy(float)) for s in _SIZES]
+    return Agreement(
+        images=len(before),
+        differing=len(differing),
+        # A count that differs although every draw's class is the same has no tie to explain it.
+        unexplained=len(loose | (differing - moved)),
+        accuracy=float((_share(after) - _share(before)).sum()),
+        margin=float(np.nanmax(margin, initial=0.0)),
+        size=max(size, default=0.0),
+        flagged=int(flagged.sum()),
+    )
+
+
+def _gap(logits: pd.Series) -> np.ndarray:
+    """The distance of the two largest logits, [draws]; inf where there is one alone."""
+    if not len(logits):
+        return np.zeros(0)
+    values = np.sort(np.stack(logits.to_list()).astype(float), axis=1)
+    return values[:, -1] - values[:, -2] if values.shape[1] > 1 else np.full(len(values), np.inf)
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.nanmax(np.abs(a - b) / np.maximum(1.0, np.abs(a)), initial=0.0))
+
+
+def _share(records: pd.DataFrame) -> pd.Series:
+    """The share of held-out draws that are right; 0 without a verdict, which the flags tell of."""
+    return records["correct"] / records["draws"].clip(lower=1)

@@ -1,0 +1,135 @@
+"""`purebench plan`: what a board would run, and what that would take."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.commands import Declare
+from bench.commands.boards import board_arguments, board_of, folder_of, selection_arguments, workers, workers_of
+
+if TYPE_CHECKING:
+    from bench.board import Board
+    from bench.cell import Cell
+    from bench.forecast import Forecast
+    from bench.run import Options
+
+_SECONDS = 60.0  # that a probe takes, about
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    sub = declare("plan", _plan, "Show what a board would run, and what that would take.")
+    board_arguments(sub)
+    selection_arguments(sub)
+    sub.add_argument("--probe", action="store_true", help="time what has no results yet, in about a minute")
+    sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
+    sub.add_argument("--device", default="cpu", help="where models run in the probe, as cuda:0 (default: cpu)")
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from bench.forecast import hindsight, measured, read_forecast
+    from bench.manifest import read_manifest
+    from bench.parts import stored
+    from bench.progress import row_of
+    from bench.run import Options, select
+
+    board = board_of(arguments)
+    options = Options(
+        data_root=arguments.data_root,
+        weights_root=arguments.weights_root,
+        device=arguments.device,
+        defenses=tuple(arguments.defense),
+        attacks=tuple(arguments.attack),
+    )
+    cells = board.cells()
+    chosen, folder = select(cells, options), folder_of(arguments, board.name)
+    # Damaged parts, which a run does again, are left out.
+    lines = {key: line for key, (line, _) in stored(folder / "parts").items()}
+    rows: dict[str, list[Cell]] = {}
+    for cell in chosen:
+        rows.setdefault(row_of(cell), []).append(cell)
+    known = read_forecast(folder) | measured(cells, lines)
+    if arguments.probe:
+        known |= _probed(board, options, folder, rows, known)
+    for row, members in rows.items():
+        _show(row, members, lines, known.get(row))
+    images = sum(c.data.stop - c.data.start for c in chosen)
+    print(f"{len(chosen)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
+    _forecast(rows, lines, known, workers_of(arguments, board))
+    if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
+        print(text)
+    return 0
+
+
+def _probed(
+    board: Board, options: Options, folder: Path, rows: Mapping[str, list[Cell]], known: Mapping[str, Forecast]
+) -> dict[str, Forecast]:
+    """A forecast of the rows that have no results, which is put into the results folder too."""
+    import torch
+
+    from bench.forecast import read_forecast, write_forecast
+    from bench.manifest import check_board
+    from bench.probe import probe
+    from bench.work import Workshop
+
+    check_board(folder, board)
+    torch.set_num_threads(board.threads)
+    unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
+
+    def report(number: int, count: int, row: str) -> None:
+        print(f"probe [{number}/{count}] {row}", file=sys.stderr, flush=True)
+
+    found = probe(Workshop(board, options), unknown, budget=_SECONDS, report=report)
+    if found:
+        write_forecast(folder, read_forecast(folder) | found)
+    return found
+
+
+def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
+    from bench.progress import human_time
+
+    total, done = len(cells), sum(c.key in lines for c in cells)
+    text = f"{row} | {total} block{'s' if total > 1 else ''}{f', {done} finished' if done else ''}"
+    if forecast is not None:
+        most = "at least " if forecast.source == "at least" else ""
+        source = "" if forecast.source == "at least" else f", by {forecast.source}"
+        text += f" | {most}{human_time(forecast.seconds)} and {forecast.evaluations:,.0f} evaluations a block{source}"
+    print(text)
+
+
+def _forecast(
+    rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], known: Mapping[str, Forecast], workers: int
+) -> None:
+    """Totals of what is not finished: per defense, and of all."""
+    from bench.forecast import makespan
+    from bench.progress import human_time
+
+    left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
+    told = {row: cells for row, cells in left.items() if cells and row in known}
+    untold = sum(bool(cells) for cells in left.values()) - len(told)
+    if not told:
+        if untold and not known:
+            print("no forecast yet: add --probe")
+        return
+    by_defense: dict[str, float] = {}
+    seconds, evaluations = [], 0.0
+    for row, cells in told.items():
+        forecast = known[row]
+        seconds += [forecast.seconds] * len(cells)
+        evaluations += forecast.evaluations * len(cells)
+        label = cells[0].defense.label
+        by_defense[label] = by_defense.get(label, 0.0) + forecast.seconds * len(cells)
+    for label, total in by_defense.items():
+        print(f"forecast for {label}: {human_time(total)}")
+    notes = [f"{untold} rows unknown"] if untold else []
+    if any(known[row].source == "at least" for row in told):
+        notes.append("some rows at least")
+    if any(known[row].source == "probe" for row in told):
+        notes.append("probed rows rather too much: attacks break more images than a probe, and leave them")
+    most = f" ({'; '.join(notes)})" if notes else ""
+    several = f", {human_time(makespan(seconds, workers))} with {workers} workers" if workers > 1 else ""
+    print(f"forecast: {human_time(sum(seconds))}{several}, {evaluations:,.0f} evaluations{most}")

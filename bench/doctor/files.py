@@ -1,0 +1,82 @@
+"""Files on disk that are not those of the library that claims them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.doctor.environment import Environment, digest, recorded
+from bench.doctor.finding import Finding
+
+REPACKED = 'in pyproject.toml: [tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }'
+_USERS = {"pyautoattack": ("autoattack",), "autoattack": ("autoattack",)}
+
+
+def complete(env: Environment) -> Iterator[Finding]:
+    """Every library that attacks with has the files that its RECORD lists, unchanged."""
+    for name in env.libraries:
+        distribution = env.distribution(name)
+        if distribution is None:
+            if name not in ("pyautoattack", "autoattack"):  # either will do: see `modules.autoattack`
+                yield Finding(
+                    f"{name}-files",
+                    "broken",
+                    f"{name} is not installed",
+                    f"{name} cannot be used",
+                    "install it: uv sync",
+                    (name,),
+                )
+            continue
+        listed = list(recorded(distribution, name))
+        wrong = [(file, "missing" if found is None else "another file") for file, place, sha in listed
+                 if (found := digest(place)) != sha]  # fmt: skip
+        check, title = f"{name}-files", f"{name} {distribution.version}"
+        if not wrong:
+            yield Finding(check, "ok", f"{title}: {len(listed)} files are those of its RECORD")
+            continue
+        examples = ", ".join(f"{file} ({how})" for file, how in wrong[:2])
+        breaks = f"{name} is not the {name} that was installed"
+        remedy = f"uv sync --reinstall-package {name}"
+        if name == "robustbench" and _strays(env):
+            breaks += ": torchattacks put its old copy over it"
+            remedy = f"{REPACKED}; then {remedy}"
+        evidence = f"{title}: {len(wrong)} of {len(listed)} files differ from its RECORD, as {examples}"
+        yield Finding(check, "broken", evidence, breaks, remedy, (name, *_USERS.get(name, ())))
+
+
+def _strays(env: Environment) -> list[str]:
+    found = env.distribution("torchattacks")
+    return [str(f) for f in (found.files or ()) if f.parts[0] == "robustbench"] if found else []
+
+
+def stray(env: Environment) -> Iterator[Finding]:
+    """The wheels of torchattacks bring an old `robustbench`, which the next installation may put over the real one."""
+    files = _strays(env)
+    if not files:
+        yield Finding("torchattacks-stray", "ok", "torchattacks brings no files of robustbench")
+        return
+    yield Finding(
+        "torchattacks-stray",
+        "warn",
+        f"torchattacks claims {len(files)} files of robustbench, as {files[0]}",
+        "whichever of the two is installed last wins",
+        f"{REPACKED}; then uv sync --reinstall-package torchattacks --reinstall-package robustbench",
+    )
+
+
+def tests_package(env: Environment) -> Iterator[Finding]:
+    """RobustBench installs a top-level package `tests`, which a project's own package of that name would meet."""
+    found = env.distribution("robustbench")
+    ships = any(str(f) == "tests/__init__.py" for f in (found.files or ())) if found else False
+    own = env.project.parent / "tests" / "__init__.py" if env.project else None
+    if not ships:
+        yield Finding("tests-package", "ok", "robustbench brings no package tests")
+    elif own is None or not own.is_file():
+        yield Finding("tests-package", "ok", "robustbench brings a package tests; nothing here imports one")
+    else:
+        yield Finding(
+            "tests-package",
+            "warn",
+            f"robustbench brings a package tests, and {own} makes another",
+            "import tests finds one or the other",
+            f"remove {own}; pytest needs no package",
+        )

@@ -1,0 +1,29 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warn", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a check.
+
+    Args:
+        check: its name.
+        status: "broken": something that purebench offers cannot run or would run wrongly; "warn": it can, but look.
+        evidence: what was seen.
+        breaks: what does not work; "" when all is well.
+        remedy: the exact change; "" when all is well.
+        concerns: the libraries that must not be used while this is broken.
+    """
+
+    check: str
+    status: Status
+    evidence: str
+    breaks: str = ""
+    remedy: str = ""
+    concerns: tuple[str, ...] = ()

@@ -1,0 +1,157 @@
+"""Modules that a library imports: whether they are there, and whether they are what it takes them for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.doctor.environment import Environment
+from bench.doctor.finding import Finding
+
+_SHIM = 'in pyproject.toml: "purebench-autoattack" in dependencies and, in [tool.uv.sources], purebench-autoattack = '
+_SHIM += '{ path = ".packaging/autoattack", editable = true }; then uv sync'
+_INIT = {"version", "attacks_to_run", "log_path", "device"}  # fra31's arguments that robustbench uses
+_RUN = {"bs", "state_path"}
+_SETUPTOOLS = ">=77.0.3,<82"
+# OnePixel alone uses that file, always with init="random", which does not come by.
+_UNREACHED = {
+    ("torchattacks/attacks/_differential_evolution.py", "asfarray"): "torchattacks:OnePixel never comes there"
+}
+
+
+def autoattack(env: Environment) -> Iterator[Finding]:
+    """RobustBench imports the module `autoattack` and calls fra31's signature; PyPI has `pyautoattack`."""
+    place, engine = env.module("autoattack"), env.version("pyautoattack")
+    concerns: tuple[str, ...] = ("robustbench",)
+    if place is None and engine is None:
+        evidence, breaks = "neither autoattack nor pyautoattack is installed", "AutoAttack and RobustBench cannot run"
+        yield Finding("autoattack-module", "broken", evidence, breaks, _SHIM, ("autoattack", *concerns))
+        return
+    if place is None:
+        evidence = f"pyautoattack {engine} is installed, and no module autoattack"
+        breaks = "robustbench.eval cannot be imported: it imports the module autoattack"
+        yield Finding("autoattack-module", "broken", evidence, breaks, _SHIM, concerns)
+        return
+    lacking = _lacking(place)
+    if lacking:
+        evidence = f"{place} has no {lacking}"
+        breaks = "robustbench.eval.benchmark fails: it calls the module autoattack as fra31 wrote it"
+        yield Finding("autoattack-module", "broken", evidence, breaks, f"remove {place.name}, and {_SHIM}", concerns)
+        return
+    real = env.version("autoattack")
+    if real is None and engine is None:
+        evidence, breaks = f"{place} without pyautoattack, which computes everything", "AutoAttack cannot run"
+        yield Finding("autoattack-module", "broken", evidence, breaks, "uv sync", ("autoattack", *concerns))
+        return
+    who = f"fra31's autoattack {real}" if real else f"purebench-autoattack over pyautoattack {engine}"
+    yield Finding("autoattack-module", "ok", f"the module autoattack is {who}")
+
+
+def _lacking(place: Path) -> str:
+    """What a module autoattack lacks of fra31's interface; "" if nothing."""
+    files = [place] if place.is_file() else [place / "autoattack.py", place / "__init__.py"]
+    for tree in (_tree(f) for f in files if f.is_file()):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name == "AutoAttack":
+                methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
+                for name, needed in (("__init__", _INIT), ("run_standard_evaluation", _RUN)):
+                    given = {a.arg for a in methods[name].args.args} if name in methods else set()
+                    if needed - given:
+                        return f"AutoAttack.{name} with {', '.join(sorted(needed - given))}"
+                return "" if (place / "state.py").is_file() else "module autoattack.state"
+    return "class AutoAttack"
+
+
+def pkg_resources(env: Environment) -> Iterator[Finding]:
+    """robustbench.loaders imports pkg_resources, which setuptools 82 took away."""
+    version = env.version("setuptools")
+    evidence = f"setuptools {version}" if version else "no setuptools"
+    remedy = f'in pyproject.toml: "setuptools{_SETUPTOOLS}" in dependencies; then uv sync'
+    if env.module("pkg_resources") is None:
+        breaks = "robustbench.data cannot be imported: its loaders import pkg_resources"
+        yield Finding("pkg-resources", "broken", f"{evidence} and no pkg_resources", breaks, remedy, ("robustbench",))
+    elif version and not (77, 0) <= tuple(int(p) for p in version.split(".")[:2] if p.isdigit()) < (82,):
+        breaks = "the next version of setuptools may come without pkg_resources"
+        yield Finding("pkg-resources", "warn", f"{evidence}, out of {_SETUPTOOLS}", breaks, remedy)
+    else:
+        yield Finding("pkg-resources", "ok", f"{evidence} has pkg_resources")
+
+
+def removed_names(env: Environment) -> Iterator[Finding]:
+    """Names in the libraries' sources that the installed numpy and scipy do not have."""
+    numpy, uses = env.version("numpy"), list(_numpy_uses(env))
+    for place, name, line in uses:
+        evidence = f"numpy {numpy} has no {name}, which {place} uses in line {line}"
+        if why := _UNREACHED.get((place, name)):
+            yield Finding("numpy-names", "ok", f"{evidence}; {why}")
+        else:
+            remedy = 'in pyproject.toml: [tool.uv] constraint-dependencies = ["numpy<2"]; then uv sync'
+            yield Finding("numpy-names", "warn", evidence, f"whatever runs {place}", remedy)
+    if not uses:
+        yield Finding("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
+    folder, scipy = env.module("foolbox"), env.module("scipy")
+    blur = folder / "attacks" / "blur.py" if folder else None
+    old = blur is not None and blur.is_file() and "scipy.ndimage.filters" in blur.read_text(encoding="utf-8")
+    if not old or scipy is None:
+        return
+    if (scipy / "ndimage" / "filters.py").is_file():
+        yield Finding("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
+    else:
+        evidence, breaks = "scipy has no ndimage.filters, which foolbox imports", "foolbox cannot be imported"
+        remedy = 'in pyproject.toml: "scipy<2" in dependencies; then uv sync'
+        yield Finding("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
+
+
+def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
+    """(file, name, line) of what the libraries take from numpy and its own list of names does not have."""
+    names = _numpy_names(env)
+    for package in ("torchattacks", "foolbox", "robustbench") if names else ():
+        folder = env.module(package)
+        for file in sorted(folder.rglob("*.py")) if folder and folder.is_dir() else ():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if not set(re.findall(r"\bnp\.([A-Za-z]\w*)", text)) - names:
+                continue
+            for node in ast.walk(_tree(file)):
+                used = _of_numpy(node)
+                if used and used not in names and folder:
+                    yield file.relative_to(folder.parent).as_posix(), used, getattr(node, "lineno", 0)
+
+
+def _of_numpy(node: ast.AST) -> str:
+    """The name that `np.name` takes; "" for anything else, and for what only numpy itself should use."""
+    known = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "np"
+    return node.attr if known and isinstance(node, ast.Attribute) and not node.attr.startswith("_") else ""
+
+
+def _numpy_names(env: Environment) -> set[str]:
+    """What the installed numpy exports, as its type stubs list it; empty if they do not."""
+    folder = env.module("numpy")
+    stubs = folder / "__init__.pyi" if folder else None
+    text = stubs.read_text(encoding="utf-8") if stubs and stubs.is_file() else ""
+    found = re.search(r"^__all__ = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
+    return set(ast.literal_eval(found[1])) if found else set()
+
+
+def optional(env: Environment) -> Iterator[Finding]:
+    """Packages that single attacks or data sets need."""
+    if env.module("numba") is None:
+        evidence, breaks = "numba is not installed", "Foolbox's Brendel-Bethge attacks end in an error"
+        yield Finding(
+            "numba", "warn", evidence, breaks, 'in pyproject.toml: "numba>=0.60" in dependencies; then uv sync'
+        )
+    else:
+        yield Finding("numba", "ok", f"numba {env.version('numba')} for Foolbox's Brendel-Bethge attacks")
+    if env.module("datasets") is None:
+        evidence = "datasets is not installed: data sets of the Hugging Face hub need the extra, uv sync --extra hf"
+        yield Finding("hub-datasets", "ok", evidence)
+    else:
+        yield Finding("hub-datasets", "ok", f"datasets {env.version('datasets')} for data sets of the Hugging Face hub")
+
+
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])

@@ -1,0 +1,129 @@
+"""Versions: what the distributions demand of each other, and what the project pins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bench.doctor.environment import Environment, normalised
+from bench.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+# Pins of libraries that the project overrides: [tool.uv] override-dependencies.
+OVERRIDES = ("requests>=2.32", "timm>=1.0.9", "gdown>=5.1.0")
+OLDEST_PYTHON = (3, 11)
+_TORCH = ("robustbench", "torchattacks")  # import torchvision
+_ROOTS = ("purebench", "torch", "torchvision", "robustbench", "torchattacks", "foolbox", "pyautoattack")
+
+
+def python(env: Environment) -> Iterator[Finding]:
+    """The interpreter is new enough."""
+    version = ".".join(map(str, env.python))
+    if env.python[:2] < OLDEST_PYTHON:
+        remedy = "uv sync --python 3.12"
+        yield Finding("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
+    else:
+        yield Finding("python", "ok", f"Python {version}")
+
+
+def requirements(env: Environment) -> Iterator[Finding]:
+    """Everything that purebench and its libraries demand is there, in a version that they or the project accept."""
+    from packaging.requirements import Requirement
+
+    accepted = {normalised(r.name): r for r in map(Requirement, OVERRIDES)}
+    problems, overridden, seen = 0, [], set()
+    waiting = [name for name in _ROOTS if name in env.distributions]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for demand in _demands(env, name):
+            wanted = normalised(demand.name)
+            found = env.distributions.get(wanted)
+            if found is None:
+                problems += 1
+                yield _missing(name, demand)
+                continue
+            waiting.append(wanted)
+            if demand.specifier.contains(found.version, prereleases=True) or wanted == "torch":
+                continue  # torch: see `torch_pair`
+            if wanted in accepted and accepted[wanted].specifier.contains(found.version, prereleases=True):
+                overridden.append(f"{name} asks for {demand}")
+                continue
+            problems += 1
+            yield _conflict(name, demand, found.version, accepted.get(wanted))
+    if not problems:
+        more = f"; overridden on purpose: {', '.join(sorted(overridden))}" if overridden else ""
+        yield Finding("requirements", "ok", f"{len(seen)} distributions have what they ask for{more}")
+
+
+def _demands(env: Environment, name: str) -> Iterator[Requirement]:
+    from packaging.requirements import Requirement
+
+    for text in env.distributions[name].requires or ():
+        demand = Requirement(text)
+        if demand.marker is None or demand.marker.evaluate({"extra": ""}):
+            yield demand
+
+
+def _missing(name: str, demand: Requirement) -> Finding:
+    known = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
+    remedy = "uv sync" if name == "purebench" else f'in pyproject.toml: "{demand.name}" in dependencies; then uv sync'
+    breaks = f"whatever of {name} uses it"
+    return Finding("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
+
+
+def _conflict(name: str, demand: Requirement, version: str, override: Requirement | None) -> Finding:
+    asked = override or demand
+    remedy = f'in pyproject.toml: [tool.uv] override-dependencies = ["{asked.name}{asked.specifier}"]; then uv sync'
+    status = f"{name} asks for {demand}; {demand.name} {version} is installed"
+    return Finding("requirements", "warn", status, f"{name} was not made for it", remedy)
+
+
+def torch_pair(env: Environment) -> Iterator[Finding]:
+    """The compiled operators of torchvision fit one version of torch alone: the one that its metadata names."""
+    vision, torch = env.distribution("torchvision"), env.version("torch")
+    if vision is None or torch is None:
+        evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
+        yield Finding("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
+        return
+    demanded = [m[1] for r in vision.requires or () if (m := re.match(r"torch\s*\(?==\s*([\w.]+)", r))]
+    remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
+    remedy += "--reinstall-package torchvision"
+    evidence = f"torch {torch}, torchvision {vision.version}"
+    if demanded and demanded[0] != torch.partition("+")[0]:
+        breaks = f"torchvision {vision.version} is built for torch {demanded[0]}: importing it fails"
+        yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+        return
+    kinds = [v.partition("+")[2] for v in (torch, vision.version)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
+        yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+        return
+    yield Finding("torch-torchvision", "ok", f"{evidence} fit each other")
+
+
+def drift(env: Environment) -> Iterator[Finding]:
+    """In a checkout: what is installed is what the project pins."""
+    from packaging.requirements import Requirement
+
+    pins = env.settings.get("tool", {}).get("uv", {}).get("constraint-dependencies", [])
+    if not pins:
+        return
+    wrong = []
+    for pin in map(Requirement, pins):
+        found = env.distributions.get(normalised(pin.name))
+        if found is None or (pin.marker is not None and not pin.marker.evaluate()):
+            continue
+        if not pin.specifier.contains(found.version, prereleases=True):
+            wrong.append(f"{pin.name} {found.version} instead of {str(pin.specifier).removeprefix('==')}")
+    if not wrong:
+        yield Finding("pins", "ok", f"what is installed agrees with {len(pins)} pins of pyproject.toml")
+        return
+    evidence = f"{', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    breaks = "numbers may differ from those of the project, and the next uv run undoes it"
+    yield Finding("pins", "warn", evidence, breaks, "uv sync, or change constraint-dependencies in pyproject.toml")

@@ -1,0 +1,175 @@
+"""Files of adversarial images that somebody else made. None of them is trusted: nothing in them is ever executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.cell import NULLS
+from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
+from bench.readers import as_labels, to_nchw
+from defenses.errors import UserError
+
+FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
+_IMAGES = ("x_adv", "x", "adv_complete", "images")  # the third is what AutoAttack's own script saves
+_ROUNDING = 1e-6  # as `bench.threat.in_box`
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The adversarial images of one attack.
+
+    Args:
+        label: for tables.
+        source: the file, for messages.
+        x: float32 [N, C, H, W] in [0, 1].
+        index: which images of the data set they are, int64 [N], each once; None: the file does not say.
+        y: their labels, int64 [N]; None: the file does not say.
+        notes: what was done to the file's values.
+    """
+
+    label: str
+    source: str
+    x: npt.NDArray[np.float32]
+    index: npt.NDArray[np.int64] | None = None
+    y: npt.NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_given(path: Path, threat: str | None = None) -> list[Given]:
+    """The images of a file.
+
+    Args:
+        path: an .npz, .pt (or .pth) or .safetensors with an array x_adv (or x), uint8 or floats in [0, 1], and where
+            it has them index (positions in the split) and y (labels); an .npy or .pt with the images alone; or the
+            adversarial.safetensors of a part of a results folder, which holds the images of several attacks.
+        threat: norm and eps, as "Linf 1/5": attacks of a part at another one are left out; None: none is.
+
+    Raises:
+        UserError: missing, damaged, pickled objects, or not such images.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; give a file of adversarial images ({', '.join(FORMS)})")
+    if path.name == ADVERSARIAL and (path.parent / CELLS).is_file():
+        return _from_part(path.parent, threat)
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npz": _npz,
+        ".npy": lambda p: np.load(p, allow_pickle=False),
+        ".pt": _torch,
+        ".pth": _torch,
+        ".safetensors": _safetensors,
+    }
+    if path.suffix not in readers:
+        raise UserError(f"{path} is no file of adversarial images; save them as {', '.join(FORMS)}")
+    try:
+        found = readers[path.suffix](path)
+    except Exception as error:  # a damaged archive or pickle raises nearly anything
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(
+            f"{path} is damaged, or holds more than plain arrays ({reason}); save it again, as numpy.savez does"
+        ) from None
+    return [_given(path, found if isinstance(found, Mapping) else {"x_adv": found})]
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files if name in (*_IMAGES, "index", "y")}
+
+
+def _torch(path: Path) -> Any:
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the pickle's protocol
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    values = found if isinstance(found, Mapping) else {"x_adv": found}
+    return {k: v.detach().numpy() for k, v in values.items() if isinstance(v, torch.Tensor)}
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(str(path)))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def _given(path: Path, arrays: Mapping[str, Any]) -> Given:
+    name = next((n for n in _IMAGES if n in arrays), None)
+    if name is None:
+        raise UserError(f"{path} holds {', '.join(map(str, arrays)) or 'no array'}; name its images x_adv")
+    x, notes = _images(np.asarray(arrays[name]), f"{path}: {name}")
+    index, y = (
+        as_labels(np.asarray(arrays[key]), f"{path}: {key}") if key in arrays else None for key in ("index", "y")
+    )
+    for key, values in (("index", index), ("y", y)):
+        if values is not None and len(values) != len(x):
+            raise UserError(f"{path} has {len(x)} images and {len(values)} values in {key}; give one for each image")
+    if index is not None and len(set(index.tolist())) < len(index):
+        values, counts = np.unique(index, return_counts=True)
+        raise UserError(f"{path}: index has image {values[counts > 1][0]} more than once; give each image once")
+    return Given(path.stem, str(path), x, index, y, notes)
+
+
+def _images(x: npt.NDArray[Any], what: str) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """Images as float32 [N, C, H, W]; floats may leave [0, 1] by rounding."""
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+    chw, last = to_nchw(x.shape, what)
+    if not len(x):
+        raise UserError(f"{what} holds no image")
+    if last:
+        x = x.transpose(0, 3, 1, 2)
+    out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
+    if x.dtype == np.uint8:
+        return out / np.float32(255), (f"{what} is uint8: divided by 255",)
+    if not np.isfinite(out).all():
+        raise UserError(f"{what} has values that are not finite; leave such images out, and name the others in index")
+    low, high = float(out.min()), float(out.max())
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+    return out, ()
+
+
+def _from_part(part: Path, threat: str | None) -> list[Given]:
+    """The attacks of a part of a results folder, the null attacks left out."""
+    import io
+
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load
+
+    try:
+        lines = read_lines(part)
+        images = load(read_whole(part, ADVERSARIAL))
+        records = pq.read_table(io.BytesIO(read_whole(part, RECORDS)), columns=["cell", "index", "label"]).to_pandas()
+    except ValueError as problem:
+        raise UserError(f"{part}: {problem}; run its board again") from None
+    by_cell = dict(iter(records.groupby("cell", observed=True)))
+    groups: dict[str, list[str]] = {}
+    for line in lines:
+        at = f"{line['norm']} {line['eps']}"
+        if line["attack"] not in NULLS and line["key"] in images and threat in (None, at):
+            where = "" if threat else f", {at}"
+            label = f"{line['attack']} on {line['defense']} ({line['view']}{where})"
+            groups.setdefault(label, []).append(line["key"])
+    if not groups:
+        raise UserError(f"{part} holds no images of an attack{f' at {threat}' if threat else ''}")
+    return [
+        Given(
+            label,
+            f"{part.name}: {label}",
+            _images(np.concatenate([images[k] for k in keys]), f"{part.name}: {label}")[0],
+            np.concatenate([by_cell[k]["index"].to_numpy(np.int64) for k in keys]),
+            np.concatenate([by_cell[k]["label"].to_numpy(np.int64) for k in keys]),
+        )
+        for label, keys in groups.items()
+    ]

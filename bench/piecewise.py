@@ -1,0 +1,73 @@
+"""A batch through a defense piece by piece, also backward: the memory of one piece at a time, for twice the work.
+
+Used when memory has run out: pieces of an ordinary graph are all held until the backward pass, so that smaller ones
+would free nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bench.memory import Rows
+from defenses.noise import Noise
+
+Call = Callable[[Tensor, Noise], Tensor]  # images [B, C, H, W] and B streams -> logits [B, K]
+
+
+def piecewise(call: Call, x: Tensor, noise: Noise, rows: Rows, *, redivide: bool = True) -> Tensor:
+    """The logits of a batch, computed in pieces of at most `rows.limit`.
+
+    Works under `torch.autograd.grad` and `.backward()`, with or without `retain_graph`; once differentiable.
+
+    Args:
+        call: the defense.
+        x: images, float32 [B, C, H, W].
+        noise: B streams.
+        rows: how many at once; halved when memory runs out again.
+        redivide: whether the backward pass may divide further; not where noise depends on the division.
+
+    Returns:
+        Logits [B, K].
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        out: Tensor = _Piecewise.apply(x, noise.keys, call, rows, redivide)
+        return out
+    return torch.cat(rows.in_pieces(lambda s: call(x[s], Noise(noise.keys[s])), [slice(0, len(x))])[0])
+
+
+def _ask(call: Call, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits with a graph of their own, the leaf it begins at)."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        return call(leaf, Noise(keys)), leaf
+
+
+class _Piecewise(torch.autograd.Function):
+    """Forward with one piece's graph at a time; backward computes each piece again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keys: Tensor, call: Call, rows: Rows, redivide: bool) -> Tensor:
+        # With grad enabled, since a defense may take another path without.
+        logits, pieces = rows.in_pieces(lambda s: _ask(call, x[s], keys[s])[0].detach(), [slice(0, len(x))])
+        ctx.save_for_backward(x, keys)
+        ctx.call, ctx.rows, ctx.pieces, ctx.redivide = call, rows, pieces, redivide
+        return torch.cat(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, keys = ctx.saved_tensors
+
+        def back(piece: slice) -> Tensor:
+            logits, leaf = _ask(ctx.call, x[piece], keys[piece])
+            if not logits.requires_grad:
+                return torch.zeros_like(leaf)
+            return torch.autograd.grad(logits, leaf, grads[0][piece], allow_unused=True, materialize_grads=True)[0]
+
+        parts, _ = ctx.rows.in_pieces(back, ctx.pieces, divide=ctx.redivide)
+        return torch.cat(parts), None, None, None, None

@@ -1,0 +1,309 @@
+"""A short probe of what cells will take: calls of the attack are counted on a stand-in, and timed on the defense.
+
+The stand-in is a linear model that gives up the images which a few gradient steps took from the defense, and no
+others. An attack that leaves broken images alone asks it about as often as it would ask the defense. Images that only
+the attack itself breaks make the forecast an upper estimate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.cell import NULLS, Cell
+from bench.execute import Block
+from bench.forecast import Forecast
+from bench.meter import Meter
+from bench.progress import row_of
+from bench.suites import Unsupported, find_attack
+from bench.threat import target_labels
+from bench.verdict import verdict
+from bench.view import AttackView, attack_view, device_of
+from bench.work import Workshop
+from defenses.base import Defense
+from defenses.errors import UserError
+from defenses.registry import decode
+
+_STEPS = 5  # of the attack that tells which images break soon
+_SHARE = 0.3  # of the time for a row, at most this for its longest single measurement
+
+
+class _Enough(BaseException):
+    """The time for a row is over; no library that catches exceptions may hold this one up."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds of a call as `start + rows * slope`."""
+
+    start: float
+    slope: float
+
+    def __call__(self, rows: int) -> float:
+        """Seconds for so many rows."""
+        return self.start + rows * self.slope
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What calls of a view take.
+
+    Args:
+        forward: seconds of a call.
+        backward: seconds of going back through it.
+        per_row: evaluations of one row forward, and backward.
+        answers: class that the view gives to each clean image, int64 [B].
+        broken: bool [B], images that a few gradient steps took from the view.
+    """
+
+    forward: Line
+    backward: Line
+    per_row: tuple[float, float]
+    answers: Tensor
+    broken: Tensor
+
+
+def probe(
+    workshop: Workshop,
+    rows: Mapping[str, Cell],
+    *,
+    budget: float = 60.0,
+    report: Callable[[int, int, str], None] = lambda *_: None,
+) -> dict[str, Forecast]:
+    """Forecast rows from a short probe.
+
+    Args:
+        workshop: data and defenses.
+        rows: a cell of each row, by row (see `bench.progress.row_of`).
+        budget: seconds in total, about; at least a few calls of each view are made.
+        report: is told which row comes now: its number, how many there are, its name.
+
+    Returns:
+        By row; what cannot run is left out.
+    """
+    end, found = time.perf_counter() + budget, {}
+    rates: dict[tuple[str, str, str], Rates] = {}
+    verdicts: dict[str, tuple[float, float]] = {}
+    left, again = list(rows.values()), set[str]()
+    while left:
+        cell = left.pop(0)
+        row = row_of(cell)
+        report(len(rows) - len({row_of(c) for c in left}), len(rows), row)
+        now = time.perf_counter()
+        share = max(0.0, end - now) / (len(left) + 1)
+        try:
+            if cell.defense.label not in verdicts:
+                verdicts[cell.defense.label] = _verdict(cell, workshop, share * _SHARE)
+            forecast = _row(workshop, cell, rates, verdicts[cell.defense.label], now + share, share)
+        except (Unsupported, UserError):
+            continue
+        found[row] = forecast
+        if forecast.source == "at least" and row not in again:
+            again.add(row)
+            left.append(cell)  # once more, with the time that others did not need
+    return found
+
+
+def _row(
+    workshop: Workshop,
+    cell: Cell,
+    known: dict[tuple[str, str, str], Rates],
+    judging: tuple[float, float],
+    deadline: float,
+    share: float,
+) -> Forecast:
+    if cell.attack.name in NULLS:
+        return Forecast(*judging, "probe")
+    block, defense = workshop.block(cell), workshop.defense(cell)
+    if cell.view.gradient not in defense.gradients:
+        raise Unsupported("no such gradient mode")
+    name = (cell.defense.label, str(cell.view), str(cell.threat))
+    if name not in known:
+        known[name] = _rates(cell, defense, block, share * _SHARE)
+    rates, classes = known[name], workshop.data().num_classes
+    counts, own, complete = _count(cell, rates, block, classes, device_of(defense), deadline)
+    seconds, evaluations = own + judging[0], judging[1]
+    for (rows, backward), n in counts.items():
+        line = rates.backward if backward else rates.forward
+        seconds += n * line(rows)
+        evaluations += n * rows * rates.per_row[backward]
+    return Forecast(seconds, evaluations, "probe" if complete else "at least")
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def _line(call: Callable[[int], object], rows: int, most: float) -> Line:
+    """Time a call with few rows, and with all where one such call does not take longer than `most` seconds."""
+    few = max(1, rows // 8)
+    call(few)  # the first is slow
+    small = min(_seconds(lambda: call(few)) for _ in range(2))
+    if few == rows or small * rows / few > most:
+        return Line(0.0, small / few)
+    call(rows)
+    large = min(_seconds(lambda: call(rows)) for _ in range(3))
+    slope = max(0.0, (large - small) / (rows - few))
+    return Line(max(0.0, large - slope * rows), slope)
+
+
+def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
+    device = device_of(defense)
+    x, y = block.x.to(device), block.y.to(device)
+    with attack_view(defense, cell.view, seed=0) as (view, meter):
+
+        def ask(rows: int) -> None:
+            with torch.no_grad():
+                view(x[:rows])
+
+        forward = _line(ask, len(x), most)
+        before = meter.evaluations
+        ask(1)
+        per_row = meter.evaluations - before
+        answers = _answers(view, x, forward, most)
+        both = _line(lambda rows: _gradient(view, x[:rows], y[:rows]), len(x), most)
+        before = meter.evaluations
+        _gradient(view, x[:1], y[:1])
+        back = meter.evaluations - before - per_row
+        backward = Line(max(0.0, both.start - forward.start), max(0.0, both.slope - forward.slope))
+        broken = answers != y
+        if both(len(x)) <= most:
+            broken |= _broken(view, x, y, cell)
+    return Rates(forward, backward, (per_row, max(0.0, back)), answers, broken)
+
+
+def _answers(view: AttackView, x: Tensor, forward: Line, most: float) -> Tensor:
+    size = len(x) if forward(len(x)) <= most else max(1, len(x) // 8)
+    with torch.no_grad():
+        said: Tensor = view(x[:size]).argmax(1)
+    return said.repeat(len(x) // size + 1)[: len(x)]
+
+
+def _gradient(view: AttackView, x: Tensor, y: Tensor) -> Tensor:
+    at = x.clone().requires_grad_()
+    loss = nn.functional.cross_entropy(view(at), y, reduction="sum")
+    gradient: Tensor = torch.autograd.grad(loss, at)[0]
+    return gradient
+
+
+def _broken(view: AttackView, x: Tensor, y: Tensor, cell: Cell) -> Tensor:
+    """Bool [B]: wrong after a few steps of Frank and Wolfe's method, which needs no projection on the ball."""
+    eps, delta = float(cell.threat.eps), torch.zeros_like(x)
+    broken = torch.zeros_like(y, dtype=torch.bool)
+    for k in range(_STEPS):
+        g = _gradient(view, (x + delta).clamp(0, 1), y)
+        if cell.threat.norm == "Linf":
+            step = g.sign()
+        elif cell.threat.norm == "L2":
+            step = g / g.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+        else:
+            return broken
+        delta = delta + 2 / (k + 2) * (eps * step - delta)
+        with torch.no_grad():
+            broken |= view((x + delta).clamp(0, 1)).argmax(1) != y
+    return broken
+
+
+def _verdict(cell: Cell, workshop: Workshop, most: float) -> tuple[float, float]:
+    """(seconds, evaluations) of a verdict, from as many draws as there is time for."""
+    spec, defense, block = cell.verdict, workshop.defense(cell), workshop.block(cell)
+    x, wanted = block.x.to(device_of(defense)), spec.draws + spec.selection
+    meter = Meter(defense.cost_modules())
+
+    def judge(draws: int) -> float:
+        return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, seed=0, batch=spec.batch))
+
+    try:
+        judge(1)
+        meter.forwards = meter.backwards = 0
+        one = judge(1)
+        each = meter.evaluations
+        draws = max(1, min(wanted, int(most / one)))
+        seconds = judge(draws) if draws > 1 else one
+    finally:
+        meter.detach()
+    return seconds * wanted / draws, float(each * wanted)
+
+
+class _StandIn(nn.Module):
+    """A linear model in the place of a view, and the calls that it gets."""
+
+    def __init__(self, cell: Cell, rates: Rates, block: Block, classes: int, deadline: float):
+        super().__init__()
+        self.stochastic, self.deadline = cell.defense.stochastic, deadline
+        self.counts: Counter[tuple[int, bool]] = Counter()
+        self.seconds, self.queries = 0.0, 0
+        self.norm = {"L2": 2.0, "L1": 1.0}.get(cell.threat.norm, float("inf"))
+        self.reach = float(cell.threat.eps) / 4
+        device = rates.answers.device
+        self.originals = block.x.to(device).flatten(1)
+        y = block.y.to(device)
+        self.near = nn.functional.one_hot(rates.answers, classes).float()
+        beyond = torch.where(rates.broken, (y + 1) % classes, rates.answers)
+        self.beyond = nn.functional.one_hot(beyond, classes).float()
+        # The logits of the linear part stay far below those of the class.
+        size = self.originals.shape[1]
+        weight = torch.randn(size, classes, generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter((0.01 / size**0.5 * weight).to(device), requires_grad=False)
+        self.train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        begin = time.perf_counter()
+        if begin > self.deadline:
+            raise _Enough
+        self.counts[len(x), False] += 1
+        self.queries += len(x)
+        flat = x.flatten(1)
+        with torch.no_grad():
+            distance, nearest = torch.cdist(flat, self.originals, p=self.norm).min(1)
+            classes = torch.where(distance[:, None] > self.reach, self.beyond[nearest], self.near[nearest])
+        logits = flat @ self.weight + classes
+        if logits.requires_grad:
+            rows = len(x)
+            logits.register_hook(lambda _: self._back(rows))
+        self.seconds += time.perf_counter() - begin
+        return logits
+
+    def _back(self, rows: int) -> None:
+        self.counts[rows, True] += 1
+
+    def train(self, mode: bool = True) -> _StandIn:  # noqa: ARG002
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def _count(
+    cell: Cell, rates: Rates, block: Block, classes: int, device: torch.device, deadline: float
+) -> tuple[Mapping[tuple[int, bool], int], float, bool]:
+    """(calls by rows and direction, seconds of the attack's own work, whether it came to its end)."""
+    params = decode(cell.attack.params)
+    attack = find_attack(cell.attack.name, params)
+    target = target_labels(cell.threat, block.y, block.indices, classes, cell.seed)
+    stand_in = _StandIn(cell, rates, block, classes, deadline)
+    begin, complete = time.perf_counter(), True
+    try:
+        attack.run(
+            stand_in,
+            block.x.to(device, copy=True),
+            block.y.to(device, copy=True),
+            threat=cell.threat,
+            target=None if target is None else target.to(device),
+            seed=0,
+            num_classes=classes,
+            indices=block.indices,
+            **params,
+        )
+    except _Enough:
+        complete = False
+    own = time.perf_counter() - begin - stand_in.seconds
+    return stand_in.counts, own, complete

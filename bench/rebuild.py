@@ -1,0 +1,132 @@
+"""Cells and defenses made again from what a results folder says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.threat import ThreatModel
+from bench.viewspec import ViewSpec
+from defenses.errors import UserError
+from defenses.registry import canonical, decode, is_plugin, is_zoo
+
+if TYPE_CHECKING:
+    from defenses.base import Defense
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A defense made again.
+
+    Args:
+        defense: None: it cannot be made.
+        problem: why not.
+        changes: what of its fingerprint is not as it was, a line each.
+    """
+
+    defense: Defense | None
+    problem: str = ""
+    changes: tuple[str, ...] = ()
+
+
+def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
+    """The cell of a stored line; None if the line is not the one that its key was made of."""
+    try:
+        said = line["identity"]
+        fingerprint, data, threat, view = said["defense"], said["data"], said["threat"], said["view"]
+        attack, params, version = said["attack"]
+        cell = Cell(
+            DefenseRef(line["defense"], fingerprint["name"], {}, fingerprint, line["stochastic"], ()),
+            AttackRef(line["attack"], attack, params, version, line["minimisation"]),
+            DataRef(data[0], data[1], data[2], line["indices"], data[3], data[4], data[5]),
+            ThreatModel(threat[0], threat[1], threat[2]),
+            ViewSpec(*view),
+            VerdictSpec(*said["verdict"]),
+            said["seed"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError, UserError):
+        return None
+    return cell if cell.key == line["key"] else None
+
+
+def rebuild_defense(
+    fingerprint: Mapping[str, Any], dataset: str, *, weights_root: Path | None = None, code: Path | None = None
+) -> Rebuilt:
+    """The defense that a fingerprint is of, as today's code and weights make it.
+
+    Args:
+        fingerprint: as cells tell it.
+        dataset: name of the data set.
+        weights_root: where weights are looked for first.
+        code: where the files of somebody's own defenses lie; None: in the current folder.
+    """
+    from bench.describe import describe_loaded
+    from defenses.base import Foreign
+    from defenses.registry import card, load_model
+
+    name = str(fingerprint.get("name", ""))
+    given = fingerprint.get("parameters") or {}
+    own = "state" in fingerprint
+    if own and not is_plugin(name):
+        return Rebuilt(None, f"it was a {fingerprint.get('class', 'module')} in memory, which no file can make again")
+    try:
+        where = _file(name, code) if own else name
+        if is_zoo(name):
+            given = {"threat_model": fingerprint["threat_model"]}
+        elif not own:
+            given = {k: v for k, v in given.items() if k in card(name).parameters}  # others are told as changes
+        seed = _seed(fingerprint)
+        defense = load_model(where, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
+        if isinstance(defense, Foreign):
+            defense.stochastic = fingerprint.get("stochastic") is True
+        own_given = dict(given) if own else None
+        now = describe_loaded(defense, None, name=where if own else "", given=own_given, training_seed=seed)
+    except UserError as error:
+        return Rebuilt(None, str(error))
+    return Rebuilt(defense, changes=changes(fingerprint, canonical(now.fingerprint)))
+
+
+def _file(name: str, code: Path | None) -> str:
+    """The plug-in with the folder that it lies in: fingerprints tell the file alone."""
+    where, _, what = name.rpartition(":")
+    if not where.endswith(".py"):
+        return name
+    path = (code or Path()) / where
+    if not path.is_file():
+        raise UserError(f"its file {path} is not there; say where it lies with --code")
+    return f"{path}:{what}"
+
+
+def _seed(fingerprint: Mapping[str, Any]) -> int | None:
+    """The seed of the training, where the board named one."""
+    seed = fingerprint.get("training_seed")
+    return None if seed is None else int(seed)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What two fingerprints do not share, a line each: "weights of undefended: 0a1b2c3d then, 4e5f6a7b now"."""
+    old, new = _flat(before), _flat(after)
+    return tuple(
+        f"{key}: {_short(old.get(key))} then, {_short(new.get(key))} now"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and key != "nonce"
+    )
+
+
+def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in fingerprint.items():
+        if key in ("parameters", "weights") and isinstance(value, Mapping):
+            singular = "weights of" if key == "weights" else "parameter"
+            found |= {f"{singular} {name}": inner for name, inner in value.items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -1,0 +1,41 @@
+"""Where images come from: one module per kind of data set, each with `find(name, root) -> Source | None`.
+
+Nothing here imports torch until images are loaded: `purebench plan` asks for information alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.sources import files, folder, hub, own, published, robust
+from bench.sources.base import DatasetInfo, Source
+from defenses.errors import unknown
+
+__all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
+
+FORMS = (*published.NAMES, *robust.FORMS, files.FORM, folder.FORM, hub.FORM, own.FORM)  # for people
+_KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
+    published.find,
+    robust.find,
+    files.find,
+    folder.find,
+    hub.find,
+    own.find,
+)
+
+
+def find_source(name: str, root: Path) -> Source:
+    """The source that a data set's name stands for.
+
+    Args:
+        name: see `bench.data.load_dataset`.
+        root: where data sets lie.
+
+    Raises:
+        UserError: no kind knows the name, or what it names is missing or damaged.
+    """
+    for find in _KINDS:
+        if found := find(name, root):
+            return found
+    raise unknown("data set", name, FORMS)

@@ -1,0 +1,164 @@
+"""What every source of images offers, and what several of them share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    U8 = npt.NDArray[np.uint8]
+    F32 = npt.NDArray[np.float32]
+    I64 = npt.NDArray[np.int64]
+
+_HELD_OUT = 5000
+_REMEMBERED = 50_000_000  # bytes from which on a hash of files is kept between commands
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set is, without its images.
+
+    Args:
+        name: as given.
+        num_classes: K; labels are 0 to K - 1.
+        shape: (C, H, W).
+        revision: which version of the data, and of its splits and order.
+        splits: number of images per split.
+    """
+
+    name: str
+    num_classes: int
+    shape: tuple[int, int, int]
+    revision: str
+    splits: dict[str, int]
+
+
+class Source(Protocol):
+    """A data set that has been found."""
+
+    def info(self) -> DatasetInfo:
+        """What it is, without its images where that can be told without them."""
+
+    def load(self, split: str) -> tuple[F32, I64]:
+        """Images float32 [N, C, H, W] in [0, 1], and labels int64 [N], of a split that `info` lists."""
+
+    def labels(self, split: str) -> I64:
+        """The labels alone."""
+
+
+def unit(x: npt.NDArray[Any], white: float = 255) -> F32:
+    """Whole numbers 0 to `white` as float32 in [0, 1]; one copy, divided in place."""
+    import numpy as np
+
+    out: F32 = x.astype(np.float32, order="C")
+    out /= np.float32(white)
+    return out
+
+
+def hold_out(n: int) -> dict[str, list[int]]:
+    """Train and validation positions in a training part that has no validation split of its own.
+
+    A tenth, at most 5,000, chosen by the sha256 of the position: files are often sorted by class, so that the last
+    ones would be of one class alone.
+
+    Args:
+        n: images in the training part.
+
+    Returns:
+        {"train", "validation"}: ascending positions, which together are all of them.
+    """
+    by_hash = sorted(range(n), key=lambda i: hashlib.sha256(f"purebench validation {i}".encode()).digest())
+    count = min(_HELD_OUT, n // 10)
+    return {"train": sorted(by_hash[count:]), "validation": sorted(by_hash[:count])}
+
+
+def split_options(name: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """A name and its options, "path?resize=256&crop=224".
+
+    Raises:
+        UserError: an option that is not known, twice, or without a value.
+    """
+    head, _, tail = name.partition("?")
+    options: dict[str, str] = {}
+    for key, value in parse_qsl(tail, keep_blank_values=True):
+        if key not in known:
+            raise unknown(f"option of {head}", key, known)
+        if key in options or not value:
+            raise UserError(f"{name}: the option {key} must be given once, with a value")
+        options[key] = value
+    if tail and not options:
+        raise UserError(f'{name}: "{tail}" is no option; write {known[0]}=...')
+    return head, options
+
+
+def positive(name: str, options: Mapping[str, str], key: str) -> int | None:
+    """An option that is a whole number above 0; None where it is not given.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if key not in options:
+        return None
+    if not options[key].isdecimal() or int(options[key]) < 1:
+        raise UserError(f"{name}: {key} is {options[key]}; it must be a whole number, at least 1")
+    return int(options[key])
+
+
+def revision_of(files: Mapping[str, Path]) -> str:
+    """A hash over names and contents of files: where they lie makes no difference.
+
+    The hash of large files is kept in ~/.cache/purebench, under their names, sizes and times of change.
+
+    Args:
+        files: name (as hashed) -> file.
+    """
+    stats = {name: path.stat() for name, path in sorted(files.items())}
+    listing = tuple((name, str(files[name]), s.st_size, s.st_mtime_ns) for name, s in stats.items())
+    return _revision(listing)
+
+
+@lru_cache(maxsize=64)
+def _revision(listing: tuple[tuple[str, str, int, int], ...]) -> str:
+    if sum(size for _, _, size, _ in listing) < _REMEMBERED:
+        return _hash(listing)
+    note = cache_folder() / "revisions" / hashlib.sha256(repr(listing).encode()).hexdigest()
+    try:
+        return note.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        revision = _hash(listing)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        draft.write_text(revision, encoding="ascii")
+        draft.replace(note)
+    except OSError:
+        pass  # a home that cannot be written only costs the hashing anew
+    return revision
+
+
+def cache_folder() -> Path:
+    """Where purebench keeps what it can make again."""
+    return Path.home() / ".cache" / "purebench"
+
+
+def _hash(listing: tuple[tuple[str, str, int, int], ...]) -> str:
+    whole = hashlib.sha256()
+    for name, path, _, _ in listing:
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it") from None
+        whole.update(f"{name}\0{digest}\n".encode())
+    return f"sha256-{whole.hexdigest()[:12]}"

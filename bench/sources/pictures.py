@@ -1,0 +1,140 @@
+"""Image files as arrays: PIL decodes, torchvision resizes and crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.sources.base import positive, split_options
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from bench.sources.base import F32
+
+OPTIONS = ("resize", "crop", "mode")
+_CHANNELS = {"RGB": 3, "L": 1}
+GREY = ("L", "1", "LA")  # of PIL's modes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to every picture, in this order.
+
+    Args:
+        mode: "RGB", or "L" for grey.
+        resize: the shorter side becomes this many pixels (bilinear, antialiased); None: as it is.
+        crop: the middle square of this many pixels is cut out; None: all of it.
+    """
+
+    mode: str
+    resize: int | None = None
+    crop: int | None = None
+
+    @property
+    def channels(self) -> int:
+        """3 or 1."""
+        return _CHANNELS[self.mode]
+
+    def shape(self, first: Callable[[], Image]) -> tuple[int, int, int]:
+        """(C, H, W) of the results, told from the first picture unless the crop says it."""
+        if self.crop:
+            return self.channels, self.crop, self.crop
+        image = first()
+        width, height = self.transform()(image).size if self.resize else image.size
+        return self.channels, height, width
+
+    def transform(self) -> Callable[[Image], Image]:
+        """Mode, resize and crop of one picture."""
+        if not self.resize and not self.crop:
+            return lambda image: image.convert(self.mode)
+        from torchvision.transforms import CenterCrop, Compose, Resize
+
+        steps = ([Resize(self.resize)] if self.resize else []) + ([CenterCrop(self.crop)] if self.crop else [])
+        chain = Compose(steps)
+        return lambda image: chain(image.convert(self.mode))
+
+
+def parse(name: str, *more: str) -> tuple[str, dict[str, str]]:
+    """A name without its options, and the options, those for pictures checked.
+
+    Args:
+        name: "path?resize=256&crop=224&mode=L".
+        more: options that are known besides.
+
+    Raises:
+        UserError: an option is unknown, or its value is no good.
+    """
+    head, options = split_options(name, (*OPTIONS, *more))
+    sizes = [positive(name, options, key) for key in ("resize", "crop")]
+    if options.get("mode", "RGB") not in _CHANNELS:
+        raise unknown(f"mode of {head}", options["mode"], _CHANNELS)
+    if sizes[0] and sizes[1] and sizes[1] > sizes[0]:
+        raise UserError(f"{name}: crop {sizes[1]} is larger than resize {sizes[0]}; cut out at most what there is")
+    return head, options
+
+
+def recipe(options: dict[str, str], mode: str) -> Recipe:
+    """The recipe of checked options; `mode` where they name none."""
+    given = {key: int(options[key]) for key in ("resize", "crop") if key in options}
+    return Recipe(options.get("mode", mode), **given)
+
+
+def open_picture(path: Path) -> Image:
+    """A picture, whole in memory.
+
+    Raises:
+        UserError: it is no picture, or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} is no readable picture ({reason}); mend or remove it") from None
+
+
+def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Recipe) -> F32:
+    """Pictures as one array.
+
+    Args:
+        pictures: (name for messages, picture), `count` of them.
+        count: N.
+        recipe: what is done to each.
+
+    Returns:
+        float32 [N, C, H, W] in [0, 1], what torchvision's ToTensor gives.
+
+    Raises:
+        UserError: they differ in size, are smaller than the crop, or have colours that grey would lose.
+    """
+    import numpy as np
+
+    transform, x, first = recipe.transform(), np.empty((0, 0, 0, 0), np.float32), ""
+    for i, (name, picture) in enumerate(pictures):
+        _check(name, picture, recipe)
+        pixels = np.asarray(transform(picture), np.uint8)
+        height, width = pixels.shape[:2]
+        if i == 0:
+            x, first = np.empty((count, recipe.channels, height, width), np.float32), name
+        if (height, width) != x.shape[2:]:
+            raise UserError(
+                f"{first} is {x.shape[3]}x{x.shape[2]} and {name} is {width}x{height} pixels; add ?resize=N&crop=N"
+            )
+        x[i] = pixels.reshape(height, width, -1).transpose(2, 0, 1)
+    x /= np.float32(255)
+    return x
+
+
+def _check(name: str, picture: Image, recipe: Recipe) -> None:
+    # torchvision pads what is smaller than the crop with black.
+    if recipe.crop and not recipe.resize and min(picture.size) < recipe.crop:
+        raise UserError(f"{name} is {picture.width}x{picture.height} pixels, less than crop={recipe.crop}; add resize")
+    if recipe.mode == "L" and picture.mode not in GREY:
+        raise UserError(f"{name} has colours ({picture.mode}), which mode=L would lose; write mode=RGB")

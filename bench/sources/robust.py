@@ -1,0 +1,230 @@
+"""RobustBench's own data: CIFAR-10-C, CIFAR-100-C, ImageNet-C, ImageNet-3DCC and its 5,000 images of ImageNet.
+
+RobustBench's loaders are called as they are. They download what is missing, so the files are looked for before.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.sources.base import DatasetInfo, revision_of
+from bench.suites.source import package_folder
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.sources.base import F32, I64
+
+# fmt: off
+CORRUPTIONS: tuple[str, ...] = (
+    "shot_noise", "motion_blur", "snow", "pixelate", "gaussian_noise", "defocus_blur", "brightness", "fog",
+    "zoom_blur", "frost", "glass_blur", "impulse_noise", "contrast", "jpeg_compression", "elastic_transform",
+)
+CORRUPTIONS_3D: tuple[str, ...] = (
+    "near_focus", "far_focus", "bit_error", "color_quant", "flash", "fog_3d", "h265_abr", "h265_crf", "iso_noise",
+    "low_light", "xy_motion_blur", "z_motion_blur",
+)
+# fmt: on
+PREPROCESSINGS = {"Res256Crop224": 224, "Crop288": 288, "Res224": 224, "BicubicRes256Crop224": 224}  # -> pixels
+
+_CIFAR = {"cifar10-c": ("CIFAR-10-C", 10, "2535967"), "cifar100-c": ("CIFAR-100-C", 100, "3555552")}  # and on Zenodo
+_IMAGENET = {"imagenet-c": "ImageNet-C", "imagenet-3dcc": "ImageNet-3DCC"}
+_PER_SEVERITY = 10000  # rows of CIFAR's files
+FORMS = (
+    "cifar10-c/<corruption>/<1-5>",
+    "cifar100-c/<corruption>/<1-5>",
+    "imagenet[/<preprocessing>]",
+    "imagenet-c/<corruption>/<1-5>",
+    "imagenet-3dcc/<corruption>/<1-5>",
+)
+
+
+def find(name: str, root: Path) -> CorruptCifar | ImageNet | None:
+    """See `bench.sources`.
+
+    Raises:
+        UserError: a corruption, severity or preprocessing that RobustBench does not have.
+    """
+    kind, *rest = name.split("/")
+    if kind in _CIFAR:
+        return CorruptCifar(name, root, kind, *_corruption(name, rest, CORRUPTIONS))
+    if kind in _IMAGENET:
+        known = CORRUPTIONS if kind == "imagenet-c" else CORRUPTIONS_3D
+        return ImageNet(name, root, None, (kind, *_corruption(name, rest, known)))
+    if kind != "imagenet":
+        return None
+    if len(rest) > 1 or (rest and rest[0] not in PREPROCESSINGS):
+        raise unknown("preprocessing of imagenet", "/".join(rest), PREPROCESSINGS)
+    return ImageNet(name, root, rest[0] if rest else "Res256Crop224")
+
+
+def _corruption(name: str, rest: list[str], known: tuple[str, ...]) -> tuple[str, int]:
+    if len(rest) != 2:
+        raise UserError(f"{name}: name the corruption and the severity, as {name.split('/')[0]}/{known[0]}/5")
+    if rest[0] not in known:
+        raise unknown(f"corruption of {name.split('/')[0]}", rest[0], known)
+    if rest[1] not in ("1", "2", "3", "4", "5"):
+        raise UserError(f"{name}: the severity is {rest[1]}; it must be 1, 2, 3, 4 or 5")
+    return rest[0], int(rest[1])
+
+
+@dataclass(frozen=True)
+class CorruptCifar:
+    """A corruption of CIFAR's test images; see `bench.sources.base.Source`."""
+
+    name: str
+    root: Path
+    kind: str
+    corruption: str
+    severity: int
+
+    def info(self) -> DatasetInfo:
+        """From the files' headers; the files are hashed."""
+        folder, classes, record = _CIFAR[self.kind]
+        files = {f: self.root / folder / f for f in (f"{self.corruption}.npy", "labels.npy")}
+        for path in files.values():
+            if not path.is_file():
+                where = f"unpack {folder}.tar (zenodo.org/records/{record}) in {self.root}"
+                raise UserError(f"{path} is missing; {where}")
+        rows, height, width, channels = _header(files[f"{self.corruption}.npy"], 4)
+        available = min(rows, _header(files["labels.npy"], 1)[0], self.severity * _PER_SEVERITY)
+        count = available - (self.severity - 1) * _PER_SEVERITY
+        if count < 1:
+            path = files[f"{self.corruption}.npy"]
+            raise UserError(f"{path} has {rows} images, none of severity {self.severity}; unpack the original again")
+        return DatasetInfo(self.name, classes, (channels, height, width), revision_of(files), {"test": count})
+
+    def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
+        """Images and labels."""
+        self.info()  # RobustBench would download what is missing
+        data = _robustbench()
+        loader = data.load_cifar10c if self.kind == "cifar10-c" else data.load_cifar100c
+        return _arrays(
+            *loader(_PER_SEVERITY, severity=self.severity, data_dir=str(self.root), corruptions=(self.corruption,))
+        )
+
+    def labels(self, split: str) -> I64:
+        """Labels."""
+        return self.load(split)[1]
+
+
+@dataclass(frozen=True)
+class ImageNet:
+    """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `bench.sources.base.Source`.
+
+    Args:
+        name: as given.
+        root: holds imagenet/val, ImageNet-C/<corruption>/<severity> and so on, each with the 1,000 class folders.
+        preprocessing: RobustBench's name for it; None: the files are as the networks want them (corrupt ones).
+        corruption: kind, corruption and severity; None: clean.
+    """
+
+    name: str
+    root: Path
+    preprocessing: str | None
+    corruption: tuple[str, str, int] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the class folders lie."""
+        if self.corruption is None:
+            return self.root / "imagenet" / "val"
+        kind, corruption, severity = self.corruption
+        return self.root / _IMAGENET[kind] / corruption / str(severity)
+
+    @cached_property
+    def _listed(self) -> tuple[list[str], dict[str, int]]:
+        return imagenet_lists()
+
+    def info(self) -> DatasetInfo:
+        """From RobustBench's list; the files are looked for and hashed."""
+        ids, classes = self._listed
+        files = {i: self.folder / i for i in ids}
+        missing = [path for path in files.values() if not path.is_file()]
+        if missing:
+            more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+            raise UserError(f"{missing[0]} is missing{more}; put the images into {self.folder}/<class>/<image>.JPEG")
+        found = {d.name for d in self.folder.iterdir() if d.is_dir()}
+        if found != set(classes):  # RobustBench numbers the folders that it finds
+            odd = sorted(found ^ set(classes))[0]
+            raise UserError(f"{self.folder} must have the {len(classes):,} class folders and no other; see {odd}")
+        side = PREPROCESSINGS[self.preprocessing] if self.preprocessing else None
+        shape = (3, side, side) if side else _shape_of(files[ids[0]])
+        return DatasetInfo(self.name, len(classes), shape, revision_of(files), {"test": len(ids)})
+
+    def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
+        """Images and labels."""
+        count, data = self.info().splits["test"], _robustbench()
+        with _may_have_children():
+            if self.corruption is None:
+                prepare = data.PREPROCESSINGS[self.preprocessing]
+                return _arrays(*data.load_imagenet(count, str(self.folder.parent), prepare))
+            kind, corruption, severity = self.corruption
+            loader = data.load_imagenetc if kind == "imagenet-c" else data.load_imagenet3dcc
+            return _arrays(*loader(count, severity=severity, data_dir=str(self.root), corruptions=(corruption,)))
+
+    def labels(self, split: str) -> I64:  # noqa: ARG002
+        """Labels, from RobustBench's list."""
+        import numpy as np
+
+        ids, classes = self._listed
+        return np.array([classes[i.partition("/")[0]] for i in ids], dtype=np.int64)
+
+
+def imagenet_lists() -> tuple[list[str], dict[str, int]]:
+    """RobustBench's images of ImageNet in their order, "class/file", and the number of every class."""
+    package = package_folder("robustbench")
+    if package is None:
+        raise UserError("robustbench is not installed; pip install robustbench")
+    helper = package / "helper_files"
+    ids = (helper / "imagenet_test_image_ids.txt").read_text(encoding="utf-8").split()
+    return ids, json.loads((helper / "imagenet_class_to_id_map.json").read_text(encoding="utf-8"))
+
+
+def _shape_of(path: Path) -> tuple[int, int, int]:
+    from bench.sources.pictures import open_picture
+
+    image = open_picture(path)
+    return 3, image.height, image.width
+
+
+def _header(path: Path, rank: int) -> tuple[int, ...]:
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise UserError(f"{path} is truncated or no .npy file; unpack the original again") from None
+    if array.ndim != rank or (rank == 4 and array.dtype != np.uint8):
+        raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; unpack the original again")
+    return tuple(array.shape)
+
+
+def _robustbench() -> Any:
+    try:
+        from robustbench import data
+    except ImportError as error:
+        raise UserError(f"robustbench cannot be imported ({error}); install purebench's dependencies anew") from None
+    return data
+
+
+@contextmanager
+def _may_have_children() -> Iterator[None]:
+    """RobustBench's loaders of ImageNet start processes, which a daemonic process (a board's worker) may not."""
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    daemon = config.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if daemon is not None:
+            config["daemon"] = daemon
+
+
+def _arrays(x: Any, y: Any) -> tuple[F32, I64]:
+    return x.numpy(), y.long().numpy()

@@ -1,0 +1,113 @@
+"""The table of all attacks: what each was measured to do on a small model. `tests/attack_table.py` makes it.
+
+It is read without the libraries, so it tells of the versions that it was made with; its tests run every attack again.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+FILE = Path(__file__).with_name("attacks.csv")
+NORMS = ("Linf", "L2", "L1", "L0")
+_OTHER_NORM = ("the threat is", "not L0")  # reasons that say no more than that the norm is another one
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack. A status is "runs", "runs, targeted only" or "cannot: reason".
+
+    Args:
+        name: as in a board.
+        alias_of: the name that it is another name of; "" if none.
+        kind: "fixed eps" or "minimisation" (it knows no eps and is judged at eps afterwards).
+        Linf: status, untargeted.
+        L2: likewise.
+        L1: likewise.
+        L0: likewise.
+        targeted: status, in the first norm that runs.
+        asks: for "gradients" if it went back through the network, else "logits" or "nothing"; "" if it never ran.
+        stochastic: status on a defense whose answers vary.
+        needs: the parameters without which it does not run.
+        warnings: what its defaults fall short of.
+    """
+
+    name: str
+    alias_of: str
+    kind: str
+    Linf: str
+    L2: str
+    L1: str
+    L0: str
+    targeted: str
+    asks: str
+    stochastic: str
+    needs: str
+    warnings: str
+
+    def norms(self) -> list[str]:
+        """The norms in which it runs."""
+        return [norm for norm in NORMS if getattr(self, norm).startswith("runs")]
+
+    def reason(self) -> str:
+        """Why it runs in no norm, or why it fails in one that it should have; "" if neither."""
+        reasons = [getattr(self, norm) for norm in NORMS if not getattr(self, norm).startswith("runs")]
+        told = [r.removeprefix("cannot: ") for r in reasons if not any(o in r for o in _OTHER_NORM)]
+        return "; ".join(dict.fromkeys(told))
+
+
+def catalogue() -> list[Entry]:
+    """All entries, in the order of the suites."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return [Entry(**row) for row in csv.DictReader(file)]
+
+
+def write(entries: Iterable[Entry], path: Path) -> None:
+    """Write the table as CSV."""
+    names = [f.name for f in fields(Entry)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([getattr(e, n) for n in names] for e in entries)
+
+
+def remarks(entry: Entry) -> str:
+    """What a reader has to know besides the columns."""
+    parts = [f"the same as {entry.alias_of}" if entry.alias_of else "", f"needs {entry.needs}" if entry.needs else ""]
+    if not entry.norms():
+        return "; ".join(p for p in (*parts, f"cannot run: {entry.reason()}") if p)
+    for status, what in ((entry.stochastic, "not on varying answers"), (entry.targeted, "not targeted")):
+        reason = status.removeprefix("cannot: ")
+        if reason != status and "no targeted mode" not in reason:
+            parts.append(f"{what}: {reason}")
+    targeted = any("targeted only" in getattr(entry, n) for n in NORMS)
+    return "; ".join(p for p in (*parts, "" if targeted else entry.reason(), entry.warnings) if p)
+
+
+def columns(entry: Entry) -> tuple[str, ...]:
+    """Name, one mark per norm, targeted, what it asks for, varying answers, kind and remarks, as a page shows them."""
+    marks = [{"runs": "yes", "runs, targeted only": "targeted"}.get(getattr(entry, n), "–") for n in NORMS]
+    targeted, varying = ("yes" if s.startswith("runs") else "–" for s in (entry.targeted, entry.stochastic))
+    return (entry.name, *marks, targeted, entry.asks or "–", varying, entry.kind, remarks(entry))
+
+
+HEADER = ("attack", *NORMS, "targeted", "asks for", "varying", "kind", "remarks")
+
+
+def markdown(entries: Sequence[Entry], versions: str) -> str:
+    """The page of the table."""
+    runs = sum(bool(e.norms()) for e in entries)
+    rows = [HEADER, tuple("---" for _ in HEADER), *(columns(e) for e in entries)]
+    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
+    return (
+        "# All attacks by name\n\n"
+        f"Made by `python tests/attack_table.py`, which runs every attack on a small model of 3x8x8 images through "
+        f"purebench's adapters, with {versions}: {runs} of {len(entries)} run. `tests/test_attack_table.py` fails when "
+        "it is out of date.\n\n"
+        "Norms: the attack ran under this threat, untargeted. Varying: it ran on a defense whose answers vary. Asks "
+        "for: gradients if it went back through the network. Minimisation attacks know no eps and are judged at eps "
+        "afterwards. Remarks end with the warnings that every results table repeats.\n\n"
+        f"{table}\n"
+    )

@@ -1,0 +1,13 @@
+"""Text that comes from anywhere."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def clean(text: str) -> str:
+    """One line of text without control characters, terminal escapes or marks that turn the reading direction."""
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join("�" if unicodedata.category(c)[0] == "C" else c for c in line)

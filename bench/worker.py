@@ -1,0 +1,171 @@
+"""A worker process: it does the cells that its parent hands it, and ends with its parent."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench.board import Board
+from bench.cell import Cell
+from bench.limits import GIB
+from bench.store import CellResult, Store
+from bench.work import Line, Workshop, finish
+from defenses.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from bench.run import Options
+
+_ALLOWED = 0.95  # of the limit, so that memory runs out before the parent ends the worker
+THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool of their own
+
+
+class WorkerFailed(Exception):
+    """A fault of purebench in a worker process, which has printed its traceback."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is asked to do.
+
+    Args:
+        kind: "check" the defense of the cell, or do the "cell".
+        cell: which.
+        before: a stored record that does not count.
+        wait: for another process that is at the cell.
+    """
+
+    kind: Literal["check", "cell"]
+    cell: Cell
+    before: Line | None = None
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a worker is given.
+
+    Args:
+        last_words: file that gets a traceback when it crashes, or when the parent asks for one.
+        environment: variables.
+        memory: GiB that it may hold; None: any.
+    """
+
+    last_words: Path
+    environment: Mapping[str, str]
+    memory: float | None = None
+
+
+def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: Means) -> None:
+    """Do tasks until the parent closes the pipe.
+
+    Says ("ready",); for a check ("checked",); for a cell ("loaded",) when its defense is there, then ("busy",) when
+    another process is at it, else ("began",) and ("done", key, status, seconds, note); an exception when there is
+    nothing more to be done.
+
+    Args:
+        board: what is run.
+        folder: where results go.
+        options: how.
+        run: id of the run.
+        pipe: to the parent.
+        means: what it is given.
+    """
+    _prepare(means)
+    try:
+        import torch
+
+        torch.set_num_threads(board.threads)
+        store, workshop = Store(folder), Workshop(board, options)
+        pipe.send(("ready",))
+        while (task := _next(pipe)) is not None:
+            _do(task, store, workshop, run, pipe, means.memory)
+    except BrokenPipeError:
+        return
+    except UserError as error:
+        pipe.send(error)
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        text = (str(error).strip() or "no message").splitlines()[0]
+        pipe.send(WorkerFailed(f"a worker failed: {type(error).__name__}: {text}"))
+
+
+def _prepare(means: Means) -> None:
+    """Make this a process that its parent can watch and end."""
+    os.environ.clear()
+    os.environ.update(means.environment)
+    words = means.last_words.open("w")
+    faulthandler.enable(words)
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, words)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # so that what a model has started ends with its worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _next(pipe: Connection) -> Task | None:
+    try:
+        task: Task = pipe.recv()
+    except EOFError:
+        return None
+    return task
+
+
+def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection, memory: float | None) -> None:
+    def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
+        pipe.send(("done", key, status, seconds, note))
+
+    if task.kind == "check":
+        workshop.check(task.cell)
+        pipe.send(("checked",))
+        return
+    workshop.defense(task.cell)
+    pipe.send(("loaded",))
+    with store.lock(task.cell.key, wait=task.wait) as mine:
+        pipe.send(("began",) if mine else ("busy",))
+        if mine:
+            finish(store, task.cell, lambda cell: _within(memory, workshop, cell), run, report, task.before)
+
+
+def _within(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
+    """The result of a cell that gets no memory beyond the limit: torch says so, and fewer rows may do."""
+    if memory is None or resource is None or sys.platform != "linux" or workshop.options.device != "cpu":
+        return workshop.execute(cell)
+    import psutil  # type: ignore[import-untyped]
+
+    held = psutil.Process().memory_info()
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    most = int(held.data + max(0.0, _ALLOWED * memory * GIB - held.rss))
+    resource.setrlimit(resource.RLIMIT_DATA, (most if before[1] < 0 else min(most, before[1]), before[1]))
+    try:
+        result = workshop.execute(cell)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    if any(word in (result.line["error"] or "") for word in ("allocate", "MemoryError", "not enough memory")):
+        result.line["error"] += f"; a worker may hold {memory:.3g} GiB (--memory)"
+    return result
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

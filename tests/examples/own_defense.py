@@ -1,0 +1,33 @@
+"""A defense of your own, with noise: a subclass of `Defense`. name = "own_defense.py:OwnDefense".
+
+Noise is an argument, never drawn from a global generator: row i of a batch uses stream i of `noise`. So every image
+meets the same draws whatever the attack, the batch and the number of processes.
+"""
+
+from own_classifier import OwnClassifier
+from torch import Tensor
+
+from defenses.base import Defense
+from defenses.noise import Draw, Noise
+
+
+class OwnDefense(Defense):
+    """Randomised smoothing without the vote: the classifier of the image plus normal noise.
+
+    Args:
+        sigma: of the noise; a board sets it with params = { sigma = 0.1 }.
+    """
+
+    stochastic = True
+    gradients = ("exact", "blind")  # the views that `logits` knows
+
+    def __init__(self, sigma: float = 0.2):
+        super().__init__()
+        self.network, self.sigma = OwnClassifier(), sigma
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+        """One draw for every image; "blind" leaves the defense out."""
+        if gradient == "blind":
+            return self.network(x)
+        z = noise.draw(Draw(tuple(x.shape[1:])))  # [B, C, H, W], standard normal
+        return self.network((x + self.sigma * z).clamp(0, 1))

@@ -1,0 +1,296 @@
+"""The models and attacks of the faults: the file that their boards name."""
+
+import boards
+
+MODELS = (
+    boards.MODELS
+    + '''
+
+class Wrapped(nn.Module):
+    """A linear classifier that something is wrong with."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+        self.eval()
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class Once:
+    """Counts calls without being part of a module's state."""
+
+    calls = 0
+
+
+class ThirdBatch(Wrapped):
+    """Raises on its third batch of a whole block under a gradient."""
+
+    def forward(self, x):
+        if x.requires_grad and len(x) == 20:
+            Once.calls += 1
+            if Once.calls > 2:
+                raise RuntimeError("third batch")
+        return self.inner(x)
+
+
+class Exits(Wrapped):
+    """Leaves the program when a gradient is asked."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            raise SystemExit(0)
+        return self.inner(x)
+
+
+class Dies(Wrapped):
+    """Kills its own process when a gradient is asked."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            import os
+            import signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner(x)
+
+
+class Hangs(Wrapped):
+    """Never comes back when a gradient is asked."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            import time
+            while True:
+                time.sleep(0.05)
+        return self.inner(x)
+
+
+KEPT = []
+
+
+class Leaks(Wrapped):
+    """Keeps 200 MB at every call under a gradient."""
+
+    def forward(self, x):
+        while x.requires_grad:
+            KEPT.append(bytearray(200_000_000))
+        return self.inner(x)
+
+
+class Counts(Wrapped):
+    """Its answers depend on how often it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return self.inner(x)
+
+
+class LearnsLate(Wrapped):
+    """Changes a weight when a gradient is asked."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            self.inner[1].bias.data[0] += 5.0
+        return self.inner(x)
+
+
+class RunningStatistics(Wrapped):
+    """Says that it is in evaluation mode and updates its statistics all the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.eval()
+
+    def forward(self, x):
+        nn.functional.batch_norm(x.detach(), self.norm.running_mean, self.norm.running_var, training=True)
+        return self.inner(x)
+
+
+class Prints(Wrapped):
+    """Prints a megabyte for every batch, with terminal escapes."""
+
+    def forward(self, x):
+        import sys
+        print("\\x1b[2Jloud " * 100_000)
+        print("\\x1b[2Jloud " * 100_000, file=sys.stderr)
+        return self.inner(x)
+
+
+class Writes(Wrapped):
+    """Writes into the images when a gradient is asked."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            x.data.zero_()
+        return self.inner(x)
+
+
+class LateNaN(Wrapped):
+    """NaN for images that are not the clean ones of the data set: they have pixels off the grid of sixteenths."""
+
+    def forward(self, x):
+        off = ((x * 16).round() - x * 16).abs().flatten(1).amax(1) > 1e-4
+        return torch.where(off[:, None], torch.full_like(self.inner(x), float("nan")), self.inner(x))
+
+
+class LateInf(LateNaN):
+    """The same with infinity for the right class."""
+
+    def forward(self, x):
+        return torch.where(super().forward(x).isnan(), torch.full((), float("inf")), self.inner(x))
+
+
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, value):
+        ctx.value = value
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return torch.full_like(g, ctx.value), None
+
+
+class GradientNaN(Wrapped):
+    """Right logits, and NaN for a gradient."""
+
+    value = float("nan")
+
+    def forward(self, x):
+        return NoGradient.apply(self.inner(NoGradient.apply(x, self.value)), 1.0)
+
+
+class GradientInf(GradientNaN):
+    """Right logits, and an infinite gradient."""
+
+    value = float("inf")
+
+
+class Shouts(Wrapped):
+    """Raises a message of a megabyte with markup, escapes and many lines."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            raise RuntimeError("\\x1b[2J<script>alert(1)</script>\\u202e|" + "x" * 1_000_000 + "\\nsecond line")
+        return self.inner(x)
+
+
+def unpicklable(view, x, y, **_):
+    """Raises an error that cannot be sent to another process."""
+    class Local(Exception):
+        def __init__(self, a, b):
+            super().__init__(lambda: a)
+    raise Local(1, 2)
+
+
+def nothing(view, x, y, **_):
+    return None
+
+
+def array(view, x, y, **_):
+    return x.numpy()
+
+
+def fewer(view, x, y, **_):
+    return x[:-1]
+
+
+def flat(view, x, y, **_):
+    return x.flatten(1)
+
+
+def double(view, x, y, *, threat, **_):
+    return slow(view, x, y, threat=threat, seconds=0).double()
+
+
+def integers(view, x, y, **_):
+    return x.round().long()
+
+
+def complex_numbers(view, x, y, **_):
+    return torch.complex(x, torch.ones_like(x))
+
+
+def elsewhere(view, x, y, **_):
+    return x.to("meta")
+
+
+def sparse(view, x, y, **_):
+    return x.to_sparse()
+
+
+def infinite(view, x, y, **_):
+    out = x.clone()
+    out[3, 0, 0, 0] = float("inf")
+    return out
+
+
+def spoils_labels(view, x, y, **_):
+    """Writes the answers of the model into the labels that it was given."""
+    y.copy_(view(x).argmax(1))
+    return x.clone()
+
+
+def breaks_model(view, x, y, **_):
+    """Turns the model into one that is wrong everywhere."""
+    for p in view.parameters():
+        p.data.neg_()
+    return x.clone()
+
+
+def trains_model(view, x, y, **_):
+    """Sets modules to train mode behind the view's back, and lets parameters collect gradients."""
+    for module in view.modules():
+        module.training = True
+    for p in view.parameters():
+        p.requires_grad_(True)
+    return x.clone()
+
+
+def leaves_traces(view, x, y, **_):
+    """Changes what the whole process shares."""
+    import os
+    import random
+    import numpy as np
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    os.chdir("/")
+    return x.clone()
+
+
+def interrupts_nothing(view, x, y, **_):
+    """Swallows what it is told, as some libraries do."""
+    try:
+        raise KeyError("inner")
+    except KeyError:
+        raise ValueError("") from None
+
+
+def dies(view, x, y, **_):
+    """Kills its own process."""
+    import os
+    import signal
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_once(view, x, y, **_):
+    """Kills its own process the first time."""
+    import os
+    import signal
+    mark = os.environ["DIES_ONCE"]
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x.clone()
+'''
+)

@@ -1,0 +1,312 @@
+"""The doctor finds every trap in folders that have it, and none in the project's own environment."""
+
+import base64
+import hashlib
+import importlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from boards import ROOT, purebench_here
+
+import bench.doctor
+from bench.doctor import CHECKS, Environment, examine, files, hardware, modules, require, versions
+from bench.doctor.deep import imports
+from defenses.errors import UserError
+
+FRA31 = """
+class AutoAttack():
+    def __init__(self, model, norm='Linf', eps=.3, seed=None, verbose=True, attacks_to_run=[], version='standard',
+                 is_tf_model=False, device='cuda', log_path=None):
+        pass
+    def run_standard_evaluation(self, x_orig, y_orig, bs=250, return_labels=False, state_path=None):
+        pass
+"""
+
+
+class Site:
+    """A folder of packages, as pip would leave it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def install(self, name, version="1.0", files=(), requires=()):
+        info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        lines = []
+        for file, text in dict(files).items():
+            path = self.folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            lines.append(f"{file},sha256={digest},{len(text)}")
+        (info / "RECORD").write_text("\n".join(lines))
+        demands = "".join(f"Requires-Dist: {r}\n" for r in requires)
+        importlib.invalidate_caches()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{demands}")
+
+    def look(self, check, **facts):
+        return list(check(Environment((str(self.folder),), **facts)))
+
+    def one(self, check, **facts):
+        (finding,) = self.look(check, **facts)
+        return finding
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path / "site-packages")
+
+
+def test_the_project_is_well():
+    found = examine(Environment.here())
+    assert {f.check: f.evidence for f in found if f.status != "ok" and f.check != "gpu"} == {}
+    assert len(found) >= len(CHECKS)
+    assert any("np" in f.evidence or "asfarray" in f.evidence for f in found)
+
+
+def test_nothing_is_imported_and_it_is_quick():
+    import subprocess
+    import sys
+    import time
+
+    code = "import sys, bench.cli; bench.cli.main(['doctor', '--json']); print({'torch', 'numpy'} & set(sys.modules))"
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
+    assert time.perf_counter() - begin < 20  # .7 s where nothing else runs
+
+
+def test_the_overrides_are_those_of_the_project():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert list(versions.OVERRIDES) == settings["tool"]["uv"]["override-dependencies"]
+    assert settings["project"]["requires-python"] == ">=" + ".".join(map(str, versions.OLDEST_PYTHON))
+    assert f"setuptools{modules._SETUPTOOLS}" in settings["project"]["dependencies"]
+
+
+def test_shadowed_files(site):
+    site.install("robustbench", "1.1.1", {"robustbench/eval.py": "new", "robustbench/utils.py": "same"})
+    assert site.one(files.complete, libraries=("robustbench",)).status == "ok"
+    site.install("torchattacks", "3.5.1", {"torchattacks/a.py": "a", "robustbench/eval.py": "old"})
+    found = site.one(files.complete, libraries=("robustbench",))
+    assert (found.status, found.concerns) == ("broken", ("robustbench",))
+    assert "1 of 2 files differ" in found.evidence
+    assert "torchattacks put its old copy over it" in found.breaks
+    assert '[tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }' in found.remedy
+    assert "uv sync --reinstall-package robustbench" in found.remedy
+    stray = site.one(files.stray)
+    assert (stray.status, "claims 1 files of robustbench" in stray.evidence) == ("warn", True)
+
+
+def test_damaged_and_missing_libraries(site):
+    site.install("foolbox", "3.3.4", {"foolbox/a.py": "a", "foolbox/b.py": "b"})
+    (site.folder / "foolbox" / "a.py").unlink()
+    found = site.one(files.complete, libraries=("foolbox",))
+    assert (found.status, "a.py (missing)" in found.evidence) == ("broken", True)
+    assert found.remedy == "uv sync --reinstall-package foolbox"
+    gone = site.one(files.complete, libraries=("torchattacks",))
+    assert (gone.status, gone.evidence) == ("broken", "torchattacks is not installed")
+
+
+def test_a_package_of_tests(site, tmp_path):
+    site.install("robustbench", "1.1.1", {"tests/__init__.py": ""})
+    project = tmp_path / "checkout" / "pyproject.toml"
+    (project.parent / "tests").mkdir(parents=True)
+    assert site.one(files.tests_package, project=project).status == "ok"
+    (project.parent / "tests" / "__init__.py").touch()
+    found = site.one(files.tests_package, project=project)
+    assert (found.status, "remove" in found.remedy) == ("warn", True)
+
+
+def test_the_module_autoattack(site):
+    def told():
+        finding = site.one(modules.autoattack)
+        return finding.status, finding.evidence, finding.concerns
+
+    status, evidence, concerns = told()
+    assert (status, concerns) == ("broken", ("autoattack", "robustbench"))
+    assert "neither" in evidence
+    site.install("pyautoattack", "0.2.0", {"pyautoattack/__init__.py": ""})
+    status, evidence, concerns = told()
+    assert (status, concerns) == ("broken", ("robustbench",))
+    assert "no module autoattack" in evidence
+    assert '"purebench-autoattack" in dependencies' in site.one(modules.autoattack).remedy
+    site.install("purebench-autoattack", "0.1.0", {"autoattack/__init__.py": "class AutoAttack:\n def __init__(s): 0"})
+    status, evidence, _ = told()
+    assert (status, "AutoAttack.__init__ with attacks_to_run" in evidence) == ("broken", True)
+    (site.folder / "autoattack" / "__init__.py").write_text("from .autoattack import AutoAttack")
+    (site.folder / "autoattack" / "autoattack.py").write_text(FRA31)
+    assert told()[:2] == ("broken", f"{site.folder / 'autoattack'} has no module autoattack.state")
+    (site.folder / "autoattack" / "state.py").touch()
+    assert told()[:2] == ("ok", "the module autoattack is purebench-autoattack over pyautoattack 0.2.0")
+    site.install("autoattack", "0.1")
+    assert told()[:2] == ("ok", "the module autoattack is fra31's autoattack 0.1")
+
+
+@pytest.mark.parametrize(
+    ("version", "module", "status"), [("81.0.0", True, "ok"), ("70.0", True, "warn"), ("82.0.1", False, "broken")]
+)
+def test_pkg_resources(site, version, module, status):
+    site.install("setuptools", version, {"pkg_resources/__init__.py": ""} if module else {})
+    found = site.one(modules.pkg_resources)
+    assert found.status == status
+    assert status == "ok" or "setuptools>=77.0.3,<82" in found.remedy
+
+
+def test_names_that_numpy_took_away(site):
+    site.install("numpy", "2.4.0", {"numpy/__init__.py": "", "numpy/__init__.pyi": '__all__ = [\n    "array",\n]\n'})
+    uses = "import numpy as np\nnp.array(1)\nnp.asfarray(1)\n"
+    site.install("torchattacks", "3.5.1", {"torchattacks/__init__.py": "", "torchattacks/a.py": uses})
+    found = site.one(modules.removed_names)
+    assert (found.status, found.evidence) == (
+        "warn",
+        "numpy 2.4.0 has no asfarray, which torchattacks/a.py uses in line 3",
+    )
+    assert "numpy<2" in found.remedy
+    known = site.folder / "torchattacks" / "attacks" / "_differential_evolution.py"
+    known.parent.mkdir()
+    (site.folder / "torchattacks" / "a.py").rename(known)
+    found = site.one(modules.removed_names)
+    assert (found.status, "OnePixel never comes there" in found.evidence) == ("ok", True)
+
+
+def test_names_that_scipy_took_away(site):
+    text = "from scipy.ndimage.filters import gaussian_filter"
+    site.install("foolbox", "3.3.4", {"foolbox/__init__.py": "", "foolbox/attacks/blur.py": text})
+    site.install("scipy", "2.0.0", {"scipy/__init__.py": "", "scipy/ndimage/__init__.py": ""})
+    found = site.look(modules.removed_names)[-1]
+    assert (found.status, found.concerns, "scipy<2" in found.remedy) == ("broken", ("foolbox",), True)
+
+
+def test_optional_packages(site):
+    numba, hub = site.look(modules.optional)
+    assert (numba.status, "Brendel-Bethge" in numba.breaks) == ("warn", True)
+    assert "numba>=0.60" in numba.remedy
+    assert (hub.status, "--extra hf" in hub.evidence) == ("ok", True)
+
+
+def test_requirements(site):
+    site.install("torchattacks", "3.5.1", requires=["requests~=2.25.1", "absent>=1", "extra; extra == 'x'"])
+    site.install("robustbench", "1.1.1", requires=["timm==1.0.9"])
+    site.install("requests", "2.20")
+    site.install("timm", "1.0.31")
+    requests, absent = sorted(site.look(versions.requirements), key=lambda f: f.status, reverse=True)
+    assert (requests.status, absent.status) == ("warn", "broken")
+    assert "torchattacks asks for requests~=2.25.1; requests 2.20 is installed" in requests.evidence
+    assert '[tool.uv] override-dependencies = ["requests>=2.32"]' in requests.remedy
+    assert '"absent" in dependencies' in absent.remedy
+
+
+def test_an_override_is_no_conflict(site):
+    site.install("robustbench", "1.1.1", requires=["timm==1.0.9", "Jinja2~=3.1.2"])
+    site.install("timm", "1.0.31")
+    site.install("jinja2", "3.1.6")
+    found = site.one(versions.requirements)
+    assert (found.status, "overridden on purpose: robustbench asks for timm==1.0.9" in found.evidence) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "status"),
+    [("2.15.0", "0.29.2", "ok"), ("2.15.0+cu132", "0.29.2", "ok"), ("2.13.0", "0.29.2", "broken"),
+     ("2.15.0+cpu", "0.29.2+cu132", "broken")],
+)  # fmt: skip
+def test_torch_and_torchvision(site, torch, vision, status):
+    site.install("torch", torch)
+    site.install("torchvision", vision, requires=["numpy", "torch==2.15.0"])
+    found = site.one(versions.torch_pair)
+    assert found.status == status
+    assert status == "ok" or "--reinstall-package torchvision" in found.remedy
+
+
+GPU = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu May  1 2026\nGCC version:  gcc version 12.2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "visible", "status", "word"),
+    [
+        (None, "580.95.05", None, "warn", "built for the CPU"),
+        ("13.2", None, None, "ok", "no NVIDIA driver"),
+        ("13.2", "580.95.05", None, "ok", "built for CUDA 13.2"),
+        ("13.2", "535.104.05", None, "warn", "needs 580"),
+        ("13.2", "580.95.05", "", "warn", "CUDA_VISIBLE_DEVICES"),
+        (None, None, None, "ok", "built for the CPU"),
+    ],
+)
+def test_the_accelerator(site, tmp_path, cuda, driver, visible, status, word):
+    text = f"from typing import Optional\ncuda: Optional[str] = {cuda!r}\n"
+    site.install("torch", "2.15.0", {"torch/__init__.py": "", "torch/version.py": text})
+    if driver:
+        (tmp_path / "version").write_text(GPU.format(driver))
+    found = site.one(hardware.accelerator, proc=tmp_path, visible=visible)
+    assert (found.status, word in found.evidence) == (status, True)
+    assert bool(found.remedy) == (status == "warn")
+
+
+def test_an_old_python(site):
+    assert site.one(versions.python, python=(3, 10, 4)).status == "broken"
+
+
+def test_drift(site, tmp_path):
+    site.install("pandas", "2.0")
+    site.install("numpy", "2.4.6")
+    project = tmp_path / "pyproject.toml"
+    pins = '["pandas==3.1.1", "numpy==2.4.6", "numpy==9; python_version < \'3\'", "absent==1"]'
+    project.write_text(f"[tool.uv]\nconstraint-dependencies = {pins}\n")
+    found = site.one(versions.drift, project=project)
+    assert (found.status, found.evidence) == ("warn", "pandas 2.0 instead of 3.1.1")
+    assert "uv sync" in found.remedy
+    assert site.look(versions.drift) == []
+
+
+@pytest.fixture
+def broken(site, monkeypatch):
+    """An environment in which foolbox is not what was installed."""
+    site.install("foolbox", "3.3.4", {"foolbox/a.py": "a"})
+    (site.folder / "foolbox" / "a.py").write_text("b")
+    bench.doctor._broken.cache_clear()
+    monkeypatch.setattr(Environment, "here", classmethod(lambda cls: cls((str(site.folder),))))
+    yield site
+    bench.doctor._broken.cache_clear()
+
+
+def test_a_broken_library_is_refused(broken):
+    require("none")
+    with pytest.raises(UserError, match=r"foolbox is not .*; uv sync --reinstall-package foolbox") as caught:
+        require("foolbox")
+    assert "\n" not in str(caught.value)
+
+
+BOARD = """
+dataset = "digits"
+indices = "first-4"
+threat = { norm = "Linf", eps = "1/5" }
+[[defense]]
+name = "undefended"
+[[attack]]
+name = "foolbox:LinfPGD"
+"""
+
+
+def test_a_broken_library_stops_a_run_before_any_work(broken, tmp_path):
+    board = tmp_path / "one.toml"
+    board.write_text(BOARD)
+    done = purebench_here("run", board, "--out", tmp_path / "out", "--quiet")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "uv sync --reinstall-package foolbox" in done.stderr
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    shown = purebench_here("doctor", "--json")
+    assert shown.returncode == 2
+    assert any(f["check"] == "foolbox-files" and f["status"] == "broken" for f in json.loads(shown.stdout))
+    assert "remedy: uv sync --reinstall-package foolbox" in purebench_here("doctor").stdout
+
+
+def test_deep_looks_at_imports(monkeypatch):
+    monkeypatch.setattr("bench.doctor.deep._MODULES", {"good": "json", "bad": "no_such_module"})
+    good, bad = imports()
+    assert (good.status, bad.status) == ("ok", "broken")
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in bad.evidence
+
+
+def test_the_paths_are_real():
+    assert Path(Environment.here().module("robustbench") or "").is_dir()

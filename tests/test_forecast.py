@@ -1,0 +1,161 @@
+"""Forecasts: counted exactly where the attack is simple, stored with the run, and compared with what it took."""
+
+import json
+from pathlib import Path
+
+import pytest
+from boards import MODELS, purebench_here
+
+from bench.board import load_board
+from bench.forecast import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
+from bench.probe import probe
+from bench.progress import Progress, row_of
+from bench.run import Options
+from bench.work import Workshop
+
+BOARD = """
+name = "forecast"
+dataset = "digits"
+indices = "first-60"
+block = 30
+threat = {{ norm = "Linf", eps = "1/5" }}
+
+[verdict]
+draws = 5
+selection = 3
+
+[[defense]]
+name = "{models}:linear"
+label = "linear"
+
+[[defense]]
+name = "{models}:noisy"
+label = "noisy"
+
+[[attack]]
+name = "foolbox:LinfPGD"
+label = "pgd"
+params = {{ steps = 7, rel_stepsize = 0.1 }}
+views = [{{ eot = 2, runs = 1 }}]
+
+[[attack]]
+name = "autoattack:apgd-ce"
+label = "apgd"
+params = {{ n_iter = 5 }}
+on = "linear"
+"""
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("forecast")
+    (folder / "models.py").write_text(MODELS)
+    path = folder / "forecast.toml"
+    path.write_text(BOARD.format(models=folder / "models.py"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(board):
+    """(board, its folder) after plan --probe, run, plan: with what each said."""
+    out = board.parent / "out"
+    before = purebench_here("plan", board, "--out", out, "--probe", "--workers", 2)
+    assert purebench_here("run", board, "--out", out).returncode == 0
+    return board, out, before, purebench_here("plan", board, "--out", out)
+
+
+def lines_of(out: Path) -> dict:
+    parts = (out / "parts").glob("*/cells.jsonl")
+    return {line["key"]: line for part in parts for line in map(json.loads, part.read_text().splitlines())}
+
+
+def test_evaluations_of_a_probe_are_those_of_the_run(finished):
+    board, out, *_ = finished
+    probed, took = read_forecast(out), measured(load_board(board).cells(), lines_of(out))
+    assert probed.keys() == took.keys()
+    for row, forecast in probed.items():
+        assert forecast.source == "probe"
+        exact = "| apgd |" not in row  # which leaves broken images alone
+        assert forecast.evaluations == pytest.approx(took[row].evaluations, rel=0.0 if exact else 0.5), row
+
+
+def test_plan_tells_rows_defenses_and_totals(finished):
+    _, _, before, _ = finished
+    assert before.returncode == 0
+    assert "Linf 1/5 | noisy | pgd | exact, 2 EOT x 1 run | 2 blocks | " in before.stdout
+    assert "evaluations a block, by probe" in before.stdout
+    assert "forecast for noisy: " in before.stdout
+    assert "with 2 workers" in before.stdout
+    assert "attacks break more images than a probe" in before.stdout
+    assert "probe [1/7]" in before.stderr
+
+
+def test_a_run_keeps_its_forecast_and_plan_says_how_far_off_it_was(finished):
+    board, out, _, after = finished
+    entry = json.loads((out / "manifest.json").read_text())["runs"][0]["forecast"]
+    assert set(entry) == {row_of(c) for c in load_board(board).cells()}
+    assert "2 blocks, 2 finished" in after.stdout
+    assert "by results" in after.stdout
+    assert "earlier forecasts: " in after.stdout
+    assert "times the time it took (1 run; worst row " in after.stdout
+
+
+def test_plan_without_any_forecast_says_how_to_get_one(board, tmp_path):
+    assert "no forecast yet: add --probe" in purebench_here("plan", board, "--out", tmp_path).stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_probe_without_time_says_at_least(board):
+    loaded = load_board(board)
+    rows = {row_of(c): c for c in loaded.cells() if c.attack.label == "pgd"}
+    found = probe(Workshop(loaded, Options()), rows, budget=0.0)
+    assert {f.source for f in found.values()} == {"at least"}
+
+
+def test_hindsight_compares_totals_and_the_worst_row(board):
+    cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]  # two blocks of two defenses
+    said = {row_of(c): {"seconds": 2.0, "evaluations": 1.0} for c in cells}
+    costs = {"forwards": 1, "backwards": 0, "forwards_verdict": 1, "backwards_verdict": 0, "seconds_verdict": 0.0}
+    took = {"linear": 4.0, "noisy": 1.0}
+    lines = {
+        c.key: {"status": "ok", "run": "a", "seconds_attack": took[c.defense.label] / (1 + (c.data.start > 0)), **costs}
+        for c in cells
+    }
+    manifest = {"runs": [{"id": "a", "forecast": said}, {"id": "b"}]}
+    # linear: 4 said, 6 took; noisy: 4 said, 1.5 took.
+    text = hindsight(manifest, cells, lines)
+    assert text is not None
+    assert text.startswith("earlier forecasts: 1.1 times the time it took (1 run; worst row 2.7: ")
+    assert text.endswith("noisy | pgd | exact, 2 EOT x 1 run)")
+    assert hindsight({"runs": [{"id": "a"}]}, cells, lines) is None
+
+
+def test_forecasts_survive_a_round_trip_and_damage(tmp_path):
+    rows = {"a": Forecast(1.5, 20.0, "probe"), "b": Forecast(2.0, 30.0, "at least")}
+    write_forecast(tmp_path / "new", rows)
+    assert read_forecast(tmp_path / "new") == rows
+    for text in ("", "[]", '{"rows": {"a": {"seconds": 1}}}', '{"rows": {"a": {"seconds": "x", "evaluations": 1}}}'):
+        (tmp_path / "new/forecast.json").write_text(text)
+        assert read_forecast(tmp_path / "new") == {}
+
+
+def test_only_whole_forecasts_of_pending_rows_go_into_a_run(board):
+    cells = load_board(board).cells()
+    rows = {row_of(c) for c in cells}
+    one, other = sorted(rows)[:2]
+    told = {
+        one: Forecast(1.0, 2.0, "probe"),
+        other: Forecast(1.0, 2.0, "at least"),
+        "gone": Forecast(1.0, 2.0, "probe"),
+    }
+    assert run_entry(told, cells) == {one: {"seconds": 1.0, "evaluations": 2.0}}
+
+
+def test_what_is_expected_gives_way_to_what_was_measured(board):
+    cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]
+    progress = Progress(cells, workers=1, quiet=True, expected={row_of(cells[0]): 7.0})
+    assert progress.forecast(cells[0]) == 7.0
+    assert progress.expected(cells[-1]) is None
+    progress.finished(cells[0], "ok", 3.0)
+    assert progress.expected(cells[1]) == 3.0
+    assert progress.forecast(cells[-1]) == 3.0  # of the same attack

@@ -1,0 +1,288 @@
+"""`purebench judge`: adversarial images that somebody else made are judged as a board judges its own."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from boards import purebench_here, write_board
+from safetensors.numpy import load_file, save_file
+
+from bench import load_results
+from bench.data import load_dataset
+from bench.results import load_cells, load_draws
+
+VERDICT = ("--eps", "1/10", "--draws", 5, "--selection", 3, "--block", 20, "--quiet")
+SAME = ["correct", "draws", "correct_sel", "draws_sel", "margin", "linf", "l2", "l1", "l0", "status"]
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """A board that has run: (folder of the models, results, adversarial images of `noisy` by attack)."""
+    folder = tmp_path_factory.mktemp("board")
+    path, out = write_board(folder), folder / "out"
+    assert purebench_here("run", path, "--out", out, "--quiet").returncode == 0
+    cells = load_cells(out)
+    part = next(out.glob("parts/all-noisy-*"))
+    held = load_file(part / "adversarial.safetensors")
+    images = {
+        attack: np.concatenate([held[k] for k in rows["key"]])
+        for attack, rows in cells[cells["defense"] == "noisy"].groupby("attack")
+    }
+    return folder, out, images
+
+
+def judge(board, *arguments):
+    return purebench_here("judge", "--defense", f"{board[0]}/models.py:noisy", *VERDICT, *arguments)
+
+
+def compared(frame, attack):
+    return frame[frame["attack"] == attack].sort_values("index")[SAME].reset_index(drop=True)
+
+
+def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
+    """Two files of one board, their labels, the null attacks: everything as the board has it, to the bit."""
+    _, out, images = board
+    labels = load_dataset("digits").y[:60].numpy()
+    for name in ("slow", "autoattack:apgd-ce"):
+        file = tmp_path / f"{name.replace(':', '-')}.npz"
+        np.savez(file, x_adv=images[name], y=labels)
+    done = judge(board, tmp_path / "slow.npz", tmp_path / "autoattack-apgd-ce.npz", "--out", tmp_path / "judged")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = load_results(tmp_path / "judged"), load_results(out).query("defense == 'noisy'")
+    for here, there in (("none",) * 2, ("uniform",) * 2, ("slow",) * 2, ("autoattack-apgd-ce", "autoattack:apgd-ce")):
+        assert compared(ours, here).equals(compared(theirs, there))
+    for frame in (ours, theirs):
+        assert len(frame) == 240
+    nulls = [set(f.loc[f["attack"].isin(["none", "uniform"]), "cell"]) for f in (ours, theirs)]
+    assert nulls[0] == nulls[1]
+    mine, board_draws = (load_draws(f).query("attack == 'slow'") for f in (tmp_path / "judged", out))
+    of_noisy = board_draws[board_draws["defense"] == "noisy"]
+    assert mine[["index", "draw", "pred", "margin"]].values.tolist() == (
+        of_noisy[["index", "draw", "pred", "margin"]].values.tolist()
+    )
+    assert set(ours.loc[ours["attack"] == "slow", "view"]) == {"given"}
+    verified = purebench_here("verify", tmp_path / "judged", "--code", board[0], "--quiet")
+    assert verified.stdout.splitlines()[-1].startswith("12 of 12 cells agree exactly")
+    table = purebench_here("table", tmp_path / "judged").stdout
+    assert "worst case" in table
+    assert "slow" in table
+
+
+def test_the_form_of_the_file_and_its_name_make_no_difference(board, tmp_path):
+    """One array in many forms: the key tells that it is the same, so that only the first is judged."""
+    x, index = board[2]["slow"][:20], np.arange(20)
+    np.savez(tmp_path / "one.npz", x_adv=x, index=index)
+    np.savez_compressed(tmp_path / "two.npz", x=x[::-1].transpose(0, 2, 3, 1).astype(np.float64), index=index[::-1])
+    np.save(tmp_path / "three.npy", x)
+    torch.save({"adv_complete": torch.from_numpy(x)}, tmp_path / "four.pt")
+    torch.save(torch.from_numpy(x), tmp_path / "five.pth")
+    save_file({"x_adv": x, "index": index}, tmp_path / "six.safetensors")
+    keys = set()
+    for name in ("one.npz", "two.npz", "three.npy", "four.pt", "five.pth", "six.safetensors"):
+        done = judge(board, tmp_path / name, "--label", "mine", "--out", tmp_path / "judged")
+        assert done.returncode == 0, done.stderr
+        keys.add(frozenset(load_cells(tmp_path / "judged")["key"]))
+    assert len(keys) == 1
+    assert len(list((tmp_path / "judged" / "parts").glob("*-*"))) == 1
+
+
+def test_images_by_index_by_list_and_by_their_pixels(board, tmp_path):
+    chosen = [41, 7, 23, 55]
+    x, clean = board[2]["slow"][chosen], load_dataset("digits").x.numpy()[chosen]
+    np.savez(tmp_path / "index.npz", x_adv=x, index=chosen)
+    np.savez(tmp_path / "plain.npz", x_adv=x)
+    np.savez(tmp_path / "clean.npz", x=clean)
+    (tmp_path / "list.txt").write_text("\n".join(map(str, chosen)))
+    ways = {
+        "index": ["index.npz"],
+        "list": ["plain.npz", "--indices", tmp_path / "list.txt"],
+        "clean": ["plain.npz", "--clean", tmp_path / "clean.npz"],
+    }
+    expected = load_results(board[1]).query("defense == 'noisy' and attack == 'slow'").set_index("index")
+    for name, (file, *more) in ways.items():
+        done = judge(board, tmp_path / file, *more, "--label", "mine", "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        frame = load_results(tmp_path / name).query("attack == 'mine'").set_index("index")
+        assert sorted(frame.index) == sorted(chosen)
+        for column in ("correct", "correct_sel", "linf"):
+            assert frame[column].loc[chosen].tolist() == expected[column].loc[chosen].tolist()
+
+
+def test_images_of_a_results_folder_on_another_defense(board, tmp_path):
+    """What was found on one defense is transferred to another."""
+    part = next(board[1].glob("parts/all-linear-*"))
+    done = judge(board, part / "adversarial.safetensors", "--out", tmp_path / "judged")
+    assert done.returncode == 0, done.stderr
+    cells = load_cells(tmp_path / "judged")
+    assert {"slow on linear (exact)", "autoattack:apgd-ce on linear (exact)"} < set(cells["attack"])
+    refused(judge(board, part / "adversarial.safetensors", "--eps", "1/5", "--out", tmp_path / "x"), "at Linf 1/5")
+
+
+def test_images_beyond_the_ball_are_errors_unless_they_minimise(board, tmp_path):
+    x = board[2]["slow"][:20].copy()
+    x[3] = np.clip(load_dataset("digits").x[3].numpy() + 0.2, 0, 1)
+    np.save(tmp_path / "far.npy", x)
+    done = judge(board, tmp_path / "far.npy", "--out", tmp_path / "strict")
+    assert done.returncode == 2
+    assert "left the Linf ball: 0.2 > 0.1" in done.stderr
+    frame = load_results(tmp_path / "strict").query("attack == 'far'").set_index("index")
+    assert frame["accuracy"].isna().sum() == 1
+    assert frame["status"][3] == "error"
+    done = judge(board, tmp_path / "far.npy", "--minimisation", "--out", tmp_path / "lenient")
+    assert done.returncode == 0
+    frame = load_results(tmp_path / "lenient").set_index(["attack", "index"])
+    assert frame["beyond"]["far", 3]
+    assert frame["correct"]["far", 3] == frame["correct"]["none", 3]
+
+
+def test_bytes_are_divided_by_255_and_it_is_said(board, tmp_path):
+    x = (load_dataset("digits").x[:20].numpy() * 255).round().astype(np.uint8)
+    np.save(tmp_path / "bytes.npy", x)
+    done = judge(board, tmp_path / "bytes.npy", "--out", tmp_path / "judged")
+    assert done.returncode == 0, done.stderr
+    assert "x_adv is uint8: divided by 255" in done.stderr
+    assert load_results(tmp_path / "judged").query("attack == 'bytes'")["linf"].max() <= 0.5 / 255 + 1e-6
+
+
+class Boom:
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
+
+def refused(done, *words):
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def _truncated() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, x_adv=np.zeros((20, 1, 8, 8), np.float32))
+    return buffer.getvalue()[:-300]
+
+
+def _flipped() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, x_adv=np.zeros((20, 1, 8, 8), np.float32))
+    raw = bytearray(buffer.getvalue())
+    raw[len(raw) // 2] ^= 255
+    return bytes(raw)
+
+
+X = np.full((20, 1, 8, 8), 0.5, np.float32)
+NAN = np.where(np.arange(20).reshape(-1, 1, 1, 1) == 4, np.float32(np.nan), X)
+BAD = {
+    "no images": ({"z": X}, ["name its images x_adv"]),
+    "wrong shape": ({"x_adv": X[:, :, :4]}, ["1x4x8", "1x8x8"]),
+    "flat": ({"x_adv": X.reshape(20, 64)}, ["[20, 64]", "[N, C, H, W]"]),
+    "empty": ({"x_adv": X[:0]}, ["holds no image"]),
+    "whole numbers": ({"x_adv": X.astype(int)}, ["int64", "uint8"]),
+    "range": ({"x_adv": X * 3}, ["1.5", "[0, 1]"]),
+    "nan": ({"x_adv": NAN}, ["not finite"]),
+    "labels": ({"x_adv": X, "y": np.full(20, 3)}, ["y of image", "is a"]),
+    "labels' number": ({"x_adv": X, "y": np.full(19, 3)}, ["20 images and 19 values in y"]),
+    "labels' kind": ({"x_adv": X, "y": np.full(20, 0.5)}, ["whole numbers"]),
+    "twice": ({"x_adv": X, "index": [*range(19), 0]}, ["image 0 more than once"]),
+    "outside": ({"x_adv": X, "index": range(481, 501)}, ["image 500", "0 to 499"]),
+    "negative": ({"x_adv": X, "index": range(-1, 19)}, ["negative"]),
+    "objects": ({"x_adv": np.array([Boom()] * 20, dtype=object)}, ["damaged, or holds more than plain arrays"]),
+    "truncated": (_truncated(), ["damaged"]),
+    "flipped": (_flipped(), ["damaged"]),
+    "no archive": (b"x_adv", ["damaged"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(board, tmp_path, monkeypatch, case):
+    content, words = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, **content)
+    before = sorted(tmp_path.rglob("*"))
+    refused(judge(board, path, "--out", tmp_path / "out"), "bad.npz", *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_pickles_are_not_executed(board, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x_adv": Boom()}, "bad.pt")
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps({"x_adv": Boom()}))
+    with zipfile.ZipFile("bad.npz", "w") as archive:
+        archive.writestr("x_adv.npy", pickle.dumps(Boom()))
+    for name, words in (("bad.pt", "or holds more"), ("raw.pt", "or holds more"), ("bad.npz", "store uint8")):
+        refused(judge(board, Path(name), "--out", tmp_path / "out"), name, words)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.npz"], ["missing.npz is missing"]),
+        (["good.npz", "--indices", "first-30"], ["20 images where first-30 names 30"]),
+        (["good.npz", "--indices", "first-3000"], ["first-3000", "500"]),
+        (["good.npz", "--dataset", "digit"], ['unknown data set "digit"']),
+        (["good.npz", "--norm", "Lin"], ['unknown norm "Lin"', "Linf"]),
+        (["good.npz", "--clean", "good.npz"], ["image 0 of good.npz is not in the test split"]),
+        (["good.npz", "--clean", "good.npz", "--indices", "all"], ["named twice"]),
+        (["good.npz", "--split", "tset"], ["tset"]),
+        (["good.npz", "--label", "a", "b"], ["1 sets of images and 2 labels"]),
+        (["good.npz", "--label", "worst case"], ["taken by a row"]),
+        (["good.npz", "good.npz"], ["occurs twice"]),
+        (["good.npz", "good.npz", "--label", "a", "b"], ["is the same as"]),
+        (["good.npz", "few.npz"], ["few.npz lacks image 10"]),
+        (["good.txt"], ["good.txt", ".npz"]),
+    ],
+)
+def test_bad_arguments(board, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    np.savez("good.npz", x_adv=X)
+    np.savez("few.npz", x_adv=X[:10])
+    Path("good.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    refused(judge(board, *arguments, "--out", tmp_path / "out"), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_eps_and_an_unknown_defense(tmp_path):
+    np.savez(tmp_path / "good.npz", x_adv=X)
+    out = tmp_path / "out"
+    refused(purebench_here("judge", tmp_path / "good.npz", "--defense", "adp", "--out", out), "--eps 8/255")
+    done = purebench_here("judge", tmp_path / "good.npz", "--defense", "apd", "--eps", "1/5", "--out", out)
+    refused(done, 'unknown defense "apd"', "adp")
+    assert not out.exists()
+
+
+def test_the_folder_of_another_board_is_refused(board, tmp_path):
+    np.savez(tmp_path / "far.npz", x_adv=X[:2], index=[3, 9])
+    before = sorted(board[1].rglob("*"))
+    refused(judge(board, tmp_path / "far.npz", "--out", board[1]), 'of the board "small"')
+    assert sorted(board[1].rglob("*")) == before
+
+
+def test_given_images_as_a_row_of_a_board(board, tmp_path):
+    """An attack "given:file" of a board; where the file lacks an image, that block is an error."""
+    save_file({"x_adv": board[2]["slow"][:40], "index": np.arange(40)}, tmp_path / "theirs.safetensors")
+    path = write_board(tmp_path)
+    text = path.read_text().split("[[attack]]")[0].replace("/models.py:noisy", "/models.py:linear")
+    path.write_text(
+        text.split("[[defense]]")[0]
+        + f'[[defense]]\nname = "{board[0]}/models.py:noisy"\nlabel = "noisy"\n'
+        + f'[[attack]]\nname = "given:{tmp_path}/theirs.safetensors"\nlabel = "theirs"\n'
+    )
+    done = purebench_here("run", path, "--out", tmp_path / "out", "--quiet")
+    assert done.returncode == 2
+    assert "theirs.safetensors has no image 40 of the data set" in done.stderr
+    ours = load_results(tmp_path / "out").query("attack == 'theirs' and status == 'ok'")
+    theirs = load_results(board[1]).query("defense == 'noisy' and attack == 'slow' and index < 40")
+    assert ours.sort_values("index")["correct"].tolist() == theirs.sort_values("index")["correct"].tolist()

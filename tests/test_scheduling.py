@@ -1,0 +1,290 @@
+"""Limits, workers that die, order of work, and interruptions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from boards import MODELS, ROOT, purebench_here
+
+from bench.board import load_board
+from bench.forecast import makespan
+from bench.limits import available_memory, default_memory, duration
+from bench.results import load_cells
+from bench.run import Options, run_board
+from bench.schedule import Schedule
+from defenses.errors import UserError
+
+TROUBLE = '''
+
+def sleeps(view, x, y, **_):
+    import time
+    time.sleep(600)
+
+
+def hangs(view, x, y, **_):
+    """A hang in C code that holds the interpreter's lock."""
+    import re
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def grows(view, x, y, **_):
+    import time
+    held = []
+    while len(held) < 20:
+        held.append(torch.ones(200 << 20, dtype=torch.uint8))
+        time.sleep(0.1)
+    time.sleep(600)
+
+
+def maps(view, x, y, **_):
+    """Memory that no allocator knows of."""
+    import mmap, time
+    shared = mmap.mmap(-1, 3 << 30)
+    for at in range(0, 3 << 30, 4096):
+        shared[at] = 1
+    time.sleep(600)
+
+
+def leaves_python(view, x, y, **_):
+    import os
+    os._exit(7)
+
+
+def is_killed(view, x, y, **_):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_once(view, x, y, *, marker, **_):
+    import os
+    from pathlib import Path
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(9)
+    return x.clone()
+
+
+def exits(view, x, y, **_):
+    raise SystemExit(3)
+
+
+def works(view, x, y, **_):
+    return x.clone()
+
+
+def asks(view, x, y, **_):
+    view(x)
+    return x.clone()
+
+
+class Wide(torch.nn.Module):
+    """Needs 100 MiB an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+        self.eval()
+
+    def forward(self, x):
+        room = torch.empty(len(x), 100 << 20, dtype=torch.uint8)
+        return self.inner(x)
+
+
+class Fatal(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.eval()
+
+    def forward(self, x):
+        import os
+        os._exit(5)
+'''
+HEAD = """
+name = "trouble"
+dataset = "digits"
+indices = "first-10"
+block = 10
+threat = { norm = "Linf", eps = "1/10" }
+"""
+LIMIT = 5.0
+
+
+def board(folder: Path, attacks: list[str], defense: str = "linear") -> Path:
+    models = folder / "models.py"
+    models.write_text(MODELS + TROUBLE)
+    text = HEAD + f'\n[[defense]]\nname = "{models}:{defense}"\nlabel = "model"\n'
+    for name in attacks:
+        params = f'params = {{ marker = "{folder / "marker"}" }}\n' if name == "dies_once" else ""
+        text += f'\n[[attack]]\nname = "{models}:{name}"\nlabel = "{name}"\n{params}'
+    path = folder / "trouble.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """(board, folder, cells by attack) of one run with two workers."""
+    folder = tmp_path_factory.mktemp("troubled")
+    names = ["sleeps", "hangs", "grows", "maps", "leaves_python", "is_killed", "dies_once", "exits", "works"]
+    path = board(folder, names)
+    options = Options(quiet=True, workers=2, time_limit=LIMIT, memory=1.0)
+    errors = run_board(load_board(path), folder / "out", options)
+    assert len(errors) == 7
+    return path, folder / "out", load_cells(folder / "out").set_index("attack")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        ("sleeps", "the cell took longer than 5 s (--time-limit)"),
+        ("hangs", "the cell took longer than 5 s (--time-limit)"),
+        ("grows", "RuntimeError: "),
+        ("maps", "the worker took more than 1 GiB of memory (--memory)"),
+        ("leaves_python", "the worker died (exit code 7) twice at this cell"),
+        ("is_killed", "the worker died (signal 9) twice at this cell"),
+        ("exits", "SystemExit: 3"),
+    ],
+)
+def test_what_stops_a_cell_is_an_error_record(troubled, attack, words):
+    cell = troubled[2].loc[attack]
+    assert cell["status"] == "error"
+    assert cell["error"].startswith(words)
+    if attack == "grows":
+        assert cell["error"].endswith("a worker may hold 1 GiB (--memory)")
+
+
+def test_other_cells_go_on(troubled):
+    cells = troubled[2]
+    assert set(cells.loc[["works", "dies_once", "none", "uniform"], "status"]) == {"ok"}
+
+
+def test_a_stopped_cell_tells_where_it_was(troubled):
+    lines = [json.loads(p.read_text()) for p in (troubled[1] / "parts").glob("cell-*/cells.jsonl")]
+    traces = {line["attack"]: line["traceback"] for line in lines}
+    assert "in sleeps" in traces["sleeps"]
+    assert "in hangs" in traces["hangs"]
+    assert traces["is_killed"] is None
+
+
+def test_stopped_cells_are_no_successes_and_wait_for_retry_errors(troubled):
+    path, out, before = troubled
+    text = purebench_here("table", out).stdout
+    assert "*" in text  # the worst case is incomplete
+    assert len(run_board(load_board(path), out, Options(quiet=True))) == 7
+    assert load_cells(out).set_index("attack")["run"].equals(before["run"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of Linux")
+def test_a_batch_too_large_for_a_worker_is_halved(tmp_path):
+    path = board(tmp_path, ["asks"], defense="Wide")
+    assert run_board(load_board(path), tmp_path / "out", Options(quiet=True, memory=1.0)) == []
+    notes = load_cells(tmp_path / "out").set_index("attack")["notes"]
+    assert notes["asks"][0].startswith("ran with ")
+    assert len(notes["none"]) == 1
+    assert notes["none"][0].startswith("was judged with ")
+    assert all(int(text.split(" with ")[1].split()[0]) < 10 for text in notes["asks"])
+
+
+def test_sys_exit_in_this_process_is_an_error_record(tmp_path):
+    errors = run_board(load_board(board(tmp_path, ["exits"])), tmp_path / "out", Options(quiet=True))
+    assert errors == ["model | exits | exact | images 0-9: SystemExit: 3"]
+
+
+def test_a_model_that_kills_its_checker_stops_the_run(tmp_path):
+    path = board(tmp_path, ["works"], defense="Fatal")
+    loaded = load_board(path)
+    with pytest.raises(UserError, match=r"model: the worker died \(exit code 5\) twice while the model was checked"):
+        run_board(loaded, tmp_path / "out", Options(quiet=True, workers=2))
+    assert not list((tmp_path / "out/parts").iterdir())
+
+
+def test_limits_of_a_model_in_memory_are_refused(tmp_path):
+    loaded = load_board(board(tmp_path, ["works"]))
+    with pytest.raises(UserError, match="a model in memory runs with workers=1 and without limits"):
+        run_board(loaded, tmp_path / "out", Options(quiet=True, time_limit=9.0, loaded={"model": object()}))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_ctrl_c_ends_promptly_and_leaves_nothing_behind(tmp_path):
+    path, out = board(tmp_path, ["sleeps"]), tmp_path / "out"
+    command = [sys.executable, "-m", "bench.cli", "run", str(path), "--out", str(out), "--workers", "2"]
+    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list((out / "parts").glob("cell-*"))) < 2:  # "sleeps" is all that is left
+        time.sleep(0.05)
+    found = psutil.Process(run.pid).children(recursive=True)
+    begin = time.monotonic()
+    for _ in range(2):  # as a terminal does, twice
+        os.killpg(run.pid, signal.SIGINT)
+        time.sleep(0.05)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert time.monotonic() - begin < 5
+    assert "Traceback" not in err
+    assert "interrupted; finished cells are kept" in err
+    _, alive = psutil.wait_procs(found, timeout=5)
+    assert not alive
+    assert not list((out / "parts").glob(".*"))
+    assert {c["status"] for c in load_cells(out).to_dict("records")} == {"ok", "missing"}
+
+
+def test_the_longest_cells_come_first(tmp_path):
+    cells = load_board(board(tmp_path, ["works", "sleeps", "grows"])).cells()
+    seconds = {"works": 2.0, "grows": 9.0, "none": 1.0}
+    schedule = Schedule(cells, lambda c: seconds.get(c.attack.label))
+    order = []
+    while (cell := schedule.pop()) is not None:
+        order.append(cell.attack.label)
+    assert order == ["sleeps", "grows", "works", "none", "uniform"]  # unknown ones first, but for null attacks
+    schedule.put_back(cells[0])
+    assert len(schedule) == 1
+    assert schedule.pop() is cells[0]
+
+
+def test_makespan_of_several_workers():
+    assert makespan([3, 3, 2, 2, 2], 2) == 7  # longest first; the best would be 6
+    assert makespan([3, 3, 2, 2, 2], 1) == 12
+    assert makespan([], 2) == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("600", 600), (90, 90), ("90s", 90), ("10 min", 600), ("1.5h", 5400)])
+def test_durations(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "ten", "5 weeks", "1.2.3", "inf"])
+def test_bad_durations(text):
+    with pytest.raises(UserError, match="the time limit is"):
+        duration(text)
+
+
+def test_a_board_may_have_a_time_limit_that_changes_no_key(tmp_path):
+    path = board(tmp_path, ["works"])
+    plain = load_board(path)
+    path.write_text('time_limit = "2min"\n' + path.read_text())
+    limited = load_board(path)
+    assert limited.time_limit == 120
+    assert [c.key for c in limited.cells()] == [c.key for c in plain.cells()]
+    path.write_text(path.read_text().replace("2min", "soon"))
+    with pytest.raises(UserError, match="the time limit is 'soon'"):
+        load_board(path)
+
+
+def test_workers_share_what_is_available():
+    assert 0 < available_memory() <= psutil.virtual_memory().total
+    assert default_memory(1) == pytest.approx(2 * default_memory(2), rel=0.2) or default_memory(2) == 1.0
+
+
+@pytest.mark.parametrize("flag", [["--workers", "0"], ["--time-limit", "soon"], ["--memory", "-1"]])
+def test_bad_limits_are_refused(flag, capsys):
+    with pytest.raises(SystemExit) as error:
+        purebench_here("run", "quickstart", *flag)
+    assert error.value.code == 2
