@@ -111,8 +111,9 @@ class _Crew:
                 assert hand.task is not None
                 self.busy.append(hand.task.cell)
                 hand.task = None
-            case ("checked",):
+            case ("checked", title, seconds):
                 hand.task = None
+                self.schedule.learn(title, seconds)
             case ("done", *words):
                 hand.task = None
                 self.report(*words)

@@ -244,6 +244,10 @@ def test_the_longest_cells_come_first(tmp_path):
     while (cell := schedule.pop()) is not None:
         order.append(cell.attack.label)
     assert order == ["sleeps", "grows", "works", "none", "uniform"]  # unknown ones first, but for null attacks
+    schedule = Schedule(cells, lambda c: seconds.get(c.attack.label))
+    schedule.learn("model", 17 * 3.0)  # three seconds an image
+    order = [schedule.pop().attack.label for _ in cells]
+    assert order == ["sleeps", "uniform", "grows", "works", "none"]
     schedule.put_back(cells[0])
     assert len(schedule) == 1
     assert schedule.pop() is cells[0]
