@@ -62,7 +62,7 @@ plain.minimisation = True
 
 
 def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mine.py"
+    file = tmp_path / "my_attack.py"
     file.write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -73,16 +73,16 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert torch.equal(first, again)
     assert torch.equal(x, before)
     assert 0 < distances(x, first)["Linf"].max() <= 0.025 + 1e-6
-    assert attack.version.startswith("mine.py ")
+    assert attack.version.startswith("my_attack.py ")
     assert not attack.minimisation
     assert torch.equal(
-        run(find_attack("mine:shift"), defense, x, y, threat, {}), run(attack, defense, x, y, threat, {})
+        run(find_attack("my_attack:shift"), defense, x, y, threat, {}), run(attack, defense, x, y, threat, {})
     )
-    assert find_attack("mine:plain").minimisation
-    assert torch.equal(run(find_attack("mine.py:plain"), defense, x, y, threat, {}), x)
+    assert find_attack("my_attack:plain").minimisation
+    assert torch.equal(run(find_attack("my_attack.py:plain"), defense, x, y, threat, {}), x)
     with pytest.raises(UserError, match="did you mean shift"):
         find_attack(f"{file}:shft")
     with pytest.raises(UserError, match="did you mean amount"):
-        find_attack("mine.py:shift", {"amuont": 1})
+        find_attack("my_attack.py:shift", {"amuont": 1})
     with pytest.raises(UserError, match='needs the parameter "steps"'):
-        find_attack("mine.py:needs")
+        find_attack("my_attack.py:needs")
