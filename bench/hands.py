@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bench.run import Options
 
 _PRELOAD = ["torch", "bench.execute", "pyarrow.parquet", "safetensors.numpy"]
+_TABLES = ["pandas", "pyarrow.parquet"]  # what the parent needs at the end
 _PATIENCE = 0.5  # seconds that a stuck worker gets for its last words
 
 
@@ -51,6 +53,8 @@ def warm_up(board: Board) -> None:
     multiprocessing.set_forkserver_preload([*_PRELOAD, *own])
     with thread_pools(board.threads):
         forkserver.ensure_running()
+    for name in _TABLES:  # the server takes longer than this
+        importlib.import_module(name)
 
 
 def hiring(
