@@ -73,7 +73,9 @@ def _check_mode(defense: Defense, label: str) -> None:
     if not isinstance(defense, Foreign):
         defense.train(False)  # its only mode, whatever its constructor left
     elif any(m.training for m in defense.module.modules()):
-        raise UserError(f"{label} is in train mode; call model.eval() first")
+        raise UserError(
+            f"{label} is in train mode; call model.eval() first, in a class of your own at the end of __init__"
+        )
     dtypes = {p.dtype for p in defense.parameters() if p.is_floating_point()}
     if dtypes - {torch.float32}:
         raise UserError(f"{label} has parameters in {', '.join(sorted(map(str, dtypes)))}; call model.float() first")

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from bench.commands import Command, boards, doctor, judge, ls, model_info, plan, table, train, verify
 from bench.text import clean
@@ -16,9 +17,17 @@ from defenses.errors import UserError
 _COMMANDS = (boards, plan, ls, table, train, doctor, model_info, judge, verify)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Bad arguments: exit with 2."""
+        self.exit(2, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code: 0 done, 1 a fault of purebench, 2 bad input."""
-    arguments = _parser().parse_args(argv)
+    arguments = _arguments().parse_args(argv)
     try:
         code = int(arguments.command(arguments))
         sys.stdout.flush()
@@ -46,10 +55,8 @@ def _close_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="purebench", description="Tells whether a defense against adversarial examples really works."
-    )
+def _arguments() -> argparse.ArgumentParser:
+    parser = _Parser(prog="purebench", description="Tells whether a defense against adversarial examples really works.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def declare(name: str, function: Command, text: str) -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from defenses.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
 _IMAGES = ("x_adv", "x", "adv_complete", "images")  # the third is what AutoAttack's own script saves
+_ALIASES = {"labels": "y", "indices": "index"}
 _ROUNDING = 1e-6  # as `bench.threat.in_box`
 
 
@@ -78,7 +79,7 @@ def read_given(path: Path, threat: str | None = None) -> list[Given]:
 
 def _npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files if name in (*_IMAGES, "index", "y")}
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _torch(path: Path) -> Any:
@@ -107,6 +108,13 @@ def _given(path: Path, arrays: Mapping[str, Any]) -> Given:
     name = next((n for n in _IMAGES if n in arrays), None)
     if name is None:
         raise UserError(f"{path} holds {', '.join(map(str, arrays)) or 'no array'}; name its images x_adv")
+    clean = ("x", "images") if name == "x_adv" else ()
+    arrays = {_ALIASES.get(key, key): value for key, value in arrays.items()}
+    if others := sorted(map(str, arrays.keys() - {name, "index", "y", *clean})):
+        raise UserError(
+            f"{path} holds {', '.join(others)} beside {name}; name the adversarial images x_adv, their positions index "
+            "and their labels y, and leave the rest out"
+        )
     x, notes = _images(np.asarray(arrays[name]), f"{path}: {name}")
     index, y = (
         as_labels(np.asarray(arrays[key]), f"{path}: {key}") if key in arrays else None for key in ("index", "y")

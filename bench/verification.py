@@ -16,14 +16,14 @@ class Row:
 
     Args:
         name: defense, attack, view and threat.
-        exact: cells without any difference.
+        agree: cells with the same verdict in every draw; margins may move, and it is told by how much.
         ties: cells that differ in draws alone whose two largest logits are within `bench.agreement.TIE`.
         differ: all others.
         total: their agreement, summed up.
     """
 
     name: tuple[str, str, str, str]
-    exact: int = 0
+    agree: int = 0
     ties: int = 0
     differ: int = 0
     total: Agreement = field(default_factory=Agreement)
@@ -36,7 +36,7 @@ class Row:
         elif found.differing:
             self.ties += 1
         else:
-            self.exact += 1
+            self.agree += 1
 
 
 @dataclass
@@ -62,13 +62,13 @@ class Verification:
     sample: int | None = None
 
     def count(self, kind: str) -> int:
-        """Cells of a kind: "exact", "ties" or "differ"."""
+        """Cells of a kind: "agree", "ties" or "differ"."""
         return sum(getattr(row, kind) for row in self.rows)
 
     @property
     def judged(self) -> int:
         """Cells that were judged again."""
-        return sum(map(self.count, ("exact", "ties", "differ")))
+        return sum(map(self.count, ("agree", "ties", "differ")))
 
     @property
     def agrees(self) -> bool:
@@ -82,8 +82,8 @@ def as_dict(found: Verification) -> dict[str, Any]:
     rows = [
         {
             **dict(zip(names, row.name, strict=True)),
-            "cells": row.exact + row.ties + row.differ,
-            "exact": row.exact,
+            "cells": row.agree + row.ties + row.differ,
+            "agree": row.agree,
             "ties": row.ties,
             "differ": row.differ,
             "images": row.total.images,
@@ -98,7 +98,7 @@ def as_dict(found: Verification) -> dict[str, Any]:
     return {
         "agrees": found.agrees,
         "cells": found.judged,
-        **{kind: found.count(kind) for kind in ("exact", "ties", "differ")},
+        **{kind: found.count(kind) for kind in ("agree", "ties", "differ")},
         **{key: getattr(found, key) for key in ("unjudged", "failed", "missing", "sample", "findings", "environment")},
         "rows": rows,
     }
@@ -132,7 +132,7 @@ def _row(row: Row) -> str:
 
 def _sum(found: Verification) -> str:
     text = (
-        f"{found.count('exact')} of {found.judged + found.unjudged} cells agree exactly, {found.count('ties')} differ "
-        f"only where the top-two margin is under {TIE:.0e}, {found.count('differ')} differ"
+        f"{found.count('agree')} of {found.judged + found.unjudged} cells agree in every draw, "
+        f"{found.count('ties')} differ only where the top-two margin is under {TIE:.0e}, {found.count('differ')} differ"
     )
     return f"{text}, {found.unjudged} could not be judged" if found.unjudged else text

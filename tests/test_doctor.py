@@ -198,6 +198,14 @@ def test_requirements(site):
     assert '"absent" in dependencies' in absent.remedy
 
 
+def test_a_record_that_lists_nothing_is_broken(site):
+    site.install("robustbench", "1.1.1")
+    for record in site.folder.glob("robustbench-*.dist-info/RECORD"):
+        record.write_text("")
+    found = next(f for f in site.look(files.complete) if f.check == "robustbench-files")
+    assert (found.status, "--reinstall-package robustbench" in found.remedy) == ("broken", True)
+
+
 def test_an_override_is_no_conflict(site):
     site.install("robustbench", "1.1.1", requires=["timm==1.0.9", "Jinja2~=3.1.2"])
     site.install("timm", "1.0.31")
@@ -209,11 +217,12 @@ def test_an_override_is_no_conflict(site):
 @pytest.mark.parametrize(
     ("torch", "vision", "status"),
     [("2.15.0", "0.29.2", "ok"), ("2.15.0+cu132", "0.29.2", "ok"), ("2.13.0", "0.29.2", "broken"),
-     ("2.15.0+cpu", "0.29.2+cu132", "broken")],
+     ("2.15.0+cpu", "0.29.2+cu132", "broken"), ("2.15.0", "0.29.2+cu118", "warn")],
 )  # fmt: skip
-def test_torch_and_torchvision(site, torch, vision, status):
+@pytest.mark.parametrize("wanted", ["torch==2.15.0", "torch (>=2.14.0)"])
+def test_torch_and_torchvision(site, torch, vision, status, wanted):
     site.install("torch", torch)
-    site.install("torchvision", vision, requires=["numpy", "torch==2.15.0"])
+    site.install("torchvision", vision, requires=["numpy", wanted])
     found = site.one(versions.torch_pair)
     assert found.status == status
     assert status == "ok" or "--reinstall-package torchvision" in found.remedy

@@ -68,7 +68,7 @@ def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
     )
     assert set(ours.loc[ours["attack"] == "slow", "view"]) == {"given"}
     verified = purebench_here("verify", tmp_path / "judged", "--code", board[0], "--quiet")
-    assert verified.stdout.splitlines()[-1].startswith("12 of 12 cells agree exactly")
+    assert verified.stdout.splitlines()[-1].startswith("12 of 12 cells agree in every draw")
     table = purebench_here("table", tmp_path / "judged").stdout
     assert "worst case" in table
     assert "slow" in table
@@ -286,3 +286,18 @@ def test_given_images_as_a_row_of_a_board(board, tmp_path):
     ours = load_results(tmp_path / "out").query("attack == 'theirs' and status == 'ok'")
     theirs = load_results(board[1]).query("defense == 'noisy' and attack == 'slow' and index < 40")
     assert ours.sort_values("index")["correct"].tolist() == theirs.sort_values("index")["correct"].tolist()
+
+
+def test_arrays_of_other_names_are_refused(board, tmp_path):
+    x = load_dataset("digits").x[:3].numpy()
+    y = load_dataset("digits").y[:3].numpy()
+    for arrays, words in (
+        ({"x": x, "adv": x}, "holds adv beside x"),
+        ({"x_adv": x, "target": y}, "holds target beside x_adv"),
+        ({"x_adv": x, "labels": y[::-1]}, "y of image 0"),
+    ):
+        np.savez(tmp_path / "mixed.npz", **arrays)
+        done = judge(board, tmp_path / "mixed.npz", "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert not (tmp_path / "out").exists()

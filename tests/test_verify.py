@@ -63,7 +63,7 @@ def test_everything_agrees_and_nothing_is_written(copy):
     result = verify(copy)
     assert result.returncode == 0, result.stdout + result.stderr
     assert last(result) == (
-        "24 of 24 cells agree exactly, 0 differ only where the top-two margin is under 1e-05, 0 differ"
+        "24 of 24 cells agree in every draw, 0 differ only where the top-two margin is under 1e-05, 0 differ"
     )
     assert "margins equal" in result.stdout
     assert tree(copy / "out") == before
@@ -76,7 +76,7 @@ def test_a_read_only_folder_and_a_sample(copy):
     found = json.loads(result.stdout)
     assert result.returncode == 0
     assert found["agrees"]
-    assert found["exact"] == found["cells"] == 24
+    assert found["agree"] == found["cells"] == 24
     images = {(row["defense"], row["attack"]): row["images"] for row in found["rows"]}
     assert images["noisy", "slow"] == 6
     assert images["random", "slow"] == 40  # it draws for whole blocks
@@ -85,7 +85,7 @@ def test_a_read_only_folder_and_a_sample(copy):
 
 
 def test_one_defense_and_an_unknown_one(copy):
-    assert last(verify(copy, "--defense", "linear")).startswith("8 of 8 cells agree exactly")
+    assert last(verify(copy, "--defense", "linear")).startswith("8 of 8 cells agree in every draw")
     result = verify(copy, "--defense", "linaer")
     assert result.returncode == 2
     assert "did you mean linear" in result.stderr
@@ -106,7 +106,7 @@ def test_a_model_that_is_gone_does_not_agree(copy):
     result = verify(copy)
     assert result.returncode == 2
     assert "found: noisy cannot be rebuilt: its file" in result.stdout
-    assert last(result).startswith("0 of 24 cells agree exactly")
+    assert last(result).startswith("0 of 24 cells agree in every draw")
     assert last(result).endswith("24 could not be judged")
 
 
@@ -144,7 +144,7 @@ def test_damaged_parts_are_told_and_the_others_judged(copy, name):
     result = verify(copy)
     assert result.returncode == 2
     assert f"found: {part.name}: " in result.stdout
-    assert last(result).startswith("16 of 16 cells agree exactly")
+    assert last(result).startswith("16 of 16 cells agree in every draw")
 
 
 def test_records_that_were_tampered_with_differ(copy):
@@ -162,7 +162,7 @@ def test_records_that_were_tampered_with_differ(copy):
     reseal(part)
     result = verify(copy, "--defense", "linear")
     assert result.returncode == 2
-    assert last(result).startswith("7 of 8 cells agree exactly, 0 differ only")
+    assert last(result).startswith("7 of 8 cells agree in every draw, 0 differ only")
     assert last(result).endswith("1 differ")
 
 
@@ -202,7 +202,7 @@ def test_the_committed_run():
     sampled = purebench_here("verify", ROOT / "results" / "digits-linf", "--defense", "adp", "--sample", 2, "--quiet")
     for result, cells in ((whole, 80), (sampled, 45)):
         assert result.returncode == 0, result.stdout
-        assert f" of {cells} cells agree exactly" in last(result)
+        assert f" of {cells} cells agree in every draw" in last(result)
         assert last(result).endswith(", 0 differ")
 
 
@@ -219,7 +219,7 @@ def judgement(gap: float, *, correct: int = 1, pred: int = 3, linf: float = 0.1,
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [
-        (judgement(1.0), judgement(1.0), "exact"),
+        (judgement(1.0), judgement(1.0), "agree"),
         (judgement(1e-6), judgement(1e-6, correct=0, pred=2), "ties"),
         (judgement(1e-3), judgement(1e-6, correct=0, pred=2), "ties"),  # a tie in either of the two
         (judgement(1e-3), judgement(1e-3, correct=0, pred=2), "differ"),

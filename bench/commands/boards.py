@@ -41,7 +41,9 @@ def run_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--workers", type=workers, default=1, help='processes, or "auto" to fill the cores (default: 1)')
     sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
-    sub.add_argument("--memory", type=_size, metavar="GIB", help="for a worker process (default: its share)")
+    sub.add_argument(
+        "--memory", type=_size, metavar="GIB", help="for a worker process (default with several workers: its share)"
+    )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
     sub.add_argument("--quiet", action="store_true", help="no progress, no table")
 
@@ -151,7 +153,7 @@ def _status(arguments: argparse.Namespace) -> int:
     stored, cells = _stored(folder), board.cells()
     counts: dict[str, dict[str, int]] = {}
     for cell in cells:
-        row = counts.setdefault(cell.defense.label, {})
+        row = counts.setdefault(cell.defense.title, {})
         state = stored.get(cell.key, "missing")
         row[state] = row.get(state, 0) + 1
     for label, row in counts.items():

@@ -30,6 +30,11 @@ def complete(env: Environment) -> Iterator[Finding]:
         wrong = [(file, "missing" if found is None else "another file") for file, place, sha in listed
                  if (found := digest(place)) != sha]  # fmt: skip
         check, title = f"{name}-files", f"{name} {distribution.version}"
+        if not listed:
+            remedy = f"uv sync --reinstall-package {name}"
+            evidence = f"{title}: its RECORD lists no file, so none can be compared"
+            yield Finding(check, "broken", evidence, f"{name} may be anything", remedy, (name, *_USERS.get(name, ())))
+            continue
         if not wrong:
             yield Finding(check, "ok", f"{title}: {len(listed)} files are those of its RECORD")
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -85,24 +84,31 @@ def _conflict(name: str, demand: Requirement, version: str, override: Requiremen
 
 
 def torch_pair(env: Environment) -> Iterator[Finding]:
-    """The compiled operators of torchvision fit one version of torch alone: the one that its metadata names."""
+    """The compiled operators of torchvision fit one version of torch alone: what its metadata asks for."""
+    from packaging.requirements import Requirement
+
     vision, torch = env.distribution("torchvision"), env.version("torch")
     if vision is None or torch is None:
         evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
         yield Finding("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
         return
-    demanded = [m[1] for r in vision.requires or () if (m := re.match(r"torch\s*\(?==\s*([\w.]+)", r))]
+    demanded = [r.specifier for r in map(Requirement, vision.requires or ()) if normalised(r.name) == "torch"]
     remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
     remedy += "--reinstall-package torchvision"
     evidence = f"torch {torch}, torchvision {vision.version}"
-    if demanded and demanded[0] != torch.partition("+")[0]:
-        breaks = f"torchvision {vision.version} is built for torch {demanded[0]}: importing it fails"
-        yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
-        return
+    for wanted in demanded:
+        if not wanted.contains(torch.partition("+")[0], prereleases=True):
+            breaks = (
+                f"torchvision {vision.version} is built for torch {str(wanted).removeprefix('==')}: importing it fails"
+            )
+            yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+            return
     kinds = [v.partition("+")[2] for v in (torch, vision.version)]
-    if all(kinds) and kinds[0] != kinds[1]:
+    if kinds[1] and kinds[0] != kinds[1]:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
-        yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+        if not kinds[0]:  # the registry's torch has no such tag
+            breaks = "torchvision's operators may be built for another CUDA than torch"
+        yield Finding("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
         return
     yield Finding("torch-torchvision", "ok", f"{evidence} fit each other")
 

@@ -75,30 +75,33 @@ def tables(ground: Ground) -> Iterator[Outcome]:
     for name in ("tables.txt", "tables.md", "tables.csv", "tables.tex", "tables.html", ".tables-stamp"):
         for way in _WAYS.values():
             out = ground.copy()
+            kept = finished(out)
             (out / name).write_bytes(way((out / name).read_bytes()))
             told = run_command("table", out, "--format", "csv" if name.endswith("csv") else "text")
             assert (out / name).read_bytes() == (ground.base.reference / name).read_bytes(), name
-        yield Outcome(told, code=0, folder=out, kept=finished(out))
+        yield Outcome(told, code=0, folder=out, kept=kept)
 
 
 @case("plan.jsonl truncated, empty or with a bit flipped", "no table by it; the next run writes it again")
 def plan(ground: Ground) -> Iterator[Outcome]:
     for way in _WAYS.values():
         out = ground.copy()
+        kept = finished(out)
         (out / ".tables-stamp").unlink()
         (out / "plan.jsonl").write_bytes(way((out / "plan.jsonl").read_bytes()))
         told = run_command("table", out)
-        yield Outcome(told, (str(out / "plan.jsonl"),), folder=out, board=ground.base.board, kept=finished(out))
+        yield Outcome(told, (str(out / "plan.jsonl"),), folder=out, board=ground.base.board, kept=kept)
 
 
 @case("manifest.json truncated, empty or with a bit flipped", "put aside with a warning; a new one begins")
 def manifest(ground: Ground) -> Iterator[Outcome]:
     for way in _WAYS.values():
         out = ground.copy()
+        kept = finished(out)
         damaged = way((out / "manifest.json").read_bytes())
         (out / "manifest.json").write_bytes(damaged)
         told = ground.run(ground.base.board, out)
-        yield Outcome(told, (str(out / "manifest.json"), "damaged"), 0, out, kept=finished(out))
+        yield Outcome(told, (str(out / "manifest.json"), "damaged"), 0, out, kept=kept)
         assert (out / "manifest.json.damaged").read_bytes() == damaged
 
 
@@ -108,6 +111,7 @@ def manifest(ground: Ground) -> Iterator[Outcome]:
 def board(ground: Ground) -> Iterator[Outcome]:
     raw = ground.base.board.read_bytes()
     out, path = ground.copy(), ground.tmp / "small.toml"
+    kept = finished(out)
     refused = 0
     for seed in range(102):
         path.write_bytes({100: raw[: len(raw) // 2], 101: b""}.get(seed, _flipped(raw, seed)))
@@ -117,7 +121,7 @@ def board(ground: Ground) -> Iterator[Outcome]:
         if told.code:
             yield Outcome(told, (path.name,))
     assert refused > 40
-    yield Outcome(folder=out, board=ground.base.board, kept=finished(out))
+    yield Outcome(folder=out, board=ground.base.board, kept=kept)
 
 
 def _own_data(ground: Ground) -> tuple[Path, Path]:

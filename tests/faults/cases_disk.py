@@ -58,21 +58,24 @@ def failing(ground: Ground) -> Iterator[Outcome]:
 @case("finished results on a read-only disk", "the table is shown, and the run has nothing to do")
 def read_only_finished(ground: Ground) -> Iterator[Outcome]:
     out = ground.copy()
+    kept = finished(out)
     told = ground.forked(ground.base.board, out, ["readonly", str(out)])
-    yield Outcome(told, code=0, folder=out, kept=finished(out))
+    yield Outcome(told, code=0, folder=out, kept=kept)
     assert "linear" in told.stdout
 
 
 @case("unfinished results on a read-only disk", "one line that names the folder; nothing is changed")
 def read_only_unfinished(ground: Ground) -> Outcome:
     out = ground.copy("nearly")
+    kept = finished(out)
     told = ground.forked(ground.base.board, out, ["readonly", str(out)])
-    return Outcome(told, ("cannot write", str(out)), folder=out, board=ground.base.board, kept=finished(out))
+    return Outcome(told, ("cannot write", str(out)), folder=out, board=ground.base.board, kept=kept)
 
 
 @case("a folder in which this user may not write", "one line that names it; nothing is made")
 def not_ours(ground: Ground) -> Outcome:
     out = ground.copy("nearly")
+    kept = finished(out)
     for path in [ground.tmp, *ground.tmp.parents][:4]:
         if path.stat().st_mode & 0o005 != 0o005 and os.access(path, os.W_OK) and path.stat().st_uid == os.getuid():
             path.chmod(path.stat().st_mode | 0o055)
@@ -85,7 +88,7 @@ def not_ours(ground: Ground) -> Outcome:
         pytest.skip("other users may not read the source here")
     for path in [out, *out.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return Outcome(told, ("cannot write", str(out)), folder=out, board=ground.base.board, kept=finished(out))
+    return Outcome(told, ("cannot write", str(out)), folder=out, board=ground.base.board, kept=kept)
 
 
 @case("a results folder below a file", "one line that names it")

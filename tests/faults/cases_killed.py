@@ -27,6 +27,8 @@ def at_20_moments(ground: Ground) -> Iterator[Outcome]:
         before = finished(out) if out.is_dir() else {}
         killed = ground.forked(ground.base.board, out, signals=[(moments.uniform(0, whole), "SIGKILL")])
         kills += killed.code == -signal.SIGKILL
+        kept = before.items() <= (finished(out) if out.is_dir() else {}).items()
+        assert kept, f"kill {kills} lost finished cells"
         done = killed.code == 0 or (kills == 20)
         if done or kills % 4 == 0:
             assert killed.code in (0, -signal.SIGKILL), killed.stderr

@@ -116,5 +116,6 @@ def other_types(ground: Ground) -> Outcome:
 @case("a results folder of another board", "refused, naming both boards")
 def another_board(ground: Ground) -> Outcome:
     out = ground.copy()
+    kept = finished(out)
     told = ground.run(ground.board("", ('name = "small"', 'name = "other"')), out)
-    return Outcome(told, ("small", "other"), folder=out, board=ground.base.board, kept=finished(out))
+    return Outcome(told, ("small", "other"), folder=out, board=ground.base.board, kept=kept)
