@@ -21,7 +21,7 @@ from bench.limits import Limits, default_memory
 from bench.manifest import check_board, describe_run, update_manifest
 from bench.progress import Progress
 from bench.store import NotWritable, Store, write_atomic
-from bench.work import Line, Workshop, one_per_defense, work
+from bench.work import Line, Workshop, device_named, one_per_defense, work
 from bench.workers import run_workers
 from defenses.errors import UserError, unknown
 
@@ -44,7 +44,7 @@ class Options:
         quiet: no progress.
         loaded: defenses in memory by label (one worker only, and no limits).
         time_limit: seconds that a cell may take; None: what the board says.
-        memory: GiB that a worker process may hold; None: its share of what is available.
+        memory: GiB that a worker process may hold; None: where cells run in such processes, its share of what is there.
     """
 
     data_root: Path | None = None
@@ -83,6 +83,8 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     cells = board.cells()
     chosen = select(cells, options)
     check_board(folder, board)
+    if options.device != "cpu":
+        device_named(options.device)  # refused before anything is written
     store = Store(folder)
     _write_plan(store, cells)
     finished = store.finished(_warn)

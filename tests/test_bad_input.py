@@ -178,3 +178,11 @@ def test_tables_of_nothing(tmp_path):
     refused(purebench("table", tmp_path), "no results folder")
     refused(purebench("train", "apd"), 'unknown recipe "apd"', "adp")
     refused(purebench("run", "quickstart", "--defense", "apd", "--out", tmp_path / "x"), "unknown defense", "adp")
+
+
+def test_a_device_that_does_not_exist_leaves_nothing(tmp_path):
+    out = tmp_path / "out"
+    done = purebench("run", write_board(tmp_path), "--out", out, "--device", "nonsense:0")
+    assert done.returncode == 2
+    assert 'device "nonsense:0" cannot be used' in done.stderr
+    assert not out.exists()
