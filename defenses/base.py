@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from defenses.noise import Noise
-from defenses.purifier import Purifier, purify
+from defenses.purifier import Purifier
+from defenses.purify import purify
 
 Combine = Literal["softmax-mean", "logit-mean"]
 

@@ -10,7 +10,7 @@ from defenses.adp import ADP, build
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
-from defenses.purifier import purify
+from defenses.purify import purify
 
 SHAPE = (1, 4, 4)
 MU, SLOPE = 0.55, 3.0

@@ -10,7 +10,7 @@ from defenses.ebm_mcmc import EnergyGradient, Langevin, build
 from defenses.errors import UserError
 from defenses.networks import build_network, deployed
 from defenses.noise import Noise
-from defenses.purifier import purify
+from defenses.purify import purify
 from defenses.training.stability import stability
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from defenses.base import Classifier, Purified
 from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier, purify
+from defenses.purifier import NoiseSpec, Purifier
+from defenses.purify import purify
 
 
 class Shrink(Purifier):
@@ -65,7 +66,7 @@ def test_rows_do_not_depend_on_the_batch():
 def test_segments_of_noise_do_not_change_the_path(monkeypatch):
     noise = Noise.of(0, len(X))
     whole = purify(Shrink(scale=0.05), X, noise)
-    monkeypatch.setattr("defenses.purifier._NOISE_VALUES", 1)
+    monkeypatch.setattr("defenses.purify._NOISE_VALUES", 1)
     assert torch.equal(purify(Shrink(scale=0.05), X, noise), whole)
 
 

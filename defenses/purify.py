@@ -1,0 +1,121 @@
+"""The loops over the steps of a purifier: without a graph, with the whole graph, or with a graph of bounded size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from defenses.noise import Draw, Noise
+from defenses.purifier import Purifier, State
+
+_START, _STEP = 0, 1  # names of the noise streams
+_NOISE_VALUES = 1 << 24  # at most this many values of step noise are held at once (64 MB)
+
+
+class StepNoise:
+    """Step noise, drawn for many steps at once where memory allows; the values do not depend on how many.
+
+    Args:
+        noise: streams of the whole purification.
+        draws: what a step draws.
+        steps: no step from here on is asked for.
+    """
+
+    def __init__(self, noise: Noise, draws: tuple[Draw, ...], steps: int):
+        self.noise, self.draws, self.steps = noise.child(_STEP), draws, steps
+        self.span = range(0)
+        self.held: list[Tensor] = []
+
+    def __call__(self, k: int) -> tuple[Tensor, ...]:
+        """The draws of step k."""
+        if self.draws and k not in self.span:
+            values = len(self.noise) * sum(torch.Size(d.shape).numel() for d in self.draws)
+            self.span = range(k, min(self.steps, k + max(1, _NOISE_VALUES // max(values, 1))))
+            self.held = [self.noise.child(i).draw(d, self.span) for i, d in enumerate(self.draws)]
+        return tuple(z[k - self.span.start] for z in self.held)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows."""
+        self.noise = self.noise.rows(rows)
+        self.held = [z[:, rows] for z in self.held]
+
+
+def purify(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
+    """Run a purifier.
+
+    With grad enabled and `x` requiring grad, the result carries the exact gradient through every step, in bounded
+    memory (see `defenses.replay`). Otherwise no graph is kept, and images that are done leave the batch.
+
+    Args:
+        purifier: the purifier.
+        x: images, float32 [B, C, H, W] in [0, 1].
+        noise: B streams.
+
+    Returns:
+        Purified images [B, C, H, W].
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        from defenses.replay import replayed, segment_length
+
+        length = segment_length(purifier, x, noise)
+        return unrolled(purifier, x, noise) if length >= purifier.steps else replayed(purifier, x, noise, length=length)
+    with torch.no_grad():
+        state, ctx = start(purifier, x, noise)
+        return purifier.finish(_leaving(purifier, state, ctx, step_noise(purifier, x, noise)), ctx)
+
+
+def unrolled(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
+    """As `purify`, with the whole graph in memory: plain autograd, differentiable any number of times."""
+    state, ctx = start(purifier, x, noise)
+    state = advance(purifier, state, ctx, range(purifier.steps), step_noise(purifier, x, noise))
+    return purifier.finish(state, ctx)
+
+
+def start(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[State, State]:
+    """(state, ctx) before the first step."""
+    draws = purifier.noise(tuple(x.shape[1:])).start
+    return purifier.start(x, tuple(noise.child(_START, i).draw(d).to(x.dtype) for i, d in enumerate(draws)))
+
+
+def step_noise(purifier: Purifier, x: Tensor, noise: Noise, stop: int | None = None) -> StepNoise:
+    """The noise of the steps before `stop`, or of all."""
+    draws = purifier.noise(tuple(x.shape[1:])).step
+    return StepNoise(noise, draws, purifier.steps if stop is None else stop)
+
+
+def advance(purifier: Purifier, state: State, ctx: State, steps: range, z: StepNoise) -> State:
+    """The state after some steps: all rows make them, and rows that are done keep their state."""
+    for k in steps:
+        new = purifier.step(state, ctx, k, z(k))
+        done = purifier.done(state)
+        if done is not None:
+            new = {n: torch.where(done.view(-1, *[1] * (v.dim() - 1)), state[n], v) for n, v in new.items()}
+        state = new
+    return state
+
+
+def _leaving(purifier: Purifier, state: State, ctx: State, z: StepNoise) -> State:
+    """As `advance` over all steps, but rows that are done leave the batch."""
+    final = {n: v.clone() for n, v in state.items()}
+    where: Tensor | None = None  # where the rows at work stand in `final`; None: all of them, in order
+    for k in range(purifier.steps):
+        done = purifier.done(state)
+        if done is not None and bool(done.any()):
+            rows = torch.nonzero(~done).squeeze(1)
+            if where is None:
+                where = torch.arange(len(done), device=done.device)
+            left = where[done]
+            for n, v in state.items():
+                final[n][left] = v[done]
+            where = where[rows]
+            if len(rows) == 0:
+                return final
+            state = {n: v[rows] for n, v in state.items()}
+            ctx = {n: v[rows] for n, v in ctx.items()}
+            z.keep(rows)
+        state = purifier.step(state, ctx, k, z(k))
+    if where is None:
+        return state
+    for n, v in state.items():
+        final[n][where] = v
+    return final

@@ -1,0 +1,175 @@
+"""Gradients by replay against plain autograd and closed forms: every path, every way to ask for them."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from defenses.adp import ADP
+from defenses.ebm_mcmc import Langevin
+from defenses.noise import Draw, Noise
+from defenses.purifier import NoiseSpec, Purifier
+from defenses.purify import purify, unrolled
+from defenses.replay import _saved_bytes, replayed, segment_length
+
+
+class Everything(Purifier):
+    """All paths that a gradient can take: start noise, step noise, context, a step size of each row's own, a stop."""
+
+    def __init__(self, steps: int = 7):
+        super().__init__()
+        self.steps = steps
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def noise(self, shape):
+        return NoiseSpec(start=(Draw(shape),), step=(Draw(shape), Draw((1,), "uniform")))
+
+    def start(self, x, z):
+        return {"u": x + 0.1 * z[0], "n": torch.zeros(len(x), dtype=torch.int64)}, {"guide": x.sin()}
+
+    def step(self, state, ctx, k, z):
+        u = state["u"]
+        size = (0.05 + z[1].view(-1) * u.flatten(1).norm(dim=1).tanh()).view(-1, 1, 1, 1)
+        u = u + size * torch.tanh(self.layer(u)) + 0.1 * (ctx["guide"] - u) * (k + 1) + 0.01 * z[0]
+        return {"u": u, "n": state["n"] + 1}
+
+    def done(self, state):
+        return state["n"] >= 3 + torch.arange(len(state["n"])) % 3
+
+    def finish(self, state, ctx):
+        return state["u"] * 0.9 + 0.1 * ctx["guide"]
+
+
+def net(seed=0, act=nn.SiLU):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), act(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+def energy(seed=0, act=nn.SiLU):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 16), act(), nn.Linear(16, 1), nn.Flatten(0))
+
+
+def made(name):
+    torch.manual_seed(3)
+    return {
+        "everything": Everything,
+        "adp": lambda: ADP(net(), sigma=0.2, steps=6),
+        "adp-faithful": lambda: ADP(net(), sigma=0.2, steps=6, faithful=True, noise_kind="binary"),
+        "langevin": lambda: Langevin(energy(), eps=0.1, steps=9),
+        "no-step": lambda: ADP(net(), sigma=0.2, steps=0),
+    }[name]()
+
+
+ALL = ["everything", "adp", "adp-faithful", "langevin", "no-step"]
+X = torch.rand(5, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+WEIGHT = torch.randn(5, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+
+
+def gradient(how, purifier, x=X, **options):
+    x = x.clone().requires_grad_()
+    out = how(purifier, x, Noise.of(4, len(x)), **options)
+    return out.detach(), torch.autograd.grad((out * WEIGHT.to(x.dtype)).sum(), x)[0]
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 100])
+@pytest.mark.parametrize("name", ALL)
+def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length):
+    purifier = made(name).requires_grad_(False)
+    image, exact = gradient(unrolled, purifier)
+    again, found = gradient(replayed, purifier, length=length)
+    assert torch.allclose(image, again, atol=1e-6)
+    assert torch.allclose(exact, found, rtol=1e-5, atol=1e-6)
+    if name in ("everything", "adp", "adp-faithful", "no-step"):  # no other path without grad: the same operations
+        assert torch.equal(image, again)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_in_double_precision_it_agrees_with_central_differences(name):
+    purifier, x = made(name).double(), X.double()
+    _, found = gradient(replayed, purifier, x, length=2)
+    probe = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    noise, h = Noise.of(4, len(x)), 1e-6
+
+    def value(v):
+        return (unrolled(purifier, v, noise) * WEIGHT.double()).sum()
+
+    with torch.no_grad():
+        slope = (value(x + h * probe) - value(x - h * probe)) / (2 * h)
+    assert float((found * probe).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+def test_backward_retain_graph_and_parameters():
+    purifier = Everything()
+    x = X.clone().requires_grad_()
+    out = (replayed(purifier, x, Noise.of(4, 5), length=2) * WEIGHT).sum()
+    out.backward(retain_graph=True)
+    first, weight = x.grad.clone(), purifier.layer.weight.grad.clone()
+    out.backward()
+    assert torch.equal(x.grad, 2 * first)
+    assert torch.equal(purifier.layer.weight.grad, 2 * weight)
+    purifier.zero_grad()
+    y = X.clone().requires_grad_()
+    (unrolled(purifier, y, Noise.of(4, 5)) * WEIGHT).sum().backward()
+    assert torch.allclose(purifier.layer.weight.grad, weight, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(y.grad, first, rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="second time"):
+        out.backward()
+
+
+def test_only_what_is_asked_is_computed():
+    purifier = Everything()
+    x = X.clone().requires_grad_()
+    out = (replayed(purifier, x, Noise.of(4, 5)) * WEIGHT).sum()
+    torch.autograd.grad(out, x)
+    assert purifier.layer.weight.grad is None
+
+
+def test_a_second_derivative_is_refused_and_not_wrong():
+    x = X.clone().requires_grad_()
+    out = replayed(Everything(), x, Noise.of(4, 5)).sum()
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(out, x, create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["everything", "adp"])
+def test_autocast_is_had_again(name):
+    purifier = made(name).requires_grad_(False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image, exact = gradient(unrolled, purifier)
+        x = X.clone().requires_grad_()
+        out = replayed(purifier, x, Noise.of(4, 5), length=2)
+    (found,) = torch.autograd.grad((out * WEIGHT).sum(), x)  # outside the context, as a training loop does
+    assert torch.equal(out, image)
+    assert torch.allclose(found, exact, rtol=1e-2, atol=1e-3)
+    assert not torch.equal(image, gradient(unrolled, purifier)[0])
+
+
+@pytest.mark.parametrize("budget", [0.0, float("inf")])
+def test_purify_chooses_by_memory_and_the_result_does_not_change(monkeypatch, budget):
+    purifier = made("everything").requires_grad_(False)
+    monkeypatch.setattr("defenses.replay.free_memory", lambda device: budget)
+    length = segment_length(purifier, X, Noise.of(4, 5))
+    assert length == purifier.steps if budget else 1 <= length < purifier.steps
+    image, found = gradient(purify, purifier)
+    expected_image, expected = gradient(unrolled, purifier)
+    assert torch.equal(image, expected_image)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def held(how, purifier, x, **options):
+    gc.collect()
+    with _saved_bytes(purifier) as total:
+        out = how(purifier, x, Noise.of(0, len(x)), **options)
+    del out
+    return total[0]
+
+
+def test_memory_is_states_and_not_graphs():
+    torch.manual_seed(0)
+    score = nn.Sequential(*[nn.Conv2d(1, 24, 3, padding=1), nn.SiLU(), nn.Conv2d(24, 1, 3, padding=1)])
+    purifier, x = ADP(score, steps=50).requires_grad_(False), torch.rand(4, 1, 8, 8).requires_grad_()
+    states, graph = held(replayed, purifier, x), held(unrolled, purifier, x)
+    assert states < 0.05 * graph
+    assert states <= (purifier.steps + 4) * x.nbytes * 1.2
