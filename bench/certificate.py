@@ -1,0 +1,256 @@
+"""Gradient certificate: evidence that the exact gradients of a defense are exact, measured on the defense itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from defenses.base import Defense, Purified
+from defenses.noise import Noise
+from defenses.purifier import Purifier
+from defenses.purify import advance, start, step_noise, unrolled
+from defenses.replay import replayed
+
+_STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned
+_DOUBLE = 1e-6  # relative error of gradients in float64
+_STATES = 1e-6  # relative difference of replayed states in float32
+_COSINE = 0.9999  # between float32 and float64
+_WIDTHS = (1e-4, 1e-5, 1e-6, 1e-7)  # of central differences: the best counts, between rounding and curvature
+_PROBES = 3
+_PATH = 1e-9  # relative change of the gradient without a path that contributes
+
+Loop = Callable[[Purifier, Tensor, Noise], Tensor]  # runs the steps of a purifier
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measurement of a certificate.
+
+    Args:
+        name: what was compared.
+        value: the worst that was measured.
+        limit: what it may be at most; at least, where `least` is set.
+        least: whether the limit is a lower one.
+        note: what a reader should know.
+    """
+
+    name: str
+    value: float
+    limit: float
+    least: bool = False
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it holds; NaN does not."""
+        return self.value >= self.limit if self.least else self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was measured for one defense.
+
+    Args:
+        checks: the measurements.
+        images: how many images they were made on.
+        steps: steps of the purifier in the float64 checks; None where there is no purifier.
+    """
+
+    checks: tuple[Check, ...]
+    images: int
+    steps: int | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks hold."""
+        return all(c.passed for c in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
+        return {"passed": self.passed, "images": self.images, "steps": self.steps, "checks": checks}
+
+
+def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None:
+    """Measure how exact the gradients of the mode "exact" are.
+
+    What is differentiated is a fixed random combination of the logits, under fixed noise. Purifiers are shortened to 20
+    steps for float64; replayed states are compared over all steps, and so is float32 with float64.
+
+    Args:
+        defense: the defense, on the device it runs on.
+        x: a few images, float32 [B, C, H, W] in [0, 1].
+        seed: of noise and directions.
+
+    Returns:
+        The certificate; None for a defense without the mode "exact".
+
+    Raises:
+        FloatingPointError: a gradient is not finite.
+        NoGradient: the logits do not depend on the image as far as autograd sees.
+    """
+    if "exact" not in defense.gradients:
+        return None
+    probe = _Probe(x, seed)
+    long = _double(defense)
+    short = _shortened(long)
+    exact = probe.gradient(short, torch.float64)
+    checks = [Check("float64 gradient against central differences", probe.against_differences(short, exact), _DOUBLE)]
+    purifier = _purifier(defense)
+    if purifier is not None:
+        checks = [*_replay_checks(probe, defense, short, exact), *checks, *_paths(probe, short, exact)]
+    single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
+    checks.append(Check("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
+    steps = None if purifier is None else min(_STEPS, purifier.steps)
+    return Certificate(tuple(checks), len(x), steps)
+
+
+class NoGradient(Exception):
+    """The logits have no graph to the image."""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    x: Tensor
+    seed: int
+
+    def noise(self) -> Noise:
+        return Noise.of(self.seed, len(self.x), self.x.device)
+
+    def value(self, defense: Defense, x: Tensor, how: Loop | None = None) -> Tensor:
+        """A fixed combination of the logits [B] of one run, under the same noise every time."""
+        noise = self.noise()
+        if how is None:
+            logits = defense.logits(x, noise, runs=1)
+        else:
+            assert isinstance(defense, Purified)
+            logits = defense.classifier.logits(how(defense.purifier, x, noise.copies(1)), noise)
+        generator = torch.Generator().manual_seed(self.seed)
+        return logits @ torch.randn(logits.shape[-1], generator=generator).to(logits)
+
+    def gradient(self, defense: Defense, dtype: torch.dtype, how: Loop | None = None) -> Tensor:
+        x = self.x.to(dtype, copy=True).requires_grad_()
+        with torch.enable_grad():
+            value = self.value(defense, x, how).sum()
+        if not value.requires_grad:
+            raise NoGradient
+        gradient = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)[0]
+        if not gradient.isfinite().all():
+            raise FloatingPointError("the gradient is not finite on clean images")
+        return gradient.double()
+
+    @torch.no_grad()
+    def against_differences(self, defense: Defense, gradient: Tensor) -> float:
+        """The relative error of directional derivatives, image by image; the worst median of a direction's images."""
+        errors = []
+        for i in range(_PROBES):
+            generator = torch.Generator().manual_seed(self.seed + 1 + i)
+            along = torch.randn(self.x.shape, generator=generator, dtype=torch.float64).to(self.x.device)
+            slope = (gradient * along).flatten(1).sum(1)
+            scale = gradient.flatten(1).norm(dim=1) * along.flatten(1).norm(dim=1) / along[0].numel() ** 0.5
+            best = torch.full_like(slope, float("inf"))
+            for h in _WIDTHS:
+                up, down = (self.value(defense, self.x.double() + s * h * along) for s in (1, -1))
+                best = torch.minimum(best, ((up - down) / (2 * h) - slope).abs())
+            errors.append(best / scale.clamp_min(torch.finfo(torch.float64).tiny))
+        return float(torch.stack(errors).amax())
+
+
+def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tensor) -> list[Check]:
+    plain = probe.gradient(short, torch.float64, unrolled)
+    replays = [probe.gradient(short, torch.float64, partial(replayed, length=n)) for n in (1, 3)]
+    worst = max(_relative(g, plain) for g in (*replays, exact))
+    return [
+        Check("replayed states against those of the forward pass", _states(_purifier(defense), probe), _STATES),
+        Check("replayed float64 gradient against unrolled autograd", worst, _DOUBLE),
+    ]
+
+
+def _states(purifier: Purifier | None, probe: _Probe) -> float:
+    """The largest relative difference of a state made again with a graph; 0 where all are equal."""
+    assert purifier is not None
+    x, noise = probe.x, probe.noise()
+    with torch.no_grad():
+        state, ctx = start(purifier, x, noise)
+    worst, z, again = 0.0, step_noise(purifier, x, noise), step_noise(purifier, x, noise)
+    for k in range(purifier.steps):
+        with torch.no_grad():
+            after = advance(purifier, state, ctx, range(k, k + 1), z)
+        with torch.enable_grad():
+            leaf = {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in state.items()}
+            repeated = advance(purifier, leaf, ctx, range(k, k + 1), again)
+        for name, value in after.items():
+            other = repeated[name].detach()
+            if not value.is_floating_point():
+                worst = worst if torch.equal(value, other) else float("inf")
+            elif value.numel():
+                worst = max(worst, float((value - other).abs().amax() / value.abs().amax().clamp_min(1e-12)))
+        state = after
+    return worst
+
+
+def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Check]:
+    """How much of the gradient every declared path carries: without it, something must be missing."""
+    purifier = _purifier(short)
+    assert purifier is not None
+    checks = []
+    for path in purifier.paths if purifier.steps else ():
+        with _cut(purifier, path):
+            change = _relative(probe.gradient(short, torch.float64), exact)
+        note = "" if change > _PATH else "this path carries nothing on these images"
+        checks.append(Check(f"the path through {path} contributes", change, _PATH, least=True, note=note))
+    return checks
+
+
+@contextmanager
+def _cut(purifier: Purifier, path: str) -> Iterator[None]:
+    """A purifier in which no gradient goes through what a method or a network of it returns."""
+    part = getattr(purifier, path)
+    if isinstance(part, nn.Module):
+        handle = part.register_forward_hook(lambda _module, _inputs, output: output.detach())
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+    object.__setattr__(purifier, path, lambda *args: part(*args).detach())
+    try:
+        yield
+    finally:
+        object.__delattr__(purifier, path)
+
+
+def _purifier(defense: Defense) -> Purifier | None:
+    return defense.purifier if isinstance(defense, Purified) else None
+
+
+def _double(defense: Defense) -> Defense:
+    return copy.deepcopy(defense).double().requires_grad_(False)
+
+
+def _shortened(defense: Defense) -> Defense:
+    purifier = _purifier(defense)
+    if purifier is None or purifier.steps <= _STEPS:
+        return defense
+    short = copy.deepcopy(defense)
+    short.purifier.steps = _STEPS  # type: ignore[union-attr]
+    return short
+
+
+def _relative(found: Tensor, exact: Tensor) -> float:
+    return float((found - exact).norm() / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """The smallest over images; two gradients of zero agree."""
+    flat_a, flat_b = a.flatten(1), b.flatten(1)
+    both_zero = (flat_a.norm(dim=1) == 0) & (flat_b.norm(dim=1) == 0)
+    cosine = nn.functional.cosine_similarity(flat_a, flat_b, dim=1, eps=1e-300)
+    return float(torch.where(both_zero, torch.ones_like(cosine), cosine).amin())

@@ -1,0 +1,137 @@
+"""The gradient certificate passes what is exact and finds what is not."""
+
+import math
+
+import pytest
+import torch
+from models import Net
+from test_replay import Everything, X, energy, net
+from torch import nn
+
+from bench.certificate import NoGradient, certify
+from bench.data import load_dataset
+from defenses import load_model
+from defenses.adp import ADP
+from defenses.base import Classifier, Foreign, Purified
+from defenses.ebm_mcmc import Langevin
+
+STATES = "replayed states against those of the forward pass"
+DIFFERENCES = "float64 gradient against central differences"
+
+
+def behind():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).eval()
+
+
+def purified(purifier):
+    return Purified(purifier, Classifier(behind(), num_classes=4, input_shape=(1, 6, 6)), runs=3)
+
+
+class Own(nn.Module):
+    """Somebody's module that does something to the images before a linear layer."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before, self.layer = before, behind()
+        self.eval()
+
+    def forward(self, x):
+        return self.layer(self.before(x))
+
+
+def own(before, *, stochastic=False):
+    return Foreign(Own(before), stochastic=stochastic)
+
+
+def values(defense, x=X):
+    certificate = certify(defense, x)
+    return certificate, {c.name: c for c in certificate.checks}
+
+
+@pytest.mark.parametrize("name", ["undefended", "pgd-at", "adp", "ebm-mcmc"])
+def test_our_defenses_are_exact(name):
+    certificate, checks = values(load_model(name, "digits"), load_dataset("digits", "validation").x[:6])
+    assert certificate.passed, checks
+    assert certificate.steps == {"adp": 5, "ebm-mcmc": 20}.get(name)
+    if certificate.steps:
+        assert checks["replayed float64 gradient against unrolled autograd"].value < 1e-12
+
+
+def test_every_kind_of_path_is_followed():
+    certificate, checks = values(purified(Everything(steps=30)))
+    assert certificate.passed, checks
+    assert checks["replayed states against those of the forward pass"].value == 0
+
+
+class Forgets(ADP):
+    """A step size that is detached, as in implementations that miss a path."""
+
+    def step_size(self, u, g):
+        return super().step_size(u, g).detach()
+
+
+class Wanders(Langevin):
+    """The states made again are not those of the forward pass."""
+
+    def step(self, state, ctx, k, z):
+        moved = super().step(state, ctx, k, z)
+        return {"u": moved["u"] + (1e-3 if torch.is_grad_enabled() else 0)}
+
+
+class Constant(Everything):
+    paths = ("bend",)
+
+    def bend(self, u):
+        return u.round()
+
+    def step(self, state, ctx, k, z):
+        return super().step(state | {"u": state["u"] + 0.1 * self.bend(state["u"])}, ctx, k, z)
+
+
+@pytest.mark.parametrize(
+    ("purifier", "failed"),
+    [
+        (Forgets(net(), sigma=0.2, steps=6, lam=1e-3), {DIFFERENCES, "the path through step_size contributes"}),
+        (
+            Wanders(energy(), eps=0.1, steps=9),
+            {STATES, "replayed float64 gradient against unrolled autograd", DIFFERENCES},
+        ),
+        (Constant(), {"the path through bend contributes"}),
+        (Langevin(energy(act=nn.LeakyReLU), eps=0.1, steps=9), {"the path through gradient contributes"}),
+    ],
+)
+def test_what_is_not_exact_is_found(purifier, failed):
+    certificate, checks = values(purified(purifier))
+    assert not certificate.passed
+    assert {name for name, c in checks.items() if not c.passed} == failed
+
+
+def test_a_model_without_a_graph_has_no_gradient():
+    with pytest.raises(NoGradient):
+        certify(own(lambda x: x.detach()), X)
+
+
+def test_a_gradient_of_zero_may_be_exact_and_a_pretended_one_is_not():
+    assert certify(own(lambda x: (x * 4).round() / 4), X).passed  # worthless all the same: the audit's business
+    _, checks = values(own(lambda x: x + ((x * 4).round() / 4 - x).detach()))
+    assert not checks[DIFFERENCES].passed
+
+
+def test_a_random_module_of_somebody_else():
+    assert certify(own(lambda x: x + 0.1 * torch.randn_like(x), stochastic=True), X).passed
+
+
+def test_a_mode_that_is_not_there_has_no_certificate():
+    defense = Classifier(Net(), num_classes=10, input_shape=(1, 8, 8))
+    defense.gradients = ("blind",)
+    assert certify(defense, X) is None
+
+
+def test_as_a_dict_for_json():
+    import json
+
+    told = json.loads(json.dumps(certify(purified(Everything()), X).as_dict()))
+    assert told["passed"] is True
+    assert told["images"] == len(X)
+    assert all(math.isfinite(c["value"]) and c["name"] for c in told["checks"])
