@@ -69,13 +69,28 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
         )
 
 
+def refuse_train_mode(module: nn.Module, label: str) -> None:
+    """Refuse a module any part of which is in train mode.
+
+    Args:
+        module: somebody's own.
+        label: how it is called in messages.
+
+    Raises:
+        UserError: with the first such part, and where to call .eval().
+    """
+    part = next((name for name, m in module.named_modules() if m.training), None)
+    if part is not None:
+        which = f'{label} (its part "{part}")' if part else label
+        where = "model.eval() before it is given, or self.eval() at the end of __init__ of a class of your own"
+        raise UserError(f"{which} is in train mode; call .eval() on {label}: {where}")
+
+
 def _check_mode(defense: Defense, label: str) -> None:
     if not isinstance(defense, Foreign):
         defense.train(False)  # its only mode, whatever its constructor left
-    elif any(m.training for m in defense.module.modules()):
-        raise UserError(
-            f"{label} is in train mode; call model.eval() first, in a class of your own at the end of __init__"
-        )
+    else:
+        refuse_train_mode(defense.module, label)
     dtypes = {p.dtype for p in defense.parameters() if p.is_floating_point()}
     if dtypes - {torch.float32}:
         raise UserError(f"{label} has parameters in {', '.join(sorted(map(str, dtypes)))}; call model.float() first")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cell import NULLS, Cell
+from bench.cell import GIVEN, NULLS, Cell
 from bench.data import Dataset
 from bench.memory import Rows, free, rows_of
 from bench.meter import Meter
@@ -28,6 +28,8 @@ from defenses.errors import UserError
 from defenses.registry import decode
 
 _LONGEST = 400  # characters of a message
+UNCHANGED = "its images are the clean ones"  # a note on given images
+_SAME = 1e-6  # as much as rounding to float32 and back may change
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
 
 
@@ -108,7 +110,10 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, mad
         "forwards_verdict": judge_cost.forwards,
         "backwards_verdict": judge_cost.backwards,
     }
-    if notes := _notes(cost, judge_cost):
+    notes = _notes(cost, judge_cost)
+    if cell.attack.name.startswith(GIVEN) and torch.allclose(x_adv, block.x, rtol=0, atol=_SAME):
+        notes.append(UNCHANGED)
+    if notes:
         line["notes"] = notes
     if any(problems):
         n = sum(map(bool, problems))
@@ -152,6 +157,7 @@ def _attempt(
     # All defenses meet the same noise in the ball.
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
+    attack.load()
     with attack_view(defense, cell.view, seed=cell.noise_seed("view"), memory=memory) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(

@@ -16,8 +16,10 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.progress import row_of
+from bench.text import counted
 
 FILE = "forecast.json"
+_LEAST = 0.5  # seconds of a row's cells; the ratio of anything shorter says nothing
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def run_entry(forecast: Mapping[str, Forecast], pending: Iterable[Cell]) -> dict
 def hindsight(manifest: Mapping[str, Any], cells: Iterable[Cell], lines: Mapping[str, Mapping[str, Any]]) -> str | None:
     """How far off earlier forecasts were, in one line; None when there is nothing to compare.
 
+    Both sides are the seconds of cells, attack and verdict: what starts workers and loads libraries is in neither.
+    The worst row is one of those that took half a second at least.
+
     Args:
         manifest: of the results folder.
         cells: of the board.
@@ -114,10 +119,12 @@ def hindsight(manifest: Mapping[str, Any], cells: Iterable[Cell], lines: Mapping
     if not totals:
         return None
     said, took = (sum(column) for column in zip(*totals.values(), strict=True))
-    worst = max(totals, key=lambda row: abs(math.log(max(totals[row][0], 1e-9) / totals[row][1])))
-    ratio = totals[worst][0] / totals[worst][1]
-    count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    return f"earlier forecasts: {said / took:.2g} times the time it took ({count}; worst row {ratio:.2g}: {worst})"
+    ratios = {row: s / t for row, (s, t) in totals.items() if t >= _LEAST}
+    detail = counted(len(runs), "run")
+    if ratios:
+        worst = max(ratios, key=lambda row: abs(math.log(max(ratios[row], 1e-9))))
+        detail += f"; worst row {ratios[worst]:.2g}: {worst}"
+    return f"earlier forecasts: {said / took:.2g} times the time it took ({detail})"
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:

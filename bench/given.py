@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bench.cell import NULLS
 from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
-from bench.readers import as_labels, to_nchw
+from bench.readers import as_labels, to_nchw, whole_numbers
 from defenses.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
@@ -116,9 +116,10 @@ def _given(path: Path, arrays: Mapping[str, Any]) -> Given:
             "and their labels y, and leave the rest out"
         )
     x, notes = _images(np.asarray(arrays[name]), f"{path}: {name}")
-    index, y = (
-        as_labels(np.asarray(arrays[key]), f"{path}: {key}") if key in arrays else None for key in ("index", "y")
-    )
+    index = whole_numbers(np.asarray(arrays["index"]), f"{path}: index", "positions") if "index" in arrays else None
+    y = as_labels(np.asarray(arrays["y"]), f"{path}: y") if "y" in arrays else None
+    if index is not None and len(index) and index.min() < 0:
+        raise UserError(f"{path}: index has image {index.min()}; positions count from 0, none is negative")
     for key, values in (("index", index), ("y", y)):
         if values is not None and len(values) != len(x):
             raise UserError(f"{path} has {len(x)} images and {len(values)} values in {key}; give one for each image")

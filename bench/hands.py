@@ -49,8 +49,7 @@ def warm_up(board: Board) -> None:
         return
     from multiprocessing import forkserver
 
-    own = ["sklearn.datasets"] if board.dataset == "digits" else []
-    multiprocessing.set_forkserver_preload([*_PRELOAD, *own])
+    multiprocessing.set_forkserver_preload(_PRELOAD)
     with thread_pools(board.threads):
         forkserver.ensure_running()
     for name in _TABLES:  # the server takes longer than this
@@ -79,11 +78,25 @@ def hiring(
         # A fork of the server has the environment of the server.
         means = Means(words, dict(os.environ), memory)
         process = method.Process(target=serve, args=(board, folder, options, run, theirs, means), daemon=True)
-        process.start()
+        with _no_main():
+            process.start()
         theirs.close()  # the worker's copy is the last: when it is gone the pipe ends
         return Hand(process, ours, words)
 
     return hire
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Without the program's own module: a worker needs nothing of it, and would run a script without a guard again."""
+    main = vars(sys.modules["__main__"])
+    before = dict(main)
+    main["__spec__"] = None
+    main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.update(before)
 
 
 @contextmanager

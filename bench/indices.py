@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def resolve(
     return IndexList(name, hashlib.sha256(",".join(map(str, at)).encode()).hexdigest()[:16], tuple(at))
 
 
+def first_images(n_examples: int | None) -> str:
+    """The name of the list of the first images; of all for None.
+
+    Raises:
+        UserError: not a whole number, or less than 1.
+    """
+    if n_examples is None:
+        return "all"
+    if isinstance(n_examples, bool) or not isinstance(n_examples, Integral) or n_examples < 1:
+        raise UserError(f"n_examples is {n_examples!r}; it must be a whole number, at least 1, or None for all images")
+    return f"first-{n_examples}"
+
+
 def _shuffled(size: int, kind: str, seed: int) -> list[int]:
     return sorted(range(size), key=lambda i: hashlib.sha256(f"purebench {kind} {seed} {i}".encode()).digest())
 
@@ -103,7 +117,10 @@ def _count(spec: str, count: int, size: int) -> int:
 def _check(spec: str, at: list[int], size: int) -> None:
     if not at:
         raise UserError(f'index list "{spec}" is empty; name at least one image')
-    outside = next((i for i in at if not 0 <= i < size), None)
+    negative = next((i for i in at if i < 0), None)
+    if negative is not None:
+        raise UserError(f'index list "{spec}" has position {negative}; positions count from 0, none is negative')
+    outside = next((i for i in at if i >= size), None)
     if outside is not None:
         raise UserError(f'index list "{spec}" has position {outside}; the split has positions 0 to {size - 1}')
     if len(set(at)) < len(at):
@@ -116,6 +133,8 @@ def _from_file(path: Path) -> list[int]:
     if path.suffix not in (".txt", ".json", ".npy"):
         raise unknown("index list", str(path), (*FORMS, *published_subsets.names()))
     try:
+        if not path.stat().st_size:
+            raise UserError(f"index list {path} is empty; name at least one image")
         values = _read(path)
     except FileNotFoundError:
         raise UserError(f"index list {path} is missing; give the path of a .txt, .json or .npy file") from None

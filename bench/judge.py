@@ -115,6 +115,16 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
         yield board
 
 
+def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
+    """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
+    from bench.execute import UNCHANGED
+    from bench.parts import stored
+
+    lines = [line for line, _ in stored(out / "parts").values()]
+    found = {g.label: [x for x in lines if x["attack"] == g.label] for g in given}
+    return [label for label, of in found.items() if of and all(UNCHANGED in x.get("notes", ()) for x in of)]
+
+
 def _listed(request: Request, size: int) -> list[int]:
     """The positions that the request names, in its order; empty: it names none."""
     if request.indices and request.clean:

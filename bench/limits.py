@@ -36,7 +36,7 @@ def duration(text: str | float) -> float:
     Raises:
         UserError: it is none of these, or not positive.
     """
-    found = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", str(text).strip().lower())
+    found = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", str(text).strip().lower())
     try:
         value = float(found[1]) * _UNITS[found[2]] if found else 0.0
     except (KeyError, ValueError):
@@ -97,10 +97,11 @@ def _inactive(file: Path) -> float:
 
 
 def all_workers(threads: int, device: str) -> int:
-    """How many workers fill this machine: one for every `threads` physical cores that may be used; one on a GPU."""
+    """How many workers fill this machine: one for every `threads` physical cores, if there is memory; one on a GPU."""
     import psutil
 
     if device != "cpu":
         return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or usable, usable) // threads)
+    cores = min(psutil.cpu_count(logical=False) or usable, usable) // threads
+    return max(1, min(cores, int(_SHARE * available_memory() / GIB / _LEAST)))

@@ -139,13 +139,13 @@ def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | No
         info: the entry.
         results: the folder.
         defense: label of the defense there.
-        eps: the threat there, where there are several; None: the entry's.
+        eps: the threat there, where the entry has none; None: the entry's.
 
     Returns:
         Clean accuracy, AutoAttack (where it was run as it is) and the worst case, as far as both sides have them.
 
     Raises:
-        UserError: no results, no such defense or threat there, or another data set than the entry's.
+        UserError: no results, no such defense or threat there, or another data set or eps than the entry's.
     """
     from bench.model_info_export import rows_of
 
@@ -154,6 +154,10 @@ def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | No
     if info.raw.get("dataset") not in (None, rows.dataset):
         raise UserError(
             f"the entry is of {info.raw['dataset']}, the results are of {rows.dataset}; compare like with like"
+        )
+    if info.eps is not None and info.eps != Fraction(rows.eps):
+        raise UserError(
+            f"the eps differ: the entry is of {info.raw['eps']}, the results are of {rows.eps}; compare like with like"
         )
     return list(
         _comparisons(info, {"clean_acc": rows.clean, "autoattack_acc": rows.autoattack, "external": rows.worst})

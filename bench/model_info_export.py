@@ -94,6 +94,8 @@ def _of_threat(frame: pd.DataFrame, defense: str, eps: Any) -> pd.DataFrame:
     threats = [f"{n} {e}" for n, e in frame[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
     if eps is not None:
         frame = frame[frame["eps"] == str(exact(eps))]
+        if frame.empty:
+            raise UserError(f"the eps differ: {eps} is asked for, {defense} was attacked under {', '.join(threats)}")
     if frame[["norm", "eps"]].drop_duplicates().shape[0] != 1:
         raise UserError(
             f"{defense} was attacked under {', '.join(threats) or 'no untargeted threat'}; name one by its eps"

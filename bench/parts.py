@@ -20,7 +20,7 @@ RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
     "cells.jsonl",
     "checksums.json",
 )
-_FILES = (RECORDS, DRAWS, ADVERSARIAL, CELLS)
+FILES = (RECORDS, DRAWS, ADVERSARIAL, CELLS)
 _TRIES = 20  # parts may be merged by a running board while they are read
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ def damage(part: Path) -> str | None:
 def _problem(part: Path) -> str | None:
     try:
         sums = json.loads((part / SUMS).read_bytes())
-        if not isinstance(sums, dict) or CELLS not in sums or not sums.keys() <= {*_FILES}:
+        if not isinstance(sums, dict) or CELLS not in sums or not sums.keys() <= {*FILES}:
             return "it is incomplete"
         for name, digest in sums.items():
             if sha256(part / name) != digest:

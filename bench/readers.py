@@ -1,4 +1,4 @@
-"""Readers of the files that data sets come in: idx, CIFAR's pickles, SVHN's .mat, .npz. None trusts its file."""
+"""Readers of published files (idx, CIFAR's pickles, SVHN's .mat) and of arrays of images; none trusts its file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import pickle
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from defenses.errors import UserError
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
-SPLITS = ("train", "validation", "test")
 
 
 def read_bytes(path: Path, remedy: str) -> bytes:
@@ -153,31 +151,6 @@ def read_svhn(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
     return np.transpose(content["X"], (3, 2, 0, 1)), labels
 
 
-def npz_keys(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Which arrays of an .npz are the images and labels of which split.
-
-    Args:
-        path: the file, for the message.
-        names: its arrays' names.
-
-    Returns:
-        {split: (images' name, labels' name)}. A file with plain `x` and `y` is a test split.
-
-    Raises:
-        UserError: no pair is there.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for split, endings in {"train": ["_train"], "validation": ["_validation", "_val"], "test": ["_test", ""]}.items():
-        for end in endings:
-            x = next((n + end for n in ("x", "images") if n + end in names), None)
-            y = next((n + end for n in ("y", "labels") if n + end in names), None)
-            if x and y and split not in found:
-                found[split] = (x, y)
-    if not found:
-        raise UserError(f"{path} holds {', '.join(names) or 'nothing'}; name its arrays x and y, or x_train...")
-    return found
-
-
 def to_nchw(shape: tuple[int, ...], what: str) -> tuple[tuple[int, int, int], bool]:
     """How images of an array's shape lie.
 
@@ -210,11 +183,26 @@ def as_labels(y: npt.NDArray[Any], what: str) -> I64:
     Raises:
         UserError: they are something else.
     """
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise UserError(f"{what} is {y.dtype} {list(y.shape)}; labels must be whole numbers, [N]")
-    if y.size and y.min() < 0:
+    numbers = whole_numbers(y, what, "labels")
+    if numbers.size and numbers.min() < 0:
         raise UserError(f"{what} has a negative label; number the classes from 0")
-    return y.astype(np.int64)
+    return numbers
+
+
+def whole_numbers(values: npt.NDArray[Any], what: str, kind: str) -> I64:
+    """Whole numbers as int64 [N].
+
+    Args:
+        values: numbers [N].
+        what: the array, for the message.
+        kind: what the numbers are, for the message.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise UserError(f"{what} is {values.dtype} {list(values.shape)}; {kind} must be whole numbers, [N]")
+    return values.astype(np.int64)
 
 
 def as_images(x: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
@@ -241,67 +229,3 @@ def as_images(x: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
     if scale:
         out /= np.float32(255)
     return out
-
-
-class NpzFile:
-    """An .npz with a user's own images; only what is asked for is read.
-
-    Args:
-        path: the file.
-
-    Raises:
-        UserError: here and in all methods: missing, damaged, or not images and labels.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        if not path.is_file():
-            raise UserError(f"{path} is missing; give the path of an .npz with arrays x and y")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-        except (zipfile.BadZipFile, OSError):
-            raise UserError(f"{path} is truncated or no .npz file; save it again with numpy.savez") from None
-        self.keys = npz_keys(path, names)
-        self.counts_classes = "num_classes" in names
-
-    def shape(self, split: str) -> tuple[int, ...]:
-        """The shape of a split's images as stored, from the header alone."""
-        name = self.keys[split][0]
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as f:
-                version = np.lib.format.read_magic(f)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                return tuple(read(f)[0])
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, MemoryError, zlib.error):
-            raise self._damaged(name) from None
-
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                return np.asarray(arrays[name])
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, MemoryError, zlib.error):
-            raise self._damaged(name) from None
-
-    def _damaged(self, name: str) -> UserError:
-        return UserError(f"{self.path}: {name} is damaged or no plain numeric array; save it again with numpy.savez")
-
-    def labels(self, split: str) -> I64:
-        """A split's labels, int64 [N], none negative."""
-        name = self.keys[split][1]
-        return as_labels(self._array(name), f"{self.path}: {name}")
-
-    def num_classes(self) -> int:
-        """K: the array `num_classes` where the file has one, else the highest label of all splits plus one."""
-        highest = max(int(self.labels(s).max(initial=-1)) for s in self.keys)
-        stated = self._array("num_classes").reshape(-1) if self.counts_classes else None
-        if stated is None:
-            return highest + 1
-        if len(stated) != 1 or stated.dtype.kind not in "iu" or int(stated[0]) <= highest:
-            raise UserError(f"{self.path}: num_classes must be one whole number above the highest label, {highest}")
-        return int(stated[0])
-
-    def images(self, split: str) -> npt.NDArray[np.float32]:
-        """A split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
-        name = self.keys[split][0]
-        return as_images(self._array(name), f"{self.path}: {name}")

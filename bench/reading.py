@@ -184,7 +184,7 @@ def read_folder(folder: Path, read: Callable[[list[dict[str, Any]], list[Part]],
     Raises:
         UserError: no results there, a damaged file, or parts that move all the time.
     """
-    if not (folder / "parts").is_dir():
+    if not (folder / "parts").is_dir() and not (folder / "plan.jsonl").is_file():
         raise UserError(f"{folder} holds no results; give the folder of a run, as results/quickstart")
     for attempt in range(_TRIES):
         try:

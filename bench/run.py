@@ -22,7 +22,7 @@ from bench.manifest import check_board, describe_run, update_manifest
 from bench.progress import Progress
 from bench.store import NotWritable, Store, write_atomic
 from bench.work import Line, Workshop, device_named, one_per_defense, work
-from bench.workers import run_workers
+from bench.workers import Orders, run_workers
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ class Options:
     Args:
         data_root: where data sets lie.
         weights_root: where weights are looked for first.
-        workers: processes.
+        workers: processes in which cells run, apart from this one; 0: none, cells run here, where nothing stops them.
         device: where models run, as "cuda:0"; bit-equal repetition is promised on the CPU alone.
         defenses: labels to run; empty: all.
         attacks: labels to run; empty: all.
         retry_errors: run cells again that ended in an error, or some of whose images did.
         quiet: no progress.
-        loaded: defenses in memory by label (one worker only, and no limits).
+        loaded: defenses in memory by label: their cells run here.
         time_limit: seconds that a cell may take; None: what the board says.
-        memory: GiB that a worker process may hold; None: where cells run in such processes, its share of what is there.
+        memory: GiB that a worker process may hold; None: its share of what is there.
     """
 
     data_root: Path | None = None
@@ -86,15 +86,15 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     if options.device != "cpu":
         device_named(options.device)  # refused before anything is written
     store = Store(folder)
-    _write_plan(store, cells)
     finished = store.finished(_warn)
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
     if pending:
-        _run_pending(board, store, pending, options, redo, _known(folder, cells, finished))
+        _run_pending(board, store, pending, options, redo, _known(folder, cells, finished), cells)
         finished = store.finished(_warn)
     else:
+        _write_plan(store, cells)
         update_manifest(store, board)
     with suppress(NotWritable):  # parts left to merge are as good as merged ones
         store.compact([c.columns() for c in cells])
@@ -149,6 +149,7 @@ def _run_pending(
     options: Options,
     redo: Mapping[str, Line],
     known: Mapping[str, Forecast],
+    cells: list[Cell],
 ) -> None:
     for suite in sorted({c.attack.name.partition(":")[0] for c in pending}):
         require(suite)  # a broken library stops the run before any work is done
@@ -157,21 +158,25 @@ def _run_pending(
     run = describe_run(board, options.workers, options.device)
     if entry := run_entry(known, pending):
         run["forecast"] = entry
-    update_manifest(store, board, run)
     expected = {row: forecast.seconds for row, forecast in known.items()}
     progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
     by_key = {c.key: c for c in pending}
+
+    def begin() -> None:
+        _write_plan(store, cells)
+        update_manifest(store, board, run)
 
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         progress.finished(by_key[key], status, seconds, note)
 
     if apart:
-        limits = _limits(board, options)
-        run_workers(board, store, pending, options, run["id"], report, redo, limits=limits, estimate=progress.expected)
+        orders = Orders(run["id"], begin, report, redo, _limits(board, options), progress.expected)
+        run_workers(board, store, pending, options, orders)
     else:
         workshop = Workshop(board, options)
         for cell in one_per_defense(pending):  # bad models stop the run before any work is done
             workshop.check(cell)
+        begin()
         work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)
@@ -187,5 +192,7 @@ def _in_processes(board: Board, options: Options) -> bool:
     """Whether cells run in worker processes: only those can be stopped, whatever they are at."""
     asked = options.time_limit is not None or options.memory is not None
     if options.loaded and (asked or options.workers > 1):
-        raise UserError("a model in memory runs with workers=1 and without limits; give it as module:Class for more")
-    return asked or options.workers > 1 or (board.time_limit is not None and not options.loaded)
+        raise UserError("a model in memory runs in this process and without limits; give it as module:Class for more")
+    if not options.workers and (asked or board.time_limit is not None):
+        raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
+    return options.workers > 0 and not options.loaded

@@ -11,14 +11,13 @@ A finished cell is a part of its own until `compact` merges the parts of a defen
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,12 @@ from bench.parts import (
     sha256,
     stored,
 )
-from defenses.errors import UserError
+from defenses import files
+from defenses.files import NotWritable
 
 __all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
 
-
-class NotWritable(UserError):
-    """A folder that this user may not write to."""
+_KEPT = "finished cells are kept"
 
 
 @dataclass
@@ -57,35 +55,14 @@ class CellResult:
     adversarial: Any = None
 
 
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> AbstractContextManager[None]:
     """Full disks and missing permissions as one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left for {folder}: free some and repeat; finished cells are kept") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            text = f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
-            raise NotWritable(text) from error
-        if error.errno in (errno.EIO, errno.EFBIG, errno.ENODEV, errno.ENXIO, errno.ESTALE):
-            raise UserError(f"cannot write to {folder} ({error.strerror}): finished cells are kept") from error
-        raise
+    return files.disk_errors(folder, _KEPT)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    raw = data.encode("utf-8") if isinstance(data, str) else data
-    with disk_errors(path.parent):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    files.write_whole(path, data, _KEPT)
 
 
 def _remove(part: Path) -> None:
@@ -110,7 +87,7 @@ class Store:
     """The results folder of a board, for writing. A folder that only gets read may be read-only.
 
     Args:
-        folder: made when it does not exist.
+        folder: made when it does not exist; it stays empty until something is stored.
 
     Raises:
         NotWritable: the folder cannot be made; the methods that write raise it too.
@@ -122,7 +99,7 @@ class Store:
         self._merged: dict[Path, tuple[int, int]] = {}
         self._merged_lines: dict[str, dict[str, Any]] = {}
         with disk_errors(folder):
-            self.parts.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -188,6 +165,7 @@ class Store:
         temporary = self.parts / f".{name}-{uuid.uuid4().hex}"
         with disk_errors(self.folder):
             try:
+                self.parts.mkdir(exist_ok=True)
                 temporary.mkdir()
                 text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
                 (temporary / CELLS).write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.footnotes import has_seeds, of_all_rows, of_comparison, warnings
 from bench.groups import ROW, SETTING
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
@@ -21,18 +22,6 @@ __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 _NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
 _ABSENT = "–"
 _TEXT_WIDTH = 120
-_OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
-_WORST = (
-    "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
-    "held-out draws; uniform noise is a yardstick and no candidate"
-)
-_TARGETED = "targeted: robust = draws that do not give the target"
-_INTERVAL = "[ ]: Wilson 95% interval over images (n = images, not images times draws)"
-_SEEDS = (
-    "±: sample standard deviation over the seeds of the training, each trained model a defense of its own; means and "
-    "intervals are of the images' means over seeds"
-)
-_INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
 
 def percent(value: float) -> str:
@@ -123,10 +112,8 @@ def pivot(frame: pd.DataFrame) -> Table:
         rows.append((*head, *first, *verdict, *rest))
     means = [[f"{n}: mean %" for n in group] for group in (clean, others)]
     columns = (*differs, "defense", *means[0], "worst case: mean % [95%]", "rank", *means[1])
-    notes = [_OVERALL, _WORST, _INTERVAL, *_seeds(frame), *_targeted(frame)]
-    if any("*" in cell for row in rows for cell in row[len(differs) + 1 :]):
-        notes.append(_INCOMPLETE)
-    return Table(title, columns, tuple(rows), tuple(notes), len(differs) + 1)
+    starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
+    return Table(title, columns, tuple(rows), of_comparison(frame, starred=starred), len(differs) + 1)
 
 
 def _short(row: Any, value: str) -> str:
@@ -218,43 +205,12 @@ def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M, by_seed: pd.DataFra
     )
     strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
     header = (*differs, "defense", "attack", "attack view", *columns)
-    return Table(title, header, rows, _notes(frame), len(differs) + 3, tail=1, strong=strong)
-
-
-def _seeds(frame: pd.DataFrame) -> list[str]:
-    return [_SEEDS] if (frame["n_seeds"] > 1).any() else []
-
-
-def _targeted(frame: pd.DataFrame) -> list[str]:
-    return [_TARGETED] if (frame["targets"] != "none").any() else []
-
-
-def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
-    notes = [_OVERALL, _WORST, _INTERVAL, *_seeds(frame), *_targeted(frame)]
-    if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
-        notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
-    notes.append("majority vote, mean logit: of all held-out draws of an image; a tie is wrong")
-    if (frame["targets"] != "none").any():
-        notes.append("attack success under a targeted threat: draws that give the target, over originally right ones")
-    notes.append(
-        "median size: of the perturbation, in the norm of the threat, over originally right images; ∞ = failed"
-    )
-    notes.append("evaluations: one image through a network forward = 1, backward = 2; of the attack, not the verdict")
-    return tuple(notes)
-
-
-def _warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader has to know of the attacks (weak defaults) and of single cells (short of memory), each once."""
-    pairs = list(zip(cells["attack"], cells["warnings"], strict=True)) if "warnings" in cells else []
-    if "notes" in cells:
-        noted = cells[cells["notes"].notna()]
-        pairs += zip(noted["defense"] + ", " + noted["attack"], noted["notes"], strict=True)
-    return tuple(dict.fromkeys(f"{name}: {text}" for name, texts in pairs for text in texts))
+    return Table(title, header, rows, of_all_rows(frame), len(differs) + 3, tail=1, strong=strong)
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """The summary for a CSV, without the columns about training seeds where no defense has several."""
-    return frame if _seeds(frame) else frame.drop(columns=list(SEEDS))
+    return frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
 
 
 def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -292,8 +248,8 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     results = read_results(folder)
     frame = summary(results, m=m)
     manifest = read_manifest(folder)
-    notes = (*_warnings(results.cells), *mixed(_made(results.cells), manifest))
-    by_seed = summary(results, m=m, by_seed=True) if _seeds(frame) else None
+    notes = (*warnings(results.cells), *mixed(_made(results.cells), manifest))
+    by_seed = summary(results, m=m, by_seed=True) if has_seeds(frame) else None
     made = (pivot(frame), full_table(frame, m=m, by_seed=by_seed))
     comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in made)
     tables = [comparison, whole]

@@ -11,3 +11,8 @@ def clean(text: str) -> str:
     if line.isprintable():
         return line
     return "".join("�" if unicodedata.category(c)[0] == "C" else c for c in line)
+
+
+def counted(n: int, what: str) -> str:
+    """A number and its noun: "1 block", "2 blocks"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"

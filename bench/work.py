@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
@@ -112,7 +112,9 @@ class Workshop:
         from bench.guard import as_it_was, state
 
         block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
-        before = self._states.setdefault(label, state(defense))
+        if label not in self._states:
+            self._states[label] = state(defense)
+        before = self._states[label]
         with as_it_was():
             result = execute(cell, defense, block, self.data().num_classes)
         if state(defense) == before:
@@ -149,13 +151,18 @@ def device_named(name: str) -> torch.device:
 
     try:
         device = torch.device(name)
+    except RuntimeError:  # torch lists every backend that it has ever had
+        text = f'device "{name[:40]}" cannot be used: torch knows none of that name'
+        raise UserError(f"{text}; try --device cpu, or cuda:0") from None
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f'device "{name}" cannot be used: {str(error).splitlines()[0]}; try --device cpu') from None
+        reason = str(error).splitlines()[0].partition(". ")[0][:60]
+        raise UserError(f'device "{name[:40]}" cannot be used: {reason}; try --device cpu') from None
     return device
 
 
-def one_per_defense(cells: list[Cell]) -> list[Cell]:
+def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
     """A cell of each defense."""
     return list({c.defense.title: c for c in cells}.values())
 

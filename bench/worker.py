@@ -90,6 +90,7 @@ def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connecti
         import torch
 
         torch.set_num_threads(board.threads)
+        _share_accelerator(options)
         store, workshop = Store(folder), Workshop(board, options)
         pipe.send(("ready",))
         while (task := _next(pipe)) is not None:
@@ -117,6 +118,15 @@ def _prepare(means: Means) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # so that what a model has started ends with its worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _share_accelerator(options: Options) -> None:
+    """No more of its memory than this worker's share: beyond, rows are halved as on the CPU."""
+    import torch
+
+    device = torch.device(options.device)
+    if device.type == "cuda" and options.workers > 1:
+        torch.cuda.set_per_process_memory_fraction(_ALLOWED / options.workers, device.index)
 
 
 def _next(pipe: Connection) -> Task | None:

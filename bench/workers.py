@@ -31,21 +31,41 @@ _FULL = 0.7  # of its memory: a worker that holds more after a cell is replaced
 _LOADING = 60.0  # seconds, at least, to load and check a model: the time limit of a cell is for its work
 
 
+@dataclass(frozen=True)
+class Orders:
+    """What a run wants of its workers.
+
+    Args:
+        run: id of the run.
+        begin: is called when all models have been checked, before the first cell.
+        report: is told every cell that is finished.
+        redo: by key, the records that do not count as finished.
+        limits: of each worker; a cell that goes over one becomes an error record. So does one at which a worker
+            dies twice.
+        estimate: seconds of a cell, where known.
+    """
+
+    run: str
+    begin: Callable[[], None]
+    report: Report
+    redo: Mapping[str, Line]
+    limits: Limits
+    estimate: Callable[[Cell], float | None]
+
+
 @dataclass
 class _Crew:
     """The workers of a run, and what is left to do."""
 
     hire: Callable[[], Hand]
     store: Store
-    run: str
-    report: Report
-    redo: Mapping[str, Line]
-    limits: Limits
+    orders: Orders
     schedule: Schedule
     checks: list[Task]
     hands: list[Hand] = field(default_factory=list)
     busy: list[Cell] = field(default_factory=list)  # at work in another run
     deaths: dict[str, int] = field(default_factory=dict)
+    begun: bool = False
 
     def work(self, size: int) -> None:
         """Do everything with `size` workers."""
@@ -74,12 +94,15 @@ class _Crew:
             return self.checks.pop()
         if any(hand.task and hand.task.kind == "check" for hand in self.hands):
             return None
+        if not self.begun:
+            self.begun = True
+            self.orders.begin()
         cell = self.schedule.pop()
         if cell is not None:
-            return Task("cell", cell, self.redo.get(cell.key))
+            return Task("cell", cell, self.orders.redo.get(cell.key))
         if self.busy:
             cell = self.busy.pop(0)
-            return Task("cell", cell, self.redo.get(cell.key), wait=True)
+            return Task("cell", cell, self.orders.redo.get(cell.key), wait=True)
         return None
 
     def _listen(self) -> None:
@@ -116,19 +139,19 @@ class _Crew:
                 self.schedule.learn(title, seconds)
             case ("done", *words):
                 hand.task = None
-                self.report(*words)
+                self.orders.report(*words)
 
     def _replace_if_full(self, hand: Hand) -> None:
         """What a cell has left in memory must not stop the next one."""
-        if hand.task is not None or hand.phase != "work" or self.limits.memory is None:
+        if hand.task is not None or hand.phase != "work" or self.orders.limits.memory is None:
             return
         hand.enter("wait")
-        if resident(hand.process.pid) > _FULL * self.limits.memory * GIB:
+        if resident(hand.process.pid) > _FULL * self.orders.limits.memory * GIB:
             end(hand, ask=False)
             self.hands.remove(hand)
 
     def _over_a_limit(self, hand: Hand) -> str | None:
-        limits = self.limits
+        limits = self.orders.limits
         if hand.task is None or hand.phase == "wait":
             return None
         if limits.seconds is not None:
@@ -183,24 +206,13 @@ class _Crew:
                 return
 
             def report(key: str, status: str, own: float | None, note: str | None) -> None:
-                self.report(key, status, None if own is None else seconds, note)
+                self.orders.report(key, status, None if own is None else seconds, note)
 
-            before = self.redo.get(cell.key)
-            finish(self.store, cell, lambda c: failure(c, problem, trace), self.run, report, before)
+            before = self.orders.redo.get(cell.key)
+            finish(self.store, cell, lambda c: failure(c, problem, trace), self.orders.run, report, before)
 
 
-def run_workers(
-    board: Board,
-    store: Store,
-    pending: list[Cell],
-    options: Options,
-    run: str,
-    report: Report,
-    redo: Mapping[str, Line],
-    *,
-    limits: Limits,
-    estimate: Callable[[Cell], float | None],
-) -> None:
+def run_workers(board: Board, store: Store, pending: list[Cell], options: Options, orders: Orders) -> None:
     """Do cells in `options.workers` processes, the longest first.
 
     Args:
@@ -208,21 +220,18 @@ def run_workers(
         store: where results go.
         pending: what to do.
         options: how.
-        run: id of the run.
-        report: is told every cell that is finished.
-        redo: by key, the records that do not count as finished.
-        limits: of each worker; a cell that goes over one becomes an error record. So does one at which a worker
-            dies twice.
-        estimate: seconds of a cell, where known.
+        orders: what the run wants.
 
     Raises:
         UserError: bad input, as a model that cannot be benchmarked.
         WorkerFailed: anything else that went wrong in a worker.
     """
-    checks = [Task("check", cell) for cell in reversed(one_per_defense(pending))]
+    # The last is taken first: defenses that draw take longest to check.
+    cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
     with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
-        hire = hiring(board, store.folder, options, run, Path(scratch), memory=limits.memory)
-        crew = _Crew(hire, store, run, report, redo, limits, Schedule(pending, estimate), checks)
+        hire = hiring(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
+        schedule = Schedule(pending, orders.estimate)
+        crew = _Crew(hire, store, orders, schedule, [Task("check", cell) for cell in cells])
         try:
             crew.work(options.workers)
         finally:

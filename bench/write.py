@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from bench.parts import attempts, part_folders, sha256
-from bench.store import SUMS, NotWritable, Store, write_atomic
+from bench.parts import FILES, SUMS, attempts, damage, part_folders, sha256
+from bench.store import NotWritable, Store, write_atomic
+from defenses.errors import UserError
 
 FORMATS = {
     "text": "tables.txt",
@@ -16,14 +20,16 @@ FORMATS = {
     "latex": "tables.tex",
     "html": "tables.html",
 }
-_STAMP = ".tables-stamp"
+_STAMP = ".tables-stamp"  # of the contents; a copy of the folder may bring it along
+_SEEN = ".tables-seen"  # sizes and times of the parts' files when they were last found whole, on this machine
 _VERSION = "4"  # raised when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
     """A table of a results folder; all table files are written again if they are out of date.
 
-    Where they are, nothing is written; where they are not and the folder is read-only, the tables are only returned.
+    Where they are not, none is written; where they are and the folder is read-only, the tables are only returned. Of a
+    damaged part that no table is made of, a warning tells on standard error.
 
     Args:
         folder: with a plan and parts.
@@ -32,14 +38,31 @@ def current_table(folder: Path, form: str = "text") -> str:
     Raises:
         UserError: a damaged file, or no space left.
     """
-    if _fresh(folder):
-        return (folder / FORMATS[form]).read_text(encoding="utf-8")
+    problems: list[str] = []
+    if _stamped(folder):
+        files = attempts(lambda: _times(folder))
+        if files == _read(folder / _SEEN):
+            return (folder / FORMATS[form]).read_text(encoding="utf-8")
+        if not (problems := attempts(lambda: _damaged(folder))):
+            with suppress(UserError):  # the next look takes longer, and that is all
+                write_atomic(folder / _SEEN, files)
+            return (folder / FORMATS[form]).read_text(encoding="utf-8")
+    table = _made(folder, form, whole=not problems)
+    for problem in problems:
+        print(f"warning: {problem}; run the board again, which redoes its cells", file=sys.stderr)
+    return table
+
+
+def _made(folder: Path, form: str, *, whole: bool) -> str:
+    """A table that is made now, with all others; readers refuse damaged parts, as far as they read them."""
     from bench.tables import write_tables
 
     try:
         with Store(folder).lock("compact", wait=True):  # no part is merged meanwhile
-            stamp = _stamp(folder)
+            stamp, files = attempts(lambda: _digest(folder)), attempts(lambda: _times(folder))
             write_tables(folder)
+            if whole:
+                write_atomic(folder / _SEEN, files)
             write_atomic(folder / _STAMP, _signed(folder, stamp))
             return (folder / FORMATS[form]).read_text(encoding="utf-8")
     except NotWritable:
@@ -59,20 +82,36 @@ def _elsewhere(folder: Path, form: str) -> str:
         return (double / FORMATS[form]).read_text(encoding="utf-8")
 
 
-def _fresh(folder: Path) -> bool:
-    stored = folder / _STAMP
-    if not stored.is_file() or not all((folder / name).is_file() for name in FORMATS.values()):
+def _stamped(folder: Path) -> bool:
+    """Whether the tables are those that were made of this plan, this manifest and parts of these checksums."""
+    said = _read(folder / _STAMP)
+    if said is None or not all((folder / name).is_file() for name in FORMATS.values()):
         return False
-    return stored.read_bytes() == _signed(folder, _stamp(folder))
+    return said == _signed(folder, attempts(lambda: _digest(folder)))
+
+
+def _read(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
+
+
+def _damaged(folder: Path) -> list[str]:
+    """What is wrong with parts, compared with their checksums."""
+    return [f"{part}: {problem}" for part in part_folders(folder / "parts") if (problem := damage(part))]
+
+
+def _times(folder: Path) -> bytes:
+    """Sizes and times of change of the files of all parts, as a digest."""
+    digest = hashlib.sha256()
+    for part in part_folders(folder / "parts"):
+        for name in sorted({*FILES} & {*os.listdir(part)}):
+            stat = (part / name).stat()
+            digest.update(f"{part.name}/{name} {stat.st_size} {stat.st_mtime_ns};".encode())
+    return digest.hexdigest().encode()
 
 
 def _signed(folder: Path, stamp: str) -> bytes:
     """What the tables are made of, and they themselves."""
     return "\n".join([stamp, *(sha256(folder / name) for name in FORMATS.values())]).encode()
-
-
-def _stamp(folder: Path) -> str:
-    return attempts(lambda: _digest(folder))
 
 
 def _digest(folder: Path) -> str:

@@ -175,6 +175,10 @@ def card(name: str) -> Card:
         UserError: there is none of that name.
     """
     if name not in _cards():
+        from defenses.robustbench_list import lists
+
+        if lists(name):
+            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
         raise unknown("defense", name, _cards())
     return _cards()[name]
 
@@ -224,11 +228,14 @@ def load_model(
             names; `runs` and `combine` are those of `Purified`.
         dataset: the data set it is for; weights and defaults depend on it.
         weights_root: a folder `<root>/<dataset>/<name>.safetensors` (of the zoo:
-            `<root>/robustbench/<dataset>/<threat model>/<id>.pt`), looked at before the packaged weights.
+            `<root>/robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), looked at before the
+            packaged weights.
         training_seed: which of several trainings: all networks of a registered defense, the classifier behind a
             purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
             networks' names alone. One's own class gets it as an argument.
-        **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model.
+        **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model. A call
+            written for RobustBench is understood: model_dir is weights_root, and threat_model (a name or its enum) may
+            be any norm for a registered defense, which is the same under all of them.
 
     Returns:
         The defense, in evaluation mode, float32, on the CPU. One that is registered or of the zoo has its
@@ -242,8 +249,10 @@ def load_model(
 
         return load_plugin(model_name, params, dataset, weights_root, training_seed)
     from defenses.identity import Provenance, identity
+    from defenses.robustbench_call import translated
 
     dataset, params = plain(dataset), {key: plain(value) for key, value in params.items()}
+    weights_root, params = translated(model_name, weights_root, params)
     identified = fingerprint(model_name, dataset, params, weights_root=weights_root, training_seed=training_seed)
     if is_zoo(model_name):
         from defenses import robustbench_zoo

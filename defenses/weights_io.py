@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.errors import UserError
+from defenses.files import disk_errors, write_whole
 from defenses.seal import is_whole, sealed
 
 if TYPE_CHECKING:
@@ -159,24 +160,12 @@ def save_network(
         "recipe": dict(recipe),
         "metrics": dict(metrics or {}),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, data)
-    write_bytes(path.with_suffix(".json"), (json.dumps(sealed(side), indent=1, sort_keys=True) + "\n").encode())
+    remedy = "a training goes on from its checkpoint"
+    with disk_errors(path.parent, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data, remedy)
+    write_whole(path.with_suffix(".json"), json.dumps(sealed(side), indent=1, sort_keys=True) + "\n", remedy)
     return sha
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment it is either the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def load_network(

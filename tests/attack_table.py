@@ -1,6 +1,6 @@
 """Run every attack in every norm and write the table of all attacks: `python tests/attack_table.py`.
 
-It takes about three minutes, most of it for the compilation of Foolbox's Brendel-Bethge attacks.
+It takes about three minutes, much of it for the compilation of Foolbox's Brendel-Bethge attacks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
-from models import AddNoise, classifier, images, labels_of
+from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import ALL, SEED, budget, class_of, threat_of
 from torch import Tensor
 
@@ -26,11 +26,16 @@ from bench.suites.catalogue import NORMS, Entry, markdown, write
 from bench.threat import Norm, ThreatModel, distances, in_box, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Defense, Purified
+from defenses.base import Classifier, Defense, Purified
 from defenses.errors import UserError
 
 PAGE = Path(__file__).parents[1] / "leaderboards" / "attacks.md"
 NEEDED: dict[str, Any] = {"steps": 12, "attacks": ["apgd-ce", "square"]}
+# A parameter whose other value needs other classes.
+OTHER: dict[str, dict[str, Any]] = {
+    "torchattacks:APGD": {"loss": "dlr"},
+    "torchattacks:AutoAttack": {"version": "rand"},
+}
 
 
 class Measured:
@@ -107,7 +112,7 @@ def measure(name: str) -> Entry:
         targeted=_targeted(name, params, first),
         asks=("gradients" if clean.backwards else "logits" if clean.queries else "nothing") if first else "",
         stochastic=_stochastic(name, params, first, status),
-        needs=", ".join(wanted),
+        needs="; ".join([*(f"the parameter {key}" for key in wanted), *_demands(name, params, status)]),
         warnings="; ".join(find_attack(name, {key: NEEDED[key] for key in wanted}).warnings),
     )
 
@@ -126,6 +131,48 @@ def _stochastic(name: str, params: dict[str, Any], norm: Norm | None, status: di
     bare, x = classifier(channels=3), images(6, 3)
     noisy = Measured(name, params, Purified(AddNoise(0.1), bare), x, labels_of(bare, x))
     return noisy.status(threat_of(norm, "none" if status[norm] == "runs" else "next"))
+
+
+def _demands(name: str, params: dict[str, Any], status: dict[str, str]) -> list[str]:
+    """What it asks of images and classes, as it says where they lack it; what it does not ask for, it does without."""
+    runs = [norm for norm in NORMS if status[norm].startswith("runs")]
+    threats = [threat_of(norm, "next" if "targeted" in status[norm] else "none") for norm in runs]
+    if not threats:
+        return []
+    told = [_demand(name, params, classifier(), images(6), threats[0])]
+    told += [_demand(name, params, *_tall(), threat) for threat in threats]
+    told.append(_classes(name, params, threats[0]))
+    if name in OTHER:
+        key, value = next(iter(OTHER[name].items()))
+        told.append(f"{_classes(name, params | OTHER[name], threats[0])} with {key} = {value}")
+    return [text for text in dict.fromkeys(told) if text]
+
+
+def _demand(name: str, params: dict[str, Any], defense: Classifier, x: Tensor, threat: ThreatModel) -> str:
+    """What it says it needs; "" if it runs."""
+    status = Measured(name, params, defense, x, labels_of(defense, x)).status(threat)
+    found = re.search(r"needs (?:images of )?(.*?), (?:these|the data set)", status)
+    assert found or status == "runs", status
+    return found[1] if found else ""
+
+
+def _classes(name: str, params: dict[str, Any], threat: ThreatModel) -> str:
+    """The least number of classes on which it runs whole, from 3 on."""
+    parts = ""
+    for classes in (2, 3, 4):
+        notes = " ".join(find_attack(name, params).notes(threat, classes, params))
+        left_out = re.search(r"classes: (.*) left out", notes)
+        parts = parts or (f" (with fewer, {left_out[1]} left out)" if left_out else "")
+        lacks = _demand(name, params, classifier(classes, channels=3), images(6, 3), threat)
+        if not lacks and not left_out:
+            return f"≥ {classes} classes{parts}" if classes > 2 else ""
+    raise AssertionError(f"{name} does not run on 4 classes")
+
+
+def _tall() -> tuple[Classifier, Tensor]:
+    """A linear model of images of 12x8 pixels, and some of them."""
+    weight, x = seeded(10, 288) * 0.3, (seeded(6, 3, 12, 8, seed=1) * 0.4 + 0.5).clamp(0, 1)
+    return Classifier(Linear(weight, -weight.sum(1) / 2), num_classes=10, input_shape=(3, 12, 8)), x
 
 
 def entry(name: str) -> Entry:

@@ -9,7 +9,6 @@ import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
 from bench.data import load_dataset
 from bench.describe import describe, describe_loaded
-from bench.robustbench_call import translated
 from defenses import load_model
 from defenses.base import Defense, Foreign
 from defenses.errors import UserError
@@ -113,7 +112,10 @@ def test_the_model_is_left_as_it_was(models):
         ({"attacks": [{"name": "foolbox:LinfPGD", "label": "none"}]}, "taken by a row"),
         ({"views": [{"eot": 0}]}, "eot .* at least 1"),
         ({"views": [{"eott": 2}]}, "did you mean eot"),
-        ({"views": [ViewSpec("exact", 1)], "model": nn.Linear(2, 2).train()}, "train mode"),
+        (
+            {"views": [ViewSpec("exact", 1)], "model": nn.Linear(2, 2).train()},
+            r"Linear is in train mode; call \.eval\(\) on Linear",
+        ),
     ],
 )
 def test_bad_arguments(models, arguments, words):
@@ -238,6 +240,9 @@ def test_clean_accuracy(models):
         clean_accuracy(model, data.x * 255, data.y)
     with pytest.raises(UserError, match="labels"):
         clean_accuracy(model, data.x, data.y[:3])
+    for size in (0, -1, 2.5, None):
+        with pytest.raises(UserError, match=r"batch_size is .* at least 1"):
+            clean_accuracy(model, data.x, data.y, batch_size=size)
 
 
 def test_public_names_are_there():
@@ -245,55 +250,6 @@ def test_public_names_are_there():
         assert getattr(bench, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = bench.nonsense
-
-
-LINEAR = {"attacks": "foolbox:LinfFastGradientAttack", "dataset": "digits"}
-
-
-def test_a_call_written_for_robustbench(models, tmp_path):
-    from robustbench.model_zoo.enums import ThreatModel as TheirThreat
-
-    theirs = benchmark(
-        models["linear"](),
-        10,
-        threat_model=TheirThreat.Linf,
-        eps=8 / 255,
-        to_disk=False,
-        model_name="mine",
-        data_dir=str(tmp_path),
-        device=torch.device("cpu"),
-        batch_size=5,
-        log_path=None,
-        preprocessing=None,
-        **LINEAR,
-    )
-    ours = benchmark(
-        models["linear"](), n_examples=10, threat_model="Linf", eps="8/255", name="mine", batch_size=5, **LINEAR
-    )
-    assert set(theirs["eps"]) == {"8/255"}
-    assert set(theirs["defense"]) == {"mine"}
-    assert list(theirs["accuracy"]) == list(ours["accuracy"])
-    assert list(theirs["cell"]) == list(ours["cell"])
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"threat_model": "corruptions"}, 'corrupted images are a data set, "cifar10-c/fog/5"'),
-        ({"to_disk": True}, "model-info export"),
-        ({"aa_state_path": "state"}, "keeps finished blocks and resumes"),
-        ({"preprocessing": "Crop288"}, "for imagenet alone"),
-        ({"n_example": 3}, "unknown argument of benchmark"),
-    ],
-)
-def test_what_robustbench_does_otherwise_is_refused_in_one_line(models, more, words):
-    with pytest.raises(UserError, match=words) as caught:
-        benchmark(models["linear"](), eps=8 / 255, **LINEAR, **more)
-    assert "\n" not in str(caught.value)
-
-
-def test_preprocessing_is_part_of_the_name_of_imagenet():
-    assert translated("imagenet", "Linf", {"preprocessing": "Crop288"}) == ("imagenet/Crop288", "Linf", {})
 
 
 @pytest.mark.parametrize(
@@ -312,15 +268,3 @@ def test_a_float_is_the_fraction_that_was_meant(value, text):
     assert str(ThreatModel("Linf", value).eps) == text
     assert canonical({"alpha": value}) == {"alpha": text}
     assert float(ThreatModel("Linf", value).eps) == value
-
-
-def test_clean_accuracy_is_that_of_robustbench(models):
-    from robustbench.utils import clean_accuracy as theirs
-
-    data, model = load_dataset("digits"), models["linear"]()
-    x, y = data.x[:37], data.y[:37]
-    for batch in (5, 100):
-        assert clean_accuracy(model, x, y, batch, torch.device("cpu")) == theirs(
-            model, x, y, batch, torch.device("cpu")
-        )
-    assert 0 < clean_accuracy(model, x, y) < 1

@@ -9,9 +9,30 @@ import pytest
 from attack_table import PAGE, entry, versions
 from suite_runs import ALL
 
-from bench.suites.catalogue import catalogue, columns, markdown
+from bench.suites.catalogue import HEADER, catalogue, columns, markdown
 
 TABLE = {e.name: e for e in catalogue()}
+_TILES = "images that its tiles fit (except in Linf)"
+NEEDS = {
+    "autoattack:standard": f"{_TILES}; ≥ 4 classes (with fewer, apgd-t left out)",
+    "autoattack:plus": f"{_TILES}; ≥ 4 classes (with fewer, apgd-dlr and apgd-t left out)",
+    "autoattack:rand": "≥ 3 classes (with fewer, apgd-dlr left out)",
+    "autoattack:apgd-dlr": "≥ 3 classes",
+    "autoattack:apgd-dlr-best-loss": "≥ 3 classes",
+    "autoattack:apgd-t": "≥ 4 classes",
+    "autoattack:square": _TILES,
+    "autoattack:custom": f"the parameter attacks; {_TILES}",
+    "foolbox:VirtualAdversarialAttack": "the parameter steps",
+    "torchattacks:APGD": "≥ 3 classes with loss = dlr",
+    "torchattacks:APGDT": "≥ 4 classes",
+    "torchattacks:AutoAttack": "square images in L2; ≥ 4 classes; ≥ 3 classes with version = rand",
+    "torchattacks:DIFGSM": "square images",
+    "torchattacks:PIFGSM": "3 channels",
+    "torchattacks:PIFGSMPP": "3 channels",
+    "torchattacks:Pixle": "square images",
+    "torchattacks:Square": "square images in L2",
+    "torchattacks:TIFGSM": "3 channels; square images",
+}
 REMEDY = "out of date: run `python tests/attack_table.py`"
 # Numba compiles each of Brendel and Bethge's for 10 to 40 s.
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if "BrendelBethge" in n else n for n in ALL]
@@ -36,10 +57,20 @@ def test_what_cannot_run_says_why_and_what_needs_arguments_runs_with_them():
     assert impossible == {"BinarizationRefinementAttack", "SpatialAttack", "LGV", "MultiAttack"}
     assert all(TABLE[n].reason() for n in TABLE if not TABLE[n].norms())
     needy = {e.name: e.needs for e in TABLE.values() if e.needs}
-    assert needy == {"autoattack:custom": "attacks", "foolbox:VirtualAdversarialAttack": "steps"}
+    assert needy == NEEDS
     assert all(TABLE[n].norms() for n in needy)
+    assert columns(TABLE["torchattacks:TIFGSM"])[HEADER.index("needs")] == "3 channels; square images"
     assert TABLE["foolbox:GenAttack"].Linf == "runs, targeted only"
     assert columns(TABLE["foolbox:PGD"])[-1].startswith("the same as foolbox:LinfProjectedGradientDescentAttack")
+
+
+def test_what_lacks_its_needs_is_recorded_as_unsupported_and_never_as_robust():
+    from bench import benchmark
+
+    attacks = ["torchattacks:TIFGSM", "foolbox:LinfFastGradientAttack"]
+    with pytest.warns(UserWarning, match=r"TIFGSM .*unsupported.*: TIFGSM needs images of 3 channels, these have 1"):
+        frame = benchmark("undefended", eps="1/5", n_examples=4, attacks=attacks)
+    assert set(frame.loc[frame["accuracy"].notna(), "attack"]) == {"none", "uniform", "foolbox:LinfFastGradientAttack"}
 
 
 def test_aliases_are_the_same_classes():

@@ -171,7 +171,11 @@ def test_full_disk(tmp_path):
 
 
 def test_a_device_that_is_not_there(tmp_path):
-    refused(purebench("run", write_board(tmp_path), "--out", tmp_path / "o", "--device", "gpu"), "gpu", "--device cpu")
+    for name in ("gpu", "cuda:99", "x" * 300):
+        done = purebench("run", write_board(tmp_path), "--out", tmp_path / "o", "--device", name)
+        if done.returncode:
+            refused(done, name[:40], "--device cpu")
+            assert len(done.stderr.strip()) < 160
 
 
 def test_tables_of_nothing(tmp_path):

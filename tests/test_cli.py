@@ -94,7 +94,7 @@ def test_status_plan_and_run_survive_damage(tmp_path):
 
 def test_usage_errors_exit_with_2():
     assert purebench("run").returncode == 2
-    assert purebench("run", "quickstart", "--workers", "0").returncode == 2
+    assert purebench("run", "quickstart", "--workers", "-1").returncode == 2
     assert purebench("nonsense").returncode == 2
 
 

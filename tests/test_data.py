@@ -221,6 +221,7 @@ IMAGES, LABELS = np.zeros((3, 1, 4, 4), np.float32), np.array([0, 1, 0])
         ({"x": IMAGES, "y": LABELS + 0.5}, "whole numbers"),
         ({"x": IMAGES[0, 0], "y": LABELS}, "has shape"),
         ({"x": IMAGES, "z": LABELS}, "name its arrays x and y"),
+        ({}, "holds no array; name its arrays x and y"),
         ({"x": IMAGES, "y": LABELS, "num_classes": np.array(1)}, "above the highest label"),
         ({"x": np.array([None] * 3), "y": LABELS}, "has shape|no plain numeric array"),
         ({"x": IMAGES, "y": np.array([None] * 3)}, "no plain numeric array"),

@@ -163,12 +163,36 @@ def test_names_that_numpy_took_away(site):
         "warn",
         "numpy 2.4.0 has no asfarray, which torchattacks/a.py uses in line 3",
     )
-    assert "numpy<2" in found.remedy
+    assert "pin a release of torchattacks for this numpy in pyproject.toml" in found.remedy
     known = site.folder / "torchattacks" / "attacks" / "_differential_evolution.py"
     known.parent.mkdir()
     (site.folder / "torchattacks" / "a.py").rename(known)
     found = site.one(modules.removed_names)
     assert (found.status, "OnePixel never comes there" in found.evidence) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import numpy\nnumpy.float", "float"),
+        ("import numpy as n\nn.float", "float"),
+        ("import os, numpy as np\nnp.float", "float"),
+        ("import numpy.linalg\nnumpy.float", "float"),
+        ("def f():\n    import numpy as np\n    np.float", "float"),
+        ("from numpy import array, float", "float"),
+        ("import numpy\nnumpy.array\nother.float", None),
+        ("import numpy.linalg as la\nla.float", None),
+        ("# numpy as np\nnp = 3\nnp.float", None),
+    ],
+)
+def test_any_name_of_numpy(site, code, name):
+    site.install("numpy", "2.4.0", {"numpy/__init__.py": "", "numpy/__init__.pyi": '__all__ = [\n    "array",\n]\n'})
+    site.install("foolbox", "3.3.4", {"foolbox/__init__.py": "", "foolbox/a.py": code})
+    found = site.one(modules.removed_names)
+    if name is None:
+        assert found.status == "ok"
+    else:
+        assert f"numpy 2.4.0 has no {name}, which foolbox/a.py uses in line {code.count(chr(10)) + 1}" == found.evidence
 
 
 def test_names_that_scipy_took_away(site):
@@ -194,8 +218,30 @@ def test_requirements(site):
     requests, absent = sorted(site.look(versions.requirements), key=lambda f: f.status, reverse=True)
     assert (requests.status, absent.status) == ("warn", "broken")
     assert "torchattacks asks for requests~=2.25.1; requests 2.20 is installed" in requests.evidence
-    assert '[tool.uv] override-dependencies = ["requests>=2.32"]' in requests.remedy
+    assert requests.remedy == 'in pyproject.toml: add "requests>=2.32" to [tool.uv] override-dependencies; then uv sync'
     assert '"absent" in dependencies' in absent.remedy
+
+
+def test_a_demand_for_an_older_numpy_gives_way_to_purebenchs(site, tmp_path):
+    site.install("purebench", "0.1", requires=["numpy>=2"])
+    site.install("robustbench", "1.1.1", requires=["numpy<2"])
+    site.install("numpy", "2.4.0")
+    project = tmp_path / "pyproject.toml"
+    project.write_text("")
+    found = site.one(versions.requirements, project=project)
+    assert (found.status, found.remedy) == (
+        "warn",
+        'in pyproject.toml: add "numpy>=2" to [tool.uv] override-dependencies; then uv sync',
+    )
+    project.write_text('[tool.uv]\noverride-dependencies = ["numpy>=2"]\n')
+    found = site.one(versions.requirements, project=project)
+    assert found.remedy == 'uv sync: "numpy>=2" stands in [tool.uv] override-dependencies of pyproject.toml already'
+
+
+def test_purebenchs_own_demands_need_no_override(site):
+    site.install("purebench", "0.1", requires=["numpy>=2"])
+    site.install("numpy", "1.26.4")
+    assert site.one(versions.requirements).remedy == "uv sync"
 
 
 def test_a_record_that_lists_nothing_is_broken(site):

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from boards import MODELS, purebench_here
 
 from bench.board import load_board
+from bench.execute import execute
 from bench.forecast import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.probe import probe
 from bench.progress import Progress, row_of
 from bench.run import Options
+from bench.suites import Attack
 from bench.work import Workshop
 
 BOARD = """
@@ -97,7 +100,17 @@ def test_a_run_keeps_its_forecast_and_plan_says_how_far_off_it_was(finished):
     assert "2 blocks, 2 finished" in after.stdout
     assert "by results" in after.stdout
     assert "earlier forecasts: " in after.stdout
-    assert "times the time it took (1 run; worst row " in after.stdout
+    assert "times the time it took (1 run" in after.stdout
+
+
+def test_plan_counts_seeds_and_blocks_apart(board, tmp_path):
+    models = tmp_path / "models.py"
+    models.write_text(MODELS + "\n\ndef noisy_seed(training_seed):\n    return noisy()\n")
+    text = BOARD.format(models=models).replace(":noisy\"", ":noisy_seed\"\nseeds = [0, 1]")
+    (tmp_path / "seeds.toml").write_text(text)
+    shown = purebench_here("plan", tmp_path / "seeds.toml", "--out", tmp_path / "out").stdout
+    assert "| noisy | pgd | exact, 2 EOT x 1 run | 2 seeds x 2 blocks" in shown
+    assert "| linear | apgd | exact | 2 blocks" in shown
 
 
 def test_plan_without_any_forecast_says_how_to_get_one(board, tmp_path):
@@ -128,6 +141,13 @@ def test_hindsight_compares_totals_and_the_worst_row(board):
     assert text.startswith("earlier forecasts: 1.1 times the time it took (1 run; worst row 2.7: ")
     assert text.endswith("noisy | pgd | exact, 2 EOT x 1 run)")
     assert hindsight({"runs": [{"id": "a"}]}, cells, lines) is None
+    # noisy takes less than half a second now, and tells nothing as a ratio.
+    short = {k: line | {"seconds_attack": line["seconds_attack"] / 4} for k, line in lines.items()}
+    text = hindsight(manifest, cells, short)
+    assert text is not None
+    assert text.endswith("(1 run; worst row 2.7: Linf 1/5 | linear | pgd | exact)")
+    tiny = {k: line | {"seconds_attack": line["seconds_attack"] / 100} for k, line in lines.items()}
+    assert str(hindsight(manifest, cells, tiny)).endswith("times the time it took (1 run)")
 
 
 def test_forecasts_survive_a_round_trip_and_damage(tmp_path):
@@ -149,6 +169,23 @@ def test_only_whole_forecasts_of_pending_rows_go_into_a_run(board):
         "gone": Forecast(1.0, 2.0, "probe"),
     }
     assert run_entry(told, cells) == {one: {"seconds": 1.0, "evaluations": 2.0}}
+
+
+def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatch):
+    """Else the first cell of a process would carry the import."""
+    loaded = load_board(board)
+    shop, cell = Workshop(loaded, Options()), next(c for c in loaded.cells() if c.attack.label == "apgd")
+    log: list[str] = []
+
+    def run(view, x, y, **_):
+        log.append("run")
+        return x.clone()
+
+    attack = Attack("slow", run, minimisation=False, version="1", load=lambda: log.append("load"))
+    monkeypatch.setattr("bench.execute.find_attack", lambda *_: attack)
+    monkeypatch.setattr("bench.execute.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0))
+    assert execute(cell, shop.defense(cell), shop.block(cell), 10).line["status"] == "ok"
+    assert log[:3] == ["load", "clock", "run"]
 
 
 def test_what_is_expected_gives_way_to_what_was_measured(board):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench import published_subsets
-from bench.indices import resolve
+from bench.indices import first_images, resolve
 from defenses.errors import UserError
 
 
@@ -37,7 +37,9 @@ def test_index_files(tmp_path):
     [
         ("1\n4\n", "positions 0 to 3"),
         ("1\n1\n", "1 more than once"),
-        ("-1\n", "position -1"),
+        ("3\n-1\n", "position -1; positions count from 0, none is negative"),
+        ("", "bad.txt is empty; name at least one image"),
+        ("# none\n", "is empty; name at least one image"),
         ("a\n", "cannot be read"),
     ],
 )
@@ -63,6 +65,25 @@ def test_bad_index_names(tmp_path):
     np.save(tmp_path / "bad.npy", np.array([None], dtype=object), allow_pickle=True)  # a pickle inside
     with pytest.raises(UserError, match="cannot be read"):
         resolve(str(tmp_path / "bad.npy"), 4)
+
+
+def test_empty_files_of_every_kind(tmp_path):
+    (tmp_path / "a.npy").touch()
+    (tmp_path / "b.json").touch()
+    (tmp_path / "c.json").write_text("[]")
+    np.save(tmp_path / "d.npy", np.array([], dtype=np.int64))
+    for name in ("a.npy", "b.json", "c.json", "d.npy"):
+        with pytest.raises(UserError, match=f"{name}\"? is empty; name at least one image"):
+            resolve(str(tmp_path / name), 4)
+
+
+def test_the_first_images():
+    assert (first_images(None), first_images(3), first_images(np.int64(3))) == ("all", "first-3", "first-3")
+    for n in (0, -1, 2.5, "3", True):
+        with pytest.raises(UserError, match=r"n_examples is .*; it must be a whole number, at least 1"):
+            first_images(n)
+    with pytest.raises(UserError, match='"first-5" wants 5 images; the split has 4'):
+        resolve(first_images(5), 4)
 
 
 LABELS = [0] * 50 + [1] * 30 + [2] * 2

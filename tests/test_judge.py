@@ -150,6 +150,22 @@ def test_bytes_are_divided_by_255_and_it_is_said(board, tmp_path):
     assert load_results(tmp_path / "judged").query("attack == 'bytes'")["linf"].max() <= 0.5 / 255 + 1e-6
 
 
+def test_clean_images_are_said_to_be_clean(board, tmp_path):
+    x = load_dataset("digits").x[:40].numpy()
+    np.save(tmp_path / "clean.npy", x)
+    done = judge(board, tmp_path / "clean.npy", "--out", tmp_path / "judged")
+    assert done.returncode == 0, done.stderr
+    said = "note: clean: every image is the clean one, so nothing was attacked"
+    assert done.stderr.splitlines() == [said]
+    lines = load_cells(tmp_path / "judged").set_index("attack")["notes"]
+    assert lines["clean"].tolist() == [["its images are the clean ones"]] * 2
+    assert "its images are the clean ones" in purebench_here("table", tmp_path / "judged").stdout
+    x[25, 0, 4, 4] += np.where(x[25, 0, 4, 4] > 0.5, -0.01, 0.01)
+    np.save(tmp_path / "nearly.npy", x)
+    done = judge(board, tmp_path / "nearly.npy", "--out", tmp_path / "other")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 class Boom:
     def __reduce__(self):
         return (open, ("executed", "w"))
@@ -177,6 +193,12 @@ def _flipped() -> bytes:
     return bytes(raw)
 
 
+def _empty_archive() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer)
+    return buffer.getvalue()
+
+
 X = np.full((20, 1, 8, 8), 0.5, np.float32)
 NAN = np.where(np.arange(20).reshape(-1, 1, 1, 1) == 4, np.float32(np.nan), X)
 BAD = {
@@ -192,7 +214,9 @@ BAD = {
     "labels' kind": ({"x_adv": X, "y": np.full(20, 0.5)}, ["whole numbers"]),
     "twice": ({"x_adv": X, "index": [*range(19), 0]}, ["image 0 more than once"]),
     "outside": ({"x_adv": X, "index": range(481, 501)}, ["image 500", "0 to 499"]),
-    "negative": ({"x_adv": X, "index": range(-1, 19)}, ["negative"]),
+    "negative": ({"x_adv": X, "index": range(-1, 19)}, ["index has image -1; positions count from 0"]),
+    "whole index": ({"x_adv": X, "index": np.arange(20) / 2}, ["index is float64 [20]; positions must be whole"]),
+    "nothing": (_empty_archive(), ["holds no array; name its images x_adv"]),
     "objects": ({"x_adv": np.array([Boom()] * 20, dtype=object)}, ["damaged, or holds more than plain arrays"]),
     "truncated": (_truncated(), ["damaged"]),
     "flipped": (_flipped(), ["damaged"]),

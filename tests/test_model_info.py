@@ -8,6 +8,7 @@ import pytest
 from boards import ROOT, purebench_here
 
 from bench import summary
+from bench.cli import main
 from bench.model_info import compare, read_model_info
 from bench.model_info_export import eps_text, export
 from defenses.errors import UserError
@@ -139,6 +140,17 @@ def test_claims_are_held_against_results(tmp_path):
     assert (clean.agrees, attacked.agrees, attacked.claimed) == (True, False, pytest.approx(0.9))
     with pytest.raises(UserError, match="of cifar10, the results are of digits"):
         compare(read_model_info(written(tmp_path, WONG)), RESULTS, "pgd-at", eps="1/5")
+    other = read_model_info(written(tmp_path, {**honest.raw, "eps": "8/255"}))
+    for eps, words in (
+        ("1/5", "the eps differ: the entry is of 8/255, the results are of 1/5"),
+        (None, "the eps differ: 8/255 is asked for, pgd-at was attacked under Linf 1/5"),
+    ):
+        with pytest.raises(UserError, match=words):
+            compare(other, RESULTS, "pgd-at", eps=eps)
+    with pytest.raises(UserError, match="the eps differ: 8/255 is asked for"):
+        compare(honest, RESULTS, "pgd-at", eps="8/255")
+    without = read_model_info(written(tmp_path, {**honest.raw, "eps": None}))
+    assert [c.agrees for c in compare(without, RESULTS, "pgd-at", eps="1/5")] == [True, True]
 
 
 def test_robustbench_takes_the_exported_file(tmp_path, monkeypatch, capsys):
@@ -172,6 +184,12 @@ def test_robustbench_takes_the_exported_file(tmp_path, monkeypatch, capsys):
     assert ModelInfo(**deterministic).clean_acc == "50.0"
 
 
+def test_the_help_tells_the_exit_code(capsys):
+    with pytest.raises(SystemExit):
+        main(["model-info", "show", "--help"])
+    assert "exit code is 1 if a claim lies outside its interval" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_command(tmp_path):
     out = tmp_path / "new" / "pgd-at.json"
     assert purebench_here("model-info", "export", RESULTS, "--defense", "pgd-at", "--out", out).returncode == 0
@@ -179,6 +197,10 @@ def test_the_command(tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "autoattack_acc: claimed 57.20%, measured 57.20%" in shown.stdout
     assert shown.stdout.rstrip().endswith("agrees")
+    boast = written(tmp_path, {**json.loads(out.read_text()), "autoattack_acc": "90.00"})
+    shown = purebench_here("model-info", "show", boast, "--results", RESULTS, "--defense", "pgd-at")
+    assert shown.returncode == 1
+    assert shown.stdout.rstrip().endswith("(autoattack:standard): differs")
     printed = purebench_here("model-info", "export", RESULTS, "--defense", "pgd-at")
     assert printed.stdout == out.read_text()
     for bad in (

@@ -1,34 +1,24 @@
-"""RobustBench unchanged: its benchmark() on our defenses, and its models by name."""
+"""RobustBench unchanged: its benchmark() on our defenses, through the module `autoattack` that it imports."""
 
 import ast
 import inspect
-import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import autoattack
-import numpy as np
 import pyautoattack
 import pytest
 import torch
 from autoattack.state import EvaluationState
-from boards import MODELS, purebench_here
+from boards import MODELS
 from torch import nn
 
-from bench import benchmark
-from bench.board import load_board
 from bench.data import data_root, load_dataset
-from bench.describe import describe, describe_loaded
-from defenses import load_model, robustbench_zoo
 from defenses.adp import build
 from defenses.base import Classifier
-from defenses.errors import UserError
 
-SMALL = "Hendrycks2020AugMix_WRN"  # 2.2 million parameters
-CORRUPT = {"dataset": "cifar10", "threat_model": "corruptions"}
 SIGNATURES = {  # fra31/auto-attack at a392200
     "__init__": "model, norm, eps, seed, verbose, attacks_to_run, version, is_tf_model, device, log_path",
     "run_standard_evaluation": "x_orig, y_orig, bs, return_labels, state_path",
@@ -233,214 +223,3 @@ def test_robustbench_benchmarks_purifiers(cifar, models, monkeypatch):
         assert {clean, robust} <= {0, 0.25, 0.5, 0.75, 1}  # its draws are its own, so either may be the larger one
         assert torch.equal(scored[0], load_dataset("cifar10").x[:4])
         assert float((scored[1] - scored[0]).abs().amax()) <= 4 / 255 + 1e-6
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A folder with a fresh network under the name of a model of the zoo."""
-    from robustbench.model_zoo.cifar10 import common_corruptions
-
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("weights")
-    path = root / "robustbench" / "cifar10" / "corruptions" / f"{SMALL}.pt"
-    path.parent.mkdir(parents=True)
-    torch.save({"state_dict": common_corruptions[SMALL]["model"]().state_dict()}, path)
-    return root, path
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """No weights at hand, and an empty cache."""
-    monkeypatch.delenv("PUREBENCH_WEIGHTS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "purebench" / "weights" / "robustbench" / "cifar10" / "corruptions"
-
-
-def test_a_model_of_the_zoo_is_what_robustbench_loads(checkpoint, nowhere):
-    from robustbench.utils import load_model as their_load_model
-
-    root, _ = checkpoint
-    before = torch.random.get_rng_state()
-    model = load_model(f"robustbench:{SMALL}", weights_root=root, **CORRUPT)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    direct = their_load_model(SMALL, model_dir=root / "robustbench", **CORRUPT)
-    assert torch.equal(model(x), direct(x))
-    assert not model.stochastic
-    assert (model.num_classes, model.input_shape) == (10, (3, 32, 32))
-
-
-def test_a_model_of_the_zoo_has_one_fingerprint(checkpoint, nowhere):
-    import hashlib
-
-    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
-
-    root, path = checkpoint
-    entry = {"name": f"robustbench:{SMALL}", "params": {"threat_model": "corruptions"}}
-    reference = describe(entry, "cifar10-c/fog/5", weights_root=root)
-    enums = {"dataset": BenchmarkDataset.cifar_10, "threat_model": ThreatModel.corruptions}
-    loaded = describe_loaded(load_model(f"robustbench:{SMALL}", weights_root=root, **enums), None, name="")
-    assert loaded == reference
-    assert reference.fingerprint["weights"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
-    assert (reference.fingerprint["threat_model"], reference.fingerprint["robustbench"]) == ("corruptions", "1.1.1")
-
-
-def test_the_zoo_is_read_as_robustbench_lists_it():
-    from robustbench.model_zoo import model_dicts
-
-    for dataset, by_threat in model_dicts.items():
-        for threat, listed in by_threat.items():
-            assert robustbench_zoo.names(dataset.value, threat.value) == list(listed)
-            for name, facts in listed.items():
-                entry = robustbench_zoo.find(
-                    f"robustbench:{name}", "own.npz", {"trained_on": dataset.value, "threat_model": threat.value}
-                )
-                ids = facts["gdrive_id"]
-                assert entry.ids == (tuple(ids) if isinstance(ids, list) else (ids,) if ids else ())
-                assert not isinstance(ids, list) or len(ids) > 1
-                assert entry.preprocessing == facts.get("preprocessing")
-
-
-@pytest.mark.parametrize(
-    ("name", "dataset", "params", "words"),
-    [
-        ("Wong2020Fas", "cifar10", {}, "did you mean Wong2020Fast"),
-        ("Wong2020Fast", "digits", {}, "is for cifar10, cifar100, imagenet"),
-        ("Wong2020Fast", "cifar10", {"threat_model": "Linff"}, "did you mean Linf"),
-        ("Wong2020Fast", "cifar10", {"threat_model": "L2"}, 'give it threat_model = "Linf"'),
-        ("Wong2020Fast", "cifar10", {"treat_model": "L2"}, "did you mean threat_model"),
-        ("Wong2020Fast", "imagenet", {}, 'dataset = "imagenet/Crop288"'),
-    ],
-)
-def test_names_of_the_zoo_that_do_not_exist(name, dataset, params, words):
-    with pytest.raises(UserError, match=words) as caught:
-        load_model(f"robustbench:{name}", dataset, **params)
-    assert "\n" not in str(caught.value)
-
-
-def test_weights_that_change_before_they_are_loaded_are_refused(checkpoint, nowhere, tmp_path):
-    from bench.run import Options
-    from bench.work import Workshop
-
-    nowhere.mkdir(parents=True)
-    file = nowhere / f"{SMALL}.pt"
-    file.write_bytes(checkpoint[1].read_bytes())
-    np.savez(tmp_path / "own.npz", x=np.zeros((4, 3, 32, 32), np.float32), y=np.arange(4), num_classes=10)
-    path = tmp_path / "zoo.toml"
-    path.write_text(BOARD.format(data=tmp_path / "own.npz", model=SMALL))
-    board = load_board(path)
-    cell = board.cells()[0]
-    assert Workshop(board, Options()).defense(cell).num_classes == 10
-    content = torch.load(file)
-    content["state_dict"]["fc.bias"] += 1
-    torch.save(content, file)
-    with pytest.raises(UserError, match="changed while the board was read"):
-        Workshop(board, Options()).defense(cell)
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_checkpoint_is_never_unpickled(nowhere, tmp_path, monkeypatch):
-    nowhere.mkdir(parents=True)
-    torch.save({"state_dict": {"a": Bomb(tmp_path / "ran")}}, nowhere / f"{SMALL}.pt")
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(UserError, match="holds more than tensors") as caught:
-        load_model(f"robustbench:{SMALL}", **CORRUPT)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "ran").exists()
-    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
-
-
-def test_a_damaged_checkpoint_is_named(checkpoint, nowhere):
-    nowhere.mkdir(parents=True)
-    file = nowhere / f"{SMALL}.pt"
-    file.write_bytes(checkpoint[1].read_bytes()[:100_000])
-    with pytest.raises(UserError, match=r"WRN\.pt cannot be loaded: .*mend it or remove it"):
-        load_model(f"robustbench:{SMALL}", **CORRUPT)
-    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, file)
-    with pytest.raises(UserError, match="cannot be loaded: RuntimeError: Error"):
-        load_model(f"robustbench:{SMALL}", **CORRUPT)
-
-
-def download(monkeypatch, content, error=None):
-    """Let Google Drive send this."""
-    import robustbench.utils
-
-    def send(id, output):
-        Path(output).write_bytes(content)
-        if error is not None:
-            raise error
-
-    monkeypatch.setattr(robustbench.utils.gdown, "download", send)
-
-
-def test_a_model_is_downloaded_once(checkpoint, nowhere, monkeypatch, capsys):
-    download(monkeypatch, checkpoint[1].read_bytes())
-    load_model(f"robustbench:{SMALL}", **CORRUPT)
-    assert [f.name for f in nowhere.iterdir()] == [f"{SMALL}.pt"]
-    assert capsys.readouterr().out == ""
-    download(monkeypatch, b"", OSError("not twice"))
-    load_model(f"robustbench:{SMALL}", **CORRUPT)
-
-
-@pytest.mark.parametrize("kind", ["half", "page", "nothing"])
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(checkpoint, nowhere, monkeypatch, kind):
-    half = checkpoint[1].read_bytes()[:50_000]
-    error = ConnectionError("the line\nbroke") if kind == "nothing" else None
-    download(monkeypatch, {"half": half, "page": b"<html>quota</html>", "nothing": half}[kind], error)
-    with pytest.raises(UserError, match="could not be downloaded") as caught:
-        load_model(f"robustbench:{SMALL}", **CORRUPT)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(nowhere / f"{SMALL}.pt") in message
-    assert "https://drive.google.com/file/d/" in message
-    assert list(nowhere.iterdir()) == []
-
-
-def test_models_that_timm_hosts_go_up_to_the_download(nowhere, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    asked = []
-
-    def no_network(url, *_, **__):
-        asked.append(getattr(url, "full_url", url))
-        raise OSError("no network")
-
-    monkeypatch.setattr("torch.hub.urlopen", no_network)
-    with pytest.raises(UserError, match=r"OSError: no network\); save https://.*xcit-s-cifar10-linf.pth.tar by hand"):
-        load_model("robustbench:Debenedetti2022Light_XCiT-S12", "cifar10")
-    assert len(asked) == 1
-
-
-BOARD = """
-dataset = "{data}"
-[threat]
-norm = "Linf"
-eps = "8/255"
-[[defense]]
-name = "robustbench:{model}"
-params = {{ threat_model = "corruptions", trained_on = "cifar10" }}
-[[attack]]
-name = "foolbox:LinfFastGradientAttack"
-"""
-
-
-def test_a_model_of_the_zoo_on_a_board(checkpoint, nowhere, tmp_path):
-    rng = np.random.default_rng(0)
-    x, y = rng.random((4, 3, 32, 32), np.float32), rng.integers(0, 10, 4)
-    np.savez(tmp_path / "own.npz", x=x, y=y, num_classes=10)
-    board = tmp_path / "zoo.toml"
-    board.write_text(BOARD.format(data=tmp_path / "own.npz", model=SMALL))
-    out = tmp_path / "out"
-    done = purebench_here("run", board, "--out", out, "--weights-root", checkpoint[0])
-    assert done.returncode == 0, done.stderr
-    keys = {json.loads(line)["key"] for line in (out / "plan.jsonl").read_text().splitlines()}
-    model = load_model(f"robustbench:{SMALL}", weights_root=checkpoint[0], **CORRUPT)
-    again = benchmark(model, dataset=str(tmp_path / "own.npz"), eps=8 / 255, attacks="foolbox:LinfFastGradientAttack")
-    assert set(again["defense"]) == {f"robustbench:{SMALL}"}
-    assert set(again["cell"]) == keys == {c.key for c in load_board(board, weights_root=checkpoint[0]).cells()}

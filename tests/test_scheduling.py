@@ -18,6 +18,7 @@ from bench.limits import available_memory, default_memory, duration
 from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.schedule import Schedule
+from bench.worker import _share_accelerator
 from defenses.errors import UserError
 
 TROUBLE = '''
@@ -104,6 +105,14 @@ class Fatal(torch.nn.Module):
     def forward(self, x):
         import os
         os._exit(5)
+
+class Trains(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
 '''
 HEAD = """
 name = "trouble"
@@ -193,8 +202,54 @@ def test_a_batch_too_large_for_a_worker_is_halved(tmp_path):
 
 
 def test_sys_exit_in_this_process_is_an_error_record(tmp_path):
-    errors = run_board(load_board(board(tmp_path, ["exits"])), tmp_path / "out", Options(quiet=True))
+    errors = run_board(load_board(board(tmp_path, ["exits"])), tmp_path / "out", Options(quiet=True, workers=0))
     assert errors == ["model | exits | exact | images 0-9: SystemExit: 3"]
+
+
+def test_by_default_a_process_that_ends_is_an_error_record(tmp_path):
+    errors = run_board(load_board(board(tmp_path, ["leaves_python"])), tmp_path / "out", Options(quiet=True))
+    assert errors == ["model | leaves_python | exact | images 0-9: the worker died (exit code 7) twice at this cell"]
+    assert load_cells(tmp_path / "out").set_index("attack")["status"]["none"] == "ok"
+
+
+def test_a_script_without_a_guard_may_run_a_board(tmp_path):
+    path, script = board(tmp_path, ["works"]), tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from bench.board import load_board\n"
+        "from bench.run import Options, run_board\n"
+        f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
+        f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_process_without_workers_has_no_limits(tmp_path):
+    path = board(tmp_path, ["works"])
+    with pytest.raises(UserError, match=r"workers 0\) have no limits"):
+        run_board(load_board(path), tmp_path / "out", Options(quiet=True, workers=0, time_limit=9.0))
+    path.write_text('time_limit = "2min"\n' + path.read_text())
+    with pytest.raises(UserError, match=r"workers 0\) have no limits"):
+        run_board(load_board(path), tmp_path / "out", Options(quiet=True, workers=0))
+    assert [p for p in tmp_path.rglob("out/**/*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_model_that_is_refused_leaves_nothing(tmp_path, workers):
+    loaded = load_board(board(tmp_path, ["works"], defense="Trains"))
+    with pytest.raises(UserError, match="mode"):
+        run_board(loaded, tmp_path / "out", Options(quiet=True, workers=workers))
+    assert [p for p in tmp_path.rglob("out/**/*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(("workers", "shares"), [(1, []), (2, [0.475])])
+def test_workers_share_an_accelerator(monkeypatch, workers, shares):
+    seen = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda share, index: seen.append((share, index)))
+    _share_accelerator(Options(workers=workers, device="cuda:1"))
+    _share_accelerator(Options(workers=workers, device="cpu"))
+    assert seen == [(share, 1) for share in shares]
 
 
 def test_a_model_that_kills_its_checker_stops_the_run(tmp_path):
@@ -202,12 +257,12 @@ def test_a_model_that_kills_its_checker_stops_the_run(tmp_path):
     loaded = load_board(path)
     with pytest.raises(UserError, match=r"model: the worker died \(exit code 5\) twice while the model was checked"):
         run_board(loaded, tmp_path / "out", Options(quiet=True, workers=2))
-    assert not list((tmp_path / "out/parts").iterdir())
+    assert [p for p in tmp_path.rglob("out/**/*") if p.is_file()] == []
 
 
 def test_limits_of_a_model_in_memory_are_refused(tmp_path):
     loaded = load_board(board(tmp_path, ["works"]))
-    with pytest.raises(UserError, match="a model in memory runs with workers=1 and without limits"):
+    with pytest.raises(UserError, match="a model in memory runs in this process and without limits"):
         run_board(loaded, tmp_path / "out", Options(quiet=True, time_limit=9.0, loaded={"model": object()}))
 
 
@@ -259,12 +314,14 @@ def test_makespan_of_several_workers():
     assert makespan([], 2) == 0
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("600", 600), (90, 90), ("90s", 90), ("10 min", 600), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("600", 600), (90, 90), ("90s", 90), ("10 min", 600), ("1.5h", 5400), ("1e3", 1000)]
+)
 def test_durations(text, seconds):
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-3", "ten", "5 weeks", "1.2.3", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "-3", "ten", "5 weeks", "1.2.3", "inf", "1e", "1e999"])
 def test_bad_durations(text):
     with pytest.raises(UserError, match="the time limit is"):
         duration(text)
@@ -287,7 +344,7 @@ def test_workers_share_what_is_available():
     assert default_memory(1) == pytest.approx(2 * default_memory(2), rel=0.2) or default_memory(2) == 1.0
 
 
-@pytest.mark.parametrize("flag", [["--workers", "0"], ["--time-limit", "soon"], ["--memory", "-1"]])
+@pytest.mark.parametrize("flag", [["--workers", "-1"], ["--time-limit", "soon"], ["--memory", "-1"]])
 def test_bad_limits_are_refused(flag, capsys):
     with pytest.raises(SystemExit) as error:
         purebench_here("run", "quickstart", *flag)

@@ -143,6 +143,8 @@ def test_missing_files_are_named_and_nothing_is_downloaded(tmp_path, name, file)
         ("cifar10-c", "name the corruption and the severity"),
         ("imagenet/Res256", "did you mean Res224 or Res256Crop224"),
         ("fashionmnist", "did you mean fashion-mnist"),
+        ("folder:", r"folder: names no folder; write folder:<path>"),
+        ("folder:?resize=8", "names no folder; write folder:<path>"),
         ("folder:.?sice=3", "did you mean resize"),
         ("folder:.?resize=a", "must be a whole number"),
         ("folder:.?resize=8&crop=9", "larger than resize"),

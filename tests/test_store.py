@@ -240,3 +240,58 @@ def test_a_changed_title_makes_tables_stale(tmp_path):
     current_table(folder)
     (folder / "manifest.json").write_text(json.dumps({"title": "New"}))
     assert "<title>New" in current_table(folder, "html")
+
+
+def damaged(folder, name, *, keep_size=True):
+    """Damage a file of the one part, later than its tables were made."""
+    (part,) = (folder / "parts").glob("all-*")
+    raw = bytearray((part / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (part / name).write_bytes(raw if keep_size else raw[:-7])
+    os.utime(part / name, ns=(0, (part / name).stat().st_mtime_ns + 1))
+    return part
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = write(tmp_path / "results", deterministic())
+    compact(folder, deterministic())
+    current_table(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["records.parquet", "draws.parquet", "cells.jsonl"])
+@pytest.mark.parametrize("keep_size", [True, False])
+def test_a_part_damaged_after_its_tables_is_named_in_place_of_them(made, name, keep_size):
+    part = damaged(made, name, keep_size=keep_size)
+    for _ in range(2):  # nothing that was refused is taken for seen
+        with pytest.raises(UserError, match="run the board again") as caught:
+            current_table(made)
+        assert str(part) in str(caught.value)
+
+
+def test_damaged_images_are_told_of_each_time(made, capsys):
+    shown = current_table(made)
+    assert capsys.readouterr().err == ""
+    part = damaged(made, "adversarial.safetensors")
+    for _ in range(2):
+        assert current_table(made) == shown
+        warning = f"warning: {part}: adversarial.safetensors is damaged; run the board again, which redoes its cells\n"
+        assert capsys.readouterr().err == warning
+
+
+def test_a_copy_shows_its_tables_without_making_them(made, tmp_path, monkeypatch):
+    shown = current_table(made)
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy, copy_function=shutil.copyfile)  # other times
+    (copy / ".tables-seen").unlink()
+    monkeypatch.setattr("bench.tables.write_tables", None)
+    assert current_table(copy) == shown
+    assert (copy / ".tables-seen").is_file()
+    monkeypatch.setattr("bench.write.damage", None)  # it has been looked at
+    assert current_table(copy) == shown
+
+
+def test_a_folder_is_empty_until_something_is_stored(tmp_path):
+    assert Store(tmp_path / "out").finished() == {}
+    assert not list((tmp_path / "out").iterdir())

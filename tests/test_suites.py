@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
-from models import AddNoise, classifier, images, labels_of
+from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import NAMES, budget, first_that_runs, run, threat_of
 
 from bench.suites import Unsupported, attack_names, find_attack
 from bench.threat import Norm, ThreatModel, distances
-from defenses.base import Purified
+from defenses.base import Classifier, Purified
 from defenses.errors import UserError
 
 
@@ -89,7 +90,20 @@ def test_weak_defaults_are_said() -> None:
         assert "short" not in " ".join(find_attack(name, {"steps": 20}).warnings)
     for name in ("torchattacks:DeepFool", "foolbox:L2DeepFoolAttack", "foolbox:LinfDeepFoolAttack"):
         assert "greedy" in find_attack(name).warnings[0]
-    for name in ("torchattacks:FGSM", "torchattacks:Square", "autoattack:standard", "foolbox:DDNAttack"):
+    for name in ("PIFGSM", "PIFGSMPP"):
+        assert find_attack(f"torchattacks:{name}").warnings == (
+            "its default of 10 steps is short; give num_iter_set = 100 or more",
+        )
+        assert not find_attack(f"torchattacks:{name}", {"num_iter_set": 20}).warnings
+    for name in ("FGSM", "FFGSM"):
+        assert find_attack(f"torchattacks:{name}").warnings == (
+            "takes one step; report no robustness from it alone",
+        )
+    assert "greedy" in find_attack("torchattacks:SparseFool").warnings[0]
+    assert "one class alone" in find_attack("torchattacks:JSMA").warnings[0]
+    assert find_attack("torchattacks:Pixle").warnings == ("max_iterations 10 is weak; publish nothing below 50",)
+    assert not find_attack("torchattacks:Pixle", {"max_iterations": 50}).warnings
+    for name in ("torchattacks:Square", "autoattack:standard", "foolbox:DDNAttack"):
         assert not find_attack(name).warnings
     assert "10 iterations" in find_attack("torchattacks:AutoAttack", {}).warnings[0]
     assert len(find_attack("torchattacks:OnePixel", {}).warnings) == 2
@@ -145,6 +159,61 @@ def test_three_channels(name: str) -> None:
         run(attack, grey, images(2), torch.tensor([0, 1]), threat, {})
     x_adv = run(attack, colour, images(2, 3), torch.tensor([0, 1]), threat, {})
     assert (distances(images(2, 3), x_adv)["Linf"] <= 0.1 + threat.tolerance).all()
+
+
+REFUSED = [  # name, parameters, norm, classes, shape of the images, what the adapter says, what the library says
+    ("torchattacks:TIFGSM", {}, "Linf", 10, (1, 8, 8), "3 channels", "3 channels"),
+    ("torchattacks:PIFGSM", {}, "Linf", 10, (1, 8, 8), "3 channels", "3 channels"),
+    ("torchattacks:PIFGSMPP", {}, "Linf", 10, (1, 8, 8), "3 channels", "3 channels"),
+    ("torchattacks:TIFGSM", {}, "Linf", 10, (3, 12, 8), "square images, these are 12x8", "shapes cannot be"),
+    ("torchattacks:DIFGSM", {}, "Linf", 10, (3, 12, 8), "square images, these are 12x8", "shapes cannot be"),
+    ("torchattacks:Pixle", {}, "L0", 10, (3, 12, 8), "square images, these are 12x8", "out of bounds"),
+    ("torchattacks:Square", {}, "L2", 10, (3, 8, 12), "square images in L2", "must match"),
+    ("torchattacks:Square", {}, "L2", 10, (3, 14, 14), "tiles fit .*, these are 14x14", "must match"),
+    ("autoattack:square", {}, "L2", 10, (3, 14, 14), "tiles fit .*, these are 14x14", "must match"),
+    ("autoattack:square", {}, "L1", 10, (3, 12, 8), "tiles fit .*, these are 12x8", "broadcast shape"),
+    ("autoattack:apgd-dlr", {}, "Linf", 2, (1, 8, 8), "needs 3 classes, the data set has 2", "out of bounds"),
+    ("autoattack:apgd-t", {}, "Linf", 3, (1, 8, 8), "needs 4 classes, the data set has 3", "out of bounds"),
+    ("torchattacks:APGD", {"loss": "dlr"}, "Linf", 2, (1, 8, 8), "needs 3 classes", "out of bounds"),
+    ("torchattacks:APGDT", {}, "Linf", 3, (1, 8, 8), "needs 4 classes", "out of bounds"),
+]
+
+
+def linear_model(classes: int, shape: tuple[int, ...]) -> Classifier:
+    """A linear model of any size of image."""
+    weight = seeded(classes, math.prod(shape)) * 0.3
+    return Classifier(Linear(weight, -weight.sum(1) / 2), num_classes=classes, input_shape=shape)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "params", "norm", "classes", "shape", "said", "fault"), REFUSED)
+def test_what_is_refused_would_fail_in_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    params: dict[str, Any],
+    norm: Norm,
+    classes: int,
+    shape: tuple[int, ...],
+    said: str,
+    fault: str,
+) -> None:
+    defense, x = linear_model(classes, shape), (seeded(4, *shape, seed=1) * 0.4 + 0.5).clamp(0, 1)
+    y, threat = labels_of(defense, x), ThreatModel(norm, "1/1000" if norm != "L0" else "5")
+    with pytest.raises(Unsupported, match=said):
+        run(find_attack(name, params), defense, x, y, threat, params)
+    monkeypatch.setattr("bench.suites.torchattacks._refuse", lambda *_: None)
+    monkeypatch.setattr("bench.suites.autoattack._LEAST_CLASSES", {})
+    monkeypatch.setattr("bench.suites.autoattack.check_tiles", lambda *_: None)
+    with pytest.raises((RuntimeError, IndexError), match=fault):
+        run(find_attack(name, params), defense, x, y, threat, params)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 12), (13, 13), (16, 16), (28, 28), (40, 32)])
+def test_sizes_that_the_tiles_of_square_fit(height: int, width: int) -> None:
+    shape = (1, height, width)
+    defense, x = linear_model(10, shape), (seeded(2, *shape, seed=1) * 0.4 + 0.5).clamp(0, 1)
+    x_adv = run(find_attack("autoattack:square"), defense, x, labels_of(defense, x), ThreatModel("L2", "1/1000"),
+                {"n_queries": 6})  # fmt: skip
+    assert x_adv.shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -264,10 +264,10 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
 def test_warnings_of_attacks_are_footnotes(tmp_path):
     import pandas as pd
 
-    from bench.tables import _warnings
+    from bench.footnotes import warnings
 
     cells = pd.DataFrame({"attack": ["a", "a", "b"], "warnings": [["weak"], ["weak"], []]})
-    assert _warnings(cells) == ("a: weak",)
+    assert warnings(cells) == ("a: weak",)
 
 
 def test_warnings_of_attacks_are_in_every_format(tmp_path):

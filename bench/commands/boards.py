@@ -12,6 +12,8 @@ from bench.commands import Declare, positive
 if TYPE_CHECKING:
     from bench.board import Board
 
+_WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
+
 
 def add(declare: Declare) -> None:
     """Declare the commands."""
@@ -38,11 +40,11 @@ def selection_arguments(sub: argparse.ArgumentParser) -> None:
 
 def run_arguments(sub: argparse.ArgumentParser) -> None:
     """How cells are run."""
-    sub.add_argument("--workers", type=workers, default=1, help='processes, or "auto" to fill the cores (default: 1)')
+    sub.add_argument("--workers", type=workers, default=1, help=_WORKERS)
     sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
     sub.add_argument(
-        "--memory", type=_size, metavar="GIB", help="for a worker process (default with several workers: its share)"
+        "--memory", type=_size, metavar="GIB", help="for a worker process (default: its share of what is there)"
     )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
     sub.add_argument("--quiet", action="store_true", help="no progress, no table")
@@ -50,7 +52,7 @@ def run_arguments(sub: argparse.ArgumentParser) -> None:
 
 def workers(text: str) -> int | None:
     """A number of workers; None for "auto"."""
-    return None if text == "auto" else positive(text)
+    return None if text == "auto" else 0 if text == "0" else positive(text)
 
 
 def _duration(text: str) -> float:

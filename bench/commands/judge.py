@@ -47,7 +47,7 @@ def add(declare: Declare) -> None:
 
 def _judge(arguments: argparse.Namespace) -> int:
     from bench.commands.boards import run_and_show
-    from bench.judge import judge_board
+    from bench.judge import judge_board, unchanged
     from bench.threat import ThreatModel
 
     if arguments.eps is None:
@@ -60,7 +60,10 @@ def _judge(arguments: argparse.Namespace) -> int:
     with judge_board(given, request, name, out) as board:
         for note in dict.fromkeys(note for g in given for note in g.notes):
             print(f"note: {note}", file=sys.stderr)
-        return run_and_show(board, out, arguments)
+        code = run_and_show(board, out, arguments)
+    for label in unchanged(out, given):
+        print(f"note: {label}: every image is the clean one, so nothing was attacked", file=sys.stderr)
+    return code
 
 
 def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:

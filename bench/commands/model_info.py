@@ -25,12 +25,13 @@ def add(declare: Declare) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as architecture=..."
     )
     text = "Show an entry, and hold its claims against a results folder."
-    show = kinds.add_parser("show", help=text, description=text)
+    more = " Both must be of one data set and one eps. The exit code is 1 if a claim lies outside its interval."
+    show = kinds.add_parser("show", help=text, description=text + more)
     show.set_defaults(command=_show)
     show.add_argument("file", type=Path)
     show.add_argument("--results", type=Path, help="a results folder")
     show.add_argument("--defense", help="label of the defense there")
-    show.add_argument("--eps", help="of the threat there (default: that of the entry)")
+    show.add_argument("--eps", help="of the threat there, where the entry has none")
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -40,10 +41,10 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         print(info.to_json(), end="")
     else:
-        from defenses.weights_io import write_bytes
+        from defenses.files import write_whole
 
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(arguments.out, info.to_json().encode())
+        write_whole(arguments.out, info.to_json(), "results are kept")
         print(arguments.out)
     return 0
 
@@ -78,4 +79,5 @@ def _show(arguments: argparse.Namespace) -> int:
             word = "agrees" if c.agrees else "differs"
             interval = f"{c.measured:.2%} [{c.low:.2%}, {c.high:.2%}]"
             print(f"{c.key}: claimed {c.claimed:.2%}, measured {interval} ({c.attack}): {word}")
+        return 0 if all(c.agrees for c in found) else 1
     return 0

@@ -91,9 +91,13 @@ def _probed(
 
 def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
     from bench.progress import human_time
+    from bench.text import counted
 
     total, done = len(cells), sum(c.key in lines for c in cells)
-    text = f"{row} | {total} block{'s' if total > 1 else ''}{f', {done} finished' if done else ''}"
+    seeds = len({c.defense.training_seed for c in cells} - {None})
+    blocks = counted(total // max(1, seeds), "block")
+    what = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
+    text = f"{row} | {what}{f', {done} finished' if done else ''}"
     if forecast is not None:
         most = "at least " if forecast.source == "at least" else ""
         source = "" if forecast.source == "at least" else f", by {forecast.source}"

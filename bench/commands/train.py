@@ -17,7 +17,8 @@ def add(declare: Declare) -> None:
     sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
     sub.add_argument("--data-root", type=Path)
     sub.add_argument("--seed", type=int, default=0, help="of the training; 1 writes <name>.seed1 (default: 0)")
-    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
+    text = "change the recipe, as --set batch=32 objective.eps=0.1; recipe=mnist starts from that of another data set"
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
     sub.add_argument("--stability", action="store_true", help="only measure the stability of trained ebm-mcmc chains")
 
 

@@ -87,7 +87,9 @@ def removed_names(env: Environment) -> Iterator[Finding]:
         if why := _UNREACHED.get((place, name)):
             yield Finding("numpy-names", "ok", f"{evidence}; {why}")
         else:
-            remedy = 'in pyproject.toml: [tool.uv] constraint-dependencies = ["numpy<2"]; then uv sync'
+            library = place.partition("/")[0]
+            remedy = f"leave out what runs that file, or pin a release of {library} for this numpy in pyproject.toml"
+            remedy += "; then uv sync (purebench itself needs numpy 2, so numpy<2 is no way out)"
             yield Finding("numpy-names", "warn", evidence, f"whatever runs {place}", remedy)
     if not uses:
         yield Finding("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
@@ -111,18 +113,29 @@ def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
         folder = env.module(package)
         for file in sorted(folder.rglob("*.py")) if folder and folder.is_dir() else ():
             text = file.read_text(encoding="utf-8", errors="replace")
-            if not set(re.findall(r"\bnp\.([A-Za-z]\w*)", text)) - names:
-                continue
-            for node in ast.walk(_tree(file)):
-                used = _of_numpy(node)
-                if used and used not in names and folder:
-                    yield file.relative_to(folder.parent).as_posix(), used, getattr(node, "lineno", 0)
+            if folder and _may_lack(text, names):
+                place = file.relative_to(folder.parent).as_posix()
+                yield from ((place, name, line) for name, line in _taken(_tree(file)) if name not in names)
 
 
-def _of_numpy(node: ast.AST) -> str:
-    """The name that `np.name` takes; "" for anything else, and for what only numpy itself should use."""
-    known = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "np"
-    return node.attr if known and isinstance(node, ast.Attribute) and not node.attr.startswith("_") else ""
+def _may_lack(text: str, names: set[str]) -> bool:
+    """Whether a file is worth parsing, which takes longer than a look at its text."""
+    aliases = "|".join({found or "numpy" for found in re.findall(r"\bnumpy(?:\s+as\s+(\w+))?", text)})
+    used = set(re.findall(rf"\b(?:{aliases})\.([A-Za-z]\w*)", text)) if aliases else set()
+    return bool(used - names) or re.search(r"\bfrom\s+numpy\s+import\b", text) is not None
+
+
+def _taken(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """(name, line) of all that is taken from numpy under any name of it; not what only numpy itself should use."""
+    imported = [a for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
+    aliases = {a.asname or "numpy" for a in imported if a.name == "numpy" or (a.name[:6] == "numpy." and not a.asname)}
+    for node in ast.walk(tree):
+        found: list[str] = []
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            found = [node.attr]
+        elif isinstance(node, ast.ImportFrom) and node.module == "numpy" and not node.level:
+            found = [alias.name for alias in node.names if alias.name != "*"]
+        yield from ((name, getattr(node, "lineno", 0)) for name in found if not name.startswith("_"))
 
 
 def _numpy_names(env: Environment) -> set[str]:

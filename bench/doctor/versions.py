@@ -54,7 +54,7 @@ def requirements(env: Environment) -> Iterator[Finding]:
                 overridden.append(f"{name} asks for {demand}")
                 continue
             problems += 1
-            yield _conflict(name, demand, found.version, accepted.get(wanted))
+            yield _conflict(env, name, demand, found.version, accepted.get(wanted))
     if not problems:
         more = f"; overridden on purpose: {', '.join(sorted(overridden))}" if overridden else ""
         yield Finding("requirements", "ok", f"{len(seen)} distributions have what they ask for{more}")
@@ -76,9 +76,17 @@ def _missing(name: str, demand: Requirement) -> Finding:
     return Finding("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
 
 
-def _conflict(name: str, demand: Requirement, version: str, override: Requirement | None) -> Finding:
-    asked = override or demand
-    remedy = f'in pyproject.toml: [tool.uv] override-dependencies = ["{asked.name}{asked.specifier}"]; then uv sync'
+def _conflict(env: Environment, name: str, demand: Requirement, version: str, override: Requirement | None) -> Finding:
+    """Purebench's own demand goes before that of a library, as one for an older numpy."""
+    own = _demands(env, "purebench") if "purebench" in env.distributions else ()
+    asked = override or next((r for r in own if normalised(r.name) == normalised(demand.name)), demand)
+    wanted = f"{asked.name}{asked.specifier}"
+    if name == "purebench":
+        remedy = "uv sync"
+    elif wanted in env.settings.get("tool", {}).get("uv", {}).get("override-dependencies", []):
+        remedy = f'uv sync: "{wanted}" stands in [tool.uv] override-dependencies of pyproject.toml already'
+    else:
+        remedy = f'in pyproject.toml: add "{wanted}" to [tool.uv] override-dependencies; then uv sync'
     status = f"{name} asks for {demand}; {demand.name} {version} is installed"
     return Finding("requirements", "warn", status, f"{name} was not made for it", remedy)
 

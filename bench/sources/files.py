@@ -11,7 +11,7 @@ from bench.sources.base import DatasetInfo
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.readers import NpzFile
+    from bench.npz import NpzFile
     from bench.sources.base import F32, I64
 
 FORM = "<path>.npz"
@@ -26,7 +26,8 @@ class Npz:
 
     def info(self) -> DatasetInfo:
         """From headers and labels; the file is hashed."""
-        from bench.readers import SPLITS, to_nchw
+        from bench.npz import SPLITS
+        from bench.readers import to_nchw
 
         file, path = self.file, self.file.path
         shapes = {s: file.shape(s) for s in SPLITS if s in file.keys}
@@ -56,7 +57,7 @@ def find(name: str, root: Path) -> Npz | None:
     """See `bench.sources`; a file that is not found from the current folder is looked for under the root."""
     if not name.lower().endswith(".npz") or name.startswith(("folder:", "hf:")):
         return None
-    from bench.readers import NpzFile
+    from bench.npz import NpzFile
 
     path = Path(name).expanduser()
     below = root / path

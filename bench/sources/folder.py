@@ -57,10 +57,12 @@ def find(name: str, root: Path) -> Folder | None:
     if not name.startswith("folder:"):
         return None
     where, options = pictures.parse(name.removeprefix("folder:"))
+    if not where:
+        raise UserError(f"{name} names no folder; write {FORM}")
     path = Path(where).expanduser()
     below = root / path
     path = below if not path.is_dir() and below.is_dir() else path
-    if not where or not path.is_dir():
+    if not path.is_dir():
         raise UserError(f"there is no folder {path}; write folder:path/to/folder with class/picture.png in it")
     inside = {d.name for d in path.iterdir() if d.is_dir()}
     parts = {_SPLITS[d]: path / d for d in sorted(inside)} if inside and inside <= set(_SPLITS) else {"test": path}

@@ -15,6 +15,10 @@ class Unsupported(Exception):
     """A pair of attack and threat, classes or images that cannot run; the message is the reason for the table."""
 
 
+def _nothing() -> None:
+    """An attack without a library of its own."""
+
+
 def _no_notes(threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
     return ()
 
@@ -34,6 +38,7 @@ class Attack:
         version: library and version, for the cell's key.
         warnings: what a reader of the numbers has to know (weak defaults); footnotes put the attack's label before it.
         notes: further warnings, which depend on `(threat, num_classes, params)`.
+        load: imports the library, so that the first call of `run` takes no longer than others; may raise `Unsupported`.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Attack:
     version: str
     warnings: tuple[str, ...] = ()
     notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
+    load: Callable[[], object] = field(default=_nothing)
 
 
 def library_version(distribution: str) -> str | None:

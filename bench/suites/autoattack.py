@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
 from bench.suites.source import check_params
+from bench.suites.tiles import check_tiles
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         minimisation=False,
         version=_version(),
         notes=partial(_notes, attacks),
+        load=_library,
     )
 
 
@@ -139,6 +141,8 @@ def _run(
     if not attacks:
         need = max(_LEAST_CLASSES[a] for a in left_out)
         raise Unsupported(f"the loss of {', '.join(left_out)} needs {need} classes, the data set has {num_classes}")
+    if "square" in attacks:
+        check_tiles("square", threat.norm, *x.shape[2:])
     with library_call(seed, x.device, "auto-attack"):
         suite = _build(local, view, attacks, threat, seed, x.device)
         _set(suite, attacks, params, num_classes)

@@ -30,7 +30,7 @@ class Entry:
         targeted: status, in the first norm that runs.
         asks: for "gradients" if it went back through the network, else "logits" or "nothing"; "" if it never ran.
         stochastic: status on a defense whose answers vary.
-        needs: the parameters without which it does not run.
+        needs: of images ("3 channels"), classes and parameters, ; "; " between them.
         warnings: what its defaults fall short of.
     """
 
@@ -75,7 +75,7 @@ def write(entries: Iterable[Entry], path: Path) -> None:
 
 def remarks(entry: Entry) -> str:
     """What a reader has to know besides the columns."""
-    parts = [f"the same as {entry.alias_of}" if entry.alias_of else "", f"needs {entry.needs}" if entry.needs else ""]
+    parts = [f"the same as {entry.alias_of}" if entry.alias_of else ""]
     if not entry.norms():
         return "; ".join(p for p in (*parts, f"cannot run: {entry.reason()}") if p)
     for status, what in ((entry.stochastic, "not on varying answers"), (entry.targeted, "not targeted")):
@@ -87,13 +87,13 @@ def remarks(entry: Entry) -> str:
 
 
 def columns(entry: Entry) -> tuple[str, ...]:
-    """Name, one mark per norm, targeted, what it asks for, varying answers, kind and remarks, as a page shows them."""
+    """Name, one mark per norm, targeted, what it asks for, varying answers, kind, needs and remarks, for a page."""
     marks = [{"runs": "yes", "runs, targeted only": "targeted"}.get(getattr(entry, n), "–") for n in NORMS]
     targeted, varying = ("yes" if s.startswith("runs") else "–" for s in (entry.targeted, entry.stochastic))
-    return (entry.name, *marks, targeted, entry.asks or "–", varying, entry.kind, remarks(entry))
+    return (entry.name, *marks, targeted, entry.asks or "–", varying, entry.kind, entry.needs, remarks(entry))
 
 
-HEADER = ("attack", *NORMS, "targeted", "asks for", "varying", "kind", "remarks")
+HEADER = ("attack", *NORMS, "targeted", "asks for", "varying", "kind", "needs", "remarks")
 
 
 def markdown(entries: Sequence[Entry], versions: str) -> str:
@@ -108,6 +108,9 @@ def markdown(entries: Sequence[Entry], versions: str) -> str:
         "it is out of date.\n\n"
         "Norms: the attack ran under this threat, untargeted. Varying: it ran on a defense whose answers vary. Asks "
         "for: gradients if it went back through the network. Minimisation attacks know no eps and are judged at eps "
-        "afterwards. Remarks end with the warnings that every results table repeats.\n\n"
+        "afterwards. Needs: without it a run records the attack as unsupported, with the reason; measured on images of "
+        "1 channel and of 12x8 pixels, and on 2 to 4 classes (the tiles of Square fit 8x8, 28x28, 32x32 and 224x224 "
+        "pixels, but neither 12x8 nor 14x14). Remarks end with the warnings that every results table "
+        "repeats.\n\n"
         f"{table}\n"
     )

@@ -6,6 +6,7 @@ eps. The arguments of the constructor are the parameters, except `distance`, whi
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from functools import partial
@@ -49,6 +50,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         run=partial(_run, local),
         minimisation="MinimizationAttack" in facts.bases,
         version=f"foolbox {library_version('foolbox')}",
+        load=partial(importlib.import_module, "foolbox"),
         warnings=_warnings(facts, params),
     )
 

@@ -157,13 +157,13 @@ def check_params(attack: str, params: Mapping[str, Any], known: Iterable[str]) -
             raise unknown(f"parameter of {attack}", key, known)
 
 
-def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
+def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: str = "steps") -> tuple[str, ...]:
     """The warning of an iterative attack that runs on a default of few steps.
 
     Of 200 digits, PGD-AT: PGD with the default of Foolbox leaves 67.5% standing in Linf, 61.0% with 100 steps; 30.5%
     in L2, 7.5% with 200; that of torchattacks 62.5%, 61.0% with 40; 13.0% in L2, 4.5% with 100 [measured].
     """
-    steps = defaults.get("steps")
-    if "steps" in params or not isinstance(steps, int) or steps >= _ENOUGH_STEPS:
+    steps = defaults.get(key)
+    if key in params or not isinstance(steps, int) or steps >= _ENOUGH_STEPS:
         return ()
-    return (f"its default of {steps} steps is short; give steps = {_ENOUGH_STEPS} or more",)
+    return (f"its default of {steps} steps is short; give {key} = {_ENOUGH_STEPS} or more",)

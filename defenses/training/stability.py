@@ -144,7 +144,8 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
         <weights>/<dataset>/ebm-mcmc.stability.json.
     """
     from bench.data import load_dataset
-    from defenses.weights_io import find_weights, load_network, read_sidecar, write_bytes
+    from defenses.files import write_whole
+    from defenses.weights_io import find_weights, load_network, read_sidecar
 
     path = find_weights("ebm-mcmc", dataset, root)
     side = read_sidecar(path)
@@ -160,5 +161,5 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
     )
     report = {"weights_sha256": side["sha256"], "data": f"{dataset} validation", **report}
     target = path.with_suffix(".stability.json")
-    write_bytes(target, (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(target, json.dumps(report, indent=1) + "\n", "the weights are kept")
     return target

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -169,22 +169,32 @@ def held():
 before = held()
 begin, cpu = time.perf_counter(), time.process_time()
 {work}
-seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-peak = held()
-print(f"{{seconds:.2f}} s ({{cpu:.2f}} s of the processor)", end=", ")
-print(f"peak {{peak / 2**20:.2f}} GiB ({{before / 2**20:.2f}} GiB after the imports)")
+print(time.perf_counter() - begin, time.process_time() - cpu, held() / 2**20, before / 2**20)
 """
 
 
-def measured(work: str, folder: Path) -> str:
+class Cost(NamedTuple):
+    """What some lines took: seconds, seconds of the processor (all threads), and GiB of memory."""
+
+    seconds: float
+    processor: float
+    peak: float
+    after_imports: float
+
+    def __str__(self) -> str:
+        held = f"peak {self.peak:.2f} GiB ({self.after_imports:.2f} GiB after the imports)"
+        return f"{self.seconds:.2f} s ({self.processor:.2f} s of the processor), {held}"
+
+
+def measured(work: str, folder: Path) -> Cost:
     """Time and memory of some lines of Python, in a process of their own."""
     code = _MEASURED.format(work=work)
     command = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    return done.stdout.strip()
+    return Cost(*map(float, done.stdout.split()))
 
 
-_TABLES = "bench.tables.write_tables(Path(sys.argv[1]))"
+TABLES = "bench.tables.write_tables(Path(sys.argv[1]))"
 _COMPACT = """
 import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]
@@ -223,7 +233,7 @@ def _case(name: str, shape: Shape, folder: Path, repeats: int) -> None:
         aside.rename(part)  # as one cell that was run again
         print(f"  compact, one more cell: {measured(_COMPACT, folder)}", flush=True)
     for _ in range(repeats):
-        print(f"  tables: {measured(_TABLES, folder)}", flush=True)
+        print(f"  tables: {measured(TABLES, folder)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -134,9 +134,12 @@ def traces(ground: Ground) -> Outcome:
     return Outcome(folder=out, board=ground.base.board, kept=kept)
 
 
-@case("an attack whose error cannot be pickled or has no message", "an error that names the cell, with workers too")
+@case("an attack whose error cannot be pickled or has no message", "an error that names the cell, in a worker too")
 def strange_errors(ground: Ground) -> Iterator[Outcome]:
-    yield _failing(ground, "unpicklable", "Local")
+    out = ground.copy()
+    kept, told = finished(out), ground.plainly(ground.attack("unpicklable"), out)
+    errors = [("linear", "unpicklable")]
+    yield Outcome(told, ("linear | unpicklable", "Local"), folder=out, kept=kept, errors=errors)
     yield _failing(ground, "interrupts_nothing", "ValueError")
 
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from boards import BOARD
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished, run_command
+from faults.ground import Ground, Outcome, Told, finished, finished_but, nothing_written, run_command, trained
 
 _WAYS: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda raw: raw[: len(raw) // 2],
@@ -34,15 +33,16 @@ def _part_file(ground: Ground, name: str) -> Iterator[Outcome]:
     for way in _WAYS.values():
         out = ground.copy()
         (out / ".tables-stamp").unlink()  # tables are not up to date, and have to be made
-        whole = finished(out)
-        victim = sorted((out / "parts").iterdir())[0]
+        victim, whole = sorted((out / "parts").iterdir())[0], finished(out)
+        kept, lost = finished_but(out, victim)
         (victim / name).write_bytes(way((victim / name).read_bytes()))
-        kept = finished(out)
-        assert 0 < len(kept) < len(whole)
+        assert finished(out) == kept
         if name in ("records.parquet", "draws.parquet", "cells.jsonl"):  # what tables are made of
             yield Outcome(run_command("table", out), (str(victim), name, "run the board again"))
         told = ground.run(ground.base.board, out)
         yield Outcome(told, (str(victim),), 0, out, kept=kept)
+        after = finished(out)
+        assert all(after[key] != whole[key] for key in lost)
 
 
 @case("records.parquet truncated, empty or with a bit flipped", "no table of it; its cells are done again")
@@ -80,6 +80,24 @@ def tables(ground: Ground) -> Iterator[Outcome]:
             told = run_command("table", out, "--format", "csv" if name.endswith("csv") else "text")
             assert (out / name).read_bytes() == (ground.base.reference / name).read_bytes(), name
         yield Outcome(told, code=0, folder=out, kept=kept)
+
+
+@case(
+    "a part damaged after the tables were made",
+    "`table` names the part on standard error and does not show the numbers as if nothing had happened",
+)
+def after_the_tables(ground: Ground) -> Iterator[Outcome]:
+    for name, way in (("records.parquet", "bit 0"), ("draws.parquet", "truncated"), ("cells.jsonl", "empty")):
+        out = ground.copy()
+        before = run_command("table", out).stdout
+        victim = sorted((out / "parts").iterdir())[0]
+        kept, _ = finished_but(out, victim)
+        (victim / name).write_bytes(_WAYS[way]((victim / name).read_bytes()))
+        told = run_command("table", out)
+        assert told.stdout != before, name
+        assert told.code in (0, 2)
+        yield Outcome(told, (str(victim),), told.code)
+        yield Outcome(folder=out, board=ground.base.board, kept=kept)
 
 
 @case("plan.jsonl truncated, empty or with a bit flipped", "no table by it; the next run writes it again")
@@ -169,21 +187,6 @@ def changed_data(ground: Ground) -> Outcome:
     return Outcome()
 
 
-def _trained(ground: Ground) -> tuple[Path, Path]:
-    """A board on a trained network, and a copy of its weights."""
-    from defenses.weights_io import find_weights
-
-    source = find_weights("undefended", "digits")
-    folder = ground.tmp / "weights/digits"
-    folder.mkdir(parents=True)
-    shutil.copy(source, folder)
-    shutil.copy(source.with_suffix(".json"), folder)
-    text = BOARD.replace('"{models}:linear"', '"undefended"').replace('label = "linear"', 'label = "trained"')
-    path = ground.tmp / "trained.toml"
-    path.write_text(text.format(models=ground.base.folder / "models.py", seconds=0.0))
-    return path, folder / source.name
-
-
 def _with_weights(ground: Ground, board: Path, file: Path) -> Told:
     chosen = ["--defense", "trained", "--attack", "slow", "--weights-root", file.parent.parent]
     return ground.run(board, ground.tmp / "none", *chosen)
@@ -191,19 +194,19 @@ def _with_weights(ground: Ground, board: Path, file: Path) -> Told:
 
 @case("weights (.safetensors) truncated, empty or with a bit flipped", "refused naming the file; no result")
 def weights(ground: Ground) -> Iterator[Outcome]:
-    board, file = _trained(ground)
+    board, file = trained(ground)
     raw = file.read_bytes()
     for way in _WAYS.values():
         file.write_bytes(way(raw))
         yield Outcome(_with_weights(ground, board, file), (str(file),))
-        assert not list((ground.tmp / "none").glob("parts/*"))
+        nothing_written(ground.tmp / "none")
 
 
 @case("the description of weights (.json) truncated, empty or with a bit flipped", "refused naming the file; no result")
 def weights_description(ground: Ground) -> Iterator[Outcome]:
     from defenses.weights_io import load_network, save_network
 
-    board, file = _trained(ground)
+    board, file = trained(ground)
     side = file.with_suffix(".json")
     old = json.loads(side.read_text())
     network = load_network("undefended", "digits")
@@ -212,7 +215,7 @@ def weights_description(ground: Ground) -> Iterator[Outcome]:
     for way in _WAYS.values():
         side.write_bytes(way(raw))
         yield Outcome(_with_weights(ground, board, file), (side.stem,))
-        assert not list((ground.tmp / "none").glob("parts/*"))
+        nothing_written(ground.tmp / "none")
 
 
 @case("an index list (.npy) truncated, empty or with a bit flipped in its header", "refused naming the file")
@@ -235,8 +238,9 @@ def index_list(ground: Ground) -> Iterator[Outcome]:
 @case("a whole part gone", "its cells are done again, and no others")
 def part_gone(ground: Ground) -> Outcome:
     out = ground.copy()
-    shutil.rmtree(sorted((out / "parts").iterdir())[0])
-    kept = finished(out)
+    victim = sorted((out / "parts").iterdir())[0]
+    kept, _ = finished_but(out, victim)
+    shutil.rmtree(victim)
     return Outcome(ground.run(ground.base.board, out), (), 0, out, kept=kept)
 
 

@@ -16,29 +16,39 @@ from faults.catalogue import case
 from faults.ground import Ground, Outcome, finished
 
 
-@case("a tmpfs of 4 to 400 KiB that fills up", "one line that names the folder; more room and the run goes on")
+@case(
+    "a tmpfs that fills up, with room for 4 to 400 KiB more than the results on it",
+    "one line that names the folder; more room and the run goes on",
+)
 def full_tmpfs(ground: Ground) -> Iterator[Outcome]:
-    refused = 0
+    mount, copy = ground.tmp / "disk", ground.tmp / "copy"
+    out, codes = copy / "out", []
+    mount.mkdir()
     for kib in (4, 40, 120, 200, 280, 400):
-        mount, copy = ground.tmp / "disk", ground.tmp / "copy"
-        mount.mkdir(exist_ok=True)
         shutil.rmtree(copy, ignore_errors=True)
-        told = ground.forked(ground.base.board, mount / "out", ["tmpfs", str(mount), kib, str(copy)])
-        out = copy / "out"
-        refused += told.code != 0
-        if told.code == 0:
-            yield Outcome(folder=out, kept=finished(out))
+        shutil.copytree(ground.base.half, out)
+        before = finished(out)
+        told = ground.forked(ground.base.board, mount / "out", ["tmpfs", str(mount), kib + _kib(out), str(copy)])
+        codes.append(told.code)
+        assert finished(out).items() >= before.items(), kib
+        if told.code:
+            yield Outcome(told, ("no space left", str(mount)), folder=out, board=ground.base.board, kept=finished(out))
         else:
-            yield Outcome(told, ("no space left", str(mount)), folder=out if (out / "parts").is_dir() else None,
-                          board=ground.base.board, kept=finished(out) if out.is_dir() else {})  # fmt: skip
-    assert refused >= 3
+            yield Outcome(folder=out, kept=before)
+    assert 2 in codes
+    assert codes[0] == 2
 
 
-def _sweep(ground: Ground, error: str, *names: str) -> Iterator[Outcome]:
+def _kib(folder: Path) -> int:
+    """What its files and folders take on a disk of pages of 4 KiB."""
+    return 4 * sum(1 + (-(-p.stat().st_size // 4096) if p.is_file() else 0) for p in folder.rglob("*"))
+
+
+def _sweep(ground: Ground, error: str, step: int, *names: str) -> Iterator[Outcome]:
     out = ground.copy("nearly")
     told = ground.forked(ground.base.board, out, ["fail_from", str(out), 10**9, error])
     calls = int(told.stderr.rpartition("calls ")[2])
-    for n in range(1, calls + 1, 11):
+    for n in range(1, calls + 1, step):
         out = ground.copy("nearly")
         before = finished(out)
         told = ground.forked(ground.base.board, out, ["fail_from", str(out), n, error])
@@ -47,12 +57,12 @@ def _sweep(ground: Ground, error: str, *names: str) -> Iterator[Outcome]:
 
 @case("a disk that is full from the n-th write on, for n over a whole run", "one line that names the folder")
 def full_from_each_write(ground: Ground) -> Iterator[Outcome]:
-    yield from _sweep(ground, "ENOSPC", "no space left")
+    yield from _sweep(ground, "ENOSPC", 11, "no space left")
 
 
 @case("a disk that fails (EIO) from the n-th write on", "one line that names the folder")
 def failing(ground: Ground) -> Iterator[Outcome]:
-    yield from _sweep(ground, "EIO", "cannot write")
+    yield from _sweep(ground, "EIO", 29, "cannot write")
 
 
 @case("finished results on a read-only disk", "the table is shown, and the run has nothing to do")
@@ -104,20 +114,22 @@ def table_to_full_disk(ground: Ground) -> Outcome:
     if not full.exists():
         pytest.skip("no /dev/full here")
     out = ground.copy()
+    kept = finished(out)
     command = [sys.executable, "-m", "bench.cli", "table", str(out)]
     with full.open("w") as target:
         done = subprocess.run(command, cwd=ROOT, stdout=target, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert [x for x in done.stderr.splitlines() if x.startswith("purebench:") and "standard output" in x]
-    return Outcome(folder=out, kept=finished(out))
+    return Outcome(folder=out, kept=kept)
 
 
 @case("a reader that closes the pipe of the table", "no traceback")
 def closed_pipe(ground: Ground) -> Outcome:
     out = ground.copy()
+    kept = finished(out)
     command = f"{sys.executable} -m bench.cli table {out} | true"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
-    return Outcome(folder=out, kept=finished(out))
+    return Outcome(folder=out, kept=kept)

@@ -17,7 +17,7 @@ import pytest
 
 from faults.cases_schema import _sign
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished, run_command
+from faults.ground import Ground, Outcome, Told, finished, finished_but, run_command
 
 HOSTILE = "../../<script>alert(1)</script> \\input{/etc/passwd} & 50% $x$ | [a](javascript:b) =1+1 _x_"
 
@@ -161,8 +161,9 @@ def checksums_elsewhere(ground: Ground) -> Outcome:
     out = ground.copy()
     part = sorted((out / "parts").iterdir())[0]
     sums = json.loads((part / "checksums.json").read_text())
+    kept, _ = finished_but(out, part)
     (part / "checksums.json").write_text(json.dumps({**sums, "/dev/zero": "0" * 64, "../../plan.jsonl": "0" * 64}))
-    kept, begin = finished(out), time.perf_counter()
+    begin = time.perf_counter()
     told = ground.run(ground.base.board, out)
     assert time.perf_counter() - begin < 60
     return Outcome(told, (str(part),), 0, out, kept=kept)
@@ -173,11 +174,11 @@ def nested_json(ground: Ground) -> Iterator[Outcome]:
     bomb = b'{"a":' * 100_000
     for name in ("cells.jsonl", "checksums.json", "plan.jsonl", "manifest.json"):
         out = ground.copy()
-        file = out / name
+        file, kept = out / name, finished(out)
         if not file.exists():
             file = sorted((out / "parts").iterdir())[0] / name
+            kept, _ = finished_but(out, file.parent)
         file.write_bytes(bomb)
-        kept = finished(out)
         yield Outcome(ground.run(ground.base.board, out), (), 0, out, kept=kept)
 
 
@@ -186,11 +187,11 @@ def strange_lines(ground: Ground) -> Iterator[Outcome]:
     for key in (["a"], 7, None, {}):
         out = ground.copy()
         part = sorted((out / "parts").iterdir())[0]
+        kept, _ = finished_but(out, part)
         (part / "cells.jsonl").write_text(
             json.dumps({"key": key, "status": "ok", "error": None, "defense": "x"}) + "\n"
         )
         _sign(part)
-        kept = finished(out)
         yield Outcome(ground.run(ground.base.board, out), (str(part),), 0, out, kept=kept)
 
 

@@ -1,93 +1,72 @@
-"""Ctrl-C, and copies that were cut short."""
+"""Ctrl-C, SIGTERM, and copies that were cut short."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
-from boards import BOARD, ROOT
-
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished
-
-
-def _press(ground: Ground, out: os.PathLike[str], workers: int, times: int) -> Told:
-    """Ctrl-C in the terminal of a running board, after its first cell."""
-    command = [sys.executable, "-m", "bench.cli", "run", str(ground.base.board), "--out", str(out)]
-    process = subprocess.Popen(
-        [*command, "--workers", str(workers)], cwd=ROOT, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    for i in range(times):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.05 * i)
-    stdout, stderr = process.communicate(timeout=120)
-    return Told(process.returncode, stdout, first + stderr)
+from faults.ground import Ground, Outcome, finished, nothing_written, trained
+from faults.running import Running
 
 
 def _pressed(ground: Ground, workers: int, times: int) -> Outcome:
+    """Ctrl-C in the terminal of a board that is in the middle of an attack."""
     out = ground.copy("half")
-    told = _press(ground, out, workers, times)
-    if told.code == 0:  # all was done before the key was heard
-        return Outcome(folder=out, board=ground.base.board, kept=finished(ground.base.half))
-    return Outcome(told, ("interrupted",), 130, out, ground.base.board, finished(out))
+    running = Running(ground, out, "--workers", workers)
+    kept = finished(out)
+    for i in range(times):
+        os.killpg(running.process.pid, signal.SIGINT)
+        time.sleep(0.05 * i)
+    told = running.ended()
+    assert len(told.problems()) == 1
+    return Outcome(told, ("interrupted", "finished cells are kept"), 130, out, ground.base.board, kept)
 
 
-@case("Ctrl-C once", "one line, exit code 130, finished cells kept")
+@case("Ctrl-C once", "one line, exit code 130, finished cells kept, and no process is left behind")
 def once(ground: Ground) -> Outcome:
     return _pressed(ground, 1, 1)
 
 
-@case("Ctrl-C twice in a row", "the same")
+@case("Ctrl-C twice in a row, cells in the command's own process", "the same")
 def twice(ground: Ground) -> Outcome:
-    return _pressed(ground, 1, 2)
+    return _pressed(ground, 0, 2)
 
 
-@case("Ctrl-C once, two workers", "the same, and no process is left behind")
-def once_with_workers(ground: Ground) -> Outcome:
-    return _pressed(ground, 2, 1)
-
-
-@case("Ctrl-C twice, two workers", "the same, and no process is left behind")
+@case("Ctrl-C twice, two workers", "the same")
 def twice_with_workers(ground: Ground) -> Outcome:
     return _pressed(ground, 2, 2)
 
 
-@case("SIGTERM, as a scheduler sends it", "exit code 143 or one line; the repeated command goes on")
-def terminated(ground: Ground) -> Outcome:
-    out = ground.copy("half")
-    told = ground.forked(ground.base.board, out, signals=[(0.2, "SIGTERM")])
-    assert told.code in (0, -signal.SIGTERM, 143), told
-    assert "Traceback" not in told.stderr
-    return Outcome(folder=out, board=ground.base.board, kept=finished(ground.base.half))
+@case(
+    "SIGTERM of the command alone, as a scheduler sends it, in the middle of an attack",
+    "it ends by the signal or with 143, with one line at most; no process is left behind, finished cells are kept",
+)
+def terminated(ground: Ground) -> Iterator[Outcome]:
+    for workers in (0, 1):
+        out = ground.copy("half")
+        running = Running(ground, out, "--workers", workers)
+        kept = finished(out)
+        os.kill(running.process.pid, signal.SIGTERM)
+        told = running.ended()
+        assert told.code in (-signal.SIGTERM, 128 + signal.SIGTERM), told
+        assert "Traceback" not in told.stderr
+        assert len(told.problems()) <= 1
+        yield Outcome(folder=out, board=ground.base.board, kept=kept)
 
 
 @case("a copy of weights that was cut short", "refused, naming the file; a whole copy is taken")
 def copied_weights(ground: Ground) -> Iterator[Outcome]:
-    from defenses.weights_io import find_weights
-
-    source = find_weights("undefended", "digits")
-    folder = ground.tmp / "weights/digits"
-    folder.mkdir(parents=True)
-    board = ground.tmp / "trained.toml"
-    text = BOARD.replace('"{models}:linear"', '"undefended"').replace('label = "linear"', 'label = "trained"')
-    board.write_text(text.format(models=ground.base.folder / "models.py", seconds=0.0))
-    chosen = ["--defense", "trained", "--weights-root", folder.parent]
-    target = folder / source.name
-    shutil.copy(source.with_suffix(".json"), folder)
-    data = source.read_bytes()
+    board, target = trained(ground)
+    chosen = ["--defense", "trained", "--weights-root", target.parent.parent]
+    data = target.read_bytes()
     for size in (0, 7, len(data) // 2, len(data) - 1):
         target.write_bytes(data[:size])
         told = ground.run(board, ground.tmp / "none", *chosen)
         yield Outcome(told, (str(target),))
-        assert not list((ground.tmp / "none").glob("parts/*"))
-    (folder / f".{source.name}.123.tmp").write_bytes(data[:100])
+        nothing_written(ground.tmp / "none")
+    target.with_name(f".{target.name}.123.tmp").write_bytes(data[:100])
     target.write_bytes(data)
     yield Outcome(ground.run(board, ground.tmp / "none", *chosen), code=0)

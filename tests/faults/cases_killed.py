@@ -6,15 +6,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
-from boards import ROOT
-
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, finished, run_command
+from faults.ground import Ground, Outcome, finished
+from faults.running import Running
 
 
 @case("SIGKILL at 20 random moments of a board, from its first file to its tables", "the repeated command goes on")
@@ -52,46 +51,56 @@ def at_disk_calls(ground: Ground) -> Iterator[Outcome]:
         yield Outcome(folder=out, board=ground.base.board, kept=before)
 
 
-def _command(ground: Ground, out: os.PathLike[str], *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench.cli", "run", str(ground.base.board), "--out", str(out), *more]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
-
-
 @case(
-    "SIGKILL of the command and its two workers, while they import and while they work", "the repeated command goes on"
+    "SIGKILL of the command alone, while its workers import and in the middle of an attack; one worker, and two",
+    "its workers end with it; the repeated command goes on",
 )
 def with_workers(ground: Ground) -> Outcome:
     out = ground.copy("half")
-    before = finished(out)
-    for early in (True, False):
-        process = _command(ground, out, "--workers", "2")
-        assert process.stderr is not None
-        if early:
-            time.sleep(1)
-        else:
-            process.stderr.readline()  # of the first cell that is finished
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-    return Outcome(folder=out, board=ground.base.board, kept=before)
+    kept = finished(out)
+    for workers, early in ((1, True), (2, False)):
+        running = Running(ground, out, "--workers", workers, stall=not early)
+        time.sleep(early)
+        kept |= finished(out)
+        os.kill(running.process.pid, signal.SIGKILL)
+        assert running.ended().code == -signal.SIGKILL
+    return Outcome(folder=out, board=ground.base.board, kept=kept)
 
 
-@case("two processes on one folder", "every cell is done once, and both end well")
+@case("two processes on one folder", "every attack is run once, by both of them together, and both end well")
 def two_at_once(ground: Ground) -> Iterator[Outcome]:
-    out = ground.tmp / "out"
-    job = {"argv": ["run", str(ground.base.board), "--out", str(out)]}
-    for told in ground.base.driver(job, job):
+    out, calls = ground.tmp / "out", ground.tmp / "calls"
+    argv = ["run", str(ground.base.board), "--out", str(out), "--workers"]
+    jobs = [{"argv": [*argv, n], "conditions": [["variable", "FAULTS_CALLS", str(calls)]]} for n in ("0", "1")]
+    for told in ground.base.driver(*jobs):
         yield Outcome(told, code=0)
-    yield Outcome(folder=out, kept=finished(out))
+    made = [line.split() for line in calls.read_text().splitlines()]
+    assert len({process for process, *_ in made}) == 2
+    blocks = [(noisy, first) for noisy in ("False", "True") for first in ("0", "20", "40")]
+    assert Counter((noisy, first) for _, noisy, first in made) == Counter(blocks)
+    yield Outcome(folder=out)
 
 
-@case("two processes on one folder, one of them killed", "the other finishes the board")
+@case("two processes on one folder, one of them killed in the middle of an attack", "the other finishes the board")
 def one_of_two(ground: Ground) -> Outcome:
-    out = ground.tmp / "out"
-    job = {"argv": ["run", str(ground.base.board), "--out", str(out)]}
-    first, second = ground.base.driver(job | {"signals": [(0.3, "SIGKILL")]}, job)
-    assert first.code == -signal.SIGKILL
-    return Outcome(second, code=0, folder=out, kept=finished(out))
+    out, whole = ground.copy("half"), len(finished(ground.base.reference))
+    first, kept = Running(ground, out), finished(out)
+
+    def kill() -> None:
+        """When the second has done all but the cell at which the first one is."""
+        end = time.monotonic() + 60
+        while len(kept) < whole - 1 and time.monotonic() < end:
+            time.sleep(0.05)
+            kept.update(finished(out))
+        os.kill(first.process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    second = ground.forked(ground.base.board, out)
+    killer.join()
+    assert first.ended().code == -signal.SIGKILL
+    assert len(kept) == whole - 1
+    return Outcome(second, code=0, folder=out, kept=kept)
 
 
 @case("a lock file that a killed process left", "it blocks nobody")
@@ -112,7 +121,7 @@ def worker_once(ground: Ground) -> Outcome:
     out = ground.copy()
     ground.monkeypatch.setenv("DIES_ONCE", str(ground.tmp / "died"))
     kept, board = finished(out), ground.attack("dies_once")
-    told = run_command("run", board, "--out", out, "--workers", 2)
+    told = ground.plainly(board, out)
     assert (ground.tmp / "died").exists()
     assert told.code == 0, told.stderr
     shutil.copy(ground.base.reference / "plan.jsonl", out)
@@ -123,5 +132,5 @@ def worker_once(ground: Ground) -> Outcome:
 def worker_always(ground: Ground) -> Outcome:
     out = ground.copy()
     kept = finished(out)
-    told = run_command("run", ground.attack("dies"), "--out", out, "--workers", 2)
+    told = ground.plainly(ground.attack("dies"), out)
     return Outcome(told, ("linear | dies",), folder=out, kept=kept, errors=[("linear", "dies")])

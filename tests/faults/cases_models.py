@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, finished
+from faults.ground import Ground, Outcome, finished, nothing_written, trained
 
 
 def _errors(name: str) -> list[tuple[str, str]]:
@@ -26,7 +26,7 @@ def raises(ground: Ground) -> Outcome:
 def hangs(ground: Ground) -> Outcome:
     begin, out = time.perf_counter(), ground.copy()
     kept, more = finished(out), ("--time-limit", "2", "--attack", "slow")
-    told = ground.run(ground.defense("Hangs"), out, *more)
+    told = ground.plainly(ground.defense("Hangs"), out, *more)
     assert time.perf_counter() - begin < 120
     return Outcome(told, ("Hangs | slow",), folder=out, kept=kept, errors=_errors("Hangs"))
 
@@ -35,16 +35,31 @@ def hangs(ground: Ground) -> Outcome:
 def leaks(ground: Ground) -> Outcome:
     out = ground.copy()
     kept, more = finished(out), ("--memory", "1.5", "--attack", "slow")
-    told = ground.run(ground.defense("Leaks"), out, *more)
+    told = ground.plainly(ground.defense("Leaks"), out, *more)
     return Outcome(told, ("Leaks | slow",), folder=out, kept=kept, errors=_errors("Leaks"))
 
 
-@case("a model that kills its own process", "its cells are errors that say so; others are done")
-def dies(ground: Ground) -> Outcome:
-    out = ground.copy()
-    kept, more = finished(out), ("--workers", "2", "--attack", "slow")
-    told = ground.run(ground.defense("Dies"), out, *more)
-    return Outcome(told, ("Dies | slow",), folder=out, kept=kept, errors=_errors("Dies"))
+@case(
+    "models that call os._exit(0), kill their process or read where no memory is in one cell, in a run by default",
+    "these three cells are errors, each named with how the process ended; all others are done",
+)
+def ends_the_process(ground: Ground) -> Iterator[Outcome]:
+    from bench.results import load_cells
+
+    how = {"Leaves": "exit code 0", "Dies": "signal 9", "Crashes": "signal 11"}
+    more = "".join(f'\n[[defense]]\nname = "{{models}}:{name}"\nlabel = "{name}"\n' for name in how)
+    out = ground.copy("half")
+    kept = finished(out)
+    told = ground.plainly(ground.board(more), out)
+    for name, end in how.items():
+        yield Outcome(told, (f"error on record: {name} | slow | ", "images 0-19: ", end))
+    assert told.stderr.count("error on record") == 3
+    cells = load_cells(out)
+    assert len(cells) == 5 * 12
+    assert cells[cells["status"] != "ok"][["defense", "attack", "block"]].values.tolist() == [
+        [name, "slow", 0] for name in how
+    ]
+    yield Outcome(told, folder=out, kept=kept, errors=[(name, "slow") for name in how])
 
 
 @case("a model that counts its calls in a buffer", "refused before any work, naming it")
@@ -125,6 +140,23 @@ def unfit(ground: Ground) -> Iterator[Outcome]:
     ):
         out = ground.copy()
         yield ground.tried(ground.defense(name), out, name, word, errors=[(name, "*")])
+
+
+@case(
+    "a model in train mode, or a damaged checkpoint, for a results folder that is not there yet",
+    "refused, naming it, before anything is written",
+)
+def before_anything_is_written(ground: Ground) -> Iterator[Outcome]:
+    board, file = trained(ground)
+    whole, out = file.read_bytes(), ground.tmp / "new"
+    for damaged in (whole[:100], whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        file.write_bytes(damaged)
+        for run in (ground.run, ground.plainly):
+            yield Outcome(run(board, out, "--weights-root", file.parent.parent), (str(file),))
+            nothing_written(out)
+    for run in (ground.run, ground.plainly):
+        yield Outcome(run(ground.defense("Training"), out), ("Training", "train mode"))
+        nothing_written(out)
 
 
 @case("a model that is another one each time it is built", "refused, naming it")

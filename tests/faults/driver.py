@@ -127,7 +127,25 @@ def fail_from(folder: str, n: int, name: str) -> None:
     _at_call(folder, then)
 
 
-_CONDITIONS = {f.__name__: f for f in (tmpfs, readonly, nobody, clock, kill_at, fail_from)}
+def variable(name: str, value: str) -> None:
+    """An environment variable."""
+    os.environ[name] = value
+
+
+def internet(url: str) -> None:
+    """Whatever `requests` asks for comes from `url`."""
+    from requests.adapters import HTTPAdapter
+
+    honest = HTTPAdapter.send
+
+    def send(self: HTTPAdapter, request: object, **options: object) -> object:
+        request.url = url + request.path_url  # type: ignore[attr-defined]
+        return honest(self, request, **options | {"proxies": {}})  # type: ignore[arg-type]
+
+    HTTPAdapter.send = send  # type: ignore[method-assign, assignment]
+
+
+_CONDITIONS = {f.__name__: f for f in (tmpfs, readonly, nobody, clock, kill_at, fail_from, variable, internet)}
 _AT_END: list[object] = []
 
 
@@ -174,10 +192,10 @@ def _run(jobs: list[dict]) -> list[dict]:  # type: ignore[type-arg]
         return answers
 
 
-def _wait(pid: int, begin: float, signals: list[tuple[float, str]]) -> int:
-    """The exit code; `signals` are sent that many seconds after the start."""
+def _wait(pid: int, begin: float, signals: list[tuple[float | str, str]]) -> int:
+    """The exit code; `signals` are sent that many seconds after the start, or when the file of that name is there."""
     for after, name in signals:
-        while time.perf_counter() - begin < after:
+        while not os.path.exists(after) if isinstance(after, str) else time.perf_counter() - begin < after:
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 return os.waitstatus_to_exitcode(status)

@@ -20,6 +20,7 @@ from faults.models import MODELS
 from faults.sameness import same
 
 _OF_TESTS = ("pytest", "_pytest", "faults", "boards", "conftest", "__main__", "test_catalogue")
+_HERE = ("--workers", "0")  # no worker process
 Runs = dict[str, str]  # by key of a finished cell: the run that finished it
 
 
@@ -132,7 +133,7 @@ def make_base(folder: Path) -> Base:
     first = run_command("run", path, "--out", folder / "reference")
     assert first.code == 0, first.stderr
     base = Base(folder, Driver())
-    run_board(board, base.half, Options(defenses=("linear",), quiet=True))
+    run_board(board, base.half, Options(defenses=("linear",), quiet=True, workers=0))
     shutil.copytree(base.half, base.nearly)
     shop, half, nearly = Workshop(board, Options()), Store(base.half), Store(base.nearly)
     noisy = [c for c in board.cells() if c.defense.label == "noisy"]
@@ -187,18 +188,35 @@ class Ground:
         return out
 
     def run(self, board: Path, out: Path, *more: object) -> Told:
-        """`purebench run` in this process."""
+        """`purebench run` with its cells in this process, which has imported everything."""
+        return run_command("run", board, "--out", out, *_HERE, *more)
+
+    def plainly(self, board: Path, out: Path, *more: object) -> Told:
+        """`purebench run` as it is typed: cells are run in a worker process."""
         return run_command("run", board, "--out", out, *more)
 
     def forked(self, board: Path, out: Path, *conditions: Sequence[object], signals: Sequence[Any] = ()) -> Told:
-        """`purebench run` in a process of its own, under conditions; see `faults.driver`."""
-        job = {"argv": ["run", str(board), "--out", str(out)], "conditions": conditions, "signals": signals}
+        """`purebench run`, cells and all in a process of its own, under conditions; see `faults.driver`."""
+        job = {"argv": ["run", str(board), "--out", str(out), *_HERE], "conditions": conditions, "signals": signals}
         return self.base.driver(job)[0]
 
     def tried(self, board: Path, out: Path, *names: str, errors: Iterable[tuple[str, str]] = ()) -> Outcome:
         """Run in this process on finished results: what came of it, to be judged as it is."""
         kept = finished(out) if out.is_dir() else {}
         return Outcome(self.run(board, out), names, folder=out, kept=kept, errors=tuple(errors))
+
+
+def trained(ground: Ground) -> tuple[Path, Path]:
+    """A board on a trained network, "trained", and a copy of its weights; see --weights-root."""
+    from defenses.weights_io import find_weights
+
+    source = find_weights("undefended", "digits")
+    folder = ground.tmp / "weights/digits"
+    folder.mkdir(parents=True)
+    shutil.copy(source, folder)
+    shutil.copy(source.with_suffix(".json"), folder)
+    changes = ('"{models}:linear"', '"undefended"'), ('label = "linear"', 'label = "trained"')
+    return ground.board("", *changes, name="trained.toml"), folder / source.name
 
 
 def finished(folder: Path) -> Runs:
@@ -208,6 +226,23 @@ def finished(folder: Path) -> Runs:
     return {k: line["run"] for k, (line, part) in stored(folder / "parts").items() if damage(part) is None}
 
 
+def finished_but(folder: Path, part: Path) -> tuple[Runs, set[str]]:
+    """What a fault of one whole part must leave, and the keys of that part's cells, which may be lost."""
+    from bench.parts import read_lines
+
+    lost = {line["key"] for line in read_lines(part)}
+    kept = {k: run for k, run in finished(folder).items() if k not in lost}
+    assert kept
+    assert lost
+    return kept, lost
+
+
+def nothing_written(folder: Path) -> None:
+    """A results folder that was refused is not there, or empty."""
+    left = sorted(folder.rglob("*")) if folder.exists() else []
+    assert not left, left
+
+
 def settle(base: Base, outcome: Outcome) -> None:
     """What must hold after every fault: told, mended, equal, nothing computed twice."""
     if outcome.told is not None:
@@ -215,7 +250,7 @@ def settle(base: Base, outcome: Outcome) -> None:
     if outcome.folder is None:
         return
     if outcome.board is not None:
-        mended = run_command("run", outcome.board, "--out", outcome.folder)
+        mended = run_command("run", outcome.board, "--out", outcome.folder, *_HERE)
         assert "Traceback" not in mended.stderr, mended.stderr
         assert mended.code == (2 if outcome.errors else 0), mended.stderr
     after = finished(outcome.folder)

@@ -2,7 +2,10 @@
 
 import importlib
 
-GROUPS = ("killed", "interrupted", "disk", "damaged", "schema", "clock", "numbers", "models", "attacks", "hostile")
+GROUPS = (
+    *("killed", "interrupted", "downloads", "disk", "damaged", "schema", "clock", "numbers", "models", "attacks"),
+    "hostile",
+)
 
 
 def load() -> None:

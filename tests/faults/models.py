@@ -2,6 +2,8 @@
 
 import boards
 
+from faults.attacks import ATTACKS
+
 MODELS = (
     boards.MODELS
     + '''
@@ -44,14 +46,42 @@ class Exits(Wrapped):
         return self.inner(x)
 
 
+def doomed(x):
+    """Whether a gradient is asked at the clean images of the first block, which one attack does in one cell."""
+    from bench.data import load_dataset
+    return x.requires_grad and torch.equal(x[0], load_dataset("digits").x[0])
+
+
 class Dies(Wrapped):
-    """Kills its own process when a gradient is asked."""
+    """Kills its own process in one cell."""
 
     def forward(self, x):
-        if x.requires_grad:
+        if doomed(x):
             import os
             import signal
             os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner(x)
+
+
+class Leaves(Wrapped):
+    """Ends its process, as if all were well, in one cell."""
+
+    def forward(self, x):
+        if doomed(x):
+            import os
+            os._exit(0)
+        return self.inner(x)
+
+
+class Crashes(Wrapped):
+    """Reads where no memory is, in one cell."""
+
+    def forward(self, x):
+        if doomed(x):
+            import ctypes
+            import resource
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core file
+            ctypes.string_at(0)
         return self.inner(x)
 
 
@@ -179,118 +209,6 @@ class Shouts(Wrapped):
         if x.requires_grad:
             raise RuntimeError("\\x1b[2J<script>alert(1)</script>\\u202e|" + "x" * 1_000_000 + "\\nsecond line")
         return self.inner(x)
-
-
-def unpicklable(view, x, y, **_):
-    """Raises an error that cannot be sent to another process."""
-    class Local(Exception):
-        def __init__(self, a, b):
-            super().__init__(lambda: a)
-    raise Local(1, 2)
-
-
-def nothing(view, x, y, **_):
-    return None
-
-
-def array(view, x, y, **_):
-    return x.numpy()
-
-
-def fewer(view, x, y, **_):
-    return x[:-1]
-
-
-def flat(view, x, y, **_):
-    return x.flatten(1)
-
-
-def double(view, x, y, *, threat, **_):
-    return slow(view, x, y, threat=threat, seconds=0).double()
-
-
-def integers(view, x, y, **_):
-    return x.round().long()
-
-
-def complex_numbers(view, x, y, **_):
-    return torch.complex(x, torch.ones_like(x))
-
-
-def elsewhere(view, x, y, **_):
-    return x.to("meta")
-
-
-def sparse(view, x, y, **_):
-    return x.to_sparse()
-
-
-def infinite(view, x, y, **_):
-    out = x.clone()
-    out[3, 0, 0, 0] = float("inf")
-    return out
-
-
-def spoils_labels(view, x, y, **_):
-    """Writes the answers of the model into the labels that it was given."""
-    y.copy_(view(x).argmax(1))
-    return x.clone()
-
-
-def breaks_model(view, x, y, **_):
-    """Turns the model into one that is wrong everywhere."""
-    for p in view.parameters():
-        p.data.neg_()
-    return x.clone()
-
-
-def trains_model(view, x, y, **_):
-    """Sets modules to train mode behind the view's back, and lets parameters collect gradients."""
-    for module in view.modules():
-        module.training = True
-    for p in view.parameters():
-        p.requires_grad_(True)
-    return x.clone()
-
-
-def leaves_traces(view, x, y, **_):
-    """Changes what the whole process shares."""
-    import os
-    import random
-    import numpy as np
-    torch.set_default_dtype(torch.float64)
-    torch.set_grad_enabled(False)
-    torch.set_num_threads(2)
-    torch.manual_seed(5)
-    np.random.seed(5)
-    random.seed(5)
-    os.chdir("/")
-    return x.clone()
-
-
-def interrupts_nothing(view, x, y, **_):
-    """Swallows what it is told, as some libraries do."""
-    try:
-        raise KeyError("inner")
-    except KeyError:
-        raise ValueError("") from None
-
-
-def dies(view, x, y, **_):
-    """Kills its own process."""
-    import os
-    import signal
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dies_once(view, x, y, **_):
-    """Kills its own process the first time."""
-    import os
-    import signal
-    mark = os.environ["DIES_ONCE"]
-    if not os.path.exists(mark):
-        open(mark, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x.clone()
 '''
+    + ATTACKS
 )

@@ -1,0 +1,140 @@
+"""A stand-in for a view: an attack that runs on it is counted, call by call, and costs next to nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.cell import Cell
+from bench.execute import Block
+from bench.suites import find_attack
+from bench.threat import target_labels
+from defenses.registry import decode
+
+
+class Enough(BaseException):
+    """The time for a row is over; no library that catches exceptions may hold this one up."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds of a call as `start + rows * slope`."""
+
+    start: float
+    slope: float
+
+    def __call__(self, rows: int) -> float:
+        """Seconds for so many rows."""
+        return self.start + rows * self.slope
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What calls of a view take.
+
+    Args:
+        forward: seconds of a call.
+        backward: seconds of going back through it.
+        per_row: evaluations of one row forward, and backward.
+        answers: class that the view gives to each clean image, int64 [B].
+        broken: bool [B], images that a few gradient steps took from the view.
+    """
+
+    forward: Line
+    backward: Line
+    per_row: tuple[float, float]
+    answers: Tensor
+    broken: Tensor
+
+
+class StandIn(nn.Module):
+    """A linear model in the place of a view, and the calls that it gets."""
+
+    def __init__(self, cell: Cell, rates: Rates, block: Block, classes: int, deadline: float):
+        super().__init__()
+        self.stochastic, self.deadline = cell.defense.stochastic, deadline
+        self.counts: Counter[tuple[int, bool]] = Counter()
+        self.seconds, self.queries = 0.0, 0
+        self.norm = {"L2": 2.0, "L1": 1.0}.get(cell.threat.norm, float("inf"))
+        self.reach = float(cell.threat.eps) / 4
+        device = rates.answers.device
+        self.originals = block.x.to(device).flatten(1)
+        y = block.y.to(device)
+        self.near = nn.functional.one_hot(rates.answers, classes).float()
+        beyond = torch.where(rates.broken, (y + 1) % classes, rates.answers)
+        self.beyond = nn.functional.one_hot(beyond, classes).float()
+        # The logits of the linear part stay far below those of the class.
+        size = self.originals.shape[1]
+        weight = torch.randn(size, classes, generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter((0.01 / size**0.5 * weight).to(device), requires_grad=False)
+        self.train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        begin = time.perf_counter()
+        if begin > self.deadline:
+            raise Enough
+        self.counts[len(x), False] += 1
+        self.queries += len(x)
+        flat = x.flatten(1)
+        with torch.no_grad():
+            distance, nearest = torch.cdist(flat, self.originals, p=self.norm).min(1)
+            classes = torch.where(distance[:, None] > self.reach, self.beyond[nearest], self.near[nearest])
+        logits = flat @ self.weight + classes
+        if logits.requires_grad:
+            rows = len(x)
+            logits.register_hook(lambda _: self._back(rows))
+        self.seconds += time.perf_counter() - begin
+        return logits
+
+    def _back(self, rows: int) -> None:
+        self.counts[rows, True] += 1
+
+    def train(self, mode: bool = True) -> StandIn:  # noqa: ARG002
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def count(
+    cell: Cell, rates: Rates, block: Block, classes: int, device: torch.device, deadline: float
+) -> tuple[Mapping[tuple[int, bool], int], float, bool]:
+    """Run an attack on the stand-in.
+
+    Args:
+        cell: whose attack.
+        rates: of the view that is stood in for.
+        block: images.
+        classes: K.
+        device: where the defense is.
+        deadline: when it has to end, by `time.perf_counter`.
+
+    Returns:
+        (calls by rows and direction, True: backward; seconds of the attack's own work; whether it came to its end).
+    """
+    params = decode(cell.attack.params)
+    attack = find_attack(cell.attack.name, params)
+    target = target_labels(cell.threat, block.y, block.indices, classes, cell.seed)
+    stand_in = StandIn(cell, rates, block, classes, deadline)
+    attack.load()
+    begin, complete = time.perf_counter(), True
+    try:
+        attack.run(
+            stand_in,
+            block.x.to(device, copy=True),
+            block.y.to(device, copy=True),
+            threat=cell.threat,
+            target=None if target is None else target.to(device),
+            seed=0,
+            num_classes=classes,
+            indices=block.indices,
+            **params,
+        )
+    except Enough:
+        complete = False
+    own = time.perf_counter() - begin - stand_in.seconds
+    return stand_in.counts, own, complete

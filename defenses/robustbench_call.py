@@ -1,0 +1,45 @@
+"""The arguments of RobustBench's `load_model`, in the words of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from defenses.errors import UserError
+from defenses.registry import card, is_zoo
+
+
+def translated(
+    name: str, weights_root: str | Path | None, params: Mapping[str, Any]
+) -> tuple[str | Path | None, dict[str, Any]]:
+    """(where weights are looked for first, parameters of the defense).
+
+    Args:
+        name: of a registered defense, which is the same under every threat model, or of the zoo, where it is a
+            parameter.
+        weights_root: the folder in our word.
+        params: `model_dir` (the folder in theirs), `threat_model`, and parameters of the defense.
+
+    Raises:
+        UserError: the folder is given twice or is none; no such defense; a threat model that no attack here has.
+    """
+    rest = dict(params)
+    if (model_dir := rest.pop("model_dir", None)) is not None:
+        if weights_root is not None:
+            raise UserError("weights_root and model_dir say the same; give one of them")
+        if not isinstance(model_dir, str | Path):
+            raise UserError(f"model_dir is {model_dir!r}; give a folder")
+        weights_root = model_dir
+    if not is_zoo(name):
+        card(name)
+        _check_norm(name, rest.pop("threat_model", None))
+    return weights_root, rest
+
+
+def _check_norm(name: str, threat_model: Any) -> None:
+    from bench.threat import NORMS
+
+    if threat_model is not None and str(threat_model).lower() not in map(str.lower, NORMS):
+        text = f'threat_model is "{str(threat_model)[:40]}"; {name} is attacked in the norms {", ".join(NORMS)}'
+        raise UserError(f"{text} (corrupted images are a data set)")
