@@ -114,7 +114,8 @@ def benchmark(
         threads=_threads(),
         data_root=root,
     )
-    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense})
+    kept = out is not None  # a certificate is kept with results, and shown in their tables
+    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense}, certified=kept)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else Path(out)
         run_board(board, folder, options)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from bench.certificates import MARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +58,18 @@ def of_all_rows(frame: pd.DataFrame) -> tuple[str, ...]:
     )
     notes.append("evaluations: one image through a network forward = 1, backward = 2; of the attack, not the verdict")
     return tuple(notes)
+
+
+def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """Which exact gradients are not certified, and why.
+
+    Args:
+        reasons: by defense.
+    """
+    if not reasons:
+        return ()
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return (f"{MARK}: exact gradients that nothing certifies ({told}); `purebench certify` measures them",)
 
 
 def warnings(cells: pd.DataFrame) -> tuple[str, ...]:

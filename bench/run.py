@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import certificates
 from bench.board import Board
 from bench.cell import NULLS, Cell
 from bench.doctor import require
@@ -45,6 +46,7 @@ class Options:
         loaded: defenses in memory by label: their cells run here.
         time_limit: seconds that a cell may take; None: what the board says.
         memory: GiB that a worker process may hold; None: its share of what is there.
+        certified: measure the gradient certificates that are missing.
     """
 
     data_root: Path | None = None
@@ -58,6 +60,7 @@ class Options:
     loaded: Mapping[str, Defense] = field(default_factory=dict)
     time_limit: float | None = None
     memory: float | None = None
+    certified: bool = True
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "memory"):
@@ -134,7 +137,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
             if name not in names:
                 raise unknown(f"{kind} in this board", name, names)
     kept = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in kept if not options.attacks or c.attack.label in (*options.attacks, *NULLS)]
+    return [c for c in kept if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
 
 
 def _known(folder: Path, cells: Iterable[Cell], finished: Mapping[str, Line]) -> dict[str, Forecast]:
@@ -161,22 +164,29 @@ def _run_pending(
     expected = {row: forecast.seconds for row, forecast in known.items()}
     progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
     by_key = {c.key: c for c in pending}
+    uncertified = certificates.missing(store.folder, pending) if options.certified else {}
 
-    def begin() -> None:
+    def begin(found: Mapping[str, Line]) -> None:
         _write_plan(store, cells)
         update_manifest(store, board, run)
+        certificates.add(store.folder, {uncertified[title]: found[title] for title in found})
 
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         progress.finished(by_key[key], status, seconds, note)
 
     if apart:
-        orders = Orders(run["id"], begin, report, redo, _limits(board, options), progress.expected)
+        limits, certified = _limits(board, options), frozenset(uncertified)
+        orders = Orders(run["id"], begin, certified, report, redo, limits, progress.expected)
         run_workers(board, store, pending, options, orders)
     else:
         workshop = Workshop(board, options)
+        found = {}
         for cell in one_per_defense(pending):  # bad models stop the run before any work is done
-            workshop.check(cell)
-        begin()
+            title = cell.defense.title
+            _, certificate = workshop.check(cell, certified=title in uncertified)
+            if certificate is not None:
+                found[title] = certificate
+        begin(found)
         work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.footnotes import has_seeds, of_all_rows, of_comparison, warnings
+from bench.certificates import MARK, uncertified
+from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, warnings
 from bench.groups import ROW, SETTING
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
@@ -84,11 +85,12 @@ def _column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     return names
 
 
-def pivot(frame: pd.DataFrame) -> Table:
+def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
     """The comparison of defenses, one line each.
 
     Args:
         frame: what `summary` gave.
+        marked: defenses whose exact gradients are not certified.
 
     Returns:
         Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack.
@@ -107,7 +109,7 @@ def pivot(frame: pd.DataFrame) -> Table:
         cells = {names[r.attack, r.view]: _short(r, share) for r, share in shares.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
         verdict = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
-        head = [*_setting_cells(lines[0], differs), str(lines[0].defense)]
+        head = [*_setting_cells(lines[0], differs), _with_mark(str(lines[0].defense), lines[0], marked)]
         first, rest = ([cells.get(name, _ABSENT) for name in group] for group in (clean, others))
         rows.append((*head, *first, *verdict, *rest))
     means = [[f"{n}: mean %" for n in group] for group in (clean, others)]
@@ -163,13 +165,24 @@ def _shown(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str,
     return shown
 
 
-def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M, by_seed: pd.DataFrame | None = None) -> Table:
+def _with_mark(text: str, row: Any, marked: Collection[str]) -> str:
+    return f"{text} {MARK}" if row.defense in marked else text
+
+
+def full_table(
+    frame: pd.DataFrame,
+    *,
+    m: Sequence[int] = M,
+    by_seed: pd.DataFrame | None = None,
+    marked: Collection[str] = (),
+) -> Table:
     """Every row and aggregation of a summary.
 
     Args:
         frame: what `summary` gave.
         m: the M of Rob(M) in it.
         by_seed: what it gave by seed; None: single seeds are not shown.
+        marked: defenses whose exact gradients are not certified.
     """
     if frame.empty:
         return Table("All rows: none", ("defense",), ())
@@ -198,7 +211,7 @@ def full_table(frame: pd.DataFrame, *, m: Sequence[int] = M, by_seed: pd.DataFra
         (
             *_setting_cells(r, differs),
             *(name, _NAMES.get(r.attack, str(r.attack))),
-            "" if r.attack in _NAMES else str(r.view),
+            "" if r.attack in _NAMES else _with_mark(str(r.view), r, marked if str(r.view).startswith("exact") else ()),
             *(show(r) for show in columns.values()),
         )
         for name, r in lines
@@ -213,12 +226,16 @@ def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
 
 
-def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The summary with what has to be known of each row's attack: a CSV has no footnotes."""
+def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
+    """The summary with what has to be known of each row's attack and gradients: a CSV has no footnotes."""
     texts: dict[str, dict[str, None]] = {}
     for attack, found in zip(cells["attack"], cells["warnings"], strict=True) if "warnings" in cells else ():
         texts.setdefault(attack, {}).update(dict.fromkeys(found))
-    return frame.assign(warnings=["; ".join(texts.get(attack, ())) for attack in frame["attack"]])
+    rows: list[Any] = list(frame.itertuples())
+    of_gradients = [uncertified.get(r.defense) if str(r.view).startswith("exact") else None for r in rows]
+    gradients = [[f"gradient certificate: {reason}"] if reason else [] for reason in of_gradients]
+    pairs = zip(frame["attack"], gradients, strict=True)
+    return frame.assign(warnings=["; ".join([*texts.get(attack, ()), *more]) for attack, more in pairs])
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
@@ -248,14 +265,15 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
     results = read_results(folder)
     frame = summary(results, m=m)
     manifest = read_manifest(folder)
-    notes = (*warnings(results.cells), *mixed(_made(results.cells), manifest))
+    reasons = uncertified(folder, results.cells, manifest)
+    notes = (*of_certificates(reasons), *warnings(results.cells), *mixed(_made(results.cells), manifest))
     by_seed = summary(results, m=m, by_seed=True) if has_seeds(frame) else None
-    made = (pivot(frame), full_table(frame, m=m, by_seed=by_seed))
+    made = (pivot(frame, marked=reasons), full_table(frame, m=m, by_seed=by_seed, marked=reasons))
     comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in made)
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    write_atomic(folder / "tables.csv", to_csv(_with_warnings(_numbers(frame), results.cells)))
+    write_atomic(folder / "tables.csv", to_csv(_with_warnings(_numbers(frame), results.cells, reasons)))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))
     write_atomic(folder / "tables.html", to_html(tables, title))

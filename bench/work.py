@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
@@ -53,8 +54,16 @@ class Workshop:
 
     def defense(self, cell: Cell) -> Defense:
         """The loaded defense of a cell."""
+        if cell.source is None:
+            self._make_room(cell.defense.title)
+        return self._loaded(cell)
+
+    def source(self, cell: Cell) -> Defense | None:
+        """The loaded defense whose view is attacked, where it is not the cell's own."""
+        return None if cell.source is None else self._loaded(replace(cell, defense=cell.source, source=None))
+
+    def _loaded(self, cell: Cell) -> Defense:
         label = cell.defense.title
-        self._make_room(label)
         if label not in self._defenses:
             from bench.guard import as_it_was
             from defenses.base import Foreign
@@ -80,25 +89,33 @@ class Workshop:
                 self._defenses[other].to("cpu")
         self._at_work = label
 
-    def check(self, cell: Cell) -> float:
+    def check(self, cell: Cell, *, certified: bool = False) -> tuple[float, Line | None]:
         """Load and check the defense of a cell.
 
+        Args:
+            cell: whose defense.
+            certified: whether it gets a gradient certificate.
+
         Returns:
-            Seconds that the check took, loading apart: they tell slow defenses from fast ones.
+            Seconds that the check took, loading and certificate apart: they tell slow defenses from fast ones; and the
+            certificate, see `bench.certificates`.
 
         Raises:
             UserError: a model that cannot be benchmarked.
         """
+        from bench.certificates import certificate_of
         from bench.checks import check_model
         from bench.guard import as_it_was
         from bench.view import device_of
 
         data = self.data()
         defense, at = self.defense(cell), self._positions[:8]
+        x = data.x[at].to(device_of(defense))
         begin = time.perf_counter()
         with as_it_was():
-            check_model(defense, data.x[at].to(device_of(defense)), data.num_classes, cell.defense.title)
-        return since(begin)
+            check_model(defense, x, data.num_classes, cell.defense.title)
+            seconds = since(begin)
+            return seconds, certificate_of(defense, x, cell.defense.title) if certified else None
 
     def block(self, cell: Cell) -> Block:
         """The images of a cell."""
@@ -116,7 +133,7 @@ class Workshop:
             self._states[label] = state(defense)
         before = self._states[label]
         with as_it_was():
-            result = execute(cell, defense, block, self.data().num_classes)
+            result = execute(cell, defense, block, self.data().num_classes, source=self.source(cell))
         if state(defense) == before:
             return result
         if label not in self.options.loaded:  # the next cell gets the defense as it is deployed

@@ -43,13 +43,13 @@ class Task:
     """What a worker is asked to do.
 
     Args:
-        kind: "check" the defense of the cell, or do the "cell".
+        kind: "check" the defense of the cell, "certify" its gradients as well, or do the "cell".
         cell: which.
         before: a stored record that does not count.
         wait: for another process that is at the cell.
     """
 
-    kind: Literal["check", "cell"]
+    kind: Literal["check", "certify", "cell"]
     cell: Cell
     before: Line | None = None
     wait: bool = False
@@ -73,9 +73,9 @@ class Means:
 def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: Means) -> None:
     """Do tasks until the parent closes the pipe.
 
-    Says ("ready",); for a check ("checked", title, seconds); for a cell ("loaded",) when its defense is there, then
-    ("busy",) when another process is at it, else ("began",) and ("done", key, status, seconds, note); an exception when
-    there is nothing more to be done.
+    Says ("ready",); for a check ("checked", title, seconds, certificate); for a cell ("loaded",) when its defense is
+    there, then ("busy",) when another process is at it, else ("began",) and ("done", key, status, seconds, note); an
+    exception when there is nothing more to be done.
 
     Args:
         board: what is run.
@@ -141,8 +141,9 @@ def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         pipe.send(("done", key, status, seconds, note))
 
-    if task.kind == "check":
-        pipe.send(("checked", task.cell.defense.title, workshop.check(task.cell)))
+    if task.kind != "cell":
+        found = workshop.check(task.cell, certified=task.kind == "certify")
+        pipe.send(("checked", task.cell.defense.title, *found))
         return
     workshop.defense(task.cell)
     pipe.send(("loaded",))

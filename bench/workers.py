@@ -37,7 +37,8 @@ class Orders:
 
     Args:
         run: id of the run.
-        begin: is called when all models have been checked, before the first cell.
+        begin: is called when all models have been checked, before the first cell, with the certificates by title.
+        certified: titles of the defenses that need a gradient certificate.
         report: is told every cell that is finished.
         redo: by key, the records that do not count as finished.
         limits: of each worker; a cell that goes over one becomes an error record. So does one at which a worker
@@ -46,7 +47,8 @@ class Orders:
     """
 
     run: str
-    begin: Callable[[], None]
+    begin: Callable[[Mapping[str, Line]], None]
+    certified: frozenset[str]
     report: Report
     redo: Mapping[str, Line]
     limits: Limits
@@ -66,6 +68,7 @@ class _Crew:
     busy: list[Cell] = field(default_factory=list)  # at work in another run
     deaths: dict[str, int] = field(default_factory=dict)
     begun: bool = False
+    certificates: dict[str, Line] = field(default_factory=dict)
 
     def work(self, size: int) -> None:
         """Do everything with `size` workers."""
@@ -92,11 +95,11 @@ class _Crew:
         """The next task; bad models stop the run before any work is done."""
         if self.checks:
             return self.checks.pop()
-        if any(hand.task and hand.task.kind == "check" for hand in self.hands):
+        if any(hand.task and hand.task.kind != "cell" for hand in self.hands):
             return None
         if not self.begun:
             self.begun = True
-            self.orders.begin()
+            self.orders.begin(self.certificates)
         cell = self.schedule.pop()
         if cell is not None:
             return Task("cell", cell, self.orders.redo.get(cell.key))
@@ -134,9 +137,11 @@ class _Crew:
                 assert hand.task is not None
                 self.busy.append(hand.task.cell)
                 hand.task = None
-            case ("checked", title, seconds):
+            case ("checked", title, seconds, certificate):
                 hand.task = None
                 self.schedule.learn(title, seconds)
+                if certificate is not None:
+                    self.certificates[title] = certificate
             case ("done", *words):
                 hand.task = None
                 self.orders.report(*words)
@@ -171,7 +176,7 @@ class _Crew:
         trace = end(hand, ask=True)
         self.hands.remove(hand)
         assert hand.task is not None
-        if hand.task.kind == "check":
+        if hand.task.kind != "cell":
             raise UserError(f"{hand.task.cell.defense.title}: {problem}")
         self._record(hand, hand.task.cell, problem, trace)
 
@@ -188,7 +193,7 @@ class _Crew:
         if task is None:
             if hand.phase == "start" and not again:
                 raise WorkerFailed(f"worker processes die at their start ({how})")
-        elif task.kind == "check":
+        elif task.kind != "cell":
             if not again:
                 raise UserError(f"{task.cell.defense.title}: the worker died ({how}) twice while the model was checked")
             self.checks.append(task)
@@ -231,7 +236,8 @@ def run_workers(board: Board, store: Store, pending: list[Cell], options: Option
     with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
         hire = hiring(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
         schedule = Schedule(pending, orders.estimate)
-        crew = _Crew(hire, store, orders, schedule, [Task("check", cell) for cell in cells])
+        checks = [Task("certify" if cell.defense.title in orders.certified else "check", cell) for cell in cells]
+        crew = _Crew(hire, store, orders, schedule, checks)
         try:
             crew.work(options.workers)
         finally:

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from bench.certificates import FILE as CERTIFICATES
 from bench.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from bench.store import NotWritable, Store, write_atomic
 from defenses.errors import UserError
@@ -22,7 +23,7 @@ FORMATS = {
 }
 _STAMP = ".tables-stamp"  # of the contents; a copy of the folder may bring it along
 _SEEN = ".tables-seen"  # sizes and times of the parts' files when they were last found whole, on this machine
-_VERSION = "4"  # raised when the same records give other tables
+_VERSION = "5"  # raised when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
@@ -76,7 +77,7 @@ def _elsewhere(folder: Path, form: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         double = Path(scratch) / folder.resolve().name
         double.mkdir()
-        for name in ("parts", "plan.jsonl", "manifest.json"):
+        for name in ("parts", "plan.jsonl", "manifest.json", CERTIFICATES):
             (double / name).symlink_to((folder / name).resolve())
         write_tables(double)
         return (double / FORMATS[form]).read_text(encoding="utf-8")
@@ -118,7 +119,7 @@ def _digest(folder: Path) -> str:
     digest = hashlib.sha256(_VERSION.encode())
     digest.update((folder / "plan.jsonl").read_bytes())
     sums = [part / SUMS for part in part_folders(folder / "parts")]
-    for path in (folder / "manifest.json", *sums):
+    for path in (folder / "manifest.json", folder / CERTIFICATES, *sums):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()

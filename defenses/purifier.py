@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from defenses.noise import Draw
+from defenses.twins import twin
 
 State = dict[str, Tensor]  # batch first, every entry
 
@@ -28,9 +30,11 @@ class Purifier(nn.Module, ABC):
 
     Attributes:
         steps: upper bound on the number of steps.
+        paths: names of methods and networks through whose results the gradient goes; a certificate checks each.
     """
 
     steps: int
+    paths: tuple[str, ...] = ()
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
         """The noise that an image of `shape` (C, H, W) needs. Default: none."""
@@ -55,3 +59,35 @@ class Purifier(nn.Module, ABC):
     @abstractmethod
     def finish(self, state: State, ctx: State) -> Tensor:
         """The purified images [B, C, H, W] in [0, 1] scale."""
+
+    # What follows is for gradient modes (`defenses.modes`) alone: None means that the purifier lacks the mode.
+
+    def surrogate(self) -> Purifier | None:
+        """A cheaper purifier for attacks. Default: the first quarter of the steps, at least one.
+
+        A purifier whose steps lead from one time to another (SDE, ODE, diffusion) must override it, with fewer and
+        larger steps over the whole way (Lee & Kim 2023): the first quarter of it would return a noisy image.
+        """
+        if self.steps < 2 or isinstance(getattr(type(self), "steps", None), property):
+            return None
+        return twin(self, steps=max(1, self.steps // 4))
+
+    def one_step(self) -> Callable[[State, State], State] | None:
+        """One step as a denoiser, (state, ctx) at the start -> state: no noise, no clamp."""
+        return None
+
+    def backward_network(self) -> Callable[[Tensor], Tensor] | None:
+        """A network, images [B, C, H, W] in [0, 1] -> the same, that stands for the purifier, as an autoencoder."""
+        return None
+
+    def score_direction(self) -> Callable[[Tensor], Tensor] | None:
+        """From images [B, C, H, W] in [0, 1] to the direction in which the log-density grows, of any length."""
+        return None
+
+    def smoothed(self) -> Purifier | None:
+        """The purifier with smooth activations and the same weights, where some are piecewise linear."""
+        return None
+
+    def differenced(self) -> Purifier | None:
+        """The purifier with steps that are differentiated at a finite scale."""
+        return None

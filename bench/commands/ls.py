@@ -54,7 +54,8 @@ def _indices() -> Iterable[str]:
     return [*FORMS, *_aligned([(s.name, s.dataset, s.source) for s in published()])]
 
 
-def _boards() -> Iterable[str]:
+def board_names() -> list[str]:
+    """Names of the boards that come along."""
     import leaderboards
 
     return sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))
@@ -70,5 +71,5 @@ _LISTS = {
     "attacks": _attacks,
     "datasets": _datasets,
     "indices": _indices,
-    "boards": _boards,
+    "boards": board_names,
 }

@@ -1,0 +1,107 @@
+"""Gradient certificates in a results folder: one for every defense that was attacked through exact gradients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cell import GIVEN, NULLS, Cell
+from bench.store import write_atomic
+from defenses.errors import UserError
+from defenses.registry import canonical
+from defenses.seal import is_whole, sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from defenses.base import Defense
+
+FILE = "certificates.json"
+MARK = "†"
+
+
+def digest(fingerprint: Any) -> str:
+    """The key of a defense: a hash of its fingerprint, parameters and weights included."""
+    text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Certificates by key; none where the file is absent or damaged, and then they are made again."""
+    try:
+        content = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    found = content.get("certificates") if isinstance(content, dict) and is_whole(content) else None
+    return found if isinstance(found, dict) else {}
+
+
+def add(folder: Path, found: Mapping[str, Any]) -> None:
+    """Store certificates beside those that are there."""
+    if found:
+        write_atomic(folder / FILE, json.dumps(sealed({"certificates": read(folder) | dict(found)}), indent=1) + "\n")
+
+
+def missing(folder: Path, cells: Iterable[Cell]) -> dict[str, str]:
+    """Title -> key of the defenses that cells attack through exact gradients and that have no certificate here."""
+    known = read(folder)
+    keys = {c.defense.title: digest(c.defense.fingerprint) for c in cells if _is_exact(c.view.gradient, c.attack.name)}
+    return {title: key for title, key in keys.items() if key not in known}
+
+
+def _is_exact(gradient: str, attack: str) -> bool:
+    return gradient == "exact" and attack not in NULLS and not attack.startswith(GIVEN)
+
+
+def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+    """The certificate of a defense as it is stored.
+
+    Args:
+        defense: the defense.
+        x: images [B, C, H, W]; the first four are used.
+        title: of the defense, for messages.
+
+    Raises:
+        UserError: a `Defense` that declares exact gradients and has none.
+    """
+    from bench.certificate import NoGradient, certify
+    from defenses.base import Foreign
+
+    try:
+        certificate = certify(defense, x[:4])
+    except NoGradient:
+        if not isinstance(defense, Foreign):  # of a plain module nothing is declared: attacks without gradients may run
+            text = "leave \"exact\" out of its gradients, or let autograd reach the image (no detach, no no_grad)"
+            raise UserError(f"{title} declares exact gradients and has none: {text}") from None
+        return {"passed": False, "error": "its logits have no gradient"}
+    except Exception as error:  # somebody's module that knows no float64, say
+        return {"passed": False, "error": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:200]}
+    assert certificate is not None
+    return certificate.as_dict()
+
+
+def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Label -> why the exact gradients of a defense are not certified, for the defenses that have rows of them."""
+    known, fingerprints = read(folder), manifest.get("defenses")
+    exact = cells[(cells["gradient"] == "exact") & ~cells["view"].isin(("deployed", "given"))]
+    reasons: dict[str, str] = {}
+    for label in dict.fromkeys(exact["defense"]):
+        stated = fingerprints if isinstance(fingerprints, dict) else {}
+        mine = {key: value for key, value in stated.items() if key == label or key.startswith(f"{label} (")}
+        found = [known.get(digest(f)) for f in mine.values()] or [None]
+        if reason := next((r for r in map(_problem, found) if r), ""):
+            reasons[label] = reason
+    return reasons
+
+
+def _problem(certificate: Any) -> str:
+    if not isinstance(certificate, dict):
+        return "no certificate"
+    if certificate.get("passed") is True:
+        return ""
+    failed = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
+    return f"fails: {certificate.get('error') or ', '.join(failed)}"

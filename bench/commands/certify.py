@@ -1,0 +1,85 @@
+"""`purebench certify`: measure how exact the exact gradients of defenses are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.commands import Declare, key_values
+from bench.commands.boards import board_arguments, board_of, folder_of
+
+if TYPE_CHECKING:
+    from bench.board import Board
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    sub = declare(
+        "certify",
+        _certify,
+        "Measure the gradient certificate of a defense, or of those of a board, whose results folder keeps them; "
+        "exits with 1 if one fails.",
+    )
+    board_arguments(sub)
+    sub.add_argument("--dataset", default="digits", help="for a defense by name (default: digits)")
+    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of a defense by name")
+
+
+def _certify(arguments: argparse.Namespace) -> int:
+    from bench.commands.ls import board_names
+
+    given = str(arguments.board)
+    if given.endswith(".toml") or given in board_names():
+        found = _of_board(board_of(arguments), arguments)
+    else:
+        found = {given: _of_name(given, arguments)}
+    for title, certificate in found.items():
+        _show(title, certificate)
+    return 0 if all(c["passed"] for c in found.values()) else 1
+
+
+def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    from bench.certificates import certificate_of
+    from bench.data import load_dataset
+    from defenses.registry import load_model
+
+    params = key_values(arguments.set)
+    defense = load_model(name, arguments.dataset, weights_root=arguments.weights_root, **params)
+    return certificate_of(defense, load_dataset(arguments.dataset, root=arguments.data_root).x[:8], name)
+
+
+def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Certificates of the defenses that the board attacks through exact gradients; measured where they are missing."""
+    from bench.certificates import add as store
+    from bench.certificates import digest, missing, read
+    from bench.run import Options
+    from bench.work import Workshop, one_per_defense
+
+    cells, folder = board.cells(), folder_of(arguments, board.name)
+    workshop = Workshop(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
+    found: dict[str, dict[str, Any]] = {}
+    lacking: Mapping[str, str] = missing(folder, cells)
+    for cell in one_per_defense(cells):
+        title = cell.defense.title
+        if title in lacking:
+            _, certificate = workshop.check(cell, certified=True)
+            assert certificate is not None
+            found[title] = certificate
+            if (folder / "plan.jsonl").is_file():
+                store(folder, {lacking[title]: certificate})
+        elif (known := read(folder).get(digest(cell.defense.fingerprint))) is not None:
+            found[title] = known
+    return found
+
+
+def _show(title: str, certificate: Mapping[str, Any]) -> None:
+    verdict = "passed" if certificate["passed"] else "FAILED"
+    steps = f", {certificate['steps']} steps" if certificate.get("steps") else ""
+    on = f" on {certificate['images']} images{steps} in float64" if "images" in certificate else ""
+    print(f"{title}: {verdict}{on}{': ' + certificate['error'] if 'error' in certificate else ''}")
+    for check in certificate.get("checks", ()):
+        sign = ">=" if check["least"] else "<="
+        note = f" ({check['note']})" if check["note"] else ""
+        state = "ok  " if check["passed"] else "FAIL"
+        print(f"  {state} {check['name']}: {check['value']:.3g} {sign} {check['limit']:g}{note}")

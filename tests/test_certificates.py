@@ -1,0 +1,136 @@
+"""Certificates are measured before a run, kept with its results, and missed in its tables."""
+
+import json
+
+import pytest
+from boards import MODELS, purebench_here
+
+from bench.api import benchmark
+from bench.board import load_board
+from bench.certificates import FILE, MARK, digest, read
+from bench.run import Options, run_board
+from defenses import load_model
+from defenses.errors import UserError
+
+BOARD = """
+name = "certified"
+dataset = "digits"
+indices = "first-6"
+[threat]
+norm = "Linf"
+eps = "1/5"
+[[defense]]
+name = "adp"
+[[defense]]
+name = "undefended"
+[[attack]]
+name = "foolbox:LinfPGD"
+params = { steps = 2 }
+"""
+HIDDEN = '''
+from defenses.base import Defense
+
+class Hides(Defense):
+    """Declares exact gradients and detaches them."""
+
+    num_classes = 10
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10, bias=False)
+        self.layer.weight.data = torch.linspace(-1, 1, 640).view(10, 64)
+        self.eval()
+
+    def logits(self, x, noise, *, gradient="exact", runs=None):
+        return self.layer(x.detach().flatten(1))
+
+class Pretends(Hides):
+    """Straight through a rounding: a gradient that is not the one of its values."""
+
+    def logits(self, x, noise, *, gradient="exact", runs=None):
+        return self.layer((x + ((4 * x).round() / 4 - x).detach()).flatten(1))
+'''
+
+
+def board(folder, text=BOARD, defense=None):
+    if defense is not None:
+        (folder / "mine.py").write_text(MODELS + HIDDEN)
+        text = text.replace('name = "undefended"', f'name = "{folder}/mine.py:{defense}"\nlabel = "mine"')
+    path = folder / "certified.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certified")
+    path = board(folder)
+    assert run_board(load_board(path), folder / "out", Options(quiet=True)) == []
+    return path, folder / "out"
+
+
+def test_a_run_measures_and_keeps_them(certified):
+    path, out = certified
+    found = read(out)
+    assert set(found) == {digest(d.fingerprint) for d in load_board(path).defenses}
+    assert all(c["passed"] for c in found.values())
+    assert MARK not in purebench_here("table", out, "--format", "markdown").stdout
+
+
+def test_they_are_measured_once(certified, monkeypatch):
+    path, out = certified
+    text = path.read_text()
+    path.write_text(text.replace("steps = 2", "steps = 3"))
+    monkeypatch.setattr("bench.certificate.certify", None)  # would be called here, in this process
+    assert run_board(load_board(path), out, Options(quiet=True, workers=0)) == []
+    path.write_text(text)
+
+
+def test_a_row_without_one_is_marked(certified, tmp_path):
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(certified[1], out)
+    content = json.loads((out / FILE).read_text())
+    (out / FILE).write_text(json.dumps(content | {"certificates": {}}))  # its checksum is wrong: it is not believed
+    shown = purebench_here("table", out, "--format", "markdown").stdout
+    assert shown.count(f"exact, 1 EOT x S runs {MARK}") == 1
+    assert f"adp {MARK}" in shown
+    assert "adp: no certificate; undefended: no certificate" in shown
+    assert "gradient certificate: no certificate" in purebench_here("table", out, "--format", "csv").stdout
+    done = purebench_here("certify", certified[0], "--out", out)
+    assert done.returncode == 0
+    assert done.stdout.count("passed on 4 images") == 2
+    assert MARK not in purebench_here("table", out, "--format", "markdown").stdout
+
+
+def test_a_gradient_that_is_not_that_of_the_values_is_named(tmp_path):
+    path, out = board(tmp_path, defense="Pretends"), tmp_path / "out"
+    assert run_board(load_board(path), out, Options(quiet=True, defenses=("mine",))) == []
+    shown = purebench_here("table", out).stdout
+    assert "mine: fails: float64 gradient against central differences" in " ".join(shown.split())
+    done = purebench_here("certify", path, "--out", tmp_path / "none")
+    assert done.returncode == 1
+    assert "mine: FAILED" in done.stdout
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_defense_that_declares_exact_gradients_and_has_none_is_refused(tmp_path, workers):
+    loaded = load_board(board(tmp_path, defense="Hides"))
+    with pytest.raises(UserError, match="mine declares exact gradients and has none: leave"):
+        run_board(loaded, tmp_path / "out", Options(quiet=True, workers=workers))
+    assert [p for p in tmp_path.rglob("out/**/*") if p.is_file()] == []
+
+
+def test_a_model_in_memory_has_one_where_results_are_kept(tmp_path):
+    model = load_model("undefended", "digits")
+    benchmark(model, 6, attacks=[{"name": "foolbox:LinfPGD", "steps": 1}], eps="1/5", out=tmp_path / "out")
+    assert [c["passed"] for c in read(tmp_path / "out").values()] == [True]
+
+
+def test_a_defense_by_name(capsys):
+    done = purebench_here("certify", "adp", "--set", "sigma=1/8")
+    assert done.returncode == 0
+    assert "ok   the path through step_size contributes" in done.stdout
+    assert "unknown defense" in purebench_here("certify", "nope").stderr
