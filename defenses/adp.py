@@ -42,6 +42,8 @@ class ADP(Purifier):
         noise_kind: "normal", or "binary" for +-sigma sqrt(2/pi).
     """
 
+    paths = ("score", "step_size")
+
     def __init__(
         self,
         score: nn.Module,
@@ -112,6 +114,14 @@ class ADP(Purifier):
     def cost_modules(self) -> list[nn.Module]:
         """The networks whose calls cost."""
         return [self.score]
+
+    def one_step(self) -> Callable[[State, State], State]:
+        """To u + sigma f(u), the release's one-step variant: f is about -E[z | u]."""
+        return lambda state, _: {**state, "u": state["u"] + self.sigma * self.score(state["u"])}
+
+    def score_direction(self) -> Callable[[Tensor], Tensor]:
+        """The score network itself."""
+        return lambda x: self.score(x * _GRID + _SHIFT)
 
 
 def build(

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from defenses.backward import purified, repeated
+from defenses.modes import check_mode, modes_of
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import purify
@@ -55,8 +57,8 @@ class Defense(nn.Module, ABC):
         Args:
             x: images, float32 [B, C, H, W] in [0, 1].
             noise: B streams.
-            gradient: what a backward pass goes through; the forward values are those of the deployed defense,
-                except under "blind", which leaves the defense out altogether.
+            gradient: what a backward pass goes through (`defenses.modes.MODES`); the forward values are those of the
+                deployed defense, except under "surrogate" and under "blind", which leaves it out altogether.
             runs: how many runs one prediction combines; None is the deployed number.
 
         Returns:
@@ -112,9 +114,9 @@ class Purified(Defense):
         runs: S, how many runs one prediction combines.
         combine: "softmax-mean" gives the log of the mean softmax, "logit-mean" the mean of the logits.
         rows: at most this many images are purified at once when no gradient is asked (memory).
+        autoencoder: network from images [B, C, H, W] in [0, 1] to the same; backward, it stands for the purifier under
+            "bpda-autoencoder".
     """
-
-    gradients = ("exact", "bpda", "blind")
 
     def __init__(
         self,
@@ -124,6 +126,7 @@ class Purified(Defense):
         runs: int = 1,
         combine: Combine = "softmax-mean",
         rows: int = 4096,
+        autoencoder: nn.Module | None = None,
     ):
         super().__init__()
         if runs < 1:
@@ -131,33 +134,36 @@ class Purified(Defense):
         if combine not in ("softmax-mean", "logit-mean"):
             raise ValueError(f'combine is "{combine}"; it must be "softmax-mean" or "logit-mean"')
         self.purifier, self.classifier = purifier, classifier
-        self.runs, self.combine, self.rows = runs, combine, rows
+        self.runs, self.combine, self.rows, self.autoencoder = runs, combine, rows, autoencoder
+        self.gradients = modes_of(purifier, autoencoder=autoencoder is not None)
         self.num_classes, self.input_shape = classifier.num_classes, classifier.input_shape
         spec = purifier.noise(classifier.input_shape or (1, 1, 1))
         self.stochastic = bool(spec.start or spec.step)
         self.train(False)
 
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
-        """See `Defense.logits`."""
+        """See `Defense.logits`.
+
+        Raises:
+            UserError: a gradient mode that the defense lacks.
+        """
+        check_mode(gradient, self.gradients)
         if gradient == "blind":
             return self.classifier.logits(x, noise)
         n = self.runs if runs is None else runs
-        copies = x.repeat_interleave(n, 0) if n > 1 else x
         streams = noise.copies(n)
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            parts = zip(copies.split(self.rows), streams.keys.split(self.rows), strict=True)
-            purified = [self.classifier.logits(purify(self.purifier, c, Noise(k)), Noise(k)) for c, k in parts]
-            return self._combined(torch.cat(purified), n)
-        if gradient == "bpda":
-            # Athalye et al. 2018: forward through the purifier, backward as if it were the identity.
-            image = copies + (purify(self.purifier, copies.detach(), streams) - copies).detach()
-        else:
-            image = purify(self.purifier, copies, streams)
-        return self._combined(self.classifier.logits(image, streams), n)
+        if torch.is_grad_enabled() and x.requires_grad:
+            image = purified(self.purifier, x, streams, gradient, runs=n, autoencoder=self.autoencoder)
+            return self._combined(self.classifier.logits(image, streams), n)
+        purifier = (self.purifier.surrogate() if gradient == "surrogate" else None) or self.purifier
+        parts = zip(repeated(x, n).split(self.rows), streams.keys.split(self.rows), strict=True)
+        logits = [self.classifier.logits(purify(purifier, c, Noise(k)), Noise(k)) for c, k in parts]
+        return self._combined(torch.cat(logits), n)
 
     def cost_modules(self) -> list[nn.Module]:
         """See `Defense.cost_modules`."""
-        return self.purifier.cost_modules() + self.classifier.cost_modules()
+        own = [] if self.autoencoder is None else [self.autoencoder]
+        return self.purifier.cost_modules() + self.classifier.cost_modules() + own
 
     def _combined(self, logits: Tensor, n: int) -> Tensor:
         if n == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,16 @@ from defenses.base import Classifier, Combine, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.smooth import Differenced, SmoothLeakyReLU, smooth
+from defenses.twins import twin
 
 
 class EnergyGradient(nn.Module):
     """grad f of an energy network f: images [B, C, H, W] in [-1, 1] -> the same shape.
 
-    A chain of Linear, Conv2d, SiLU, LeakyReLU and Flatten is run forth and back by hand: no graph where no gradient
-    is asked, and plain differentiable operations where one is, so autograd gives exact second-order gradients. Any
-    other network falls back to autograd.
+    A chain of Linear, Conv2d, SiLU, LeakyReLU (smooth or not) and Flatten is run forth and back by hand: no graph where
+    no gradient is asked, and plain differentiable operations where one is, so autograd gives exact second-order
+    gradients. Any other network falls back to autograd.
 
     Args:
         energy: the network, images -> f [B].
@@ -61,7 +64,7 @@ def _is_chain(energy: nn.Module) -> bool:
         return False
     layers = list(energy)
     plain = all(
-        isinstance(m, nn.Linear | nn.SiLU | nn.LeakyReLU | nn.Flatten)
+        isinstance(m, nn.Linear | nn.SiLU | nn.LeakyReLU | SmoothLeakyReLU | nn.Flatten)
         or (isinstance(m, nn.Conv2d) and m.groups == 1 and m.padding_mode == "zeros" and not isinstance(m.padding, str))
         for m in layers
     )
@@ -89,14 +92,31 @@ def _pull(layer: nn.Module, at: Tensor, v: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return _pull_conv(layer, at, v)
     if isinstance(layer, nn.SiLU):
-        if not (torch.is_grad_enabled() and (at.requires_grad or v.requires_grad)):
-            fused: Tensor = torch.ops.aten.silu_backward(v, at)
-            return fused
-        s = torch.sigmoid(at)
-        return v * (s * (1 + at * (1 - s)))
+        through = torch.is_grad_enabled() and (at.requires_grad or v.requires_grad)
+        pulled: Tensor = _SiLUPull.apply(v, at) if through else torch.ops.aten.silu_backward(v, at)
+        return pulled
+    if isinstance(layer, SmoothLeakyReLU):
+        return v * layer.slope(at)
     assert isinstance(layer, nn.LeakyReLU)
     leaky: Tensor = torch.ops.aten.leaky_relu_backward(v, at, layer.negative_slope, False)
     return leaky
+
+
+class _SiLUPull(torch.autograd.Function):
+    """v silu'(at) by the fused kernel, which has no derivative of its own: the same bits with a graph and without."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, at: Tensor) -> Tensor:
+        ctx.save_for_backward(v, at)
+        fused: Tensor = torch.ops.aten.silu_backward(v, at)
+        return fused
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (v, at), (g,) = ctx.saved_tensors, grads
+        s = torch.sigmoid(at)
+        # silu'' = s (1 - s) (2 + x (1 - 2 s)) with s = sigmoid(x).
+        return _SiLUPull.apply(g, at), g * v * (s * (1 - s) * (2 + at * (1 - 2 * s)))
 
 
 def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
@@ -131,6 +151,8 @@ class Langevin(Purifier):
         steps: K.
     """
 
+    paths = ("gradient",)
+
     def __init__(self, energy: nn.Module, *, eps: float = 0.01, temperature: float | None = None, steps: int = 1500):
         super().__init__()
         if eps <= 0 or steps < 0:
@@ -164,6 +186,28 @@ class Langevin(Purifier):
     def cost_modules(self) -> list[nn.Module]:
         """The networks whose calls cost."""
         return [self.gradient]
+
+    def one_step(self) -> Callable[[State, State], State]:
+        """To u - grad f(u), at the temperature of training: a step without its noise."""
+        return lambda state, _: {"u": state["u"] - self.drift * self.gradient(state["u"])}
+
+    def score_direction(self) -> Callable[[Tensor], Tensor]:
+        """Down the energy: -grad f."""
+        return lambda x: -self.gradient(2 * x - 1)
+
+    def smoothed(self) -> Langevin | None:
+        """With smooth activations of width eps / 3, where the energy has (Leaky)ReLU.
+
+        About the distance that one step's noise moves a unit of the first layer: wider ones wash the slopes out.
+        """
+        energy = smooth(self.gradient.energy, self.eps / 3)
+        if energy is self.gradient.energy:
+            return None
+        return twin(self, gradient=twin(self.gradient, energy=energy, chain=_is_chain(energy)))
+
+    def differenced(self) -> Langevin:
+        """With grad f differentiated at the distance that the noise of one step goes, eps a value."""
+        return twin(self, gradient=Differenced(self.gradient, self.eps))
 
 
 def build(

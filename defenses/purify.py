@@ -61,7 +61,7 @@ def purify(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
         return unrolled(purifier, x, noise) if length >= purifier.steps else replayed(purifier, x, noise, length=length)
     with torch.no_grad():
         state, ctx = start(purifier, x, noise)
-        return purifier.finish(_leaving(purifier, state, ctx, step_noise(purifier, x, noise)), ctx)
+        return purifier.finish(run_steps(purifier, state, ctx, step_noise(purifier, x, noise)), ctx)
 
 
 def unrolled(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
@@ -94,8 +94,8 @@ def advance(purifier: Purifier, state: State, ctx: State, steps: range, z: StepN
     return state
 
 
-def _leaving(purifier: Purifier, state: State, ctx: State, z: StepNoise) -> State:
-    """As `advance` over all steps, but rows that are done leave the batch."""
+def run_steps(purifier: Purifier, state: State, ctx: State, z: StepNoise) -> State:
+    """The state after all steps, as by `advance`, but rows that are done leave the batch; no gradient is kept."""
     final = {n: v.clone() for n, v in state.items()}
     where: Tensor | None = None  # where the rows at work stand in `final`; None: all of them, in order
     for k in range(purifier.steps):

@@ -1,0 +1,136 @@
+"""Gradient modes: what a backward pass through a defense goes through. Names and meanings, without torch.
+
+The names follow DiffBreak (Kassis et al. 2025). `defenses.backward` computes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from defenses.base import Defense
+    from defenses.noise import Noise
+    from defenses.purifier import Purifier
+
+MODES = {
+    "exact": "through every step of the purifier: states, noise, step sizes, context",
+    "bpda": "the purifier counts as the identity backward (Athalye et al. 2018)",
+    "blind": "the bare classifier, forward and backward: the attacker knows of no purifier",
+    "bpda-denoiser": "backward through one step of the purifier, taken as a denoiser from its start",
+    "bpda-autoencoder": "backward through a network that stands for the purifier",
+    "surrogate": "a purifier of fewer steps, forward and backward (Lee & Kim 2023)",
+    "forward-noise": "backward through start and finish of the purifier; its steps count as the identity",
+    "joint-score": "half the signs of the bpda gradient, half those of the score at the image (Yoon et al. 2021)",
+    "joint-full": "as joint-score, with what purification adds to the image in place of the score",
+    "smooth": "the steps of a purifier whose piecewise linear activations are smoothed, from the true states",
+    "difference": "central differences, at the scale of a step's noise, in place of the steps' Jacobians",
+}
+JOINT = ("joint-score", "joint-full")
+_FLOAT32 = 1e-5  # gradients that differ by less, relative to their length, are one and the same
+_REACH = 0.05  # how far a pixel of [0, 1] is moved to see what the purifier does at a finite distance
+
+
+def check_mode(mode: str, has: Iterable[str]) -> None:
+    """Refuse a mode that a defense does not have.
+
+    Args:
+        mode: name of the mode.
+        has: the modes of the defense.
+
+    Raises:
+        UserError: there is no such mode, or the defense lacks it; names those that there are.
+    """
+    if mode in has:
+        return
+    if mode not in MODES:
+        raise unknown("gradient mode", str(mode), MODES)
+    raise UserError(f'this defense has no gradient mode "{mode}"; it has: {", ".join(has)}')
+
+
+def modes_of(purifier: Purifier, *, autoencoder: bool = False) -> tuple[str, ...]:
+    """The modes of a purifier before a classifier, in the order of `MODES`.
+
+    Args:
+        purifier: its hooks decide.
+        autoencoder: whether the defense has been given a network for "bpda-autoencoder".
+    """
+    score = purifier.score_direction() is not None
+    missing = {
+        "bpda-denoiser": purifier.one_step() is None,
+        "bpda-autoencoder": not autoencoder and purifier.backward_network() is None,
+        "surrogate": purifier.surrogate() is None,
+        "joint-score": not score,
+        "joint-full": not score,
+        "smooth": purifier.smoothed() is None,
+        "difference": purifier.differenced() is None,
+    }
+    return tuple(mode for mode in MODES if not missing.get(mode, False))
+
+
+def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
+    """Whether exact gradients say anything that bpda does not.
+
+    They do not where the steps have the identity as derivative almost everywhere without being the identity: so it
+    is with Langevin steps on an energy of linear layers and (Leaky)ReLU, whose gradient is piecewise constant.
+    Measured, and not told by the type: on the given images the exact gradient of all logits equals the bpda gradient
+    to float precision, and yet, at a finite distance and with the same noise, the purified images do not move with
+    the images.
+
+    Args:
+        defense: the defense; one without both modes carries information.
+        x: some images [B, C, H, W] in [0, 1]; a handful is enough.
+        noise: B streams.
+    """
+    purifier = getattr(defense, "purifier", None)
+    if purifier is None or not {"exact", "bpda"} <= set(defense.gradients):
+        return True
+    exact, bpda = (_gradient(defense, x, noise, mode).flatten(1) for mode in ("exact", "bpda"))
+    if not bpda.any() or (exact - bpda).norm() > _FLOAT32 * bpda.norm():
+        return True
+    return not _bends(purifier, x, noise)
+
+
+def information_note(defense: Defense, x: Tensor, noise: Noise, *, label: str) -> str:
+    """One sentence for the notes of a row of exact gradients where they carry no information; else "".
+
+    Args:
+        defense: the defense.
+        x: some images [B, C, H, W] in [0, 1].
+        noise: B streams.
+        label: of the defense.
+    """
+    if carries_information(defense, x, noise):
+        return ""
+    other = [mode for mode in ("smooth", "difference") if mode in defense.gradients]
+    advice = f"use {' or '.join(other)}" if other else "use an attack without gradients"
+    return f"exact gradients through {label} equal bpda: its steps are piecewise linear with slope one; {advice}"
+
+
+def _gradient(defense: Defense, x: Tensor, noise: Noise, mode: str) -> Tensor:
+    import torch
+
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        logits = defense.logits(leaf, noise, gradient=mode, runs=1)
+        # Unequal weights: the gradient of a sum of log-probabilities may vanish.
+        weights = torch.arange(1, logits.shape[-1] + 1, device=x.device, dtype=logits.dtype).cos()
+        return torch.autograd.grad((logits * weights).sum(), leaf)[0]
+
+
+def _bends(purifier: Purifier, x: Tensor, noise: Noise) -> bool:
+    """Whether purified images move otherwise than the images do at a finite distance."""
+    import torch
+
+    from defenses.noise import Draw
+    from defenses.purify import purify
+
+    with torch.no_grad():
+        move = _REACH * noise.child(2).draw(Draw(tuple(x.shape[1:]), "rademacher")).to(x.dtype)
+        moved = purify(purifier, x + move, noise) - purify(purifier, x - move, noise)
+        return bool((moved - 2 * move).norm() > 1e-3 * (2 * move).norm())

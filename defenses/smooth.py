@@ -1,0 +1,94 @@
+"""Gradients of piecewise linear energies at a finite scale: smoothed activations, and central differences.
+
+The gradient of an energy of linear layers and (Leaky)ReLU is piecewise constant, so that its Hessian is 0 almost
+everywhere and a Langevin step has the identity as its Jacobian. What the step does at a finite distance is seen by
+two kinds of slope.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from defenses.twins import exchanged
+
+
+class SmoothLeakyReLU(nn.Module):
+    """a x + (1 - a) w softplus(x / w): LeakyReLU of slope a for w -> 0, off by at most (1 - a) w log 2, at 0.
+
+    Args:
+        negative_slope: a; 0 is ReLU.
+        width: w, in the units of what comes in; the slope goes from a to 1 within some w about 0.
+    """
+
+    def __init__(self, negative_slope: float, width: float):
+        super().__init__()
+        self.negative_slope, self.width = negative_slope, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise."""
+        soft = -self.width * nn.functional.logsigmoid(-x / self.width)  # softplus, which torch cuts off at 20
+        return self.negative_slope * x + (1 - self.negative_slope) * soft
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The derivative at x, itself differentiable."""
+        return self.negative_slope + (1 - self.negative_slope) * torch.sigmoid(x / self.width)
+
+
+def smooth(network: nn.Module, width: float) -> nn.Module:
+    """A twin of a network, with its weights, whose ReLU and LeakyReLU are smooth; the network itself if it has none.
+
+    Args:
+        network: activations are found where they are modules.
+        width: see `SmoothLeakyReLU`.
+    """
+
+    def change(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, nn.ReLU):
+            return SmoothLeakyReLU(0.0, width)
+        return SmoothLeakyReLU(module.negative_slope, width) if isinstance(module, nn.LeakyReLU) else None
+
+    return exchanged(network, change)
+
+
+class Differenced(nn.Module):
+    """A gradient field whose Jacobian, backward, is taken by central differences at a finite distance.
+
+    The Jacobian H of grad f is symmetric, so v^T H = H v ~ (grad f(u + h v/|v|) - grad f(u - h v/|v|)) |v| / 2h,
+    with h = scale sqrt(D) for images of D values. Two calls of the field a backward pass; parameters get no gradient.
+
+    Args:
+        field: images [B, C, H, W] -> grad f, the same shape.
+        scale: root mean square of the displacement of a value, in the units of the images.
+    """
+
+    def __init__(self, field: nn.Module, scale: float):
+        super().__init__()
+        self.field, self.scale = field, scale
+
+    def forward(self, u: Tensor) -> Tensor:
+        """The field at u, unchanged."""
+        out: Tensor = _Difference.apply(u, self.field, self.scale * math.sqrt(u[0].numel()))
+        return out
+
+
+class _Difference(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, field: nn.Module, h: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.field, ctx.h = field, h
+        value: Tensor = field(u)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (u,), v = ctx.saved_tensors, grads[0]
+        length = v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny).view(-1, *[1] * (v.dim() - 1))
+        probe = ctx.h * (v / length)
+        change = ctx.field(u + probe) - ctx.field(u - probe)
+        return change * (length / (2 * ctx.h)), None, None
