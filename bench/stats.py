@@ -1,4 +1,4 @@
-"""The statistics behind every number: pure functions of counts, numpy alone.
+"""The statistics behind every number: pure functions of counts, numpy alone (scipy where a test is exact).
 
 "correct" is how many of n draws of one image were right: 0 or 1 of 1 for a deterministic defense. Images are the
 unit of every interval: draws of one image are not independent evidence about other images.
@@ -22,6 +22,8 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
 
     With n = number of images and the sum of the images' fractions as `successes` it covers at least as often as it
     says for stochastic defenses (the variance of fractions is at most binomial); with images x draws it would not.
+    All tables use it, for deterministic defenses too, so that intervals of one table compare; its coverage is right
+    on average over p, and `clopper_pearson`'s at every p.
 
     Args:
         successes: in [0, n], whole or fractional; any shape.
@@ -49,6 +51,40 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
         # The ends are exact where rounding would leave 1e-17.
         low = np.where(p == 0, 0.0, np.clip(centre - half, 0, 1))
         high = np.where(p == 1, 1.0, np.clip(centre + half, 0, 1))
+    missing = size == 0
+    return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+
+
+def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Clopper and Pearson's exact interval for a proportion: it never covers less often than it says.
+
+    For counts of single yes-or-no outcomes, as the images that a deterministic defense gets right, where the bound
+    itself is the claim: "at most so many", "at least 95%". Tables use `wilson`, which is narrower and takes the
+    fractions of stochastic defenses; an exact binomial interval has no meaning for those.
+
+    Args:
+        successes: whole numbers in [0, n]; any shape.
+        n: number of outcomes, whole; broadcast.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), each in [0, 1]; NaN where n is 0.
+
+    Raises:
+        ValueError: successes outside [0, n] or fractional, or confidence outside (0, 1).
+
+    Source: Clopper and Pearson 1934.
+    """
+    from scipy.stats import beta
+
+    k, size = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must be between 0 and 1")
+    if np.any(k < 0) or np.any(k > size) or np.any(k % 1) or np.any(size % 1):
+        raise ValueError("successes must be whole numbers in [0, n]; wilson takes fractions")
+    tail = (1 - confidence) / 2
+    low = np.where(k == 0, 0.0, beta.ppf(tail, k, size - k + 1))
+    high = np.where(k == size, 1.0, beta.isf(tail, k + 1, size - k))
     missing = size == 0
     return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
 

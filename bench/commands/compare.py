@@ -1,0 +1,89 @@
+"""`purebench compare`: two rows of a table against each other, image by image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.commands import Declare, positive
+
+if TYPE_CHECKING:
+    from bench.paired import Comparison, Side
+    from bench.resampling import Interval
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    sub = declare("compare", _compare, "Compare two defenses, or two attacks, on the same images.")
+    sub.add_argument("results", type=Path)
+    sub.add_argument("a", metavar="A", help='a defense (its worst case), or "defense@attack", "defense@attack (view)"')
+    sub.add_argument("b", metavar="B", help="the other one")
+    sub.add_argument("--with", dest="other", type=Path, metavar="RESULTS", help="the results folder of B, if another")
+    sub.add_argument("--confidence", type=_share, default=0.95, help="of the intervals (default: 0.95)")
+    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    sub.add_argument("--resamples", type=positive, default=10_000, help="of the bootstrap (default: 10000)")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
+    return value
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from bench.paired import compare
+    from defenses.errors import UserError
+
+    if arguments.seed < 0:
+        raise UserError(f"the seed {arguments.seed} is negative; take 0, say")
+    found = compare(
+        arguments.results,
+        arguments.a,
+        arguments.b,
+        other=arguments.other,
+        confidence=arguments.confidence,
+        seed=arguments.seed,
+        resamples=arguments.resamples,
+    )
+    for number, comparison in enumerate(found):
+        print("\n" * (number > 0) + "\n".join(_lines(comparison, arguments.confidence)))
+    return 0
+
+
+def _lines(c: Comparison, confidence: float) -> list[str]:
+    from bench.text import clean
+
+    level = f"{100 * confidence:g}%"
+    n = c.difference.n
+    planned = "" if n == c.planned else f" of {c.planned}: some have no verdict"
+    lines = [
+        clean(c.a.where),
+        *(f"{name}: {_side(side, confidence)}" for name, side in (("A", c.a), ("B", c.b))),
+        f"A - B: {_points(c.difference)} ({level}: {c.how})",
+    ]
+    if c.decisions is not None:
+        d, several = c.decisions, max(c.a.draws, c.b.draws) > 1
+        neither = n - c.both - int(d.only_a + d.only_b)
+        what = "majority decisions" if several else "verdicts"
+        lines.append(
+            f"{what}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
+            f"of neither {neither}; McNemar's exact p = {d.p_value:.3g}"
+        )
+    return [*lines, f"n = {n} images{planned}"]
+
+
+def _side(side: Side, confidence: float) -> str:
+    from bench.text import clean
+
+    share = side.share(confidence)
+    draws = f"{side.draws} held-out draws" if side.draws > 1 else "one verdict"
+    return f"{clean(side.title)}: {100 * share.value:.2f}% [{100 * share.low:.2f}, {100 * share.high:.2f}], {draws}"
+
+
+def _points(i: Interval) -> str:
+    return f"{100 * i.value:+.2f} points [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"

@@ -1,0 +1,220 @@
+"""How many images and draws a question needs: sample sizes, before anything is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from defenses.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.board import Board
+    from bench.resampling import Split
+
+_WIDER = 0.05  # by so much draws may widen an interval before more of them are worth having
+_EVEN = 1 / 12, 1 / 6  # variance split of accuracies that are spread evenly over [0, 1]
+
+
+def difference(text: str) -> float:
+    """A difference of accuracies, as "3pp", "3%" or ".03": a share in (0, 1).
+
+    Raises:
+        UserError: it is none.
+    """
+    number = text.strip().lower()
+    unit = next((u for u in ("pp", "%") if number.endswith(u)), "")
+    try:
+        value = float(number.removesuffix(unit)) / (100 if unit else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise UserError(f'"{text}" is no difference between 0 and 100 points; write 3pp, 3% or .03')
+    return value
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a comparison has to show, fixed before it is run.
+
+    Args:
+        detect: difference of two accuracies, in (0, 1).
+        power: chance to find a difference of that size.
+        alpha: chance to find one where there is none (two-sided).
+        discordance: share of images on which two defenses differ; more than `detect`, of which it is a part.
+        accuracy: around which the two lie; images are needed most at 1/2.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+
+    detect: float
+    power: float = 0.8
+    alpha: float = 0.05
+    discordance: float = 0.1
+    accuracy: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("detect", "power", "alpha", "discordance", "accuracy"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise UserError(f"{name} is {value}; it must lie between 0 and 1")
+        if self.power <= self.alpha:
+            raise UserError(f"the power {self.power} is no more than alpha {self.alpha}; take 0.8, say")
+        if self.discordance < self.detect:
+            raise UserError(
+                f"a difference of {_points(self.detect)} points needs as many images on which the defenses differ; "
+                f"set the discordance to at least {self.detect:g}"
+            )
+
+    @property
+    def _z(self) -> tuple[float, float]:
+        normal = NormalDist()
+        return normal.inv_cdf(1 - self.alpha / 2), normal.inv_cdf(self.power)
+
+
+def unpaired(question: Question) -> int:
+    """Images for each of two defenses that are judged on different images.
+
+    Source: the normal approximation for two proportions, Fleiss, Levin and Paik 2003, 4.2, without correction.
+    """
+    z, power = question._z
+    low = max(0.0, question.accuracy - question.detect)
+    p = (low, min(1.0, low + question.detect))
+    mean = sum(p) / 2
+    apart = sum(x * (1 - x) for x in p)
+    needed = (z * math.sqrt(2 * mean * (1 - mean)) + power * math.sqrt(apart)) ** 2 / question.detect**2
+    return max(2, math.ceil(needed))
+
+
+def paired(question: Question) -> int:
+    """Images for two defenses that are judged on the same images, and compared by McNemar's test.
+
+    Source: Connor 1987; Miettinen 1968.
+    """
+    z, power = question._z
+    differ, delta = question.discordance, question.detect
+    needed = (z * math.sqrt(differ) + power * math.sqrt(differ - delta**2)) ** 2 / delta**2
+    return max(2, math.ceil(needed))
+
+
+def exact_power(question: Question, images: int) -> float:
+    """The power that McNemar's exact test has on so many images, counted out: less than the approximation promises.
+
+    Args:
+        question: of which the power is not used.
+        images: judged by both defenses.
+    """
+    import numpy as np
+    from scipy.stats import binom
+
+    sizes = np.arange(images + 1)
+    weight = binom.pmf(sizes, images, question.discordance)
+    sizes, weight = sizes[weight > 1e-12], weight[weight > 1e-12]
+    # Of so many discordant images, significant are at most `most` on the one side, or on the other.
+    most = binom.ppf(question.alpha / 2, sizes, 0.5)
+    most = np.where(binom.cdf(most, sizes, 0.5) > question.alpha / 2, most - 1, most)
+    share = (1 + question.detect / question.discordance) / 2
+    found = binom.cdf(most, sizes, share) + binom.sf(sizes - most - 1, sizes, share)
+    return float((weight * found).sum())
+
+
+def detectable(question: Question, images: int, *, same: bool) -> float | None:
+    """The smallest difference that so many images show with the power asked for; None: not any.
+
+    Args:
+        question: of which `detect` is not used.
+        images: of each defense.
+        same: whether both are judged on the same images.
+    """
+    from dataclasses import replace
+
+    largest = question.discordance if same else 1 - 1e-9
+    needed = paired if same else unpaired
+    low, high = 0.0, largest
+    if needed(replace(question, detect=high, discordance=max(high, question.discordance))) > images:
+        return None
+    for _ in range(50):
+        middle = (low + high) / 2
+        asked = replace(question, detect=middle, discordance=max(middle, question.discordance))
+        low, high = (low, middle) if needed(asked) <= images else (middle, high)
+    return high
+
+
+def widening(split: Split, draws: int) -> float:
+    """By how much an interval over images is wider with so many draws than with no end of them (.05: by 5%)."""
+    return math.sqrt(1 + split.draws / (draws * split.images)) - 1 if split.images else math.inf
+
+
+def draws_worth(split: Split, wider: float = _WIDER) -> int | None:
+    """The smallest odd number of draws that widens the interval by at most `wider`; None: images do not differ.
+
+    More are for Rob(M), which needs M of them, and for decisions per image.
+
+    Args:
+        split: of the variance; see `bench.resampling.variance_split`.
+        wider: more than 0.
+
+    Source: two-stage sampling, Cochran 1977, 10.3.
+    """
+    if not split.images:
+        return None
+    needed = math.ceil(split.draws / split.images / ((1 + wider) ** 2 - 1) - 1e-9)
+    return max(1, needed + 1 - needed % 2)
+
+
+def advice(board: Board, question: Question, folder: Path) -> Iterator[str]:
+    """What `purebench plan --detect` says of a board, line by line.
+
+    Args:
+        board: of which the number of images counts, and the draws.
+        question: what it has to show.
+        folder: its results, where the split of the variance is measured if there are any.
+    """
+    q, alone, both = question, unpaired(question), paired(question)
+    yield (
+        f"to detect {_points(q.detect)} points with {q.power:.0%} power at alpha {q.alpha:g}: "
+        f"{alone:,} images for each defense, or {both:,} if both see the same ones and differ on {q.discordance:.0%} "
+        f"(McNemar's exact test then has {exact_power(q, both):.1%} power)"
+    )
+    cells = board.cells()
+    images = sum({(c.data.start, c.data.stop): c.data.stop - c.data.start for c in cells}.values())
+    found = [detectable(q, images, same=same) for same in (False, True)]
+    apart, together = ("no difference" if d is None else f"{_points(d)} points" for d in found)
+    yield f"{images:,} images on this board show {apart} on images of their own, {together} on the same ones"
+    draws = board.verdict.draws
+    for name, split in _splits(board, folder):
+        enough = draws_worth(split)
+        if enough is None:
+            yield f"draws: {name}: images do not differ beyond what {draws} draws show; more draws show whether they do"
+            continue
+        yield (
+            f"draws: {name}: {draws} widen the interval over images by {widening(split, draws):.1%}, "
+            f"{enough} by at most {_WIDER:.0%}; more are for Rob(M), majorities and the choice of the worst"
+        )
+
+
+def _splits(board: Board, folder: Path) -> Sequence[tuple[str, Split]]:
+    """The split of the variance of each stochastic defense's worst case; of an even spread where none is measured."""
+    from bench.groups import choose, grouped
+    from bench.resampling import Split, variance_split
+    from bench.results import read_results
+
+    if not any(d.stochastic for d in board.defenses):
+        return []
+    found = []
+    known = {d.label for d in board.defenses if d.stochastic}
+    groups = grouped(read_results(folder)) if (folder / "parts").is_dir() else iter(())
+    for group in (g for trained in groups for g in trained):
+        name = str(group.rows[0].names["defense"])
+        choice = choose(group.needed) if name in known and group.attacks else None
+        if choice is not None and len(choice[0]) > 1 and choice[0].draws.min() > 1:
+            found.append((f"{name}, worst case", variance_split(choice[0].withstood, choice[0].draws)))
+    return found or [("accuracies spread evenly", Split(*_EVEN))]
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g}"

@@ -1,0 +1,155 @@
+"""Bootstrap intervals: coverage by simulation, parity with SciPy and with resampling one by one."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
+
+from bench import resampling, stats
+
+counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(counts, st.sampled_from([0.8, 0.95, 0.99]))
+def test_clopper_pearson_agrees_with_scipy(case, confidence):
+    low, high = stats.clopper_pearson(*case, confidence)
+    reference = binomtest(*case).proportion_ci(confidence, "exact")
+    assert low == pytest.approx(reference.low, abs=1e-9)
+    assert high == pytest.approx(reference.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [12, 50])
+def test_clopper_pearson_covers_at_every_p_and_wilson_does_not(n):
+    k, p = np.arange(n + 1), np.linspace(0.001, 0.999, 999)
+    chance = binom.pmf(k, n, p[:, None])
+    least = {}
+    for interval in (stats.clopper_pearson, stats.wilson):
+        low, high = interval(k, n)
+        least[interval.__name__] = (chance * ((low <= p[:, None]) & (p[:, None] <= high))).sum(1).min()
+    assert least["clopper_pearson"] >= 0.95
+    assert least["wilson"] < 0.95
+
+
+def test_clopper_pearson_refuses_fractions_and_marks_nothing():
+    with pytest.raises(ValueError, match="wilson takes fractions"):
+        stats.clopper_pearson(2.5, 10)
+    assert np.isnan(stats.clopper_pearson(0, 0)).all()
+    assert stats.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
+
+
+@pytest.mark.parametrize(("images", "draws"), [(60, 3), (60, 15), (300, 1), (300, 3)])
+@pytest.mark.parametrize("spread", [(2, 2), (0.6, 0.2), (60, 30)])
+def test_images_then_draws_cover(images, draws, spread):
+    # Of 60 images with one verdict each the counts are too coarse (92.9% to 97.2%): Wilson's interval is for those.
+    rng, truth, trials, covered = np.random.default_rng(7), spread[0] / sum(spread), 1200, 0
+    for trial in range(trials):
+        correct = rng.binomial(draws, rng.beta(*spread, images))
+        found = resampling.over_draws(correct, draws, seed=trial, resamples=400)
+        covered += found.low <= truth <= found.high
+    assert 0.93 <= covered / trials <= 0.97
+
+
+def test_resampling_draws_without_the_pull_would_count_them_twice():
+    rng = np.random.default_rng(0)
+    share = rng.binomial(3, 0.7, 4000) / 3  # images do not differ: all variance is of draws
+    found = resampling.over_draws(3 * share, 3, seed=0)
+    twice = 1.96 * np.sqrt(2 * share.var() / 4000)
+    assert (found.high - found.low) / 2 == pytest.approx(twice / np.sqrt(2), rel=0.07)
+
+
+def test_counts_together_are_images_and_draws_one_by_one():
+    rng, images, draws = np.random.default_rng(1), 80, 5
+    correct = rng.binomial(draws, rng.beta(0.6, 0.4, images))
+    found = resampling.over_draws(correct, draws, seed=0, resamples=20_000)
+    share = correct / draws
+    pull = np.sqrt(resampling.variance_split(correct, draws).images / share.var(ddof=1))
+    chance = np.clip(share.mean() + pull * (share - share.mean()), 0, 1)
+    by_hand = [rng.binomial(draws, chance[rng.integers(0, images, images)]).mean() / draws for _ in range(20_000)]
+    assert [found.low, found.high] == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.004)
+
+
+def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(2).binomial(15, 0.8, 200) / 15
+    reference = bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(3)).confidence_interval
+    found = resampling.over_images(values, seed=3)
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.002)
+    plain, ours = resampling.over_images(values, method="percentile"), resampling.over_trainings(values[None])
+    assert (plain.low, plain.high) == pytest.approx((ours.low, ours.high), abs=0.003)
+
+
+def test_bca_sees_the_skew_of_rare_successes():
+    values = np.zeros(200)
+    values[:6] = 1
+    bca, plain = (resampling.over_images(values, method=m) for m in ("BCa", "percentile"))
+    assert bca.low > plain.low
+    assert bca.high > plain.high
+
+
+@pytest.mark.parametrize("trainings", [3, 5])
+@pytest.mark.parametrize("apart", [0.0, 0.05])
+def test_trainings_are_covered_and_images_alone_would_not_be(trainings, apart):
+    rng, images, trials, covered, alone = np.random.default_rng(4), 150, 500, 0, 0
+    for trial in range(trials):
+        trained = apart * rng.standard_normal(trainings)
+        shares = 0.5 + 0.1 * rng.standard_normal(images) + trained[:, None]
+        shares = shares + 0.1 * rng.standard_normal((trainings, images))
+        found = resampling.over_trainings(shares, seed=trial, resamples=500)
+        covered += found.low <= 0.5 <= found.high
+        simple = resampling.over_trainings(shares.mean(0)[None], seed=trial, resamples=500)
+        alone += simple.low <= 0.5 <= simple.high
+    assert 0.93 <= covered / trials <= 0.995
+    assert alone / trials < (0.75 if apart else 0.97)
+
+
+def test_a_difference_of_recipes_takes_both_trainings_in():
+    rng = np.random.default_rng(5)
+    a, b = (0.5 + 0.05 * rng.standard_normal(3)[:, None] + 0.1 * rng.standard_normal((3, 100)) for _ in range(2))
+    both, one = resampling.over_trainings(a, b), resampling.over_trainings(a, b[:1])
+    assert both.value == pytest.approx(a.mean() - b.mean())
+    assert both.high - both.low > one.high - one.low
+    with pytest.raises(ValueError, match="same images"):
+        resampling.over_trainings(a, b[:, :-1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 9))
+def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, images, draws):
+    correct = np.random.default_rng(seed).integers(0, draws + 1, images)
+    found, again = (resampling.over_draws(correct, draws, seed=seed, resamples=400) for _ in range(2))
+    assert found == again or np.isnan(found.low)
+    assert found.n == images
+    if not np.isnan(found.low):
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_where_all_images_agree_nothing_is_said():
+    for found in (resampling.over_draws([0] * 9, 5), resampling.over_images([1.0] * 9)):
+        assert np.isnan([found.low, found.high]).all()
+
+
+def test_variance_split_is_unbiased():
+    rng, splits = np.random.default_rng(6), []
+    for _ in range(400):
+        splits.append(resampling.variance_split(rng.binomial(7, rng.beta(2, 3, 200)), 7))
+    p_mean, p_var = 0.4, 0.4 * 0.6 / 6
+    assert np.mean([s.images for s in splits]) == pytest.approx(p_var, rel=0.02)
+    assert np.mean([s.draws for s in splits]) == pytest.approx(p_mean * (1 - p_mean) - p_var, rel=0.02)
+    with pytest.raises(ValueError, match="two draws"):
+        resampling.variance_split([1, 0], 1)
+
+
+def test_ten_thousand_images_take_seconds():
+    rng = np.random.default_rng(8)
+    correct = rng.binomial(65, rng.beta(0.5, 0.5, 10_000))
+    begin = time.process_time()
+    resampling.over_draws(correct, 65, resamples=2000)
+    resampling.over_images(correct / 65, resamples=2000)
+    resampling.over_trainings(np.stack([correct / 65] * 3), resamples=2000)
+    assert time.process_time() - begin < 5
