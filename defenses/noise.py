@@ -98,8 +98,8 @@ class Noise:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def child(self, *path: int) -> Noise:
-        """The streams named `path` below these (draw number, run, purpose...)."""
+    def child(self, *path: int | Tensor) -> Noise:
+        """The streams named `path` below these (draw number, run, purpose...); int64 [rows]: every row its own."""
         noise = self
         for number in path:
             noise = noise._fold(number)

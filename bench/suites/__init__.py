@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bench.suites import autoattack, builtin, foolbox, given, installed, own, torchattacks
+from bench.suites import adaptive, autoattack, builtin, foolbox, given, installed, own, torchattacks
 from bench.suites.attack import Attack, Unsupported, library_version
 from defenses.errors import UserError, unknown
 
@@ -28,6 +28,7 @@ _SUITES: dict[str, _Suite] = {
     "foolbox": foolbox,
     "torchattacks": torchattacks,
     "given": given,
+    "bench": adaptive,
 }
 
 

@@ -1,0 +1,71 @@
+"""Attacks of the harness's own for randomised purifiers: `bench:adaptive`, and its parts one by one.
+
+- adaptive: gradient modes one after another, blind -> bpda -> surrogate -> exact (those that the defense has, up to the
+  view's own), each from where the last one ended and only on images that still stand; restarts with other losses.
+- apgd, pgd: the same with the view's mode alone.
+- transfer: gradients of the bare classifier alone; iterates are chosen on the defense.
+- spsa: gradients estimated from paired draws (Spall 1992; Uesato et al. 2018).
+- square: random search (Andriushchenko et al. 2020), which accepts a change on the mean of paired draws.
+
+Copies, restarts and noise are the attack's own affair: it asks the defense of the view directly. So the view's `eot`
+must be 1. With `runs` in the view, every copy combines so many runs; without, it is one run, or with `on_top` the
+deployed S runs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.suites.adaptive.settings import ATTACKS, settings_of
+from bench.suites.attack import Attack
+from defenses.errors import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.threat import ThreatModel
+
+VERSION = "purebench adaptive 1"  # counts up when the images that come out change
+
+
+def names() -> list[str]:
+    """The local names."""
+    return list(ATTACKS)
+
+
+def find(local: str, params: dict[str, Any]) -> Attack:
+    """See `bench.suites.find_attack`."""
+    name = f"bench:{local}"
+    if local not in ATTACKS:
+        raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
+    settings_of(local, params)
+    run, notes = partial(_run, local), partial(_notes, local)
+    return Attack(name=name, run=run, minimisation=False, version=VERSION, notes=notes)
+
+
+def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+    chosen = settings_of(local, params)
+    low, high = chosen.eot
+    copies = f"{low} to {high} copies" if high > low else f"{low} copies"
+    kind = "the deployed S runs" if chosen.on_top else "one run"
+    return (f"averages {copies} of a random defense a step, each of {kind} where the view says no other",)
+
+
+def _run(
+    local: str,
+    view: Any,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: ThreatModel,
+    target: Tensor | None,
+    seed: int,
+    num_classes: int,
+    indices: Tensor | None = None,
+    **params: Any,
+) -> Tensor:
+    from bench.suites.adaptive.attack import Problem, attacked
+
+    problem = Problem.of(x, y, threat=threat, target=target, seed=seed, num_classes=num_classes, indices=indices)
+    return attacked(local, view, problem, settings_of(local, params))

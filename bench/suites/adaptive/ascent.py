@@ -1,0 +1,248 @@
+"""Gradient ascent on many images, each at a step, step size, number of copies, stage and gradient mode of its own.
+
+Croce & Hein 2020 (APGD) and 2021 (APGD for L1), made fit for random defenses: their conditions for halving the step
+size stay, but what is best is known from selection draws at checkpoints, and at every halving the number of copies
+grows. Where noise is louder than progress, half of the steps seem to lose, and the step size falls at every checkpoint.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.suites.adaptive import geometry
+from bench.suites.adaptive.ask import Ask
+from bench.suites.adaptive.attack import SPSA, Problem, Stage
+from bench.suites.adaptive.judged import START, STEP, Chosen, aim_at_rank
+from bench.suites.adaptive.losses import Aim, image_losses, row_losses
+from bench.suites.adaptive.settings import Settings
+from bench.suites.adaptive.spsa import estimated
+from bench.suites.noise import uniform_in_ball
+from bench.threat import ThreatModel, exact
+
+_SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls; from _STEP on one for every mode of the stages
+_EVERY = (0.22, 0.03, 0.06)  # APGD's checkpoints, in shares of all steps: first interval, its shortening, the least
+_EVERY_VARYING = (0.34, 0.07, 0.12)  # fewer, where each of them costs selection draws
+_RISES = 0.75  # a smaller share of steps that gain halves the step size
+_FRESH, _WARM, _PLAIN = 2.0, 1.0, 0.1  # first step size, in eps
+_L1_SPARSE, _L1_SHRINK, _L1_LEAST, _L1_SAME = 0.2, 1.5, 0.1, 0.95  # APGD-L1's
+
+
+class _Table:
+    """The stages by columns, so that items in different stages can be looked up at once."""
+
+    def __init__(self, stages: tuple[Stage, ...], device: torch.device, *, varying: bool):
+        self.modes = tuple(dict.fromkeys(s.mode for s in stages))
+        self.losses = tuple(dict.fromkeys(s.loss for s in stages))
+
+        def column(values: list[int]) -> Tensor:
+            return torch.tensor(values, device=device)
+
+        self.mode = column([self.modes.index(s.mode) for s in stages])
+        self.loss = column([self.losses.index(s.loss) for s in stages])
+        self.rank = column([s.rank for s in stages])
+        self.steps = column([s.steps for s in stages])
+        self.judged = column([s.mode == self.modes[-1] for s in stages]).bool()
+        self.fresh = column([s.fresh for s in stages]).bool()
+        self.copied = column([s.mode == SPSA or (varying and s.mode != "blind") for s in stages]).bool()
+        self.per_copy = column([1 + (s.mode == SPSA) for s in stages])
+
+
+class Ascent:
+    """A `Program`: one work item an image, which goes through the stages one after another.
+
+    Args:
+        problem: the images.
+        ask: the defense.
+        settings: steps, copies, selection.
+        stages: see `Stage`.
+        mode: of the selection draws.
+        varying: whether the defense is random.
+        plain: PGD with a constant step size and no momentum.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        ask: Ask,
+        settings: Settings,
+        stages: tuple[Stage, ...],
+        mode: str,
+        *,
+        varying: bool,
+        plain: bool,
+    ):
+        self.problem, self.ask, self.eot, self.mode = problem, ask, settings.eot, mode
+        self.stages, self.varying, self.plain = len(stages), varying, plain
+        self.every = _EVERY_VARYING if varying else _EVERY
+        self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
+        n, device = len(problem.x), problem.x.device
+        self.table = _Table(stages, device, varying=varying)
+        counts = torch.zeros(7, n, dtype=torch.int64, device=device)
+        self.kind, self.stage, self.step, self.checkpoint, self.interval, self.rises, self.halvings = counts
+        self.stage -= 1  # the clean image is judged as the last iterate of a stage before the first
+        self.steps = torch.zeros_like(self.step)
+        self.size, self.last, self.sparsity, self.changed = torch.zeros(4, n, device=device)
+        self.rested = torch.zeros(n, dtype=torch.bool, device=device)  # the last checkpoint left the size as it was
+        # Best loss of the restart, and what it was at the last checkpoint.
+        self.top, self.before_top = torch.full((2, n), -torch.inf, dtype=torch.float64, device=device)
+        self.at, self.before, self.best = (problem.x.clone() for _ in range(3))
+
+    def result(self) -> Tensor:
+        """The chosen images."""
+        return self.chosen.images
+
+    def demand(self) -> tuple[Tensor, Tensor]:
+        """See `Program`."""
+        stage = self.stage.clamp_min(0)
+        rows = self._copies(stage, self.halvings) * self.table.per_copy[stage]
+        return self.kind.cpu(), torch.where(self.kind >= _STEP, rows, self.chosen.draws).cpu()
+
+    def advance(self, kind: int, items: Tensor) -> None:
+        """See `Program`."""
+        items = items.to(self.kind.device)
+        if kind == _SELECT:
+            loss, done = self.chosen.offer(items, self.at[items])
+            self._note(items, loss)
+            self._leave(items[done])
+            self._go_on(items[~done])
+        elif kind == _CONFIRM:
+            passed = self.chosen.confirmed(items, self.stage[items] + 1, self.step[items])
+            self.kind[items[passed]] = -1
+            self._go_on(items[~passed])
+        else:
+            self._ascend(items, self.table.modes[kind - _STEP])
+
+    def _copies(self, stage: Tensor, halvings: Tensor) -> Tensor:
+        low, high = self.eot
+        copies = (low * 2.0 ** (halvings.double() / 2)).round().clamp(max=high).long()
+        return torch.where(self.table.copied[stage], copies, 1)
+
+    def _note(self, items: Tensor, loss: Tensor) -> None:
+        better = items[loss > self.top[items]]
+        self.best[better], self.top[better] = self.at[better], loss[loss > self.top[items]]
+
+    def _leave(self, items: Tensor) -> None:
+        self.kind[items] = _CONFIRM if self.varying else -1
+
+    def _go_on(self, items: Tensor) -> None:
+        """After a checkpoint: to the next steps, to the next stage, or out."""
+        over = self.step[items] >= self.steps[items]
+        self._checkpoint(items[~over])
+        out = over & (self.stage[items] + 1 >= self.stages)
+        self.kind[items[out]] = -1
+        self._begin(items[over & ~out])
+        staying = items[~out]
+        self.kind[staying] = _STEP + self.table.mode[self.stage[staying]]
+
+    def _begin(self, items: Tensor) -> None:
+        """The first point of the next stage, and its counters."""
+        if not len(items):
+            return
+        p = self.problem
+        self.stage[items] += 1
+        stage = self.stage[items]
+        fresh, x = self.table.fresh[stage], p.x[items]
+        random = uniform_in_ball(x, ThreatModel(p.norm, exact(p.eps)), p.noise.rows(items).child(START, stage))
+        start = torch.where(fresh.view(-1, 1, 1, 1), geometry.project(x, random, p.norm, p.eps), self.best[items])
+        self.at[items] = self.before[items] = self.best[items] = start
+        self.top[items] = torch.where(fresh, -torch.inf, self.top[items])
+        self.before_top[items] = self.top[items]
+        sizes = (_PLAIN, _PLAIN) if self.plain else (1.0, 1.0) if p.norm == "L1" else (_FRESH, _WARM)
+        self.size[items] = torch.where(fresh, *(p.eps * s for s in sizes))
+        self.sparsity[items], self.changed[items] = _L1_SPARSE, 1.0
+        self.step[items] = self.rises[items] = self.halvings[items] = 0
+        self.rested[items] = False
+        self.steps[items] = self.table.steps[stage]
+        self.interval[items] = self.checkpoint[items] = (self.every[0] * self.steps[items]).long().clamp_min(1)
+
+    def _ascend(self, items: Tensor, mode: str) -> None:
+        """One step; who comes to a checkpoint waits for selection, in the cheaper modes only at the end of a stage."""
+        loss, gradient, done = self._gradient(items, mode)
+        self._leave(items[done])
+        items, loss, gradient = items[~done], loss[~done], gradient[~done]
+        p, at, first = self.problem, self.at[items], self.step[items] == 0
+        self.rises[items] += ((loss > self.last[items]) & ~first).long()
+        self.last[items] = loss
+        # Equal steps of many pixels never become sparse: plain PGD goes along the gradient; projection makes it sparse.
+        steepest = "L2" if self.plain and p.norm == "L1" else p.norm
+        way = geometry.direction(gradient, steepest, self.sparsity[items])
+        momentum = torch.zeros_like(first) if self.plain else ~first
+        ball = geometry.Ball(p.x[items], p.norm, p.eps)
+        self.at[items] = geometry.step(ball, at, self.before[items], way, self.size[items], momentum)
+        self.before[items] = at
+        self.step[items] += 1
+        over = self.step[items] >= self.steps[items]
+        due = self.step[items] >= self.checkpoint[items]
+        selecting = over | (due & self.table.judged[self.stage[items]])
+        self.kind[items[selecting]] = _SELECT
+        self._checkpoint(items[due & ~selecting])
+
+    def _gradient(self, items: Tensor, mode: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(losses, gradients, bool: decided), of every stage's own loss."""
+        stage, at = self.stage[items], self.at[items]
+        noise = self.problem.noise.rows(items).child(STEP, stage, self.step[items])
+        copies = self._copies(stage, self.halvings[items])
+        aim = aim_at_rank(self.problem, self.chosen.clean_logits, items, self.table.rank[stage])
+        done = torch.zeros_like(items, dtype=torch.bool)
+        if mode == SPSA:
+            loss, gradient = estimated(
+                self.ask, at, noise, copies, self.mode, lambda z, item: self._row_values(stage[item], aim.rows(item), z)
+            )
+            return loss, gradient, done
+        said, loss, gradient = self.ask.gradient(
+            at, noise, copies, mode, lambda z, item: self._value(stage, aim, copies, z, item)
+        )
+        if mode == self.mode and not self.varying:
+            # Without noise every step tells what selection would.
+            own, done = self.chosen.note(items, at, said, copies)
+            self._note(items, own)
+        return loss, gradient, done
+
+    def _value(self, stage: Tensor, aim: Aim, copies: Tensor, z: Tensor, item: Tensor) -> Tensor:
+        kinds = [self.chosen.score if kind == "ce" else kind for kind in self.table.losses]
+        return self._own(stage, [image_losses(kind, z, aim, item, copies) for kind in kinds])
+
+    def _row_values(self, stage: Tensor, aim: Aim, z: Tensor) -> Tensor:
+        return self._own(stage, [row_losses(kind, z, aim) for kind in self.table.losses])
+
+    def _own(self, stage: Tensor, parts: list[Tensor]) -> Tensor:
+        """Of every loss's values those of the stages that have this loss."""
+        own: Tensor = torch.stack(parts, 1).gather(1, self.table.loss[stage][:, None])
+        return own.squeeze(1)
+
+    def _checkpoint(self, items: Tensor) -> None:
+        """Whether the step size falls (Croce & Hein 2020, section 3.1), and when to ask again."""
+        if not self.plain:
+            few = self.rises[items] < _RISES * self.interval[items]
+            still = self.rested[items] & (self.top[items] <= self.before_top[items])
+            smaller = self._sparser(items) if self.problem.norm == "L1" else few | still
+            self.rested[items] = ~smaller
+            at = items[smaller]
+            self.halvings[at] += 1
+            self.size[at] /= _L1_SHRINK if self.problem.norm == "L1" else 2
+            if self.problem.norm == "L1":
+                self.size[at] = self.size[at].clamp_min(_L1_LEAST * self.problem.eps)
+            at = at[self.table.judged[self.stage[at]]]
+            if self.problem.norm != "L1":
+                self.at[at] = self.before[at] = self.best[at]
+        self.before_top[items], self.rises[items] = self.top[items], 0
+        _, shrink, least = self.every
+        steps = self.steps[items]
+        shorter = torch.maximum(self.interval[items] - shrink * steps, least * steps).long().clamp_min(1)
+        self.interval[items] = shorter
+        self.checkpoint[items] = self.step[items] + shorter
+
+    def _sparser(self, items: Tensor) -> Tensor:
+        """APGD-L1: how many pixels steps change follows the best iterate; bool, where that has settled.
+
+        Where it has not, the step size is the first one again, from the best iterate (Croce & Hein 2021, section 3.3).
+        """
+        p = self.problem
+        changed = geometry.changed(p.x[items], self.best[items])
+        settled: Tensor = changed >= _L1_SAME * self.changed[items]
+        self.changed[items], self.sparsity[items] = changed, changed / _L1_SHRINK
+        again = items[~settled]
+        self.size[again] = p.eps
+        self.at[again] = self.before[again] = self.best[again]
+        return settled

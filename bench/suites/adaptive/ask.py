@@ -1,0 +1,127 @@
+"""Asking a defense about many images at once, each with copies of its own number under noise of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.memory import Rows, free
+from bench.piecewise import piecewise
+from defenses.base import Foreign
+from defenses.noise import Noise
+
+Value = Callable[[Tensor, Tensor], Tensor]  # (logits [R, K], image of every row [R]) -> [n]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a defense said: logits [R, K] of all copies, and the image of every row, int64 [R]."""
+
+    logits: Tensor
+    item: Tensor
+
+
+class Ask:
+    """Questions to the defense of a view.
+
+    Copy j of an image draws stream j of the image's noise, whatever else is in the batch. A random module of somebody's
+    own is asked one copy of all images at a time, and draws for all of them together.
+
+    Args:
+        view: an `AttackView`: its defense, its count of queries and its memory are used, not its forward.
+        runs: that a copy combines; None: the deployed number.
+        rows: at most this many rows at once.
+
+    Attributes:
+        stands_for: how many copies a deployed prediction combines.
+        averages_logits: whether it averages their logits.
+    """
+
+    def __init__(self, view: Any, *, runs: int | None, rows: int):
+        self.view, self.defense, self.rows = view, view.defense, rows
+        self.foreign = isinstance(self.defense, Foreign) and self.defense.stochastic
+        self.runs = None if isinstance(self.defense, Foreign) else runs
+        deployed: int = getattr(self.defense, "runs", 1)
+        self.stands_for = max(1, deployed // (self.runs or deployed))
+        self.averages_logits = self.stands_for > 1 and getattr(self.defense, "combine", "") == "logit-mean"
+
+    def logits(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Said:
+        """The logits of all copies, without gradients.
+
+        Args:
+            x: images [n, C, H, W].
+            noise: n streams.
+            copies: of every image, int64 [n].
+            mode: "blind" leaves the defense out.
+        """
+        self.view.count_queries(len(x))
+        with torch.no_grad():
+            return self._said(x.detach(), noise, copies, mode)
+
+    def gradient(self, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value) -> tuple[Said, Tensor, Tensor]:
+        """(what was said, values [n], the gradient of their sum at x).
+
+        Args:
+            x: images [n, C, H, W].
+            noise: n streams.
+            copies: of every image, int64 [n].
+            mode: of the gradient.
+            value: what to differentiate.
+
+        Raises:
+            FloatingPointError: logits or gradient are not finite.
+        """
+        self.view.count_queries(len(x))
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            said = self._said(leaf, noise, copies, mode)
+            values = value(said.logits, said.item)
+            if not values.requires_grad:
+                return said, values, torch.zeros_like(x)
+            (found,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
+        if not bool(torch.isfinite(found).all()):
+            raise FloatingPointError("the gradient through the defense is not finite during the attack")
+        return Said(said.logits.detach(), said.item), values.detach(), found
+
+    def _said(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Said:
+        item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
+        first = copies.cumsum(0) - copies
+        copy = torch.arange(len(item), device=x.device) - first[item]
+        if self.foreign:
+            logits = self._one_copy_at_a_time(x, noise, item, copy, mode)
+        else:
+            logits = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
+        if not bool(torch.isfinite(logits.detach()).all()):
+            raise FloatingPointError("the defense returned logits that are not finite during the attack")
+        return Said(logits, item)
+
+    def _one_copy_at_a_time(self, x: Tensor, noise: Noise, item: Tensor, copy: Tensor, mode: str) -> Tensor:
+        parts, order = [], []
+        for j in range(int(copy.max()) + 1):
+            at = torch.nonzero(copy == j).squeeze(1)
+            parts.append(self._call(x[item[at]], Noise(noise.keys[item[at]]).child(j), mode))
+            order.append(at)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def _call(self, x: Tensor, noise: Noise, mode: str) -> Tensor:
+        """One call, or pieces of one where there is no memory for it."""
+        memory: Rows = self.view.memory
+        memory.asked = max(memory.asked, len(x))
+        call = partial(self.defense.logits, gradient=mode, runs=self.runs)
+        if memory.limit is None and (len(x) <= self.rows or self.foreign):
+            try:
+                logits: Tensor = call(x, noise)
+                return logits
+            except Exception as error:
+                if not memory.ran_out(error, len(x)):
+                    raise
+            free()
+        if memory.limit is None:
+            memory = Rows()
+            memory.limit = self.rows
+        return piecewise(call, x, noise, memory, redivide=not self.foreign)

@@ -1,0 +1,170 @@
+"""What is attacked, which stages an attack has, and the run of one attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bench.suites.adaptive.ask import Ask
+from bench.suites.adaptive.losses import NEEDS, Aim
+from bench.suites.adaptive.scheduler import Program, Tally, run
+from bench.suites.adaptive.settings import Settings
+from bench.suites.attack import Unsupported
+from defenses.noise import Noise
+
+if TYPE_CHECKING:
+    from bench.threat import Norm, ThreatModel
+
+CASCADE = ("blind", "bpda", "surrogate", "exact")  # from cheap to dear
+SPSA = "spsa"  # in the place of a gradient mode: no gradient at all
+_OTHER_FORWARD = ("blind", "surrogate")  # modes whose values are not those of the deployed defense
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Images to attack.
+
+    Args:
+        x: float32 [B, C, H, W] in [0, 1].
+        aim: what is wanted of them.
+        norm: "Linf", "L2" or "L1".
+        eps: radius.
+        noise: B streams, keyed by the seed and the images' places in the data set.
+        num_classes: K.
+    """
+
+    x: Tensor
+    aim: Aim
+    norm: Norm
+    eps: float
+    noise: Noise
+    num_classes: int
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: ThreatModel,
+        target: Tensor | None,
+        seed: int,
+        num_classes: int,
+        indices: Tensor | None,
+    ) -> Problem:
+        """The problem of `Attack.run`'s arguments.
+
+        Raises:
+            Unsupported: the norm is L0.
+        """
+        if threat.norm == "L0":
+            raise Unsupported("the attacks of purebench have the norms Linf, L2 and L1, not L0")
+        towards = torch.full_like(y, target is not None, dtype=torch.bool)
+        aim = Aim(y, y if target is None else target, towards)
+        rows = torch.arange(len(x)) if indices is None else indices
+        noise = Noise.of(seed, rows.to(x.device), x.device)
+        return cls(x.detach(), aim, threat.norm, float(threat.eps), noise, num_classes)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of steps: its gradient mode, loss, the rank of the wrong class it heads for (0: none), and its start.
+
+    Args:
+        mode: a gradient mode, or `SPSA`.
+        loss: "ce", "margin" or "dlr".
+        rank: 1 is the likeliest wrong class of the clean image; 0: away from the label, or to the class of the threat.
+        fresh: from a random point, with the best of earlier stages put aside; else from that best.
+        steps: how many; half of them in the cheaper modes, which only prepare.
+    """
+
+    mode: str
+    loss: str
+    rank: int
+    fresh: bool
+    steps: int
+
+
+def stages_of(settings: Settings, modes: tuple[str, ...]) -> tuple[Stage, ...]:
+    """The stages of an attack: every restart goes through all modes."""
+    found, rank = [], 0
+    for restart in range(settings.restarts):
+        loss, _, targeted = settings.losses[restart % len(settings.losses)].partition("-")
+        rank += bool(targeted)
+        for i, mode in enumerate(modes):
+            steps = settings.steps if mode == modes[-1] else max(1, settings.steps // 2)
+            found.append(Stage(mode, loss, rank if targeted else 0, i == 0, steps))
+    return tuple(found)
+
+
+def modes_of(local: str, view: Any) -> tuple[str, ...]:
+    """The gradient modes that an attack goes through.
+
+    Raises:
+        Unsupported: the defense has no bare classifier to transfer from.
+    """
+    own: str = view.spec.gradient
+    if local == "spsa":
+        return (SPSA,)
+    if local == "transfer":
+        if "blind" not in view.defense.gradients:
+            raise Unsupported("transfer needs a defense before a classifier, and this is one whole")
+        return ("blind",)
+    if local != "adaptive" or not view.stochastic:
+        return (own,)
+    cheaper = CASCADE[: CASCADE.index(own)] if own in CASCADE else CASCADE[:-1]
+    return (*(m for m in cheaper if m in view.defense.gradients), own)
+
+
+def forward_mode(view: Any) -> str:
+    """A mode whose values are those of the deployed defense; under a blind view, those of the bare classifier."""
+    own: str = view.spec.gradient
+    if own == "blind" or own not in _OTHER_FORWARD:
+        return own
+    gradients: tuple[str, ...] = view.defense.gradients
+    return next(m for m in gradients if m not in _OTHER_FORWARD)
+
+
+def program_of(local: str, view: Any, problem: Problem, settings: Settings) -> Any:
+    """The work items of an attack.
+
+    Raises:
+        Unsupported: what the attack asks of view, threat and classes does not go together.
+    """
+    if view.spec.eot != 1:
+        raise Unsupported(f"bench:{local} makes copies of its own; take eot = {view.spec.eot} out of the view")
+    runs = view.spec.runs or (None if settings.on_top else 1)
+    ask = Ask(view, runs=runs, rows=settings.rows)
+    if local == "square":
+        from bench.suites.adaptive.search import RandomSearch
+
+        return RandomSearch(problem, ask, settings, forward_mode(view), varying=view.stochastic)
+    from bench.suites.adaptive.ascent import Ascent
+
+    stages = stages_of(settings, modes_of(local, view))
+    _check_classes(local, stages, problem)
+    return Ascent(problem, ask, settings, stages, forward_mode(view), varying=view.stochastic, plain=local == "pgd")
+
+
+def _check_classes(local: str, stages: tuple[Stage, ...], problem: Problem) -> None:
+    k, given = problem.num_classes, bool(problem.aim.towards.any())
+    for stage in stages:
+        need = NEEDS[f"{stage.loss}-targeted" if stage.loss == "dlr" and (stage.rank or given) else stage.loss]
+        if k < need:
+            raise Unsupported(f"the loss {stage.loss} of bench:{local} needs {need} classes, the data set has {k}")
+
+
+def attacked(local: str, view: Any, problem: Problem, settings: Settings) -> Tensor:
+    """The adversarial images, float32 [B, C, H, W]."""
+    program = program_of(local, view, problem, settings)
+    scheduled(program, view, settings)
+    result: Tensor = program.result()
+    return result
+
+
+def scheduled(program: Program, view: Any, settings: Settings) -> Tally:
+    """Run a program in batches of at most `settings.rows`, or fewer where memory ran out."""
+    return run(program, lambda: min(settings.rows, view.memory.limit or settings.rows))

@@ -1,0 +1,100 @@
+"""Choosing iterates on selection draws, and letting images go that are decided."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.suites.adaptive.ask import Ask, Said
+from bench.suites.adaptive.attack import Problem
+from bench.suites.adaptive.losses import Aim, image_losses, image_means, unbroken, unbroken_combined
+from bench.suites.adaptive.settings import Settings
+from defenses.noise import Noise
+
+START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
+
+
+class Chosen:
+    """The best iterate of every image by its mean loss over selection draws.
+
+    All iterates of an image meet the same selection draws, which no step of the attack draws: one that is better on
+    these is better, or lucky in the same draws as its rivals. An image is decided when at most the share `decided` of
+    its selection draws is right and, since the best of many iterates may owe that to chance, of as many draws again
+    that are fresh for every such claim. A draw is a copy; where copies stand for the S runs that a prediction combines,
+    the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once.
+
+    Args:
+        problem: the images.
+        ask: the defense.
+        settings: `draws` and `decided`.
+        mode: whose values are those of the deployed defense.
+        varying: whether the defense is random.
+    """
+
+    def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
+        n, device = len(problem.x), problem.x.device
+        self.problem, self.ask, self.mode, self.varying = problem, ask, mode, varying
+        self.draws = settings.draws if varying else 1
+        self.limit = settings.decided
+        self.combines = ask.stands_for if varying and self.draws > 1 else 1
+        self.score = "ce-logits" if ask.averages_logits else "ce"
+        self.images = problem.x.clone()
+        self.loss = torch.full((n,), -torch.inf, dtype=torch.float64, device=device)
+        self.clean_logits = torch.zeros(n, problem.num_classes, device=device)  # their means over selection draws
+
+    def offer(self, items: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge iterates of some images on selection draws.
+
+        Args:
+            items: which, int64 [m].
+            x: their iterates.
+
+        Returns:
+            (loss float64 [m], bool [m]: is better than all before and would be decided).
+        """
+        said = self._said(items, x, self.problem.noise.rows(items).child(SELECT))
+        clean = torch.isinf(self.loss[items])  # they come first
+        self.clean_logits[items[clean]] = image_means(said.logits, said.item, self._copies(items))[clean]
+        return self.note(items, x, said, self._copies(items))
+
+    def note(self, items: Tensor, x: Tensor, said: Said, copies: Tensor) -> tuple[Tensor, Tensor]:
+        """As `offer`, of answers that are there already."""
+        aim = self.problem.aim.rows(items)
+        loss = image_losses(self.score, said.logits.double(), aim, said.item, copies)
+        better = loss > self.loss[items]
+        at = items[better]
+        self.images[at], self.loss[at] = x[better], loss[better]
+        return loss, better & (self._standing(aim, said, copies) <= self.limit)
+
+    def confirmed(self, items: Tensor, *when: Tensor) -> Tensor:
+        """Bool [m]: whether the best iterates pass on draws that are fresh for `when`, each int64 [m]."""
+        said = self._said(items, self.images[items], self.problem.noise.rows(items).child(CONFIRM, *when))
+        return self._standing(self.problem.aim.rows(items), said, self._copies(items)) <= self.limit
+
+    def _standing(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
+        if self.combines == 1:
+            return unbroken(said.logits, aim, said.item, copies)
+        scores = said.logits if self.ask.averages_logits else said.logits.softmax(1)
+        return unbroken_combined(scores, aim, said.item, copies, self.combines)
+
+    def _said(self, items: Tensor, x: Tensor, noise: Noise) -> Said:
+        return self.ask.logits(x, noise, self._copies(items), self.mode)
+
+    def _copies(self, items: Tensor) -> Tensor:
+        return torch.full_like(items, self.draws)
+
+
+def aim_at_rank(problem: Problem, logits: Tensor, items: Tensor, rank: Tensor) -> Aim:
+    """What images aim at: their label's other classes, or the class at `rank` of their clean logits (0: neither).
+
+    Args:
+        problem: a target of the threat stays what it is.
+        logits: of the clean images [B, K].
+        items: which images, int64 [m].
+        rank: int64 [m]; beyond the last class it begins again.
+    """
+    aim = problem.aim.rows(items)
+    others = logits[items].scatter(1, aim.y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+    ranked = others.gather(1, ((rank - 1).clamp_min(0) % others.shape[1])[:, None]).squeeze(1)
+    towards = aim.towards | (rank > 0)
+    return Aim(aim.y, torch.where(aim.towards, aim.t, ranked), towards)

@@ -1,0 +1,97 @@
+"""The parameters of the attacks, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bench.suites.source import check_params
+from defenses.errors import UserError, unknown
+
+LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to attack.
+
+    Args:
+        steps: gradient steps of every stage (a stage is one gradient mode of one restart).
+        restarts: how often to begin again, on images that still stand.
+        losses: of the restarts, in turn: "ce" (log-odds of the copies' mean probability, which is their accuracy
+            made smooth), "margin" (Carlini & Wagner 2017), "dlr" (Croce & Hein 2020), or one of these with
+            "-targeted": towards the likeliest wrong class of the clean image, the second time towards the next.
+        eot: (first, last) number of copies of a randomised defense in a step: they grow by sqrt(2) when the step
+            size is halved.
+        draws: selection draws of an image: iterates are chosen by their mean loss over these.
+        decided: an image leaves when at most this share of its selection draws is right, and of as many fresh ones
+            that confirm it.
+        on_top: every copy combines the deployed S runs, instead of being one run in their place.
+        rows: at most this many copies of images go through the defense at once; the images do not depend on it.
+        queries: steps of the random search.
+    """
+
+    steps: int = 50
+    restarts: int = 1
+    losses: tuple[str, ...] = ("ce", "margin", "ce-targeted")
+    eot: tuple[int, int] = (4, 64)
+    draws: int = 32
+    decided: float = 0.05
+    on_top: bool = False
+    rows: int = 2048
+    queries: int = 500
+
+
+_COMMON = ("eot", "draws", "decided", "on_top", "rows")
+_ASCENT = ("steps", "restarts", "losses", *_COMMON)
+ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its parameters, defaults other than above)
+    "adaptive": (_ASCENT, {}),
+    "apgd": (_ASCENT, {}),
+    "pgd": (_ASCENT, {"eot": (8, 8)}),
+    "transfer": (_ASCENT, {}),
+    "spsa": (_ASCENT, {"eot": (32, 128), "losses": ("margin",)}),
+    "square": (("queries", *_COMMON), {"eot": (8, 8)}),
+}
+
+
+def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
+    """The settings of one of the attacks.
+
+    Args:
+        local: its name.
+        params: what a board gives.
+
+    Raises:
+        UserError: an unknown parameter, or a value out of range.
+    """
+    name, (known, defaults) = f"bench:{local}", ATTACKS[local]
+    check_params(name, params, known)
+    for key, value in params.items():
+        if problem := _problem(key, value):
+            raise UserError(f"{name}: {key} is {value!r}; it must be {problem}")
+    for loss in params.get("losses", ()):
+        if loss not in LOSSES:
+            raise unknown(f"loss of {name}", str(loss), LOSSES)
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+    if type(given.get("eot")) is int:
+        given["eot"] = (given["eot"],) * 2
+    return Settings(**{**defaults, **given})
+
+
+def _problem(key: str, value: Any) -> str:
+    """What a value ought to be; "" if it is that."""
+    kind = next(f.type for f in fields(Settings) if f.name == key)
+    if kind == "bool":
+        return "" if type(value) is bool else "true or false"
+    if kind == "float":
+        good = type(value) in (int, float) and 0 <= value < 0.5
+        return "" if good else "at least 0 and less than 0.5"
+    if key == "losses":
+        listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+        return "" if listed else f"a list of {', '.join(LOSSES)}"
+    if key == "eot":
+        pair = [value, value] if type(value) is int else value
+        good = isinstance(pair, Sequence) and len(pair) == 2 and all(type(v) is int for v in pair)
+        return "" if good and 1 <= pair[0] <= pair[1] else "a whole number of copies, or [first, last] of them"
+    return "" if type(value) is int and value >= 1 else "a whole number, at least 1"

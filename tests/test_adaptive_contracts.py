@@ -1,0 +1,115 @@
+"""`bench:...`: what attacks of our own refuse, and what they keep to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from adaptive_runs import N, attacked, linear
+from models import SHAPE, AddNoise, classifier, images, labels_of
+from torch import Tensor
+
+from bench.suites import Unsupported, attack_names, find_attack
+from bench.suites.adaptive.attack import Problem, program_of, scheduled
+from bench.suites.adaptive.settings import settings_of
+from bench.threat import ThreatModel
+from bench.view import attack_view
+from bench.viewspec import ViewSpec
+from defenses.base import Classifier, Foreign, Purified
+from defenses.errors import UserError
+from defenses.noise import Noise
+
+
+def test_budget_is_counted() -> None:
+    defense, x, y = linear(50.0)
+    problem = Problem.of(
+        x, y, threat=ThreatModel("Linf", "1/10"), target=None, seed=0, num_classes=2, indices=None  # type: ignore[arg-type]
+    )
+    chosen = settings_of("apgd", {"steps": 20})
+    with attack_view(defense, ViewSpec(), seed=0) as (view, meter):
+        tally = scheduled(program_of("apgd", view, problem, chosen), view, chosen)
+    assert meter.forwards == tally.rows == view.queries
+    assert meter.backwards == 20 * N
+
+
+def test_out_of_memory_goes_on_with_fewer_rows() -> None:
+    bare, x = classifier(), images(6)
+
+    class Small(Purified):
+        def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+            if len(x) > 20:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().logits(x, noise, gradient=gradient, runs=runs)
+
+    y = labels_of(bare, x)
+    free, tight = Purified(AddNoise(0.2), bare), Small(AddNoise(0.2), bare)
+    assert torch.allclose(
+        attacked("apgd", free, x, y, steps=6), attacked("apgd", tight, x, y, steps=6, rows=500), atol=1e-5
+    )
+
+
+def test_random_modules_of_somebody_elses_are_asked_copy_by_copy() -> None:
+    bare, x = classifier(), images(6)
+    y = labels_of(bare, x)
+
+    class Noisy(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) <= 6
+            return bare.network(x + 0.1 * torch.randn_like(x))
+
+    foreign = Foreign(Noisy(), stochastic=True, num_classes=10)
+    state = torch.get_rng_state()
+    result = attacked("apgd", foreign, x, y, eps="1/100", steps=5, decided=0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(result, attacked("apgd", foreign, x, y, eps="1/100", steps=5, decided=0))
+
+
+def test_not_finite_is_an_error() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :10] / 0
+
+    x = images(2)
+    defense = Classifier(Broken(), num_classes=10, input_shape=SHAPE)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        attacked("apgd", defense, x, torch.zeros(2, dtype=torch.int64))
+
+
+def test_names() -> None:
+    assert {"bench:adaptive", "bench:pgd", "bench:apgd", "bench:square", "bench:spsa", "bench:transfer"} <= set(
+        attack_names()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("adaptive", {"step": 5}, "did you mean steps"),
+        ("adaptive", {"steps": 0}, "steps is 0; it must be a whole number, at least 1"),
+        ("adaptive", {"steps": True}, "whole number"),
+        ("adaptive", {"eot": [8, 4]}, "eot is"),
+        ("adaptive", {"losses": ["ce", "dlrr"]}, "did you mean dlr"),
+        ("adaptive", {"losses": []}, "a list of"),
+        ("adaptive", {"decided": 0.7}, "less than 0.5"),
+        ("adaptive", {"on_top": 1}, "true or false"),
+        ("square", {"steps": 5}, "unknown parameter"),
+        ("adaptiv", {}, "did you mean bench:adaptive"),
+    ],
+)
+def test_bad_parameters(name: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_attack(f"bench:{name}", params)
+
+
+def test_what_does_not_go_together() -> None:
+    bare, x = classifier(3), images(2)
+    y = labels_of(bare, x)
+    with pytest.raises(Unsupported, match="L0"):
+        attacked("adaptive", bare, x, y, "L0", "5")
+    with pytest.raises(Unsupported, match="eot = 4"):
+        attacked("adaptive", bare, x, y, spec=ViewSpec(eot=4))
+    with pytest.raises(Unsupported, match="needs 4 classes"):
+        attacked("adaptive", bare, x, y, losses=["dlr-targeted"])
+    with pytest.raises(Unsupported, match="one whole"):
+        attacked("transfer", bare, x, y)
