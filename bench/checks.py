@@ -14,7 +14,7 @@ _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by
 
 
 @torch.no_grad()
-def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> None:
+def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool = False) -> None:
     """Check a model on a few images.
 
     Args:
@@ -22,6 +22,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
         x: at least 4 images of the data set, float32 [B, C, H, W] in [0, 1].
         num_classes: what the data set has.
         label: how the model is called in messages.
+        probabilities: whether the user insists on a model that returns them.
 
     Raises:
         UserError: train mode, wrong input size, wrong number of classes, probabilities, non-finite values, a module
@@ -43,7 +44,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
         )
     if not torch.isfinite(logits).all():
         raise UserError(f"{label} returns NaN or infinite logits on clean images; check its weights")
-    if (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(x), device=x.device), atol=1e-4):
+    if not probabilities and are_probabilities(logits):
         raise UserError(f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients")
     again = defense.logits(x, noise)
     if state(defense) != before:
@@ -67,6 +68,12 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str) -> No
             f"{label} answers differently when the other images in the batch change; "
             "use running statistics (model.eval()), not those of the batch"
         )
+
+
+def are_probabilities(logits: Tensor) -> bool:
+    """Whether outputs [B, K] are what a softmax makes."""
+    ones = torch.ones(len(logits), device=logits.device, dtype=logits.dtype)
+    return bool((logits >= 0).all()) and torch.allclose(logits.sum(1), ones, atol=1e-4)
 
 
 def refuse_train_mode(module: nn.Module, label: str) -> None:

@@ -1,0 +1,1 @@
+"""Audits: are the numbers of a defense to be trusted?"""

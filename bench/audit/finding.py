@@ -1,0 +1,74 @@
+"""What a check of the audit found: pass, fail or not applicable, with its evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Status = Literal["pass", "fail", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves or bars of one check.
+
+    Args:
+        kind: "line" or "bar".
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
+        series: by name, (positions, values); a bar has a name for its position.
+        limit: a line across at this value; None: none.
+    """
+
+    kind: Literal["line", "bar"]
+    x_label: str
+    y_label: str
+    series: Mapping[str, tuple[tuple[float | str, ...], tuple[float, ...]]]
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Args:
+        check: its name.
+        status: "pass", "fail" or "not applicable".
+        evidence: one line.
+        numbers: what was measured, by name; None where that is not finite.
+        images: data set indices of the images that speak against the defense's evaluation.
+        plot: where there is a curve.
+    """
+
+    check: str
+    status: Status
+    evidence: str
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    images: tuple[int, ...] = ()
+    plot: Plot | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinity."""
+        numbers = {name: v if v is not None and math.isfinite(v) else None for name, v in self.numbers.items()}
+        return asdict(self) | {"numbers": numbers}
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Finding:
+        """What `as_dict` gave, after JSON."""
+        plot = said["plot"]
+        if plot is not None:
+            series = {name: (tuple(at), tuple(values)) for name, (at, values) in plot["series"].items()}
+            plot = Plot(**{**plot, "series": series})
+        return cls(**{**said, "images": tuple(said["images"]), "plot": plot})
+
+
+def absent(check: str, why: str) -> Finding:
+    """A check that says nothing about a defense."""
+    return Finding(check, "not applicable", why)
+
+
+def found(ok: bool) -> Status:
+    """The status of a check that could be made."""
+    return "pass" if ok else "fail"

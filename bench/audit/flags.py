@@ -1,0 +1,92 @@
+"""What the audits of a results folder say of the rows of its tables. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.certificates import MARK as UNCERTIFIED
+from bench.certificates import digest
+from defenses.errors import UserError
+from defenses.seal import is_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.render import Table
+
+FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
+MARK = "‡"
+
+
+def read_audits(results: Path) -> list[dict[str, Any]]:
+    """The audits of a results folder, as JSON has them; none where there is no file.
+
+    Raises:
+        UserError: the file is damaged, or of a newer version.
+    """
+    file = results / FOLDER / NAME
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not is_whole(said) or not isinstance(said.get("audits"), list):
+        raise UserError(f"{file} is damaged; remove it and run purebench audit again, which repeats nothing")
+    if said.get("schema", 0) > SCHEMA:
+        raise UserError(f"{file} is of a newer version; use the version of purebench that wrote it")
+    return list(said["audits"])
+
+
+def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The checks that defenses fail, by their titles.
+
+    Args:
+        results: the results folder.
+        manifest: of it; audits are found by the fingerprint of a defense, whatever it was called.
+
+    Raises:
+        UserError: the audits are damaged.
+    """
+    failed: dict[str, dict[str, None]] = {}
+    for said in read_audits(results):
+        failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(said["failed"]))
+    stated = manifest.get("defenses")
+    fingerprints = stated if failed and isinstance(stated, dict) else {}
+    found = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
+    return {title: names for title, names in found.items() if names}
+
+
+def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:
+    """A table in which the defenses that fail their audit have a mark, and a footnote says which checks.
+
+    Args:
+        table: with a column "defense".
+        failed: the names of the checks, by title; the mean over trainings is marked where one of them fails.
+    """
+    if not failed or "defense" not in table.columns:
+        return table
+    at, marked = table.columns.index("defense"), failed.keys() | {_label(title) for title in failed}
+
+    def shown(name: str) -> str:
+        return f"{name} {MARK}" if name.removesuffix(f" {UNCERTIFIED}") in marked else name
+
+    rows = tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows)
+    notes = tuple(f"{MARK} {title} fails the audit: {', '.join(names)}" for title, names in failed.items())
+    return replace(table, rows=rows, footnotes=(*table.footnotes, *notes))
+
+
+def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """A summary with a column "audit" that names the failed checks, where there are any: a CSV has no footnotes."""
+    by_label: dict[str, dict[str, None]] = {}
+    for title, names in failed.items():
+        by_label.setdefault(_label(title), {}).update(dict.fromkeys(names))
+    return frame.assign(audit=["; ".join(by_label.get(d, ())) for d in frame["defense"]]) if failed else frame
+
+
+def _label(title: str) -> str:
+    return title.partition(" (training seed")[0]

@@ -1,0 +1,115 @@
+"""Do the gradients say anything? Zeros, agreement between seeds, saturated outputs, and the certificate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.audit.finding import Finding, Plot, absent, found
+from bench.audit.subject import Subject
+from bench.certificate import NoGradient, certify
+from bench.checks import are_probabilities
+from bench.stats import wilson
+from bench.view import attack_view
+from defenses.noise import Noise
+
+_ZEROS = 0.01  # share of images without a gradient
+_AGREEMENT = 0.1  # mean cosine of two seeds' gradients: independent directions have 0
+_PAIRS = 2  # of seeds
+_MORE = 4  # times the copies of the attacks, at the end of the curve
+_CERTIFIED = 4  # images of the certificate
+
+
+def zeros(subject: Subject) -> Finding:
+    """The gradient of the cross-entropy is nowhere zero (or not finite)."""
+    check, mode = "zero gradients", subject.modes[0]
+    try:
+        gradient = _gradient(subject, mode, subject.eot, subject.number("zeros"))
+    except NoGradient:
+        return Finding(check, "fail", "the logits have no gradient at all", {"share": 1.0})
+    flat = gradient.flatten(1)
+    lost = ((flat == 0).all(1) | ~flat.isfinite().all(1)).cpu().numpy()
+    low, high = (float(v) for v in wilson(lost.sum(), len(lost)))
+    pixels = float((flat == 0).double().mean())
+    return Finding(
+        check,
+        found(low <= _ZEROS),
+        f"{int(lost.sum())} of {len(lost)} images have no cross-entropy gradient; {pixels:.0%} of all pixels have none",
+        {"share": float(lost.mean()), "low": low, "high": high, "limit": _ZEROS, "pixels": pixels},
+        subject.images(lost),
+    )
+
+
+def agreement(subject: Subject) -> Finding:
+    """Gradients under different noise point the same way, with as many copies as the attacks average."""
+    check = "gradients agree between seeds"
+    if not subject.defense.stochastic:
+        return absent(check, "the defense is deterministic")
+    counts = sorted({1, subject.eot, _MORE * subject.eot})
+    try:
+        means = {n: _cosine(subject, n) for n in counts}
+    except NoGradient:
+        return Finding(check, "fail", "the logits have no gradient at all")
+    return Finding(
+        check,
+        found(means[subject.eot] >= _AGREEMENT),
+        f"mean cosine {means[subject.eot]:.2f} with {subject.eot} copies, {means[counts[-1]]:.2f} with {counts[-1]}; "
+        f"at least {_AGREEMENT} is asked, chance is 0",
+        {f"{n} copies": mean for n, mean in means.items()} | {"limit": _AGREEMENT},
+        plot=Plot(
+            "line",
+            "copies in the gradient",
+            "mean cosine of two seeds",
+            {"cosine": (tuple(counts), tuple(means.values()))},
+            _AGREEMENT,
+        ),
+    )
+
+
+def outputs(subject: Subject) -> Finding:
+    """The defense returns logits and not probabilities."""
+    with torch.no_grad():
+        logits = subject.defense.logits(subject.x, Noise.of(subject.seed, subject.indices, subject.x.device))
+    top = logits.topk(2).values
+    gap = float((top[:, 0] - top[:, 1]).median())
+    is_softmax = are_probabilities(logits)
+    what = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
+    evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
+    return Finding("logits and no softmax", found(not is_softmax), evidence, {"median gap": gap})
+
+
+def certificate(subject: Subject) -> Finding:
+    """The gradient certificate of `bench.certificate`."""
+    check = "gradient certificate"
+    try:
+        made = certify(subject.defense, subject.x[:_CERTIFIED], seed=subject.seed)
+    except NoGradient:
+        return Finding(check, "fail", "the logits have no gradient at all")
+    except FloatingPointError as error:
+        return Finding(check, "fail", str(error))
+    if made is None:
+        return absent(check, "the defense has no exact gradients")
+    broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in made.checks if not c.passed]
+    numbers = {c.name: c.value for c in made.checks}
+    return Finding(check, found(made.passed), "; ".join(broken) or f"{len(made.checks)} measurements hold", numbers)
+
+
+def _cosine(subject: Subject, copies: int) -> float:
+    """The mean cosine of gradients under pairs of seeds."""
+    made = []
+    for i in range(_PAIRS):
+        pair = [_gradient(subject, subject.modes[0], copies, subject.number("seed", i, side)) for side in (0, 1)]
+        a, b = (g.flatten(1).double() for g in pair)
+        made.append(nn.functional.cosine_similarity(a, b, dim=1, eps=1e-300))
+    return float(torch.stack(made).mean())
+
+
+def _gradient(subject: Subject, mode: str, copies: int, seed: int) -> Tensor:
+    """The gradient of the cross-entropy at the clean images [N, C, H, W]."""
+    with attack_view(subject.defense, subject.view(mode, copies), seed=seed) as (view, _), torch.enable_grad():
+        x = subject.x.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(view(x), subject.y, reduction="sum")
+        if not loss.requires_grad:
+            raise NoGradient
+        gradient: Tensor = torch.autograd.grad(loss, x, allow_unused=True, materialize_grads=True)[0]
+    return gradient

@@ -1,0 +1,82 @@
+"""Small pictures as SVG: a line or bars, two axes, labels."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from bench.audit.finding import Plot
+
+_WIDTH, _HEIGHT = 360, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 42
+_COLOURS = ("#1f5fa8", "#b5461b", "#3a7d44")
+_TICKS = 4
+
+
+def as_svg(plot: Plot) -> str:
+    """A picture that stands alone: no script, no font, no link.
+
+    Args:
+        plot: values; those that are not finite are left out.
+    """
+    draw = _bars if plot.kind == "bar" else _lines
+    top = max([1.0, *(v for _, values in plot.series.values() for v in values if math.isfinite(v))])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
+        f'height="{_HEIGHT}" font-family="sans-serif" font-size="11" role="img">',
+        *_frame(plot, top),
+        *draw(plot, top),
+    ]
+    if plot.limit is not None:
+        across = f"M{_LEFT} {_y(plot.limit, top)}H{_WIDTH - _RIGHT}"
+        parts.append(f'<path d="{across}" stroke="#888" stroke-dasharray="4"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def _y(value: float, top: float) -> float:
+    """From the value to the vertical position; a negative value lies on the axis."""
+    return round(_HEIGHT - _BOTTOM - max(0.0, value) / top * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
+
+
+def _frame(plot: Plot, top: float) -> list[str]:
+    bottom, middle = _HEIGHT - _BOTTOM, _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
+    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" stroke="#333"/>']
+    for i in range(_TICKS + 1):
+        value = top * i / _TICKS
+        parts.append(_text(_LEFT - 6, _y(value, top) + 4, f"{value:.3g}", "end"))
+    parts.append(_text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 6, plot.x_label))
+    parts.append(_text(14, middle, plot.y_label, "middle", f'transform="rotate(-90 14 {middle})"'))
+    return parts
+
+
+def _bars(plot: Plot, top: float) -> list[str]:
+    parts = []
+    for names, values in plot.series.values():
+        slot = (_WIDTH - _LEFT - _RIGHT) / len(names)
+        for i, (name, value) in enumerate(zip(names, values, strict=True)):
+            x, y = round(_LEFT + slot * (i + 0.25), 1), _y(value, top)
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{round(slot / 2, 1)}" height="{round(_HEIGHT - _BOTTOM - y, 1)}" '
+                f'fill="{_COLOURS[0]}"/>'
+            )
+            middle = round(x + slot / 4, 1)
+            parts += [_text(middle, _HEIGHT - _BOTTOM + 15, str(name)), _text(middle, y - 3, f"{value:.3g}")]
+    return parts
+
+
+def _lines(plot: Plot, top: float) -> list[str]:
+    """Points at equal distances in their order: radii and counts grow by factors."""
+    parts = []
+    for colour, (names, values) in zip(_COLOURS, plot.series.values(), strict=False):
+        step = (_WIDTH - _LEFT - _RIGHT - 40) / max(1, len(names) - 1)
+        at = [(round(_LEFT + 20 + step * i, 1), _y(v, top)) for i, v in enumerate(values) if math.isfinite(v)]
+        parts.append(f'<polyline points="{" ".join(f"{x},{y}" for x, y in at)}" fill="none" stroke="{colour}"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in at]
+        for i, name in enumerate(names):
+            text = f"{name:.3g}" if isinstance(name, float) else str(name)
+            parts.append(_text(round(_LEFT + 20 + step * i, 1), _HEIGHT - _BOTTOM + 15, text))
+    return parts

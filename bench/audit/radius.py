@@ -1,0 +1,74 @@
+"""What an attack must reach as its ball grows (Carlini et al. 2019, section 5)."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from bench.audit.finding import Finding, Plot, absent, found
+from bench.audit.strength import clearly, stronger_by
+from bench.audit.subject import Outcome, Subject
+from bench.stats import wilson
+
+_GRID = (Fraction(1, 2), Fraction(1), Fraction(3, 2))  # times the radius of the threat
+_UNBOUNDED = 0.02  # accuracy that may be left where every image can be reached
+
+
+def radii(subject: Subject) -> list[Finding]:
+    """Accuracy falls with the radius; to chance at Linf 1/2, to nothing where the ball is the whole box."""
+    grid = sorted({subject.threat.eps * f for f in _GRID} | set(_wide(subject)))
+    curve = {eps: subject.white(eps=str(eps)) for eps in grid}
+    return [_monotone(subject, curve), _half(subject, curve), _whole(subject, curve)]
+
+
+def _wide(subject: Subject) -> list[Fraction]:
+    """1/2 and 1 under Linf; else the radius of a ball that holds the whole box."""
+    pixels = subject.x[0].numel()
+    if subject.threat.norm == "Linf":
+        return [Fraction(1, 2), Fraction(1)]
+    return [Fraction(math.isqrt(pixels - 1) + 1 if subject.threat.norm == "L2" else pixels)]
+
+
+def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+    steps = list(zip(curve, list(curve)[1:], strict=False))
+    rises = {pair: stronger_by(curve[pair[1]], curve[pair[0]], subject.seed) for pair in steps}
+    bad = [f"from {a} to {b}" for (a, b), paired in rises.items() if clearly(paired)]
+    shown = ", ".join(f"{o.accuracy:.1%} at {eps}" for eps, o in curve.items())
+    plot = Plot(
+        "line",
+        f"{subject.threat.norm} radius",
+        "accuracy",
+        {"white box": (tuple(map(float, curve)), tuple(o.accuracy for o in curve.values()))},
+        1 / subject.num_classes,
+    )
+    return Finding(
+        "accuracy falls with the radius",
+        found(not bad),
+        shown + (f"; rises {' and '.join(bad)}" if bad else ""),
+        {f"at {eps}": o.accuracy for eps, o in curve.items()},
+        plot=plot,
+    )
+
+
+def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+    check, chance = "chance at Linf 1/2", 1 / subject.num_classes
+    if subject.threat.norm != "Linf":
+        return absent(check, f"the threat is {subject.threat.norm}")
+    return _bounded(subject, check, curve[Fraction(1, 2)], chance, "every pixel may become grey")
+
+
+def _whole(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+    radius = _wide(subject)[-1]
+    return _bounded(subject, "nothing left when unbounded", curve[radius], _UNBOUNDED, f"{radius} reaches every image")
+
+
+def _bounded(subject: Subject, check: str, outcome: Outcome, most: float, why: str) -> Finding:
+    """Fails when even the lower end of the interval is beyond what may be left."""
+    low, high = (float(v) for v in wilson(outcome.shares.sum(), len(outcome.shares)))
+    return Finding(
+        check,
+        found(low <= most),
+        f"accuracy {outcome.accuracy:.1%} [{low:.1%}, {high:.1%}], at most {most:.1%} may be left: {why}",
+        {"accuracy": outcome.accuracy, "low": low, "high": high, "limit": most},
+        subject.images(outcome.shares > 0.5) if low > most else (),
+    )

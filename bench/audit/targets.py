@@ -1,0 +1,195 @@
+"""What an audit is asked for: a board, a results folder, or one defense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.threat import ThreatModel
+from defenses.errors import UserError, unknown
+from defenses.registry import canonical, decode, load_model
+
+if TYPE_CHECKING:
+    from bench.audit.budget import Budget
+    from bench.audit.subject import Subject
+    from bench.cell import DefenseRef
+    from defenses.base import Defense
+
+_NORMS = ("Linf", "L2", "L1")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """On what defenses are audited.
+
+    Args:
+        dataset: its name.
+        split: of it.
+        indices: named index list, of which the first images are taken.
+        threat: norm and eps.
+        seed: of everything.
+        out: results folder.
+
+    Raises:
+        UserError: a norm that the audit's attacks do not have.
+    """
+
+    dataset: str
+    split: str
+    indices: str
+    threat: ThreatModel
+    seed: int
+    out: Path
+
+    def __post_init__(self) -> None:
+        if self.threat.norm not in _NORMS:
+            norms = ", ".join(_NORMS)
+            raise UserError(f"an audit attacks in {norms}, not in {self.threat.norm}; give --norm and --eps")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A defense to audit: its label, its fingerprint as cells have it, and what loads it."""
+
+    label: str
+    fingerprint: Mapping[str, Any]
+    load: Callable[[], Defense]
+
+
+def candidate(reference: DefenseRef, dataset: str, weights_root: Path | None) -> Candidate:
+    """The defense that a reference is of."""
+
+    def load() -> Defense:
+        from defenses.base import Foreign
+
+        given, seed = decode(reference.given), reference.training_seed
+        defense = load_model(reference.name, dataset, weights_root=weights_root, training_seed=seed, **given)
+        if isinstance(defense, Foreign):
+            defense.stochastic = reference.stochastic
+        return defense
+
+    return Candidate(reference.title, canonical(reference.fingerprint), load)
+
+
+def stored(results: Path, weights_root: Path | None) -> tuple[dict[str, Any], list[Candidate]]:
+    """(the first line of the plan, the defenses) of a results folder.
+
+    Raises:
+        UserError: no results there, or a defense that cannot be made again or is another one by now.
+    """
+    from bench.reading import read_folder
+
+    lines: list[dict[str, Any]] = read_folder(results, lambda lines, _: lines)
+    found = {line["defense"]: line["identity"]["defense"] for line in lines if line.get("identity")}
+    if not found:
+        raise UserError(f"{results} has no finished cells; run its board first, or audit the board")
+    dataset = lines[0]["dataset"]
+    return lines[0], [_rebuilt(label, said, dataset, weights_root) for label, said in found.items()]
+
+
+def _rebuilt(label: str, fingerprint: Mapping[str, Any], dataset: str, weights_root: Path | None) -> Candidate:
+    def load() -> Defense:
+        from bench.rebuild import rebuild_defense
+
+        made = rebuild_defense(fingerprint, dataset, weights_root=weights_root)
+        if made.defense is None:
+            raise UserError(f"{label} cannot be made again: {made.problem}")
+        if made.changes:
+            raise UserError(f"{label} is not what was run ({made.changes[0]}); run its board again")
+        return made.defense
+
+    return Candidate(label, fingerprint, load)
+
+
+def chosen(candidates: list[Candidate], labels: list[str]) -> list[Candidate]:
+    """The defenses of these labels; all where none is given.
+
+    Raises:
+        UserError: a label that there is not.
+    """
+    known = {c.label: c for c in candidates}
+    for label in labels:
+        if label not in known:
+            raise unknown("defense", label, known)
+    return [known[label] for label in labels] or candidates
+
+
+def subject(
+    one: Candidate,
+    setting: Setting,
+    budget: Budget,
+    *,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    weights_root: Path | None = None,
+    force: bool = False,
+    other: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Subject:
+    """A defense, checked, with its images.
+
+    Args:
+        one: the defense.
+        setting: on what.
+        budget: says how many images.
+        device: where to compute.
+        data_root: where data sets lie.
+        weights_root: where weights are looked for first.
+        force: audit a model that returns probabilities, too.
+        other: a network whose adversarial images are tried; None: "undefended", where there is one.
+        report: is told what is done now.
+
+    Raises:
+        UserError: a model that cannot be attacked, or unknown data.
+    """
+    import torch
+
+    from bench.audit.flags import FOLDER
+    from bench.audit.subject import Subject
+    from bench.checks import check_model
+    from bench.data import load_dataset
+    from bench.indices import resolve
+    from bench.work import device_named
+
+    data = load_dataset(setting.dataset, setting.split, root=data_root)
+    listed = resolve(setting.indices, len(data), dataset=data.name, split=data.split, labels=data.y.tolist)
+    at = torch.tensor(listed.positions[: budget.images])
+    place, defense = device_named(device), one.load()
+    defense.to(place)
+    x, y = data.x[at].to(place), data.y[at].to(place)
+    check_model(defense, x[:8], data.num_classes, one.label, probabilities=force)
+    bare = _other(one, setting.dataset, other, weights_root)
+    return Subject(
+        defense=defense,
+        label=one.label,
+        fingerprint=json.loads(json.dumps(one.fingerprint)),
+        x=x,
+        y=y,
+        indices=at,
+        num_classes=data.num_classes,
+        dataset=setting.dataset,
+        threat=setting.threat,
+        budget=budget,
+        seed=setting.seed,
+        folder=setting.out / FOLDER / "raw",
+        other=None if bare is None else bare.load().to(place),
+        other_fingerprint=None if bare is None else bare.fingerprint,
+        report=report,
+    )
+
+
+def _other(one: Candidate, dataset: str, name: str | None, root: Path | None) -> Candidate | None:
+    """Another network for transfer; None where there is none, or it is the defense itself."""
+    from bench.describe import describe
+
+    try:
+        reference = describe({"name": name or "undefended"}, dataset, weights_root=root)
+    except UserError:
+        if name is not None:
+            raise
+        return None
+    found = candidate(reference, dataset, root)
+    return None if found.fingerprint == one.fingerprint else found

@@ -1,0 +1,249 @@
+"""The audit finds what is broken, passes what is not, and its parts do what they say."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import audit_models
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.audit import binarise, gradients, radius, strength
+from bench.audit.budget import BUDGETS, budget
+from bench.audit.features import Features
+from bench.audit.fixed import Fixed
+from bench.audit.planted import boundary, inner
+from bench.audit.run import audit
+from bench.audit.subject import Outcome, Subject, worst
+from bench.data import load_dataset
+from bench.threat import ThreatModel, distances, in_box
+from defenses import load_model
+from defenses.base import Foreign
+from defenses.broken import Dithered, Quantised, Saturated
+from defenses.errors import UserError
+from defenses.noise import Noise
+
+SMALL = replace(BUDGETS["quick"], images=16, steps=15, queries=20, spsa=(4, 8), planted=12, inner=64, draws=8)
+BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
+
+
+def subject(defense, folder, *, norm="Linf", eps="1/5", size=SMALL, name="it", other=True):
+    data = load_dataset("digits")
+    n = size.images
+    return Subject(
+        defense=defense,
+        label=name,
+        fingerprint={"name": name},
+        x=data.x[:n],
+        y=data.y[:n],
+        indices=torch.arange(n),
+        num_classes=10,
+        dataset="digits",
+        threat=ThreatModel(norm, eps),
+        budget=size,
+        seed=0,
+        folder=folder / "audit" / "raw",
+        other=load_model("undefended") if other else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def audits(tmp_path_factory):
+    """Audits of the broken defenses and of an honest one, by name."""
+    folder = tmp_path_factory.mktemp("audits")
+    made = {"pgd-at": load_model("pgd-at")} | {name: make() for name, make in BROKEN.items()}
+    return {name: audit(subject(d, folder, name=name), "quick") for name, d in made.items()}
+
+
+def statuses(made):
+    return {f.check: f.status for f in made.findings}
+
+
+def test_an_honest_defense_passes(audits):
+    assert audits["pgd-at"].failed == ()
+    assert statuses(audits["pgd-at"])["binarisation"] == "pass"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_defenses_are_flagged_by_independent_checks(audits, name):
+    failed = set(audits[name].failed)
+    assert {"binarisation", "white box against transfer", "nothing left when unbounded"} <= failed
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("quantisation", "zero gradients"),
+        ("vanishing", "zero gradients"),
+        ("randomness", "gradients agree between seeds"),
+        ("randomness", "noise fixed"),
+        ("quantisation", "gradient certificate"),
+    ],
+)
+def test_each_mask_is_named(audits, name, check):
+    assert statuses(audits[name])[check] == "fail"
+
+
+def test_images_are_listed(audits):
+    transfer = next(f for f in audits["quantisation"].findings if f.check == "white box against transfer")
+    assert len(transfer.images) > SMALL.images / 2
+    assert set(transfer.images) <= set(range(SMALL.images))
+
+
+def test_the_same_seed_finds_the_same(audits, tmp_path):
+    again = audit(subject(Dithered(), tmp_path, name="randomness"), "quick")
+    assert again.as_dict() == audits["randomness"].as_dict()
+
+
+def test_a_second_run_repeats_nothing(audits, tmp_path):
+    one = subject(load_model("pgd-at"), tmp_path)
+    first = strength.iterations(one)
+    said = []
+    again = replace_report(subject(Quantised(), tmp_path), said)  # another defense, but the same key
+    assert strength.iterations(again) == first
+    assert said == []
+
+
+def replace_report(one, said):
+    one.report = said.append
+    return one
+
+
+@pytest.mark.parametrize("change", [{"eps": "1/10"}, {"norm": "L2", "eps": 1}, {"other": False, "name": "else"}])
+def test_the_key_tells_audits_apart(tmp_path, change):
+    model = load_model("pgd-at")
+    assert subject(model, tmp_path, **change).key != subject(model, tmp_path).key
+
+
+def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
+    one = subject(Foreign(audit_models.Detached(), stochastic=False), tmp_path)
+    made = audit(one, "quick")
+    assert {"zero gradients", "gradient certificate", "binarisation"} <= set(made.failed)
+    kept = {f.name for f in (one.folder / one.key).iterdir()}
+    assert "check-zero-gradients.json" in kept
+    assert "check-binarisation.json" not in kept
+
+
+def test_probabilities_are_flagged(tmp_path):
+    found = gradients.outputs(subject(Foreign(audit_models.Probabilities(), stochastic=False), tmp_path))
+    assert found.status == "fail"
+    assert "probabilities" in found.evidence
+
+
+def test_a_wider_ball_in_another_norm(tmp_path):
+    one = subject(load_model("undefended"), tmp_path, norm="L2", eps=1, other=False)
+    found = {f.check: f for f in radius.radii(one)}
+    assert found["chance at Linf 1/2"].status == "not applicable"
+    assert found["nothing left when unbounded"].status == "pass"
+    assert "8 reaches every image" in found["nothing left when unbounded"].evidence
+
+
+# Statistics
+
+
+def test_worst_is_chosen_on_selection_and_counted_on_held_out_draws():
+    lucky = Outcome(held_out=(0.9, 0.2), selection=(0.1, 0.9))
+    other = Outcome(held_out=(0.5, 0.6), selection=(0.4, 0.3))
+    assert worst([lucky, other]) == Outcome((0.9, 0.6), (0.1, 0.3))
+
+
+def outcome(right, n):
+    values = tuple([1.0] * right + [0.0] * (n - right))
+    return Outcome(values, values)
+
+
+@pytest.mark.parametrize(("lost", "of", "fails"), [(0, 100, False), (1, 100, False), (20, 100, True), (2, 1000, False)])
+def test_the_odd_image_is_forgiven_and_many_are_not(lost, of, fails):
+    paired = strength.stronger_by(outcome(of, of), outcome(of - lost, of), 0)
+    assert strength.clearly(paired) is fails
+
+
+# The binarisation test
+
+
+def test_features_are_what_the_last_linear_layer_sees():
+    model = load_model("undefended")
+    x = load_dataset("digits").x[:5]
+    found = Features(model, x)(x, Noise.of(0, 5))
+    last = model.network.head[-1]
+    assert torch.allclose(last(found), model.logits(x, Noise.of(0, 5)))
+
+
+def test_features_without_a_linear_layer_are_the_logits():
+    model = Foreign(audit_models.Convolutional(), stochastic=False)
+    x = load_dataset("digits").x[:5]
+    assert torch.equal(Features(model, x)(x, Noise.of(0, 5)), model.module(x))
+
+
+def test_features_of_a_purifier_carry_exact_gradients():
+    model, x = load_model("adp"), load_dataset("digits").x[:3]
+    noise = Noise.of(0, 3)
+    by = {}
+    for how in ("features", "logits"):
+        leaf = x.clone().requires_grad_()
+        if how == "features":
+            logits = model.classifier.network.head[-1](Features(model, x)(leaf, noise, gradient="exact"))
+        else:
+            logits = model.logits(leaf, noise, gradient="exact", runs=1)
+        by[how] = torch.autograd.grad(logits.square().sum(), leaf)[0]
+    assert torch.allclose(by["features"], by["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_linear_model_the_best_perturbation_is_found(tmp_path):
+    """Closed form: with linear features x, the score is largest at x + eps sign(w), and one step of PGD gets there."""
+    model = Foreign(audit_models.Linear(), stochastic=False)
+    found = binarise.binarisation(subject(model, tmp_path, size=replace(SMALL, inner=512)))
+    assert found.status == "pass"
+    assert found.numbers["attack"] == 1
+    assert found.numbers["random search"] <= 0.25
+
+
+def test_readouts_belong_to_their_images():
+    model = Foreign(audit_models.Linear(), stochastic=False)
+    x = load_dataset("digits").x[:3]
+    weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    grafted = binarise.Grafted(Features(model, x), weight, torch.tensor([1.0, 2.0, 3.0]))
+    score = (x.flatten(1) * weight).sum(1) - torch.tensor([1.0, 2.0, 3.0])
+    logits = grafted.logits(x.repeat_interleave(4, 0), Noise.of(0, 12))
+    assert torch.allclose(logits[:, 1] - logits[:, 0], score.repeat_interleave(4), atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["Linf", "L2", "L1"]), st.sampled_from(["1/10", "1/2", "1"]), st.integers(0, 5))
+def test_points_keep_to_ball_and_box(norm, eps, seed):
+    x, threat = load_dataset("digits").x[:4], ThreatModel(norm, eps)
+    for make in (inner, boundary):
+        point = make(x, threat, Noise.of(seed, 4))
+        assert in_box(point).all()
+        assert (distances(x, point)[norm] <= float(threat.eps) + threat.tolerance).all()
+    inside = distances(x, inner(x, threat, Noise.of(seed, 4)))[norm]
+    assert (inside <= 0.95 * float(threat.eps) + threat.tolerance).all()
+
+
+def test_the_planted_point_is_a_vertex():
+    x, eps = load_dataset("digits").x[:4], 0.2
+    point = boundary(x, ThreatModel("Linf", "1/5"), Noise.of(0, 4))
+    ends = torch.stack([(x - eps).clamp_min(0), (x + eps).clamp_max(1)])
+    assert (point == ends).any(0).all()
+
+
+def test_fixed_noise_is_one_for_all_images():
+    model = Fixed(Dithered(), 3)
+    x = load_dataset("digits").x[:1].expand(4, -1, -1, -1)
+    logits = model.logits(x, Noise.of(0, 4))
+    assert torch.equal(logits, logits[:1].expand(4, -1))
+    assert torch.allclose(logits[:2], model.logits(x[:2], Noise.of(9, 2)), atol=1e-4)
+
+
+def test_an_unknown_budget_is_one_line():
+    with pytest.raises(UserError, match=r'unknown budget "fulll".*full'):
+        budget("fulll")
+
+
+def test_grid_has_the_threat_in_it(tmp_path):
+    one = subject(load_model("undefended"), tmp_path, eps="1/5", other=False)
+    plot = radius.radii(one)[0].plot
+    assert list(plot.series["white box"][0]) == [0.1, 0.2, float(Fraction(3, 10)), 0.5, 1.0]
+    assert np.all(np.diff(plot.series["white box"][1]) <= 0)

@@ -1,0 +1,118 @@
+"""`purebench audit`: from a defense, a board and a results folder; and the tables that it flags."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import bench.audit.budget
+from bench.audit.flags import failures, flagged, read_audits
+from bench.cli import main
+from bench.manifest import read_manifest
+from bench.render import Table
+from bench.write import current_table
+
+HERE = Path(__file__).parent
+BOARD = """
+dataset = "digits"
+indices = "first-8"
+block = 8
+[threat]
+norm = "Linf"
+eps = "1/5"
+[[defense]]
+name = "pgd-at"
+[[defense]]
+label = "masked"
+name = "defenses.broken:Saturated"
+[[attack]]
+name = "foolbox:LinfPGD"
+params = { steps = 5 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    sizes = {"images": 16, "steps": 15, "queries": 20, "spsa": (4, 8), "planted": 8, "inner": 48, "draws": 8}
+    small = replace(bench.audit.budget.BUDGETS["quick"], **sizes)
+    monkeypatch.setitem(bench.audit.budget.BUDGETS, "quick", small)
+
+
+def run(*arguments):
+    return main(["audit", *map(str, arguments), "--quiet"])
+
+
+def test_a_defense_by_name(tmp_path, capsys):
+    assert run("pgd-at", "--eps", "1/5", "--out", tmp_path) == 0
+    assert "pgd-at, Linf 1/5 on digits (16 images, quick budget): passes the audit" in capsys.readouterr().out
+    said = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert said["schema"] == 1
+    assert said["audits"][0]["passed"] is True
+    before = {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")}
+    assert run("pgd-at", "--eps", "1/5", "--out", tmp_path) == 0
+    assert {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")} == before
+
+
+def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):
+    model = f"{HERE / 'audit_models.py'}:Probabilities"
+    assert run(model, "--eps", "1/5", "--out", tmp_path) == 2
+    assert "returns probabilities; return logits" in capsys.readouterr().err
+    assert not (tmp_path / "audit").exists()
+    assert run(model, "--eps", "1/5", "--out", tmp_path, "--force") == 2
+    assert "logits and no softmax" in read_audits(tmp_path)[0]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("pgd-at",), "eps is missing"),
+        (("pgd-att", "--eps", "1/5"), '"pgd-att" is no board, no results folder and no defense'),
+        (("pgd-at", "--eps", "3", "--norm", "L0"), "an audit attacks in Linf, L2, L1, not in L0"),
+        (("pgd-at", "--eps", "1/5", "--budget", "fulll"), 'unknown budget "fulll"'),
+        (("pgd-at", "--eps", "1/5", "--transfer-from", "nobody"), 'unknown defense "nobody"'),
+        (("pgd-at", "--eps", "1/5", "--defense", "adp"), "--defense picks from a board"),
+        (("quickstart", "--norm", "L2"), "--norm without --eps"),
+        (("quickstart", "--dataset", "mnist"), "--dataset is for a single defense"),
+        (("quickstart", "--defense", "nobody"), 'unknown defense "nobody"'),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, says):
+    assert run(*arguments, "--out", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_flag_what_fails(tmp_path, capsys):
+    board, folder = tmp_path / "small.toml", tmp_path / "results"
+    board.write_text(BOARD)
+    assert main(["run", str(board), "--out", str(folder), "--workers", "0", "--quiet"]) == 0
+    assert "‡" not in current_table(folder)
+    assert run(board, "--out", folder, "--defense", "masked") == 2
+    table = current_table(folder, "markdown")
+    assert "| masked ‡ |" in table
+    assert "pgd-at ‡" not in table
+    assert "‡ masked fails the audit: zero gradients" in table
+    assert "zero gradients; " in (folder / "tables.csv").read_text()
+    # The folder knows its defenses, threat and images.
+    assert run(folder, "--defense", "masked", "pgd-at") == 2
+    assert [a["label"] for a in read_audits(folder)] == ["masked", "pgd-at"]
+    assert set(failures(folder, read_manifest(folder))) == {"masked"}
+    capsys.readouterr()
+
+
+def test_another_defense_of_that_name_is_not_flagged(tmp_path):
+    (tmp_path / "audit").mkdir()
+    said = {"schema": 1, "audits": [{"fingerprint": {"name": "x", "weights": "1"}, "failed": ["binarisation"]}]}
+    (tmp_path / "audit" / "audit.json").write_text(json.dumps(said))
+    assert failures(tmp_path, {"defenses": {"x": {"name": "x", "weights": 1}}}) == {"x": ("binarisation",)}
+    assert failures(tmp_path, {"defenses": {"x": {"name": "x", "weights": "2"}}}) == {}
+
+
+def test_the_mean_over_trainings_is_flagged_with_any_of_them():
+    names = ("x", "x (training seed 0)", "x (training seed 1) †", "xy †")  # † says something about certificates
+    table = Table("t", ("data", "defense"), tuple(("d", name) for name in names))
+    rows = flagged(table, {"x (training seed 1)": ("binarisation",)}).rows
+    assert [r[1] for r in rows] == ["x ‡", "x (training seed 0)", "x (training seed 1) † ‡", "xy †"]
