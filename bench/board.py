@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cell import GIVEN, NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.data import DatasetInfo, dataset_info, labels_of
 from bench.indices import resolve
 from bench.limits import duration
+from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
+from bench.presets import Preset, check_defenses, with_preset
+from bench.protocols import Protocols
 from bench.schema import check
 from bench.suites import find_attack
 from bench.threat import ThreatModel
@@ -21,18 +24,22 @@ from bench.viewspec import ViewSpec
 from defenses.errors import UserError, unknown
 from defenses.registry import canonical, decode
 
-RESERVED = (*NULLS, "worst case", "clean images", "uniform noise")  # rows of every table
-
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """An attack of a board: how it is called, on which views, and against which defenses (labels; empty: all)."""
+    """An attack of a board: on which views, against which defenses (empty: all), made on which source, if any."""
 
     name: str
     label: str
     params: Mapping[str, Any] = field(default_factory=dict)
     views: tuple[ViewSpec, ...] = (ViewSpec(),)
     on: tuple[str, ...] = ()
+    source: DefenseRef | None = None
+
+    def meets(self, defense: DefenseRef) -> bool:
+        """Whether the attack is against a defense."""
+        named = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
+        return not self.on or bool(named & set(self.on))
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class Board:
         time_limit: seconds that a cell may take; no part of its key.
         budget: "full" or "reduced", shown in tables.
         data_root: where data sets lie; None: where `bench.data.data_root` says.
+        nulls: null attacks; "none" and "uniform" are on every board, "transfer" may be.
+        protocols: what the draws are combined to.
+        preset: the published protocol that the board follows.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -75,6 +85,9 @@ class Board:
     time_limit: float | None = None
     budget: str = "full"
     data_root: Path | None = None
+    nulls: tuple[str, ...] = NULLS
+    protocols: Protocols = field(default_factory=Protocols)
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
@@ -82,13 +95,18 @@ class Board:
         check("verdict", dataclasses.asdict(self.verdict))
         names = {
             "defense label": _labels(self.defenses),
-            "attack label": [a.label for a in self.attacks],
+            "attack label": [*(self.nulls if TRANSFER in self.nulls else ()), *(a.label for a in self.attacks)],
             "threat": list(map(str, self.threats)),
         }
         for what, given in names.items():
             _unique(what, given)
         for entry in self.attacks:
-            _check_label(entry)
+            check_label(entry.name, entry.label)
+        check_nulls(self.nulls)
+        if any(d.stochastic for d in self.defenses):
+            self.protocols.check(self.verdict.draws)
+        if self.preset:
+            check_defenses(self.preset, [d.label for d in self.defenses if d.stochastic])
 
     def cells(self) -> list[Cell]:
         """All cells, in table order, each once.
@@ -98,16 +116,25 @@ class Board:
         """
         info = dataset_info(self.dataset, root=self.data_root)
         blocks = tuple(_blocks(info, self.split, self.indices, self.block, self.data_root))
-        nulls = [AttackEntry(name=name, label=name) for name in NULLS]
         cells: dict[str, Cell] = {}
         for threat in self.threats:
             for defense in self.defenses:
-                for entry in nulls + list(self.attacks):
+                for entry in self._entries(defense):
                     for cell in self._pair(info.num_classes, blocks, threat, defense, entry):
                         if cell.key in cells:
-                            raise _same(cell, cells[cell.key])
+                            refuse_same(cell, cells[cell.key])
                         cells[cell.key] = cell
         return list(cells.values())
+
+    def _entries(self, defense: DefenseRef) -> Iterable[AttackEntry]:
+        """The null attacks on a defense, on a draw that an attack knows too, then the attacks."""
+        own = [entry for entry in self.attacks if entry.meets(defense)]
+        yield from (AttackEntry(name, name) for name in NULLS)
+        if defense.stochastic and any(view.known for entry in own for view in entry.views):
+            yield from (AttackEntry(name, f"{name}{KNOWN}", views=(ViewSpec(seed="known"),)) for name in NULLS)
+        if TRANSFER in self.nulls and (found := transfer_to(defense, self.defenses)):
+            yield AttackEntry(**found)
+        yield from own
 
     def _pair(
         self,
@@ -117,36 +144,16 @@ class Board:
         defense: DefenseRef,
         entry: AttackEntry,
     ) -> Iterable[Cell]:
-        if entry.on and not {defense.label, "stochastic" if defense.stochastic else "deterministic"} & set(entry.on):
-            return
         params = decode(entry.params)
         attack = find_attack(entry.name, params)
         warnings = (*attack.warnings, *attack.notes(threat, num_classes, params))
         reference = AttackRef(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings)
-        verdict = self.verdict if defense.stochastic else VerdictSpec(1, 0, self.verdict.batch)
-        for view in dict.fromkeys(_view_for(defense, v, entry.name) for v in entry.views):
+        once, source = VerdictSpec(1, 0, self.verdict.batch), entry.source
+        looks = entry.views if source else (view_for(defense, v, entry.name) for v in entry.views)
+        for view in dict.fromkeys(looks):
+            verdict = self.verdict if defense.stochastic and not view.known else once
             for data in blocks:
-                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget)
-
-
-def _view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
-    """The view without what makes no difference: to what does not look, a deterministic defense, a bare classifier."""
-    if attack in NULLS or attack.startswith(GIVEN):
-        return ViewSpec(gradient=defense.gradients[0])
-    if not defense.stochastic:
-        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact")
-    if view.gradient == "blind":
-        return ViewSpec(gradient="blind")
-    if not defense.has_runs:
-        return dataclasses.replace(view, runs=None)
-    return view
-
-
-def _same(cell: Cell, other: Cell) -> UserError:
-    if cell.defense.title != other.defense.title:
-        return UserError(f'the defense "{cell.defense.title}" is the same as "{other.defense.title}"; leave one out')
-    where = f"on {cell.defense.label} ({cell.view_label})"
-    return UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
+                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, source)
 
 
 def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path | None) -> Iterable[DataRef]:
@@ -173,15 +180,13 @@ def load_board(
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
             range.
     """
-    from bench.describe import describe
-
     file = find_board(path)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of numbers too long and lists too deep too
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
-        board = _parse(raw, file.stem, partial(describe, weights_root=weights_root))
+        board = read_board(raw, file.stem, weights_root=weights_root)
         board = dataclasses.replace(board, data_root=None if data_root is None else Path(data_root))
         board.cells()  # finds names that only show when cells are made
         return board
@@ -206,8 +211,17 @@ def find_board(path: str | Path) -> Path:
     raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
 
 
-def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], str], DefenseRef]) -> Board:
-    check("board", raw)
+def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None) -> Board:
+    """The board of a parsed TOML file; `load_board` has the arguments and what it raises.
+
+    Args:
+        raw: as TOML gives it.
+        stem: its name, where it says none.
+        weights_root: where weights are looked for first.
+    """
+    from bench.describe import describe
+
+    raw, preset = with_preset(check("board", raw))
     for key in ("dataset", "threat", "defense", "attack"):
         if key not in raw:
             raise UserError(f'the key "{key}" is missing')
@@ -217,7 +231,8 @@ def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], s
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
     entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
-    defenses = tuple(describe(entry, raw["dataset"]) for entry in entries)
+    defenses = tuple(describe(entry, raw["dataset"], weights_root=weights_root) for entry in entries)
+    verdict = check("verdict", raw.get("verdict", {}))
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
         name=raw.get("name", stem),
@@ -225,7 +240,10 @@ def _parse(raw: dict[str, Any], stem: str, describe: Callable[[dict[str, Any], s
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
         attacks=tuple(attack_entry(check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"]),
-        verdict=VerdictSpec(**check("verdict", raw.get("verdict", {}))),
+        verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in ("m", "k")}),
+        nulls=tuple(raw.get("nulls", NULLS)),
+        protocols=Protocols(tuple(verdict["m"]) if "m" in verdict else None, verdict.get("k")),
+        preset=preset,
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
         **values,
     )
@@ -270,13 +288,6 @@ def attack_entry(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
             raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
     views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
     return AttackEntry(name, entry.get("label", name), canonical(params), views, on)
-
-
-def _check_label(entry: AttackEntry) -> None:
-    if entry.name in NULLS:
-        raise UserError(f'"{entry.name}" is judged on every board; leave it out')
-    if " ".join(entry.label.lower().replace("-", " ").replace("_", " ").split()) in RESERVED:
-        raise UserError(f'the attack label "{entry.label}" is taken by a row of every table; choose another')
 
 
 def _unique(what: str, names: list[str]) -> None:

@@ -92,7 +92,10 @@ class VerdictSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One attack on one view of one defense, on one block of images."""
+    """One attack on one view of one defense, on one block of images.
+
+    With a `source` the view is one of that defense, and its adversarial images are judged on `defense`: transfer.
+    """
 
     defense: DefenseRef
     attack: AttackRef
@@ -102,6 +105,7 @@ class Cell:
     verdict: VerdictSpec
     seed: int
     budget: str = "full"
+    source: DefenseRef | None = None
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -117,15 +121,17 @@ class Cell:
             "attack": [portable(self.attack.name), canonical(self.attack.params), self.attack.version],
             "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
-            "view": [view.gradient, view.eot, view.runs, view.output],
+            "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
             "verdict": [self.verdict.draws, self.verdict.selection],
             "seed": self.seed,
+            **({} if self.source is None else {"source": canonical(self.source.fingerprint)}),
         }
 
     def columns(self) -> dict[str, Any]:
         """What the result is called in tables and DataFrames."""
-        seed = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
-        return seed | {
+        rare = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
+        rare |= {"seed_known": True} if self.view.known else {}
+        return rare | {
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
@@ -155,7 +161,7 @@ class Cell:
     def view_label(self) -> str:
         """How the attacker looked at the defense; a null attack does not look, and of given images it is not known."""
         if self.attack.name in NULLS:
-            return "deployed"
+            return "deployed, seed known" if self.view.known else "deployed"
         if self.attack.name.startswith(GIVEN):
             return "given"
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)

@@ -70,6 +70,8 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     """
     from bench.certificate import NoGradient, certify
     from defenses.base import Foreign
+    from defenses.modes import information_note
+    from defenses.noise import Noise
 
     try:
         certificate = certify(defense, x[:4])
@@ -81,7 +83,9 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     except Exception as error:  # somebody's module that knows no float64, say
         return {"passed": False, "error": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:200]}
     assert certificate is not None
-    return certificate.as_dict()
+    few = x[:4]
+    note = information_note(defense, few, Noise.of(0, len(few), x.device), label=title)
+    return certificate.as_dict() | ({"note": note} if note else {})
 
 
 def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -104,4 +108,4 @@ def _problem(certificate: Any) -> str:
     if certificate.get("passed") is True:
         return ""
     failed = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
-    return f"fails: {certificate.get('error') or ', '.join(failed)}"
+    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(failed)}")

@@ -10,11 +10,25 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bench.commands import Command, boards, doctor, judge, ls, model_info, plan, table, train, verify
+from bench.commands import (
+    Command,
+    audit,
+    boards,
+    certify,
+    compare,
+    doctor,
+    judge,
+    ls,
+    model_info,
+    plan,
+    table,
+    train,
+    verify,
+)
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, train, doctor, model_info, judge, verify)
+_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, doctor, model_info, judge, verify)
 
 
 class _Parser(argparse.ArgumentParser):

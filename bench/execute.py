@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.cell import GIVEN, NULLS, Cell
 from bench.data import Dataset
+from bench.draw_columns import draw_columns
 from bench.memory import Rows, free, rows_of
 from bench.meter import Meter
 from bench.progress import since
@@ -22,6 +23,7 @@ from bench.text import clean
 from bench.threat import distances, in_box, target_labels
 from bench.verdict import Draws, verdict
 from bench.view import attack_view, device_of
+from bench.viewspec import ViewSpec
 from bench.work import failure
 from defenses.base import Defense
 from defenses.errors import UserError
@@ -30,7 +32,6 @@ from defenses.registry import decode
 _LONGEST = 400  # characters of a message
 UNCHANGED = "its images are the clean ones"  # a note on given images
 _SAME = 1e-6  # as much as rounding to float32 and back may change
-_TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,15 @@ def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
     return Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in chosen))
 
 
-def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, made: Tensor | None = None) -> CellResult:
+def execute(
+    cell: Cell,
+    defense: Defense,
+    block: Block,
+    num_classes: int,
+    *,
+    made: Tensor | None = None,
+    source: Defense | None = None,
+) -> CellResult:
     """Run a cell; what goes wrong in the attack or the defense is recorded and not raised.
 
     Args:
@@ -76,6 +85,7 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, mad
         block: its images.
         num_classes: K.
         made: what the attack returned in an earlier run, float32 like the images, to be judged again; None: attack.
+        source: the defense whose view is attacked, for a cell that has one; None: `defense`.
 
     Returns:
         The result; its line says status "ok", "error" or "unsupported".
@@ -87,7 +97,7 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, mad
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         if made is None:
-            x_adv, cost = _attack(cell, defense, block, target, num_classes)
+            x_adv, cost = _attack(cell, defense, block, target, num_classes, source)
         else:
             x_adv, cost = made, Cost()
         problems = _problems(cell, block.x, x_adv)
@@ -119,7 +129,7 @@ def execute(cell: Cell, defense: Defense, block: Block, num_classes: int, *, mad
         n = sum(map(bool, problems))
         line["error"] = f"{n} of {len(problems)} images: {next(filter(None, problems))}"
     records = _records(cell, block, target, x_adv, beyond, problems, draws, cost)
-    stored = _draws(cell, block, draws, problems)
+    stored = draw_columns(cell, block, draws, problems)
     return CellResult(line, records, stored, x_adv.numpy())
 
 
@@ -133,9 +143,13 @@ def _notes(attack: Cost, judged: Cost) -> list[str]:
     return [f"{what} with {n} rows at once after running out of memory" for what, n in pairs if n is not None]
 
 
-def _attack(cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int) -> tuple[Tensor, Cost]:
+def _attack(
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None
+) -> tuple[Tensor, Cost]:
     """(what the attack returns, as float32 on the CPU; its cost)."""
-    if cell.view.gradient not in defense.gradients:
+    if source is not None:
+        defense = source
+    elif cell.view.gradient not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     with rows_of(defense) as memory:
         while True:
@@ -158,7 +172,9 @@ def _attempt(
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
-    with attack_view(defense, cell.view, seed=cell.noise_seed("view"), memory=memory) as (view, meter):
+    look = ViewSpec() if cell.source else cell.view  # "blind" is said of the defense, and its source is all there is
+    view_seed = cell.seed if look.known else cell.noise_seed("view")
+    with attack_view(defense, look, seed=view_seed, memory=memory) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(
             view,
@@ -219,6 +235,7 @@ def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[
                 seed=cell.seed,
                 batch=spec.batch,
                 memory=memory,
+                known=cell.view.known,
             )
     finally:
         meter.detach()
@@ -269,31 +286,3 @@ def _records(
         "status": ["error" if p else "ok" for p in problems],
         "error": problems,
     }
-
-
-def _draws(cell: Cell, block: Block, draws: Draws, problems: list[str]) -> dict[str, Any]:
-    """Columns of the draws table: one row per image and draw, images that could not be judged left out."""
-    import pyarrow as pa
-
-    ok = torch.tensor([not p for p in problems])
-    count, n = draws.held_out.shape[0], int(ok.sum())
-    kept = draws.logits[:, ok]
-    kept = kept - kept.amax(-1, keepdim=True)  # the largest is 0, so that half precision holds any scale
-    values, classes = kept.topk(min(_TOP_LOGITS, kept.shape[-1]), -1)
-    if kept.shape[-1] <= _TOP_LOGITS:
-        values = kept
-    flat = pa.array(values.half().flatten().numpy())
-    columns = {
-        "cell": pa.array([cell.key] * (count * n), pa.string()).dictionary_encode(),
-        "index": np.tile(block.indices[ok].numpy().astype(np.int32), count),
-        "draw": np.repeat(np.arange(count, dtype=np.int16), n),
-        "held_out": np.repeat(draws.held_out.numpy(), n),
-        "pred": draws.predictions[:, ok].flatten().numpy().astype(np.int16),
-        "margin": draws.margins(block.y)[:, ok].flatten().numpy(),
-        "rejected": draws.rejected[:, ok].flatten().numpy(),
-        "logits": pa.FixedSizeListArray.from_arrays(flat, values.shape[-1]),
-    }
-    if kept.shape[-1] > _TOP_LOGITS:
-        flat_classes = pa.array(classes.flatten().numpy().astype(np.int16))
-        columns["classes"] = pa.FixedSizeListArray.from_arrays(flat_classes, values.shape[-1])
-    return columns

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.certificates import MARK
+from bench.looks import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,10 @@ _SEEDS = (
     "±: sample standard deviation over the seeds of the training, each trained model a defense of its own; means and "
     "intervals are of the images' means over seeds"
 )
+_KNOWN = (
+    "seed known: the attacker knows the noise of the one draw on which its images are judged, the same for all images; "
+    "no candidate for the worst case"
+)
 _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
 
@@ -32,6 +37,7 @@ def has_seeds(frame: pd.DataFrame) -> bool:
 def _shared(frame: pd.DataFrame) -> list[str]:
     notes = [_OVERALL, _WORST, _INTERVAL]
     notes += [_SEEDS] if has_seeds(frame) else []
+    notes += [_KNOWN] if frame["view"].str.endswith(KNOWN).any() else []
     return notes + ([_TARGETED] if (frame["targets"] != "none").any() else [])
 
 
@@ -45,12 +51,18 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_all_rows(frame: pd.DataFrame) -> tuple[str, ...]:
-    """What the numbers of the full table mean."""
+def of_all_rows(frame: pd.DataFrame, k: int | None = None) -> tuple[str, ...]:
+    """What the numbers of the full table mean.
+
+    Args:
+        frame: what `summary` gave.
+        k: draws of a majority vote and of a mean logit; None: all.
+    """
     notes = _shared(frame)
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
-    notes.append("majority vote, mean logit: of all held-out draws of an image; a tie is wrong")
+    voters = "all" if k is None else f"the first {k}"
+    notes.append(f"majority vote, mean logit: of {voters} held-out draws of an image; a tie is wrong")
     if (frame["targets"] != "none").any():
         notes.append("attack success under a targeted threat: draws that give the target, over originally right ones")
     notes.append(
@@ -58,6 +70,13 @@ def of_all_rows(frame: pd.DataFrame) -> tuple[str, ...]:
     )
     notes.append("evaluations: one image through a network forward = 1, backward = 2; of the attack, not the verdict")
     return tuple(notes)
+
+
+def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose protocol the numbers follow, and how it differs from our own."""
+    preset = manifest.get("preset") or {}
+    told = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
+    return (f"preset {preset['name']}: {told}",) if preset else ()
 
 
 def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:

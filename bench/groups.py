@@ -33,6 +33,7 @@ class Row:
         judged: the verdicts.
         planned: number of images.
         status: "ok", or what is missing and why.
+        known: whether the attacker knows the draw on which the images are judged.
     """
 
     names: dict[str, Any]
@@ -41,6 +42,7 @@ class Row:
     judged: Judged
     planned: int
     status: str
+    known: bool
 
     @property
     def attack(self) -> str:
@@ -58,7 +60,7 @@ class Group:
     Args:
         training_seed: of its weights.
         rows: in board order.
-        attacks: those that attack something; without any there is no worst case.
+        attacks: those that attack something, and do not know the draw; without any there is no worst case.
         needed: clean images and attacks that have to judge an image before its worst case is known.
     """
 
@@ -103,7 +105,7 @@ def _split(cells: Ints, codes: Ints) -> list[Ints]:
 
 
 def _group(seed: int, rows: list[Row], everywhere: set[str]) -> Group:
-    attacks = [row for row in rows if row.attack not in (CLEAN, NULL)]
+    attacks = [row for row in rows if row.attack not in (CLEAN, NULL) and not row.known]
     candidates = [row for row in rows if row.attack == CLEAN] + attacks
     return Group(seed, rows, attacks, [r for r in candidates if r.attack not in everywhere or r.status == NOT_RUN])
 
@@ -119,6 +121,7 @@ def _row(columns: Columns, cells: Ints, planned: int) -> Row:
         judged,
         planned,
         _status(columns, cells, len(judged), planned, reason),
+        bool(columns.cell["seed_known"][cells[0]]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -185,37 +185,55 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
     """
     import numpy as np
 
-    from bench.stats import Rate, attack_success_rate, median_perturbation, rob_at_m, wilson
+    from bench.stats import Rate, attack_success_rate, median_perturbation, rob_at_m
 
     n = len(judged)
-    share = judged.withstood / np.maximum(judged.draws, 1)
-    low, high = wilson(share.sum(), n)
     known = ~np.isnan(judged.clean)
     meant = known & attacked
     rate = attack_success_rate(judged.clean[meant], judged.newly_wrong[meant]) if meant.any() else Rate(np.nan, np.nan)
     right = meant & (judged.clean > 0.5)
-    repeated = {
-        f"rob_m{i}": _mean(rob_at_m(judged.withstood, judged.draws, i))
-        if stochastic and n and judged.draws.min() >= i
-        else np.nan
-        for i in m
+    enough = [i for i in m if stochastic and n and judged.draws.min() >= i]
+    shares = {
+        "clean_mean": judged.clean[known],
+        "robust_mean": judged.withstood / np.maximum(judged.draws, 1),
+        "rejected_mean": judged.rejected / np.maximum(judged.draws, 1),
+        **{f"rob_m{i}": rob_at_m(judged.withstood, judged.draws, i) for i in enough},
+        "majority": judged.majority,
+        "mean_logit": judged.mean_logit,
     }
+    means = {f"rob_m{i}": np.nan for i in m} | {name: _mean(values) for name, values in shares.items()}
     return {
         "n_images": n,
         "draws": int(judged.draws.max()) if n else 0,
-        "clean_mean": _mean(judged.clean[known]),
-        "robust_mean": _mean(share),
-        "robust_low": float(low),
-        "robust_high": float(high),
-        "rejected_mean": _mean(judged.rejected / np.maximum(judged.draws, 1)),
-        **repeated,
-        "majority": _mean(judged.majority),
-        "mean_logit": _mean(judged.mean_logit),
+        **means,
+        **intervals(means, {name: len(values) for name, values in shares.items()}),
         "asr": rate.value,
         "asr_newly_wrong": rate.numerator,
         "asr_originally_correct": rate.denominator,
         "median_perturbation": median_perturbation(judged.size[right], judged.success[right] > 0.5),
     }
+
+
+def bounds_of(share: str) -> tuple[str, str]:
+    """What the ends of a share's interval are called: "robust_mean" has "robust_low" and "robust_high"."""
+    stem = share.removesuffix("_mean")
+    return f"{stem}_low", f"{stem}_high"
+
+
+def intervals(means: Mapping[str, float], n: Mapping[str, int]) -> dict[str, float]:
+    """Wilson's 95% interval of every mean over images of values in [0, 1]: also of Rob(M), votes and mean logits.
+
+    Args:
+        means: by name.
+        n: images behind each; one without is taken as unknown.
+    """
+    from bench.stats import wilson
+
+    found: dict[str, float] = {}
+    for name, mean in means.items():
+        low, high = wilson(mean * n.get(name, 0), n.get(name, 0)) if mean == mean else (float("nan"),) * 2
+        found |= dict(zip(bounds_of(name), (float(low), float(high)), strict=True))
+    return found
 
 
 def _mean(values: Floats) -> float:

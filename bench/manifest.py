@@ -180,7 +180,9 @@ def _dump(content: Mapping[str, Any]) -> bytes:
 
 
 def _content(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> dict[str, Any]:
-    content = (_parse(raw) or {}) | {
+    said = {"preset": board.preset.as_dict() if board.preset else {}, "protocols": board.protocols.as_dict()}
+    before = {key: value for key, value in (_parse(raw) or {}).items() if key not in said}
+    content = before | {
         "schema": SCHEMA,
         "board": board.name,
         "title": board.title,
@@ -190,6 +192,7 @@ def _content(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> dic
         "seed": board.seed,
         "budget": board.budget,
         "defenses": {d.title: dict(d.fingerprint) for d in board.defenses},
+        **{key: value for key, value in said.items() if value},
     }
     if run is not None:
         content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]

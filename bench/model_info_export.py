@@ -57,6 +57,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     Raises:
         UserError: no results, no such defense, no such threat, a targeted one, or several to choose from.
     """
+    from bench.looks import KNOWN
     from bench.parts import stored
     from bench.results import CLEAN
     from bench.summarise import WORST, summary
@@ -84,7 +85,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
         eps=radius,
         stochastic=stochastic,
         passes=_passes([x for x in lines if x["attack"] == CLEAN]),
-        attacks=len({*frame["attack"]} - {CLEAN, "uniform", WORST}),
+        attacks=len({a.removesuffix(KNOWN) for a in frame["attack"]} - {CLEAN, "uniform", WORST}),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from bench.stand_in import Line, Rates, count
 from bench.suites import Unsupported
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
+from bench.viewspec import ViewSpec
 from bench.work import Workshop
 from defenses.base import Defense
 from defenses.errors import UserError
@@ -81,6 +83,8 @@ def _row(
 ) -> Forecast:
     if cell.attack.name in NULLS:
         return Forecast(*judging, "probe")
+    if cell.source is not None:  # what is attacked is another defense
+        cell = replace(cell, defense=cell.source, view=ViewSpec(), source=None)
     block, defense = workshop.block(cell), workshop.defense(cell)
     if cell.view.gradient not in defense.gradients:
         raise Unsupported("no such gradient mode")

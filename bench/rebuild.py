@@ -46,10 +46,18 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
             ViewSpec(*view),
             VerdictSpec(*said["verdict"]),
             said["seed"],
+            source=_source(said.get("source")),
         )
     except (KeyError, TypeError, ValueError, IndexError, UserError):
         return None
     return cell if cell.key == line["key"] else None
+
+
+def _source(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
+    """The defense that the images were made on, where it is another one; only its fingerprint is known."""
+    if fingerprint is None:
+        return None
+    return DefenseRef(fingerprint["name"], fingerprint["name"], {}, fingerprint, False, ())
 
 
 def rebuild_defense(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.cell import NULLS
+from bench.looks import KNOWN
 from bench.parts import RECORDS
 from bench.reading import TEXTS
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from bench.reading import Part
 
 CLEAN, NULL = NULLS  # clean images, uniform noise in the ball
-IMAGES = ("defense", "training_seed", "dataset", "split", "indices")  # cells that share these share clean images
+CLEANS = (CLEAN, f"{CLEAN}{KNOWN}")  # clean images under draws that nobody knows, and under a known one
+# Cells that share these share clean images and draws.
+IMAGES = ("defense", "training_seed", "seed_known", "dataset", "split", "indices")
 _COLUMNS = (
     *("cell", "index", "sha", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel"),
     *("rejected", "margin", "linf", "l2", "l1", "l0", "in_box", "in_ball", "finite", "beyond", "queries", "forwards"),
@@ -129,7 +132,7 @@ def judge(cells: pd.DataFrame, records: pd.DataFrame) -> dict[str, Any]:
     found = {"accuracy": accuracy}
     for name, label, by in (("clean", CLEAN, IMAGES), ("null", NULL, (*IMAGES, "norm", "eps"))):
         keys = (owners(cells, by)[at] << 32) + index
-        source = np.flatnonzero((cells["attack"] == label).to_numpy()[at] & judged)
+        source = np.flatnonzero(cells["attack"].isin([label, f"{label}{KNOWN}"]).to_numpy()[at] & judged)
         found[name] = Lookup(keys[source]).values(keys, accuracy[source])
     wrong = 1 - accuracy - records["rejected"].to_numpy(np.float64) / draws
     hits = records["hits"].to_numpy(np.float64) / draws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from bench.parts import DRAWS
 from bench.reading import Part, read_folder
-from bench.records import CLEAN, IMAGES, NULL, judge, owners, read_records, with_failed
+from bench.records import CLEAN, CLEANS, IMAGES, NULL, judge, owners, read_records, with_failed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["CLEAN", "NULL", "Results", "load_cells", "load_draws", "load_results", "read_results"]
 
 _CELL_COLUMNS = (
-    *("defense", "training_seed", "attack", "view", "gradient", "eot", "runs", "dataset", "split", "indices", "block"),
+    *("defense", "training_seed", "attack", "view", "gradient", "eot", "runs", "seed_known"),
+    *("dataset", "split", "indices", "block"),
     *("norm", "eps", "targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
@@ -56,6 +58,7 @@ def _cell_frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=[*first, *rest])
     # Lines of older versions name no seed of training: it is the first one.
     frame = frame.assign(training_seed=frame["training_seed"].fillna(0).astype("int64"))
+    frame = frame.assign(seed_known=frame["seed_known"].eq(True))
     return frame.astype({"runs": "Int64"}) if len(frame) else frame
 
 
@@ -141,9 +144,9 @@ class Results:
         cells: see `load_cells`.
         records: one row per image and finished cell, in table order. "at": position of the cell in `cells`; columns
             of the record as in `load_results` (sizes in the norms of the board alone), with accuracy, clean, null and
-            success; `majority` and `mean_logit`: whether the vote of the held-out draws is right (1, 0, or NaN where
-            the draws do not tell); `newly_wrong`: number of held-out draws in which the clean image is right and the
-            attack has what it wants (NaN without the clean image).
+            success; `majority` and `mean_logit`: whether the vote of the held-out draws, or of the first K where the
+            board says so, is right (1, 0, or NaN where the draws do not tell); `newly_wrong`: number of held-out draws
+            in which the clean image is right and the attack has what it wants (NaN without the clean image).
     """
 
     cells: pd.DataFrame
@@ -156,16 +159,19 @@ def read_results(path: str | Path) -> Results:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    return read_folder(Path(path), _results)
+    from bench.manifest import read_manifest
+    from bench.protocols import protocols_of
+
+    return read_folder(Path(path), partial(_results, k=protocols_of(read_manifest(Path(path))).k))
 
 
-def _results(lines: list[dict[str, Any]], parts: list[Part]) -> Results:
+def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:
     from bench.votes import Images, clean_draws, votes
 
     cells = _cell_frame(lines)
     records = read_records(parts, (*_JUDGED, *(norm.lower() for norm in cells["norm"].unique())))
     images = Images.of(records)
-    unattacked = frozenset(np.flatnonzero(cells["attack"] == CLEAN).tolist())
+    unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
     clean = clean_draws([part.only(unattacked) for part in parts], images, owners(cells, IMAGES))
-    said = votes(parts, images, clean, cells["draws"].to_numpy())
+    said = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
     return Results(cells, records.assign(**judge(cells, records), **said))

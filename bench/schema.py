@@ -37,6 +37,11 @@ _FOLDER: _Kind = (
 )
 _MOST = 10_000_000  # more is a slip, and would not fit into memory
 _COUNT: _Kind = (lambda v: _whole(v) and 1 <= v <= _MOST, f"a whole number, at least 1 and at most {_MOST:,}")
+_COUNTS: _Kind = (
+    lambda v: _list_of(lambda n: _whole(n) and 1 <= n <= _MOST)(v) and len({*v}) == len(v),
+    "a list of whole numbers, each at least 1 and there once, as [5, 15]",
+)
+_NAMES: _Kind = (_list_of(_text), 'a list of names, as ["none", "uniform"]')
 _TIME: _Kind = (_number, 'seconds, or a text as "10min"')
 _SEED: _Kind = (_whole, "a whole number")
 _SEEDS: _Kind = (
@@ -70,10 +75,12 @@ _KEYS: dict[str, dict[str, _Kind]] = {
         "verdict": _TABLE,
         "defense": _entries("defense"),
         "attack": _entries("attack"),
+        "nulls": _NAMES,
+        "preset": _TEXT,
     },
     "threat": {"norm": _TEXT, "eps": _EPS, "targets": _TEXT, "knowledge": _TEXT},
-    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT},
-    "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT},
+    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT},
+    "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT, "seed": _TEXT},
     "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
     "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},
 }

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.judged import Judged, aggregates, common, no_verdict
+from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict
+from bench.protocols import M, check_m
+from bench.records import CLEANS
 from bench.results import CLEAN, Results, read_results
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 WORST = "worst case"
 SEEDS = ("n_seeds", "clean_sd_seeds", "robust_sd_seeds")
-M = (5, 15)  # submissions of Rob(M) by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +32,12 @@ class _Line:
     status: str
 
 
-def summary(source: str | Path | Results, *, m: Sequence[int] = M, by_seed: bool = False) -> pd.DataFrame:
+def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
     """The tidy summary of a board, numbers at full precision.
 
     Args:
         source: a results folder, or what `read_results` gave.
-        m: the M of Rob(M).
+        m: the M of Rob(M); None: 5 and 15, as far as there are draws.
         by_seed: a row for every training seed, with its column "training_seed" and without ranks, in place of one
             for all.
 
@@ -45,7 +46,8 @@ def summary(source: str | Path | Results, *, m: Sequence[int] = M, by_seed: bool
         image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
         equals the smaller perturbation that succeeds).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
-        noise is a yardstick and no candidate for the worst case. Columns, shares in [0, 1]:
+        noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
+        one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean; rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
@@ -61,11 +63,13 @@ def summary(source: str | Path | Results, *, m: Sequence[int] = M, by_seed: bool
         sample standard deviations over seeds; NaN for a single one. A row is as incomplete as any of its seeds.
 
     Raises:
-        UserError: no results there, a damaged file, or an image with several verdicts in one row.
+        UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an M
+            that was asked for.
     """
     import pandas as pd
 
     results = source if isinstance(source, Results) else read_results(source)
+    m = M if m is None else _checked(m, results.cells)
     rows: list[dict[str, Any]] = []
     for seeds in grouped(results):
         lines = [_lines(group) for group in seeds]
@@ -80,12 +84,25 @@ def summary(source: str | Path | Results, *, m: Sequence[int] = M, by_seed: bool
     return _ranked(frame, none=by_seed)
 
 
+def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
+    """The M, when there are draws for each."""
+    drawn = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"]]["draws"]
+    if len(drawn):
+        check_m(m, int(drawn.min()))
+    return m
+
+
+def _shares(m: Sequence[int]) -> tuple[str, ...]:
+    """The columns that have an interval."""
+    return ("clean_mean", "robust_mean", "rejected_mean", *(f"rob_m{i}" for i in m), "majority", "mean_logit")
+
+
 def _columns(m: Sequence[int]) -> list[str]:
     return [
         *ROW,
         "stochastic",
-        *("n_images", "planned", "coverage", "draws", "clean_mean", "robust_mean", "robust_low", "robust_high"),
-        *("rejected_mean", *(f"rob_m{i}" for i in m), "majority", "mean_logit"),
+        *("n_images", "planned", "coverage", "draws"),
+        *(column for share in _shares(m) for column in (share, *bounds_of(share))),
         *("asr", "asr_newly_wrong", "asr_originally_correct", "median_perturbation"),
         *(*COSTS, *SEEDS, "status", "rank"),
     ]
@@ -135,19 +152,19 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
     """A row of the summary: the means over training seeds, on the images that all have judged."""
     import numpy as np
 
-    from bench.stats import Rate, spread, wilson
+    from bench.stats import Rate, spread
 
     first = lines[0]
     index = common([line.judged for line in lines]) if len(lines) > 1 else first.judged.index
-    attacked = first.known["attack"] != CLEAN
+    attacked = first.known["attack"] not in CLEANS
     each = [aggregates(line.judged.of(index), m, stochastic=line.stochastic, attacked=attacked) for line in lines]
     each = [values | line.costs for values, line in zip(each, lines, strict=True)]
     values = each[0] if len(each) == 1 else {name: float(np.mean([e[name] for e in each])) for name in each[0]}
     if len(lines) > 1:
         n = len(index)
-        low, high = wilson(n * values["robust_mean"] if n else 0.0, n)
         rate = Rate(values["asr_newly_wrong"], values["asr_originally_correct"])
-        values |= {"n_images": n, "draws": int(values["draws"]), "robust_low": float(low), "robust_high": float(high)}
+        shares = {name: values[name] for name in _shares(m)}
+        values |= {"n_images": n, "draws": int(values["draws"])} | intervals(shares, dict.fromkeys(shares, n))
         values["asr"] = rate.value
     values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
     planned = first.known["planned"]

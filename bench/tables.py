@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.audit.flags import failures, flagged, with_audit
 from bench.certificates import MARK, uncertified
-from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, warnings
+from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, of_preset, warnings
 from bench.groups import ROW, SETTING
+from bench.judged import bounds_of
+from bench.looks import KNOWN
+from bench.protocols import M
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
-from bench.summarise import SEEDS, WORST, M, summary
+from bench.summarise import SEEDS, WORST, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 
 _NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
+_NAMES |= {f"{attack}{KNOWN}": f"{name}{KNOWN}" for attack, name in _NAMES.items()}
 _ABSENT = "–"
 _TEXT_WIDTH = 120
 
@@ -36,12 +41,13 @@ def _mean(row: Any, name: str) -> str:
     return percent(getattr(row, f"{name}_mean")) + ("" if math.isnan(sd) else f" ± {percent(sd)}")
 
 
-def _interval(row: Any) -> str:
-    if math.isnan(row.robust_mean):
+def _interval(row: Any, name: str = "robust") -> str:
+    if math.isnan(getattr(row, f"{name}_mean")):
         return _ABSENT
-    mean, _, sd = _mean(row, "robust").partition(" ± ")
+    mean, _, sd = _mean(row, name).partition(" ± ")
     spread = f" ± {sd} ({row.n_seeds} seeds)" if sd else ""
-    return f"{mean} [{percent(row.robust_low)}, {percent(row.robust_high)}]{spread}"
+    low, high = (percent(getattr(row, f"{name}_{end}")) for end in ("low", "high"))
+    return f"{mean} [{low}, {high}]{spread}"
 
 
 def _threat(row: Any) -> str:
@@ -148,7 +154,13 @@ def _rate(row: Any) -> str:
 
 
 def _share(name: str) -> Callable[[Any], str]:
-    return lambda row: percent(getattr(row, name))
+    """Shows a share with its interval."""
+
+    def shown(row: Any) -> str:
+        value, low, high = (getattr(row, column) for column in (name, *bounds_of(name)))
+        return _ABSENT if math.isnan(value) else f"{percent(value)} [{percent(low)}, {percent(high)}]"
+
+    return shown
 
 
 def _shown(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str, Any]]:
@@ -173,6 +185,7 @@ def full_table(
     frame: pd.DataFrame,
     *,
     m: Sequence[int] = M,
+    k: int | None = None,
     by_seed: pd.DataFrame | None = None,
     marked: Collection[str] = (),
 ) -> Table:
@@ -181,6 +194,7 @@ def full_table(
     Args:
         frame: what `summary` gave.
         m: the M of Rob(M) in it.
+        k: draws of a majority vote and of a mean logit; None: all.
         by_seed: what it gave by seed; None: single seeds are not shown.
         marked: defenses whose exact gradients are not certified.
     """
@@ -195,7 +209,7 @@ def full_table(
     columns: dict[str, Callable[[Any], str]] = {
         "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
         "draws": lambda r: str(r.draws) if r.draws else _ABSENT,
-        "clean: mean %": lambda r: _mean(r, "clean"),
+        "clean: mean % [95%]": lambda r: _interval(r, "clean"),
         "robust: mean % [95%]": _interval,
         **{header: _share(name) for header, name in shares.items()},
         "attack success % (newly wrong / originally right)": _rate,
@@ -218,7 +232,7 @@ def full_table(
     )
     strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
     header = (*differs, "defense", "attack", "attack view", *columns)
-    return Table(title, header, rows, of_all_rows(frame), len(differs) + 3, tail=1, strong=strong)
+    return Table(title, header, rows, of_all_rows(frame, k), len(differs) + 3, tail=1, strong=strong)
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -244,12 +258,12 @@ def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]
 
 
-def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
+def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> Table:
     """Compute all tables of a results folder and write tables.txt, .md, .csv, .tex, .html, each atomically.
 
     Args:
         results_dir: the folder.
-        m: the M of Rob(M).
+        m: the M of Rob(M); None: what the board says, else 5 and 15.
 
     Returns:
         The comparison, for printing.
@@ -258,22 +272,27 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] = M) -> Table:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
     from bench.manifest import mixed, read_manifest
+    from bench.protocols import protocols_of
     from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
     from bench.store import write_atomic
 
     folder = Path(results_dir)
-    results = read_results(folder)
+    results, manifest = read_results(folder), read_manifest(folder)
+    said = protocols_of(manifest)
+    m = said.m if m is None else m
     frame = summary(results, m=m)
-    manifest = read_manifest(folder)
     reasons = uncertified(folder, results.cells, manifest)
-    notes = (*of_certificates(reasons), *warnings(results.cells), *mixed(_made(results.cells), manifest))
+    about = (*of_preset(manifest), *of_certificates(reasons))
+    notes = (*about, *warnings(results.cells), *mixed(_made(results.cells), manifest))
     by_seed = summary(results, m=m, by_seed=True) if has_seeds(frame) else None
-    made = (pivot(frame, marked=reasons), full_table(frame, m=m, by_seed=by_seed, marked=reasons))
-    comparison, whole = (replace(t, footnotes=(*t.footnotes, *notes)) for t in made)
+    made = (pivot(frame, marked=reasons), full_table(frame, m=m or M, k=said.k, by_seed=by_seed, marked=reasons))
+    failed = failures(folder, manifest)
+    comparison, whole = (flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed) for t in made)
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    write_atomic(folder / "tables.csv", to_csv(_with_warnings(_numbers(frame), results.cells, reasons)))
+    numbers = with_audit(_with_warnings(_numbers(frame), results.cells, reasons), failed)
+    write_atomic(folder / "tables.csv", to_csv(numbers))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))
     write_atomic(folder / "tables.html", to_html(tables, title))

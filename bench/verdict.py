@@ -11,7 +11,7 @@ from bench.memory import Rows
 from defenses.base import Defense, Foreign
 from defenses.noise import Noise
 
-_VERDICT, _SELECTION, _HELD_OUT = 0x56455244, 0, 1  # names of noise streams
+_VERDICT, _SELECTION, HELD_OUT, _KNOWN = 0x56455244, 0, 1, 2  # names of noise streams
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,27 @@ class Draws:
         return own - self.logits.scatter(-1, index, -torch.inf).amax(-1)
 
 
+def verdict_noise(seed: int, indices: Tensor, device: torch.device) -> Noise:
+    """A stream per image (dataset indices int64 [B]), under which held-out draw d is child (HELD_OUT, d)."""
+    return Noise.of(seed, indices.to(device), device).child(_VERDICT)
+
+
+def known_noise(seed: int, rows: int, device: torch.device) -> Noise:
+    """Streams for an attacker who knows the seed: the same for every row, under which the defense is deterministic.
+
+    A defense that is deployed with a fixed seed draws the same noise for every image. Noise of each image's own would
+    have to be found by what a library asks about: sub-batches without indices, interpolated images, and starting
+    points of other classes outside the ball. One draw for all images is right for every library.
+
+    Args:
+        seed: of the board.
+        rows: how many.
+        device: where.
+    """
+    one = Noise.of(seed, [0], device).child(_VERDICT, _KNOWN)
+    return one.rows(torch.zeros(rows, dtype=torch.int64, device=device))
+
+
 @torch.no_grad()
 def verdict(
     defense: Defense,
@@ -56,6 +77,7 @@ def verdict(
     seed: int,
     batch: int = 2048,
     memory: Rows | None = None,
+    known: bool = False,
 ) -> Draws:
     """Judge images on the deployed defense.
 
@@ -73,21 +95,26 @@ def verdict(
         batch: at most this many images times draws at once.
         memory: is told when memory runs out, and how many go at once from then on; a foreign random module then
             draws for fewer images at a time, so its draws change.
+        known: judge on the one draw of `known_noise`, without selection draws; a foreign random module is then asked
+            about one image at a time.
 
     Returns:
         selection + draws draws, selection first.
     """
-    if not defense.stochastic:
+    if known or not defense.stochastic:
         selection, draws = 0, 1
-    streams = Noise.of(seed, indices.to(x.device), x.device).child(_VERDICT)
-    names = [(_SELECTION, d) for d in range(selection)] + [(_HELD_OUT, d) for d in range(draws)]
+    streams = verdict_noise(seed, indices, x.device)
+    names = [(_SELECTION, d) for d in range(selection)] + [(HELD_OUT, d) for d in range(draws)]
     keys = torch.cat([streams.child(*name).keys for name in names])
     size = len(x) if isinstance(defense, Foreign) and defense.stochastic else batch
+    if known:
+        keys = known_noise(seed, len(x), x.device).keys
+        size = 1 if isinstance(defense, Foreign) else batch
     position = torch.arange(len(x), device=x.device).repeat(len(names))
     pieces = [slice(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
     memory = Rows(defense) if memory is None else memory
     said, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
     shape = (len(names), len(x))
     all_logits = torch.cat([p.logits.float() for p in said]).view(*shape, -1)
-    held_out = torch.tensor([role == _HELD_OUT for role, _ in names])
+    held_out = torch.tensor([role == HELD_OUT for role, _ in names])
     return Draws(all_logits, torch.cat([p.rejected for p in said]).view(shape), held_out)

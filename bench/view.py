@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from bench.memory import Rows, free
 from bench.meter import Meter
 from bench.piecewise import piecewise
+from bench.verdict import known_noise
 from bench.viewspec import ViewSpec
 from defenses.base import Defense, Foreign
-from defenses.errors import UserError
+from defenses.modes import check_mode
 from defenses.noise import Noise
 
 
@@ -31,13 +32,14 @@ class AttackView(nn.Module):
     """A defense as an attack library sees it: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
 
     Every call draws noise of its own, keyed by (seed, number of the call, row): a library that reseeds the global
-    generators does not replay it. Calls return fresh tensors, which a library may write into. The view works
-    under `torch.autograd.grad` and `.backward()`, with or without `retain_graph`.
+    generators does not replay it; under a known seed all calls draw that of the verdict. Calls return fresh tensors,
+    which a library may write into. The view works under `torch.autograd.grad` and `.backward()`, with or without
+    `retain_graph`.
 
     Args:
         defense: the defense.
         spec: how it is looked at.
-        seed: of the view's noise.
+        seed: of the view's noise; the one of the verdict where the attacker knows it.
         rows: at most this many images times copies go through the defense at once (memory).
         memory: is told when memory runs out, and how many rows go at once from then on: they go piece by piece, with
             the same noise. A random module of somebody's own draws for a whole piece, so its draws change with that.
@@ -48,10 +50,7 @@ class AttackView(nn.Module):
 
     def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None):
         super().__init__()
-        if spec.gradient not in defense.gradients:
-            raise UserError(
-                f'this defense has no gradient mode "{spec.gradient}"; it has: {", ".join(defense.gradients)}'
-            )
+        check_mode(spec.gradient, defense.gradients)
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
         self._memory = Rows(defense) if memory is None else memory
@@ -67,6 +66,15 @@ class AttackView(nn.Module):
     def queries(self) -> int:
         """Images that the attack has asked about so far."""
         return self._count.queries
+
+    @property
+    def memory(self) -> Rows:
+        """How many rows go at once; for an attack that asks the defense itself."""
+        return self._memory
+
+    def count_queries(self, images: int) -> None:
+        """Count images that an attack has asked the defense itself about."""
+        self._count.queries += images
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K]."""
@@ -106,8 +114,13 @@ class AttackView(nn.Module):
         gradient = self.spec.gradient
         if not self.stochastic:
             return piecewise(partial(self.defense.logits, gradient=gradient), x, self._fixed(x), self._memory)
-        noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
-        return self._expectation(x, noise, in_pieces=True)
+        return self._expectation(x, self._drawn(x), in_pieces=True)
+
+    def _drawn(self, x: Tensor) -> Noise:
+        """The streams of this call; B."""
+        if self.spec.known:
+            return known_noise(self.seed, len(x), x.device)
+        return Noise.of(self.seed, len(x), x.device).child(self._count.calls)
 
     def _fixed(self, x: Tensor) -> Noise:
         """Streams for a defense that does not use them: made once, since a call of a small network is short."""
@@ -119,8 +132,7 @@ class AttackView(nn.Module):
         parts = torch.split(x, self._per_pass)
         if not self.stochastic:
             return torch.cat([self.defense.logits(p, self._fixed(p), gradient=self.spec.gradient) for p in parts])
-        noise = Noise.of(self.seed, len(x), x.device).child(self._count.calls)
-        keys = torch.split(noise.keys, self._per_pass)
+        keys = torch.split(self._drawn(x).keys, self._per_pass)
         return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
 
     def _expectation(self, x: Tensor, noise: Noise, *, in_pieces: bool = False) -> Tensor:
@@ -133,7 +145,8 @@ class AttackView(nn.Module):
     def _copies(self, x: Tensor, noise: Noise, *, in_pieces: bool) -> Tensor:
         """Logits of every copy [B, EOT, K]."""
         n, gradient = self.spec.eot, self.spec.gradient
-        streams, foreign = noise.copies(n), isinstance(self.defense, Foreign)
+        # The known draw is the one of the verdict, and not a copy of it.
+        streams, foreign = noise if self.spec.known else noise.copies(n), isinstance(self.defense, Foreign)
         runs = None if foreign else self.spec.runs
 
         def ask(images: Tensor, noise: Noise) -> Tensor:
@@ -142,6 +155,9 @@ class AttackView(nn.Module):
                 return piecewise(call, images, noise, self._memory, redivide=not foreign)
             return self.defense.logits(images, noise, gradient=gradient, runs=runs)
 
+        if foreign and self.spec.known:
+            keys = streams.keys.split(1)  # what a row draws depends on its batch
+            return torch.stack([ask(row, Noise(k)) for row, k in zip(x.split(1), keys, strict=True)])
         if foreign:
             # Its draws are made for a whole batch: copies in one call would share them.
             keys = streams.keys.view(len(x), n, 2)

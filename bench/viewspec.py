@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from defenses.errors import UserError, unknown
+from defenses.modes import MODES
 
-GRADIENTS = ("exact", "bpda", "blind")
 OUTPUTS = ("logits", "log-mean-prob")
+SEEDS = ("fresh", "known")
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,14 @@ class ViewSpec:
     """How an attacker looks at a defense.
 
     Args:
-        gradient: "exact" (through every step), "bpda" (identity backward) or "blind" (the bare classifier).
+        gradient: one of `defenses.modes.MODES`, as "exact" (through every step), "bpda" (identity backward) or "blind"
+            (the bare classifier).
         eot: predictions averaged in one call (expectation over transformation).
         runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
             S; 1 puts them in its place.
         output: "logits" (mean logits of the copies) or "log-mean-prob" (log of their mean softmax).
+        seed: "fresh" (every call draws noise of its own) or "known": the attacker knows the noise of the one draw on
+            which its images are judged, so that the defense is deterministic (`bench.verdict.known_noise`).
 
     Raises:
         UserError: a value out of range.
@@ -29,16 +33,28 @@ class ViewSpec:
     eot: int = 1
     runs: int | None = None
     output: str = "logits"
+    seed: str = "fresh"
 
     def __post_init__(self) -> None:
-        if self.gradient not in GRADIENTS:
-            raise unknown("gradient mode", str(self.gradient), GRADIENTS)
+        if self.gradient not in MODES:
+            raise unknown("gradient mode", str(self.gradient), MODES)
         if self.output not in OUTPUTS:
             raise unknown("view output", str(self.output), OUTPUTS)
+        if self.seed not in SEEDS:
+            raise unknown("seed of a view", str(self.seed), SEEDS)
         for name in ("eot", "runs"):
             value = getattr(self, name)
             if not (name == "runs" and value is None) and (type(value) is not int or value < 1):
                 raise UserError(f"{name} is {value}; it must be a whole number, at least 1")
+        if self.known and self.gradient == "blind":
+            raise UserError('a blind attacker makes nothing of a known seed; leave out seed = "known", or "blind"')
+        if self.known and (self.eot > 1 or self.runs is not None):
+            raise UserError("with the seed known there is one draw, the deployed one; leave out eot and runs")
+
+    @property
+    def known(self) -> bool:
+        """Whether the attacker knows the seed."""
+        return self.seed == "known"
 
     def label(self, stochastic: bool, *, has_runs: bool = True) -> str:
         """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run".
@@ -49,6 +65,8 @@ class ViewSpec:
         """
         if not stochastic or self.gradient == "blind":
             return self.gradient
+        if self.known:
+            return f"{self.gradient}, seed known"
         count = "S runs" if self.runs is None else f"{self.runs} run{'s' if self.runs > 1 else ''}"
         runs = f" x {count}" if has_runs else ""
         output = "" if self.output == "logits" else f", {self.output}"

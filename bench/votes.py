@@ -113,7 +113,7 @@ def clean_draws(parts: Sequence[Part], images: Images, owner: Ints) -> CleanDraw
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
-def _votes(draws: Any, images: Images, clean: CleanDraws) -> tuple[Ints, dict[str, Floats]]:
+def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tuple[Ints, dict[str, Floats]]:
     """(Rows of the records, votes of their draws) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
     keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())
@@ -140,14 +140,16 @@ def _votes(draws: Any, images: Images, clean: CleanDraws) -> tuple[Ints, dict[st
             by_mean[same] = chosen[one] == label[same]  # stored logits are rounded: close ones may tie
             continue
         for at in np.split(same, range(_IMAGES, len(same), _IMAGES)):
-            members = start[at][:, None] + np.arange(size)
+            members = start[at][:, None] + np.arange(size if k is None else min(k, size))
             by_vote[at] = majority(pred[members], label[at])
             if logits is not None:
                 by_mean[at] = mean_logit(logits[order[members]], label[at])
     return rows, {"majority": by_vote, "mean_logit": by_mean, "newly_wrong": newly}
 
 
-def votes(parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints) -> dict[str, Floats]:
+def votes(
+    parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints, *, k: int | None = None
+) -> dict[str, Floats]:
     """What the held-out draws of every record say.
 
     Args:
@@ -155,6 +157,7 @@ def votes(parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints)
         images: the records.
         clean: the draws of clean images.
         draws: how many every cell has planned; single ones need no logits.
+        k: majority and mean logit are of the first so many; None: of all.
 
     Returns:
         Columns for the records: majority, mean_logit, newly_wrong (see `bench.results.Results`).
@@ -166,7 +169,7 @@ def votes(parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints)
     for part in parts:
         several = any(draws[at] > 1 for at in part.cells.values())
         for table in part.batches(DRAWS, (*_JUDGED, "logits", "classes") if several else _JUDGED):
-            rows, values = _votes(table, images, clean)
+            rows, values = _votes(table, images, clean, k)
             for name, column in values.items():
                 found[name][rows] = column
     return found

@@ -9,6 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from bench.audit.flags import FOLDER as AUDITS
+from bench.audit.flags import NAME
 from bench.certificates import FILE as CERTIFICATES
 from bench.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from bench.store import NotWritable, Store, write_atomic
@@ -77,7 +79,7 @@ def _elsewhere(folder: Path, form: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         double = Path(scratch) / folder.resolve().name
         double.mkdir()
-        for name in ("parts", "plan.jsonl", "manifest.json", CERTIFICATES):
+        for name in ("parts", "plan.jsonl", "manifest.json", CERTIFICATES, AUDITS):
             (double / name).symlink_to((folder / name).resolve())
         write_tables(double)
         return (double / FORMATS[form]).read_text(encoding="utf-8")
@@ -119,7 +121,7 @@ def _digest(folder: Path) -> str:
     digest = hashlib.sha256(_VERSION.encode())
     digest.update((folder / "plan.jsonl").read_bytes())
     sums = [part / SUMS for part in part_folders(folder / "parts")]
-    for path in (folder / "manifest.json", folder / CERTIFICATES, *sums):
+    for path in (folder / "manifest.json", folder / CERTIFICATES, folder / AUDITS / NAME, *sums):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()

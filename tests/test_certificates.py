@@ -134,3 +134,21 @@ def test_a_defense_by_name(capsys):
     assert done.returncode == 0
     assert "ok   the path through step_size contributes" in done.stdout
     assert "unknown defense" in purebench_here("certify", "nope").stderr
+
+
+def test_a_gradient_that_says_nothing_is_named():
+    import torch
+    from torch import nn
+
+    from bench.certificates import certificate_of
+    from defenses.base import Classifier, Purified
+    from defenses.ebm_mcmc import Langevin
+
+    torch.manual_seed(0)
+    energy = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.LeakyReLU(), nn.Linear(32, 1), nn.Flatten(0))
+    behind = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), num_classes=10, input_shape=(1, 8, 8))
+    defense = Purified(Langevin(energy, eps=0.1, steps=8), behind).requires_grad_(False)
+    found = certificate_of(defense, torch.rand(4, 1, 8, 8), "leaky")
+    assert not found["passed"]
+    assert found["note"].startswith("exact gradients through leaky equal bpda")
+    assert "smooth or difference" in found["note"]

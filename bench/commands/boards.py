@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.commands import Declare, positive
 
@@ -18,15 +18,22 @@ _WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: n
 def add(declare: Declare) -> None:
     """Declare the commands."""
     run = declare("run", _run, "Run a board: attack, judge, write records and tables. Finished cells are skipped.")
-    board_arguments(run)
+    board_arguments(run, preset=True)
     selection_arguments(run)
     run_arguments(run)
     board_arguments(declare("status", _status, "Show what of a board is finished."))
 
 
-def board_arguments(sub: argparse.ArgumentParser) -> None:
-    """Which board, and where things lie."""
-    sub.add_argument("board", help="a TOML file, or the name of a board that comes along, as quickstart")
+def board_arguments(sub: argparse.ArgumentParser, *, preset: bool = False) -> None:
+    """Which board, or where one may be given by a preset, which; and where things lie."""
+    text = "a TOML file, or the name of a board that comes along, as quickstart"
+    sub.add_argument("board", help=f"{text}; or use --preset" if preset else text, nargs="?" if preset else None)
+    if preset:
+        sub.add_argument("--preset", help="a protocol by name (purebench ls presets), with --defense and --dataset")
+        sub.add_argument("--dataset", help="with --preset: name of the data set")
+        sub.add_argument("--eps", help='with --preset: radius, as "8/255" (default: that of the preset)')
+        sub.add_argument("--norm", help="with --preset: Linf, L2 or L1 (default: that of the preset)")
+        sub.add_argument("--indices", help="with --preset: which images, as first-100")
     sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
     sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
     sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
@@ -34,7 +41,7 @@ def board_arguments(sub: argparse.ArgumentParser) -> None:
 
 def selection_arguments(sub: argparse.ArgumentParser) -> None:
     """Which part of the board."""
-    sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
+    sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these; with --preset: which")
     sub.add_argument("--attack", nargs="+", action="extend", default=[], help="only these and the null attacks")
 
 
@@ -76,10 +83,39 @@ def _size(text: str) -> float:
 
 
 def board_of(arguments: argparse.Namespace) -> Board:
-    """The board that was asked for."""
+    """The board that was asked for.
+
+    Raises:
+        UserError: a board and a preset, or neither; or what `load_board` or `board_of_preset` raises.
+    """
     from bench.board import load_board
 
+    if (found := _of_preset(arguments)) is not None:
+        return found
     return load_board(arguments.board, weights_root=arguments.weights_root, data_root=arguments.data_root)
+
+
+def _of_preset(arguments: argparse.Namespace) -> Board | None:
+    """The board of --preset; None where a board is given."""
+    from defenses.errors import UserError
+
+    said: dict[str, Any] = {n: getattr(arguments, n, None) for n in ("preset", "dataset", "eps", "norm", "indices")}
+    preset, given = said.pop("preset"), [name for name, value in said.items() if value is not None]
+    if preset is None:
+        if arguments.board is None:
+            raise UserError("name a board, as quickstart, or a --preset with --defense and --dataset")
+        if given:
+            raise UserError(f"--{given[0]} belongs to --preset; in a board, write it into its file")
+        return None
+    if arguments.board is not None:
+        raise UserError(f'"{arguments.board}" and --preset are both given; a board names its preset in its file')
+    for name in ("dataset", "defense"):
+        if not getattr(arguments, name):
+            raise UserError(f"--preset needs --{name}; add it, as --{name} {'digits' if name == 'dataset' else 'adp'}")
+    from bench.presets import board_of_preset
+
+    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
+    return board_of_preset(preset, defenses=arguments.defense, **said, **roots)
 
 
 def folder_of(arguments: argparse.Namespace, name: str) -> Path:

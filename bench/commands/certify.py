@@ -77,7 +77,8 @@ def _show(title: str, certificate: Mapping[str, Any]) -> None:
     verdict = "passed" if certificate["passed"] else "FAILED"
     steps = f", {certificate['steps']} steps" if certificate.get("steps") else ""
     on = f" on {certificate['images']} images{steps} in float64" if "images" in certificate else ""
-    print(f"{title}: {verdict}{on}{': ' + certificate['error'] if 'error' in certificate else ''}")
+    text = certificate.get("note") or certificate.get("error")
+    print(f"{title}: {verdict}{on}{f': {text}' if text else ''}")
     for check in certificate.get("checks", ()):
         sign = ">=" if check["least"] else "<="
         note = f" ({check['note']})" if check["note"] else ""

@@ -61,6 +61,16 @@ def board_names() -> list[str]:
     return sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))
 
 
+def _presets() -> Iterable[str]:
+    from bench.presets import find_preset, preset_names
+
+    for preset in map(find_preset, preset_names()):
+        yield f"{preset.name}: {preset.summary}"
+        yield f"    source: {preset.source}"
+        if preset.differs:
+            yield f"    differs: {preset.differs}"
+
+
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -72,4 +82,5 @@ _LISTS = {
     "datasets": _datasets,
     "indices": _indices,
     "boards": board_names,
+    "presets": _presets,
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.board import Board
     from bench.cell import Cell
     from bench.forecast import Forecast
+    from bench.planning import Question
     from bench.run import Options
 
 _SECONDS = 60.0  # that a probe takes, about
@@ -23,10 +24,14 @@ _SECONDS = 60.0  # that a probe takes, about
 def add(declare: Declare) -> None:
     """Declare the command."""
     sub = declare("plan", _plan, "Show what a board would run, and what that would take.")
-    board_arguments(sub)
+    board_arguments(sub, preset=True)
     selection_arguments(sub)
     sub.add_argument("--probe", action="store_true", help="time what has no results yet, in about a minute")
     sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
+    sub.add_argument("--detect", metavar="DIFFERENCE", help="how many images and draws show it, as 3pp, 3%% or .03")
+    sub.add_argument("--power", type=float, default=0.8, help="chance to find that difference (default: 0.8)")
+    sub.add_argument("--alpha", type=float, default=0.05, help="chance to find one that is none (default: 0.05)")
+    sub.add_argument("--discordance", type=float, default=0.1, help="images that two defenses differ on (default: 0.1)")
     sub.add_argument("--device", default="cpu", help="where models run in the probe, as cuda:0 (default: cpu)")
 
 
@@ -37,6 +42,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from bench.progress import row_of
     from bench.run import Options, select
 
+    question = _question(arguments)
     board = board_of(arguments)
     options = Options(
         data_root=arguments.data_root,
@@ -62,7 +68,20 @@ def _plan(arguments: argparse.Namespace) -> int:
     _forecast(rows, lines, known, workers_of(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
+    if question is not None:
+        from bench.planning import advice
+
+        print("\n".join(advice(board, question, folder)))
     return 0
+
+
+def _question(arguments: argparse.Namespace) -> Question | None:
+    """What --detect asks; nothing without it."""
+    from bench.planning import Question, difference
+
+    if arguments.detect is None:
+        return None
+    return Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
 
 
 def _probed(

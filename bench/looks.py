@@ -1,0 +1,113 @@
+"""How the attacks of a board look at its defenses, and where their images come from. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from bench.cell import GIVEN, NULLS, Cell, DefenseRef
+from bench.viewspec import ViewSpec
+from defenses.errors import UserError, unknown
+
+KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
+TRANSFER = "transfer"  # a null attack that a board may ask for
+_ALWAYS = (*NULLS, "clean images", "uniform noise")
+_RESERVED = (*_ALWAYS, *(f"{name}{KNOWN}" for name in _ALWAYS), "worst case")  # rows of every table
+_BARE = "undefended"  # whose images are judged on defenses that have no bare classifier inside
+_ATTACK = {"name": "autoattack:apgd-ce", "label": TRANSFER, "params": {"n_iter": 20, "n_restarts": 1}}
+
+
+def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
+    """The view without what makes no difference: to what does not look, a deterministic defense, a bare classifier.
+
+    Args:
+        defense: what is attacked.
+        view: as the board says.
+        attack: name of the attack.
+
+    Raises:
+        UserError: the seed is to be known where there is none, or to an attack that would not use it.
+    """
+    if view.known:
+        _check_known(defense, attack)
+    if attack in NULLS or attack.startswith(GIVEN):
+        return ViewSpec(gradient=defense.gradients[0], seed=view.seed)
+    if not defense.stochastic:
+        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact")
+    if view.gradient == "blind":
+        return ViewSpec(gradient="blind")
+    if not defense.has_runs:
+        return dataclasses.replace(view, runs=None)
+    return view
+
+
+def _check_known(defense: DefenseRef, attack: str) -> None:
+    if not defense.stochastic:
+        raise UserError(
+            f'{defense.label} is deterministic, so it has no seed to know; write on = "stochastic" in the attack '
+            f'"{attack}"'
+        )
+    if attack.startswith((GIVEN, "bench:")):
+        why = "images are made already" if attack.startswith(GIVEN) else "draws noise of its own"
+        raise UserError(f'"{attack}" {why}; give seed = "known" to an attack of a library')
+
+
+def check_nulls(nulls: Sequence[str]) -> None:
+    """Refuse a list of null attacks that leaves out what is on every board, or has a name that there is not.
+
+    Raises:
+        UserError: it does.
+    """
+    for name in nulls:
+        if name not in (*NULLS, TRANSFER):
+            raise unknown("null attack", name, (*NULLS, TRANSFER))
+    if missing := [name for name in NULLS if name not in nulls]:
+        raise UserError(f'nulls lacks "{missing[0]}", which is judged on every board; put it in')
+
+
+def check_label(name: str, label: str) -> None:
+    """Refuse an attack that is on every board, or is called like a row of every table.
+
+    Raises:
+        UserError: it is.
+    """
+    if name in NULLS:
+        raise UserError(f'"{name}" is judged on every board; leave it out')
+    if " ".join(label.lower().replace("-", " ").replace("_", " ").split()) in _RESERVED:
+        raise UserError(f'the attack label "{label}" is taken by a row of every table; choose another')
+
+
+def refuse_same(cell: Cell, other: Cell) -> NoReturn:
+    """Tell of two rows that are one and the same.
+
+    Raises:
+        UserError: always.
+    """
+    if cell.defense.title != other.defense.title:
+        raise UserError(f'the defense "{cell.defense.title}" is the same as "{other.defense.title}"; leave one out')
+    where = f"on {cell.defense.label} ({cell.view_label})"
+    raise UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
+
+
+def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str, Any] | None:
+    """The null attack "transfer" on a defense: APGD on cross-entropy, 20 steps, on a bare classifier.
+
+    That is the one inside the defense (blind gradients), else `undefended` of the same board.
+
+    Args:
+        defense: on which the images are judged.
+        defenses: of the board.
+
+    Returns:
+        Fields of an attack entry; None where neither is there, so that the null does not apply.
+    """
+    from defenses.registry import canonical
+
+    entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
+    if "blind" in defense.gradients:
+        return entry
+    bare = next((d for d in defenses if d.name == _BARE), None)
+    if bare is None or bare.name == defense.name:
+        return None
+    return {**entry, "source": bare}

@@ -1,0 +1,188 @@
+"""Protocols of published evaluations by name, and our own: leaderboards/presets/*.toml. Nothing here imports torch.
+
+A preset is the part of a board that says how: attacks, draws and null attacks. What is evaluated (data, images,
+defenses, seed) is the board's. A preset whose radius is meant for certain data sets asks for an eps elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.board import Board
+
+_FIXED = ("attack", "verdict", "nulls", "budget")  # what a preset says, and a board that follows it must not
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol by name.
+
+    Args:
+        name: of its file.
+        summary: what it does, in a line.
+        source: whose protocol it is.
+        differs: how it differs from our `standard`, and from the publication.
+        datasets: those that its eps and images are of; empty: none in particular.
+        norms: those that it can be run in; the first is meant where a board names none.
+        stochastic: False: it refuses randomised defenses.
+        parts: of a board.
+    """
+
+    name: str
+    summary: str
+    source: str
+    differs: str
+    datasets: tuple[str, ...]
+    norms: tuple[str, ...]
+    stochastic: bool
+    parts: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, str]:
+        """For the manifest."""
+        return {"name": self.name, "source": self.source, "differs": self.differs}
+
+
+def preset_names() -> list[str]:
+    """The names of all presets."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in preset_names():
+        raise unknown("preset", name, preset_names())
+    return _read(name)
+
+
+def _folder() -> Path:
+    import leaderboards
+
+    return Path(leaderboards.__file__).parent / "presets"
+
+
+@lru_cache(maxsize=32)
+def _read(name: str) -> Preset:
+    raw = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
+    about = raw.pop("preset")
+    datasets, norms = (tuple(about.pop(key)) for key in ("datasets", "norms"))
+    stochastic = about.pop("stochastic", True)
+    return Preset(name=name, parts=raw, datasets=datasets, norms=norms, stochastic=stochastic, **about)
+
+
+def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
+    """A board with the parts of its preset, and the preset.
+
+    Args:
+        raw: the board as TOML gives it, its keys checked; without "preset" it is given back.
+
+    Raises:
+        UserError: no such preset, a board that has such parts of its own, or a data set or norm that it does not fit.
+    """
+    if "preset" not in raw:
+        return raw, None
+    preset = find_preset(raw["preset"])
+    for key in _FIXED:
+        if key in raw:
+            raise UserError(f'"{key}" is what the preset "{preset.name}" says; leave out the one or the other')
+    given = raw.get("threat", {})
+    own = raw.get("dataset") in preset.datasets
+    _check_fits(preset, raw.get("dataset", ""), given, own=own)
+    threat = {"norm": preset.norms[0], **(preset.parts.get("threat", {}) if own else {}), **given}
+    images = {key: value for key, value in preset.parts.items() if key == "indices" and own}
+    how = {key: value for key, value in preset.parts.items() if key not in ("threat", "indices")}
+    return {**images, **how, **raw, "threat": threat}, preset
+
+
+def _check_fits(preset: Preset, dataset: str, threat: Mapping[str, Any], *, own: bool) -> None:
+    norm = str(threat.get("norm", preset.norms[0]))
+    if norm.lower() not in [n.lower() for n in preset.norms]:
+        raise UserError(
+            f'the preset "{preset.name}" is a protocol of {", ".join(preset.norms)} and not of {norm}; "standard" '
+            "takes Linf, L2 and L1"
+        )
+    if "eps" in threat or (own and "eps" in preset.parts.get("threat", {})):
+        return
+    meant = preset.parts.get("threat", {}).get("eps")
+    what = f"has eps {meant} for {', '.join(preset.datasets)} alone" if meant else "has no eps of its own"
+    raise UserError(
+        f'the preset "{preset.name}" {what}; for {dataset} say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
+    )
+
+
+def check_defenses(preset: Preset, random: Sequence[str]) -> None:
+    """Refuse defenses that the protocol refuses.
+
+    Args:
+        preset: the protocol.
+        random: labels of the randomised defenses of the board.
+
+    Raises:
+        UserError: it does not admit randomised ones.
+    """
+    if random and not preset.stochastic:
+        raise UserError(
+            f'"{random[0]}" is randomised, which the preset "{preset.name}" refuses as RobustBench does; '
+            "take --preset standard for it"
+        )
+
+
+def board_of_preset(
+    name: str,
+    *,
+    dataset: str,
+    defenses: Sequence[str],
+    eps: str | None = None,
+    norm: str | None = None,
+    indices: str | None = None,
+    weights_root: Path | None = None,
+    data_root: Path | None = None,
+) -> Board:
+    """The board of a preset for some defenses, as `purebench run --preset` makes it.
+
+    Args:
+        name: of the preset.
+        dataset: name or path.
+        defenses: names of the registry, or plug-ins.
+        eps: radius; None: the preset's, on its own data sets.
+        norm: None: the preset's first.
+        indices: index list; None: the preset's on its own data sets, else all images.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+
+    Returns:
+        The board; it is named after preset, data set and defenses, so that its results folder is its own.
+
+    Raises:
+        UserError: a name that there is not, or a preset that does not fit.
+    """
+    from bench.board import read_board
+
+    threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
+    labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
+    raw = {
+        "name": "-".join(labels),
+        "title": f"{name}: {dataset}",
+        "preset": name,
+        "dataset": dataset,
+        "threat": threat,
+        "defense": [{"name": defense} for defense in defenses],
+        **({} if indices is None else {"indices": indices}),
+    }
+    board = read_board(raw, name, weights_root=weights_root)
+    board = dataclasses.replace(board, data_root=data_root)
+    board.cells()
+    return board

@@ -1,0 +1,251 @@
+"""Published protocols by name: what they run, what they refuse, and how they are told."""
+
+import json
+import tomllib
+
+import pytest
+import torch
+from boards import ROOT, purebench_here, write_board
+
+from bench.board import load_board
+from bench.presets import board_of_preset, find_preset, preset_names, with_preset
+from bench.schema import check
+from bench.screened import bpda_eot
+from bench.suites import find_attack
+from bench.suites.attack import Unsupported
+from bench.threat import ThreatModel
+from bench.view import attack_view
+from bench.viewspec import ViewSpec
+from defenses.base import Classifier, Purified
+from defenses.errors import UserError
+from defenses.noise import Draw, Noise
+from defenses.purifier import NoiseSpec, Purifier
+from defenses.registry import decode
+
+PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
+RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"}]}
+
+
+def board(preset, *defenses, dataset="digits", eps="1/5", **more):
+    return board_of_preset(preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
+
+
+def rows(found, defense="adp"):
+    cells = [c for c in found.cells() if c.defense.label == defense and c.attack.name not in ("none", "uniform")]
+    return {(c.attack.name, c.view.gradient, c.view.eot, c.view.runs, c.view.seed) for c in cells}
+
+
+def params(found, name):
+    return next(decode(c.attack.params) for c in found.cells() if c.attack.name == name)
+
+
+def test_the_presets_that_there_are():
+    assert set(preset_names()) == {*PUBLISHED, "standard"}
+    for name in PUBLISHED:
+        preset = find_preset(name)
+        assert preset.differs
+        assert preset.source
+        assert preset.summary
+        assert "\n" not in preset.differs
+        assert preset.parts["threat"] == {"norm": "Linf", "eps": "8/255"}
+        assert preset.datasets == ("cifar10",)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("croce2022", {("autoattack:apgd-dlr-best-loss", "exact", 200, 1, "fresh")}),
+        ("lee-kim2023", {("foolbox:LinfPGD", mode, 20, 1, "fresh") for mode in ("surrogate", "exact")}),
+        ("diffpure", {("autoattack:rand", "exact", 1, None, "fresh")}),
+        ("diffbreak", {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}),
+        ("ebm-paper", {("bench.screened:bpda_eot", "bpda", 15, 1, "fresh")}),
+        (
+            "adp-paper",
+            {("foolbox:LinfPGD", "blind", 1, None, "fresh")}
+            | {("foolbox:LinfPGD", mode, 15, 1, "fresh") for mode in ("bpda", "joint-score", "joint-full")},
+        ),
+    ],
+)
+def test_what_a_preset_runs(name, wanted):
+    assert rows(board(name)) == wanted
+
+
+def test_the_numbers_of_the_papers():
+    assert params(board("croce2022"), "autoattack:apgd-dlr-best-loss")["n_iter"] == 10
+    assert board("croce2022").protocols.m == (5, 10, 15)
+    assert params(board("lee-kim2023"), "foolbox:LinfPGD") == {"steps": 200}
+    screened = params(board("ebm-paper"), "bench.screened:bpda_eot")
+    assert (screened["steps"], screened["verify"]) == (50, 150)
+    assert screened["rel_stepsize"] == params(board("adp-paper"), "foolbox:LinfPGD")["rel_stepsize"] == 0.25
+    assert (board("diffbreak").protocols.m, board("diffbreak").protocols.k) == ((10, 20), 11)
+    assert {c.attack.name for c in board("diffpure", "pgd-at").cells()} == {"none", "uniform", "autoattack:standard"}
+
+
+def test_standard():
+    found = board("standard", "adp", "pgd-at", "undefended", norm="L2")
+    assert found.verdict.draws == 65
+    assert str(found.threats[0]) == "L2 1/5"
+    names = {name for name, *_ in rows(found)}
+    assert names >= {"bench:adaptive", "autoattack:square", "autoattack:apgd-ce-best-loss"}
+    assert ("autoattack:apgd-ce", "exact", 1, None, "known") in rows(found)
+    transfer = {c.defense.label: c.source and c.source.label for c in found.cells() if c.attack.label == "transfer"}
+    assert transfer == {"adp": None, "pgd-at": "undefended"}
+    find_attack("bench:adaptive")
+
+
+def test_on_its_own_data_set_a_preset_brings_eps_and_images():
+    raw, preset = with_preset({"dataset": "cifar10", "preset": "croce2022", "defense": [{"name": "adp"}]})
+    assert raw["threat"] == {"norm": "Linf", "eps": "8/255"}
+    assert raw["indices"] == "croce-2022"
+    check("board", raw)
+    own = {"eps": "16/255"}
+    raw, _ = with_preset({"dataset": "cifar10", "preset": preset.name, "threat": own, "indices": "first-5"})
+    assert raw["threat"] == {"norm": "Linf", "eps": "16/255"}
+    assert raw["indices"] == "first-5"
+    assert with_preset(RAW) == (RAW, None)
+    for name in preset_names():
+        check("board", with_preset({**RAW, "preset": name})[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"threat": {}}, "eps 8/255 for cifar10 alone; for digits say it: --eps 1/5"),
+        ({"threat": {"norm": "L2", "eps": "1/2"}}, "protocol of Linf and not of L2"),
+        ({"preset": "croce"}, "did you mean croce2022"),
+        ({"preset": "standard", "threat": {}}, "has no eps of its own"),
+        ({"attack": []}, '"attack" is what the preset "croce2022" says'),
+        ({"verdict": {"draws": 5}}, '"verdict" is what the preset'),
+    ],
+)
+def test_a_preset_that_does_not_fit(change, words):
+    with pytest.raises(UserError) as caught:
+        with_preset({**RAW, "preset": "croce2022", **change})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_in_a_board(tmp_path):
+    path = write_board(tmp_path)
+    text = path.read_text().partition("[verdict]")[0]
+    defense = f'[[defense]]\nname = "{tmp_path / "models.py"}:noisy"\nlabel = "noisy"\n'
+    path.write_text('preset = "diffbreak"\n' + text + defense)
+    found = load_board(path)
+    assert found.preset.name == "diffbreak"
+    assert found.verdict.draws == 21
+    assert found.block == 20
+    assert rows(found, "noisy") == {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "croce2022", "--defense", "adp", "--dataset", "digits"], "--eps 1/5"),
+        (["--preset", "croce2022", "--defense", "adp"], "--preset needs --dataset"),
+        (["--preset", "croce2022", "--dataset", "digits"], "--preset needs --defense"),
+        (["--preset", "robustbench", "--defense", "pgd-at", "adp", "--dataset", "digits", "--eps", "1/5"], '"adp" is'),
+        (["quickstart", "--preset", "croce2022"], "both given"),
+        (["quickstart", "--eps", "1/5"], "--eps belongs to --preset"),
+        ([], "name a board"),
+    ],
+)
+def test_commands_that_are_refused_before_any_work(tmp_path, arguments, words):
+    for command in ("run", "plan"):
+        done = purebench_here(command, *arguments, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_run_by_preset_says_whose_protocol_it_is(tmp_path):
+    out, what = tmp_path / "out", ["--defense", "undefended", "--dataset", "digits", "--indices", "first-6"]
+    how = ["--eps", "1/5", "--workers", "0", "--out", out]
+    done = purebench_here("run", "--preset", "robustbench", *what, *how)
+    assert done.returncode == 0, done.stderr
+    preset = find_preset("robustbench")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["board"] == "robustbench-digits-undefended"
+    assert manifest["preset"] == {"name": "robustbench", "source": preset.source, "differs": preset.differs}
+    for ending in ("txt", "md", "html"):
+        text = " ".join((out / f"tables.{ending}").read_text().split())
+        assert "preset robustbench" in text
+        assert "RobustBench: AutoAttack has a seed" in text
+
+
+def test_ls_tells_them():
+    done = purebench_here("ls", "presets")
+    assert done.returncode == 0
+    for name in preset_names():
+        assert f"{name}: {find_preset(name).summary}" in done.stdout
+        assert find_preset(name).differs in done.stdout
+
+
+def test_presets_come_along():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "leaderboards" in json.dumps(project["tool"])
+    assert all((ROOT / "leaderboards/presets" / f"{name}.toml").is_file() for name in preset_names())
+
+
+class Shift(Purifier):
+    steps = 1
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = sigma
+
+    def noise(self, shape):
+        return NoiseSpec(start=(Draw(shape),))
+
+    def start(self, x, z):
+        return {"u": x + self.sigma * z[0]}, {}
+
+    def step(self, state, ctx, k, z):
+        return state
+
+    def finish(self, state, ctx):
+        return state["u"]
+
+
+def noisy(sigma):
+    """Class 1 where x_0 > 1/2, under noise."""
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.data = torch.tensor([[0.0, 0.0], [20.0, 0.0]])
+    layer.bias.data = torch.tensor([0.0, -10.0])
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    return Purified(Shift(sigma), Classifier(network, num_classes=2, input_shape=(1, 1, 2)), combine="logit-mean")
+
+
+def screened(sigma, x, *, eot=15, threat=None, target=None, **more):
+    y, threat = (x[:, 0, 0, 0] > 0.5).long(), threat or ThreatModel("Linf", "1/10")
+    with attack_view(noisy(sigma), ViewSpec("bpda", eot=eot, runs=1), seed=1) as (view, _):
+        adv = bpda_eot(view, x, y, threat=threat, target=target, seed=3, indices=torch.arange(len(x)), **more)
+        return adv, y, view.queries
+
+
+def test_screening_breaks_what_a_linear_attack_can():
+    """Without noise it breaks exactly the images within eps of the boundary, stays in the ball, and stops looking."""
+    x = Noise.of(0, 200).draw(Draw((1, 1, 2), "uniform"))
+    adv, y, queries = screened(1e-6, x, steps=20, verify=3)
+    assert torch.equal((adv[:, 0, 0, 0] > 0.5).long() != y, (x[:, 0, 0, 0] - 0.5).abs() < 0.1)
+    assert ((adv - x).abs() <= 0.1 + 1e-6).all()
+    assert adv.min() >= 0
+    assert adv.max() <= 1
+    broken = ((adv[:, 0, 0, 0] > 0.5).long() != y).sum()
+    assert queries < 21 * (200 - broken) + 12 * broken
+
+
+def test_a_lucky_miss_does_not_pass_verification():
+    """Images outside of reach, which single noisy draws often miss: 400 replicates tell, and the steps go on."""
+    x = torch.full((64, 1, 1, 2), 0.75)
+    adv, _, _ = screened(0.3, x, eot=1, steps=10, verify=400)
+    assert torch.allclose(adv[:, 0, 0, 0], torch.full((64,), 0.65), atol=1e-6)
+
+
+def test_it_is_reproducible_and_refuses_what_it_is_not():
+    x = Noise.of(0, 20).draw(Draw((1, 1, 2), "uniform"))
+    assert torch.equal(screened(0.2, x, steps=5)[0], screened(0.2, x, steps=5)[0])
+    with pytest.raises(Unsupported):
+        screened(0.2, x, threat=ThreatModel("L2", "1"))
+    with pytest.raises(Unsupported):
+        screened(0.2, x, target=torch.zeros(20, dtype=torch.int64))
