@@ -58,8 +58,9 @@ def of_all_rows(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader has to know of the attacks (weak defaults) and of single cells (short of memory), each once."""
-    pairs = list(zip(cells["attack"], cells["warnings"], strict=True)) if "warnings" in cells else []
+    """What a reader has to know of the attacks that ran (short budgets) and of single cells (short of memory)."""
+    ran = cells[cells["status"] == "ok"]
+    pairs = list(zip(ran["attack"], ran["warnings"], strict=True)) if "warnings" in cells else []
     if "notes" in cells:
         noted = cells[cells["notes"].notna()]
         pairs += zip(noted["defense"] + ", " + noted["attack"], noted["notes"], strict=True)

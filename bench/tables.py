@@ -214,11 +214,17 @@ def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """The summary with what has to be known of each row's attack: a CSV has no footnotes."""
-    texts: dict[str, dict[str, None]] = {}
-    for attack, found in zip(cells["attack"], cells["warnings"], strict=True) if "warnings" in cells else ():
-        texts.setdefault(attack, {}).update(dict.fromkeys(found))
-    return frame.assign(warnings=["; ".join(texts.get(attack, ())) for attack in frame["attack"]])
+    """The summary with what has to be known of each row's attack, if it ran: a CSV has no footnotes."""
+    texts: dict[tuple[str, ...], dict[str, None]] = {}
+    ran = cells[cells["status"] == "ok"]
+    for row, found in zip(_rows(ran), ran["warnings"], strict=True) if "warnings" in ran else ():
+        texts.setdefault(row, {}).update(dict.fromkeys(found))
+    return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
+
+
+def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Of which row of the tables each line is."""
+    return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.errors import UserError
+from defenses.files import disk_errors
 from defenses.robustbench_list import DATASETS, Entry, find
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _download(entry: Entry, target: Path) -> None:
     """Let RobustBench download and load a model elsewhere: only files that it could load come to their place."""
     from filelock import FileLock
 
-    target.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target, "repeat the command", "set XDG_CACHE_HOME to a folder of your own"):
+        target.mkdir(parents=True, exist_ok=True)
     scratch = target / f".download-{entry.name}"
     with FileLock(target / f".{entry.name}.lock"):
         if all((target / file).is_file() for file in entry.files):
