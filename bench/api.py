@@ -88,8 +88,11 @@ def benchmark(
     from bench.describe import describe_loaded
     from bench.results import load_cells, load_results
     from bench.run import Options, run_board
+    from bench.work import device_named
 
     _check_batch_size(batch_size)
+    if stochastic not in (None, True, False):
+        raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
     dataset, threat_model, named = translated(dataset, threat_model, robustbench)
     name, data_root = named.get("name", name), named.get("data_root", data_root)
     threat = _threat(threat_model, eps)
@@ -97,7 +100,7 @@ def benchmark(
     entries = _entries(attacks, _views(views))
     defense = _defense(_loaded(model, dataset, threat), dataset, split, stochastic, name, root)
     if device is not None:
-        defense.to(device)
+        defense.to(device_named(str(device)))
     reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
     board = Board(
         name=reference.label,
@@ -161,7 +164,10 @@ def clean_accuracy(
         raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
     if not bool(((x >= 0) & (x <= 1)).all()):
         raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
-    where = device or next((p.device for p in model.parameters()), torch.device("cpu"))
+    from bench.work import device_named
+
+    own = next((p.device for p in model.parameters()), torch.device("cpu"))
+    where = own if device is None else device_named(str(device))
     right = 0
     with torch.no_grad():
         for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
@@ -187,6 +193,8 @@ def _threat(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatM
 
 def _views(views: Any) -> tuple[ViewSpec, ...]:
     given = [views] if isinstance(views, ViewSpec | Mapping) else list(views)
+    if any(not isinstance(v, ViewSpec | Mapping) for v in given):
+        raise UserError(f'views is {str(views)[:40]!r}; write {{"gradient": "exact"}}, a ViewSpec, or a list of these')
     return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in given) or (ViewSpec(),)
 
 

@@ -110,7 +110,7 @@ def execute(
     except (UserError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:
-        return failure(cell, f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc())
+        return failure(cell, f"{type(error).__name__}: {_first_line(error)}".rstrip(": "), traceback.format_exc())
     line |= {
         "seconds_attack": cost.seconds,
         "forwards": cost.forwards,
@@ -134,8 +134,9 @@ def execute(
 
 
 def _first_line(error: BaseException) -> str:
+    """What an error says, in one line; "" where it says nothing, and its type has to do."""
     text = str(error).strip()
-    return clean(text.splitlines()[0][:_LONGEST]) if text else type(error).__name__
+    return clean(text.splitlines()[0][:_LONGEST]) if text else ""
 
 
 def _notes(attack: Cost, judged: Cost) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.certificates import MARK
+from bench.groups import ROW
 from bench.looks import KNOWN
 
 if TYPE_CHECKING:
@@ -92,9 +93,33 @@ def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader has to know of the attacks (weak defaults) and of single cells (short of memory), each once."""
-    pairs = list(zip(cells["attack"], cells["warnings"], strict=True)) if "warnings" in cells else []
+    """What a reader has to know of the attacks that ran (short budgets) and of single cells (short of memory)."""
+    ran = cells[cells["status"] == "ok"]
+    pairs = list(zip(ran["attack"], ran["warnings"], strict=True)) if "warnings" in cells else []
     if "notes" in cells:
         noted = cells[cells["notes"].notna()]
         pairs += zip(noted["defense"] + ", " + noted["attack"], noted["notes"], strict=True)
     return tuple(dict.fromkeys(f"{name}: {text}" for name, texts in pairs for text in texts))
+
+
+def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
+    """The summary with what has to be known of each row's attack, if it ran, and gradients: a CSV has no footnotes.
+
+    Args:
+        frame: what `summary` gave.
+        cells: what it is of.
+        uncertified: defenses whose exact gradients are not certified, and why.
+    """
+    texts: dict[tuple[str, ...], dict[str, None]] = {}
+    ran = cells[cells["status"] == "ok"]
+    for row, found in zip(_rows(ran), ran["warnings"], strict=True) if "warnings" in ran else ():
+        texts.setdefault(row, {}).update(dict.fromkeys(found))
+    for row, view, defense in zip(_rows(frame), frame["view"], frame["defense"], strict=True):
+        if str(view).startswith("exact") and (reason := uncertified.get(defense)):
+            texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
+    return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
+
+
+def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Of which row of the tables each line is."""
+    return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))

@@ -50,7 +50,7 @@ def warm_up(board: Board) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with thread_pools(board.threads):
+    with thread_pools(board.threads), _deaf():  # Ctrl-C is for this process, which ends the server
         forkserver.ensure_running()
     for name in _TABLES:  # the server takes longer than this
         importlib.import_module(name)

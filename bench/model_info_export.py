@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.model_info import KEYS, PERCENTS, ModelInfo
+from bench.text import counted
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Rows:
         eps: of the threat.
         stochastic: whether predictions depend on noise.
         passes: forward passes of a network per prediction, as counted.
-        attacks: how many were run.
+        attacks: how many ran, each under each of its views.
+        not_run: those that could not.
     """
 
     clean: pd.Series[Any]
@@ -44,6 +46,7 @@ class Rows:
     stochastic: bool
     passes: int
     attacks: int
+    not_run: tuple[str, ...]
 
 
 def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
@@ -59,7 +62,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     """
     from bench.looks import KNOWN
     from bench.parts import stored
-    from bench.results import CLEAN
+    from bench.results import CLEAN, NULL
     from bench.summarise import WORST, summary
 
     frame = summary(results)
@@ -72,6 +75,10 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     names = {x["attack"]: (x["identity"]["attack"][0], x["identity"]["attack"][1]) for x in lines}
     plain = [a for a, (name, params) in names.items() if name == _STANDARD and not params]
     stochastic = bool(frame["stochastic"].iloc[0])
+    attacks = frame[~frame["attack"].isin((CLEAN, NULL, WORST))]
+    for column in ("attack", "view"):  # what knew the draws is no candidate for the worst case
+        attacks = attacks[~attacks[column].str.endswith(KNOWN)]
+    ran = attacks["status"] == "ok"
     clean = _row(frame[frame["attack"] == CLEAN])
     if clean is None:
         raise UserError(f"{results} has no verdict on all clean images of {defense}; finish the run")
@@ -85,7 +92,8 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
         eps=radius,
         stochastic=stochastic,
         passes=_passes([x for x in lines if x["attack"] == CLEAN]),
-        attacks=len({a.removesuffix(KNOWN) for a in frame["attack"]} - {CLEAN, "uniform", WORST}),
+        attacks=int(ran.sum()),
+        not_run=tuple(attacks[~ran]["attack"] + " (" + attacks[~ran]["view"] + ")"),
     )
 
 
@@ -190,7 +198,8 @@ def _card(rows: Rows) -> dict[str, Any]:
 def _footnote(rows: Rows) -> str:
     text = f"Measured by purebench on {int(rows.clean['n_images'])} images under {rows.norm} {rows.eps}."
     if rows.worst is not None:
-        text += f" The worst case of {rows.attacks} attacks per image is {_percent(rows.worst)}%."
+        text += f" The worst case of {counted(rows.attacks, 'attack')} per image is {_percent(rows.worst)}%"
+        text += f"; {', '.join(rows.not_run)} could not run." if rows.not_run else "."
     if not rows.stochastic:
         return text
     return f"{text} The defense is randomised: numbers are means over {int(rows.clean['draws'])} held-out draws, \

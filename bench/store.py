@@ -98,8 +98,12 @@ class Store:
         self.parts = folder / "parts"
         self._merged: dict[Path, tuple[int, int]] = {}
         self._merged_lines: dict[str, dict[str, Any]] = {}
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as below /proc
+            text = f"cannot write to {folder} ({error.strerror}): choose another folder with --out"
+            raise NotWritable(text) from error
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.audit.flags import failures, flagged, with_audit
 from bench.certificates import MARK, uncertified
-from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, of_preset, warnings
+from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, of_preset, warnings, with_warnings
 from bench.groups import ROW, SETTING
 from bench.judged import bounds_of
 from bench.looks import KNOWN
@@ -240,18 +240,6 @@ def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
 
 
-def _with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
-    """The summary with what has to be known of each row's attack and gradients: a CSV has no footnotes."""
-    texts: dict[str, dict[str, None]] = {}
-    for attack, found in zip(cells["attack"], cells["warnings"], strict=True) if "warnings" in cells else ():
-        texts.setdefault(attack, {}).update(dict.fromkeys(found))
-    rows: list[Any] = list(frame.itertuples())
-    of_gradients = [uncertified.get(r.defense) if str(r.view).startswith("exact") else None for r in rows]
-    gradients = [[f"gradient certificate: {reason}"] if reason else [] for reason in of_gradients]
-    pairs = zip(frame["attack"], gradients, strict=True)
-    return frame.assign(warnings=["; ".join([*texts.get(attack, ()), *more]) for attack, more in pairs])
-
-
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Which runs made the cells of each defense; None where nothing did."""
     columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
@@ -291,7 +279,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    numbers = with_audit(_with_warnings(_numbers(frame), results.cells, reasons), failed)
+    numbers = with_audit(with_warnings(_numbers(frame), results.cells, reasons), failed)
     write_atomic(folder / "tables.csv", to_csv(numbers))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))

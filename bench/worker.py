@@ -19,7 +19,7 @@ from bench.board import Board
 from bench.cell import Cell
 from bench.limits import GIB
 from bench.store import CellResult, Store
-from bench.work import Line, Workshop, finish
+from bench.work import Line, Workshop, failure, finish
 from defenses.errors import UserError
 
 try:
@@ -99,7 +99,7 @@ def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connecti
         return
     except UserError as error:
         pipe.send(error)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # no key is pressed in a worker: a model raised it
         traceback.print_exc()
         sys.stderr.flush()
         text = (str(error).strip() or "no message").splitlines()[0]
@@ -150,7 +150,15 @@ def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection
     with store.lock(task.cell.key, wait=task.wait) as mine:
         pipe.send(("began",) if mine else ("busy",))
         if mine:
-            finish(store, task.cell, lambda cell: _within(memory, workshop, cell), run, report, task.before)
+            finish(store, task.cell, lambda cell: _result(memory, workshop, cell), run, report, task.before)
+
+
+def _result(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
+    """The result of a cell; no key is pressed in a worker, so an interruption is what a model raised."""
+    try:
+        return _within(memory, workshop, cell)
+    except KeyboardInterrupt as error:
+        return failure(cell, f"KeyboardInterrupt: {error}".rstrip(": "), traceback.format_exc())
 
 
 def _within(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:

@@ -25,7 +25,7 @@ FORMATS = {
 }
 _STAMP = ".tables-stamp"  # of the contents; a copy of the folder may bring it along
 _SEEN = ".tables-seen"  # sizes and times of the parts' files when they were last found whole, on this machine
-_VERSION = "5"  # raised when the same records give other tables
+_VERSION = "6"  # raised when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
@@ -54,6 +54,11 @@ def current_table(folder: Path, form: str = "text") -> str:
     for problem in problems:
         print(f"warning: {problem}; run the board again, which redoes its cells", file=sys.stderr)
     return table
+
+
+def seen_whole(folder: Path) -> bool:
+    """Whether all parts are whole, as far as sizes and times of their files tell; else their checksums have to."""
+    return _stamped(folder) and attempts(lambda: _times(folder)) == _read(folder / _SEEN)
 
 
 def _made(folder: Path, form: str, *, whole: bool) -> str:
@@ -103,12 +108,12 @@ def _damaged(folder: Path) -> list[str]:
 
 
 def _times(folder: Path) -> bytes:
-    """Sizes and times of change of the files of all parts, as a digest."""
+    """Sizes and times of change of the files of all parts, as a digest; what a disk loses by itself, it cannot tell."""
     digest = hashlib.sha256()
     for part in part_folders(folder / "parts"):
         for name in sorted({*FILES} & {*os.listdir(part)}):
             stat = (part / name).stat()
-            digest.update(f"{part.name}/{name} {stat.st_size} {stat.st_mtime_ns};".encode())
+            digest.update(f"{part.name}/{name} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns};".encode())
     return digest.hexdigest().encode()
 
 

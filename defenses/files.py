@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +23,13 @@ class NotWritable(UserError):
 
 
 @contextmanager
-def disk_errors(folder: Path, remedy: str) -> Iterator[None]:
+def disk_errors(folder: Path, remedy: str, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
     """Full and failing disks and missing permissions as one clear line; other errors pass.
 
     Args:
         folder: what is written to.
         remedy: what becomes of the work, the end of the line: "finished cells are kept".
+        elsewhere: how another folder is chosen.
 
     Raises:
         NotWritable: no permission, or no folder.
@@ -39,10 +41,29 @@ def disk_errors(folder: Path, remedy: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise UserError(f"no space left for {folder}: free some and repeat; {remedy}") from error
         if error.errno in _CLOSED:
-            raise NotWritable(f"cannot write to {folder} ({error.strerror}): {_ELSEWHERE}") from error
+            raise NotWritable(f"cannot write to {folder} ({error.strerror}): {elsewhere}") from error
         if error.errno in _FAILING:
             raise UserError(f"cannot write to {folder} ({error.strerror}): {remedy}") from error
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and try to write to it, before work is done for it.
+
+    Args:
+        folder: the folder; those above it are made too.
+
+    Raises:
+        NotWritable: no permission, or no folder.
+        UserError: it cannot be written to for another reason.
+    """
+    try:
+        with disk_errors(folder, "repeat the command"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"0")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror or error}): {_ELSEWHERE}") from error
 
 
 def write_whole(path: Path, data: str | bytes, remedy: str) -> None:

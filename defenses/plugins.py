@@ -7,15 +7,34 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from defenses.base import Defense
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """Let somebody's code that would end this process raise `SystemExit` instead, whatever way it takes."""
+    leave, mine = os._exit, os.getpid()
+
+    def refused(status: int) -> NoReturn:
+        if os.getpid() != mine:
+            leave(status)  # a process of its own ends as it wants
+        raise SystemExit(status)
+
+    os._exit = refused
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def load_object(name: str) -> Any:
@@ -28,15 +47,16 @@ def load_object(name: str) -> Any:
     if not where or not what:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
-        module = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
+        with staying():
+            module = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
     except UserError:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise UserError(f'cannot import "{where}" of "{name}": {error}; it must be importable or a .py file') from error
     except SyntaxError as error:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
-        raise UserError(f'importing "{where}" failed: {_line(error)}') from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f'importing "{where}" failed: {line_of(error)}') from error
     if not hasattr(module, what):
         raise unknown(f"name in {where}", what, [n for n in vars(module) if not n.startswith("_")])
     return getattr(module, what)
@@ -63,16 +83,18 @@ def load_plugin(
     found = load_object(name)
     try:
         if isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier)):
-            return composed(name, found, params, dataset, weights_root, training_seed)
+            with staying():
+                return composed(name, found, params, dataset, weights_root, training_seed)
         if training_seed is not None:
             if isinstance(found, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
             params = {**params, "training_seed": training_seed}
-        model = found if isinstance(found, nn.Module) else found(**params)
+        with staying():
+            model = found if isinstance(found, nn.Module) else found(**params)
     except UserError:
         raise
-    except Exception as error:
-        raise UserError(f'"{name}" cannot be built: {_line(error)}') from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
     if not isinstance(model, nn.Module):
         raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
     if isinstance(model, Purifier):
@@ -178,7 +200,9 @@ def _sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _line(error: Exception) -> str:
+def line_of(error: BaseException) -> str:
     """An error as one line."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program (exit code {error.code}); keep that under if __name__ == \"__main__\""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

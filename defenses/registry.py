@@ -165,7 +165,7 @@ def is_zoo(name: str) -> bool:
 
 def is_plugin(name: str) -> bool:
     """Whether a name means somebody's own class: "module:Class" or "path/to/file.py:Class"."""
-    return ":" in name and not is_zoo(name)
+    return isinstance(name, str) and ":" in name and not is_zoo(name)
 
 
 def card(name: str) -> Card:
@@ -229,7 +229,7 @@ def load_model(
         dataset: the data set it is for; weights and defaults depend on it.
         weights_root: a folder `<root>/<dataset>/<name>.safetensors` (of the zoo:
             `<root>/robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), looked at before the
-            packaged weights.
+            packaged weights. Downloads go to the cache and not there.
         training_seed: which of several trainings: all networks of a registered defense, the classifier behind a
             purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
             networks' names alone. One's own class gets it as an argument.
@@ -244,6 +244,8 @@ def load_model(
     Raises:
         UserError: unknown name or parameter; weights missing or damaged; a class of one's own that cannot be loaded.
     """
+    if training_seed is not None and type(training_seed) is not int:
+        raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
     if is_plugin(model_name):
         from defenses.plugins import load_plugin
 

@@ -24,6 +24,8 @@ def translated(
     Raises:
         UserError: the folder is given twice or is none; no such defense; a threat model that no attack here has.
     """
+    if not isinstance(name, str):
+        raise UserError(f"model_name is {name!r}; give a name, as one of list_models()")
     rest = dict(params)
     if (model_dir := rest.pop("model_dir", None)) is not None:
         if weights_root is not None:
@@ -31,6 +33,10 @@ def translated(
         if not isinstance(model_dir, str | Path):
             raise UserError(f"model_dir is {model_dir!r}; give a folder")
         weights_root = model_dir
+    if "norm" in rest:
+        raise UserError("norm is what RobustBench calls threat_model now; give threat_model")
+    if rest.pop("custom_checkpoint", None):
+        raise UserError("custom_checkpoint is not taken; give the file as weights_root, or your own module:Class")
     if not is_zoo(name):
         card(name)
         _check_norm(name, rest.pop("threat_model", None))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.errors import UserError
+from defenses.files import disk_errors
 from defenses.robustbench_list import DATASETS, Entry, find
 
 if TYPE_CHECKING:
@@ -92,13 +93,19 @@ def _files(entry: Entry, root: str | Path | None) -> list[Path]:
 
 def _download(entry: Entry, target: Path) -> None:
     """Let RobustBench download and load a model elsewhere: only files that it could load come to their place."""
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as scratch:
+    from filelock import FileLock
+
+    with disk_errors(target, "repeat the command", "set XDG_CACHE_HOME to a folder of your own"):
+        target.mkdir(parents=True, exist_ok=True)
+    scratch = target / f".download-{entry.name}"
+    with FileLock(target / f".{entry.name}.lock"):
+        if all((target / file).is_file() for file in entry.files):
+            return  # another process was at it
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
         try:
-            _build(entry, Path(scratch))
-            arrived = Path(scratch) / entry.dataset / entry.threat_model
+            _build(entry, scratch)
             for file in entry.files:
-                shutil.move(arrived / file, target / file)
+                shutil.move(scratch / entry.dataset / entry.threat_model / file, target / file)
         except (Exception, SystemExit) as error:
             places = ", ".join(
                 f"https://drive.google.com/file/d/{i} as {target / file}"
@@ -107,6 +114,8 @@ def _download(entry: Entry, target: Path) -> None:
             raise UserError(
                 f"robustbench:{entry.name} could not be downloaded ({_reason(error)}); save by hand {places}"
             ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _hosted(entry: Entry) -> Path:

@@ -124,6 +124,25 @@ def test_bad_arguments(models, arguments, words):
         benchmark(model, **{**FEW, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: benchmark("undefended", 4, device="cuda:99", eps="1/5"), 'device "cuda:99" cannot be used'),
+        (lambda: benchmark("undefended", 4, device=5, eps="1/5"), 'device "5" cannot be used'),
+        (lambda: benchmark("undefended", 4, views="exact", eps="1/5"), "views is 'exact'; write"),
+        (lambda: benchmark("undefended", 4, stochastic="yes", eps="1/5"), "stochastic is 'yes'; it must be True"),
+        (lambda: benchmark("undefended", 4, eps="1/5", out="/proc/x"), "cannot write to /proc/x"),
+        (lambda: load_model(None), "model_name is None; give a name"),
+        (lambda: load_model("adp", training_seed="x"), "training_seed is 'x'; it must be a whole number"),
+        (lambda: load_model("adp", norm="Linf"), "give threat_model"),
+        (lambda: load_model("adp", custom_checkpoint="a.pt"), "custom_checkpoint is not taken"),
+    ],
+)
+def test_arguments_that_cannot_be(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
 def test_an_attack_that_fails_is_a_warning_and_no_number(models, tmp_path):
     path = tmp_path / "attacks.py"
     path.write_text(MODELS)

@@ -1,5 +1,6 @@
 """Bad input: one clear line, exit code 2, nothing lost."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -148,6 +149,38 @@ def test_no_write_permission(tmp_path):
     file.touch()
     path = write_board(tmp_path)
     refused(purebench("run", path, "--out", file / "out"), "cannot write", "--out")
+
+
+def test_status_and_plan_refuse_what_run_refuses(tmp_path):
+    path, file, out = write_board(tmp_path), tmp_path / "file", tmp_path / "out"
+    file.touch()
+    out.mkdir()
+    (out / "manifest.json").write_text('{"board": "other"}')
+    for command in (["status", path], ["plan", path], ["plan", path, "--probe"]):
+        for bad in (file, file / "below"):
+            refused(purebench(*command, "--out", bad), f"{file} is no folder", "--out")
+        refused(purebench(*command, "--out", out), 'results of the board "other"', "--out")
+    assert file.read_bytes() == b""
+    assert not (out / "forecast.json").exists()
+
+
+def test_a_folder_is_tried_before_work_is_done_for_it(tmp_path, monkeypatch):
+    """A disk that is full, and a file where the folder would be."""
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr("bench.probe.probe", worked)
+    monkeypatch.setattr("defenses.training._material", worked)
+    file = tmp_path / "file"
+    file.touch()
+    refused(purebench("train", "undefended", "--out", file), f"cannot write to {file}", "--out")
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    refused(purebench("train", "undefended", "--out", tmp_path / "w"), "no space left")
+    refused(purebench("plan", write_board(tmp_path), "--probe", "--out", tmp_path / "o"), "no space left")
 
 
 def test_full_disk(tmp_path):

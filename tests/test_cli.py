@@ -92,6 +92,25 @@ def test_status_plan_and_run_survive_damage(tmp_path):
     assert (out / "manifest.json.damaged").is_file()
 
 
+def test_status_and_plan_count_no_damaged_results(tmp_path):
+    path, out = write_board(tmp_path), tmp_path / "out"
+    chosen = ["--out", out, "--defense", "linear", "--quiet"]
+    assert purebench("run", path, *chosen).returncode == 0
+    (file,) = out.glob("parts/all-*/records.parquet")
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    status = purebench("status", path, "--out", out)
+    assert "linear: 12 damaged" in status.stdout
+    assert "0 of 24 cells finished" in status.stdout
+    assert "records.parquet is damaged; run the board again" in status.stderr
+    assert " finished |" not in purebench("plan", path, *chosen[:-1]).stdout
+    assert purebench("run", path, *chosen).returncode == 0
+    status = purebench("status", path, "--out", out)
+    assert "linear: 12 ok" in status.stdout
+    assert not status.stderr
+
+
 def test_usage_errors_exit_with_2():
     assert purebench("run").returncode == 2
     assert purebench("run", "quickstart", "--workers", "-1").returncode == 2

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 from boards import ROOT, purebench_here
+from fake_board import deterministic, failed, line, result, write
 
 from bench import summary
 from bench.cli import main
@@ -116,6 +117,13 @@ def test_the_entry_of_a_randomised_defense():
     assert raw["external"] == f"{100 * worst('adp'):.2f}"
     assert raw["number_forward_passes"] == 10 * (2 * 5 + 1)  # runs x (two scores a step, and the classifier)
     assert "rules do not admit it" in raw["footnote"]
+
+
+def test_attacks_that_could_not_run_are_not_counted(tmp_path):
+    views = [result(line("plain", "apgd", view=view), [1] * 6) for view in ("bpda", "blind")]
+    none = failed(line("plain", "ead"), "unsupported", "needs L1")
+    note = export(write(tmp_path, [*deterministic(), *views, none]), "plain").raw["footnote"]
+    assert "The worst case of 4 attacks per image is 33.33%; ead (exact) could not run." in note
 
 
 @pytest.mark.parametrize(

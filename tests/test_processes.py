@@ -107,7 +107,7 @@ def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
     path = write_board(tmp_path)
     monkeypatch.setattr(bench.run, "work", lambda *_, **__: None)
     with pytest.raises(UserError, match="24 cells were not finished; repeat the command"):
-        run(path, tmp_path / "out")
+        run(path, tmp_path / "out", workers=0)
 
 
 def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):

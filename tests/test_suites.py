@@ -87,14 +87,14 @@ def test_weak_defaults_are_said() -> None:
     assert not find_attack("torchattacks:EOTPGD", {"eot_iter": 20, "steps": 100}).warnings
     for name, steps in (("torchattacks:PGD", 10), ("torchattacks:CW", 50), ("foolbox:PGD", 40), ("foolbox:L2PGD", 50)):
         assert f"default of {steps} steps is short" in " ".join(find_attack(name).warnings)
-        assert "short" not in " ".join(find_attack(name, {"steps": 20}).warnings)
+        assert "short" not in " ".join(find_attack(name, {"steps": 100}).warnings)
     for name in ("torchattacks:DeepFool", "foolbox:L2DeepFoolAttack", "foolbox:LinfDeepFoolAttack"):
         assert "greedy" in find_attack(name).warnings[0]
     for name in ("PIFGSM", "PIFGSMPP"):
         assert find_attack(f"torchattacks:{name}").warnings == (
             "its default of 10 steps is short; give num_iter_set = 100 or more",
         )
-        assert not find_attack(f"torchattacks:{name}", {"num_iter_set": 20}).warnings
+        assert not find_attack(f"torchattacks:{name}", {"num_iter_set": 100}).warnings
     for name in ("FGSM", "FFGSM"):
         assert find_attack(f"torchattacks:{name}").warnings == (
             "takes one step; report no robustness from it alone",
@@ -111,6 +111,40 @@ def test_weak_defaults_are_said() -> None:
     short = find_attack("torchattacks:PGD", {}).notes(threat_of("Linf"), 10, {"alpha": 0.001, "steps": 10})
     assert "cannot cross the ball" in short[0]
     assert "apgd-t left out" in find_attack("autoattack:standard", {}).notes(threat_of("Linf"), 3, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "few", "enough"),
+    [
+        ("autoattack:apgd-ce", "n_iter", 1, 100),
+        ("autoattack:standard", "n_iter", 99, 100),
+        ("autoattack:standard", "n_queries", 200, 2000),
+        ("autoattack:square", "n_queries", 10, 2000),
+        ("foolbox:L2DeepFoolAttack", "steps", 2, 50),
+        ("foolbox:LinfPGD", "steps", 40, 100),
+        ("foolbox:LInfFMNAttack", "steps", 20, 100),
+        ("foolbox:BoundaryAttack", "steps", 500, 2000),
+        ("foolbox:HopSkipJumpAttack", "steps", 10, 64),
+        ("foolbox:L2RepeatedAdditiveGaussianNoiseAttack", "repeats", 5, 100),
+        ("torchattacks:PGD", "steps", 10, 100),
+        ("torchattacks:DeepFool", "steps", 5, 50),
+        ("torchattacks:PIFGSM", "num_iter_set", 10, 100),
+        ("torchattacks:Square", "n_queries", 100, 2000),
+        ("torchattacks:EADL1", "max_iterations", 10, 100),
+    ],
+)
+def test_short_budgets_of_a_board_are_said(name: str, key: str, few: int, enough: int) -> None:
+    def short(value: int) -> list[str]:
+        return [w for w in find_attack(name, {key: value}).warnings if "short" in w]
+
+    assert short(few) == [f"{key} = {few} is short; give {enough} or more"]
+    assert short(enough) == []
+
+
+def test_a_budget_that_an_attack_does_not_spend_is_not_said() -> None:
+    assert not find_attack("autoattack:custom", {"attacks": ["apgd-ce"], "n_iter": 100}).warnings
+    assert len(find_attack("torchattacks:Pixle", {"max_iterations": 5}).warnings) == 1
+    assert not any("short" in w for w in find_attack("torchattacks:OnePixel", {"steps": 5}).warnings)
 
 
 def test_versions_are_those_installed() -> None:

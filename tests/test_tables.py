@@ -266,8 +266,23 @@ def test_warnings_of_attacks_are_footnotes(tmp_path):
 
     from bench.footnotes import warnings
 
-    cells = pd.DataFrame({"attack": ["a", "a", "b"], "warnings": [["weak"], ["weak"], []]})
+    cells = pd.DataFrame({"attack": ["a", "a", "b"], "status": "ok", "warnings": [["weak"], ["weak"], []]})
     assert warnings(cells) == ("a: weak",)
+
+
+def test_attacks_that_did_not_run_have_no_warnings(tmp_path):
+    told = {"warnings": ["short"]}
+    results = [
+        *deterministic(),
+        failed(line("plain", "ead", **told), "unsupported", "needs L1"),
+        failed(line("plain", "pgd", eps="1/10", **told), "unsupported", "no such ball"),
+        result(line("plain", "pgd", **told), [1] * 6),
+    ]
+    notes = write_tables(write(tmp_path, results)).footnotes
+    assert "pgd: short" in notes
+    assert not any(note.startswith("ead") for note in notes)
+    table = pd.read_csv(tmp_path / "tables.csv", keep_default_na=False).set_index(["attack", "eps"])["warnings"]
+    assert (table["ead", "1/5"], table["pgd", "1/10"], table["pgd", "1/5"]) == ("", "", "short")
 
 
 def test_warnings_of_attacks_are_in_every_format(tmp_path):

@@ -134,6 +134,13 @@ def material() -> Material:
     return Material(x, torch.zeros(20, dtype=torch.int64), x, torch.zeros(20, dtype=torch.int64))
 
 
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").touch()
+    objective = Exploding(build_network("small-cnn"), material(), 0)
+    with pytest.raises(UserError, match="cannot write checkpoint"):
+        fit(objective, Plan(5, (Phase(3, "sgd", 1e-3),), 100, 1, 0, "x"), tmp_path / "file" / "x.pt", progress=False)
+
+
 def test_divergence_names_step_and_checkpoint(tmp_path):
     objective = Exploding(build_network("small-cnn"), material(), 0)
     plan = Plan(5, (Phase(9, "sgd", 1e-3),), 100, 2, 0, "x")

@@ -294,7 +294,7 @@ def test_bad_seeds_are_refused(tmp_path, given, problem):
 
 
 def test_a_class_of_one_s_own_gets_the_seed(tmp_path):
-    (tmp_path / "own.py").write_text(
+    (tmp_path / "seeded.py").write_text(
         "import torch\n"
         "class Mine(torch.nn.Module):\n"
         "    def __init__(self, training_seed=0):\n"
@@ -306,10 +306,10 @@ def test_a_class_of_one_s_own_gets_the_seed(tmp_path):
         "        return x.flatten(1) @ self.w\n"
         "made = Mine()\n"
     )
-    board = load_board(_board(tmp_path, _BOARD.replace('"undefended"', f'"{tmp_path}/own.py:Mine"')))
+    board = load_board(_board(tmp_path, _BOARD.replace('"undefended"', f'"{tmp_path}/seeded.py:Mine"')))
     assert [d.training_seed for d in board.defenses] == [0, 1]
     assert len({d.fingerprint["state"] for d in board.defenses}) == 2
     with pytest.raises(UserError, match="made already"):
-        load_board(_board(tmp_path, _BOARD.replace('"undefended"', f'"{tmp_path}/own.py:made"')))
+        load_board(_board(tmp_path, _BOARD.replace('"undefended"', f'"{tmp_path}/seeded.py:made"')))
     with pytest.raises(UserError, match="leave the training seed out"):
         load_model("robustbench:Standard", "cifar10", training_seed=1)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, positive
+from bench.commands import Declare
+from defenses.errors import UserError
 
 if TYPE_CHECKING:
     from bench.board import Board
@@ -59,12 +60,13 @@ def run_arguments(sub: argparse.ArgumentParser) -> None:
 
 def workers(text: str) -> int | None:
     """A number of workers; None for "auto"."""
-    return None if text == "auto" else 0 if text == "0" else positive(text)
+    if not (text == "auto" or text.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{text} is not "auto" or a whole number, at least 0')
+    return None if text == "auto" else int(text)
 
 
 def _duration(text: str) -> float:
     from bench.limits import duration
-    from defenses.errors import UserError
 
     try:
         return duration(text)
@@ -176,23 +178,56 @@ def run_and_show(
     return 2 if errors else 0
 
 
-def _stored(folder: Path) -> dict[str, str]:
-    """Status by key of what a folder holds; damaged parts, which a run does again, left out."""
-    from bench.manifest import check_schema
-    from bench.parts import stored
+def stored_of(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """What a results folder holds of a board.
 
-    check_schema(folder)
-    return {key: line["status"] for key, (line, _) in stored(folder / "parts").items()}
+    Args:
+        folder: need not be there.
+        board: whose results it is to hold.
+
+    Returns:
+        The lines of stored cells by key, without damaged parts, of which a warning tells on standard error; and the
+        keys of the cells in those, as far as they can be read.
+
+    Raises:
+        UserError: the folder is a file, or holds what this board or version cannot go on with.
+    """
+    from bench.manifest import check_board
+    from bench.parts import stored
+    from bench.write import seen_whole
+
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is no folder; choose another one with --out")
+    check_board(folder, board)
+    damaged: dict[Path, str] = {}
+    lines = stored(folder / "parts", None if seen_whole(folder) else damaged.__setitem__)
+    for part, problem in damaged.items():
+        print(f"warning: {part}: {problem}; run the board again, which redoes its cells", file=sys.stderr)
+    kept = {key: line for key, (line, _) in lines.items()}
+    return kept, {key for part in damaged for key in _keys(part)} - kept.keys()
+
+
+def _keys(part: Path) -> set[str]:
+    """The cells of a damaged part; none when their lines cannot be read."""
+    from bench.parts import read_lines
+
+    try:
+        return {line["key"] for line in read_lines(part)}
+    except (FileNotFoundError, ValueError):
+        return set()
 
 
 def _status(arguments: argparse.Namespace) -> int:
     board = board_of(arguments)
     folder = folder_of(arguments, board.name)
-    stored, cells = _stored(folder), board.cells()
+    cells = board.cells()
+    stored, damaged = stored_of(folder, board)
     counts: dict[str, dict[str, int]] = {}
     for cell in cells:
         row = counts.setdefault(cell.defense.title, {})
-        state = stored.get(cell.key, "missing")
+        line = stored.get(cell.key)
+        state = line["status"] if line else "damaged" if cell.key in damaged else "missing"
         row[state] = row.get(state, 0) + 1
     for label, row in counts.items():
         print(f"{label}: " + ", ".join(f"{n} {state}" for state, n in sorted(row.items())))

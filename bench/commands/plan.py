@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.commands import Declare
-from bench.commands.boards import board_arguments, board_of, folder_of, selection_arguments, workers, workers_of
+from bench.commands.boards import (
+    board_arguments,
+    board_of,
+    folder_of,
+    selection_arguments,
+    stored_of,
+    workers,
+    workers_of,
+)
 
 if TYPE_CHECKING:
     from bench.board import Board
@@ -38,7 +46,6 @@ def add(declare: Declare) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.forecast import hindsight, measured, read_forecast
     from bench.manifest import read_manifest
-    from bench.parts import stored
     from bench.progress import row_of
     from bench.run import Options, select
 
@@ -53,8 +60,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     )
     cells = board.cells()
     chosen, folder = select(cells, options), folder_of(arguments, board.name)
-    # Damaged parts, which a run does again, are left out.
-    lines = {key: line for key, (line, _) in stored(folder / "parts").items()}
+    lines, _ = stored_of(folder, board)
     rows: dict[str, list[Cell]] = {}
     for cell in chosen:
         rows.setdefault(row_of(cell), []).append(cell)
@@ -91,13 +97,14 @@ def _probed(
     import torch
 
     from bench.forecast import read_forecast, write_forecast
-    from bench.manifest import check_board
     from bench.probe import probe
     from bench.work import Workshop
+    from defenses.files import make_folder
 
-    check_board(folder, board)
-    torch.set_num_threads(board.threads)
     unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
+    if unknown:
+        make_folder(folder)
+    torch.set_num_threads(board.threads)
 
     def report(number: int, count: int, row: str) -> None:
         print(f"probe [{number}/{count}] {row}", file=sys.stderr, flush=True)

@@ -107,16 +107,16 @@ def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     import numpy as np
 
     from bench.readers import as_images, as_labels
-    from defenses.plugins import load_object
+    from defenses.plugins import line_of, load_object, staying
 
     call = f'{name}("{split}")'
     try:
-        given = load_object(name)(split)
+        with staying():
+            given = load_object(name)(split)
     except UserError:
         raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        told = f"{type(error).__name__}: {reason}"
+    except (Exception, SystemExit) as error:
+        told = line_of(error)[:160]
         raise UserError(f"{call} failed ({told}); return None for a split that it does not have") from error
     if given is None:
         return None

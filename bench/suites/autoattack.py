@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
-from bench.suites.source import check_params
+from bench.suites.source import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
 from bench.suites.tiles import check_tiles
 from defenses.errors import UserError, unknown
 
@@ -77,6 +77,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         run=partial(_run, local),
         minimisation=False,
         version=_version(),
+        warnings=_warnings(attacks, params),
         notes=partial(_notes, attacks),
         load=_library,
     )
@@ -101,6 +102,11 @@ def _version() -> str:
         if version := library_version(distribution):
             return f"{distribution} {version}"
     return "autoattack not installed"
+
+
+def _warnings(attacks: tuple[str, ...], params: dict[str, Any]) -> tuple[str, ...]:
+    enough = {} if attacks == ("square",) else {"n_iter": ENOUGH_STEPS}
+    return short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
 
 
 def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001

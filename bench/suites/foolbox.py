@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
-from bench.suites.source import GREEDY, ClassFacts, check_params, class_facts, exported, package_folder, short_of_steps
+from bench.suites.source import (
+    ENOUGH_QUERIES,
+    GREEDY,
+    ClassFacts,
+    check_params,
+    class_facts,
+    exported,
+    package_folder,
+    short_budgets,
+    short_of,
+    short_of_steps,
+)
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -56,10 +67,14 @@ def find(local: str, params: dict[str, Any]) -> Attack:
 
 
 def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
+    defaults = facts.parameters.defaults
     if facts.name.endswith("DeepFoolAttack"):  # L2's leaves 40.5% of 200 digits standing at 1, autoattack:apgd-t 2.5%
-        return (GREEDY,)
-    iterates = "FixedEpsilonAttack" in facts.bases and "rel_stepsize" in facts.parameters.names
-    return short_of_steps(facts.parameters.defaults, params) if iterates else ()
+        return (GREEDY, *short_budgets(defaults, params))
+    if facts.name == "BoundaryAttack":  # its steps are queries
+        return short_of(params, {"steps": ENOUGH_QUERIES})
+    if "FixedEpsilonAttack" in facts.bases and "rel_stepsize" in facts.parameters.names:
+        return short_of_steps(defaults, params)
+    return short_budgets(defaults, params)
 
 
 def _exports_file() -> Path | None:

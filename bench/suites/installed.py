@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.suites.attack import Attack
 from defenses.errors import UserError
+from defenses.plugins import line_of, staying
 
 GROUP = "purebench.suites"
 
@@ -51,8 +52,8 @@ class Suite:
             found = list(self._loaded().names())
         except UserError:
             raise
-        except Exception as error:
-            raise self._broken(f"names() failed: {_line(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise self._broken(f"names() failed: {line_of(error)}") from error
         if not all(isinstance(name, str) for name in found):
             raise self._broken("names() must give a list of texts")
         return sorted(found)
@@ -69,8 +70,8 @@ class Suite:
             attack = self._loaded().find(local, params)
         except UserError:
             raise
-        except Exception as error:
-            raise self._broken(f'find("{local}") failed: {_line(error)}') from error
+        except (Exception, SystemExit) as error:
+            raise self._broken(f'find("{local}") failed: {line_of(error)}') from error
         if not isinstance(attack, Attack):
             raise self._broken(f'find("{local}") gave {type(attack).__name__}; it must give a bench.suites.Attack')
         code = code_hash(f"{self.module}:find")[:16]
@@ -80,9 +81,10 @@ class Suite:
         if self.problem:
             raise UserError(self.problem)
         try:
-            module = importlib.import_module(self.module)
-        except Exception as error:
-            raise self._broken(f"cannot be imported: {_line(error)}") from error
+            with staying():
+                module = importlib.import_module(self.module)
+        except (Exception, SystemExit) as error:
+            raise self._broken(f"cannot be imported: {line_of(error)}") from error
         for needed in ("names", "find"):
             if not callable(getattr(module, needed, None)):
                 raise self._broken(f"{self.module} has no function {needed}")
@@ -118,8 +120,3 @@ def _refused(entry: importlib.metadata.EntryPoint, of: str, taken: Iterable[str]
     if not re.fullmatch(r"\w+(\.\w+)*", entry.value.strip()):
         return f'the suite "{entry.name}" of {of}: "{entry.value}" is no module; write my_package.suite'
     return ""
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

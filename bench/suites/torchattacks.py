@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
-from bench.suites.source import GREEDY, ClassFacts, check_params, class_facts, exported, package_folder, short_of_steps
+from bench.suites.source import (
+    GREEDY,
+    ClassFacts,
+    check_params,
+    class_facts,
+    exported,
+    package_folder,
+    short_budgets,
+    short_of_steps,
+)
 from bench.suites.tiles import check_tiles
 from defenses.errors import UserError, unknown
 
@@ -102,8 +111,11 @@ def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
         for key, enough in _WEAK.get(local, {}).items()
         if params.get(key, defaults[key]) < enough
     ]
+    told = {*_WEAK.get(local, {})}
     if local not in _WEAK.keys() - {"EOTPGD"} and (local == "CW" or set(_RADII) & set(defaults)):
         found += short_of_steps(defaults, params)
+        told.add("steps")
+    found += short_budgets(defaults, params, told)
     found += short_of_steps(defaults, params, "num_iter_set")  # PIFGSM: 65.5% standing at 10, 63.5% at 100 [measured]
     if local in _SAID:
         found.append(_SAID[local])

@@ -48,10 +48,12 @@ def train(
         The weights' file.
 
     Raises:
-        UserError: unknown name, data set or recipe key; a training that diverged; a checkpoint that cannot be used.
+        UserError: unknown name, data set or recipe key; a folder that cannot be written to, before any work; a training
+            that diverged; a checkpoint that cannot be used.
     """
     import torch
 
+    from defenses.files import make_folder
     from defenses.networks import build_network, data_args
     from defenses.training.loop import Plan, fit
     from defenses.training.recipe import load_recipe
@@ -62,6 +64,7 @@ def train(
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
     recipe = load_recipe(name, dataset, overrides)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    make_folder(Path(out))
     material, classes = _material(dataset, data_root)
     _, c, h, w = material.x.shape
     args = {**data_args(recipe.kind, (c, h, w), classes), **recipe.network_args}

@@ -144,11 +144,12 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
         <weights>/<dataset>/ebm-mcmc.stability.json.
     """
     from bench.data import load_dataset
-    from defenses.files import write_whole
+    from defenses.files import make_folder, write_whole
     from defenses.weights_io import find_weights, load_network, read_sidecar
 
     path = find_weights("ebm-mcmc", dataset, root)
     side = read_sidecar(path)
+    make_folder(path.parent)
     eps, purification = side["recipe"]["objective"]["eps"], side["recipe"]["deploy"]["steps"]
     report = stability(
         load_network("ebm-mcmc", dataset, root=root),

@@ -40,6 +40,18 @@ def twice_with_workers(ground: Ground) -> Outcome:
     return _pressed(ground, 2, 2)
 
 
+@case("Ctrl-C while the libraries are imported, at four moments", "one line, exit code 130, and nothing is written")
+def early(ground: Ground) -> Iterator[Outcome]:
+    for seconds in (0.5, 1.0, 2.0, 3.5):
+        out = ground.tmp / f"early-{seconds}"
+        running = Running(ground, out, stall=False)
+        time.sleep(seconds)
+        os.killpg(running.process.pid, signal.SIGINT)
+        told = running.ended()
+        assert "Traceback" not in told.stderr
+        yield Outcome(told, ("interrupted",), 130)
+
+
 @case(
     "SIGTERM of the command alone, as a scheduler sends it, in the middle of an attack",
     "it ends by the signal or with 143, with one line at most; no process is left behind, finished cells are kept",

@@ -173,3 +173,29 @@ def device(ground: Ground) -> Outcome:
     if told.code == 0:
         pytest.skip("there are a hundred")
     return Outcome(told, ("cuda:99", "--device cpu"), folder=out, board=ground.base.board, kept=kept)
+
+
+@case(
+    "files of models and data that end the process when they are imported, built or asked (sys.exit and os._exit)",
+    "refused in one line that names them, exit code 2, and nothing is written",
+)
+def ends_before_it_begins(ground: Ground) -> Iterator[Outcome]:
+    file, out = ground.tmp / "ends.py", ground.tmp / "out"
+    defense = ground.board(f'\n[[defense]]\nname = "{file}:Made"\nlabel = "made"\n', name="model.toml")
+    data = ground.board("", ('dataset = "digits"', f'dataset = "{file}:data"'), name="data.toml")
+    for leave in ("sys.exit(0)", "os._exit(0)"):
+        imported = f"import os, sys\n{leave}\n"
+        built = f"import os, sys, torch\nclass Made(torch.nn.Module):\n    def __init__(self):\n        {leave}\n"
+        asked = f"import os, sys\ndef data(split):\n    {leave}\n"
+        for text, board in ((imported, defense), (built, defense), (imported, data), (asked, data)):
+            file.write_text(text)
+            yield Outcome(ground.run(board, out), (str(file), "it ends the program (exit code 0)"))
+            nothing_written(out)
+
+
+@case("a model that raises KeyboardInterrupt", "its cells are errors; others are as ever")
+def raises_keyboard_interrupt(ground: Ground) -> Outcome:
+    out = ground.copy()
+    kept, more = finished(out), ("--attack", "slow")
+    told = ground.plainly(ground.defense("Presses"), out, *more)
+    return Outcome(told, ("Presses | slow", "KeyboardInterrupt"), folder=out, kept=kept, errors=_errors("Presses"))
