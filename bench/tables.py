@@ -17,6 +17,7 @@ from bench.looks import KNOWN
 from bench.protocols import M
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
+from bench.stats import wilson
 from bench.summarise import SEEDS, WORST, summary
 
 if TYPE_CHECKING:
@@ -111,14 +112,14 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
     rows: list[tuple[str, ...]] = []
     for _, part in frame.groupby([*SETTING, "defense"], sort=False):
         lines: list[Any] = list(part.itertuples())
-        shares = {r: _mean(r, "clean" if r.attack == CLEAN else "robust") for r in lines if r.attack != WORST}
+        shares = {r: _interval(r, "clean" if r.attack == CLEAN else "robust") for r in lines if r.attack != WORST}
         cells = {names[r.attack, r.view]: _short(r, share) for r, share in shares.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
         verdict = [_ABSENT, _ABSENT] if worst is None else [_short(worst, _interval(worst)), _rank(worst)]
         head = [*_setting_cells(lines[0], differs), _with_mark(str(lines[0].defense), lines[0], marked)]
         first, rest = ([cells.get(name, _ABSENT) for name in group] for group in (clean, others))
         rows.append((*head, *first, *verdict, *rest))
-    means = [[f"{n}: mean %" for n in group] for group in (clean, others)]
+    means = [[f"{n}: mean % [95%]" for n in group] for group in (clean, others)]
     columns = (*differs, "defense", *means[0], "worst case: mean % [95%]", "rank", *means[1])
     starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
     return Table(title, columns, tuple(rows), of_comparison(frame, starred=starred), len(differs) + 1)
@@ -150,7 +151,9 @@ def _count(value: float) -> str:
 def _rate(row: Any) -> str:
     if math.isnan(row.asr):
         return _ABSENT
-    return f"{percent(row.asr)} ({_count(row.asr_newly_wrong)}/{_count(row.asr_originally_correct)})"
+    low, high = wilson(row.asr_newly_wrong, row.asr_originally_correct)
+    of = f"{_count(row.asr_newly_wrong)}/{_count(row.asr_originally_correct)}"
+    return f"{percent(row.asr)} [{percent(float(low))}, {percent(float(high))}] ({of})"
 
 
 def _share(name: str) -> Callable[[Any], str]:
@@ -212,7 +215,7 @@ def full_table(
         "clean: mean % [95%]": lambda r: _interval(r, "clean"),
         "robust: mean % [95%]": _interval,
         **{header: _share(name) for header, name in shares.items()},
-        "attack success % (newly wrong / originally right)": _rate,
+        "attack success % [95%] (newly wrong / originally right)": _rate,
         "median size": lambda r: _number(r.median_perturbation),
         "evaluations per image": lambda r: _number(r.evaluations_per_image),
         "queries per image": lambda r: _number(r.queries_per_image),
