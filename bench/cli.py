@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 from bench.commands import (
@@ -42,26 +43,52 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code: 0 done, 1 a fault of purebench, 2 bad input."""
     arguments = _arguments().parse_args(argv)
+    pressed = _heed_interruptions()
     try:
         code = int(arguments.command(arguments))
         sys.stdout.flush()
         return code
     except UserError as error:
+        if pressed:
+            return _interrupted()
         print(f"purebench: {clean(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
-        print("\npurebench: interrupted; finished cells are kept, repeat the command to go on", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         _close_output()
         return 0
     except OSError as error:
+        if pressed:
+            return _interrupted()
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             raise
         print(f"purebench: cannot write to standard output ({error.strerror}); send it elsewhere", file=sys.stderr)
         _close_output()
         return 2
+    except Exception:
+        if not pressed:
+            raise
+        return _interrupted()
+
+
+def _heed_interruptions() -> list[int]:
+    """What gets an entry when Ctrl-C is pressed: a library that is being imported may swallow it, and break."""
+    pressed: list[int] = []
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or somebody's own
+        signal.signal(signal.SIGINT, heed)
+    return pressed
+
+
+def _interrupted() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+    print("\npurebench: interrupted; finished cells are kept, repeat the command to go on", file=sys.stderr)
+    return 130
 
 
 def _close_output() -> None:

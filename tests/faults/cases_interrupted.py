@@ -48,7 +48,8 @@ def early(ground: Ground) -> Iterator[Outcome]:
         time.sleep(seconds)
         os.killpg(running.process.pid, signal.SIGINT)
         told = running.ended()
-        assert "Traceback" not in told.stderr
+        # A library may be interrupted where Python can only ignore the exception, and say so.
+        assert "Traceback" not in told.stderr or "Exception ignored" in told.stderr, told
         yield Outcome(told, ("interrupted",), 130)
 
 
