@@ -91,7 +91,8 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
 def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
     """Label -> why the exact gradients of a defense are not certified, for the defenses that have rows of them."""
     known, fingerprints = read(folder), manifest.get("defenses")
-    exact = cells[(cells["gradient"] == "exact") & ~cells["view"].isin(("deployed", "given"))]
+    looks = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
+    exact = cells[(cells["gradient"] == "exact") & looks]
     reasons: dict[str, str] = {}
     for label in dict.fromkeys(exact["defense"]):
         stated = fingerprints if isinstance(fingerprints, dict) else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bench import certificates
 from bench.store import CellResult, Store
 
 HOSTILE = '</td><script>alert("1")</script>|_x_ [a](javascript:b) \\input{/etc/passwd} & 50% \x1b[31m\u202e=1'
@@ -76,6 +77,9 @@ def write(folder: Path, results, plan=None) -> Path:
         store.save(r)
     planned = plan or [{k: v for k, v in r.line.items() if k in line("", "", training_seed=0)} for r in results]
     (folder / "plan.jsonl").write_text("".join(json.dumps(p) + "\n" for p in planned))
+    defenses = {p["defense"]: {"name": p["defense"]} for p in planned}
+    (folder / "manifest.json").write_text(json.dumps({"defenses": defenses}))
+    certificates.add(folder, {certificates.digest(f): {"passed": True} for f in defenses.values()})
     return folder
 
 

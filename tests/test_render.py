@@ -23,10 +23,13 @@ def test_pivot_has_one_line_per_defense(folder):
     table = pivot(summary(folder))
     assert table.title == "Comparison: digits test (first-6, 6 images), Linf 1/5"
     assert table.columns == (
-        "defense", "clean images: mean %", "worst case: mean % [95%]", "rank",
-        "uniform noise: mean %", "apgd: mean %", "square: mean %",
+        "defense", "clean images: mean % [95%]", "worst case: mean % [95%]", "rank",
+        "uniform noise: mean % [95%]", "apgd: mean % [95%]", "square: mean % [95%]",
     )  # fmt: skip
-    assert table.rows[0] == ("plain", "83.33", "33.33 [9.68, 70.00]", "2", "66.67", "50.00", "66.67")
+    assert table.rows[0] == (
+        "plain", "83.33 [43.65, 96.99]", "33.33 [9.68, 70.00]", "2",
+        "66.67 [30.00, 90.32]", "50.00 [18.76, 81.24]", "66.67 [30.00, 90.32]",
+    )  # fmt: skip
     assert table.rows[1][3] == "1"
     assert full_table(summary(folder)).strong == {4, 9}
 
@@ -39,10 +42,10 @@ def test_pivot_keeps_views_apart_and_marks_gaps(tmp_path):
     ]
     table = pivot(summary(write(tmp_path, results, [*(r.line for r in results), line("plain", "fab", images=6)])))
     cells = dict(zip(table.columns, table.rows[0], strict=True))
-    assert cells["apgd (exact): mean %"] == "50.00"
-    assert cells["apgd (bpda): mean %"] == "100.00"
-    assert cells["ead: mean %"] == "unsupported"
-    assert cells["fab: mean %"] == "not run"
+    assert cells["apgd (exact): mean % [95%]"].startswith("50.00 [")
+    assert cells["apgd (bpda): mean % [95%]"].startswith("100.00 [")
+    assert cells["ead: mean % [95%]"] == "unsupported"
+    assert cells["fab: mean % [95%]"] == "not run"
     assert cells["worst case: mean % [95%]"].endswith("*")
     assert cells["rank"] == "–"
     assert any(note.startswith("*") for note in table.footnotes)
@@ -55,7 +58,7 @@ def test_write_tables_writes_all_and_repeats_itself(folder):
     first = {n: (folder / n).read_bytes() for n in names}
     write_tables(folder)
     assert first == {n: (folder / n).read_bytes() for n in names}
-    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, "plan.jsonl"])
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, "plan.jsonl", "manifest.json", "certificates.json"])
     csv = pd.read_csv(folder / "tables.csv")
     frame = summary(folder)
     assert csv["robust_low"].tolist() == frame["robust_low"].tolist()  # to the last bit

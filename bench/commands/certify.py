@@ -22,7 +22,7 @@ def add(declare: Declare) -> None:
         "exits with 1 if one fails.",
     )
     board_arguments(sub)
-    sub.add_argument("--dataset", default="digits", help="for a defense by name (default: digits)")
+    sub.add_argument("--dataset", dest="data", default="digits", help="for a defense by name (default: digits)")
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of a defense by name")
 
 
@@ -45,8 +45,8 @@ def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from defenses.registry import load_model
 
     params = key_values(arguments.set)
-    defense = load_model(name, arguments.dataset, weights_root=arguments.weights_root, **params)
-    return certificate_of(defense, load_dataset(arguments.dataset, root=arguments.data_root).x[:8], name)
+    defense = load_model(name, arguments.data, weights_root=arguments.weights_root, **params)
+    return certificate_of(defense, load_dataset(arguments.data, root=arguments.data_root).x[:8], name)
 
 
 def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
