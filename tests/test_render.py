@@ -58,7 +58,8 @@ def test_write_tables_writes_all_and_repeats_itself(folder):
     first = {n: (folder / n).read_bytes() for n in names}
     write_tables(folder)
     assert first == {n: (folder / n).read_bytes() for n in names}
-    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, "plan.jsonl", "manifest.json", "certificates.json"])
+    given = ["plan.jsonl", "manifest.json", "certificates.json"]
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, *given])
     csv = pd.read_csv(folder / "tables.csv")
     frame = summary(folder)
     assert csv["robust_low"].tolist() == frame["robust_low"].tolist()  # to the last bit
