@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     if by_seed:
         names.insert(names.index("attack"), TRAINING_SEED)
     frame = pd.DataFrame(rows, columns=names)
-    return _ranked(frame, none=by_seed)
+    return ranked(frame, without=frame["defense"] if by_seed else ())
 
 
 def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
@@ -181,9 +181,14 @@ def _short(gaps: list[str]) -> str:
     return f"without (all of) {', '.join(gaps[:3])}" + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
 
 
-def _ranked(frame: pd.DataFrame, *, none: bool) -> pd.DataFrame:
-    """Ranks of complete worst cases within each setting; equals share the better rank."""
-    complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok") & (not none)]
+def ranked(frame: pd.DataFrame, *, without: Collection[str] = ()) -> pd.DataFrame:
+    """Ranks of complete worst cases within each setting; equals share the better rank.
+
+    Args:
+        frame: a summary.
+        without: defenses that get none.
+    """
+    complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok") & ~frame["defense"].isin(list(without))]
     ranks = complete.groupby(list(SETTING))["robust_mean"].rank(ascending=False, method="min")
     frame["rank"] = ranks.reindex(frame.index).astype("Int64")
     return frame

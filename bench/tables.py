@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.audit.flags import failures, flagged, with_audit
+from bench.audit.flags import failures, flagged, labels, with_audit
 from bench.certificates import MARK, uncertified
 from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, of_preset, warnings, with_warnings
 from bench.groups import ROW, SETTING
@@ -18,7 +18,7 @@ from bench.protocols import M
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
 from bench.stats import wilson
-from bench.summarise import SEEDS, WORST, summary
+from bench.summarise import SEEDS, WORST, ranked, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,13 +271,13 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     results, manifest = read_results(folder), read_manifest(folder)
     said = protocols_of(manifest)
     m = said.m if m is None else m
-    frame = summary(results, m=m)
+    failed = failures(folder, manifest)
+    frame = ranked(summary(results, m=m), without=labels(failed))
     reasons = uncertified(folder, results.cells, manifest)
     about = (*of_preset(manifest), *of_certificates(reasons))
     notes = (*about, *warnings(results.cells), *mixed(_made(results.cells), manifest))
     by_seed = summary(results, m=m, by_seed=True) if has_seeds(frame) else None
     made = (pivot(frame, marked=reasons), full_table(frame, m=m or M, k=said.k, by_seed=by_seed, marked=reasons))
-    failed = failures(folder, manifest)
     comparison, whole = (flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed) for t in made)
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)

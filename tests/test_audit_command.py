@@ -94,7 +94,7 @@ def test_tables_flag_what_fails(tmp_path, capsys):
     table = current_table(folder, "markdown")
     assert "| masked ‡ |" in table
     assert "pgd-at ‡" not in table
-    assert "‡ masked fails the audit: zero gradients" in table
+    assert "‡ masked fails the audit, so its numbers have no rank: zero gradients" in table
     assert "zero gradients; " in (folder / "tables.csv").read_text()
     # The folder knows its defenses, threat and images.
     assert run(folder, "--defense", "masked", "pgd-at") == 2

@@ -299,3 +299,12 @@ def test_warnings_of_attacks_are_in_every_format(tmp_path):
         assert all(f"{name}: {w}" in text for name in names for w in told[name]), ending
     table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
     assert all(table[name] == "; ".join(told[name]) for name in names)
+
+
+def test_defenses_that_are_left_out_have_no_rank(tmp_path):
+    from bench.summarise import ranked
+
+    frame = summary(write(tmp_path, [*deterministic("a"), *deterministic("b")]))
+    assert frame["rank"].dropna().tolist() == [1, 1]
+    left = ranked(frame, without={"a"})
+    assert left[left["rank"].notna()]["defense"].tolist() == ["b"]

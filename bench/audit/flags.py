@@ -70,13 +70,14 @@ def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:
     """
     if not failed or "defense" not in table.columns:
         return table
-    at, marked = table.columns.index("defense"), failed.keys() | {_label(title) for title in failed}
+    at, marked = table.columns.index("defense"), failed.keys() | labels(failed)
 
     def shown(name: str) -> str:
         return f"{name} {MARK}" if name.removesuffix(f" {UNCERTIFIED}") in marked else name
 
     rows = tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows)
-    notes = tuple(f"{MARK} {title} fails the audit: {', '.join(names)}" for title, names in failed.items())
+    text = "fails the audit, so its numbers have no rank"
+    notes = tuple(f"{MARK} {title} {text}: {', '.join(names)}" for title, names in failed.items())
     return replace(table, rows=rows, footnotes=(*table.footnotes, *notes))
 
 
@@ -86,6 +87,11 @@ def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd
     for title, names in failed.items():
         by_label.setdefault(_label(title), {}).update(dict.fromkeys(names))
     return frame.assign(audit=["; ".join(by_label.get(d, ())) for d in frame["defense"]]) if failed else frame
+
+
+def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """What the defenses that fail are called in tables, whatever their training."""
+    return {_label(title) for title in failed}
 
 
 def _label(title: str) -> str:
