@@ -72,6 +72,7 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     from defenses.base import Foreign
     from defenses.modes import information_note
     from defenses.noise import Noise
+    from defenses.plugins import line_of
 
     try:
         certificate = certify(defense, x[:4])
@@ -79,13 +80,18 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         if not isinstance(defense, Foreign):  # of a plain module nothing is declared: attacks without gradients may run
             text = "leave \"exact\" out of its gradients, or let autograd reach the image (no detach, no no_grad)"
             raise UserError(f"{title} declares exact gradients and has none: {text}") from None
-        return {"passed": False, "error": "its logits have no gradient"}
-    except Exception as error:  # somebody's module that knows no float64, say
-        return {"passed": False, "error": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:200]}
+        return failed("its logits have no gradient")
+    except (Exception, SystemExit) as error:  # somebody's module that knows no float64, say
+        return failed(line_of(error)[:200])
     assert certificate is not None
     few = x[:4]
     note = information_note(defense, few, Noise.of(0, len(few), x.device), label=title)
     return certificate.as_dict() | ({"note": note} if note else {})
+
+
+def failed(problem: str) -> dict[str, Any]:
+    """What is stored where no certificate could be made."""
+    return {"passed": False, "error": problem}
 
 
 def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -108,5 +114,5 @@ def _problem(certificate: Any) -> str:
         return "no certificate"
     if certificate.get("passed") is True:
         return ""
-    failed = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
-    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(failed)}")
+    names = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
+    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(names)}")

@@ -180,13 +180,10 @@ def _run_pending(
         run_workers(board, store, pending, options, orders)
     else:
         workshop = Workshop(board, options)
-        found = {}
-        for cell in one_per_defense(pending):  # bad models stop the run before any work is done
-            title = cell.defense.title
-            _, certificate = workshop.check(cell, certified=title in uncertified)
-            if certificate is not None:
-                found[title] = certificate
-        begin(found)
+        each = one_per_defense(pending)
+        for cell in each:  # bad models stop the run before any work is done
+            workshop.check(cell)
+        begin({c.defense.title: workshop.certify(c) for c in each if c.defense.title in uncertified})
         work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)

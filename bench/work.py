@@ -89,21 +89,15 @@ class Workshop:
                 self._defenses[other].to("cpu")
         self._at_work = label
 
-    def check(self, cell: Cell, *, certified: bool = False) -> tuple[float, Line | None]:
+    def check(self, cell: Cell) -> float:
         """Load and check the defense of a cell.
 
-        Args:
-            cell: whose defense.
-            certified: whether it gets a gradient certificate.
-
         Returns:
-            Seconds that the check took, loading and certificate apart: they tell slow defenses from fast ones; and the
-            certificate, see `bench.certificates`.
+            Seconds that the check took, loading apart: they tell slow defenses from fast ones.
 
         Raises:
             UserError: a model that cannot be benchmarked.
         """
-        from bench.certificates import certificate_of
         from bench.checks import check_model
         from bench.guard import as_it_was
         from bench.view import device_of
@@ -114,8 +108,17 @@ class Workshop:
         begin = time.perf_counter()
         with as_it_was():
             check_model(defense, x, data.num_classes, cell.defense.title)
-            seconds = since(begin)
-            return seconds, certificate_of(defense, x, cell.defense.title) if certified else None
+        return since(begin)
+
+    def certify(self, cell: Cell) -> Line:
+        """The gradient certificate of the defense of a cell; see `bench.certificates.certificate_of`."""
+        from bench.certificates import certificate_of
+        from bench.guard import as_it_was
+        from bench.view import device_of
+
+        data, defense = self.data(), self.defense(cell)
+        with as_it_was():
+            return certificate_of(defense, data.x[self._positions[:8]].to(device_of(defense)), cell.defense.title)
 
     def block(self, cell: Cell) -> Block:
         """The images of a cell."""

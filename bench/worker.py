@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.board import Board
 from bench.cell import Cell
+from bench.certificates import failed
 from bench.limits import GIB
 from bench.store import CellResult, Store
 from bench.work import Line, Workshop, failure, finish
@@ -43,7 +44,7 @@ class Task:
     """What a worker is asked to do.
 
     Args:
-        kind: "check" the defense of the cell, "certify" its gradients as well, or do the "cell".
+        kind: "check" the defense of the cell, "certify" its gradients, or do the "cell".
         cell: which.
         before: a stored record that does not count.
         wait: for another process that is at the cell.
@@ -73,9 +74,10 @@ class Means:
 def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: Means) -> None:
     """Do tasks until the parent closes the pipe.
 
-    Says ("ready",); for a check ("checked", title, seconds, certificate); for a cell ("loaded",) when its defense is
-    there, then ("busy",) when another process is at it, else ("began",) and ("done", key, status, seconds, note); an
-    exception when there is nothing more to be done.
+    Says ("ready",); for a check ("checked", title, seconds); for a certificate ("loaded",), ("began",) and
+    ("certified", title, certificate); for a cell ("loaded",) when its defense is there, then ("busy",) when another
+    process is at it, else ("began",) and ("done", key, status, seconds, note); an exception when there is nothing more
+    to be done.
 
     Args:
         board: what is run.
@@ -141,16 +143,26 @@ def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         pipe.send(("done", key, status, seconds, note))
 
-    if task.kind != "cell":
-        found = workshop.check(task.cell, certified=task.kind == "certify")
-        pipe.send(("checked", task.cell.defense.title, *found))
+    if task.kind == "check":
+        pipe.send(("checked", task.cell.defense.title, workshop.check(task.cell)))
         return
     workshop.defense(task.cell)
     pipe.send(("loaded",))
+    if task.kind == "certify":
+        pipe.send(("began",))
+        pipe.send(("certified", task.cell.defense.title, _certificate(workshop, task.cell)))
+        return
     with store.lock(task.cell.key, wait=task.wait) as mine:
         pipe.send(("began",) if mine else ("busy",))
         if mine:
             finish(store, task.cell, lambda cell: _result(memory, workshop, cell), run, report, task.before)
+
+
+def _certificate(workshop: Workshop, cell: Cell) -> Line:
+    try:
+        return workshop.certify(cell)
+    except KeyboardInterrupt as error:  # see `_result`
+        return failed(f"KeyboardInterrupt: {error}".rstrip(": "))
 
 
 def _result(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
 from bench.cell import Cell
+from bench.certificates import failed
 from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
 from bench.limits import GIB, Limits
 from bench.schedule import Schedule
@@ -64,6 +65,7 @@ class _Crew:
     orders: Orders
     schedule: Schedule
     checks: list[Task]
+    proofs: list[Task]
     hands: list[Hand] = field(default_factory=list)
     busy: list[Cell] = field(default_factory=list)  # at work in another run
     deaths: dict[str, int] = field(default_factory=dict)
@@ -89,14 +91,15 @@ class _Crew:
                     self._stop(hand, problem)
 
     def _left(self) -> int:
-        return len(self.checks) + len(self.schedule) + len(self.busy)
+        return len(self.checks) + len(self.proofs) + len(self.schedule) + len(self.busy)
 
     def _next(self) -> Task | None:
         """The next task; bad models stop the run before any work is done."""
-        if self.checks:
-            return self.checks.pop()
-        if any(hand.task and hand.task.kind != "cell" for hand in self.hands):
-            return None
+        for kind, tasks in (("check", self.checks), ("certify", self.proofs)):
+            if tasks:
+                return tasks.pop()
+            if any(hand.task and hand.task.kind == kind for hand in self.hands):
+                return None
         if not self.begun:
             self.begun = True
             self.orders.begin(self.certificates)
@@ -137,11 +140,12 @@ class _Crew:
                 assert hand.task is not None
                 self.busy.append(hand.task.cell)
                 hand.task = None
-            case ("checked", title, seconds, certificate):
+            case ("checked", title, seconds):
                 hand.task = None
                 self.schedule.learn(title, seconds)
-                if certificate is not None:
-                    self.certificates[title] = certificate
+            case ("certified", title, certificate):
+                hand.task = None
+                self.certificates[title] = certificate
             case ("done", *words):
                 hand.task = None
                 self.orders.report(*words)
@@ -176,7 +180,10 @@ class _Crew:
         trace = end(hand, ask=True)
         self.hands.remove(hand)
         assert hand.task is not None
-        if hand.task.kind != "cell":
+        if hand.task.kind == "certify":  # what stops a certificate stops the cells, which will say so
+            self.certificates[hand.task.cell.defense.title] = failed(problem)
+            return
+        if hand.task.kind == "check":
             raise UserError(f"{hand.task.cell.defense.title}: {problem}")
         self._record(hand, hand.task.cell, problem, trace)
 
@@ -193,7 +200,9 @@ class _Crew:
         if task is None:
             if hand.phase == "start" and not again:
                 raise WorkerFailed(f"worker processes die at their start ({how})")
-        elif task.kind != "cell":
+        elif task.kind == "certify":
+            self.certificates[task.cell.defense.title] = failed(f"the worker died ({how})")
+        elif task.kind == "check":
             if not again:
                 raise UserError(f"{task.cell.defense.title}: the worker died ({how}) twice while the model was checked")
             self.checks.append(task)
@@ -236,8 +245,8 @@ def run_workers(board: Board, store: Store, pending: list[Cell], options: Option
     with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
         hire = hiring(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
         schedule = Schedule(pending, orders.estimate)
-        checks = [Task("certify" if cell.defense.title in orders.certified else "check", cell) for cell in cells]
-        crew = _Crew(hire, store, orders, schedule, checks)
+        proofs = [Task("certify", cell) for cell in cells if cell.defense.title in orders.certified]
+        crew = _Crew(hire, store, orders, schedule, [Task("check", cell) for cell in cells], proofs)
         try:
             crew.work(options.workers)
         finally:

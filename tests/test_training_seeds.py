@@ -154,7 +154,7 @@ def test_tables_show_the_spread_and_every_seed(folder):
     worst = row(frame, "at", WORST)
     text = f"{100 * worst.robust_mean:.2f} [{100 * worst.robust_low:.2f}, {100 * worst.robust_high:.2f}]"
     assert shown["worst case: mean % [95%]"] == f"{text} ± {100 * worst.robust_sd_seeds:.2f} (3 seeds)"
-    assert shown["apgd: mean %"] == "50.00 ± 33.33"
+    assert shown["apgd: mean % [95%]"] == "50.00 [18.76, 81.24] ± 33.33 (3 seeds)"
     whole = full_table(frame, by_seed=summary(folder, by_seed=True))
     assert [r[0] for r in whole.rows[:4]] == ["at", *(f"at (training seed {s})" for s in (0, 1, 2))]
     assert whole.strong == {12}

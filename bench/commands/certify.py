@@ -63,9 +63,8 @@ def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str
     for cell in one_per_defense(cells):
         title = cell.defense.title
         if title in lacking:
-            _, certificate = workshop.check(cell, certified=True)
-            assert certificate is not None
-            found[title] = certificate
+            workshop.check(cell)
+            certificate = found[title] = workshop.certify(cell)
             if (folder / "plan.jsonl").is_file():
                 store(folder, {lacking[title]: certificate})
         elif (known := read(folder).get(digest(cell.defense.fingerprint))) is not None:
