@@ -220,7 +220,8 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
 
 
 def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel) -> nn.Module:
-    from defenses.registry import is_zoo, load_model
+    from defenses.catalogue import is_zoo
+    from defenses.registry import load_model
 
     if not isinstance(model, str):
         return model

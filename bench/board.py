@@ -22,7 +22,7 @@ from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.errors import UserError, unknown
-from defenses.registry import canonical, decode
+from defenses.values import canonical, decode
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,9 @@ def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Check]:
 @contextmanager
 def _cut(purifier: Purifier, path: str) -> Iterator[None]:
     """A purifier in which no gradient goes through what a method or a network of it returns."""
-    part = getattr(purifier, path)
+    where, _, name = path.rpartition(".")
+    owner = purifier.get_submodule(where)
+    part = getattr(owner, name)
     if isinstance(part, nn.Module):
         handle = part.register_forward_hook(lambda _module, _inputs, output: output.detach())
         try:
@@ -220,11 +222,11 @@ def _cut(purifier: Purifier, path: str) -> Iterator[None]:
         finally:
             handle.remove()
         return
-    object.__setattr__(purifier, path, lambda *args: part(*args).detach())
+    object.__setattr__(owner, name, lambda *args: part(*args).detach())
     try:
         yield
     finally:
-        object.__delattr__(purifier, path)
+        object.__delattr__(owner, name)
 
 
 def _purifier(defense: Defense) -> Purifier | None:
@@ -240,7 +242,7 @@ def _shortened(defense: Defense) -> Defense:
     if purifier is None or purifier.steps <= _STEPS:
         return defense
     short = copy.deepcopy(defense)
-    short.purifier.steps = _STEPS  # type: ignore[union-attr]
+    short.purifier = short.purifier.shortened(_STEPS)  # type: ignore[operator, union-attr]
     return short
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import GIVEN, NULLS, Cell
 from bench.store import write_atomic
 from defenses.errors import UserError
-from defenses.registry import canonical
 from defenses.seal import is_whole, sealed
+from defenses.values import canonical
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
+from defenses.catalogue import card, is_plugin, is_zoo
 from defenses.errors import UserError
-from defenses.registry import canonical, card, decode, fingerprint, is_plugin, is_zoo, load_model
+from defenses.registry import fingerprint, load_model
+from defenses.values import canonical, decode
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -18,7 +20,7 @@ def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | 
     """A reference to the defense of a board entry {name, label?, params?, training_seed?}.
 
     Registered defenses are described by their card and the hashes of their weights, without torch, and models of
-    RobustBench's zoo by their files; a plug-in is loaded to see what it is.
+    RobustBench's zoo by their files; a plug-in and a composition are loaded to see what they are.
 
     Raises:
         UserError: unknown name or parameter, weights missing.
@@ -36,6 +38,9 @@ def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | 
         identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
         return DefenseRef(label, name, given, identified, False, ("exact",))
     known = card(name)
+    if any(given.get(key) for key in ("filters", "detector")) or not isinstance(given.get("classifier", ""), str):
+        made = load_model(name, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
+        return describe_loaded(made, label, name="", given=given, training_seed=seed)
     identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
     return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients, seed)
 

@@ -27,7 +27,7 @@ from bench.viewspec import ViewSpec
 from bench.work import failure
 from defenses.base import Defense
 from defenses.errors import UserError
-from defenses.registry import decode
+from defenses.values import decode
 
 _LONGEST = 400  # characters of a message
 UNCHANGED = "its images are the clean ones"  # a note on given images

@@ -102,7 +102,7 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str
     Returns:
         Fields of an attack entry; None where neither is there, so that the null does not apply.
     """
-    from defenses.registry import canonical
+    from defenses.values import canonical
 
     entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
+from defenses.catalogue import is_plugin, is_zoo
 from defenses.errors import UserError
-from defenses.registry import canonical, decode, is_plugin, is_zoo
+from defenses.values import canonical, decode
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -73,7 +74,8 @@ def rebuild_defense(
     """
     from bench.describe import describe_loaded
     from defenses.base import Foreign
-    from defenses.registry import card, load_model
+    from defenses.catalogue import card
+    from defenses.registry import load_model
 
     name = str(fingerprint.get("name", ""))
     given = fingerprint.get("parameters") or {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from defenses.errors import UserError, unknown
-from defenses.registry import plain
+from defenses.values import plain
 
 _SAME = {"data_dir": "data_root", "model_name": "name"}
 _INSTEAD = {

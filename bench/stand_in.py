@@ -14,7 +14,7 @@ from bench.cell import Cell
 from bench.execute import Block
 from bench.suites import Unsupported, find_attack
 from bench.threat import target_labels
-from defenses.registry import decode
+from defenses.values import decode
 
 
 class Enough(BaseException):

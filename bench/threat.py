@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from defenses.errors import UserError, unknown
-from defenses.registry import as_fraction, as_number, plain
+from defenses.values import as_fraction, as_number, plain
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -67,7 +67,8 @@ class Workshop:
         if label not in self._defenses:
             from bench.guard import as_it_was
             from defenses.base import Foreign
-            from defenses.registry import decode, load_model
+            from defenses.registry import load_model
+            from defenses.values import decode
 
             given = decode(cell.defense.given)
             name, root = cell.defense.name, self.options.weights_root

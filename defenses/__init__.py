@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense, Purified
-    from defenses.registry import card, list_models, load_model
+    from defenses.catalogue import card, list_models
+    from defenses.registry import load_model
 
 __all__ = ["Classifier", "Defense", "Purified", "card", "list_models", "load_model"]
 
@@ -14,8 +15,8 @@ _WHERE = {
     "Classifier": "defenses.base",
     "Defense": "defenses.base",
     "Purified": "defenses.base",
-    "card": "defenses.registry",
-    "list_models": "defenses.registry",
+    "card": "defenses.catalogue",
+    "list_models": "defenses.catalogue",
     "load_model": "defenses.registry",
 }
 

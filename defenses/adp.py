@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Classifier, Combine, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Kind
 from defenses.purifier import NoiseSpec, Purifier, State
@@ -124,48 +123,11 @@ class ADP(Purifier):
         return lambda x: self.score(x * _GRID + _SHIFT)
 
 
-def build(
-    network: Callable[[str], nn.Module],
-    *,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    classifier: str = "undefended",
-    runs: int = 10,
-    combine: Combine = "softmax-mean",
-    sigma: float = 0.25,
-    steps: int = 10,
-    lam: float = 0.05,
-    delta: float = 1e-3,
-    tau: float = 1e-3,
-    faithful: bool = False,
-    noise_kind: Literal["normal", "binary"] = "normal",
-) -> Purified:
-    """ADP before a classifier.
+def build(network: Callable[[str], nn.Module], **own: Any) -> ADP:
+    """ADP with its trained network.
 
     Args:
         network: gives the trained network of a name.
-        num_classes: K.
-        input_shape: (C, H, W).
-        classifier: name of the classifier behind the purifier.
-        runs: S, purified copies that one prediction combines.
-        combine: see `Purified`.
-        sigma: see `ADP`; so are the others.
-        steps: T.
-        lam: see `ADP`.
-        delta: see `ADP`.
-        tau: see `ADP`.
-        faithful: see `ADP`.
-        noise_kind: see `ADP`.
+        **own: see `ADP`.
     """
-    purifier = ADP(
-        network("adp"),
-        sigma=sigma,
-        steps=steps,
-        lam=lam,
-        delta=delta,
-        tau=tau,
-        faithful=faithful,
-        noise_kind=noise_kind,
-    )
-    behind = Classifier(network(classifier), num_classes=num_classes, input_shape=input_shape)
-    return Purified(purifier, behind, runs=runs, combine=combine)
+    return ADP(network("adp"), **own)

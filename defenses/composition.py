@@ -1,65 +1,199 @@
-"""A purifier of one's own before a classifier that is named: what a board composes without a line of code."""
+"""Defenses put together without a class for each: filters, a purifier, a classifier, a detector beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import signature
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from defenses.base import Classifier, Defense, Foreign, Purified
 from defenses.errors import UserError
-from defenses.purifier import Purifier
 
-_BEHIND = ("classifier", "runs", "combine")  # parameters of the composition; all others are the purifier's
+if TYPE_CHECKING:
+    from defenses.base import Classifier, Defense
+    from defenses.purifier import Purifier
+
+KEYS = ("classifier", "runs", "combine", "filters", "detector")  # all others are a part's own
 
 
-def composed(
-    name: str,
-    found: Any,
-    params: Mapping[str, Any],
-    dataset: str,
-    weights_root: str | Path | None = None,
-    training_seed: int | None = None,
-) -> Purified:
-    """A purifier before a classifier.
+@dataclass(frozen=True)
+class Named:
+    """A part that a composition names, with parameters of its own."""
 
-    Args:
-        name: of the purifier, for messages.
-        found: its class, or an instance.
-        params: `classifier`, a name for `load_model` of a deterministic classifier; `runs` and `combine` of
-            `Purified`; and the arguments of the class.
-        dataset: the data set it is for, on which the classifier's weights depend.
-        weights_root: where weights are looked for first.
-        training_seed: of the classifier, and of the purifier where its class has an argument of that name.
+    name: str
+    params: Mapping[str, Any]
+
+
+def named(value: Any, what: str) -> Named:
+    """A part as a board writes it: a name, or a table {name = "jpeg", quality = 50}.
 
     Raises:
-        UserError: no classifier is named, or what is named is none.
+        UserError: it is neither.
     """
-    behind = {key: params[key] for key in _BEHIND if key in params}
-    own = {key: value for key, value in params.items() if key not in _BEHIND}
-    if not isinstance(behind.get("classifier"), str):
-        raise UserError(
-            f'"{name}" is a purifier; say which classifier stands behind it: params = {{ classifier = "undefended" }}'
-        )
-    classifier = _classifier(behind.pop("classifier"), dataset, weights_root, training_seed)
-    if training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters:
-        own["training_seed"] = training_seed
-    if isinstance(found, Purifier) and own:
-        raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
-    purifier = found if isinstance(found, Purifier) else found(**own)
-    return Purified(purifier, classifier, **behind)
+    if isinstance(value, str):
+        return Named(value, {})
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Named(value["name"], {k: v for k, v in value.items() if k != "name"})
+    raise UserError(f'{what} is {value!r}; write a name, or a table as {{ name = "jpeg", quality = 50 }}')
 
 
-def _classifier(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> Classifier:
-    from bench.data import dataset_info
-    from defenses.registry import load_model
+def filters_of(params: Mapping[str, Any]) -> list[Named]:
+    """The filters that parameters name, in order.
 
-    model: Defense = load_model(name, dataset, weights_root=weights_root, training_seed=training_seed)
-    if isinstance(model, Foreign):  # a plain module of the user's own
-        info = dataset_info(dataset)
-        return Classifier(model.module, num_classes=info.num_classes, input_shape=info.shape)
-    if not isinstance(model, Classifier):
-        kind = type(model).__name__
-        raise UserError(f'classifier = "{name}" is a {kind}; behind a purifier stands a plain classifier: name one')
-    return model
+    Raises:
+        UserError: no list.
+    """
+    listed = params.get("filters") or []
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        raise UserError(f'filters is {listed!r}; write a list, as filters = ["bit-depth"]')
+    return [named(entry, "a filter") for entry in listed]
+
+
+def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
+    """The (role, part) that parameters name around the defense itself."""
+    for entry in filters_of(params):
+        yield "filter", entry
+    if params.get("detector"):
+        yield "detector", named(params["detector"], "detector")
+    if params.get("classifier"):
+        yield "classifier", named(params["classifier"], "classifier")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What gives the parts of a composition on one data set.
+
+    Args:
+        dataset: name of the data set.
+        weights_root: where weights are looked for first.
+        training_seed: of every trained part.
+        make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.registry` knows.
+    """
+
+    dataset: str
+    weights_root: str | Path | None
+    training_seed: int | None
+    make: Callable[[str, Named], tuple[Any, Mapping[str, Any]]]
+
+    def classifier(self, part: Named) -> Classifier:
+        """The plain classifier of a name for `load_model`, or of weights.
+
+        Raises:
+            UserError: it is no plain classifier.
+        """
+        from bench.data import dataset_info
+        from defenses.base import Classifier, Foreign
+        from defenses.catalogue import card, is_plugin, is_zoo, list_models
+        from defenses.registry import load_model
+        from defenses.weights_io import has_weights
+
+        name, info = part.name, dataset_info(self.dataset)
+        shape = {"num_classes": info.num_classes, "input_shape": info.shape}
+        known = is_zoo(name) or is_plugin(name) or name in list_models()
+        if not known and has_weights(name, self.dataset, self.weights_root, training_seed=self.training_seed):
+            return Classifier(self.trained(name), **shape)  # type: ignore[arg-type]
+        if name in list_models() and card(name).kind != "classifier":
+            raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
+        seed, root = None if is_zoo(name) else self.training_seed, self.weights_root
+        model: Defense = load_model(name, self.dataset, weights_root=root, training_seed=seed, **part.params)
+        if isinstance(model, Foreign):  # a plain module of the user's own
+            return Classifier(model.module, **shape)  # type: ignore[arg-type]
+        if not isinstance(model, Classifier):
+            raise UserError(f'classifier = "{name}" is a {type(model).__name__}; name a plain classifier')
+        return model
+
+    def trained(self, name: str) -> Any:
+        """The trained network of a name."""
+        from defenses.weights_io import load_network
+
+        return load_network(name, self.dataset, root=self.weights_root, training_seed=self.training_seed)
+
+
+def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
+    """A defense from a part and what parameters put around it.
+
+    Args:
+        label: of the part, for messages.
+        found: a `Purifier`, `Classifier` or `Detector`.
+        params: of `KEYS`: `classifier`, a name for `load_model` of a plain classifier or of weights; `filters`, names
+            of purifiers that images meet first; `runs` and `combine` of `Purified`; `detector`, beside all of it.
+        parts: where the named parts come from.
+
+    Raises:
+        UserError: no classifier is named, what is named is none, or the parts do not fit each other.
+    """
+    from defenses.base import Classifier, Purified
+    from defenses.chain import Chain
+    from defenses.detector import Detector
+    from defenses.purifier import Purifier
+
+    purifiers = [parts.make("filter", entry)[0] for entry in filters_of(params)]
+    purifiers += [found] if isinstance(found, Purifier) else []
+    options = {key: params[key] for key in ("runs", "combine") if key in params}
+    if isinstance(found, Classifier):
+        behind = found
+    else:
+        if not params.get("classifier"):
+            kind = "detector" if isinstance(found, Detector) else "purifier"
+            raise UserError(
+                f'"{label}" is a {kind}; say which classifier it is for: params = {{ classifier = "undefended" }}'
+            )
+        behind = parts.classifier(named(params["classifier"], "classifier"))
+    if options and not purifiers:
+        raise UserError(f'"{label}" takes no "{next(iter(options))}" without a purifier or filters before it')
+    defense: Defense = behind
+    if purifiers:
+        defense = Purified(purifiers[0] if len(purifiers) == 1 else Chain(purifiers), behind, **options)
+    _fit_together(label, behind, purifiers)
+    if isinstance(found, Detector) and params.get("detector"):
+        raise UserError(f'"{label}" is a detector, so it takes no "detector" beside it')
+    if isinstance(found, Detector):
+        return _guarded(defense, behind, found, float(params.get("fpr", 0.05)), parts)
+    if params.get("detector"):
+        detector, own = parts.make("detector", named(params["detector"], "detector"))
+        return _guarded(defense, behind, detector, float(own["fpr"]), parts)
+    return defense
+
+
+def _guarded(defense: Defense, behind: Classifier, detector: Any, fpr: float, parts: Parts) -> Defense:
+    """A defense with a detector that is fitted on training images and calibrated on validation images."""
+    from bench.data import load_dataset
+    from defenses.detector import Guarded, threshold_at
+
+    clean = load_dataset(parts.dataset, "validation").x
+    train = load_dataset(parts.dataset, "train")
+    detector.fit(train.x, train.y, behind)
+    return Guarded(defense, detector, behind, threshold=threshold_at(detector, clean, behind, fpr=fpr))
+
+
+def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier]) -> None:
+    """Let one blank image pass: a purifier of other images than the classifier's is refused before any work."""
+    import torch
+
+    from defenses.noise import Noise
+    from defenses.plugins import line_of
+    from defenses.purify import start, step_noise
+
+    if behind.input_shape is None:
+        return
+    image = torch.zeros(1, *behind.input_shape)
+    size = "x".join(map(str, behind.input_shape))
+    noise = Noise.of(0, 1, image.device)
+    for purifier in purifiers:
+        try:
+            with torch.no_grad():
+                state, ctx = start(purifier, image, noise)
+                if purifier.steps:
+                    state = purifier.step(state, ctx, 0, step_noise(purifier, image, noise)(0))
+                given = tuple(purifier.finish(state, ctx).shape)
+        except Exception as error:
+            text = f'"{label}" does not take images of {size}, those of its classifier: {line_of(error)}'
+            raise UserError(text) from None
+        if given != tuple(image.shape):
+            made = "x".join(map(str, given[1:]))
+            raise UserError(f'"{label}" makes images of {made}, and its classifier takes {size}')
+    try:
+        with torch.no_grad():
+            behind.logits(image, noise)
+    except Exception as error:
+        raise UserError(f'the classifier behind "{label}" does not take images of {size}: {line_of(error)}') from None

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Classifier, Combine, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
@@ -210,31 +209,11 @@ class Langevin(Purifier):
         return twin(self, gradient=Differenced(self.gradient, self.eps))
 
 
-def build(
-    network: Callable[[str], nn.Module],
-    *,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    classifier: str = "undefended",
-    runs: int = 150,
-    combine: Combine = "logit-mean",
-    eps: float = 0.01,
-    temperature: float | None = None,
-    steps: int = 1500,
-) -> Purified:
-    """Langevin purification before a classifier.
+def build(network: Callable[[str], nn.Module], **own: Any) -> Langevin:
+    """Langevin purification with the trained energy.
 
     Args:
         network: gives the trained network of a name.
-        num_classes: K.
-        input_shape: (C, H, W).
-        classifier: name of the classifier behind the purifier.
-        runs: H, purified copies that one prediction combines.
-        combine: see `Purified`.
-        eps: see `Langevin`.
-        temperature: see `Langevin`.
-        steps: K.
+        **own: see `Langevin`.
     """
-    purifier = Langevin(network("ebm-mcmc"), eps=eps, temperature=temperature, steps=steps)
-    behind = Classifier(network(classifier), num_classes=num_classes, input_shape=input_shape)
-    return Purified(purifier, behind, runs=runs, combine=combine)
+    return Langevin(network("ebm-mcmc"), **own)

@@ -61,14 +61,17 @@ def modes_of(purifier: Purifier, *, autoencoder: bool = False) -> tuple[str, ...
         autoencoder: whether the defense has been given a network for "bpda-autoencoder".
     """
     score = purifier.score_direction() is not None
+    solid = not purifier.differentiable
     missing = {
-        "bpda-denoiser": purifier.one_step() is None,
+        "exact": solid,
+        "bpda-denoiser": solid or purifier.one_step() is None,
         "bpda-autoencoder": not autoencoder and purifier.backward_network() is None,
-        "surrogate": purifier.surrogate() is None,
+        "surrogate": solid or purifier.surrogate() is None,
+        "forward-noise": solid,
         "joint-score": not score,
         "joint-full": not score,
-        "smooth": purifier.smoothed() is None,
-        "difference": purifier.differenced() is None,
+        "smooth": solid or purifier.smoothed() is None,
+        "difference": solid or purifier.differenced() is None,
     }
     return tuple(mode for mode in MODES if not missing.get(mode, False))
 

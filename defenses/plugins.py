@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -77,14 +78,13 @@ def load_plugin(
     from torch import nn
 
     from defenses.base import Defense, Foreign
-    from defenses.composition import composed
     from defenses.purifier import Purifier
 
     found = load_object(name)
     try:
         if isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier)):
             with staying():
-                return composed(name, found, params, dataset, weights_root, training_seed)
+                return _composed(name, found, params, dataset, weights_root, training_seed)
         if training_seed is not None:
             if isinstance(found, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
@@ -100,6 +100,29 @@ def load_plugin(
     if isinstance(model, Purifier):
         raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
     return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
+
+
+def _composed(
+    name: str,
+    found: Any,
+    params: Mapping[str, Any],
+    dataset: str,
+    weights_root: str | Path | None,
+    training_seed: int | None,
+) -> Defense:
+    """A purifier, a class or an instance, with what `params` put around it."""
+    from defenses.composition import KEYS, composed
+    from defenses.purifier import Purifier
+    from defenses.registry import parts
+
+    own = {key: value for key, value in params.items() if key not in KEYS}
+    if training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters:
+        own["training_seed"] = training_seed
+    if isinstance(found, Purifier) and own:
+        raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
+    around = {key: value for key, value in params.items() if key in KEYS}
+    purifier = found if isinstance(found, Purifier) else found(**own)
+    return composed(name, purifier, around, parts(dataset, weights_root, training_seed))
 
 
 def code_hash(name: str) -> str:

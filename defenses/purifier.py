@@ -31,10 +31,12 @@ class Purifier(nn.Module, ABC):
     Attributes:
         steps: upper bound on the number of steps.
         paths: names of methods and networks through whose results the gradient goes; a certificate checks each.
+        differentiable: whether gradients go through it; where not, as through rounding, there are no exact ones.
     """
 
     steps: int
     paths: tuple[str, ...] = ()
+    differentiable: bool = True
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
         """The noise that an image of `shape` (C, H, W) needs. Default: none."""
@@ -59,6 +61,10 @@ class Purifier(nn.Module, ABC):
     @abstractmethod
     def finish(self, state: State, ctx: State) -> Tensor:
         """The purified images [B, C, H, W] in [0, 1] scale."""
+
+    def shortened(self, steps: int) -> Purifier:
+        """The purifier with its first so many steps alone, for checks of its gradient."""
+        return twin(self, steps=steps)
 
     # What follows is for gradient modes (`defenses.modes`) alone: None means that the purifier lacks the mode.
 

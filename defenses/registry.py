@@ -1,186 +1,21 @@
-"""The registry: cards of the known defenses, and loading by name. Torch is imported only when a model is loaded."""
+"""The registry: defenses by name, their fingerprints and loading. Torch is imported only when a model is loaded."""
 
 from __future__ import annotations
 
-import functools
-import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from fractions import Fraction
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError, unknown
+from defenses.catalogue import COMMON, Card, card, is_plugin, is_zoo, list_models
+from defenses.composition import KEYS, Named, Parts, composed, parts_of
+from defenses.errors import UserError
+from defenses.values import canonical, decode, plain
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from defenses.base import Defense
 
-_CARDS = Path(__file__).parent / "cards"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a defense without loading it; one TOML file in `defenses/cards`.
-
-    Args:
-        name: its id.
-        title: of the paper.
-        authors: of the paper.
-        venue: and year.
-        url: of the paper.
-        licence: of this implementation and its weights.
-        summary: one line.
-        stochastic: whether a prediction depends on noise, see `random`.
-        gradients: the gradient modes an attack view may ask for.
-        build: "module:function", from networks and parameters to a `Defense`.
-        weights: names of the networks it needs; "{key}" stands for a parameter.
-        version: raised when the same parameters would give other outputs.
-        noise_scale: the parameter that, when it is 0, takes the noise away; "" when none does.
-        train: whether `purebench train` has a recipe of this name.
-        parameters: defaults, the published CIFAR-10 values.
-        datasets: defaults for other data sets, over `parameters`.
-        claims: published numbers, each with its source.
-    """
-
-    name: str
-    title: str
-    authors: str
-    venue: str
-    url: str
-    licence: str
-    summary: str
-    stochastic: bool
-    gradients: tuple[str, ...]
-    build: str
-    weights: tuple[str, ...]
-    version: int
-    noise_scale: str = ""
-    train: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    claims: tuple[Mapping[str, Any], ...] = ()
-
-    def merged(self, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters for a data set, in canonical form.
-
-        Raises:
-            UserError: a parameter that the defense does not have.
-        """
-        for key in given:
-            if key not in self.parameters:
-                raise unknown(f"parameter of {self.name}", key, self.parameters)
-        values = {**self.parameters, **self.datasets.get(dataset, {}), **given}
-        return {key: canonical(value) for key, value in sorted(values.items())}
-
-    def random(self, merged: Mapping[str, Any]) -> bool:
-        """Whether a defense with these parameters is stochastic."""
-        return self.stochastic and not (self.noise_scale and decode(merged[self.noise_scale]) == 0)
-
-    def networks(self, merged: Mapping[str, Any]) -> list[str]:
-        """The names of the weights that a defense with these parameters loads."""
-        return [name.format(**merged) for name in self.weights]
-
-
-_EXPONENT, _LONGEST = re.compile(r"[eE][+-]?\d{4}"), 200  # of texts that are numbers
-
-
-def as_fraction(value: float | Fraction) -> Fraction:
-    """A number as a fraction: as it prints, but a float that is n/255 for a whole n, as 8 / 255 is, becomes that."""
-    if isinstance(value, float):
-        n = round(value * 255) if abs(value) < 1e6 else 0
-        if n / 255 == value:
-            return Fraction(n, 255)
-    return Fraction(str(value))
-
-
-def plain(value: Any) -> Any:
-    """The value that an enum stands for, as RobustBench's `ThreatModel.Linf` for "Linf"; else the value as it is."""
-    return value.value if isinstance(value, Enum) else value
-
-
-def as_number(text: str) -> Fraction | None:
-    """The number that a text is, else None; "1e999999999", whose digits would fill memory, is none."""
-    if len(text) > _LONGEST or _EXPONENT.search(text):
-        return None
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def canonical(value: Any) -> Any:
-    """One spelling for one value: numbers and numeric texts become fraction strings ("0.15" and "3/20" agree)."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float | Fraction):
-        return str(as_fraction(value))
-    if isinstance(value, str):
-        number = as_number(value)
-        return value if number is None else str(number)
-    if isinstance(value, Mapping):
-        return {str(k): canonical(v) for k, v in sorted(value.items())}
-    if isinstance(value, list | tuple):
-        return [canonical(v) for v in value]
-    raise UserError(f"a parameter is {value!r}; only numbers, texts, true and false, lists and tables are possible")
-
-
-def decode(value: Any) -> Any:
-    """The Python value of a canonical one: whole numbers become int, other numbers float."""
-    if isinstance(value, str):
-        number = as_number(value)
-        if number is None:
-            return value
-        return int(number) if number.denominator == 1 else float(number)
-    if isinstance(value, Mapping):
-        return {k: decode(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [decode(v) for v in value]
-    return value
-
-
-@functools.cache
-def _cards() -> dict[str, Card]:
-    cards = {}
-    for path in sorted(_CARDS.glob("*.toml")):
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("gradients", "weights", "claims"):
-            raw[key] = tuple(raw.get(key, ()))
-        cards[path.stem] = Card(name=path.stem, **raw)
-    return cards
-
-
-def list_models() -> list[str]:
-    """The ids of all registered defenses."""
-    return list(_cards())
-
-
-def is_zoo(name: str) -> bool:
-    """Whether a name means a model of RobustBench's zoo: "robustbench:Wong2020Fast"."""
-    return name.startswith("robustbench:")
-
-
-def is_plugin(name: str) -> bool:
-    """Whether a name means somebody's own class: "module:Class" or "path/to/file.py:Class"."""
-    return isinstance(name, str) and ":" in name and not is_zoo(name)
-
-
-def card(name: str) -> Card:
-    """The card of a registered defense.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in _cards():
-        from defenses.robustbench_list import lists
-
-        if lists(name):
-            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
-        raise unknown("defense", name, _cards())
-    return _cards()[name]
+_KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifier"}  # by role in a composition
 
 
 def fingerprint(
@@ -205,10 +40,66 @@ def fingerprint(
             raise UserError(f"{name} comes with weights of its own, of one training; leave the training seed out")
         return robustbench_zoo.fingerprint(name, dataset, given, weights_root=weights_root)
     known = card(name)
+    identified = _own(known, dataset, given, weights_root, training_seed)
+    around = []
+    for role, part in parts_of(decode(identified["parameters"])) if known.kind != "classifier" or given else ():
+        if role == "classifier" and known.kind == "classifier":
+            continue  # its own weights
+        if role == "classifier" and not part.params and not is_zoo(part.name):
+            _known_classifier(part.name, dataset, weights_root, training_seed)
+            sha = weights_hash(part.name, dataset, weights_root, training_seed=training_seed)
+            identified["weights"][part.name] = sha
+            continue
+        around.append({"role": role, **_part(role, part, dataset, weights_root, training_seed)})
+    seed = {"training_seed": training_seed} if training_seed else {}
+    return identified | seed | ({"around": around} if around else {})
+
+
+def _own(
+    known: Card, dataset: str, given: Mapping[str, Any], weights_root: str | Path | None, training_seed: int | None
+) -> dict[str, Any]:
+    """The fingerprint of a registered defense by itself."""
+    from defenses.weights_io import weights_hash
+
     merged = known.merged(dataset, given)
-    hashes = {n: weights_hash(n, dataset, weights_root, training_seed=training_seed) for n in known.networks(merged)}
-    identified = {"name": name, "version": known.version, "parameters": merged, "weights": hashes}
-    return identified | ({"training_seed": training_seed} if training_seed else {})
+    files = known.networks(merged)
+    hashes = {n: weights_hash(n, dataset, weights_root, training_seed=training_seed) for n in files}
+    return {"name": known.name, "version": known.version, "parameters": merged, "weights": hashes}
+
+
+def _part(
+    role: str, part: Named, dataset: str, weights_root: str | Path | None, training_seed: int | None
+) -> dict[str, Any]:
+    """The fingerprint of a part in a composition.
+
+    Raises:
+        UserError: it is of another kind than its role, or a composition itself.
+    """
+    if is_zoo(part.name):
+        return fingerprint(part.name, dataset, part.params, weights_root=weights_root)
+    found = _own(_known(role, part), dataset, part.params, weights_root, training_seed)
+    kept = {k: v for k, v in found["parameters"].items() if k not in KEYS or role == "classifier"}
+    return {**found, "parameters": kept}
+
+
+def _known_classifier(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> None:
+    """A card's name, or that of weights."""
+    from defenses.weights_io import has_weights
+
+    if name in list_models() or not has_weights(name, dataset, weights_root, training_seed=training_seed):
+        _known("classifier", Named(name, {}))
+
+
+def _known(role: str, part: Named) -> Card:
+    if is_zoo(part.name) or is_plugin(part.name):
+        raise UserError(f'"{part.name}" cannot stand as a {role} by its name; put it together with defenses.base')
+    known = card(part.name)
+    if known.kind != _KINDS[role]:
+        raise UserError(f'"{part.name}" is a {known.kind} and cannot stand as a {role}; name a {_KINDS[role]}')
+    for key in part.params:
+        if key in KEYS:
+            raise UserError(f'{role} "{part.name}" takes no "{key}" inside a composition; give it to the whole')
+    return known
 
 
 def load_model(
@@ -276,16 +167,31 @@ def _registered(
     weights_root: str | Path | None,
     training_seed: int | None,
 ) -> Defense:
+    known, values = card(name), {key: decode(value) for key, value in parameters.items()}
+    source = parts(dataset, weights_root, training_seed)
+    found = _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source)
+    return composed(name, found, {k: v for k, v in values.items() if k in COMMON[known.kind]}, source)
+
+
+def parts(dataset: str, weights_root: str | Path | None, training_seed: int | None) -> Parts:
+    """Where a composition takes its parts from."""
+
+    def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
+        known = _known(role, part)
+        values = {k: decode(v) for k, v in known.merged(dataset, part.params).items()}
+        return _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source), values
+
+    source = Parts(dataset, weights_root, training_seed, make)
+    return source
+
+
+def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
+    """What a card's `build` makes of its own parameters."""
     from bench.data import dataset_info
     from defenses.plugins import load_object
-    from defenses.weights_io import load_network
 
-    info = dataset_info(dataset)
-
-    def network(weights: str) -> nn.Module:
-        return load_network(weights, dataset, root=weights_root, training_seed=training_seed)
-
-    arguments = {key: decode(value) for key, value in parameters.items()}
-    build = load_object(card(name).build)
-    defense: Defense = build(network, num_classes=info.num_classes, input_shape=info.shape, **arguments)
-    return defense
+    info = dataset_info(source.dataset)
+    build = load_object(known.build)
+    data = {"num_classes": info.num_classes, "input_shape": info.shape}
+    wanted = signature(build).parameters
+    return build(source.trained, **{k: v for k, v in data.items() if k in wanted}, **own)

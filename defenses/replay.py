@@ -141,8 +141,8 @@ class _Replay(torch.autograd.Function):
                 state = advance(purifier, state, constant, segment, z)
             states.append(state)
             out = purifier.finish(state, constant)
-        ctx.plan, ctx.names, ctx.constants = plan, tuple(state), tuple(constant)
-        stored = [s[n] for s in states for n in ctx.names]
+        ctx.plan, ctx.names, ctx.constants = plan, [tuple(s) for s in states], tuple(constant)
+        stored = [v for s in states for v in s.values()]
         ctx.n_parameters = len(parameters)
         ctx.save_for_backward(x, keys, *parameters, *constant.values(), *stored)
         return out
@@ -155,8 +155,8 @@ class _Replay(torch.autograd.Function):
         n, plan = ctx.n_parameters, ctx.plan
         wanted = [p for p, need in zip(rest[:n], ctx.needs_input_grad[3:], strict=True) if need]
         constant = dict(zip(ctx.constants, rest[n:], strict=False))
-        flat = rest[n + len(constant) :]
-        states = [dict(zip(ctx.names, flat[i:], strict=False)) for i in range(0, len(flat), len(ctx.names))]
+        flat = iter(rest[n + len(constant) :])
+        states = [{name: next(flat) for name in names} for names in ctx.names]
         with torch.enable_grad(), plan.autocast.again():
             back = _Back(plan, x, Noise(keys), constant, wanted)
             back.through(states.pop(), None, grads[0])

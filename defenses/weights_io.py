@@ -59,7 +59,7 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     Raises:
         UserError: there are none.
     """
-    places = [folder / dataset / f"{seeded(name, training_seed)}.safetensors" for folder in weight_roots(root)]
+    places = _places(name, dataset, root, training_seed)
     for path in places:
         if path.is_file():
             return path
@@ -68,6 +68,15 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     raise UserError(
         f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); make them: {_command(places[0])}'
     )
+
+
+def _places(name: str, dataset: str, root: Path | str | None, training_seed: int | None) -> list[Path]:
+    return [folder / dataset / f"{seeded(name, training_seed)}.safetensors" for folder in weight_roots(root)]
+
+
+def has_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> bool:
+    """Whether there are weights of a name; for the arguments see `find_weights`."""
+    return any(path.is_file() for path in _places(name, dataset, root, training_seed))
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -189,9 +198,21 @@ def load_network(
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {_remedy(path)}")
+    _check_data(path, side["network"], dataset)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
     return deployed(network)
+
+
+def _check_data(path: Path, network: Mapping[str, Any], dataset: str) -> None:
+    """Refuse a network for images or classes of another data set."""
+    from bench.data import dataset_info
+    from defenses.networks import data_args
+
+    info = dataset_info(dataset)
+    for name, wanted in data_args(network["kind"], info.shape, info.num_classes).items():
+        if (given := network["args"].get(name, wanted)) != wanted:
+            raise UserError(f"{path} is of another data set: its {name} is {given}, and {dataset} has {wanted}")
 
 
 def load_tensors(network: nn.Module, data: bytes, path: Path) -> None:

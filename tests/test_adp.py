@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.adp import ADP, build
+from defenses.adp import ADP
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
@@ -147,9 +147,9 @@ def test_bad_parameters(args, message):
 
 
 def test_built_defense_costs_what_it_says():
-    from defenses.weights_io import load_network
+    from defenses import load_model
 
-    defense = build(lambda n: load_network(n, "digits"), num_classes=10, input_shape=(1, 8, 8), runs=3)
+    defense = load_model("adp", runs=3, steps=10)
     assert defense.stochastic
     calls = []
     (network,) = defense.purifier.cost_modules()

@@ -13,7 +13,7 @@ from defenses import load_model
 from defenses.base import Defense, Foreign
 from defenses.errors import UserError
 from defenses.identity import identity
-from defenses.registry import canonical
+from defenses.values import canonical
 
 FEW = {"n_examples": 20, "eps": "1/4", "attacks": [{"name": "foolbox:LinfPGD", "steps": 5, "rel_stepsize": 0.5}]}
 

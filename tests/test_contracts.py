@@ -127,10 +127,10 @@ def test_purifiers_compose_with_any_classifier(data):
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
 def test_cards_deploy_what_the_recipes_chose(dataset):
-    from defenses.registry import decode
-    from defenses.training.recipe import METHODS, load_recipe
+    from defenses.training.recipe import load_recipe, methods
+    from defenses.values import decode
 
-    for name in METHODS:
+    for name in methods():
         deployed = decode(card(name).merged(dataset, {}))
         for key, value in load_recipe(name, dataset, None).deploy.items():
             assert deployed[key] == pytest.approx(value), (name, key)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.ebm_mcmc import EnergyGradient, Langevin, build
+from defenses.ebm_mcmc import EnergyGradient, Langevin
 from defenses.errors import UserError
 from defenses.networks import build_network, deployed
 from defenses.noise import Noise
@@ -131,9 +131,9 @@ def test_bad_parameters(args):
 
 def test_cost_is_counted_at_the_gradient():
     from bench.meter import Meter
-    from defenses.weights_io import load_network
+    from defenses import load_model
 
-    defense = build(lambda n: load_network(n, "digits"), num_classes=10, input_shape=(1, 8, 8), steps=4, runs=3)
+    defense = load_model("ebm-mcmc", steps=4, runs=3)
     meter = Meter(defense.purifier.cost_modules())
     defense.logits(torch.full((2, 1, 8, 8), 0.5), Noise.of(0, 2))
     assert (meter.forwards, meter.backwards) == (2 * 3 * 4, 2 * 3 * 4)

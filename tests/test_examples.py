@@ -120,9 +120,9 @@ def test_a_purifier_stands_before_a_registered_classifier(site):
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({}, "is a purifier; say which classifier stands behind it"),
+        ({}, "is a purifier; say which classifier it is for"),
         ({"classifier": "undefendet"}, "did you mean undefended"),
-        ({"classifier": "adp"}, "a plain classifier: name one"),
+        ({"classifier": "adp"}, "name a plain classifier"),
         ({"classifier": "undefended", "strenght": 1}, "strenght"),
         ({"classifier": "undefended", "runs": 0}, "at least 1"),
     ],

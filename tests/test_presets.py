@@ -20,7 +20,7 @@ from defenses.base import Classifier, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier
-from defenses.registry import decode
+from defenses.values import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
 RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"}]}

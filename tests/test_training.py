@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from defenses import load_model
+from defenses.catalogue import card
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
@@ -16,7 +18,7 @@ from defenses.training.ebm import EnergyTraining
 from defenses.training.loop import Phase, Plan, fit
 from defenses.training.objective import Material, Objective, accuracy
 from defenses.training.pgd_at import pgd
-from defenses.training.recipe import METHODS, load_recipe, read_recipes
+from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.weights_io import find_weights, load_network, read_sidecar
 
@@ -61,7 +63,7 @@ def run(name: str, out: Path, **more: object) -> dict[str, torch.Tensor]:
     return load_file(train(name, "digits", out=out, **given))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods())
 def test_resuming_gives_the_same_weights(name, tmp_path, monkeypatch):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -131,7 +133,8 @@ class Exploding(Objective):
 
 def material() -> Material:
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    return Material(x, torch.zeros(20, dtype=torch.int64), x, torch.zeros(20, dtype=torch.int64))
+    y = torch.zeros(20, dtype=torch.int64)
+    return Material(x, y, x, y, trained=lambda name: nn.Identity())
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path):
@@ -207,10 +210,10 @@ def test_energy_training_keeps_its_bank():
 # --- recipes
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods())
 def test_recipes_are_complete(name):
-    assert set(read_recipes(name)) == {"digits", "mnist", "cifar10"}
-    for dataset in read_recipes(name):
+    assert set(card(name).recipes) == {"digits", "mnist", "cifar10"}
+    for dataset in card(name).recipes:
         recipe = load_recipe(name, dataset)
         assert recipe.phases[-1].until > 0
 
@@ -218,7 +221,7 @@ def test_recipes_are_complete(name):
 @pytest.mark.parametrize(
     ("name", "dataset", "overrides", "message"),
     [
-        ("adb", "digits", {}, 'unknown training method "adb"; did you mean adp'),
+        ("adb", "digits", {}, 'unknown recipe "adb"; did you mean adp'),
         ("adp", "svhn", {}, "no recipe.*cifar10, digits, mnist"),
         ("adp", "digits", {"bach": 3}, "batch"),
         ("adp", "digits", {"objective.sigma_mx": 3}, "sigma_max"),
@@ -245,7 +248,7 @@ def validation():
     return load_dataset("digits", "validation")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods())
 def test_shipped_weights_are_of_the_shipped_recipe(name):
     side = read_sidecar(find_weights(name, "digits"))
     recipe = load_recipe(name, "digits")
@@ -266,11 +269,7 @@ def test_shipped_classifiers(name, clean, validation):
 
 @pytest.mark.parametrize(("name", "clean", "transfer"), [("adp", 0.92, 0.25), ("ebm-mcmc", 0.93, 0.08)])
 def test_shipped_purifiers(name, clean, transfer, validation):
-    import importlib
-
-    module = importlib.import_module(f"defenses.{name.replace('-', '_')}")
-    deploy = load_recipe(name, "digits").deploy
-    defense = module.build(lambda n: load_network(n, "digits"), num_classes=10, input_shape=(1, 8, 8), **deploy)
+    defense = load_model(name, **load_recipe(name, "digits").deploy)
     x, y = validation.x, validation.y
     network = load_network("undefended", "digits")
     at = pgd(network, x, y, stream(1, "t"), eps=0.2, step=0.05, iterations=20)

@@ -16,8 +16,8 @@ from bench.audit.subject import Subject
 from bench.store import Store, write_atomic
 from bench.suites import Unsupported
 from defenses.errors import UserError
-from defenses.registry import canonical
 from defenses.seal import sealed
+from defenses.values import canonical
 
 Check = Callable[[Subject], Finding | list[Finding]]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.threat import ThreatModel
 from defenses.errors import UserError, unknown
-from defenses.registry import canonical, decode, load_model
+from defenses.registry import load_model
+from defenses.values import canonical, decode
 
 if TYPE_CHECKING:
     from bench.audit.budget import Budget

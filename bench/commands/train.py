@@ -23,9 +23,9 @@ def add(declare: Declare) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from defenses.registry import card, list_models
+    from defenses.catalogue import card, list_models
 
-    trainable = [n for n in list_models() if card(n).train]
+    trainable = [n for n in list_models() if card(n).trainer]
     if arguments.name not in trainable:
         raise unknown("recipe", arguments.name, trainable)
     from defenses.training import train

@@ -34,7 +34,7 @@ def train(
     other than 0 <name>.seed1.safetensors and so on.
 
     Args:
-        name: "undefended", "pgd-at", "adp" or "ebm-mcmc".
+        name: a defense that has a recipe.
         dataset: name of a data set that has train and validation images.
         out: folder to write into, as `weights_io.cache_dir() / dataset`.
         data_root: where data sets lie; None is the default place.
@@ -65,7 +65,7 @@ def train(
     recipe = load_recipe(name, dataset, overrides)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     make_folder(Path(out))
-    material, classes = _material(dataset, data_root)
+    material, classes = _material(dataset, data_root, Path(out), seed)
     _, c, h, w = material.x.shape
     args = {**data_args(recipe.kind, (c, h, w), classes), **recipe.network_args}
     network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(target)
@@ -103,25 +103,21 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
     return [{n: float(f"{v:.6g}") for n, v in row.items()} for row in rows]
 
 
-def _material(dataset: str, root: Path | None) -> tuple[Material, int]:
+def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     from bench.data import load_dataset
     from defenses.training.objective import Material
+    from defenses.weights_io import load_network
+
+    def trained(name: str) -> nn.Module:
+        return load_network(name, dataset, root=out.parent, training_seed=seed or None)
 
     data, held = (load_dataset(dataset, split, root=root) for split in ("train", "validation"))
-    return Material(data.x, data.y, held.x, held.y), data.num_classes
+    return Material(data.x, data.y, held.x, held.y, trained), data.num_classes
 
 
 def _objective(name: str, network: nn.Module, data: Material, seed: int, table: dict[str, Any]) -> Objective:
-    from defenses.training.classifier import NaturalTraining
-    from defenses.training.dsm import ScoreMatching
-    from defenses.training.ebm import EnergyTraining
-    from defenses.training.pgd_at import PgdTraining
+    from defenses.catalogue import card
+    from defenses.plugins import load_object
 
-    made: dict[str, type[Any]] = {
-        "undefended": NaturalTraining,
-        "pgd-at": PgdTraining,
-        "adp": ScoreMatching,
-        "ebm-mcmc": EnergyTraining,
-    }
-    objective: Objective = made[name](network, data, seed, table)
+    objective: Objective = load_object(card(name).trainer)(network, data, seed, table)
     return objective

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -18,16 +18,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is trained on: images float32 [N, C, H, W] in [0, 1], labels int64 [N]; and the same for validation."""
+    """What is trained on.
+
+    Args:
+        x: images float32 [N, C, H, W] in [0, 1].
+        y: labels int64 [N].
+        x_validation: images that nothing is trained on.
+        y_validation: their labels.
+        trained: gives the trained network of another defense, for methods that build on one.
+    """
 
     x: Tensor
     y: Tensor
     x_validation: Tensor
     y_validation: Tensor
+    trained: Callable[[str], nn.Module]
 
     def to(self, device: torch.device) -> Material:
         """The same on a device."""
-        return Material(*(getattr(self, f.name).to(device) for f in dataclasses.fields(self)))
+        x, y, *held = (v.to(device) for v in (self.x, self.y, self.x_validation, self.y_validation))
+        return Material(x, y, held[0], held[1], lambda name: self.trained(name).to(device))
 
 
 class Objective(ABC):
@@ -50,11 +60,11 @@ class Objective(ABC):
     def after(self, step: int) -> None:  # noqa: B027
         """Called after the optimizer's step."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Tensors beside the network that a checkpoint has to hold."""
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold beside the network: tensors, numbers, texts, and state dicts of these."""
         return {}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Put back what `state` gave."""
 
     def monitor(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Recipes: per method a TOML file with a section per data set, read with a user's overrides put in."""
+"""Recipes: the sections [recipes.<data set>] of a card, read with a user's overrides put in."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import copy
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
+from defenses.catalogue import card, list_models
 from defenses.errors import UserError, unknown
 from defenses.training.loop import Phase
 from defenses.training.objective import settings_of
 
-METHODS = ("undefended", "pgd-at", "adp", "ebm-mcmc")
 _KEYS = {"about", "unit", "batch", "validate_every", "network", "phases", "objective", "deploy"}
 
 
@@ -61,23 +59,16 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def read_recipes(method: str) -> dict[str, Any]:
-    """All recipes of a method, by data set.
-
-    Raises:
-        UserError: unknown method.
-    """
-    if method not in METHODS:
-        raise unknown("training method", method, METHODS)
-    text = resources.files("defenses.training").joinpath("recipes", f"{method}.toml").read_text("utf-8")
-    return tomllib.loads(text)
+def methods() -> list[str]:
+    """The names of all defenses that have a recipe."""
+    return [name for name in list_models() if card(name).trainer]
 
 
 def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a method for a data set.
 
     Args:
-        method: "undefended", "pgd-at", "adp" or "ebm-mcmc".
+        method: one of `methods()`.
         dataset: name of the data set.
         overrides: values by dotted key, as {"batch": 64, "network.args.hidden": 512}; {"recipe": "mnist"} starts from
             the recipe of another data set.
@@ -86,14 +77,16 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
         UserError: no such recipe or key.
     """
     changes = dict(overrides or {})
-    recipes = read_recipes(method)
+    if method not in methods():
+        raise unknown("recipe", method, methods())
+    recipes = card(method).recipes
     base = str(changes.pop("recipe", dataset))
     if base not in recipes:
         raise UserError(
             f'no recipe of "{method}" for "{base}"; known: {", ".join(sorted(recipes))}; '
             'start from one of these by the override recipe, as {"recipe": "mnist"}'
         )
-    table = copy.deepcopy(recipes[base])
+    table = copy.deepcopy(dict(recipes[base]))
     for key, value in changes.items():
         _put(table, key, value)
     for key in table:

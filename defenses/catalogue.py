@@ -1,0 +1,130 @@
+"""Cards: what is known of a registered defense without loading it. One TOML file each, no torch."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from defenses.errors import UserError, unknown
+from defenses.values import canonical, decode
+
+_CARDS = Path(__file__).parent / "cards"
+Kind = Literal["classifier", "purifier", "detector"]
+# Parameters of a composition, which every defense of a kind understands beside its own.
+COMMON: Mapping[Kind, tuple[str, ...]] = {
+    "classifier": ("filters", "detector", "runs", "combine"),
+    "purifier": ("filters", "detector", "runs", "combine", "classifier"),
+    "detector": ("filters", "classifier", "runs", "combine", "fpr"),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a defense without loading it; one TOML file in `defenses/cards`.
+
+    Args:
+        name: its id.
+        title: of the paper.
+        authors: of the paper.
+        venue: and year.
+        url: of the paper.
+        licence: of this implementation and its weights.
+        summary: one line.
+        kind: what it is by itself: "classifier", "purifier" (stands before one) or "detector" (stands beside one).
+        stochastic: whether a prediction depends on noise, see `random`.
+        gradients: the gradient modes an attack view may ask for, where nothing else is composed with it.
+        build: "module:function", from networks and parameters to a `Classifier`, `Purifier` or `Detector`.
+        weights: names of the networks it needs; "{key}" stands for a parameter.
+        version: raised when the same parameters would give other outputs.
+        noise_scale: the parameter that, when it is 0, takes the noise away; "" when none does.
+        trainer: "module:class", the objective that trains its network; "" where nothing is trained.
+        parameters: defaults, the published CIFAR-10 values.
+        datasets: defaults for other data sets, over `parameters`.
+        claims: published numbers, each with its source.
+        recipes: how its network is trained, by data set (see `defenses.training.recipe`).
+    """
+
+    name: str
+    title: str
+    authors: str
+    venue: str
+    url: str
+    licence: str
+    summary: str
+    kind: Kind
+    stochastic: bool
+    gradients: tuple[str, ...]
+    build: str
+    weights: tuple[str, ...]
+    version: int
+    noise_scale: str = ""
+    trainer: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    claims: tuple[Mapping[str, Any], ...] = ()
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def merged(self, dataset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters for a data set, in canonical form; those of a composition where they are given.
+
+        Raises:
+            UserError: a parameter that the defense does not have.
+        """
+        for key in given:
+            if key not in self.parameters and key not in COMMON[self.kind]:
+                raise unknown(f"parameter of {self.name}", key, [*self.parameters, *COMMON[self.kind]])
+        values = {**self.parameters, **self.datasets.get(dataset, {}), **given}
+        return {key: canonical(value) for key, value in sorted(values.items())}
+
+    def random(self, merged: Mapping[str, Any]) -> bool:
+        """Whether the defense by itself is stochastic with these parameters."""
+        return self.stochastic and not (self.noise_scale and decode(merged[self.noise_scale]) == 0)
+
+    def networks(self, merged: Mapping[str, Any]) -> list[str]:
+        """The names of the weights that the defense by itself loads with these parameters."""
+        return [name.format(**merged) for name in self.weights]
+
+
+@functools.cache
+def _cards() -> dict[str, Card]:
+    cards = {}
+    for path in sorted(_CARDS.glob("*.toml")):
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        for key in ("gradients", "weights", "claims"):
+            raw[key] = tuple(raw.get(key, ()))
+        cards[path.stem] = Card(name=path.stem, **raw)
+    return cards
+
+
+def list_models() -> list[str]:
+    """The ids of all registered defenses."""
+    return list(_cards())
+
+
+def is_zoo(name: str) -> bool:
+    """Whether a name means a model of RobustBench's zoo: "robustbench:Wong2020Fast"."""
+    return name.startswith("robustbench:")
+
+
+def is_plugin(name: str) -> bool:
+    """Whether a name means somebody's own class: "module:Class" or "path/to/file.py:Class"."""
+    return isinstance(name, str) and ":" in name and not is_zoo(name)
+
+
+def card(name: str) -> Card:
+    """The card of a registered defense.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in _cards():
+        from defenses.robustbench_list import lists
+
+        if lists(name):
+            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
+        raise unknown("defense", name, _cards())
+    return _cards()[name]
