@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from models import AddNoise, classifier, seeded
 from torch import Tensor
 
 from defenses.base import Purified
@@ -11,7 +12,6 @@ from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.purify import purify, unrolled
 from defenses.replay import replayed
-from models import AddNoise, Linear, classifier, seeded
 
 
 class Blend(Purifier):
