@@ -150,7 +150,7 @@ def _attack(
     """(what the attack returns, as float32 on the CPU; its cost)."""
     if source is not None:
         defense = source
-    elif cell.view.gradient not in defense.gradients:
+    elif cell.view.mode not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     with rows_of(defense) as memory:
         while True:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from bench.cell import GIVEN, NULLS, Cell, DefenseRef
 from bench.viewspec import ViewSpec
 from defenses.errors import UserError, unknown
+from defenses.modes import parsed
 
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 TRANSFER = "transfer"  # a null attack that a board may ask for
@@ -34,12 +35,20 @@ def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
     if attack in NULLS or attack.startswith(GIVEN):
         return ViewSpec(gradient=defense.gradients[0], seed=view.seed)
     if not defense.stochastic:
-        return ViewSpec(gradient=view.gradient if view.gradient in defense.gradients else "exact")
+        return ViewSpec(gradient=view.gradient if view.mode in defense.gradients else "exact")
     if view.gradient == "blind":
         return ViewSpec(gradient="blind")
+    _check_surrogate(defense, view)
     if not defense.has_runs:
         return dataclasses.replace(view, runs=None)
     return view
+
+
+def _check_surrogate(defense: DefenseRef, view: ViewSpec) -> None:
+    """Refuse a surrogate that is no cheaper, where the steps of the purifier are known beforehand."""
+    steps, number = str(defense.fingerprint.get("parameters", {}).get("steps")), parsed(view.gradient)[1]
+    if view.mode == "surrogate" and number is not None and steps.isdigit() and number >= int(steps):
+        raise UserError(f"{defense.label} has {steps} steps; its surrogate must have fewer, and not {number}")
 
 
 def _check_known(defense: DefenseRef, attack: str) -> None:

@@ -86,7 +86,7 @@ def _row(
     if cell.source is not None:  # what is attacked is another defense
         cell = replace(cell, defense=cell.source, view=ViewSpec(), source=None)
     block, defense = workshop.block(cell), workshop.defense(cell)
-    if cell.view.gradient not in defense.gradients:
+    if cell.view.mode not in defense.gradients:
         raise Unsupported("no such gradient mode")
     name = (cell.defense.label, str(cell.view), str(cell.threat))
     if name not in known:

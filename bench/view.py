@@ -15,8 +15,8 @@ from bench.meter import Meter
 from bench.piecewise import piecewise
 from bench.verdict import known_noise
 from bench.viewspec import ViewSpec
-from defenses.base import Defense, Foreign
-from defenses.modes import check_mode
+from defenses.base import Defense, Foreign, Purified
+from defenses.modes import NUMBERS, check_mode, variant
 from defenses.noise import Noise
 
 
@@ -45,12 +45,14 @@ class AttackView(nn.Module):
             the same noise. A random module of somebody's own draws for a whole piece, so its draws change with that.
 
     Raises:
-        UserError: the defense does not support the gradient mode.
+        UserError: the defense does not support the gradient mode, or not with its number.
     """
 
     def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None):
         super().__init__()
         check_mode(spec.gradient, defense.gradients)
+        if spec.mode in NUMBERS and isinstance(defense, Purified):
+            variant(defense.purifier, spec.gradient)  # its number is seen before any work is done
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
         self._memory = Rows(defense) if memory is None else memory

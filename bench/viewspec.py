@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from defenses.errors import UserError, unknown
-from defenses.modes import MODES
+from defenses.modes import parsed, spelled
 
 OUTPUTS = ("logits", "log-mean-prob")
 SEEDS = ("fresh", "known")
@@ -17,7 +17,8 @@ class ViewSpec:
 
     Args:
         gradient: one of `defenses.modes.MODES`, as "exact" (through every step), "bpda" (identity backward) or "blind"
-            (the bare classifier).
+            (the bare classifier). "surrogate", "smooth" and "difference" take a number, as "surrogate:25"
+            (`defenses.modes.NUMBERS`).
         eot: predictions averaged in one call (expectation over transformation).
         runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
             S; 1 puts them in its place.
@@ -36,8 +37,7 @@ class ViewSpec:
     seed: str = "fresh"
 
     def __post_init__(self) -> None:
-        if self.gradient not in MODES:
-            raise unknown("gradient mode", str(self.gradient), MODES)
+        object.__setattr__(self, "gradient", spelled(self.gradient))
         if self.output not in OUTPUTS:
             raise unknown("view output", str(self.output), OUTPUTS)
         if self.seed not in SEEDS:
@@ -50,6 +50,11 @@ class ViewSpec:
             raise UserError('a blind attacker makes nothing of a known seed; leave out seed = "known", or "blind"')
         if self.known and (self.eot > 1 or self.runs is not None):
             raise UserError("with the seed known there is one draw, the deployed one; leave out eot and runs")
+
+    @property
+    def mode(self) -> str:
+        """The gradient mode without its number."""
+        return parsed(self.gradient)[0]
 
     @property
     def known(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from defenses.modes import JOINT
+from defenses.modes import JOINT, NUMBERS, parsed, variant
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import purify, run_steps, start, step_noise
@@ -47,12 +47,12 @@ def purified(
     copies = repeated(x, runs)
     if mode == "exact":
         return purify(purifier, copies, noise)
-    if mode == "surrogate":
-        return purify(_given(purifier.surrogate()), copies, noise)
-    if mode in ("smooth", "difference"):
-        again = purifier.smoothed() if mode == "smooth" else purifier.differenced()
+    if parsed(mode)[0] in NUMBERS:
+        other = variant(purifier, mode)
+        if mode.startswith("surrogate"):
+            return purify(other, copies, noise)
         # One step a segment, so that every step is made from the state that the purifier itself has reached.
-        return replayed(purifier, copies, noise, backward=_given(again))
+        return replayed(purifier, copies, noise, backward=other)
     if mode == "forward-noise":
         return _forward_noise(purifier, copies, noise)
     if mode == "bpda-denoiser":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.backward import purified, repeated
-from defenses.modes import check_mode, modes_of
+from defenses.modes import check_mode, modes_of, variant
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import purify
@@ -155,7 +155,7 @@ class Purified(Defense):
         if torch.is_grad_enabled() and x.requires_grad:
             image = purified(self.purifier, x, streams, gradient, runs=n, autoencoder=self.autoencoder)
             return self._combined(self.classifier.logits(image, streams), n)
-        purifier = (self.purifier.surrogate() if gradient == "surrogate" else None) or self.purifier
+        purifier = variant(self.purifier, gradient) if gradient.startswith("surrogate") else self.purifier
         parts = zip(repeated(x, n).split(self.rows), streams.keys.split(self.rows), strict=True)
         logits = [self.classifier.logits(purify(purifier, c, Noise(k)), Noise(k)) for c, k in parts]
         return self._combined(torch.cat(logits), n)

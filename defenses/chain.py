@@ -105,17 +105,17 @@ class Chain(Purifier):
         share = max(1, steps // len(self.parts))
         return Chain([p.shortened(share) if p.steps > share else p for p in self._parts])
 
-    def surrogate(self) -> Purifier | None:
-        """Cheaper parts where there are such."""
-        return self._exchanged(lambda p: p.surrogate())
+    def surrogate(self, steps: int | None = None) -> Purifier | None:
+        """Cheaper parts where there are such; `steps` is for each."""
+        return self._exchanged(lambda p: p.surrogate() if steps is None else p.surrogate(steps))
 
-    def smoothed(self) -> Purifier | None:
+    def smoothed(self, width: float | None = None) -> Purifier | None:
         """Smoothed parts where there are such."""
-        return self._exchanged(lambda p: p.smoothed())
+        return self._exchanged(lambda p: p.smoothed() if width is None else p.smoothed(width))
 
-    def differenced(self) -> Purifier | None:
+    def differenced(self, scale: float | None = None) -> Purifier | None:
         """Parts that are differentiated at a finite scale where there are such."""
-        return self._exchanged(lambda p: p.differenced())
+        return self._exchanged(lambda p: p.differenced() if scale is None else p.differenced(scale))
 
     def score_direction(self) -> Callable[[Tensor], Tensor] | None:
         """That of the first part that has one."""

@@ -194,19 +194,19 @@ class Langevin(Purifier):
         """Down the energy: -grad f."""
         return lambda x: -self.gradient(2 * x - 1)
 
-    def smoothed(self) -> Langevin | None:
-        """With smooth activations of width eps / 3, where the energy has (Leaky)ReLU.
+    def smoothed(self, width: float | None = None) -> Langevin | None:
+        """With smooth activations, where the energy has (Leaky)ReLU, of width eps / 3 unless told.
 
-        About the distance that one step's noise moves a unit of the first layer: wider ones wash the slopes out.
+        That is about as far as one step's noise moves a unit of the first layer: wider ones wash the slopes out.
         """
-        energy = smooth(self.gradient.energy, self.eps / 3)
+        energy = smooth(self.gradient.energy, self.eps / 3 if width is None else width)
         if energy is self.gradient.energy:
             return None
         return twin(self, gradient=twin(self.gradient, energy=energy, chain=_is_chain(energy)))
 
-    def differenced(self) -> Langevin:
-        """With grad f differentiated at the distance that the noise of one step goes, eps a value."""
-        return twin(self, gradient=Differenced(self.gradient, self.eps))
+    def differenced(self, scale: float | None = None) -> Langevin:
+        """With grad f differentiated at the distance that the noise of one step goes, eps a value, unless told."""
+        return twin(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
 def build(network: Callable[[str], nn.Module], **own: Any) -> Langevin:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from defenses.errors import UserError
 from defenses.noise import Draw
 from defenses.twins import twin
 
@@ -68,15 +69,20 @@ class Purifier(nn.Module, ABC):
 
     # What follows is for gradient modes (`defenses.modes`) alone: None means that the purifier lacks the mode.
 
-    def surrogate(self) -> Purifier | None:
-        """A cheaper purifier for attacks. Default: the first quarter of the steps, at least one.
+    def surrogate(self, steps: int | None = None) -> Purifier | None:
+        """A cheaper purifier for attacks, of `steps` steps. Default: the first quarter of the steps, at least one.
 
         A purifier whose steps lead from one time to another (SDE, ODE, diffusion) must override it, with fewer and
         larger steps over the whole way (Lee & Kim 2023): the first quarter of it would return a noisy image.
+
+        Raises:
+            UserError: no fewer steps than it has.
         """
         if self.steps < 2 or isinstance(getattr(type(self), "steps", None), property):
             return None
-        return twin(self, steps=max(1, self.steps // 4))
+        if steps is not None and steps >= self.steps:
+            raise UserError(f'a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer')
+        return twin(self, steps=max(1, self.steps // 4) if steps is None else steps)
 
     def one_step(self) -> Callable[[State, State], State] | None:
         """One step as a denoiser, (state, ctx) at the start -> state: no noise, no clamp."""
@@ -90,10 +96,18 @@ class Purifier(nn.Module, ABC):
         """From images [B, C, H, W] in [0, 1] to the direction in which the log-density grows, of any length."""
         return None
 
-    def smoothed(self) -> Purifier | None:
-        """The purifier with smooth activations and the same weights, where some are piecewise linear."""
+    def smoothed(self, width: float | None = None) -> Purifier | None:  # noqa: ARG002
+        """The purifier with smooth activations and the same weights, where some are piecewise linear.
+
+        Args:
+            width: see `defenses.smooth.SmoothLeakyReLU`; None: the purifier's choice.
+        """
         return None
 
-    def differenced(self) -> Purifier | None:
-        """The purifier with steps that are differentiated at a finite scale."""
+    def differenced(self, scale: float | None = None) -> Purifier | None:  # noqa: ARG002
+        """The purifier with steps that are differentiated at a finite scale.
+
+        Args:
+            scale: see `defenses.smooth.Differenced`; None: the purifier's choice.
+        """
         return None

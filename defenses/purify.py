@@ -22,21 +22,27 @@ class StepNoise:
     """
 
     def __init__(self, noise: Noise, draws: tuple[Draw, ...], steps: int):
-        self.noise, self.draws, self.steps = noise.child(_STEP), draws, steps
+        self.draws, self.steps = draws, steps
+        self.streams = [noise.child(_STEP, i) for i in range(len(draws))]
         self.span = range(0)
         self.held: list[Tensor] = []
 
     def __call__(self, k: int) -> tuple[Tensor, ...]:
         """The draws of step k."""
         if self.draws and k not in self.span:
-            values = len(self.noise) * sum(torch.Size(d.shape).numel() for d in self.draws)
+            values = len(self.streams[0]) * sum(torch.Size(d.shape).numel() for d in self.draws)
             self.span = range(k, min(self.steps, k + max(1, _NOISE_VALUES // max(values, 1))))
-            self.held = [self.noise.child(i).draw(d, self.span) for i, d in enumerate(self.draws)]
+            self.held = [stream.draw(d, self.span) for stream, d in zip(self.streams, self.draws, strict=True)]
         return tuple(z[k - self.span.start] for z in self.held)
+
+    def until(self, stop: int) -> StepNoise:
+        """From now on, no step from `stop` on is asked for."""
+        self.steps = stop
+        return self
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows."""
-        self.noise = self.noise.rows(rows)
+        self.streams = [stream.rows(rows) for stream in self.streams]
         self.held = [z[:, rows] for z in self.held]
 
 
@@ -55,10 +61,12 @@ def purify(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
         Purified images [B, C, H, W].
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        from defenses.replay import replayed, segment_length
+        from defenses.replay import extent, replayed
 
-        length = segment_length(purifier, x, noise)
-        return unrolled(purifier, x, noise) if length >= purifier.steps else replayed(purifier, x, noise, length=length)
+        held = extent(purifier, x, noise)
+        if held.last >= purifier.steps:
+            return unrolled(purifier, x, noise)
+        return replayed(purifier, x, noise, length=held.length, last=held.last)
     with torch.no_grad():
         state, ctx = start(purifier, x, noise)
         return purifier.finish(run_steps(purifier, state, ctx, step_noise(purifier, x, noise)), ctx)

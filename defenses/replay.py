@@ -1,8 +1,12 @@
 """Exact gradients through a purifier in bounded memory: steps are made again, backwards, from stored states.
 
-The forward pass keeps the state before every segment of steps, and no graph. The backward pass makes one segment at a
-time again, with a graph and with its noise drawn anew, and carries the gradient to the state before it. Everything that
-depends on the image takes part: states, the context, step sizes. Griewank & Walther 2000 is the general scheme.
+The forward pass keeps the state before every segment of steps, and no graph but that of the last steps, as far as there
+is memory for it. The backward pass makes one segment at a time again, with a graph and with its noise drawn anew, and
+carries the gradient to the state before it. Everything that depends on the image takes part: states, the context, step
+sizes. Griewank & Walther 2000 is the general scheme.
+
+Time against plain autograd: one more forward pass, less the steps whose graph is kept. With weights frozen, as in
+attacks, a backward pass computes no gradients of weights and costs about a forward pass: 3/2, not 4/3.
 """
 
 from __future__ import annotations
@@ -26,8 +30,16 @@ _SHARE = 0.25  # of the free memory: a graph that takes less is kept whole
 _weights: WeakKeyDictionary[Purifier, dict[Any, tuple[int, int]]] = WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much graph is held at once: that of `length` steps made again, and, from the start, of the `last` steps."""
+
+    length: int
+    last: int
+
+
 def replayed(
-    purifier: Purifier, x: Tensor, noise: Noise, *, length: int = 1, backward: Purifier | None = None
+    purifier: Purifier, x: Tensor, noise: Noise, *, length: int = 1, last: int = 0, backward: Purifier | None = None
 ) -> Tensor:
     """Purified images whose gradient comes from making the steps again, `length` at a time.
 
@@ -39,28 +51,39 @@ def replayed(
         x: images [B, C, H, W] in [0, 1], requiring grad.
         noise: B streams.
         length: steps per segment.
-        backward: makes the steps of the backward pass from the states of `purifier`; None: `purifier`, which is exact.
+        last: as many steps before the end keep their graph and are not made again.
+        backward: makes the steps of the backward pass from the states of `purifier`, from which steps with a graph of
+            their own (`last`) would lead away; None: `purifier`, which is exact.
 
     Returns:
         Purified images [B, C, H, W].
     """
     again = purifier if backward is None else backward
+    assert again is purifier or not last, "the last steps would be differentiated as those of the purifier itself"
     parameters = [p for p in again.parameters() if p.requires_grad]
-    out: Tensor = _Replay.apply(x, noise.keys, _Plan(purifier, again, length, _Autocast(x.device.type)), *parameters)
-    return out
+    first = max(0, purifier.steps - last)
+    plan = _Plan(purifier, again, length, first, _Autocast(x.device.type), [])
+    found = iter(_Replay.apply(x, noise.keys, plan, *parameters))
+    state, ctx = ({name: next(found) for name in names} for names in plan.names)
+    rest = range(first, purifier.steps)
+    return purifier.finish(advance(purifier, state, ctx, rest, step_noise(purifier, x, noise)), ctx)
 
 
-def segment_length(purifier: Purifier, x: Tensor, noise: Noise) -> int:
-    """Steps whose graph may be held at once: all, where there is memory for it, else what needs the least memory.
+def extent(purifier: Purifier, x: Tensor, noise: Noise) -> Extent:
+    """How much graph to hold: that of all steps, where there is memory for it, else what needs the least memory.
 
     With states of s bytes and graphs of g a step, K/n states and the graph of n steps are least at n = sqrt(K s/g).
+    What is left of the memory goes to the graph of the last steps, of n at least: they are gone before n others come.
     """
     if purifier.steps <= 1:
-        return 1
+        return Extent(1, purifier.steps)
     state, graph = (len(x) * size for size in _sizes(purifier, x, noise))
-    if graph * purifier.steps <= _SHARE * free_memory(x.device):
-        return purifier.steps
-    return max(1, min(purifier.steps - 1, round(math.sqrt(purifier.steps * state / max(graph, 1)))))
+    free = _SHARE * free_memory(x.device)
+    if graph * purifier.steps <= free:
+        return Extent(purifier.steps, purifier.steps)
+    length = max(1, min(purifier.steps - 1, round(math.sqrt(purifier.steps * state / max(graph, 1)))))
+    spare = free - state * purifier.steps / length
+    return Extent(length, max(length, min(purifier.steps - 1, int(spare / max(graph, 1)))))
 
 
 def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
@@ -122,29 +145,31 @@ class _Plan:
     purifier: Purifier
     backward: Purifier
     length: int
+    stop: int  # steps from here on have a graph of their own
     autocast: _Autocast
+    names: list[tuple[str, ...]]  # of state and context, in the order in which they leave; known after the start
 
     def segments(self) -> list[range]:
-        steps = self.purifier.steps
-        return [range(i, min(i + self.length, steps)) for i in range(0, steps, self.length)]
+        return [range(i, min(i + self.length, self.stop)) for i in range(0, self.stop, self.length)]
 
 
 class _Replay(torch.autograd.Function):
+    """From images to the state at `plan.stop`, and the context."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keys: Tensor, plan: _Plan, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, keys: Tensor, plan: _Plan, *parameters: Tensor) -> tuple[Tensor, ...]:
         purifier, noise = plan.purifier, Noise(keys)
         with plan.autocast.again():
             state, constant = start(purifier, x, noise)
-            z, states = step_noise(purifier, x, noise), []
+            z, states = step_noise(purifier, x, noise, plan.stop), []
             for segment in plan.segments():
                 states.append(state)
                 state = advance(purifier, state, constant, segment, z)
-            states.append(state)
-            out = purifier.finish(state, constant)
-        ctx.plan, ctx.names, ctx.constants = plan, [tuple(s) for s in states], tuple(constant)
-        stored = [v for s in states for v in s.values()]
-        ctx.n_parameters = len(parameters)
-        ctx.save_for_backward(x, keys, *parameters, *constant.values(), *stored)
+        plan.names[:] = tuple(state), tuple(constant)
+        ctx.plan, ctx.n_parameters, ctx.names = plan, len(parameters), [tuple(s) for s in states]
+        ctx.save_for_backward(x, keys, *parameters, *constant.values(), *(v for s in states for v in s.values()))
+        out = tuple(v.clone() for v in (*state.values(), *constant.values()))  # no input, and nothing twice
+        ctx.mark_non_differentiable(*(v for v in out if not v.is_floating_point()))
         return out
 
     @staticmethod
@@ -153,15 +178,16 @@ class _Replay(torch.autograd.Function):
             raise RuntimeError("a replayed gradient is differentiable once; use defenses.purify.unrolled for more")
         x, keys, *rest = ctx.saved_tensors
         n, plan = ctx.n_parameters, ctx.plan
+        names, constants = plan.names
         wanted = [p for p, need in zip(rest[:n], ctx.needs_input_grad[3:], strict=True) if need]
-        constant = dict(zip(ctx.constants, rest[n:], strict=False))
+        constant = dict(zip(constants, rest[n:], strict=False))
         flat = iter(rest[n + len(constant) :])
-        states = [{name: next(flat) for name in names} for names in ctx.names]
+        states = [{name: next(flat) for name in own} for own in ctx.names]
+        arrived = dict(zip(names, grads, strict=False)), dict(zip(constants, grads[len(names) :], strict=True))
         with torch.enable_grad(), plan.autocast.again():
-            back = _Back(plan, x, Noise(keys), constant, wanted)
-            back.through(states.pop(), None, grads[0])
+            back = _Back(plan, x, Noise(keys), constant, wanted, arrived)
             for segment in reversed(plan.segments()):
-                back.through(states.pop(), segment, None)
+                back.through(states.pop(), segment)
             gradient = back.to_image()
         found = iter(back.parameters)
         return gradient, None, None, *(next(found) if need else None for need in ctx.needs_input_grad[3:])
@@ -170,25 +196,29 @@ class _Replay(torch.autograd.Function):
 class _Back:
     """The gradient on its way back: at the state, and what has come to the context and the parameters so far."""
 
-    def __init__(self, plan: _Plan, x: Tensor, noise: Noise, constant: State, parameters: Sequence[Tensor]):
+    def __init__(
+        self,
+        plan: _Plan,
+        x: Tensor,
+        noise: Noise,
+        constant: State,
+        parameters: Sequence[Tensor],
+        arrived: tuple[State, State],
+    ):
         self.purifier, self.x, self.noise, self.constant = plan.backward, x, noise, constant
+        self.z = step_noise(plan.backward, x, noise)
         self.wanted = list(parameters)
-        self.at_state: State = {}
-        self.at_constant = {n: torch.zeros_like(v) for n, v in constant.items() if v.is_floating_point()}
+        state, self.at_constant = ({n: g for n, g in gs.items() if g.is_floating_point()} for gs in arrived)
+        self.at_state: State = state
         self.parameters = [torch.zeros_like(p) for p in parameters]
 
-    def through(self, before: State, segment: range | None, gradient: Tensor | None) -> None:
-        """Back through some steps; through `finish` where there are none."""
+    def through(self, before: State, segment: range) -> None:
+        """Back through some steps."""
         leaf, constant = _leaves(before), _leaves(self.constant)
-        if segment is None:
-            outputs, arriving = [self.purifier.finish(leaf, constant)], [gradient]
-        else:
-            z = step_noise(self.purifier, self.x, self.noise, segment.stop)
-            after = advance(self.purifier, leaf, constant, segment, z)
-            outputs, arriving = [after[n] for n in self.at_state], list(self.at_state.values())
+        after = advance(self.purifier, leaf, constant, segment, self.z.until(segment.stop))
         names = [n for n, v in leaf.items() if v.requires_grad]
         inputs = [leaf[n] for n in names] + [constant[n] for n in self.at_constant]
-        found = self._pull(outputs, arriving, inputs)
+        found = self._pull([after[n] for n in self.at_state], list(self.at_state.values()), inputs)
         self.at_state = dict(zip(names, found, strict=False))
         for name, part in zip(self.at_constant, found[len(names) :], strict=True):
             self.at_constant[name] = self.at_constant[name] + part

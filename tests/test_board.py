@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from boards import ROOT, write_board
 
-from bench.board import load_board
+from bench.board import load_board, read_board
 from defenses.errors import UserError, unknown
 
 BOARD = """
@@ -205,3 +205,18 @@ def test_boards_need_no_torch():
 def test_long_lists_of_names_are_cut():
     known = [f"name{i:03}" for i in range(200)]
     assert str(unknown("thing", "xyz", known)).endswith("name009 and 190 more")
+
+
+def test_a_surrogate_that_is_no_cheaper_is_refused_with_the_board():
+    attack = {"name": "bench:pgd", "on": "ebm-mcmc"}
+    raw = {
+        "dataset": "digits",
+        "threat": {"norm": "Linf", "eps": "1/5"},
+        "defense": [{"name": "ebm-mcmc"}],
+        "attack": [attack | {"views": [{"gradient": "surrogate:25"}, {"gradient": "difference:0.05"}]}],
+    }
+    views = {cell.view.gradient for cell in read_board(raw, "b").cells()}
+    assert {"surrogate:25", "difference:1/20"} < views
+    raw["attack"] = [attack | {"views": [{"gradient": "surrogate:100"}]}]
+    with pytest.raises(UserError, match="ebm-mcmc has 100 steps; its surrogate must have fewer, and not 100"):
+        read_board(raw, "b").cells()

@@ -98,6 +98,84 @@ def test_copies_of_an_expectation_vote_in_joint_modes():
     assert len(votes) > 3
 
 
+@pytest.mark.parametrize("mode", ["joint-score", "joint-full"])
+def test_runs_of_one_copy_give_the_signs_of_a_mean_in_joint_modes(mode):
+    defense = affine(runs=1)
+    with attack_view(defense, ViewSpec(mode, runs=4), seed=3) as (view, _):
+        x = X.clone().requires_grad_()
+        (found,) = torch.autograd.grad((view(x) * WEIGHTS).sum(), x)
+    assert set((2 * found).unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_number_of_a_surrogate_is_its_steps(steps):
+    defense = affine(runs=1)
+    fewer = Purified(Affine(steps=steps), linear(), runs=1)
+    mode = f"surrogate:{steps}"
+    values, found = gradient(defense, mode)
+    expected_values, expected = gradient(fewer, "exact")
+    assert torch.equal(values, expected_values)
+    assert torch.equal(defense.logits(X, Noise.of(4, B), gradient=mode), expected_values)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("mode", "attribute"), [("smooth", 0.05 / 3), ("difference", 0.05)])
+def test_numbers_left_out_are_the_purifiers_own(mode, attribute):
+    defense = Purified(Langevin(energy(nn.LeakyReLU), eps=0.05, steps=4), linear(), runs=1)
+    own = gradient(defense, mode)[1]
+    assert torch.equal(gradient(defense, f"{mode}:{attribute:.20f}")[1], own)
+    assert not torch.equal(gradient(defense, f"{mode}:1/2")[1], own)
+
+
+def test_numbers_have_one_spelling_and_the_label_tells_them():
+    assert ViewSpec("smooth:0.10").gradient == "smooth:1/10"
+    assert ViewSpec("smooth:0.10", eot=8) == ViewSpec("smooth:1/10", eot=8)
+    assert ViewSpec("surrogate:5", eot=8).label(True) == "surrogate:5, 8 EOT x S runs"
+    assert (ViewSpec("surrogate:5").mode, ViewSpec("exact").mode) == ("surrogate", "exact")
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        ("exact:3", 'the gradient mode "exact" takes no number, as surrogate, smooth, difference do; leave out ":3"'),
+        ("smooth:wide", "width of the activations; it must be a positive number"),
+        ("smooth:", "it must be a positive number"),
+        ("difference:-1/10", "it must be a positive number"),
+        ("surrogate:1/2", "is its steps; it must be a whole number, at least 1"),
+        ("surrogate:0", "it must be a whole number, at least 1"),
+        ("smoth:1/10", 'unknown gradient mode "smoth"; did you mean smooth?'),
+    ],
+)
+def test_a_number_that_is_none_is_one_line(mode, text):
+    with pytest.raises(UserError) as raised:
+        ViewSpec(mode)
+    assert text in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+class Own(Affine):
+    """A purifier whose surrogate is as it is."""
+
+    def surrogate(self):
+        return Affine(3)
+
+
+@pytest.mark.parametrize(
+    ("purifier", "mode", "text"),
+    [
+        (Affine, "surrogate:8", "a surrogate of 8 steps is no cheaper than the purifier of 8; take fewer"),
+        (Own, "surrogate:3", r'Own.surrogate\(\) takes no number; let it take one, or leave out ":3"'),
+        (Affine, "bpda-autoencoder", r"Purified\(..., autoencoder=network\) gives it"),
+    ],
+)
+def test_a_mode_that_does_not_fit_the_purifier_is_refused_before_any_work(purifier, mode, text):
+    with (
+        pytest.raises(UserError, match=text),
+        attack_view(Purified(purifier(), linear()), ViewSpec(mode), seed=0),
+    ):
+        pass
+
+
 def test_a_gradient_that_is_none_is_not_hidden_behind_its_sign():
     x = X.clone().requires_grad_()
     logits = affine().logits(x, Noise.of(4, B), gradient="joint-score")

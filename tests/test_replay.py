@@ -11,7 +11,7 @@ from defenses.ebm_mcmc import Langevin
 from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier
 from defenses.purify import purify, unrolled
-from defenses.replay import _saved_bytes, replayed, segment_length
+from defenses.replay import _saved_bytes, _sizes, extent, replayed
 
 
 class Everything(Purifier):
@@ -74,12 +74,12 @@ def gradient(how, purifier, x=X, **options):
     return out.detach(), torch.autograd.grad((out * WEIGHT.to(x.dtype)).sum(), x)[0]
 
 
-@pytest.mark.parametrize("length", [1, 2, 4, 100])
+@pytest.mark.parametrize(("length", "last"), [(1, 0), (2, 0), (4, 0), (100, 0), (1, 1), (2, 3), (4, 100)])
 @pytest.mark.parametrize("name", ALL)
-def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length):
+def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length, last):
     purifier = made(name).requires_grad_(False)
     image, exact = gradient(unrolled, purifier)
-    again, found = gradient(replayed, purifier, length=length)
+    again, found = gradient(replayed, purifier, length=length, last=last)
     assert torch.allclose(image, again, atol=1e-6)
     assert torch.allclose(exact, found, rtol=1e-5, atol=1e-6)
     if name in ("everything", "adp", "adp-faithful", "no-step"):  # no other path without grad: the same operations
@@ -89,7 +89,7 @@ def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length):
 @pytest.mark.parametrize("name", ALL)
 def test_in_double_precision_it_agrees_with_central_differences(name):
     purifier, x = made(name).double(), X.double()
-    _, found = gradient(replayed, purifier, x, length=2)
+    _, found = gradient(replayed, purifier, x, length=2, last=2)
     probe = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     noise, h = Noise.of(4, len(x)), 1e-6
 
@@ -101,10 +101,11 @@ def test_in_double_precision_it_agrees_with_central_differences(name):
     assert float((found * probe).sum()) == pytest.approx(float(slope), rel=1e-6)
 
 
-def test_backward_retain_graph_and_parameters():
+@pytest.mark.parametrize("last", [0, 3])
+def test_backward_retain_graph_and_parameters(last):
     purifier = Everything()
     x = X.clone().requires_grad_()
-    out = (replayed(purifier, x, Noise.of(4, 5), length=2) * WEIGHT).sum()
+    out = (replayed(purifier, x, Noise.of(4, 5), length=2, last=last) * WEIGHT).sum()
     out.backward(retain_graph=True)
     first, weight = x.grad.clone(), purifier.layer.weight.grad.clone()
     out.backward()
@@ -151,12 +152,46 @@ def test_autocast_is_had_again(name):
 def test_purify_chooses_by_memory_and_the_result_does_not_change(monkeypatch, budget):
     purifier = made("everything").requires_grad_(False)
     monkeypatch.setattr("defenses.replay.free_memory", lambda device: budget)
-    length = segment_length(purifier, X, Noise.of(4, 5))
-    assert length == purifier.steps if budget else 1 <= length < purifier.steps
+    found = extent(purifier, X, Noise.of(4, 5))
+    assert found.last == purifier.steps if budget else 1 <= found.length <= found.last < purifier.steps
     image, found = gradient(purify, purifier)
     expected_image, expected = gradient(unrolled, purifier)
     assert torch.equal(image, expected_image)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+class Passing(Purifier):
+    """The image itself is state and context, and nothing is done to it."""
+
+    steps = 3
+
+    def start(self, x, z):
+        return {"u": x, "same": x}, {"x": x}
+
+    def step(self, state, ctx, k, z):
+        return state
+
+    def finish(self, state, ctx):
+        return state["u"] + 2 * state["same"] + 4 * ctx["x"]
+
+
+@pytest.mark.parametrize("last", [0, 1, 3])
+def test_an_image_that_passes_unchanged_gets_every_part_of_its_gradient(last):
+    image, found = gradient(replayed, Passing(), last=last)
+    assert torch.allclose(image, 7 * X)
+    assert torch.allclose(found, 7 * WEIGHT)
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+def test_the_graph_of_the_last_steps_fills_the_memory_that_is_left(monkeypatch, steps):
+    purifier = Everything(steps).requires_grad_(False)
+    state, graph = (len(X) * size for size in _sizes(purifier, X, Noise.of(4, 5)))
+    for graphs in range(steps):
+        monkeypatch.setattr("defenses.replay.free_memory", lambda device, n=graphs: 4 * (steps * state + n * graph))
+        found = extent(purifier, X, Noise.of(4, 5))
+        assert found.length <= found.last < steps or found.last == steps
+        assert found.last >= graphs
+        assert found.last * graph <= max(found.length * graph, steps * state + graphs * graph)
 
 
 def held(how, purifier, x, **options):

@@ -10,10 +10,12 @@ from linear_purifier import CLASSES, SHAPE, WEIGHTS, B, D, X, energy, gradient, 
 from torch import nn
 
 from bench.meter import Meter
+from defenses.backward import purified
 from defenses.base import Purified
 from defenses.ebm_mcmc import Langevin
 from defenses.noise import Noise
 from defenses.purify import advance, start, step_noise
+from defenses.replay import _saved_bytes
 from defenses.smooth import SmoothLeakyReLU, smooth
 
 
@@ -153,3 +155,13 @@ def test_what_the_copies_compute_is_counted(mode, forwards, backwards):
     gradient(defense, mode)
     assert (meter.forwards, meter.backwards) == (4 * B * forwards, 4 * B * backwards)
     meter.detach()
+
+
+@pytest.mark.parametrize("mode", ["smooth", "difference"])
+def test_memory_is_states_and_not_graphs(mode):
+    langevin = Langevin(energy(nn.LeakyReLU), steps=40)
+    x = X.clone().requires_grad_()
+    with _saved_bytes(langevin) as total:
+        image = purified(langevin, x, Noise.of(0, B), mode)
+    assert image.requires_grad
+    assert total[0] <= (langevin.steps + 4) * x.nbytes * 1.2

@@ -115,14 +115,15 @@ def modes_of(local: str, view: Any) -> tuple[str, ...]:
         return ("blind",)
     if local != "adaptive" or not view.stochastic:
         return (own,)
-    cheaper = CASCADE[: CASCADE.index(own)] if own in CASCADE else CASCADE[:-1]
+    mode = view.spec.mode
+    cheaper = CASCADE[: CASCADE.index(mode)] if mode in CASCADE else CASCADE[:-1]
     return (*(m for m in cheaper if m in view.defense.gradients), own)
 
 
 def forward_mode(view: Any) -> str:
     """A mode whose values are those of the deployed defense; under a blind view, those of the bare classifier."""
     own: str = view.spec.gradient
-    if own == "blind" or own not in _OTHER_FORWARD:
+    if own == "blind" or view.spec.mode not in _OTHER_FORWARD:
         return own
     gradients: tuple[str, ...] = view.defense.gradients
     return next(m for m in gradients if m not in _OTHER_FORWARD)
