@@ -17,8 +17,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.adaptive.settings import ATTACKS, settings_of
+from bench.suites.adaptive.settings import ATTACKS, ENOUGH, settings_of
 from bench.suites.attack import Attack
+from bench.suites.source import short_of
 from defenses.errors import unknown
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
     settings_of(local, params)
     run, notes = partial(_run, local), partial(_notes, local)
-    return Attack(name=name, run=run, minimisation=False, version=VERSION, notes=notes)
+    return Attack(
+        name=name, run=run, minimisation=False, version=VERSION, notes=notes, warnings=short_of(params, ENOUGH)
+    )
 
 
 def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
