@@ -87,7 +87,9 @@ def _question(arguments: argparse.Namespace) -> Question | None:
 
     if arguments.detect is None:
         return None
-    return Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
+    question = Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
+    question.check_size()
+    return question
 
 
 def _probed(
