@@ -78,9 +78,8 @@ class Question:
             UserError: the difference is too small.
         """
         if (needed := max(unpaired(self), paired(self))) > _MOST:
-            raise UserError(
-                f"{_points(self.detect)} points take {needed:.1e} images, more than {_MOST:,}; ask for a larger difference"
-            )
+            said = f"{_points(self.detect)} points take {needed:.1e} images, more than {_MOST:,}"
+            raise UserError(f"{said}; ask for a larger difference")
 
     @property
     def _z(self) -> tuple[float, float]:
