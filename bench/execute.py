@@ -97,7 +97,7 @@ def execute(
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         if made is None:
-            x_adv, cost = _attack(cell, defense, block, target, num_classes, source)
+            x_adv, cost = attacked(cell, defense, block, target, num_classes, source)
         else:
             x_adv, cost = made, Cost()
         problems = _problems(cell, block.x, x_adv)
@@ -144,10 +144,14 @@ def _notes(attack: Cost, judged: Cost) -> list[str]:
     return [f"{what} with {n} rows at once after running out of memory" for what, n in pairs if n is not None]
 
 
-def _attack(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None
+def attacked(
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None = None
 ) -> tuple[Tensor, Cost]:
-    """(what the attack returns, as float32 on the CPU; its cost)."""
+    """(what the attack of a cell returns, as float32 on the CPU; its cost); `execute` has the arguments.
+
+    Raises:
+        Unsupported: the defense lacks the gradient mode, or the attack cannot run.
+    """
     if source is not None:
         defense = source
     elif cell.view.mode not in defense.gradients:

@@ -170,7 +170,9 @@ def board_of_preset(
         UserError: a name that there is not, or a preset that does not fit.
     """
     from bench.board import read_board
+    from bench.schema import check
 
+    check("board", {"preset": name, "dataset": dataset})
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
     raw = {

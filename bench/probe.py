@@ -2,7 +2,8 @@
 
 The stand-in is a linear model that gives up the images which a few gradient steps took from the defense, and no
 others. An attack that leaves broken images alone asks it about as often as it would ask the defense. Images that only
-the attack itself breaks make the forecast an upper estimate.
+the attack itself breaks make the forecast an upper estimate. An attack that asks the defense itself is run on a few
+images: see `bench.sampled`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from bench.cell import NULLS, Cell
 from bench.execute import Block
-from bench.forecast import Forecast
+from bench.forecast import SAMPLE, Forecast
 from bench.meter import Meter
 from bench.progress import row_of
-from bench.stand_in import Line, Rates, count
+from bench.sampled import sampled
+from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.suites import Unsupported
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
@@ -92,7 +94,11 @@ def _row(
     if name not in known:
         known[name] = _rates(cell, defense, block, share * _SHARE)
     rates, classes = known[name], workshop.data().num_classes
-    counts, own, complete = count(cell, rates, block, classes, device_of(defense), deadline)
+    try:
+        counts, own, complete = count(cell, rates, block, classes, device_of(defense), deadline)
+    except NeedsDefense:
+        attack, asked, complete = sampled(cell, defense, block, classes, deadline)
+        return Forecast(attack + judging[0], asked + judging[1], SAMPLE if complete else "at least")
     seconds, evaluations = own + judging[0], judging[1]
     for (rows, backward), n in counts.items():
         line = rates.backward if backward else rates.forward

@@ -76,6 +76,17 @@ def test_not_finite_is_an_error() -> None:
         attacked("apgd", defense, x, torch.zeros(2, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("name", ["apgd", "pgd", "adaptive"])
+def test_no_gradient_is_an_error_and_never_robust(name: str) -> None:
+    class Hides(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :10].detach()
+
+    defense = Classifier(Hides(), num_classes=10, input_shape=SHAPE)
+    with pytest.raises(RuntimeError, match="no gradient to the image"):
+        attacked(name, defense, images(2), labels_of(defense, images(2)))
+
+
 def test_names() -> None:
     assert {"bench:adaptive", "bench:pgd", "bench:apgd", "bench:square", "bench:spsa", "bench:transfer"} <= set(
         attack_names()

@@ -35,6 +35,8 @@ def refused(result, *words: str) -> None:
         ("block = 20", "block = 0", ["block", "at least 1"]),
         ('eps = "1/10"', 'eps = "8/225x"', ['"8/225x" is not a number', "8/255"]),
         ('eps = "1/10"', 'eps = "-1/10"', ["positive"]),
+        ('eps = "1/10"', 'eps = "1e400"', ["larger than any image", "8/255"]),
+        ('eps = "1/10"', 'eps = "1e-400"', ["smaller than float32", "8/255"]),
         ('norm = "Linf"', 'norm = "Lind"', ['unknown norm "Lind"', "Linf"]),
         ('indices = "first-60"', 'indices = "first-6000"', ["first-6000", "500"]),
         ("draws = 5", "draws = 0", ["draws", "at least 1"]),
