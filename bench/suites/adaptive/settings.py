@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bench.sequential import Sequential
 from bench.suites.source import check_params
 from defenses.errors import UserError, unknown
 
@@ -84,6 +83,8 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
         given["eot"] = (given["eot"],) * 2
     chosen = Settings(**{**defaults, **given})
     if chosen.majority:
+        from bench.sequential import Sequential
+
         Sequential(chosen.majority, MAJORITY_ERROR)
     return chosen
 
