@@ -83,11 +83,14 @@ class VerdictSpec:
         draws: held-out draws of a stochastic defense, the ones that are counted (odd, for majorities).
         selection: further draws on which the worst attack is chosen.
         batch: at most this many images times draws go through the defense at once.
+        sequential: (K, error): images that the majority rule of K draws leaves undecided are drawn on, see
+            `bench.sequential`; None: none are.
     """
 
     draws: int = 15
     selection: int = 8
     batch: int = 2048
+    sequential: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """All that the result depends on, in canonical form: labels are not in it."""
-        view, data = self.view, self.data
+        view, data, judged = self.view, self.data, self.verdict
+        beyond = [] if judged.sequential is None else [list(judged.sequential)]
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
@@ -122,7 +126,7 @@ class Cell:
             "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
-            "verdict": [self.verdict.draws, self.verdict.selection],
+            "verdict": [judged.draws, judged.selection, *beyond],
             "seed": self.seed,
             **({} if self.source is None else {"source": canonical(self.source.fingerprint)}),
         }

@@ -32,7 +32,7 @@ class Preset:
         summary: what it does, in a line.
         source: whose protocol it is.
         differs: how it differs from our `standard`, and from the publication.
-        datasets: those that its eps and images are of; empty: none in particular.
+        eps: its radii, by data set and norm; its images are of these data sets too. Empty: none in particular.
         norms: those that it can be run in; the first is meant where a board names none.
         stochastic: False: it refuses randomised defenses.
         parts: of a board.
@@ -42,10 +42,14 @@ class Preset:
     summary: str
     source: str
     differs: str
-    datasets: tuple[str, ...]
+    eps: Mapping[str, Mapping[str, str]]
     norms: tuple[str, ...]
     stochastic: bool
     parts: Mapping[str, Any]
+
+    def radii(self, dataset: str) -> Mapping[str, str] | None:
+        """Its radii for a data set, "imagenet/Crop288" being "imagenet", by norm; None: it is none of its own."""
+        return self.eps.get(dataset.partition("/")[0])
 
     def as_dict(self) -> dict[str, str]:
         """For the manifest."""
@@ -78,9 +82,8 @@ def _folder() -> Path:
 def _read(name: str) -> Preset:
     raw = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     about = raw.pop("preset")
-    datasets, norms = (tuple(about.pop(key)) for key in ("datasets", "norms"))
-    stochastic = about.pop("stochastic", True)
-    return Preset(name=name, parts=raw, datasets=datasets, norms=norms, stochastic=stochastic, **about)
+    norms, eps, stochastic = tuple(about.pop("norms")), about.pop("eps", {}), about.pop("stochastic", True)
+    return Preset(name=name, parts=raw, eps=eps, norms=norms, stochastic=stochastic, **about)
 
 
 def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
@@ -98,29 +101,32 @@ def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
     for key in _FIXED:
         if key in raw:
             raise UserError(f'"{key}" is what the preset "{preset.name}" says; leave out the one or the other')
-    given = raw.get("threat", {})
-    own = raw.get("dataset") in preset.datasets
-    _check_fits(preset, raw.get("dataset", ""), given, own=own)
-    threat = {"norm": preset.norms[0], **(preset.parts.get("threat", {}) if own else {}), **given}
-    images = {key: value for key, value in preset.parts.items() if key == "indices" and own}
-    how = {key: value for key, value in preset.parts.items() if key not in ("threat", "indices")}
-    return {**images, **how, **raw, "threat": threat}, preset
+    given, radii = raw.get("threat", {}), preset.radii(raw.get("dataset", ""))
+    norm = _norm(preset, given)
+    threat = {"norm": norm, **({"eps": radii[norm]} if radii and norm in radii else {}), **given}
+    if "eps" not in threat:
+        raise UserError(_without_eps(preset, raw.get("dataset", ""), norm))
+    how = {key: value for key, value in preset.parts.items() if key != "indices" or radii is not None}
+    return {**how, **raw, "threat": threat}, preset
 
 
-def _check_fits(preset: Preset, dataset: str, threat: Mapping[str, Any], *, own: bool) -> None:
+def _norm(preset: Preset, threat: Mapping[str, Any]) -> str:
+    """The norm of a board, as the preset writes it."""
     norm = str(threat.get("norm", preset.norms[0]))
-    if norm.lower() not in [n.lower() for n in preset.norms]:
+    found = next((n for n in preset.norms if n.lower() == norm.lower()), None)
+    if found is None:
         raise UserError(
             f'the preset "{preset.name}" is a protocol of {", ".join(preset.norms)} and not of {norm}; "standard" '
             "takes Linf, L2 and L1"
         )
-    if "eps" in threat or (own and "eps" in preset.parts.get("threat", {})):
-        return
-    meant = preset.parts.get("threat", {}).get("eps")
-    what = f"has eps {meant} for {', '.join(preset.datasets)} alone" if meant else "has no eps of its own"
-    raise UserError(
-        f'the preset "{preset.name}" {what}; for {dataset} say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
-    )
+    return found
+
+
+def _without_eps(preset: Preset, dataset: str, norm: str) -> str:
+    known = [f"{eps} for {name} ({of})" for name, radii in preset.eps.items() for of, eps in radii.items()]
+    what = f"has eps {', '.join(known)} alone" if known else "has no eps of its own"
+    say = 'say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
+    return f'the preset "{preset.name}" {what}; for {dataset} ({norm}) {say}'
 
 
 def check_defenses(preset: Preset, random: Sequence[str]) -> None:

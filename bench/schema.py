@@ -48,6 +48,7 @@ _SEEDS: _Kind = (
     lambda v: _list_of(lambda s: _whole(s) and s >= 0)(v) and len({*v}) == len(v),
     "a list of whole numbers, each at least 0 and there once, as [0, 1, 2]",
 )
+_ERROR: _Kind = (lambda v: type(v) is float and 0 < v < 0.5, "a share above 0 and below 0.5, as 0.01")
 _FLAG: _Kind = (lambda v: isinstance(v, bool), "true or false")
 _TABLE: _Kind = (_table, "a table")
 _VIEWS: _Kind = (_list_of(_table), "a list of tables, at least one, as [{ eot = 8 }]")
@@ -80,7 +81,8 @@ _KEYS: dict[str, dict[str, _Kind]] = {
         "preset": _TEXT,
     },
     "threat": {"norm": _TEXT, "eps": _EPS, "targets": _TEXT, "knowledge": _TEXT},
-    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT},
+    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT}
+    | {"sequential": _ERROR},
     "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT, "seed": _TEXT},
     "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
     "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},

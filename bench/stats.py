@@ -198,24 +198,6 @@ def attack_success_rate(clean: npt.ArrayLike, newly_wrong: npt.ArrayLike) -> Rat
     return Rate(float(np.sum(newly_wrong)), float(np.sum(clean)))
 
 
-def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
-    """Median size of the perturbation that an attack needs; a failure counts as infinite.
-
-    Args:
-        size: [images].
-        success: bool [images].
-
-    Returns:
-        The median; infinity when the attack fails on half of the images, NaN without images.
-    """
-    sizes = np.sort(np.where(np.asarray(success, bool), np.asarray(size, float), np.inf))
-    if not len(sizes):
-        return float("nan")
-    # Not np.median: the lower and upper middle may be finite and infinite, or both infinite.
-    low, high = float(sizes[(len(sizes) - 1) // 2]), float(sizes[len(sizes) // 2])
-    return high if np.isinf(high) else (low + high) / 2
-
-
 @dataclass(frozen=True)
 class Paired:
     """Defense a against defense b on the same images.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict
+from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.protocols import M, check_m
 from bench.records import CLEANS
 from bench.results import CLEAN, Results, read_results
@@ -51,8 +51,9 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean; rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
-        asr_originally_correct (draw by draw); median_perturbation (failures are infinite); evaluations_per_image
-        (forwards + 2 x backwards, of the attack), queries_per_image, seconds_per_image; status ("ok", or what is
+        asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
+        order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
+        attack), queries_per_image, seconds_per_image; status ("ok", or what is
         missing); rank (by robust_mean, of complete worst cases alone).
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
@@ -103,7 +104,8 @@ def _columns(m: Sequence[int]) -> list[str]:
         "stochastic",
         *("n_images", "planned", "coverage", "draws"),
         *(column for share in _shares(m) for column in (share, *bounds_of(share))),
-        *("asr", "asr_newly_wrong", "asr_originally_correct", "median_perturbation"),
+        *("asr", *bounds_of("asr"), "asr_newly_wrong", "asr_originally_correct"),
+        *("median_perturbation", *bounds_of("median_perturbation"), "median_perturbation_images"),
         *(*COSTS, *SEEDS, "status", "rank"),
     ]
 
@@ -162,10 +164,9 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
     values = each[0] if len(each) == 1 else {name: float(np.mean([e[name] for e in each])) for name in each[0]}
     if len(lines) > 1:
         n = len(index)
-        rate = Rate(values["asr_newly_wrong"], values["asr_originally_correct"])
+        values |= of_rate(Rate(values["asr_newly_wrong"], values["asr_originally_correct"]))
         shares = {name: values[name] for name in _shares(m)}
         values |= {"n_images": n, "draws": int(values["draws"])} | intervals(shares, dict.fromkeys(shares, n))
-        values["asr"] = rate.value
     values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
     planned = first.known["planned"]
     return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}

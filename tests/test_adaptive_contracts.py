@@ -104,6 +104,8 @@ def test_names() -> None:
         ("adaptive", {"losses": []}, "a list of"),
         ("adaptive", {"decided": 0.7}, "less than 0.5"),
         ("adaptive", {"on_top": 1}, "true or false"),
+        ("adaptive", {"majority": 64}, "odd number, as 65"),
+        ("adaptive", {"majority": 0}, "a whole number, at least 1"),
         ("square", {"steps": 5}, "unknown parameter"),
         ("adaptiv", {}, "did you mean bench:adaptive"),
     ],

@@ -190,6 +190,21 @@ def test_an_attack_that_fails_has_no_forecast(tmp_path):
     assert probe(Workshop(loaded, Options()), {row_of(cell): cell}, budget=5.0) == {}
 
 
+def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
+    text = board.read_text().replace("eot = 2, runs = 1", 'seed = "known"').replace("views", 'on = "noisy"\nviews')
+    path = tmp_path / "known.toml"
+    path.write_text(text)
+    loaded = load_board(path)
+    workshop = Workshop(loaded, Options(quiet=True))
+    chosen = {row_of(c): c for c in loaded.cells() if c.defense.label == "noisy" and c.data.start == 0}
+    found = probe(workshop, chosen)
+    for row, cell in chosen.items():
+        line = workshop.execute(cell).line
+        forwards, backwards = (line[name] + line[f"{name}_verdict"] for name in ("forwards", "backwards"))
+        assert found[row].evaluations == pytest.approx(forwards + 2 * backwards, rel=0.02), row
+    assert sum("seed known" in row for row in chosen) == 3
+
+
 def test_hindsight_compares_totals_and_the_worst_row(board):
     cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]  # two blocks of two defenses
     said = {row_of(c): {"seconds": 2.0, "evaluations": 1.0} for c in cells}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from bench import selection, stats
+from bench import medians, selection, stats
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -153,11 +153,46 @@ def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
 
 
 def test_median_perturbation_counts_failures_as_infinite():
-    assert stats.median_perturbation([1, 2, 3], [True, True, True]) == 2
-    assert stats.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
-    assert stats.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
-    assert stats.median_perturbation([1, 2], [False, False]) == math.inf
-    assert math.isnan(stats.median_perturbation([], []))
+    assert medians.median_perturbation([1, 2, 3], [True, True, True]) == 2
+    assert medians.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
+    assert medians.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
+    assert medians.median_perturbation([1, 2], [False, False]) == math.inf
+    assert math.isnan(medians.median_perturbation([], []))
+
+
+def test_the_interval_of_a_median_is_of_order_statistics():
+    sizes = np.arange(1.0, 26.0)
+    # Conover 1999, table A3: of 25 values the 8th and the 18th, 95.7%.
+    assert medians.median_interval(sizes, np.ones(25, bool)) == (8, 18)
+    assert medians.median_interval(sizes, sizes <= 17) == (8, math.inf)
+    assert medians.median_interval(sizes[:6], np.ones(6, bool)) == (1, 6)
+    assert medians.median_interval(sizes[:5], np.ones(5, bool)) == (0, math.inf)
+    assert medians.median_interval(sizes[:6], np.zeros(6, bool)) == (math.inf, math.inf)
+    assert all(math.isnan(end) for end in medians.median_interval([], []))
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=1, max_size=60), st.floats(0.5, 0.99))
+def test_the_interval_of_a_median_holds_it_and_widens(cases, confidence):
+    size, success = zip(*cases, strict=True)
+    low, high = medians.median_interval(size, success, confidence)
+    wider = medians.median_interval(size, success, (1 + confidence) / 2)
+    assert wider[0] <= low <= medians.median_perturbation(size, success) <= high <= wider[1]
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.3, 0.45])
+@pytest.mark.parametrize("n", [7, 30, 101])
+def test_the_interval_of_a_median_covers_as_often_as_it_says(n, failing):
+    """Sizes are exponential where the attack succeeds; so the median of all is known."""
+    rng, repeats = np.random.default_rng(0), 4000
+    median = -math.log(1 - 0.5 / (1 - failing))
+    size, success = rng.exponential(size=(repeats, n)), rng.random((repeats, n)) >= failing
+    ends = np.array([medians.median_interval(*case) for case in zip(size, success, strict=True)])
+    covered = float(((ends[:, 0] <= median) & (median <= ends[:, 1])).mean())
+    below = binom.ppf(0.025, n, 0.5)
+    below -= binom.cdf(below, n, 0.5) > 0.025
+    exact = 1 - 2 * binom.cdf(below, n, 0.5)
+    assert exact >= 0.95
+    assert covered == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / repeats))
 
 
 def test_paired_difference_is_mcnemar_for_single_verdicts():

@@ -27,6 +27,9 @@ class Settings:
         draws: selection draws of an image: iterates are chosen by their mean loss over these.
         decided: an image leaves when at most this share of its selection draws is right, and of as many fresh ones
             that confirm it.
+        majority: for boards of majority decisions alone: in place of `decided`, an image leaves when a sequential rule
+            of so many draws (`bench.sequential`, error `MAJORITY_ERROR`) decides that its majority is lost, by its
+            selection draws and again by a prefix of fresh ones. 0: not so.
         on_top: every copy combines the deployed S runs, instead of being one run in their place.
         rows: at most this many copies of images go through the defense at once; the images do not depend on it.
         queries: steps of the random search.
@@ -38,6 +41,7 @@ class Settings:
     eot: tuple[int, int] = (4, 64)
     draws: int = 32
     decided: float = 0.05
+    majority: int = 0
     on_top: bool = False
     rows: int = 2048
     queries: int = 500
@@ -47,7 +51,8 @@ class Settings:
 # PGD-AT, bench:square 66.5% with 200 queries, 60.5% with 500, 60.0% with 2000 [measured].
 ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}
 
-_COMMON = ("eot", "draws", "decided", "on_top", "rows")
+MAJORITY_ERROR = 0.001  # small, since many iterates of an image are looked at
+_COMMON = ("eot", "draws", "decided", "majority", "on_top", "rows")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
 ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its parameters, defaults other than above)
     "adaptive": (_ASCENT, {}),
@@ -80,7 +85,12 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
     if type(given.get("eot")) is int:
         given["eot"] = (given["eot"],) * 2
-    return Settings(**{**defaults, **given})
+    chosen = Settings(**{**defaults, **given})
+    if chosen.majority:
+        from bench.sequential import Sequential
+
+        Sequential(chosen.majority, MAJORITY_ERROR)
+    return chosen
 
 
 def _problem(key: str, value: Any) -> str:
