@@ -10,10 +10,11 @@ from typing import Any
 
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.registry import canonical
+from defenses.registry import canonical, decode
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
 GIVEN = "given:"  # before the file of images that somebody else made
+ADAPTIVE = "bench:"  # these attacks make copies of their own
 SCHEMA = 1  # of cells, records and draws
 
 
@@ -168,7 +169,17 @@ class Cell:
             return "deployed, seed known" if self.view.known else "deployed"
         if self.attack.name.startswith(GIVEN):
             return "given"
+        if self.attack.name.startswith(ADAPTIVE):
+            from bench.suites.adaptive.settings import view_of
+
+            eot, runs = view_of(self.attack.name.removeprefix(ADAPTIVE), self._params, self.view)
+            return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=eot, runs=runs)
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        """The attack's parameters as Python values, also where they were read from a key."""
+        return {key: decode(canonical(value)) for key, value in self.attack.params.items()}
 
     def noise_seed(self, purpose: str) -> int:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.suites.source import check_params
 from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.viewspec import ViewSpec
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
 
@@ -91,6 +94,14 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
 
         Sequential(chosen.majority, MAJORITY_ERROR)
     return chosen
+
+
+def view_of(local: str, params: Mapping[str, Any], view: ViewSpec) -> tuple[str, int | None]:
+    """What an attack makes of a view that names no copies: (copies a step, as "4-64"; runs of each, None: all S)."""
+    chosen = settings_of(local, params)
+    low, high = chosen.eot
+    runs = view.runs or (None if chosen.on_top or view.known else 1)
+    return (f"{low}-{high}" if high > low else str(low)), runs
 
 
 def _problem(key: str, value: Any) -> str:
