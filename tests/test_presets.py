@@ -62,8 +62,8 @@ def test_the_presets_that_there_are():
         ("ebm-paper", {("bench.screened:bpda_eot", "bpda", 15, 1, "fresh")}),
         (
             "adp-paper",
-            {("foolbox:LinfPGD", "blind", 1, None, "fresh")}
-            | {("foolbox:LinfPGD", mode, 15, 1, "fresh") for mode in ("bpda", "joint-score", "joint-full")},
+            {("foolbox:LinfPGD", "blind", 1, None, "fresh"), ("foolbox:LinfPGD", "joint-full", 1, 15, "fresh")}
+            | {("foolbox:LinfPGD", mode, 15, 1, "fresh") for mode in ("bpda", "joint-score")},
         ),
     ],
 )
