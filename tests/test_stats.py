@@ -172,15 +172,15 @@ def test_paired_difference_is_mcnemar_for_single_verdicts():
     assert same.low < 0 < same.high  # equal samples do not prove equality
 
 
-def test_paired_difference_bootstraps_fractions_by_its_seed():
+def test_paired_difference_of_fractions_is_the_normal_interval_of_many_images():
     rng = np.random.default_rng(4)
-    a, b = rng.binomial(15, 0.8, 200) / 15, rng.binomial(15, 0.7, 200) / 15
-    first, again, other = (stats.paired_difference(a, b, seed=s, resamples=2000) for s in (0, 0, 1))
-    assert first == again
-    assert first != other
-    assert first.p_value is None
-    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(200)
-    assert (first.high - first.low) / 2 == pytest.approx(half, rel=0.1)
+    a, b = rng.binomial(15, 0.8, 2000) / 15, rng.binomial(15, 0.7, 2000) / 15
+    found = stats.paired_difference(a, b)
+    assert found == stats.paired_difference(a, b, seed=1)
+    assert found.p_value is None
+    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(2000)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
+    assert (found.high + found.low) / 2 == pytest.approx(found.difference, rel=0.01)
     with pytest.raises(ValueError, match="same images"):
         stats.paired_difference(a, b[:-1])
 
@@ -196,10 +196,30 @@ def test_paired_difference_changes_sign_with_its_arguments(seed):
     assert there.low == pytest.approx(-back.high)
 
 
-def test_paired_intervals_cover():
+@pytest.mark.parametrize("value", [0.5, 0, 1])
+def test_paired_interval_of_equal_defenses_has_width(value):
+    found = stats.paired_difference([value] * 10, [value] * 10)
+    half = 1.959964 * math.sqrt(2) / 12  # Bonett and Price, no discordant image
+    assert (found.low, found.high) == (pytest.approx(-half), pytest.approx(half))
+
+
+def test_paired_interval_is_bonett_and_price_s():
+    a, b = np.repeat([1, 0, 1, 0], [15, 5, 60, 20]), np.repeat([0, 1, 1, 0], [15, 5, 60, 20])
+    up, down = 16 / 102, 6 / 102
+    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 102)
+    found = stats.paired_difference(a, b)
+    assert (found.low, found.high) == (pytest.approx(up - down - half), pytest.approx(up - down + half))
+
+
+@pytest.mark.parametrize("n", [32, 100, 500])
+@pytest.mark.parametrize("differ", [0.01, 0.02, 0.05, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["better", "better or worse", "shares"])
+def test_paired_intervals_cover_however_few_images_differ(n, differ, kind):
     rng, covered = np.random.default_rng(5), []
-    for _ in range(400):
-        a, b = (rng.random((2, 100)) < np.array([[0.7], [0.6]])).astype(int)
+    for _ in range(1500):
+        better = {"better": np.ones(n), "better or worse": rng.random(n) < 0.75, "shares": rng.random(n)}[kind]
+        a = np.where(rng.random(n) < differ, better, 0.5 if kind == "better or worse" else 0)
+        b = np.where((a == 0) & (kind == "better or worse"), 1.0, np.where(a == 0.5, 0.5, 0))
         found = stats.paired_difference(a, b)
-        covered.append(found.low <= 0.1 <= found.high)
+        covered.append(found.low <= differ * {"better": 1}.get(kind, 0.5) <= found.high)
     assert np.mean(covered) >= 0.93
