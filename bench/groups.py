@@ -168,8 +168,8 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
         rows: of one group, at least one.
 
     Returns:
-        The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. Of
-        rows that are equal on selection draws the smaller perturbation that succeeds is taken, then the first row.
+        The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. For
+        rows that are equal on selection draws see `bench.selection.select_worst`.
     """
     index = common([row.judged for row in rows])
     judged = [row.judged.of(index) for row in rows]
@@ -178,6 +178,9 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
     sel, n_sel = ("withstood_sel", "draws_sel") if rows[0].stochastic else ("withstood", "draws")
     if (stacked[n_sel] <= 0).any():
         return None
-    worst = worst_case(stacked[sel], stacked["withstood"], stacked[n_sel], stacked["draws"], stacked["size"])
+    idle = np.array([[row.attack == CLEAN] for row in rows])
+    worst = worst_case(
+        *(stacked[name] for name in (sel, "withstood", n_sel, "draws", "size")), margin=stacked["margin_sel"], idle=idle
+    )
     columns = np.arange(len(index))
     return Judged(index, **{name: values[worst.attack, columns] for name, values in stacked.items()}), worst.attack

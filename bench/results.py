@@ -146,7 +146,8 @@ class Results:
             of the record as in `load_results` (sizes in the norms of the board alone), with accuracy, clean, null and
             success; `majority` and `mean_logit`: whether the vote of the held-out draws, or of the first K where the
             board says so, is right (1, 0, or NaN where the draws do not tell); `newly_wrong`: number of held-out draws
-            in which the clean image is right and the attack has what it wants (NaN without the clean image).
+            in which the clean image is right and the attack has what it wants (NaN without the clean image);
+            `margin_sel`: see `bench.votes.votes`.
     """
 
     cells: pd.DataFrame

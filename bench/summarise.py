@@ -44,7 +44,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
         image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
-        equals the smaller perturbation that succeeds).
+        equals the one with the smaller margin on these, see `bench.selection.select_worst`).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:

@@ -115,6 +115,41 @@ def test_select_worst_prefers_the_smaller_success_of_equals():
     assert selection.select_worst(share, size).tolist() == [1, 1, 0, 0, 0]
 
 
+def test_select_worst_breaks_ties_by_margins_before_sizes():
+    share, size = np.array([[0.0, 1.0], [0.0, 1.0], [0.2, 0.5]]), np.array([[1.0], [2.0], [0.5]])
+    margin = np.array([[-1.0, 3.0], [-4.0, 2.0], [-9.0, 1.0]])
+    assert selection.select_worst(share, size, margin=margin).tolist() == [1, 2]
+    assert selection.select_worst(share[:2], size[:2], margin=margin[:2]).tolist() == [1, 1]
+    assert selection.select_worst(share[:2], size[:2], margin=[[np.nan], [3.0]]).tolist() == [1, 1]
+
+
+def test_select_worst_takes_what_attacks_before_clean_images():
+    ones = np.ones((3, 2))
+    assert selection.select_worst(ones, 0, idle=[[True], [False], [False]]).tolist() == [1, 1]
+    assert selection.select_worst([[0.5], [1.0]], 0, idle=[[True], [False]]).tolist() == [0]
+
+
+@pytest.mark.parametrize("draws", [2, 8, 32])
+def test_a_tie_with_clean_images_leaves_the_worst_case_unbiased(draws):
+    rng, images, p = np.random.default_rng(6), 40_000, np.array([[1.0], [0.9]])
+    chosen_on, held_out = rng.binomial(draws, p, (2, images)), rng.binomial(15, p, (2, images))
+    worst = selection.worst_case(chosen_on, held_out, draws, 15, [[0.0], [0.2]], idle=[[True], [False]])
+    assert (worst.withstood / worst.n).mean() == pytest.approx(0.9, abs=0.003)  # .943 at 8 when clean images win ties
+
+
+def test_margins_choose_between_attacks_that_few_draws_cannot_tell_apart():
+    rng, images, draws = np.random.default_rng(7), 20_000, 8
+    centre = np.array([[2.0], [1.3]])  # standard deviation 1: right with .977 and .903
+    margins = centre + rng.standard_normal((draws, 2, images))
+    held_out = (centre + rng.standard_normal((15, 2, images)) > 0).sum(0)
+    chosen_on = (margins > 0).sum(0)
+    blind, worst = (
+        selection.worst_case(chosen_on, held_out, draws, 15, margin=m) for m in (np.nan, margins.mean(0))
+    )
+    plain, by_margin = ((w.withstood / w.n).mean() for w in (blind, worst))
+    assert 0.9 < by_margin < 0.915 < 0.925 < plain
+
+
 def test_worst_case_counts_what_was_not_chosen_on():
     worst = selection.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
     assert worst.attack.tolist() == [0, 1, -1]
