@@ -49,14 +49,14 @@ def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> Ints:
     return out
 
 
-def _logits(draws: Any) -> npt.NDArray[np.float16] | None:
+def _logits(draws: Any) -> npt.NDArray[np.floating[Any]] | None:
     """[rows, K]; None when not all logits of a draw are stored."""
     if "logits" not in draws.column_names or "classes" in draws.column_names or draws["logits"].null_count:
         return None
     flat = draws["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not len(draws) or len(flat) % len(draws):
         return None
-    out: npt.NDArray[np.float16] = flat.reshape(len(draws), -1)
+    out: npt.NDArray[np.floating[Any]] = flat.reshape(len(draws), -1)
     return out
 
 
@@ -167,7 +167,9 @@ def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tupl
             members = start[at][:, None] + np.arange(size if k is None else min(k, size))
             by_vote[at] = majority(pred[members], label[at])
             if logits is not None:
-                by_mean[at] = mean_logit(logits[order[members]], label[at])
+                kept = logits[order[members]]
+                told = np.isfinite(kept).all((1, 2))  # older versions kept no logits under -65,504
+                by_mean[at] = np.where(told, mean_logit(kept, label[at]), np.nan)
     return rows, {"majority": by_vote, "mean_logit": by_mean, "newly_wrong": newly}
 
 
