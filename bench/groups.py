@@ -126,13 +126,15 @@ def _row(columns: Columns, cells: Ints, planned: int) -> Row:
 
 
 def _costs(columns: Columns, cells: Ints) -> dict[str, float]:
-    """Cost of the attack per image, over the cells that have finished."""
+    """Cost of the attack per image, over the cells that have finished; evaluations are NaN where none was counted."""
     done = cells[columns.cell["status"][cells] == "ok"]
     images = float(columns.cell["images"][done].sum())
     names = ("forwards", "backwards", "queries", "seconds_attack")
     total = {n: float(np.nansum(columns.cell[n][done])) / images if images else float("nan") for n in names}
-    per_image = total["forwards"] + 2 * total["backwards"], total["queries"], total["seconds_attack"]
-    return dict(zip(COSTS, per_image, strict=True))
+    evaluations = total["forwards"] + 2 * total["backwards"]
+    if not evaluations and total["queries"]:
+        evaluations = float("nan")  # it asked a defense whose networks nobody knows
+    return dict(zip(COSTS, (evaluations, total["queries"], total["seconds_attack"]), strict=True))
 
 
 def _status(columns: Columns, cells: Ints, n: int, planned: int, reason: str) -> str:

@@ -52,7 +52,8 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean; rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
         asr_originally_correct (draw by draw); median_perturbation (failures are infinite); evaluations_per_image
-        (forwards + 2 x backwards, of the attack), queries_per_image, seconds_per_image; status ("ok", or what is
+        (forwards + 2 x backwards, of the attack; NaN where none could be counted), queries_per_image,
+        seconds_per_image; status ("ok", or what is
         missing); rank (by robust_mean, of complete worst cases alone).
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
