@@ -241,9 +241,14 @@ def _defense(
     loaded: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
 ) -> Defense:
     """The model as a defense."""
+    from torch import nn
+
     from bench.checks import refuse_train_mode
     from defenses.base import Defense, Foreign
+    from defenses.identity import check_built
 
+    if isinstance(loaded, nn.Module):
+        check_built(loaded)
     if isinstance(loaded, Foreign):
         loaded = loaded.module
     if isinstance(loaded, Defense):

@@ -148,7 +148,7 @@ class _Probe:
 
     @torch.no_grad()
     def against_differences(self, defense: Defense, gradient: Tensor) -> float:
-        """The relative error of directional derivatives, image by image; the worst median of a direction's images."""
+        """The relative error of directional derivatives, image by image; the largest over directions and images."""
         errors = []
         for i in range(_PROBES):
             generator = torch.Generator().manual_seed(self.seed + 1 + i)

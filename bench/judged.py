@@ -29,6 +29,7 @@ class Judged:
         correct, draws: right and all held-out draws.
         withstood: held-out draws in which the attack fails: right ones, or when targeted those without its target.
         withstood_sel, draws_sel: the same of the selection draws, and all of them.
+        margin_sel: mean over the selection draws of what the attack aims to lower; NaN: not known.
         rejected: refused held-out draws.
         clean: share of right draws of the clean image; NaN: not known.
         success: share of draws in which the attack has what it wants.
@@ -44,6 +45,7 @@ class Judged:
     withstood: Floats
     withstood_sel: Floats
     draws_sel: Floats
+    margin_sel: Floats
     rejected: Floats
     clean: Floats
     success: Floats

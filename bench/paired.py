@@ -99,8 +99,8 @@ def compare(
 ) -> list[Comparison]:
     """Compare two rows of results on the same images, in every setting that has both.
 
-    The difference of two deterministic defenses has Agresti and Min's interval, of others a bootstrap over images of
-    the differences of their shares; where a side has several trainings, these vary too (`bench.resampling`).
+    The difference has Bonett and Price's interval (`bench.stats.paired_difference`); where a side has several
+    trainings, these vary too, in a bootstrap (`bench.resampling`).
 
     Args:
         source: the results folder.
@@ -109,8 +109,8 @@ def compare(
         b: the same.
         other: the folder of b. Default: the same.
         confidence: in (0, 1).
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        seed: of the bootstrap over several trainings.
+        resamples: of that bootstrap.
 
     Raises:
         UserError: no such row, or rows that do not compare: other images, threat, draws, budget or data.
@@ -143,11 +143,9 @@ def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resa
     if len(a.shares) > 1 or len(b.shares) > 1:
         interval = over_trainings(a.shares, b.shares, confidence=confidence, seed=seed, resamples=resamples)
         return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
-    options = {"confidence": confidence, "seed": seed, "resamples": resamples}
-    shares = paired_difference(a.shares[0], b.shares[0], **options)  # type: ignore[arg-type]
+    shares = paired_difference(a.shares[0], b.shares[0], confidence=confidence)
     interval = Interval(shares.difference, shares.low, shares.high, shares.n)
-    how = "images resampled in pairs" if shares.p_value is None else "Agresti and Min"
-    return Comparison(a, b, planned, interval, how, decisions, both)
+    return Comparison(a, b, planned, interval, "Bonett and Price, paired images", decisions, both)
 
 
 def _groups(results: Results) -> Iterator[Group]:

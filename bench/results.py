@@ -115,8 +115,8 @@ def load_draws(path: str | Path) -> pd.DataFrame:
 
     Returns:
         defense, attack, view, norm, eps, cell, index, draw, held_out (False: a selection draw), pred, margin
-        (logit of the label minus the largest other one), rejected, logits (float16; of more than ten classes only
-        the ten largest, and `classes` says which).
+        (logit of the label minus the largest other one), rejected, logits (less the largest; float16, or float32 in
+        a part that has some under -65,504; of more than ten classes only the ten largest, and `classes` says which).
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -148,8 +148,8 @@ class Results:
             of the record as in `load_results` (sizes in the norms of the board alone), with accuracy, clean, null and
             success; `majority` and `mean_logit`: whether the vote of the held-out draws, or of the first K where the
             board says so, is right (1, 0, or NaN where the draws do not tell), by the sequential rule where there is
-            one; `newly_wrong`: number of held-out draws
-            in which the clean image is right and the attack has what it wants (NaN without the clean image).
+            one; `newly_wrong`: number of held-out draws in which the clean image is right and the attack has what it
+            wants (NaN without the clean image); `margin_sel`: see `bench.votes.votes`.
     """
 
     cells: pd.DataFrame

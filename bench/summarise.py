@@ -44,7 +44,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
         image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
-        equals the smaller perturbation that succeeds).
+        equals the one with the smaller margin on these, see `bench.selection.select_worst`).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
@@ -53,7 +53,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
         asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
         order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
-        attack), queries_per_image, seconds_per_image; status ("ok", or what is
+        attack; NaN where none could be counted), queries_per_image, seconds_per_image; status ("ok", or what is
         missing); rank (by robust_mean, of complete worst cases alone).
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the

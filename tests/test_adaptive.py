@@ -156,6 +156,32 @@ def test_results_do_not_depend_on_the_batch(name: str) -> None:
     assert not torch.allclose(whole, attacked(name, noisy, x, y, rows=1000, seed=8, **params), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["adaptive", "apgd", "pgd", "spsa", "square"])
+def test_proposals_and_the_defense_never_draw_from_one_stream(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, x, y = linear(6.0)
+    drawn: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    asked = []
+    plain, logits = Noise.draw, Errs.logits
+
+    def draw(noise: Noise, *what: Any) -> Tensor:
+        drawn[bool(asked)] |= {tuple(key) for key in noise.keys.tolist()}
+        return plain(noise, *what)
+
+    def within(self: Errs, *what: Any, **more: Any) -> Tensor:
+        asked.append(1)
+        try:
+            return logits(self, *what, **more)
+        finally:
+            asked.pop()
+
+    monkeypatch.setattr(Noise, "draw", draw)
+    monkeypatch.setattr(Errs, "logits", within)
+    attacked(name, Errs(base), x, y, **({"queries": 20, "eot": 8} if name == "square" else {"steps": 6, "restarts": 2}))
+    assert drawn[True]
+    assert drawn[False]
+    assert not drawn[True] & drawn[False]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(["adaptive", "apgd", "pgd", "transfer", "spsa", "square"]),
