@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.doubts import doubts
 from bench.groups import SETTING, Group, Row, choose, grouped
 from bench.judged import Judged, common
 from bench.parts import stored
@@ -76,6 +77,7 @@ class Comparison:
         decisions: the same of majority decisions (or of the single verdicts of deterministic defenses), with
             McNemar's test; None where there are several trainings.
         both: images that both decide right; 0 where `decisions` is None.
+        doubts: what speaks against a side, see `bench.doubts`.
     """
 
     a: Side
@@ -85,6 +87,7 @@ class Comparison:
     how: str
     decisions: Paired | None
     both: int
+    doubts: tuple[str, ...] = ()
 
 
 def compare(
@@ -127,12 +130,20 @@ def compare(
     planned = {tuple(group.rows[0].names[n] for n in SETTING): group.rows[0].planned for group in _groups(here)}
     if other is not None:
         _same_data(Path(source), Path(other), settings)
+    sides = ((source, here, a), (other or source, there, b))
+    against = [text for side in sides for text in _doubts(*side)]
     found = []
     for setting in settings:
         left, right = first[setting], second[setting]
         _refuse(left, right)
-        found.append(_compared(left, right, planned[setting], confidence, seed, resamples))
+        made = _compared(left, right, planned[setting], confidence, seed, resamples)
+        found.append(replace(made, doubts=tuple(dict.fromkeys(against))))
     return found
+
+
+def _doubts(folder: str | Path, results: Results, name: str) -> list[str]:
+    defense, _ = _parsed(name, list(dict.fromkeys(results.cells["defense"])))
+    return doubts(Path(folder), results).get(defense, [])
 
 
 def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resamples: int) -> Comparison:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.audit.flags import failures, labels, with_audit
 from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
+from bench.manifest import read_manifest
 from bench.protocols import M, check_m
 from bench.records import CLEANS
 from bench.results import CLEAN, Results, read_results
@@ -54,7 +56,8 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
         order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
         attack; NaN where none could be counted), queries_per_image, seconds_per_image; status ("ok", or what is
-        missing); rank (by robust_mean, of complete worst cases alone).
+        missing); rank (by robust_mean, of complete worst cases alone). Of a folder in which a defense fails its audit,
+        which takes its rank away, also "audit": the checks that it fails.
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
         same draws the worst case is chosen. clean_mean, majority and mean_logit always ask for the label.
@@ -82,7 +85,8 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     if by_seed:
         names.insert(names.index("attack"), TRAINING_SEED)
     frame = pd.DataFrame(rows, columns=names)
-    return ranked(frame, without=frame["defense"] if by_seed else ())
+    failed = {} if isinstance(source, Results) else failures(Path(source), read_manifest(Path(source)))
+    return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
 
 
 def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
