@@ -55,6 +55,7 @@ def run_arguments(sub: argparse.ArgumentParser) -> None:
         "--memory", type=_size, metavar="GIB", help="for a worker process (default: its share of what is there)"
     )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
+    sub.add_argument("--force", action="store_true", help="run models that return probabilities, too, and mark them")
     sub.add_argument("--quiet", action="store_true", help="no progress, no table")
 
 
@@ -163,6 +164,7 @@ def run_and_show(
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
+        probabilities=frozenset(d.title for d in board.defenses) if arguments.force else frozenset(),
     )
     try:
         errors = run_board(board, folder, options)
