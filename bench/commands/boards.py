@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare
+from bench.commands import Declare, key_values
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def board_arguments(sub: argparse.ArgumentParser, *, preset: bool = False) -> No
         sub.add_argument("--eps", help='with --preset: radius, as "8/255" (default: that of the preset)')
         sub.add_argument("--norm", help="with --preset: Linf, L2 or L1 (default: that of the preset)")
         sub.add_argument("--indices", help="with --preset: which images, as first-100")
+        sub.add_argument(
+            "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="with --preset: defense parameters"
+        )
     sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
     sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
     sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
@@ -102,7 +105,8 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     """The board of --preset; None where a board is given."""
     from defenses.errors import UserError
 
-    said: dict[str, Any] = {n: getattr(arguments, n, None) for n in ("preset", "dataset", "eps", "norm", "indices")}
+    names = ("preset", "dataset", "eps", "norm", "indices", "set")
+    said: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, given = said.pop("preset"), [name for name, value in said.items() if value is not None]
     if preset is None:
         if arguments.board is None:
@@ -118,7 +122,8 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     from bench.presets import board_of_preset
 
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
-    return board_of_preset(preset, defenses=arguments.defense, **said, **roots)
+    params = key_values(said.pop("set") or ())
+    return board_of_preset(preset, defenses=arguments.defense, params=params, **said, **roots)
 
 
 def folder_of(arguments: argparse.Namespace, name: str) -> Path:
