@@ -154,6 +154,7 @@ def board_of_preset(
     eps: str | None = None,
     norm: str | None = None,
     indices: str | None = None,
+    params: Mapping[str, Any] | None = None,
     weights_root: Path | None = None,
     data_root: Path | None = None,
 ) -> Board:
@@ -166,6 +167,7 @@ def board_of_preset(
         eps: radius; None: the preset's, on its own data sets.
         norm: None: the preset's first.
         indices: index list; None: the preset's on its own data sets, else all images.
+        params: of the defense, where there is one.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
 
@@ -173,12 +175,14 @@ def board_of_preset(
         The board; it is named after preset, data set and defenses, so that its results folder is its own.
 
     Raises:
-        UserError: a name that there is not, or a preset that does not fit.
+        UserError: a name that there is not, a preset that does not fit, or parameters for several defenses.
     """
     from bench.board import read_board
     from bench.schema import check
 
     check("board", {"preset": name, "dataset": dataset})
+    if params and len(defenses) > 1:
+        raise UserError("--set is for one defense; run the others apart, or write a board")
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
     raw = {
@@ -187,7 +191,7 @@ def board_of_preset(
         "preset": name,
         "dataset": dataset,
         "threat": threat,
-        "defense": [{"name": defense} for defense in defenses],
+        "defense": [{"name": defense, **({"params": dict(params)} if params else {})} for defense in defenses],
         **({} if indices is None else {"indices": indices}),
     }
     board = read_board(raw, name, weights_root=weights_root)

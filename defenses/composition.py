@@ -40,7 +40,8 @@ def composed(
     own = {key: value for key, value in params.items() if key not in _BEHIND}
     if not isinstance(behind.get("classifier"), str):
         raise UserError(
-            f'"{name}" is a purifier; say which classifier stands behind it: params = {{ classifier = "undefended" }}'
+            f'"{name}" is a purifier; say which classifier stands behind it: params = {{ classifier = "undefended" }}, '
+            "or on the command line --set classifier=undefended"
         )
     classifier = _classifier(behind.pop("classifier"), dataset, weights_root, training_seed)
     if training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters:

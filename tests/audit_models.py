@@ -55,3 +55,10 @@ class Detached(nn.Module):
 
     def forward(self, x):
         return self.bare(x.detach())
+
+
+class Jittered(Linear):
+    """As `Linear`, of images with a little noise from the global generator."""
+
+    def forward(self, x):
+        return super().forward(x + 0.02 * torch.randn_like(x))

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 import torch
 from boards import ROOT, purebench_here, write_board
+from linear_purifier import Shift
 
 from bench.board import load_board
 from bench.presets import board_of_preset, find_preset, preset_names, with_preset
@@ -19,7 +20,6 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
 from defenses.registry import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
@@ -210,26 +210,6 @@ def test_presets_come_along():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "leaderboards" in json.dumps(project["tool"])
     assert all((ROOT / "leaderboards/presets" / f"{name}.toml").is_file() for name in preset_names())
-
-
-class Shift(Purifier):
-    steps = 1
-
-    def __init__(self, sigma):
-        super().__init__()
-        self.sigma = sigma
-
-    def noise(self, shape):
-        return NoiseSpec(start=(Draw(shape),))
-
-    def start(self, x, z):
-        return {"u": x + self.sigma * z[0]}, {}
-
-    def step(self, state, ctx, k, z):
-        return state
-
-    def finish(self, state, ctx):
-        return state["u"]
 
 
 def noisy(sigma):

@@ -7,6 +7,7 @@ from boards import purebench_here, write_board
 from fake_board import row
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_purifier import Shift
 
 from bench.board import load_board
 from bench.looks import view_for
@@ -21,32 +22,9 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Foreign, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
 
 SHAPE = (1, 1, 2)
 KNOWN = ViewSpec(seed="known")
-
-
-class Shift(Purifier):
-    """Adds sigma z: a linear classifier behind it errs exactly where w (x + sigma z) + b has the wrong sign."""
-
-    steps = 1
-
-    def __init__(self, sigma):
-        super().__init__()
-        self.sigma = sigma
-
-    def noise(self, shape):
-        return NoiseSpec(start=(Draw(shape),))
-
-    def start(self, x, z):
-        return {"u": x + self.sigma * z[0]}, {}
-
-    def step(self, state, ctx, k, z):
-        return state
-
-    def finish(self, state, ctx):
-        return state["u"]
 
 
 def linear(sigma=0.2, runs=3):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.audit.finding import Finding, Plot, absent, found
+from bench.audit.flags import SOFTMAX
 from bench.audit.subject import Subject
 from bench.certificate import NoGradient, certify
 from bench.checks import are_probabilities
@@ -75,7 +76,7 @@ def outputs(subject: Subject) -> Finding:
     is_softmax = are_probabilities(logits)
     what = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
     evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
-    return Finding("logits and no softmax", found(not is_softmax), evidence, {"median gap": gap})
+    return Finding(SOFTMAX, found(not is_softmax), evidence, {"median gap": gap})
 
 
 def certificate(subject: Subject) -> Finding:
