@@ -72,6 +72,11 @@ class Certificate:
         """Whether all checks hold."""
         return all(c.passed for c in self.checks)
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that fails is that paths carry nothing."""
+        return not self.passed and all(c.passed or c.limit == _PATH for c in self.checks)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
@@ -114,6 +119,13 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
 
 class NoGradient(Exception):
     """The logits have no graph to the image."""
+
+
+def has_gradient(defense: Defense, x: Tensor) -> bool:
+    """Whether autograd reaches images [B, C, H, W] from the logits of the mode "exact"."""
+    with torch.enable_grad():
+        logits = defense.logits(x.detach().clone().requires_grad_(), Noise.of(0, len(x), x.device), runs=1)
+    return bool(logits.requires_grad)
 
 
 @dataclass(frozen=True)

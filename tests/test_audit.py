@@ -283,3 +283,20 @@ def test_grid_has_the_threat_in_it(tmp_path):
     plot = radius.radii(one)[0].plot
     assert list(plot.series["white box"][0]) == [0.1, 0.2, float(Fraction(3, 10)), 0.5, 1.0]
     assert np.all(np.diff(plot.series["white box"][1]) <= 0)
+
+
+def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):
+    """The energy of the EBM's paper: exact gradients equal BPDA's, which is no fault of the defense."""
+    from defenses.base import Purified
+    from defenses.ebm_mcmc import Langevin
+    from defenses.networks import build_network
+
+    energy = build_network("energy-conv", in_channels=1, size=8, features=4)
+    defense = Purified(Langevin(energy, eps=0.02, steps=5), load_model("undefended"), runs=1).requires_grad_(False)
+    one = subject(defense, tmp_path, size=replace(SMALL, images=8))
+    assert not one.informative
+    assert one.modes == ("exact", "bpda", "smooth", "difference")
+    said = gradients.certificate(one)
+    assert said.status == "not applicable"
+    assert "smooth and difference" in said.evidence
+    assert subject(load_model("adp"), tmp_path, size=replace(SMALL, images=8)).modes == ("exact", "bpda")

@@ -144,3 +144,16 @@ def test_the_mean_over_trainings_is_flagged_with_any_of_them():
     table = Table("t", ("data", "defense"), tuple(("d", name) for name in names))
     rows = flagged(table, {"x (training seed 1)": ("binarisation",)}).rows
     assert [r[1] for r in rows] == ["x ‡", "x (training seed 0)", "x (training seed 1) † ‡", "xy †"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("adp", ["--indices", "first-3"], "an audit of 3 images can tell nothing"),
+        (f"{Path(__file__).parent / 'audit_models.py'}:Cut", [], "declares exact gradients and has none"),
+    ],
+)
+def test_what_no_audit_can_judge_is_refused(name, more, words, tmp_path, capsys):
+    assert main(["audit", name, "--eps", "1/5", "--out", str(tmp_path / "out"), *more]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

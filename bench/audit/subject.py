@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from bench.verdict import verdict
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from defenses.base import Defense
+from defenses.modes import carries_information
+from defenses.noise import Noise
 
 VERSION = 2  # counts up when the same defense would be found otherwise
 _MODES = ("exact", "bpda")  # of the white box, as far as a defense has them
+FINITE = ("smooth", "difference")  # besides, where exact gradients say no more than BPDA's
 _RAMP = 4  # `bench:apgd` ends with so many times the copies that it begins with
 
 
@@ -124,10 +128,17 @@ class Subject:
         of = [self.fingerprint, self.other_fingerprint, self.dataset, self.indices.tolist(), str(self.threat)]
         return _digest([VERSION, versions(), *of, asdict(self.budget), self.seed])[:16]
 
+    @cached_property
+    def informative(self) -> bool:
+        """Whether exact gradients say more than BPDA's: of piecewise linear energies they do not."""
+        few = self.x[:4]
+        return carries_information(self.defense, few, Noise.of(self.number("information"), len(few), few.device))
+
     @property
     def modes(self) -> tuple[str, ...]:
         """Gradient modes of the white box."""
-        return tuple(m for m in _MODES if m in self.defense.gradients) or self.defense.gradients[:1]
+        wanted = _MODES if self.informative else (*_MODES, *FINITE)
+        return tuple(m for m in wanted if m in self.defense.gradients) or self.defense.gradients[:1]
 
     @property
     def eot(self) -> int:
