@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIE = 1e-5  # a class may change between machines where the two largest logits are this close
-_COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
+_COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected", "majority_right")
 _FLAGS = ("in_box", "in_ball", "finite", "beyond", "status")
 _SIZES = ("linf", "l2", "l1", "l0")
 
@@ -60,7 +60,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, draws: pd.DataFrame, draw
         draws_after: draws of the second.
     """
     before, after = (r.set_index("index").sort_index() for r in (before, after))
-    then = before[[c for c in _COUNTS if c in before]]
+    then = before[[c for c in _COUNTS if c in before and c in after]]
     recount = ((then != after[then.columns]) & then.notna()).any(axis=1)  # records of older versions lack some
     flagged = (before[list(_FLAGS)] != after[list(_FLAGS)]).any(axis=1)
     keys = ["index", "draw"]

@@ -91,6 +91,9 @@ def benchmark(
     from bench.work import device_named
 
     _check_batch_size(batch_size)
+    if name is not None:
+        check("defense", {"label": name})
+    check("board", {"split": split})
     if stochastic not in (None, True, False):
         raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
     dataset, threat_model, named = translated(dataset, threat_model, robustbench)
@@ -192,15 +195,17 @@ def _threat(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatM
 
 
 def _views(views: Any) -> tuple[ViewSpec, ...]:
-    given = [views] if isinstance(views, ViewSpec | Mapping) else list(views)
-    if any(not isinstance(v, ViewSpec | Mapping) for v in given):
+    given = [views] if isinstance(views, ViewSpec | Mapping) else views
+    if not isinstance(given, Sequence) or any(not isinstance(v, ViewSpec | Mapping) for v in given):
         raise UserError(f'views is {str(views)[:40]!r}; write {{"gradient": "exact"}}, a ViewSpec, or a list of these')
     return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in given) or (ViewSpec(),)
 
 
 def _entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
     """The attacks, those of one name labelled by their parameters too."""
-    given = [attacks] if isinstance(attacks, str | Mapping) else list(attacks)
+    given = [attacks] if isinstance(attacks, str | Mapping) else attacks
+    if not isinstance(given, Sequence):
+        raise UserError(f'attacks is {attacks!r}; write a name as "autoattack:standard", or a list of these')
     entries = [_entry(attack, views) for attack in given]
     labels = [e.label for e in entries]
     return tuple(
@@ -220,10 +225,14 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
 
 
 def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel) -> nn.Module:
+    from torch import nn
+
     from defenses.catalogue import is_zoo
     from defenses.registry import load_model
 
     if not isinstance(model, str):
+        if not isinstance(model, nn.Module):
+            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
         return model
     params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
     return load_model(model, dataset, **params)
@@ -233,9 +242,14 @@ def _defense(
     loaded: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
 ) -> Defense:
     """The model as a defense."""
+    from torch import nn
+
     from bench.checks import refuse_train_mode
     from defenses.base import Defense, Foreign
+    from defenses.identity import check_built
 
+    if isinstance(loaded, nn.Module):
+        check_built(loaded)
     if isinstance(loaded, Foreign):
         loaded = loaded.module
     if isinstance(loaded, Defense):

@@ -16,7 +16,7 @@ from bench.indices import resolve
 from bench.limits import duration
 from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.presets import Preset, check_defenses, with_preset
-from bench.protocols import Protocols
+from bench.protocols import Protocols, protocols_of
 from bench.schema import check
 from bench.suites import find_attack
 from bench.threat import ThreatModel
@@ -92,7 +92,7 @@ class Board:
     def __post_init__(self) -> None:
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
         check("board", numbers)
-        check("verdict", dataclasses.asdict(self.verdict))
+        check("verdict", {k: v for k, v in dataclasses.asdict(self.verdict).items() if v is not None})
         names = {
             "defense label": _labels(self.defenses),
             "attack label": [*(self.nulls if TRANSFER in self.nulls else ()), *(a.label for a in self.attacks)],
@@ -149,9 +149,10 @@ class Board:
         warnings = (*attack.warnings, *attack.notes(threat, num_classes, params))
         reference = AttackRef(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings)
         once, source = VerdictSpec(1, 0, self.verdict.batch), entry.source
+        drawn = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
         looks = entry.views if source else (view_for(defense, v, entry.name) for v in entry.views)
         for view in dict.fromkeys(looks):
-            verdict = self.verdict if defense.stochastic and not view.known else once
+            verdict = drawn if defense.stochastic and not view.known else once
             for data in blocks:
                 yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, source)
 
@@ -232,7 +233,7 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
     entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
     defenses = tuple(describe(entry, raw["dataset"], weights_root=weights_root) for entry in entries)
-    verdict = check("verdict", raw.get("verdict", {}))
+    verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
         name=raw.get("name", stem),
@@ -240,9 +241,9 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
         attacks=tuple(attack_entry(check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"]),
-        verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in ("m", "k")}),
+        verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
-        protocols=Protocols(tuple(verdict["m"]) if "m" in verdict else None, verdict.get("k")),
+        protocols=protocols_of({"protocols": verdict}),
         preset=preset,
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
         **values,

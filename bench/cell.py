@@ -10,10 +10,11 @@ from typing import Any
 
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.values import canonical
+from defenses.values import canonical, decode
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
 GIVEN = "given:"  # before the file of images that somebody else made
+ADAPTIVE = "bench:"  # these attacks make copies of their own
 SCHEMA = 1  # of cells, records and draws
 
 
@@ -83,11 +84,14 @@ class VerdictSpec:
         draws: held-out draws of a stochastic defense, the ones that are counted (odd, for majorities).
         selection: further draws on which the worst attack is chosen.
         batch: at most this many images times draws go through the defense at once.
+        sequential: (K, error): images that the majority rule of K draws leaves undecided are drawn on, see
+            `bench.sequential`; None: none are.
     """
 
     draws: int = 15
     selection: int = 8
     batch: int = 2048
+    sequential: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """All that the result depends on, in canonical form: labels are not in it."""
-        view, data = self.view, self.data
+        view, data, judged = self.view, self.data, self.verdict
+        beyond = [] if judged.sequential is None else [list(judged.sequential)]
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
@@ -122,7 +127,7 @@ class Cell:
             "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
-            "verdict": [self.verdict.draws, self.verdict.selection],
+            "verdict": [judged.draws, judged.selection, *beyond],
             "seed": self.seed,
             **({} if self.source is None else {"source": canonical(self.source.fingerprint)}),
         }
@@ -164,7 +169,17 @@ class Cell:
             return "deployed, seed known" if self.view.known else "deployed"
         if self.attack.name.startswith(GIVEN):
             return "given"
+        if self.attack.name.startswith(ADAPTIVE):
+            from bench.suites.adaptive.settings import view_of
+
+            eot, runs = view_of(self.attack.name.removeprefix(ADAPTIVE), self._params, self.view)
+            return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=eot, runs=runs)
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
+
+    @property
+    def _params(self) -> dict[str, Any]:
+        """The attack's parameters as Python values, also where they were read from a key."""
+        return {key: decode(canonical(value)) for key, value in self.attack.params.items()}
 
     def noise_seed(self, purpose: str) -> int:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""

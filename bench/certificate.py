@@ -72,6 +72,11 @@ class Certificate:
         """Whether all checks hold."""
         return all(c.passed for c in self.checks)
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that fails is that paths carry nothing."""
+        return not self.passed and all(c.passed or c.limit == _PATH for c in self.checks)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
@@ -116,6 +121,13 @@ class NoGradient(Exception):
     """The logits have no graph to the image."""
 
 
+def has_gradient(defense: Defense, x: Tensor) -> bool:
+    """Whether autograd reaches images [B, C, H, W] from the logits of the mode "exact"."""
+    with torch.enable_grad():
+        logits = defense.logits(x.detach().clone().requires_grad_(), Noise.of(0, len(x), x.device), runs=1)
+    return bool(logits.requires_grad)
+
+
 @dataclass(frozen=True)
 class _Probe:
     x: Tensor
@@ -148,7 +160,7 @@ class _Probe:
 
     @torch.no_grad()
     def against_differences(self, defense: Defense, gradient: Tensor) -> float:
-        """The relative error of directional derivatives, image by image; the worst median of a direction's images."""
+        """The relative error of directional derivatives, image by image; the largest over directions and images."""
         errors = []
         for i in range(_PROBES):
             generator = torch.Generator().manual_seed(self.seed + 1 + i)

@@ -78,8 +78,7 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         certificate = certify(defense, x[:4])
     except NoGradient:
         if not isinstance(defense, Foreign):  # of a plain module nothing is declared: attacks without gradients may run
-            text = "leave \"exact\" out of its gradients, or let autograd reach the image (no detach, no no_grad)"
-            raise UserError(f"{title} declares exact gradients and has none: {text}") from None
+            raise no_gradient(title) from None
         return failed("its logits have no gradient")
     except (Exception, SystemExit) as error:  # somebody's module that knows no float64, say
         return failed(line_of(error)[:200])
@@ -87,6 +86,12 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     few = x[:4]
     note = information_note(defense, few, Noise.of(0, len(few), x.device), label=title)
     return certificate.as_dict() | ({"note": note} if note else {})
+
+
+def no_gradient(title: str) -> UserError:
+    """What is said of a defense that declares exact gradients and has none."""
+    text = "leave \"exact\" out of its gradients, or let autograd reach the image (no detach, no no_grad)"
+    return UserError(f"{title} declares exact gradients and has none: {text}")
 
 
 def failed(problem: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by
 
 
 @torch.no_grad()
-def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool = False) -> None:
+def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool = False) -> bool:
     """Check a model on a few images.
 
     Args:
@@ -23,6 +23,9 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
         num_classes: what the data set has.
         label: how the model is called in messages.
         probabilities: whether the user insists on a model that returns them.
+
+    Returns:
+        Whether it returns them.
 
     Raises:
         UserError: train mode, wrong input size, wrong number of classes, probabilities, non-finite values, a module
@@ -44,8 +47,12 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
         )
     if not torch.isfinite(logits).all():
         raise UserError(f"{label} returns NaN or infinite logits on clean images; check its weights")
-    if not probabilities and are_probabilities(logits):
-        raise UserError(f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients")
+    softmax = are_probabilities(logits)
+    if softmax and not probabilities:
+        raise UserError(
+            f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients; "
+            "purebench run and audit take it as it is with --force, and mark it"
+        )
     again = defense.logits(x, noise)
     if state(defense) != before:
         raise UserError(
@@ -60,7 +67,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
         )
         raise UserError(f"{label} gives two answers to one question: {remedy}")
     if isinstance(defense, Foreign) and defense.stochastic:
-        return  # its draws are made for a whole batch, so rows cannot be compared
+        return softmax  # its draws are made for a whole batch, so rows cannot be compared
     alone = defense.logits(x[:1], noise.rows(slice(0, 1)))
     scale = logits.abs().amax().clamp_min(1e-6)
     if (alone - logits[:1]).abs().amax() > _NEIGHBOUR_TOLERANCE * scale:
@@ -68,6 +75,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
             f"{label} answers differently when the other images in the batch change; "
             "use running statistics (model.eval()), not those of the batch"
         )
+    return softmax
 
 
 def are_probabilities(logits: Tensor) -> bool:

@@ -22,11 +22,13 @@ def draw_columns(cell: Cell, block: Block, draws: Draws, problems: list[str]) ->
     ok = torch.tensor([not p for p in problems])
     count, n = draws.held_out.shape[0], int(ok.sum())
     kept = draws.logits[:, ok]
-    kept = kept - kept.amax(-1, keepdim=True)  # the largest is 0, so that half precision holds any scale
+    kept = kept - kept.amax(-1, keepdim=True)  # the largest is 0
     values, classes = kept.topk(min(_TOP_LOGITS, kept.shape[-1]), -1)
     if kept.shape[-1] <= _TOP_LOGITS:
         values = kept
-    flat = pa.array(values.half().flatten().numpy())
+    half = values.half()
+    stored = half if half.isfinite().all() else values  # half precision ends at 65,504
+    flat = pa.array(stored.flatten().numpy())
     columns = {
         "cell": pa.array([cell.key] * (count * n), pa.string()).dictionary_encode(),
         "index": np.tile(block.indices[ok].numpy().astype(np.int32), count),

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from bench.cell import GIVEN, NULLS, Cell
 from bench.data import Dataset
+from bench.deployed import Cost, Deployed, ask
 from bench.draw_columns import draw_columns
 from bench.memory import Rows, free, rows_of
-from bench.meter import Meter
 from bench.progress import since
 from bench.store import CellResult
 from bench.suites import Unsupported, find_attack
 from bench.text import clean
 from bench.threat import distances, in_box, target_labels
-from bench.verdict import Draws, verdict
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import failure
@@ -42,17 +41,6 @@ class Block:
     y: Tensor
     indices: Tensor
     shas: tuple[str, ...]
-
-
-@dataclass
-class Cost:
-    """Totals of a phase over a block; rows at once, if memory ran out."""
-
-    seconds: float = 0.0
-    forwards: int = 0
-    backwards: int = 0
-    queries: int = 0
-    rows: int | None = None
 
 
 def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
@@ -97,14 +85,14 @@ def execute(
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         if made is None:
-            x_adv, cost = _attack(cell, defense, block, target, num_classes, source)
+            x_adv, cost = attacked(cell, defense, block, target, num_classes, source)
         else:
             x_adv, cost = made, Cost()
         problems = _problems(cell, block.x, x_adv)
         judged, beyond = _judged(cell, block.x, x_adv, problems)
-        draws, judge_cost = _judge(cell, defense, judged, block)
+        said = ask(cell, defense, judged, block.y, block.indices)
         unanswered = "the defense returned logits that are not finite"
-        problems = [p or ("" if f else unanswered) for p, f in zip(problems, draws.finite.tolist(), strict=True)]
+        problems = [p or ("" if f else unanswered) for p, f in zip(problems, said.finite.tolist(), strict=True)]
     except Unsupported as reason:
         return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
     except (UserError, KeyboardInterrupt):
@@ -116,11 +104,11 @@ def execute(
         "forwards": cost.forwards,
         "backwards": cost.backwards,
         "queries": cost.queries,
-        "seconds_verdict": judge_cost.seconds,
-        "forwards_verdict": judge_cost.forwards,
-        "backwards_verdict": judge_cost.backwards,
+        "seconds_verdict": said.cost.seconds,
+        "forwards_verdict": said.cost.forwards,
+        "backwards_verdict": said.cost.backwards,
     }
-    notes = _notes(cost, judge_cost)
+    notes = _notes(cost, said.cost)
     if cell.attack.name.startswith(GIVEN) and torch.allclose(x_adv, block.x, rtol=0, atol=_SAME):
         notes.append(UNCHANGED)
     if notes:
@@ -128,8 +116,8 @@ def execute(
     if any(problems):
         n = sum(map(bool, problems))
         line["error"] = f"{n} of {len(problems)} images: {next(filter(None, problems))}"
-    records = _records(cell, block, target, x_adv, beyond, problems, draws, cost)
-    stored = draw_columns(cell, block, draws, problems)
+    records = _records(cell, block, target, x_adv, beyond, problems, said, cost)
+    stored = draw_columns(cell, block, said.draws, problems)
     return CellResult(line, records, stored, x_adv.numpy())
 
 
@@ -144,10 +132,14 @@ def _notes(attack: Cost, judged: Cost) -> list[str]:
     return [f"{what} with {n} rows at once after running out of memory" for what, n in pairs if n is not None]
 
 
-def _attack(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None
+def attacked(
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None = None
 ) -> tuple[Tensor, Cost]:
-    """(what the attack returns, as float32 on the CPU; its cost)."""
+    """(what the attack of a cell returns, as float32 on the CPU; its cost); `execute` has the arguments.
+
+    Raises:
+        Unsupported: the defense lacks the gradient mode, or the attack cannot run.
+    """
     if source is not None:
         defense = source
     elif cell.view.mode not in defense.gradients:
@@ -221,30 +213,6 @@ def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[
     return torch.where(keep_clean.view(-1, 1, 1, 1), x, x_adv), beyond
 
 
-def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[Draws, Cost]:
-    spec = cell.verdict
-    meter = Meter(defense.cost_modules())
-    begin = time.perf_counter()
-    try:
-        with rows_of(defense) as memory:
-            draws = verdict(
-                defense,
-                judged.to(device_of(defense)),
-                block.indices,
-                draws=spec.draws,
-                selection=spec.selection,
-                seed=cell.seed,
-                batch=spec.batch,
-                memory=memory,
-                known=cell.view.known,
-            )
-    finally:
-        meter.detach()
-    on_cpu = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
-    seconds = since(begin)
-    return on_cpu, Cost(seconds, meter.forwards, meter.backwards, rows=memory.limit)
-
-
 def _records(
     cell: Cell,
     block: Block,
@@ -252,12 +220,12 @@ def _records(
     x_adv: Tensor,
     beyond: Tensor,
     problems: list[str],
-    draws: Draws,
+    said: Deployed,
     cost: Cost,
 ) -> dict[str, Any]:
     """Columns of the records table; images that could not be judged have zero draws."""
     n = len(block.y)
-    ok = torch.tensor([not p for p in problems])
+    ok, draws = torch.tensor([not p for p in problems]), said.draws
     correct = (draws.predictions == block.y) & ~draws.rejected & ok
     hits = torch.zeros_like(correct) if target is None else (draws.predictions == target) & ~draws.rejected & ok
     held, chosen = draws.held_out, ~draws.held_out if (~draws.held_out).any() else draws.held_out
@@ -284,6 +252,7 @@ def _records(
         "beyond": (beyond & ok).numpy(),
         **{name: np.full(n, total / n, np.float64) for name, total in per_image.items()},
         "seconds": np.full(n, cost.seconds / n, np.float64),
+        **said.columns(ok),
         "status": ["error" if p else "ok" for p in problems],
         "error": problems,
     }

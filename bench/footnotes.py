@@ -12,6 +12,8 @@ from bench.looks import KNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.protocols import Protocols
+
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
     "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
@@ -52,25 +54,46 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_all_rows(frame: pd.DataFrame, k: int | None = None) -> tuple[str, ...]:
+def of_all_rows(frame: pd.DataFrame, said: Protocols) -> tuple[str, ...]:
     """What the numbers of the full table mean.
 
     Args:
         frame: what `summary` gave.
-        k: draws of a majority vote and of a mean logit; None: all.
+        said: draws of a majority vote and of a mean logit.
     """
     notes = _shared(frame)
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
-    voters = "all" if k is None else f"the first {k}"
-    notes.append(f"majority vote, mean logit: of {voters} held-out draws of an image; a tie is wrong")
+    voters = "all" if said.k is None or said.rule else f"the first {said.k}"
+    what = "mean logit" if said.rule else "majority vote, mean logit"
+    notes.append(f"{what}: of {voters} held-out draws of an image; a tie is wrong")
     if (frame["targets"] != "none").any():
         notes.append("attack success under a targeted threat: draws that give the target, over originally right ones")
     notes.append(
-        "median size: of the perturbation, in the norm of the threat, over originally right images; ∞ = failed"
+        "median size: of the perturbation, in the norm of the threat, over originally right images, their number in "
+        "brackets; ∞ = failed; [ ]: distribution-free 95% interval between two order statistics"
     )
+    if has_seeds(frame):
+        notes.append("median size over seeds of the training: means of the medians, and of the ends of their intervals")
     notes.append("evaluations: one image through a network forward = 1, backward = 2; of the attack, not the verdict")
     return tuple(notes)
+
+
+def of_sequential(said: Protocols, records: pd.DataFrame) -> tuple[str, ...]:
+    """How a majority is known of more draws than are made of all images, and what that took.
+
+    Args:
+        said: by what rule.
+        records: of the board, see `bench.results.Results`.
+    """
+    if said.rule is None or "majority_draws" not in records:
+        return ()
+    took = records["majority_draws"].mean()
+    text = (
+        f"majority vote of randomised defenses: of {said.k} held-out draws by a sequential rule, error "
+        f"{said.sequential:g}: a prefix, until the others would hardly change the decision; mean draws made {took:.1f}"
+    )
+    return (f"{text}; no other column uses the further ones",)
 
 
 def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from bench.progress import row_of
 from bench.text import counted
 
 FILE = "forecast.json"
+SAMPLE = "a few images"  # a source: see `bench.sampled`
 _LEAST = 0.5  # seconds of a row's cells; the ratio of anything shorter says nothing
 
 
@@ -29,7 +30,7 @@ class Forecast:
     Args:
         seconds: of the attack and the verdict.
         evaluations: of both; an image through a network forward is 1, backward 2.
-        source: "results" of finished cells, a "probe", or "at least" when the probe was cut short.
+        source: "results" of finished cells, a "probe", `SAMPLE`, or "at least" when the probe was cut short.
     """
 
     seconds: float

@@ -126,13 +126,15 @@ def _row(columns: Columns, cells: Ints, planned: int) -> Row:
 
 
 def _costs(columns: Columns, cells: Ints) -> dict[str, float]:
-    """Cost of the attack per image, over the cells that have finished."""
+    """Cost of the attack per image, over the cells that have finished; evaluations are NaN where none was counted."""
     done = cells[columns.cell["status"][cells] == "ok"]
     images = float(columns.cell["images"][done].sum())
     names = ("forwards", "backwards", "queries", "seconds_attack")
     total = {n: float(np.nansum(columns.cell[n][done])) / images if images else float("nan") for n in names}
-    per_image = total["forwards"] + 2 * total["backwards"], total["queries"], total["seconds_attack"]
-    return dict(zip(COSTS, per_image, strict=True))
+    evaluations = total["forwards"] + 2 * total["backwards"]
+    if not evaluations and total["queries"]:
+        evaluations = float("nan")  # it asked a defense whose networks nobody knows
+    return dict(zip(COSTS, (evaluations, total["queries"], total["seconds_attack"]), strict=True))
 
 
 def _status(columns: Columns, cells: Ints, n: int, planned: int, reason: str) -> str:
@@ -168,8 +170,8 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
         rows: of one group, at least one.
 
     Returns:
-        The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. Of
-        rows that are equal on selection draws the smaller perturbation that succeeds is taken, then the first row.
+        The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. For
+        rows that are equal on selection draws see `bench.selection.select_worst`.
     """
     index = common([row.judged for row in rows])
     judged = [row.judged.of(index) for row in rows]
@@ -178,6 +180,9 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
     sel, n_sel = ("withstood_sel", "draws_sel") if rows[0].stochastic else ("withstood", "draws")
     if (stacked[n_sel] <= 0).any():
         return None
-    worst = worst_case(stacked[sel], stacked["withstood"], stacked[n_sel], stacked["draws"], stacked["size"])
+    idle = np.array([[row.attack == CLEAN] for row in rows])
+    worst = worst_case(
+        *(stacked[name] for name in (sel, "withstood", n_sel, "draws", "size")), margin=stacked["margin_sel"], idle=idle
+    )
     columns = np.arange(len(index))
     return Judged(index, **{name: values[worst.attack, columns] for name, values in stacked.items()}), worst.attack

@@ -16,6 +16,7 @@ from bench.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.data import dataset_info, labels_of, load_dataset
 from bench.indices import resolve
 from bench.manifest import check_board
+from bench.protocols import Protocols
 from bench.store import Store, write_atomic
 from bench.threat import ThreatModel
 from defenses.errors import UserError
@@ -40,6 +41,7 @@ class Request:
         clean: an .npz of the clean images x in the order of the files: they are found in the split by their pixels,
             and stand for `indices` then.
         verdict: draws.
+        protocols: what they are combined to.
         seed: of the draws.
         block: images per unit of work.
         minimisation: images may lie outside the ball; they do not count then.
@@ -53,6 +55,7 @@ class Request:
     indices: str | None = None
     clean: Path | None = None
     verdict: VerdictSpec = field(default_factory=lambda: VerdictSpec(65, 16))
+    protocols: Protocols = field(default_factory=Protocols)
     seed: int = 0
     block: int = 100
     minimisation: bool = False
@@ -104,6 +107,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
             indices=named or str(folder / _LIST),
             block=request.block,
             verdict=request.verdict,
+            protocols=request.protocols,
             seed=request.seed,
             data_root=request.data_root,
         )

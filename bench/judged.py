@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.results import Results
+    from bench.stats import Rate
 
     Floats = npt.NDArray[np.float64]
 
@@ -28,6 +29,7 @@ class Judged:
         correct, draws: right and all held-out draws.
         withstood: held-out draws in which the attack fails: right ones, or when targeted those without its target.
         withstood_sel, draws_sel: the same of the selection draws, and all of them.
+        margin_sel: mean over the selection draws of what the attack aims to lower; NaN: not known.
         rejected: refused held-out draws.
         clean: share of right draws of the clean image; NaN: not known.
         success: share of draws in which the attack has what it wants.
@@ -43,6 +45,7 @@ class Judged:
     withstood: Floats
     withstood_sel: Floats
     draws_sel: Floats
+    margin_sel: Floats
     rejected: Floats
     clean: Floats
     success: Floats
@@ -185,13 +188,15 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
     """
     import numpy as np
 
-    from bench.stats import Rate, attack_success_rate, median_perturbation, rob_at_m
+    from bench.medians import median_interval, median_perturbation
+    from bench.stats import Rate, attack_success_rate, rob_at_m
 
     n = len(judged)
     known = ~np.isnan(judged.clean)
     meant = known & attacked
     rate = attack_success_rate(judged.clean[meant], judged.newly_wrong[meant]) if meant.any() else Rate(np.nan, np.nan)
     right = meant & (judged.clean > 0.5)
+    needed = judged.size[right], judged.success[right] > 0.5
     enough = [i for i in m if stochastic and n and judged.draws.min() >= i]
     shares = {
         "clean_mean": judged.clean[known],
@@ -207,11 +212,18 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
         "draws": int(judged.draws.max()) if n else 0,
         **means,
         **intervals(means, {name: len(values) for name, values in shares.items()}),
-        "asr": rate.value,
-        "asr_newly_wrong": rate.numerator,
-        "asr_originally_correct": rate.denominator,
-        "median_perturbation": median_perturbation(judged.size[right], judged.success[right] > 0.5),
+        **of_rate(rate),
+        "median_perturbation": median_perturbation(*needed),
+        **dict(zip(bounds_of("median_perturbation"), median_interval(*needed), strict=True)),
+        "median_perturbation_images": int(right.sum()),
     }
+
+
+def of_rate(rate: Rate) -> dict[str, float]:
+    """The rate of success with its parts and Wilson's 95% interval, n = expected number of originally right images."""
+    means, n = {"asr": rate.value}, {"asr": rate.denominator}
+    parts = {"asr_newly_wrong": rate.numerator, "asr_originally_correct": rate.denominator}
+    return means | intervals(means, n) | parts
 
 
 def bounds_of(share: str) -> tuple[str, str]:
@@ -220,7 +232,7 @@ def bounds_of(share: str) -> tuple[str, str]:
     return f"{stem}_low", f"{stem}_high"
 
 
-def intervals(means: Mapping[str, float], n: Mapping[str, int]) -> dict[str, float]:
+def intervals(means: Mapping[str, float], n: Mapping[str, float]) -> dict[str, float]:
     """Wilson's 95% interval of every mean over images of values in [0, 1]: also of Rob(M), votes and mean logits.
 
     Args:

@@ -28,7 +28,7 @@ def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
         attack: name of the attack.
 
     Raises:
-        UserError: the seed is to be known where there is none, or to an attack that would not use it.
+        UserError: the seed is to be known where there is none, or to images that are made already.
     """
     if view.known:
         _check_known(defense, attack)
@@ -57,9 +57,8 @@ def _check_known(defense: DefenseRef, attack: str) -> None:
             f'{defense.label} is deterministic, so it has no seed to know; write on = "stochastic" in the attack '
             f'"{attack}"'
         )
-    if attack.startswith((GIVEN, "bench:")):
-        why = "images are made already" if attack.startswith(GIVEN) else "draws noise of its own"
-        raise UserError(f'"{attack}" {why}; give seed = "known" to an attack of a library')
+    if attack.startswith(GIVEN):
+        raise UserError(f'the images of "{attack}" are made already; give seed = "known" to an attack that makes some')
 
 
 def check_nulls(nulls: Sequence[str]) -> None:

@@ -32,8 +32,8 @@ def merged(keys: list[str], where: dict[str, Path]) -> tuple[dict[str, Any], dic
         whole = {part: _checked(part / file) for part in images}
         rows = {part: _by_cell(table) for part, table in whole.items()}
         pieces = [whole[where[keys[0]]].slice(0, 0), *(p for k in keys for p in rows[where[k]].get(k, ()))]
-        # Parts of older versions may lack columns.
-        tables[file] = pa.concat_tables(pieces, promote_options="default").combine_chunks()
+        # Parts of older versions may lack columns, and large logits are float32 where others are float16.
+        tables[file] = pa.concat_tables(pieces, promote_options="permissive").combine_chunks()
     return tables, {k: images[where[k]][k] for k in keys}
 
 

@@ -7,18 +7,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from defenses.base import Defense
+from defenses.purifier import Purifier
+
 
 class Meter:
     """Counts images through networks while it is attached.
 
     One image through any network forward is 1 forward, back through it 1 backward; `evaluations` weighs them 1
-    and 2. A module that runs a backward pass inside (the gradient of an energy) says so by `unit_backwards`.
+    and 2. A module that runs a backward pass inside (the gradient of an energy) says so by `unit_backwards`. In place
+    of a defense or purifier its `cost_modules` are counted, since a defense around it may ask its `logits` or steps
+    and never call it; in place of a list its modules.
     """
 
     def __init__(self, modules: Iterable[nn.Module]):
         self.forwards = 0
         self.backwards = 0
-        self._handles = [m.register_forward_hook(self._count) for m in modules]
+        self._handles = [m.register_forward_hook(self._count) for m in dict.fromkeys(_networks(modules))]
 
     @property
     def evaluations(self) -> int:
@@ -41,3 +46,15 @@ class Meter:
         """Stop counting."""
         for handle in self._handles:
             handle.remove()
+
+
+def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for module in modules:
+        inner = [module]
+        if isinstance(module, Defense | Purifier):
+            inner = module.cost_modules()
+        elif isinstance(module, nn.ModuleList | nn.ModuleDict):
+            inner = list(module.children())
+        found += inner if module in inner else _networks(inner)
+    return found

@@ -200,6 +200,8 @@ def _footnote(rows: Rows) -> str:
     if rows.worst is not None:
         text += f" The worst case of {counted(rows.attacks, 'attack')} per image is {_percent(rows.worst)}%"
         text += f"; {', '.join(rows.not_run)} could not run." if rows.not_run else "."
+    failed = str(rows.clean.get("audit") or "")
+    text += f" It fails purebench's audit ({failed}), so these numbers overstate its robustness." if failed else ""
     if not rows.stochastic:
         return text
     return f"{text} The defense is randomised: numbers are means over {int(rows.clean['draws'])} held-out draws, \

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.doubts import doubts
 from bench.groups import SETTING, Group, Row, choose, grouped
 from bench.judged import Judged, common
 from bench.parts import stored
@@ -76,6 +77,7 @@ class Comparison:
         decisions: the same of majority decisions (or of the single verdicts of deterministic defenses), with
             McNemar's test; None where there are several trainings.
         both: images that both decide right; 0 where `decisions` is None.
+        doubts: what speaks against a side, see `bench.doubts`.
     """
 
     a: Side
@@ -85,6 +87,7 @@ class Comparison:
     how: str
     decisions: Paired | None
     both: int
+    doubts: tuple[str, ...] = ()
 
 
 def compare(
@@ -99,8 +102,8 @@ def compare(
 ) -> list[Comparison]:
     """Compare two rows of results on the same images, in every setting that has both.
 
-    The difference of two deterministic defenses has Agresti and Min's interval, of others a bootstrap over images of
-    the differences of their shares; where a side has several trainings, these vary too (`bench.resampling`).
+    The difference has Bonett and Price's interval (`bench.stats.paired_difference`); where a side has several
+    trainings, these vary too, in a bootstrap (`bench.resampling`).
 
     Args:
         source: the results folder.
@@ -109,8 +112,8 @@ def compare(
         b: the same.
         other: the folder of b. Default: the same.
         confidence: in (0, 1).
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        seed: of the bootstrap over several trainings.
+        resamples: of that bootstrap.
 
     Raises:
         UserError: no such row, or rows that do not compare: other images, threat, draws, budget or data.
@@ -127,12 +130,20 @@ def compare(
     planned = {tuple(group.rows[0].names[n] for n in SETTING): group.rows[0].planned for group in _groups(here)}
     if other is not None:
         _same_data(Path(source), Path(other), settings)
+    sides = ((source, here, a), (other or source, there, b))
+    against = [text for side in sides for text in _doubts(*side)]
     found = []
     for setting in settings:
         left, right = first[setting], second[setting]
         _refuse(left, right)
-        found.append(_compared(left, right, planned[setting], confidence, seed, resamples))
+        made = _compared(left, right, planned[setting], confidence, seed, resamples)
+        found.append(replace(made, doubts=tuple(dict.fromkeys(against))))
     return found
+
+
+def _doubts(folder: str | Path, results: Results, name: str) -> list[str]:
+    defense, _ = _parsed(name, list(dict.fromkeys(results.cells["defense"])))
+    return doubts(Path(folder), results).get(defense, [])
 
 
 def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resamples: int) -> Comparison:
@@ -143,11 +154,9 @@ def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resa
     if len(a.shares) > 1 or len(b.shares) > 1:
         interval = over_trainings(a.shares, b.shares, confidence=confidence, seed=seed, resamples=resamples)
         return Comparison(a, b, planned, interval, "images resampled, trainings by Student's t", decisions, both)
-    options = {"confidence": confidence, "seed": seed, "resamples": resamples}
-    shares = paired_difference(a.shares[0], b.shares[0], **options)  # type: ignore[arg-type]
+    shares = paired_difference(a.shares[0], b.shares[0], confidence=confidence)
     interval = Interval(shares.difference, shares.low, shares.high, shares.n)
-    how = "images resampled in pairs" if shares.p_value is None else "Agresti and Min"
-    return Comparison(a, b, planned, interval, how, decisions, both)
+    return Comparison(a, b, planned, interval, "Bonett and Price, paired images", decisions, both)
 
 
 def _groups(results: Results) -> Iterator[Group]:

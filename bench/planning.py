@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.resampling import Split
 
 _WIDER = 0.05  # by so much draws may widen an interval before more of them are worth having
+_MOST = 100_000_000  # images
 _EVEN = 1 / 12, 1 / 6  # variance split of accuracies that are spread evenly over [0, 1]
 
 
@@ -69,6 +70,16 @@ class Question:
                 f"a difference of {_points(self.detect)} points needs as many images on which the defenses differ; "
                 f"set the discordance to at least {self.detect:g}"
             )
+
+    def check_size(self) -> None:
+        """Refuse what takes more images than anybody has.
+
+        Raises:
+            UserError: the difference is too small.
+        """
+        if (needed := max(unpaired(self), paired(self))) > _MOST:
+            said = f"{_points(self.detect)} points take {needed:.1e} images, more than {_MOST:,}"
+            raise UserError(f"{said}; ask for a larger difference")
 
     @property
     def _z(self) -> tuple[float, float]:

@@ -32,7 +32,7 @@ class Preset:
         summary: what it does, in a line.
         source: whose protocol it is.
         differs: how it differs from our `standard`, and from the publication.
-        datasets: those that its eps and images are of; empty: none in particular.
+        eps: its radii, by data set and norm; its images are of these data sets too. Empty: none in particular.
         norms: those that it can be run in; the first is meant where a board names none.
         stochastic: False: it refuses randomised defenses.
         parts: of a board.
@@ -42,10 +42,14 @@ class Preset:
     summary: str
     source: str
     differs: str
-    datasets: tuple[str, ...]
+    eps: Mapping[str, Mapping[str, str]]
     norms: tuple[str, ...]
     stochastic: bool
     parts: Mapping[str, Any]
+
+    def radii(self, dataset: str) -> Mapping[str, str] | None:
+        """Its radii for a data set, "imagenet/Crop288" being "imagenet", by norm; None: it is none of its own."""
+        return self.eps.get(dataset.partition("/")[0])
 
     def as_dict(self) -> dict[str, str]:
         """For the manifest."""
@@ -78,9 +82,8 @@ def _folder() -> Path:
 def _read(name: str) -> Preset:
     raw = tomllib.loads((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     about = raw.pop("preset")
-    datasets, norms = (tuple(about.pop(key)) for key in ("datasets", "norms"))
-    stochastic = about.pop("stochastic", True)
-    return Preset(name=name, parts=raw, datasets=datasets, norms=norms, stochastic=stochastic, **about)
+    norms, eps, stochastic = tuple(about.pop("norms")), about.pop("eps", {}), about.pop("stochastic", True)
+    return Preset(name=name, parts=raw, eps=eps, norms=norms, stochastic=stochastic, **about)
 
 
 def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
@@ -98,29 +101,32 @@ def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
     for key in _FIXED:
         if key in raw:
             raise UserError(f'"{key}" is what the preset "{preset.name}" says; leave out the one or the other')
-    given = raw.get("threat", {})
-    own = raw.get("dataset") in preset.datasets
-    _check_fits(preset, raw.get("dataset", ""), given, own=own)
-    threat = {"norm": preset.norms[0], **(preset.parts.get("threat", {}) if own else {}), **given}
-    images = {key: value for key, value in preset.parts.items() if key == "indices" and own}
-    how = {key: value for key, value in preset.parts.items() if key not in ("threat", "indices")}
-    return {**images, **how, **raw, "threat": threat}, preset
+    given, radii = raw.get("threat", {}), preset.radii(raw.get("dataset", ""))
+    norm = _norm(preset, given)
+    threat = {"norm": norm, **({"eps": radii[norm]} if radii and norm in radii else {}), **given}
+    if "eps" not in threat:
+        raise UserError(_without_eps(preset, raw.get("dataset", ""), norm))
+    how = {key: value for key, value in preset.parts.items() if key != "indices" or radii is not None}
+    return {**how, **raw, "threat": threat}, preset
 
 
-def _check_fits(preset: Preset, dataset: str, threat: Mapping[str, Any], *, own: bool) -> None:
+def _norm(preset: Preset, threat: Mapping[str, Any]) -> str:
+    """The norm of a board, as the preset writes it."""
     norm = str(threat.get("norm", preset.norms[0]))
-    if norm.lower() not in [n.lower() for n in preset.norms]:
+    found = next((n for n in preset.norms if n.lower() == norm.lower()), None)
+    if found is None:
         raise UserError(
             f'the preset "{preset.name}" is a protocol of {", ".join(preset.norms)} and not of {norm}; "standard" '
             "takes Linf, L2 and L1"
         )
-    if "eps" in threat or (own and "eps" in preset.parts.get("threat", {})):
-        return
-    meant = preset.parts.get("threat", {}).get("eps")
-    what = f"has eps {meant} for {', '.join(preset.datasets)} alone" if meant else "has no eps of its own"
-    raise UserError(
-        f'the preset "{preset.name}" {what}; for {dataset} say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
-    )
+    return found
+
+
+def _without_eps(preset: Preset, dataset: str, norm: str) -> str:
+    known = [f"{eps} for {name} ({of})" for name, radii in preset.eps.items() for of, eps in radii.items()]
+    what = f"has eps {', '.join(known)} alone" if known else "has no eps of its own"
+    say = 'say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
+    return f'the preset "{preset.name}" {what}; for {dataset} ({norm}) {say}'
 
 
 def check_defenses(preset: Preset, random: Sequence[str]) -> None:
@@ -148,6 +154,7 @@ def board_of_preset(
     eps: str | None = None,
     norm: str | None = None,
     indices: str | None = None,
+    params: Mapping[str, Any] | None = None,
     weights_root: Path | None = None,
     data_root: Path | None = None,
 ) -> Board:
@@ -160,6 +167,7 @@ def board_of_preset(
         eps: radius; None: the preset's, on its own data sets.
         norm: None: the preset's first.
         indices: index list; None: the preset's on its own data sets, else all images.
+        params: of the defense, where there is one.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
 
@@ -167,10 +175,14 @@ def board_of_preset(
         The board; it is named after preset, data set and defenses, so that its results folder is its own.
 
     Raises:
-        UserError: a name that there is not, or a preset that does not fit.
+        UserError: a name that there is not, a preset that does not fit, or parameters for several defenses.
     """
     from bench.board import read_board
+    from bench.schema import check
 
+    check("board", {"preset": name, "dataset": dataset})
+    if params and len(defenses) > 1:
+        raise UserError("--set is for one defense; run the others apart, or write a board")
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
     raw = {
@@ -179,7 +191,7 @@ def board_of_preset(
         "preset": name,
         "dataset": dataset,
         "threat": threat,
-        "defense": [{"name": defense} for defense in defenses],
+        "defense": [{"name": defense, **({"params": dict(params)} if params else {})} for defense in defenses],
         **({} if indices is None else {"indices": indices}),
     }
     board = read_board(raw, name, weights_root=weights_root)

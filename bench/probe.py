@@ -2,7 +2,8 @@
 
 The stand-in is a linear model that gives up the images which a few gradient steps took from the defense, and no
 others. An attack that leaves broken images alone asks it about as often as it would ask the defense. Images that only
-the attack itself breaks make the forecast an upper estimate.
+the attack itself breaks make the forecast an upper estimate. An attack that asks the defense itself is run on a few
+images: see `bench.sampled`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.cell import NULLS, Cell
+from bench.cell import NULLS, Cell, VerdictSpec
 from bench.execute import Block
-from bench.forecast import Forecast
+from bench.forecast import SAMPLE, Forecast
 from bench.meter import Meter
 from bench.progress import row_of
-from bench.stand_in import Line, Rates, count
+from bench.sampled import sampled
+from bench.sequential import Sequential
+from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.suites import Unsupported
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
@@ -52,7 +56,7 @@ def probe(
     """
     end, found = time.perf_counter() + budget, {}
     rates: dict[tuple[str, str, str], Rates] = {}
-    verdicts: dict[str, tuple[float, float]] = {}
+    verdicts: dict[tuple[str, VerdictSpec], tuple[float, float]] = {}
     left, again = list(rows.values()), set[str]()
     while left:
         cell = left.pop(0)
@@ -61,9 +65,10 @@ def probe(
         now = time.perf_counter()
         share = max(0.0, end - now) / (len(left) + 1)
         try:
-            if cell.defense.label not in verdicts:
-                verdicts[cell.defense.label] = _verdict(cell, workshop, share * _SHARE)
-            forecast = _row(workshop, cell, rates, verdicts[cell.defense.label], now + share, share)
+            judged = cell.defense.label, cell.verdict  # one draw alone where the seed is known
+            if judged not in verdicts:
+                verdicts[judged] = _verdict(cell, workshop, share * _SHARE)
+            forecast = _row(workshop, cell, rates, verdicts[judged], now + share, share)
         except (Unsupported, UserError):
             continue
         found[row] = forecast
@@ -92,7 +97,11 @@ def _row(
     if name not in known:
         known[name] = _rates(cell, defense, block, share * _SHARE)
     rates, classes = known[name], workshop.data().num_classes
-    counts, own, complete = count(cell, rates, block, classes, device_of(defense), deadline)
+    try:
+        counts, own, complete = count(cell, rates, block, classes, device_of(defense), deadline)
+    except NeedsDefense:
+        attack, asked, complete = sampled(cell, defense, block, classes, deadline)
+        return Forecast(attack + judging[0], asked + judging[1], SAMPLE if complete else "at least")
     seconds, evaluations = own + judging[0], judging[1]
     for (rows, backward), n in counts.items():
         line = rates.backward if backward else rates.forward
@@ -183,10 +192,13 @@ def _verdict(cell: Cell, workshop: Workshop, most: float) -> tuple[float, float]
     """(seconds, evaluations) of a verdict, from as many draws as there is time for."""
     spec, defense, block = cell.verdict, workshop.defense(cell), workshop.block(cell)
     x, wanted = block.x.to(device_of(defense)), spec.draws + spec.selection
+    if spec.sequential is not None:  # as if accuracies were spread evenly
+        wanted = spec.selection + max(spec.draws, round(Sequential(*spec.sequential).mean_draws))
     meter = Meter(defense.cost_modules())
 
     def judge(draws: int) -> float:
-        return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, seed=0, batch=spec.batch))
+        given: dict[str, Any] = {"seed": 0, "batch": spec.batch, "known": cell.view.known}
+        return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, **given))
 
     try:
         judge(1)

@@ -39,13 +39,14 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
         said = line["identity"]
         fingerprint, data, threat, view = said["defense"], said["data"], said["threat"], said["view"]
         attack, params, version = said["attack"]
+        draws, selection, *beyond = said["verdict"]
         cell = Cell(
             DefenseRef(line["defense"], fingerprint["name"], {}, fingerprint, line["stochastic"], ()),
             AttackRef(line["attack"], attack, params, version, line["minimisation"]),
             DataRef(data[0], data[1], data[2], line["indices"], data[3], data[4], data[5]),
             ThreatModel(threat[0], threat[1], threat[2]),
             ViewSpec(*view),
-            VerdictSpec(*said["verdict"]),
+            VerdictSpec(draws, selection, sequential=tuple(beyond[0]) if beyond else None),
             said["seed"],
             source=_source(said.get("source")),
         )

@@ -9,7 +9,7 @@ import html
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -222,34 +222,56 @@ li { margin: .2rem 0; }
 
 def to_html(tables: Table | Iterable[Table], title: str) -> str:
     """Tables as one page that loads nothing and runs nothing."""
+    return page(title, "".join(html_table(t) for t in _several(tables)))
+
+
+def page(title: str, body: str, style: str = "") -> str:
+    """A page of HTML that loads nothing and runs nothing.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        style: CSS, beyond that of tables.
+    """
     policy = "default-src 'none'; style-src 'unsafe-inline'"
-    sections = "".join(_html_table(t) for t in _several(tables))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"<title>{_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{_html(title)}</h1>\n{sections}</body>\n</html>\n"
+        f"<title>{html_text(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n"
+        f"<h1>{html_text(title)}</h1>\n{body}</body>\n</html>\n"
     )
 
 
-def _html(text: str) -> str:
+def html_text(text: str) -> str:
+    """Plain text as HTML."""
     return html.escape(clean(text), quote=True)
 
 
-def _html_table(table: Table) -> str:
-    def cells(tag: str, row: Iterable[str]) -> str:
-        starts = [f'<{tag} class="t">' if table.is_left(j) else f"<{tag}>" for j in range(len(table.columns))]
-        texts = [_html(c).replace(":", ":<wbr>").replace(" %", "&nbsp;%") if tag == "th" else _html(c) for c in row]
-        return "".join(f"{start}{text}</{tag}>" for start, text in zip(starts, texts, strict=True))
+def html_table(table: Table, kinds: Mapping[str, str] | None = None) -> str:
+    """A table as HTML, under its title.
+
+    Args:
+        table: the table.
+        kinds: CSS classes of cells, by their text.
+    """
+
+    def cell(tag: str, j: int, text: str) -> str:
+        named = [*(["t"] if table.is_left(j) else []), *([kinds[text]] if kinds and text in kinds else [])]
+        kind = f' class="{" ".join(named)}"' if named else ""
+        safe = html_text(text)
+        return f"<{tag}{kind}>{safe.replace(':', ':<wbr>').replace(' %', '&nbsp;%') if tag == 'th' else safe}</{tag}>"
+
+    def cells(tag: str, row: tuple[str, ...]) -> str:
+        return "".join(cell(tag, j, text) for j, text in enumerate(row))
 
     rows = [('<tr class="s">' if i in table.strong else "<tr>") + cells("td", r) for i, r in enumerate(table.rows)]
     lines = [
-        f'<section>\n<h2>{_html(table.title)}</h2>\n<div class="frame">\n<table>',
+        f'<section>\n<h2>{html_text(table.title)}</h2>\n<div class="frame">\n<table>',
         f"<thead><tr>{cells('th', table.columns)}</tr></thead>\n<tbody>",
         *(f"{row}</tr>" for row in rows),
         "</tbody>\n</table>\n</div>\n<ul>",
-        *(f"<li>{_html(n)}</li>" for n in table.footnotes),
+        *(f"<li>{html_text(n)}</li>" for n in table.footnotes),
         "</ul>\n</section>\n",
     ]
     return "\n".join(lines)

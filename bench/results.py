@@ -27,7 +27,7 @@ _CELL_COLUMNS = (
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
 _JUDGED = (
     *("index", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected"),
-    *("in_box", "in_ball", "finite", "beyond", "status", "error"),
+    *("in_box", "in_ball", "finite", "beyond", "majority_right", "majority_draws", "status", "error"),
 )
 
 
@@ -76,7 +76,9 @@ def load_results(path: str | Path) -> pd.DataFrame:
         `clean`, `null`: the same for the clean image, and for uniform noise in the ball;
         `success`: share of the held-out draws in which the attack has what it wants: a wrong class, neither the
         label nor a refusal, or when targeted its target;
-        `succeeded`: the clean image is mostly right, and `success` is more than half.
+        `succeeded`: the clean image is mostly right, and `success` is more than half;
+        `majority_right`, `majority_draws`, only where a board has a sequential rule: whether the majority by that rule
+        is right (1, 0), and how many held-out draws it took (NaN: not by such a rule).
         The attacks "none" and "uniform" are the clean images and the noise themselves. Cells of status "error" or
         "unsupported" have rows as well, with no draws and that status and error: one per image, or one of index -1
         where no other cell tells which images they are.
@@ -113,8 +115,8 @@ def load_draws(path: str | Path) -> pd.DataFrame:
 
     Returns:
         defense, attack, view, norm, eps, cell, index, draw, held_out (False: a selection draw), pred, margin
-        (logit of the label minus the largest other one), rejected, logits (float16; of more than ten classes only
-        the ten largest, and `classes` says which).
+        (logit of the label minus the largest other one), rejected, logits (less the largest; float16, or float32 in
+        a part that has some under -65,504; of more than ten classes only the ten largest, and `classes` says which).
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -145,8 +147,9 @@ class Results:
         records: one row per image and finished cell, in table order. "at": position of the cell in `cells`; columns
             of the record as in `load_results` (sizes in the norms of the board alone), with accuracy, clean, null and
             success; `majority` and `mean_logit`: whether the vote of the held-out draws, or of the first K where the
-            board says so, is right (1, 0, or NaN where the draws do not tell); `newly_wrong`: number of held-out draws
-            in which the clean image is right and the attack has what it wants (NaN without the clean image).
+            board says so, is right (1, 0, or NaN where the draws do not tell), by the sequential rule where there is
+            one; `newly_wrong`: number of held-out draws in which the clean image is right and the attack has what it
+            wants (NaN without the clean image); `margin_sel`: see `bench.votes.votes`.
     """
 
     cells: pd.DataFrame
@@ -174,4 +177,7 @@ def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -
     unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
     clean = clean_draws([part.only(unattacked) for part in parts], images, owners(cells, IMAGES))
     said = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
+    if "majority_right" in records:
+        by_rule = records["majority_right"].to_numpy(np.float64)
+        said["majority"] = np.where(np.isnan(by_rule), said["majority"], by_rule)
     return Results(cells, records.assign(**judge(cells, records), **said))

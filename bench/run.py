@@ -8,18 +8,20 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import certificates
+from bench.audit.flags import taken
 from bench.board import Board
 from bench.cell import NULLS, Cell
+from bench.certificates import digest
 from bench.doctor import require
 from bench.forecast import Forecast, measured, read_forecast, run_entry
 from bench.hands import warm_up
 from bench.limits import Limits, default_memory
-from bench.manifest import check_board, describe_run, update_manifest
+from bench.manifest import check_board, describe_run, read_manifest, update_manifest
 from bench.progress import Progress
 from bench.store import NotWritable, Store, write_atomic
 from bench.work import Line, Workshop, device_named, one_per_defense, work
@@ -47,6 +49,7 @@ class Options:
         time_limit: seconds that a cell may take; None: what the board says.
         memory: GiB that a worker process may hold; None: its share of what is there.
         certified: measure the gradient certificates that are missing.
+        probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
     """
 
     data_root: Path | None = None
@@ -61,6 +64,7 @@ class Options:
     time_limit: float | None = None
     memory: float | None = None
     certified: bool = True
+    probabilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "memory"):
@@ -166,8 +170,12 @@ def _run_pending(
     by_key = {c.key: c for c in pending}
     uncertified = certificates.missing(store.folder, pending) if options.certified else {}
 
-    def begin(found: Mapping[str, Line]) -> None:
+    options = replace(options, probabilities=options.probabilities | taken(board, read_manifest(store.folder)))
+
+    def begin(found: Mapping[str, Line], softmax: set[str]) -> None:
         _write_plan(store, cells)
+        if softmax:
+            run["probabilities"] = {d.title: digest(d.fingerprint) for d in board.defenses if d.title in softmax}
         update_manifest(store, board, run)
         certificates.add(store.folder, {uncertified[title]: found[title] for title in found})
 
@@ -181,9 +189,9 @@ def _run_pending(
     else:
         workshop = Workshop(board, options)
         each = one_per_defense(pending)
-        for cell in each:  # bad models stop the run before any work is done
-            workshop.check(cell)
-        begin({c.defense.title: workshop.certify(c) for c in each if c.defense.title in uncertified})
+        # Bad models stop the run before any work is done.
+        softmax = {c.defense.title for c in each if workshop.check(c)[1]}
+        begin({c.defense.title: workshop.certify(c) for c in each if c.defense.title in uncertified}, softmax)
         work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)

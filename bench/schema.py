@@ -43,15 +43,17 @@ _COUNTS: _Kind = (
 )
 _NAMES: _Kind = (_list_of(_text), 'a list of names, as ["none", "uniform"]')
 _TIME: _Kind = (_number, 'seconds, or a text as "10min"')
-_SEED: _Kind = (_whole, "a whole number")
+_SEED: _Kind = (lambda v: _whole(v) and 0 <= v < 1 << 63, "a whole number, at least 0 and less than 2^63")
 _SEEDS: _Kind = (
     lambda v: _list_of(lambda s: _whole(s) and s >= 0)(v) and len({*v}) == len(v),
     "a list of whole numbers, each at least 0 and there once, as [0, 1, 2]",
 )
+_ERROR: _Kind = (lambda v: type(v) is float and 0 < v < 0.5, "a share above 0 and below 0.5, as 0.01")
 _FLAG: _Kind = (lambda v: isinstance(v, bool), "true or false")
 _TABLE: _Kind = (_table, "a table")
 _VIEWS: _Kind = (_list_of(_table), "a list of tables, at least one, as [{ eot = 8 }]")
 _LABELS: _Kind = (lambda v: _text(v) or _list_of(_text)(v), "a text or a list of texts")
+_BUDGET: _Kind = (lambda v: v in ("full", "reduced"), '"full" or "reduced"')
 _EPS: _Kind = (lambda v: _number(v) or _list_of(_number)(v), 'a number as "8/255" or a list of these, at least one')
 
 
@@ -66,7 +68,7 @@ _KEYS: dict[str, dict[str, _Kind]] = {
         "dataset": _TEXT,
         "split": _TEXT,
         "indices": _TEXT,
-        "budget": _TEXT,
+        "budget": _BUDGET,
         "block": _COUNT,
         "threads": _COUNT,
         "time_limit": _TIME,
@@ -79,7 +81,8 @@ _KEYS: dict[str, dict[str, _Kind]] = {
         "preset": _TEXT,
     },
     "threat": {"norm": _TEXT, "eps": _EPS, "targets": _TEXT, "knowledge": _TEXT},
-    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT},
+    "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT}
+    | {"sequential": _ERROR},
     "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT, "seed": _TEXT},
     "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
     "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},

@@ -10,14 +10,24 @@ import numpy.typing as npt
 from bench.stats import Floats, Ints
 
 
-def select_worst(selection: npt.ArrayLike, size: npt.ArrayLike = np.inf) -> Ints:
+def select_worst(
+    selection: npt.ArrayLike,
+    size: npt.ArrayLike = np.inf,
+    *,
+    margin: npt.ArrayLike = np.nan,
+    idle: npt.ArrayLike = False,
+) -> Ints:
     """The attack that hurts each image most, by its selection draws.
 
-    Of equal ones the smaller perturbation is taken where they succeed (withstood by less than half), then the first.
+    Few draws are often equal, so their mean margin decides next: without it, ties go to what is no attack at all, or
+    to the smaller perturbation, and the worst case is biased upward. Then the smaller perturbation is taken where both
+    succeed (withstood by less than half), then what attacks, then the first.
 
     Args:
         selection: share of selection draws that withstand the attack, [attacks, images]; NaN where it has no verdict.
         size: of the perturbations, broadcast to the same shape.
+        margin: mean over selection draws, broadcast; the attack aims to lower it. NaN: unknown.
+        idle: whether it attacks nothing, as the clean images; broadcast.
 
     Returns:
         int64 [images]: position of the attack; -1 where no attack has a verdict.
@@ -26,7 +36,9 @@ def select_worst(selection: npt.ArrayLike, size: npt.ArrayLike = np.inf) -> Ints
     if not len(share):
         return np.full(share.shape[1:], -1, np.int64)
     needed = np.where(share < 0.5, size, np.inf)
-    chosen = np.lexsort((needed, share), axis=0)[0]
+    # The last key counts first.
+    keys = np.broadcast_arrays(np.asarray(idle, bool), needed, np.asarray(margin, float), share)
+    chosen = np.lexsort(keys, axis=0)[0]
     return np.where(np.isnan(share).all(0), -1, chosen).astype(np.int64)
 
 
@@ -51,6 +63,9 @@ def worst_case(
     n_sel: npt.ArrayLike,
     n_held: npt.ArrayLike,
     size: npt.ArrayLike = np.inf,
+    *,
+    margin: npt.ArrayLike = np.nan,
+    idle: npt.ArrayLike = False,
 ) -> Worst:
     """Per-image worst over attacks: chosen on selection draws, counted on held-out draws the choice did not see.
 
@@ -63,6 +78,8 @@ def worst_case(
         n_sel: number of selection draws, broadcast to the same shape.
         n_held: number of held-out draws, broadcast to the same shape.
         size: of the perturbations, broadcast to the same shape: decides between equals; see `select_worst`.
+        margin: over selection draws, broadcast: the same.
+        idle: whether a row attacks nothing, broadcast: the same.
 
     Raises:
         ValueError: there are verdicts without selection draws.
@@ -70,7 +87,7 @@ def worst_case(
     sel, held, ns, nh = np.broadcast_arrays(*(np.asarray(a, float) for a in (withstood_sel, withstood, n_sel, n_held)))
     if np.any(~np.isnan(sel) & ~(ns > 0)):
         raise ValueError("the worst attack is chosen on selection draws, and there are none")
-    chosen = select_worst(sel / np.where(ns > 0, ns, np.nan), size)
+    chosen = select_worst(sel / np.where(ns > 0, ns, np.nan), size, margin=margin, idle=idle)
     if not len(sel):
         empty = np.full(chosen.shape, np.nan)
         return Worst(chosen, empty, empty)

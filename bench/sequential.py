@@ -15,20 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.stats import Bools, Floats, Ints, rob_at_m
 from defenses.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bench.memory import Rows
-    from defenses.base import Defense
-    from defenses.noise import Noise
 
 LARGEST = 1001  # draws; a rule of more would take minutes to work out
 
@@ -207,88 +199,3 @@ def _scores(votes: Ints, label: Ints) -> Floats:
         rival = np.where((v == y)[:, :, None], 0, count).max(1)
         out[begin : begin + per_pass] = (np.arange(1, draws + 1) + np.cumsum(v == y, 1) - rival) / 2
     return out
-
-
-def sequential_verdict(
-    defense: Defense,
-    x: Tensor,
-    y: Tensor,
-    indices: Tensor,
-    rule: Sequential,
-    seed: int,
-    *,
-    batch: int = 2048,
-    ahead: int = 1,
-    memory: Rows | None = None,
-) -> Decisions:
-    """Judge images on the deployed defense, drawing for those alone that are not decided.
-
-    Image i meets in draw d the noise of `bench.verdict.verdict` with the same seed, so the decisions are those that
-    `rule` makes of its held-out draws. A foreign random module draws for the whole block at once: its images stay in
-    the batch until all are decided. A deterministic defense is asked once.
-
-    Args:
-        defense: the defense.
-        x: images, float32 [B, C, H, W].
-        y: labels, int64 [B].
-        indices: dataset indices, int64 [B].
-        rule: fixed beforehand.
-        seed: of the draws; that of the board.
-        batch: at most this many images times draws at once (memory); it changes nothing else.
-        ahead: draws per round once the first images can be decided; more fill a device better and are wasted on
-            images that the first of them decides.
-        memory: see `bench.verdict.verdict`.
-
-    Returns:
-        Decisions; `drawn` counts all draws that were made, those of a round after the deciding one too. An image of
-        which a draw is not finite stays undecided.
-    """
-    from bench.memory import Rows
-    from bench.verdict import verdict_noise
-    from defenses.base import Foreign
-
-    rule = rule if defense.stochastic else Sequential(1)
-    together = isinstance(defense, Foreign) and defense.stochastic
-    streams, memory = verdict_noise(seed, indices, x.device), Rows(defense) if memory is None else memory
-    label = y.cpu().numpy()
-    pred = np.full((len(x), rule.n_max), -1, np.int64)
-    right, drawn = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
-    going, finite, n = np.ones(len(x), bool), np.ones(len(x), bool), 0
-    while going.any() and n < rule.n_max:
-        draws = range(n, rule.first if n == 0 else min(n + ahead, rule.n_max))
-        at = np.flatnonzero(going | together)
-        pred[at, draws.start : draws.stop], ok = _drawn(
-            defense, x, at, streams, draws, len(at) if together else batch, memory
-        )
-        n = draws.stop
-        drawn[at] = n
-        finite[at] &= ok
-        going &= finite
-        at = np.flatnonzero(going)
-        if not len(at):
-            break
-        seen = pred[at, :n]
-        said = rule.decide(seen == label[at, None]) if rule.m else rule.decide_votes(seen, label[at])
-        right[at], going[at] = said.right, said.undecided
-    return Decisions(right, going | ~finite, drawn)
-
-
-def _drawn(
-    defense: Defense, x: Tensor, at: Ints, streams: Noise, draws: range, batch: int, memory: Rows
-) -> tuple[Ints, Bools]:
-    """Predicted classes of some images in some draws, [images, draws], a refusal is -1; and which have all of them."""
-    import torch
-
-    from bench.verdict import HELD_OUT
-    from defenses.noise import Noise
-
-    rows = torch.from_numpy(at).to(x.device)
-    keys = torch.cat([streams.rows(rows).child(HELD_OUT, d).keys for d in draws])
-    position = rows.repeat(len(draws))
-    pieces = [slice(i, min(i + batch, len(keys))) for i in range(0, len(keys), batch)]
-    with torch.no_grad():
-        said, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
-        logits, rejected = torch.cat([p.logits for p in said]), torch.cat([p.rejected for p in said])
-        pred = torch.where(rejected, -1, logits.argmax(-1)).view(len(draws), -1).T
-        ok = torch.isfinite(logits).all(-1).view(len(draws), -1).all(0)
-    return pred.cpu().numpy(), ok.cpu().numpy()

@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.execute import Block
-from bench.suites import Unsupported, find_attack
+from bench.suites import find_attack
 from bench.threat import target_labels
 from defenses.values import decode
+
+
+class NeedsDefense(Exception):
+    """An attack that asks for more of a view than its answers, so that its calls cannot be counted on a stand-in."""
 
 
 class Enough(BaseException):
@@ -117,7 +121,8 @@ def count(
         (calls by rows and direction, True: backward; seconds of the attack's own work; whether it came to its end).
 
     Raises:
-        Unsupported: the library cannot run it, or it asks for more than the answers of a view.
+        Unsupported: the library cannot run it.
+        NeedsDefense: it asks for more than the answers of a view.
     """
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
@@ -140,6 +145,6 @@ def count(
     except Enough:
         complete = False
     except AttributeError as lacking:  # as bench:adaptive, which asks the defense of the view
-        raise Unsupported("the attack needs more of a view than its answers, so calls cannot be counted") from lacking
+        raise NeedsDefense from lacking
     own = time.perf_counter() - begin - stand_in.seconds
     return stand_in.counts, own, complete

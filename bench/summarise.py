@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.audit.flags import failures, labels, with_audit
 from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict
+from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
+from bench.manifest import read_manifest
 from bench.protocols import M, check_m
 from bench.records import CLEANS
 from bench.results import CLEAN, Results, read_results
@@ -44,16 +46,18 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
         image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
-        equals the smaller perturbation that succeeds).
+        equals the one with the smaller margin on these, see `bench.selection.select_worst`).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean; rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
-        asr_originally_correct (draw by draw); median_perturbation (failures are infinite); evaluations_per_image
-        (forwards + 2 x backwards, of the attack), queries_per_image, seconds_per_image; status ("ok", or what is
-        missing); rank (by robust_mean, of complete worst cases alone).
+        asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
+        order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
+        attack; NaN where none could be counted), queries_per_image, seconds_per_image; status ("ok", or what is
+        missing); rank (by robust_mean, of complete worst cases alone). Of a folder in which a defense fails its audit,
+        which takes its rank away, also "audit": the checks that it fails.
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
         those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
         same draws the worst case is chosen. clean_mean, majority and mean_logit always ask for the label.
@@ -81,7 +85,8 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     if by_seed:
         names.insert(names.index("attack"), TRAINING_SEED)
     frame = pd.DataFrame(rows, columns=names)
-    return ranked(frame, without=frame["defense"] if by_seed else ())
+    failed = {} if isinstance(source, Results) else failures(Path(source), read_manifest(Path(source)))
+    return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
 
 
 def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
@@ -103,7 +108,8 @@ def _columns(m: Sequence[int]) -> list[str]:
         "stochastic",
         *("n_images", "planned", "coverage", "draws"),
         *(column for share in _shares(m) for column in (share, *bounds_of(share))),
-        *("asr", "asr_newly_wrong", "asr_originally_correct", "median_perturbation"),
+        *("asr", *bounds_of("asr"), "asr_newly_wrong", "asr_originally_correct"),
+        *("median_perturbation", *bounds_of("median_perturbation"), "median_perturbation_images"),
         *(*COSTS, *SEEDS, "status", "rank"),
     ]
 
@@ -162,10 +168,9 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
     values = each[0] if len(each) == 1 else {name: float(np.mean([e[name] for e in each])) for name in each[0]}
     if len(lines) > 1:
         n = len(index)
-        rate = Rate(values["asr_newly_wrong"], values["asr_originally_correct"])
+        values |= of_rate(Rate(values["asr_newly_wrong"], values["asr_originally_correct"]))
         shares = {name: values[name] for name in _shares(m)}
         values |= {"n_images": n, "draws": int(values["draws"])} | intervals(shares, dict.fromkeys(shares, n))
-        values["asr"] = rate.value
     values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
     planned = first.known["planned"]
     return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}

@@ -8,16 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import footnotes
 from bench.audit.flags import failures, flagged, labels, with_audit
 from bench.certificates import MARK, uncertified
-from bench.footnotes import has_seeds, of_all_rows, of_certificates, of_comparison, of_preset, warnings, with_warnings
 from bench.groups import ROW, SETTING
 from bench.judged import bounds_of
 from bench.looks import KNOWN
-from bench.protocols import M
+from bench.protocols import M, Protocols
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
-from bench.stats import wilson
 from bench.summarise import SEEDS, WORST, ranked, summary
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 _NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
 _NAMES |= {f"{attack}{KNOWN}": f"{name}{KNOWN}" for attack, name in _NAMES.items()}
 _ABSENT = "–"
+_ALL_DRAWS = Protocols()
 _TEXT_WIDTH = 120
 
 
@@ -122,7 +122,7 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
     means = [[f"{n}: mean % [95%]" for n in group] for group in (clean, others)]
     columns = (*differs, "defense", *means[0], "worst case: mean % [95%]", "rank", *means[1])
     starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
-    return Table(title, columns, tuple(rows), of_comparison(frame, starred=starred), len(differs) + 1)
+    return Table(title, columns, tuple(rows), footnotes.of_comparison(frame, starred=starred), len(differs) + 1)
 
 
 def _short(row: Any, value: str) -> str:
@@ -151,9 +151,15 @@ def _count(value: float) -> str:
 def _rate(row: Any) -> str:
     if math.isnan(row.asr):
         return _ABSENT
-    low, high = wilson(row.asr_newly_wrong, row.asr_originally_correct)
     of = f"{_count(row.asr_newly_wrong)}/{_count(row.asr_originally_correct)}"
-    return f"{percent(row.asr)} [{percent(float(low))}, {percent(float(high))}] ({of})"
+    return f"{_share('asr')(row)} ({of})"
+
+
+def _median(row: Any) -> str:
+    """The median size with its interval and the number of images."""
+    name = "median_perturbation"
+    size, low, high = (_number(getattr(row, column)) for column in (name, *bounds_of(name)))
+    return _ABSENT if size == _ABSENT else f"{size} [{low}, {high}] ({_count(row.median_perturbation_images)})"
 
 
 def _share(name: str) -> Callable[[Any], str]:
@@ -188,7 +194,7 @@ def full_table(
     frame: pd.DataFrame,
     *,
     m: Sequence[int] = M,
-    k: int | None = None,
+    said: Protocols = _ALL_DRAWS,
     by_seed: pd.DataFrame | None = None,
     marked: Collection[str] = (),
 ) -> Table:
@@ -197,7 +203,7 @@ def full_table(
     Args:
         frame: what `summary` gave.
         m: the M of Rob(M) in it.
-        k: draws of a majority vote and of a mean logit; None: all.
+        said: draws of a majority vote and of a mean logit.
         by_seed: what it gave by seed; None: single seeds are not shown.
         marked: defenses whose exact gradients are not certified.
     """
@@ -216,7 +222,7 @@ def full_table(
         "robust: mean % [95%]": _interval,
         **{header: _share(name) for header, name in shares.items()},
         "attack success % [95%] (newly wrong / originally right)": _rate,
-        "median size": lambda r: _number(r.median_perturbation),
+        "median size [95%] (originally right)": _median,
         "evaluations per image": lambda r: _number(r.evaluations_per_image),
         "queries per image": lambda r: _number(r.queries_per_image),
         "seconds per image": lambda r: _number(r.seconds_per_image, 3),
@@ -235,12 +241,12 @@ def full_table(
     )
     strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
     header = (*differs, "defense", "attack", "attack view", *columns)
-    return Table(title, header, rows, of_all_rows(frame, k), len(differs) + 3, tail=1, strong=strong)
+    return Table(title, header, rows, footnotes.of_all_rows(frame, said), len(differs) + 3, tail=1, strong=strong)
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """The summary for a CSV, without the columns about training seeds where no defense has several."""
-    return frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
+    return frame if footnotes.has_seeds(frame) else frame.drop(columns=list(SEEDS))
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
@@ -274,15 +280,19 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     failed = failures(folder, manifest)
     frame = ranked(summary(results, m=m), without=labels(failed))
     reasons = uncertified(folder, results.cells, manifest)
-    about = (*of_preset(manifest), *of_certificates(reasons))
-    notes = (*about, *warnings(results.cells), *mixed(_made(results.cells), manifest))
-    by_seed = summary(results, m=m, by_seed=True) if has_seeds(frame) else None
-    made = (pivot(frame, marked=reasons), full_table(frame, m=m or M, k=said.k, by_seed=by_seed, marked=reasons))
+    about = (
+        *footnotes.of_preset(manifest),
+        *footnotes.of_sequential(said, results.records),
+        *footnotes.of_certificates(reasons),
+    )
+    notes = (*about, *footnotes.warnings(results.cells), *mixed(_made(results.cells), manifest))
+    by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
+    made = (pivot(frame, marked=reasons), full_table(frame, m=m or M, said=said, by_seed=by_seed, marked=reasons))
     comparison, whole = (flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed) for t in made)
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    numbers = with_audit(with_warnings(_numbers(frame), results.cells, reasons), failed)
+    numbers = with_audit(footnotes.with_warnings(_numbers(frame), results.cells, reasons), failed)
     write_atomic(folder / "tables.csv", to_csv(numbers))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))

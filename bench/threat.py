@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Norm = Literal["Linf", "L2", "L1", "L0"]
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
 TARGETS = ("none", "next", "random")
+_LEAST, _MOST = Fraction(1, 10**9), Fraction(10**9)  # of eps: less than a step of float32, more than any image
 
 
 def exact(value: str | int | float | Fraction) -> Fraction:
@@ -43,7 +44,7 @@ class ThreatModel:
         knowledge: what the attacker knows, in words, for the table; what it differentiates is the attack view.
 
     Raises:
-        UserError: unknown norm or targets, or eps is not a positive number.
+        UserError: unknown norm or targets, or eps is not a positive number, or one beyond all images.
     """
 
     norm: Norm
@@ -60,6 +61,9 @@ class ThreatModel:
         object.__setattr__(self, "eps", exact(self.eps))
         if self.eps <= 0:
             raise UserError(f"eps is {self.eps}; it must be positive")
+        if not _LEAST <= self.eps <= _MOST:
+            what = "smaller than float32 images resolve" if self.eps < _LEAST else "larger than any image"
+            raise UserError(f"eps is {what}; write the radius on pixels in [0, 1], as 8/255")
         if self.norm == "L0" and self.eps.denominator != 1:
             raise UserError(f"eps is {self.eps}; under L0 it is a number of pixels, so it must be whole")
         if self.targets not in TARGETS:

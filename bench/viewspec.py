@@ -61,18 +61,20 @@ class ViewSpec:
         """Whether the attacker knows the seed."""
         return self.seed == "known"
 
-    def label(self, stochastic: bool, *, has_runs: bool = True) -> str:
+    def label(self, stochastic: bool, *, has_runs: bool = True, eot: str = "", runs: int | None = None) -> str:
         """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run".
 
         Args:
             stochastic: whether the defense is.
             has_runs: whether its predictions combine runs.
+            eot: copies that an attack makes itself; "": those of the view.
+            runs: of these copies; None is S.
         """
         if not stochastic or self.gradient == "blind":
             return self.gradient
         if self.known:
             return f"{self.gradient}, seed known"
-        count = "S runs" if self.runs is None else f"{self.runs} run{'s' if self.runs > 1 else ''}"
-        runs = f" x {count}" if has_runs else ""
+        each = runs if eot else self.runs
+        count = "S runs" if each is None else f"{each} run{'s' if each > 1 else ''}"
         output = "" if self.output == "logits" else f", {self.output}"
-        return f"{self.gradient}, {self.eot} EOT{runs}{output}"
+        return f"{self.gradient}, {eot or self.eot} EOT{f' x {count}' if has_runs else ''}{output}"

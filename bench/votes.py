@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _IMAGES = 4096  # per pass (memory)
 _JUDGED = ("index", "draw", "held_out", "pred", "rejected")
+_SEVERAL = (*_JUDGED, "margin", "logits", "classes")  # of defenses with more than one draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +49,14 @@ def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> Ints:
     return out
 
 
-def _logits(draws: Any) -> npt.NDArray[np.float16] | None:
+def _logits(draws: Any) -> npt.NDArray[np.floating[Any]] | None:
     """[rows, K]; None when not all logits of a draw are stored."""
     if "logits" not in draws.column_names or "classes" in draws.column_names or draws["logits"].null_count:
         return None
     flat = draws["logits"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not len(draws) or len(flat) % len(draws):
         return None
-    out: npt.NDArray[np.float16] = flat.reshape(len(draws), -1)
+    out: npt.NDArray[np.floating[Any]] = flat.reshape(len(draws), -1)
     return out
 
 
@@ -113,6 +114,29 @@ def clean_draws(parts: Sequence[Part], images: Images, owner: Ints) -> CleanDraw
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
+def _margins(draws: Any, images: Images) -> tuple[Ints, Floats]:
+    """(Rows of the records, `margin_sel` of these) for whole cells."""
+    import pyarrow.compute as pc
+
+    draws = draws.filter(pc.invert(draws["held_out"])).combine_chunks()
+    rows = images.known(numbers(draws["at"].to_numpy(), draws["index"].to_numpy()))
+    margin, target = draws["margin"].to_numpy().astype(np.float64), images.target[rows]
+    aimed = np.flatnonzero(target >= 0)
+    if len(aimed):
+        logits = _logits(draws)
+        margin[aimed] = np.nan if logits is None else _over(logits[aimed].astype(np.float64), target[aimed])
+    found, group, count = np.unique(rows, return_inverse=True, return_counts=True)
+    return found, np.bincount(group, margin, len(found)) / count
+
+
+def _over(logits: Floats, target: Ints) -> Floats:
+    """By how much the largest other logit exceeds the target's, [rows] from [rows, K]."""
+    at = np.arange(len(logits)), target
+    own = logits[at]
+    logits[at] = -np.inf
+    return np.asarray(logits.max(1) - own)
+
+
 def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tuple[Ints, dict[str, Floats]]:
     """(Rows of the records, votes of their draws) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
@@ -143,14 +167,16 @@ def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tupl
             members = start[at][:, None] + np.arange(size if k is None else min(k, size))
             by_vote[at] = majority(pred[members], label[at])
             if logits is not None:
-                by_mean[at] = mean_logit(logits[order[members]], label[at])
+                kept = logits[order[members]]
+                told = np.isfinite(kept).all((1, 2))  # older versions kept no logits under -65,504
+                by_mean[at] = np.where(told, mean_logit(kept, label[at]), np.nan)
     return rows, {"majority": by_vote, "mean_logit": by_mean, "newly_wrong": newly}
 
 
 def votes(
     parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints, *, k: int | None = None
 ) -> dict[str, Floats]:
-    """What the held-out draws of every record say.
+    """What the draws of every record say.
 
     Args:
         parts: of a results folder.
@@ -160,16 +186,22 @@ def votes(
         k: majority and mean logit are of the first so many; None: of all.
 
     Returns:
-        Columns for the records: majority, mean_logit, newly_wrong (see `bench.results.Results`).
+        Columns for the records: majority, mean_logit, newly_wrong (see `bench.results.Results`) of the held-out draws;
+        margin_sel, the mean over selection draws of what the attack aims to lower: the margin of the label, or when
+        targeted that of the best other class over the target (NaN without all logits, or without selection draws).
 
     Raises:
         UserError: a file cannot be read.
     """
-    found = {name: np.full(len(images.label), np.nan) for name in ("majority", "mean_logit", "newly_wrong")}
+    names = ("majority", "mean_logit", "newly_wrong", "margin_sel")
+    found = {name: np.full(len(images.label), np.nan) for name in names}
     for part in parts:
         several = any(draws[at] > 1 for at in part.cells.values())
-        for table in part.batches(DRAWS, (*_JUDGED, "logits", "classes") if several else _JUDGED):
+        for table in part.batches(DRAWS, _SEVERAL if several else _JUDGED):
             rows, values = _votes(table, images, clean, k)
             for name, column in values.items():
                 found[name][rows] = column
+            if several:
+                rows, column = _margins(table, images)
+                found["margin_sel"][rows] = column
     return found

@@ -90,11 +90,12 @@ class Workshop:
                 self._defenses[other].to("cpu")
         self._at_work = label
 
-    def check(self, cell: Cell) -> float:
+    def check(self, cell: Cell) -> tuple[float, bool]:
         """Load and check the defense of a cell.
 
         Returns:
-            Seconds that the check took, loading apart: they tell slow defenses from fast ones.
+            Seconds that the check took, loading apart: they tell slow defenses from fast ones; and whether the defense
+            returns probabilities, as the user insists.
 
         Raises:
             UserError: a model that cannot be benchmarked.
@@ -108,8 +109,9 @@ class Workshop:
         x = data.x[at].to(device_of(defense))
         begin = time.perf_counter()
         with as_it_was():
-            check_model(defense, x, data.num_classes, cell.defense.title)
-        return since(begin)
+            insisted = cell.defense.title in self.options.probabilities
+            softmax = check_model(defense, x, data.num_classes, cell.defense.title, probabilities=insisted)
+        return since(begin), softmax
 
     def certify(self, cell: Cell) -> Line:
         """The gradient certificate of the defense of a cell; see `bench.certificates.certificate_of`."""

@@ -74,10 +74,10 @@ class Means:
 def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: Means) -> None:
     """Do tasks until the parent closes the pipe.
 
-    Says ("ready",); for a check ("checked", title, seconds); for a certificate ("loaded",), ("began",) and
-    ("certified", title, certificate); for a cell ("loaded",) when its defense is there, then ("busy",) when another
-    process is at it, else ("began",) and ("done", key, status, seconds, note); an exception when there is nothing more
-    to be done.
+    Says ("ready",); for a check ("checked", title, seconds, whether it returns probabilities); for a certificate
+    ("loaded",), ("began",) and ("certified", title, certificate); for a cell ("loaded",) when its defense is there,
+    then ("busy",) when another process is at it, else ("began",) and ("done", key, status, seconds, note); an exception
+    when there is nothing more to be done.
 
     Args:
         board: what is run.
@@ -144,7 +144,7 @@ def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection
         pipe.send(("done", key, status, seconds, note))
 
     if task.kind == "check":
-        pipe.send(("checked", task.cell.defense.title, workshop.check(task.cell)))
+        pipe.send(("checked", task.cell.defense.title, *workshop.check(task.cell)))
         return
     workshop.defense(task.cell)
     pipe.send(("loaded",))

@@ -38,7 +38,8 @@ class Orders:
 
     Args:
         run: id of the run.
-        begin: is called when all models have been checked, before the first cell, with the certificates by title.
+        begin: is called when all models have been checked, before the first cell, with the certificates by title and
+            the titles of the defenses that return probabilities.
         certified: titles of the defenses that need a gradient certificate.
         report: is told every cell that is finished.
         redo: by key, the records that do not count as finished.
@@ -48,7 +49,7 @@ class Orders:
     """
 
     run: str
-    begin: Callable[[Mapping[str, Line]], None]
+    begin: Callable[[Mapping[str, Line], set[str]], None]
     certified: frozenset[str]
     report: Report
     redo: Mapping[str, Line]
@@ -71,6 +72,7 @@ class _Crew:
     deaths: dict[str, int] = field(default_factory=dict)
     begun: bool = False
     certificates: dict[str, Line] = field(default_factory=dict)
+    softmax: set[str] = field(default_factory=set)
 
     def work(self, size: int) -> None:
         """Do everything with `size` workers."""
@@ -102,7 +104,7 @@ class _Crew:
                 return None
         if not self.begun:
             self.begun = True
-            self.orders.begin(self.certificates)
+            self.orders.begin(self.certificates, self.softmax)
         cell = self.schedule.pop()
         if cell is not None:
             return Task("cell", cell, self.orders.redo.get(cell.key))
@@ -140,8 +142,9 @@ class _Crew:
                 assert hand.task is not None
                 self.busy.append(hand.task.cell)
                 hand.task = None
-            case ("checked", title, seconds):
+            case ("checked", title, seconds, softmax):
                 hand.task = None
+                self.softmax |= {title} if softmax else set()
                 self.schedule.learn(title, seconds)
             case ("certified", title, certificate):
                 hand.task = None

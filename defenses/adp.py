@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw, Kind
 from defenses.purifier import NoiseSpec, Purifier, State
 
@@ -56,9 +56,11 @@ class ADP(Purifier):
         noise_kind: Literal["normal", "binary"] = "normal",
     ):
         super().__init__()
-        for name, value, low in (("sigma", sigma, 0), ("steps", steps, 0), ("tau", tau, 0)):
-            if value < low:
-                raise UserError(f"{name} is {value}; it must be at least {low}")
+        check_whole(0, steps=steps)
+        check_numbers(sigma=sigma, tau=tau, lam=lam, delta=delta)
+        for name, value in (("sigma", sigma), ("tau", tau)):
+            if value < 0:
+                raise UserError(f"{name} is {value}; it must be at least 0")
         if lam <= 0 or delta <= 0:
             raise UserError(f"lam is {lam} and delta {delta}; both must be positive")
         if noise_kind not in _KINDS:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.backward import purified, repeated
+from defenses.errors import UserError, check_whole
 from defenses.modes import check_mode, modes_of, variant
 from defenses.noise import Noise
 from defenses.purifier import Purifier
@@ -116,6 +117,9 @@ class Purified(Defense):
         rows: at most this many images are purified at once when no gradient is asked (memory).
         autoencoder: network from images [B, C, H, W] in [0, 1] to the same; backward, it stands for the purifier under
             "bpda-autoencoder".
+
+    Raises:
+        UserError: `runs`, `rows` or `combine` is none of these.
     """
 
     def __init__(
@@ -129,10 +133,9 @@ class Purified(Defense):
         autoencoder: nn.Module | None = None,
     ):
         super().__init__()
-        if runs < 1:
-            raise ValueError(f"runs is {runs}; it must be at least 1")
+        check_whole(1, runs=runs, rows=rows)
         if combine not in ("softmax-mean", "logit-mean"):
-            raise ValueError(f'combine is "{combine}"; it must be "softmax-mean" or "logit-mean"')
+            raise UserError(f'combine is "{combine}"; it must be "softmax-mean" or "logit-mean"')
         self.purifier, self.classifier = purifier, classifier
         self.runs, self.combine, self.rows, self.autoencoder = runs, combine, rows, autoencoder
         self.gradients = modes_of(purifier, autoencoder=autoencoder is not None)

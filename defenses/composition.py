@@ -136,7 +136,8 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
         if not params.get("classifier"):
             kind = "detector" if isinstance(found, Detector) else "purifier"
             raise UserError(
-                f'"{label}" is a {kind}; say which classifier it is for: params = {{ classifier = "undefended" }}'
+                f'"{label}" is a {kind}; say which classifier it is for: params = {{ classifier = "undefended" }}, '
+                "or on the command line --set classifier=undefended"
             )
         behind = parts.classifier(named(params["classifier"], "classifier"))
     if options and not purifiers:

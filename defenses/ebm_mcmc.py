@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, SmoothLeakyReLU, smooth
@@ -154,10 +154,12 @@ class Langevin(Purifier):
 
     def __init__(self, energy: nn.Module, *, eps: float = 0.01, temperature: float | None = None, steps: int = 1500):
         super().__init__()
-        if eps <= 0 or steps < 0:
-            raise UserError(f"eps is {eps} and steps {steps}; eps must be positive and steps at least 0")
-        if temperature is not None and temperature <= 0:
-            raise UserError(f"temperature is {temperature}; it must be positive")
+        check_whole(0, steps=steps)
+        scales = {"eps": eps} | ({} if temperature is None else {"temperature": temperature})
+        check_numbers(**scales)
+        for name, value in scales.items():
+            if value <= 0:
+                raise UserError(f"{name} is {value}; it must be positive")
         self.gradient = EnergyGradient(energy)
         self.eps, self.steps = eps, steps
         self.temperature = eps**2 / 2 if temperature is None else temperature

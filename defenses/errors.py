@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 _MOST = 10  # names in a message
 
@@ -27,3 +30,25 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:_MOST]) or 'none'}{more}"
     return UserError(f'unknown {what} "{given}"; {hint}')
+
+
+def check_whole(least: int, **given: Any) -> None:
+    """Refuse parameters, by name, that are no whole numbers of at least `least`.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise UserError(f"{name} is {value}; it must be a whole number, at least {least}")
+
+
+def check_numbers(**given: Any) -> None:
+    """Refuse parameters, by name, that are no finite numbers.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise UserError(f"{name} is {value}; it must be a number")

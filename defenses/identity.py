@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from defenses.errors import UserError
+
 # Tensors and children are hashed as such; the others say nothing about outputs.
 _APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance"}
 _LIBRARY = ("torch", "builtins", "abc", "typing")  # their names are enough
@@ -44,6 +46,16 @@ def identity(module: nn.Module) -> tuple[str, bool]:
     digest = _Digest()
     digest.add(module)
     return digest.sha.hexdigest(), digest.complete
+
+
+def check_built(module: nn.Module) -> None:
+    """Refuse a module whose class has not set it up.
+
+    Raises:
+        UserError: its `__init__` does not call that of `nn.Module`.
+    """
+    if "_modules" not in vars(module):
+        raise UserError(f"{type(module).__name__}.__init__ does not call super().__init__(); let it be its first line")
 
 
 class _Digest:
@@ -102,6 +114,7 @@ class _Digest:
             self._write("builtin", f"{value.__module__} {value.__qualname__}")
 
     def _module(self, module: nn.Module) -> None:
+        check_built(module)
         self.add(type(module))
         own = vars(module)
         self.add({k: own[k] for k in sorted(own.keys() - _APART)})

@@ -78,6 +78,7 @@ def load_plugin(
     from torch import nn
 
     from defenses.base import Defense, Foreign
+    from defenses.identity import check_built
     from defenses.purifier import Purifier
 
     found = load_object(name)
@@ -97,6 +98,7 @@ def load_plugin(
         raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
     if not isinstance(model, nn.Module):
         raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
+    check_built(model)
     if isinstance(model, Purifier):
         raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
     return model if isinstance(model, Defense) else Foreign(model, stochastic=False)

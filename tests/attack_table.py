@@ -35,7 +35,9 @@ NEEDED: dict[str, Any] = {"steps": 12, "attacks": ["apgd-ce", "square"]}
 OTHER: dict[str, dict[str, Any]] = {
     "torchattacks:APGD": {"loss": "dlr"},
     "torchattacks:AutoAttack": {"version": "rand"},
+    **{f"bench:{local}": {"losses": ["dlr"]} for local in ("adaptive", "apgd", "pgd", "transfer", "spsa")},
 }
+BEHIND = ("bench:transfer",)  # they need something before the classifier
 
 
 class Measured:
@@ -94,8 +96,7 @@ def measure(name: str) -> Entry:
     """Run an attack in every norm, untargeted, targeted and on varying answers."""
     wanted = needs(name)
     params = budget(name) | {key: NEEDED[key] for key in wanted}
-    defense, x = classifier(channels=3), images(6, 3)
-    clean = Measured(name, params, defense, x, labels_of(defense, x))
+    clean = _measured(name, params, classifier(channels=3), images(6, 3))
     status = {norm: clean.status(threat_of(norm)) for norm in NORMS}
     for norm in NORMS:
         if "only runs targeted" in status[norm] and clean.status(threat_of(norm, "next")) == "runs":
@@ -117,12 +118,17 @@ def measure(name: str) -> Entry:
     )
 
 
+def _measured(name: str, params: dict[str, Any], bare: Classifier, x: Tensor) -> Measured:
+    """On a classifier, or on one behind a purifier that leaves images as they are."""
+    defense = Purified(AddNoise(0.0), bare) if name in BEHIND else bare
+    return Measured(name, params, defense, x, labels_of(bare, x))
+
+
 def _targeted(name: str, params: dict[str, Any], norm: Norm | None) -> str:
     """On four classes, so that every class has an image to start from."""
     if norm is None:
         return "cannot: it runs in no norm"
-    defense, x = classifier(4, channels=3), images(16, 3)
-    return Measured(name, params, defense, x, labels_of(defense, x)).status(threat_of(norm, "next"))
+    return _measured(name, params, classifier(4, channels=3), images(16, 3)).status(threat_of(norm, "next"))
 
 
 def _stochastic(name: str, params: dict[str, Any], norm: Norm | None, status: dict[str, str]) -> str:
@@ -139,19 +145,25 @@ def _demands(name: str, params: dict[str, Any], status: dict[str, str]) -> list[
     threats = [threat_of(norm, "next" if "targeted" in status[norm] else "none") for norm in runs]
     if not threats:
         return []
-    told = [_demand(name, params, classifier(), images(6), threats[0])]
+    told = [_demand(name, params, classifier(channels=3), images(6, 3), threats[0], bare=True)]
+    told += [_demand(name, params, classifier(), images(6), threats[0])]
     told += [_demand(name, params, *_tall(), threat) for threat in threats]
     told.append(_classes(name, params, threats[0]))
     if name in OTHER:
         key, value = next(iter(OTHER[name].items()))
-        told.append(f"{_classes(name, params | OTHER[name], threats[0])} with {key} = {value}")
+        written = ", ".join(value) if isinstance(value, list) else value
+        told.append(f"{_classes(name, params | OTHER[name], threats[0])} with {key} = {written}")
     return [text for text in dict.fromkeys(told) if text]
 
 
-def _demand(name: str, params: dict[str, Any], defense: Classifier, x: Tensor, threat: ThreatModel) -> str:
+def _demand(
+    name: str, params: dict[str, Any], defense: Classifier, x: Tensor, threat: ThreatModel, *, bare: bool = False
+) -> str:
     """What it says it needs; "" if it runs."""
-    status = Measured(name, params, defense, x, labels_of(defense, x)).status(threat)
-    found = re.search(r"needs (?:images of )?(.*?), (?:these|the data set)", status)
+    y = labels_of(defense, x)
+    measured = Measured(name, params, defense, x, y) if bare else _measured(name, params, defense, x)
+    status = measured.status(threat)
+    found = re.search(r"needs (?:images of )?(.*?), (?:these|the data set|and this)", status)
     assert found or status == "runs", status
     return found[1] if found else ""
 

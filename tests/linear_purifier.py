@@ -18,6 +18,28 @@ def values(*shape, seed=0):
 X = values(B, *SHAPE, seed=1).mul(0.2).add(0.5).clamp(0, 1)
 
 
+class Shift(Purifier):
+    """Adds sigma z: a linear classifier behind it errs exactly where w (x + sigma z) + b has the wrong sign."""
+
+    steps = 1
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = sigma
+
+    def noise(self, shape):
+        return NoiseSpec(start=(Draw(shape),))
+
+    def start(self, x, z):
+        return {"u": x + self.sigma * z[0]}, {}
+
+    def step(self, state, ctx, k, z):
+        return state
+
+    def finish(self, state, ctx):
+        return state["u"]
+
+
 class Affine(Purifier):
     """Linear and Gaussian: every Jacobian is known. u = 1.5 x + .1 z; u <- A u + .05 z; .5 u + .1."""
 

@@ -18,7 +18,7 @@ from defenses.errors import UserError
 EPS = {"Linf": "1/10", "L2": "1", "L1": "5", "L0": "5"}
 SEED = 5
 # Small budgets, given to every attack that takes them.
-BUDGET = {"steps": 12, "n_iter": 10, "n_queries": 40, "n_restarts": 1, "max_iterations": 10}
+BUDGET = {"steps": 12, "n_iter": 10, "n_queries": 40, "queries": 40, "n_restarts": 1, "max_iterations": 10}
 
 
 def budget(name: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def class_of(name: str) -> str:
     return f"{suite}:{local}" if found else name
 
 
-_OURS = ("none", "uniform", "autoattack", "foolbox", "torchattacks")
+_OURS = ("none", "uniform", "autoattack", "foolbox", "torchattacks", "bench")
 ALL = [n for n in attack_names() if n.partition(":")[0] in _OURS]  # not those of suites that happen to be installed
 # Brendel and Bethge's take 10 to 40 s each to be compiled by numba; an alias is its class.
 NAMES = [n for n in ALL if class_of(n) == n and not n.endswith("BrendelBethgeAttack")]

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from models import SHAPE, AddNoise, Squash, classifier, images, labels_of
 from torch import Tensor
 
-from bench.threat import Norm, ThreatModel, distances, in_box
+from bench.suites import Unsupported, find_attack
+from bench.threat import Norm, ThreatModel, distances, exact, in_box
+from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Defense, Purified
 from defenses.noise import Draw, Noise
@@ -103,13 +105,48 @@ def test_never_worse_than_the_clean_image_on_selection_draws() -> None:
     assert (margin(bare, result) <= margin(bare, x) + 1e-5).all()
 
 
+def _evaluations(defense: Defense, x: Tensor, y: Tensor, **params: Any) -> tuple[Tensor, int]:
+    """(Adversarial images, forwards + 2 backwards)."""
+    given: dict[str, Any] = {"threat": ThreatModel("Linf", exact("1/10")), "target": None, "seed": 7, "num_classes": 2}
+    with attack_view(defense, ViewSpec(), seed=0) as (view, meter):
+        result = find_attack("bench:adaptive", params).run(view, x, y, **given, **params)
+    return result, meter.evaluations
+
+
+@pytest.mark.parametrize("share", [0.3, 1.3])
+def test_images_leave_when_their_majority_is_lost(share: float) -> None:
+    """Accuracy is Phi(margin / (.3 |w|)): the best attack leaves about 7% of the draws of all images, or 74%."""
+    reached = reach(linear(0.0)[0], "Linf", 0.1)
+    bare, x, y = linear(share * reached)
+    noisy = Purified(AddNoise(0.3), bare)
+    whole, cost = _evaluations(noisy, x, y, steps=20)
+    early, less = _evaluations(noisy, x, y, steps=20, majority=65)
+    if share < 1:
+        assert (margin(bare, early) < 0).all()
+        assert less < 0.5 * cost
+    else:
+        assert (margin(bare, early) > 0).all()
+        assert torch.equal(early, whole)
+
+
+def test_a_majority_is_of_whole_predictions() -> None:
+    bare, x = classifier(), images(4)
+    y = labels_of(bare, x)
+    noisy = Purified(AddNoise(0.2), bare, runs=3)
+    with pytest.raises(Unsupported, match=r"combine 3 runs.*on_top = true"):
+        attacked("adaptive", noisy, x, y, steps=4, majority=9)
+    attacked("adaptive", noisy, x, y, steps=4, majority=9, on_top=True)
+    plain = attacked("adaptive", bare, x, y, steps=4)
+    assert torch.equal(plain, attacked("adaptive", bare, x, y, steps=4, majority=9))  # without noise one draw decides
+
+
 @pytest.mark.parametrize("name", ["adaptive", "apgd", "pgd", "transfer", "spsa", "square"])
 def test_results_do_not_depend_on_the_batch(name: str) -> None:
     bare, x = classifier(), images(10)
     noisy, y = Purified(AddNoise(0.2), bare, runs=3), labels_of(bare, x)
     params: dict[str, Any] = {"queries": 30} if name == "square" else {"steps": 8}
     if name == "adaptive":
-        params["restarts"] = 3
+        params |= {"restarts": 3, "majority": 33, "on_top": True}
     whole = attacked(name, noisy, x, y, rows=1000, indices=torch.arange(10), **params)
     small = attacked(name, noisy, x, y, rows=7, indices=torch.arange(10), **params)
     assert torch.allclose(whole, small, atol=1e-5)
@@ -117,6 +154,32 @@ def test_results_do_not_depend_on_the_batch(name: str) -> None:
     part = attacked(name, noisy, x[some], y[some], rows=1000, indices=some, **params)
     assert torch.allclose(whole[some], part, atol=1e-5)
     assert not torch.allclose(whole, attacked(name, noisy, x, y, rows=1000, seed=8, **params), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "apgd", "pgd", "spsa", "square"])
+def test_proposals_and_the_defense_never_draw_from_one_stream(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, x, y = linear(6.0)
+    drawn: dict[bool, set[tuple[int, ...]]] = {True: set(), False: set()}
+    asked = []
+    plain, logits = Noise.draw, Errs.logits
+
+    def draw(noise: Noise, *what: Any) -> Tensor:
+        drawn[bool(asked)] |= {tuple(key) for key in noise.keys.tolist()}
+        return plain(noise, *what)
+
+    def within(self: Errs, *what: Any, **more: Any) -> Tensor:
+        asked.append(1)
+        try:
+            return logits(self, *what, **more)
+        finally:
+            asked.pop()
+
+    monkeypatch.setattr(Noise, "draw", draw)
+    monkeypatch.setattr(Errs, "logits", within)
+    attacked(name, Errs(base), x, y, **({"queries": 20, "eot": 8} if name == "square" else {"steps": 6, "restarts": 2}))
+    assert drawn[True]
+    assert drawn[False]
+    assert not drawn[True] & drawn[False]
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Foreign, Purified
 from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.values import canonical
 
 
 def test_budget_is_counted() -> None:
@@ -76,6 +78,17 @@ def test_not_finite_is_an_error() -> None:
         attacked("apgd", defense, x, torch.zeros(2, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("name", ["apgd", "pgd", "adaptive"])
+def test_no_gradient_is_an_error_and_never_robust(name: str) -> None:
+    class Hides(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :10].detach()
+
+    defense = Classifier(Hides(), num_classes=10, input_shape=SHAPE)
+    with pytest.raises(RuntimeError, match="no gradient to the image"):
+        attacked(name, defense, images(2), labels_of(defense, images(2)))
+
+
 def test_names() -> None:
     assert {"bench:adaptive", "bench:pgd", "bench:apgd", "bench:square", "bench:spsa", "bench:transfer"} <= set(
         attack_names()
@@ -93,6 +106,8 @@ def test_names() -> None:
         ("adaptive", {"losses": []}, "a list of"),
         ("adaptive", {"decided": 0.7}, "less than 0.5"),
         ("adaptive", {"on_top": 1}, "true or false"),
+        ("adaptive", {"majority": 64}, "odd number, as 65"),
+        ("adaptive", {"majority": 0}, "a whole number, at least 1"),
         ("square", {"steps": 5}, "unknown parameter"),
         ("adaptiv", {}, "did you mean bench:adaptive"),
     ],
@@ -113,3 +128,23 @@ def test_what_does_not_go_together() -> None:
         attacked("adaptive", bare, x, y, losses=["dlr-targeted"])
     with pytest.raises(Unsupported, match="one whole"):
         attacked("transfer", bare, x, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "view", "label"),
+    [
+        ("bench:adaptive", {}, {}, "exact, 4-64 EOT x 1 run"),
+        ("bench:pgd", {"on_top": True}, {"gradient": "bpda"}, "bpda, 8 EOT x S runs"),
+        ("bench:apgd", {"eot": [2, 9]}, {"runs": 3}, "exact, 2-9 EOT x 3 runs"),
+        ("bench:apgd", {}, {"seed": "known"}, "exact, seed known"),
+    ],
+)
+def test_a_label_tells_the_copies_that_the_attack_makes(name, params, view, label):
+    from bench.board import read_board
+
+    attack = {"name": name, "params": params, "views": [{"gradient": "exact"} | view]}
+    raw = {"dataset": "digits", "indices": "first-4", "threat": {"norm": "Linf", "eps": "1/5"}, "attack": [attack]}
+    cells = read_board({**raw, "defense": [{"name": "adp"}], "verdict": {"draws": 5}}, "labels").cells()
+    assert label in {c.view_label for c in cells}
+    again = [replace(c, attack=replace(c.attack, params=canonical(c.attack.params))) for c in cells]
+    assert [c.view_label for c in again] == [c.view_label for c in cells]

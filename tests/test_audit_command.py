@@ -103,6 +103,34 @@ def test_tables_flag_what_fails(tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_run_takes_probabilities_by_force_and_flags_them(tmp_path, capsys, workers):
+    board, folder, other = tmp_path / "small.toml", tmp_path / "results", tmp_path / "other"
+    board.write_text(BOARD.replace("defenses.broken:Saturated", f"{HERE / 'audit_models.py'}:Probabilities"))
+
+    def go(out, *more):
+        return main(["run", str(board), "--out", str(out), "--workers", workers, "--quiet", *more])
+
+    assert go(folder) == 2
+    error = capsys.readouterr().err
+    assert "returns probabilities" in error
+    assert "--force" in error
+    assert error.count("\n") == 1
+    assert not (folder / "parts").exists()
+    assert go(folder, "--force", "--attack", "none") == 0
+    assert go(folder) == 0  # the folder knows what was insisted on
+    table = current_table(folder, "markdown")
+    assert "| masked ‡ |" in table
+    assert "pgd-at ‡" not in table
+    assert "no rank: logits and no softmax (it returns probabilities, and was run with --force)" in table
+    assert go(other) == 2
+    (folder / "audit").mkdir()
+    manifest = read_manifest(folder)
+    said = {"fingerprint": manifest["defenses"]["masked"], "failed": ["logits and no softmax", "binarisation"]}
+    (folder / "audit" / "audit.json").write_text(json.dumps({"schema": 1, "audits": [said]}))
+    assert failures(folder, manifest) == {"masked": ("logits and no softmax", "binarisation")}
+
+
 def test_another_defense_of_that_name_is_not_flagged(tmp_path):
     (tmp_path / "audit").mkdir()
     said = {"schema": 1, "audits": [{"fingerprint": {"name": "x", "weights": "1"}, "failed": ["binarisation"]}]}
@@ -116,3 +144,16 @@ def test_the_mean_over_trainings_is_flagged_with_any_of_them():
     table = Table("t", ("data", "defense"), tuple(("d", name) for name in names))
     rows = flagged(table, {"x (training seed 1)": ("binarisation",)}).rows
     assert [r[1] for r in rows] == ["x ‡", "x (training seed 0)", "x (training seed 1) † ‡", "xy †"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("adp", ["--indices", "first-3"], "an audit of 3 images can tell nothing"),
+        (f"{Path(__file__).parent / 'audit_models.py'}:Cut", [], "declares exact gradients and has none"),
+    ],
+)
+def test_what_no_audit_can_judge_is_refused(name, more, words, tmp_path, capsys):
+    assert main(["audit", name, "--eps", "1/5", "--out", str(tmp_path / "out"), *more]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -45,7 +45,10 @@ def test_audits_of_one_folder_stand_side_by_side(tmp_path):
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert "a &lt;check&gt;" in page
     assert "<script" not in page
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "http:" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https:" not in page
+    assert "default-src 'none'" in page
+    assert '<td class="t pass">pass</td>' in page
 
 
 def test_a_damaged_file_is_one_line(tmp_path):

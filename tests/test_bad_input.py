@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from boards import BOARD, ROOT, write_board
 from boards import purebench_here as purebench
 
 from bench.results import load_cells, load_results
+from defenses.errors import UserError
 
 
 def refused(result, *words: str) -> None:
@@ -35,6 +37,8 @@ def refused(result, *words: str) -> None:
         ("block = 20", "block = 0", ["block", "at least 1"]),
         ('eps = "1/10"', 'eps = "8/225x"', ['"8/225x" is not a number', "8/255"]),
         ('eps = "1/10"', 'eps = "-1/10"', ["positive"]),
+        ('eps = "1/10"', 'eps = "1e400"', ["larger than any image", "8/255"]),
+        ('eps = "1/10"', 'eps = "1e-400"', ["smaller than float32", "8/255"]),
         ('norm = "Linf"', 'norm = "Lind"', ['unknown norm "Lind"', "Linf"]),
         ('indices = "first-60"', 'indices = "first-6000"', ["first-6000", "500"]),
         ("draws = 5", "draws = 0", ["draws", "at least 1"]),
@@ -223,3 +227,62 @@ def test_a_device_that_does_not_exist_leaves_nothing(tmp_path):
     assert done.returncode == 2
     assert 'device "nonsense:0" cannot be used' in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "text"),
+    [
+        ("adp", {"runs": 0}, "runs is 0; it must be a whole number, at least 1"),
+        ("adp", {"runs": 1.5}, "runs is 1.5; it must be a whole number, at least 1"),
+        ("adp", {"combine": "foo"}, 'combine is "foo"; it must be "softmax-mean" or "logit-mean"'),
+        ("adp", {"steps": 2.5}, "steps is 2.5; it must be a whole number, at least 0"),
+        ("adp", {"steps": True}, "steps is True; it must be a whole number, at least 0"),
+        ("adp", {"sigma": "wide"}, "sigma is wide; it must be a number"),
+        ("adp", {"sigma": -1}, "sigma is -1; it must be at least 0"),
+        ("ebm-mcmc", {"steps": 2.5}, "steps is 2.5; it must be a whole number, at least 0"),
+        ("ebm-mcmc", {"eps": "x"}, "eps is x; it must be a number"),
+        ("ebm-mcmc", {"temperature": 0}, "temperature is 0; it must be positive"),
+    ],
+)
+def test_parameters_of_a_defense_are_checked(name, params, text):
+    from defenses.registry import load_model
+
+    with pytest.raises(UserError, match=re.escape(text)):
+        load_model(name, "digits", **params)
+
+
+UNBUILT = """
+import torch
+from defenses.base import Defense
+
+class Own(Defense):
+    def __init__(self):
+        self.k = 3
+
+    def logits(self, x, noise, *, gradient="exact", runs=None):
+        return x.flatten(1)
+
+class Plain(torch.nn.Module):
+    def __init__(self):
+        self.k = 3
+"""
+
+
+@pytest.mark.parametrize("name", ["Own", "Plain"])
+def test_a_class_that_forgets_super_init_is_told_so(tmp_path, name):
+    from bench import benchmark
+    from defenses.plugins import load_object
+
+    (tmp_path / "own.py").write_text(UNBUILT)
+    found = purebench("certify", f"{tmp_path / 'own.py'}:{name}")
+    line = f"{name}.__init__ does not call super().__init__(); let it be its first line"
+    assert (found.returncode, found.stderr) == (2, f"purebench: {line}\n")
+    with pytest.raises(UserError, match=re.escape(line)):
+        benchmark(load_object(f"{tmp_path / 'own.py'}:{name}")(), 2, eps="1/5")
+
+
+def test_a_certificate_without_steps_says_so(capsys):
+    from bench.cli import main
+
+    assert main(["certify", "adp", "--set", "steps=0"]) == 0
+    assert "passed on 4 images, 0 steps in float64" in capsys.readouterr().out

@@ -78,6 +78,8 @@ def test_a_threat_given_twice_is_refused(tmp_path):
         ('dataset = "digits"', 'dataset = "digits"\nbudget = 3', "budget in the board is 3"),
         ('dataset = "digits"', 'dataset = "digits"\ntitle = 3', "title in the board is 3"),
         ('dataset = "digits"', 'dataset = "digits"\nseed = "a"', "seed in the board is 'a'; it must be a whole number"),
+        ('dataset = "digits"', 'dataset = "digits"\nseed = -1', "seed in the board is -1; it must be a whole number"),
+        ('dataset = "digits"', 'dataset = "digits"\nbudget = "huge"', 'budget in the board .* "full" or "reduced"'),
         ('dataset = "digits"', 'dataset = "digits"\nname = "../../x"', "name in the board .* can name a folder"),
         ('dataset = "digits"', 'dataset = "digits"\nthreads = true', "threads in the board is True"),
         ("steps = 3 }", "steps = 3 }\non = 3", "on in .attack. is 3"),

@@ -14,9 +14,14 @@ from defenses import load_model
 from defenses.adp import ADP
 from defenses.base import Classifier, Foreign, Purified
 from defenses.ebm_mcmc import Langevin
+from defenses.purify import advance, step_noise
+from defenses.replay import _Back
 
 STATES = "replayed states against those of the forward pass"
+REPLAYED = "replayed float64 gradient against unrolled autograd"
 DIFFERENCES = "float64 gradient against central differences"
+
+through = _Back.through
 
 
 def behind():
@@ -79,6 +84,13 @@ class Wanders(Langevin):
         return {"u": moved["u"] + (1e-3 if torch.is_grad_enabled() else 0)}
 
 
+class Unguided(Everything):
+    """The image is cut off from what guides the steps; plain autograd then misses the path too."""
+
+    def step(self, state, ctx, k, z):
+        return super().step(state, {"guide": ctx["guide"].detach()}, k, z)
+
+
 class Constant(Everything):
     paths = ("bend",)
 
@@ -97,6 +109,7 @@ class Constant(Everything):
             Wanders(energy(), eps=0.1, steps=9),
             {STATES, "replayed float64 gradient against unrolled autograd", DIFFERENCES},
         ),
+        (Unguided(steps=6), {DIFFERENCES}),
         (Constant(), {"the path through bend contributes"}),
         (Langevin(energy(act=nn.LeakyReLU), eps=0.1, steps=9), {"the path through gradient contributes"}),
     ],
@@ -105,6 +118,47 @@ def test_what_is_not_exact_is_found(purifier, failed):
     certificate, checks = values(purified(purifier))
     assert not certificate.passed
     assert {name for name, c in checks.items() if not c.passed} == failed
+
+
+def _other_noise(purifier, x, noise, *stop):
+    return step_noise(purifier, x, noise.child(9) if torch.is_grad_enabled() else noise, *stop)
+
+
+def _one_step_early(purifier, state, ctx, segment, z):
+    late = torch.is_grad_enabled() and segment.start > 0
+    return advance(purifier, state, ctx, range(segment.start - late, segment.stop - late), z)
+
+
+def _every_second_step(purifier, state, ctx, segment, z):
+    if torch.is_grad_enabled():
+        segment = range(segment.start, segment.stop - len(segment) // 2)
+        if segment.start % 2:
+            return state
+    return advance(purifier, state, ctx, segment, z)
+
+
+def _without_guidance(back, before, segment, gradient):
+    through(back, before, segment, gradient)
+    back.at_constant = {name: torch.zeros_like(value) for name, value in back.at_constant.items()}
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ("step_noise", _other_noise),
+        ("advance", _one_step_early),
+        ("advance", _every_second_step),
+        ("_Back.through", _without_guidance),
+    ],
+)
+def test_faults_of_the_backward_pass_are_found(monkeypatch, part, fault):
+    """Noise not reused, a step too early, coarse backward over fine forward, guidance dropped."""
+    monkeypatch.setattr(f"defenses.replay.{part}", fault)
+    certificate, checks = values(purified(Everything(steps=6)))
+    assert not certificate.passed
+    assert checks[REPLAYED].value > 1e-3
+    monkeypatch.undo()
+    assert certify(purified(Everything(steps=6)), X).passed
 
 
 def test_a_model_without_a_graph_has_no_gradient():

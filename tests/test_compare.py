@@ -15,10 +15,10 @@ def test_two_worst_cases_of_the_committed_run():
     assert said.stdout.splitlines() == [
         "digits test (all), Linf 1/5",
         "A: pgd-at, worst case: 57.20% [52.82, 61.47], one verdict",
-        "B: adp, worst case: 18.50% [15.34, 22.14], 65 held-out draws",
-        "A - B: +38.70 points [+34.86, +42.56] (95%: images resampled in pairs)",
-        "majority decisions: right of A alone 212, of B alone 4, of both 74, of neither 210; "
-        "McNemar's exact p = 1.71e-57",
+        "B: adp, worst case: 17.48% [14.40, 21.05], 65 held-out draws",
+        "A - B: +39.72 points [+35.63, +43.50] (95%: Bonett and Price, paired images)",
+        "majority decisions: right of A alone 215, of B alone 4, of both 71, of neither 210; "
+        "McNemar's exact p = 2.25e-58",
         "n = 500 images",
     ]
 
@@ -29,14 +29,14 @@ def test_two_attacks_on_one_defense():
     assert "A - B: +12.81 points" in said.stdout
 
 
-def test_confidence_and_seed_change_the_interval_alone():
-    usual, wide, other = (
-        purebench_here("compare", COMMITTED, "adp", "ebm-mcmc", *more).stdout
-        for more in ((), ("--confidence", ".99"), ("--seed", "1"))
+def test_confidence_changes_the_interval_alone():
+    usual, wide = (
+        purebench_here("compare", COMMITTED, "adp", "ebm-mcmc", *more).stdout.splitlines()
+        for more in ((), ("--confidence", ".99"))
     )
-    assert "(99%:" in wide
-    assert usual != other
-    assert usual.splitlines()[0] == wide.splitlines()[0] == other.splitlines()[0]
+    assert "(99%:" in wide[3]
+    assert usual[3].partition("[")[0] == wide[3].partition("[")[0]
+    assert (usual[0], usual[4:]) == (wide[0], wide[4:])
 
 
 @pytest.mark.parametrize(

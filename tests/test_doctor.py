@@ -1,17 +1,15 @@
 """The doctor finds every trap in folders that have it, and none in the project's own environment."""
 
-import base64
-import hashlib
-import importlib
 import json
 import tomllib
 from pathlib import Path
 
 import pytest
 from boards import ROOT, purebench_here
+from doctor_site import Site
 
 import bench.doctor
-from bench.doctor import CHECKS, Environment, examine, files, hardware, modules, require, versions
+from bench.doctor import CHECKS, Environment, examine, files, modules, require, versions
 from bench.doctor.deep import imports
 from defenses.errors import UserError
 
@@ -23,35 +21,6 @@ class AutoAttack():
     def run_standard_evaluation(self, x_orig, y_orig, bs=250, return_labels=False, state_path=None):
         pass
 """
-
-
-class Site:
-    """A folder of packages, as pip would leave it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def install(self, name, version="1.0", files=(), requires=()):
-        info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        lines = []
-        for file, text in dict(files).items():
-            path = self.folder / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            lines.append(f"{file},sha256={digest},{len(text)}")
-        (info / "RECORD").write_text("\n".join(lines))
-        demands = "".join(f"Requires-Dist: {r}\n" for r in requires)
-        importlib.invalidate_caches()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{demands}")
-
-    def look(self, check, **facts):
-        return list(check(Environment((str(self.folder),), **facts)))
-
-    def one(self, check, **facts):
-        (finding,) = self.look(check, **facts)
-        return finding
 
 
 @pytest.fixture
@@ -210,108 +179,12 @@ def test_optional_packages(site):
     assert (hub.status, "--extra hf" in hub.evidence) == ("ok", True)
 
 
-def test_requirements(site):
-    site.install("torchattacks", "3.5.1", requires=["requests~=2.25.1", "absent>=1", "extra; extra == 'x'"])
-    site.install("robustbench", "1.1.1", requires=["timm==1.0.9"])
-    site.install("requests", "2.20")
-    site.install("timm", "1.0.31")
-    requests, absent = sorted(site.look(versions.requirements), key=lambda f: f.status, reverse=True)
-    assert (requests.status, absent.status) == ("warn", "broken")
-    assert "torchattacks asks for requests~=2.25.1; requests 2.20 is installed" in requests.evidence
-    assert requests.remedy == 'in pyproject.toml: add "requests>=2.32" to [tool.uv] override-dependencies; then uv sync'
-    assert '"absent" in dependencies' in absent.remedy
-
-
-def test_a_demand_for_an_older_numpy_gives_way_to_purebenchs(site, tmp_path):
-    site.install("purebench", "0.1", requires=["numpy>=2"])
-    site.install("robustbench", "1.1.1", requires=["numpy<2"])
-    site.install("numpy", "2.4.0")
-    project = tmp_path / "pyproject.toml"
-    project.write_text("")
-    found = site.one(versions.requirements, project=project)
-    assert (found.status, found.remedy) == (
-        "warn",
-        'in pyproject.toml: add "numpy>=2" to [tool.uv] override-dependencies; then uv sync',
-    )
-    project.write_text('[tool.uv]\noverride-dependencies = ["numpy>=2"]\n')
-    found = site.one(versions.requirements, project=project)
-    assert found.remedy == 'uv sync: "numpy>=2" stands in [tool.uv] override-dependencies of pyproject.toml already'
-
-
-def test_purebenchs_own_demands_need_no_override(site):
-    site.install("purebench", "0.1", requires=["numpy>=2"])
-    site.install("numpy", "1.26.4")
-    assert site.one(versions.requirements).remedy == "uv sync"
-
-
 def test_a_record_that_lists_nothing_is_broken(site):
     site.install("robustbench", "1.1.1")
     for record in site.folder.glob("robustbench-*.dist-info/RECORD"):
         record.write_text("")
     found = next(f for f in site.look(files.complete) if f.check == "robustbench-files")
     assert (found.status, "--reinstall-package robustbench" in found.remedy) == ("broken", True)
-
-
-def test_an_override_is_no_conflict(site):
-    site.install("robustbench", "1.1.1", requires=["timm==1.0.9", "Jinja2~=3.1.2"])
-    site.install("timm", "1.0.31")
-    site.install("jinja2", "3.1.6")
-    found = site.one(versions.requirements)
-    assert (found.status, "overridden on purpose: robustbench asks for timm==1.0.9" in found.evidence) == ("ok", True)
-
-
-@pytest.mark.parametrize(
-    ("torch", "vision", "status"),
-    [("2.15.0", "0.29.2", "ok"), ("2.15.0+cu132", "0.29.2", "ok"), ("2.13.0", "0.29.2", "broken"),
-     ("2.15.0+cpu", "0.29.2+cu132", "broken"), ("2.15.0", "0.29.2+cu118", "warn")],
-)  # fmt: skip
-@pytest.mark.parametrize("wanted", ["torch==2.15.0", "torch (>=2.14.0)"])
-def test_torch_and_torchvision(site, torch, vision, status, wanted):
-    site.install("torch", torch)
-    site.install("torchvision", vision, requires=["numpy", wanted])
-    found = site.one(versions.torch_pair)
-    assert found.status == status
-    assert status == "ok" or "--reinstall-package torchvision" in found.remedy
-
-
-GPU = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu May  1 2026\nGCC version:  gcc version 12.2.0\n"
-
-
-@pytest.mark.parametrize(
-    ("cuda", "driver", "visible", "status", "word"),
-    [
-        (None, "580.95.05", None, "warn", "built for the CPU"),
-        ("13.2", None, None, "ok", "no NVIDIA driver"),
-        ("13.2", "580.95.05", None, "ok", "built for CUDA 13.2"),
-        ("13.2", "535.104.05", None, "warn", "needs 580"),
-        ("13.2", "580.95.05", "", "warn", "CUDA_VISIBLE_DEVICES"),
-        (None, None, None, "ok", "built for the CPU"),
-    ],
-)
-def test_the_accelerator(site, tmp_path, cuda, driver, visible, status, word):
-    text = f"from typing import Optional\ncuda: Optional[str] = {cuda!r}\n"
-    site.install("torch", "2.15.0", {"torch/__init__.py": "", "torch/version.py": text})
-    if driver:
-        (tmp_path / "version").write_text(GPU.format(driver))
-    found = site.one(hardware.accelerator, proc=tmp_path, visible=visible)
-    assert (found.status, word in found.evidence) == (status, True)
-    assert bool(found.remedy) == (status == "warn")
-
-
-def test_an_old_python(site):
-    assert site.one(versions.python, python=(3, 10, 4)).status == "broken"
-
-
-def test_drift(site, tmp_path):
-    site.install("pandas", "2.0")
-    site.install("numpy", "2.4.6")
-    project = tmp_path / "pyproject.toml"
-    pins = '["pandas==3.1.1", "numpy==2.4.6", "numpy==9; python_version < \'3\'", "absent==1"]'
-    project.write_text(f"[tool.uv]\nconstraint-dependencies = {pins}\n")
-    found = site.one(versions.drift, project=project)
-    assert (found.status, found.evidence) == ("warn", "pandas 2.0 instead of 3.1.1")
-    assert "uv sync" in found.remedy
-    assert site.look(versions.drift) == []
 
 
 @pytest.fixture

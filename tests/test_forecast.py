@@ -1,5 +1,6 @@
 """Forecasts: counted exactly where the attack is simple, stored with the run, and compared with what it took."""
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from bench.forecast import Forecast, hindsight, measured, read_forecast, run_ent
 from bench.probe import probe
 from bench.progress import Progress, row_of
 from bench.run import Options
+from bench.sampled import sampled
 from bench.suites import Attack
 from bench.work import Workshop
 
@@ -123,6 +125,84 @@ def test_a_probe_without_time_says_at_least(board):
     rows = {row_of(c): c for c in loaded.cells() if c.attack.label == "pgd"}
     found = probe(Workshop(loaded, Options()), rows, budget=0.0)
     assert {f.source for f in found.values()} == {"at least"}
+
+
+SAMPLED = """
+dataset = "digits"
+indices = "first-40"
+block = 40
+threat = {{ norm = "Linf", eps = "1/5" }}
+defense = [{{ name = "adp" }}]
+verdict = {{ draws = 5, selection = 3 }}
+
+[[attack]]
+name = "{name}"
+params = {{ {params} }}
+views = [{view}]
+"""
+ASKING = [
+    ("bench:adaptive", "steps = 4, eot = [2, 8], draws = 8", "{}"),
+    ("bench:pgd", "steps = 4, eot = 4, draws = 8", '{ gradient = "bpda" }'),
+    ("bench:square", "queries = 10, eot = 4, draws = 8", "{}"),
+    ("bench.screened:bpda_eot", "steps = 4, verify = 20", '{ gradient = "bpda", eot = 5, runs = 1 }'),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "view"), ASKING)
+def test_an_attack_that_asks_the_defense_is_run_on_some_of_its_images(tmp_path, monkeypatch, name, params, view):
+    """A count of all images is right where noise is keyed by image; one of some of them is off by a half at most."""
+    path = tmp_path / "sampled.toml"
+    path.write_text(SAMPLED.format(name=name, params=params, view=view))
+    shop = Workshop(load_board(path), Options())
+    cell = load_board(path).cells()[-1]
+    defense, block = shop.defense(cell), shop.block(cell)
+    line = execute(cell, defense, block, 10).line
+    took = line["forwards"] + 2 * line["backwards"]
+    _, every, complete = sampled(cell, defense, block, 10, float("inf"))
+    assert complete
+    assert every == pytest.approx(took, rel=0.25 if "screened" in name else 1e-3)  # rounding
+    ticks = itertools.count()  # a clock that goes on when it is looked at, as before every call of a network
+    monkeypatch.setattr("bench.sampled.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    sampled(cell, defense, block, 10, float("inf"))
+    seconds, some, complete = sampled(cell, defense, block, 10, 1.6 * next(ticks))
+    assert complete
+    assert seconds > 0
+    assert some != every
+    assert some == pytest.approx(took, rel=0.5)
+    assert sampled(cell, defense, block, 10, float(next(ticks)))[2] is False
+
+
+def test_plan_counts_attacks_that_ask_the_defense(tmp_path):
+    path = tmp_path / "sampled.toml"
+    path.write_text(SAMPLED.format(name=ASKING[0][0], params=ASKING[0][1], view="{}"))
+    shown = purebench_here("plan", path, "--out", tmp_path / "out", "--probe").stdout
+    assert "evaluations a block, by a few images" in shown
+    assert "rows by a few images: their mean, and no bound" in shown
+    assert "unknown" not in shown
+
+
+def test_an_attack_that_fails_has_no_forecast(tmp_path):
+    path = tmp_path / "failing.toml"
+    (tmp_path / "own.py").write_text("def fails(view, x, y):\n    view.defense\n    raise ValueError\n")
+    path.write_text(SAMPLED.format(name=tmp_path / "own.py:fails", params="", view="{}"))
+    loaded = load_board(path)
+    cell = loaded.cells()[-1]
+    assert probe(Workshop(loaded, Options()), {row_of(cell): cell}, budget=5.0) == {}
+
+
+def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
+    text = board.read_text().replace("eot = 2, runs = 1", 'seed = "known"').replace("views", 'on = "noisy"\nviews')
+    path = tmp_path / "known.toml"
+    path.write_text(text)
+    loaded = load_board(path)
+    workshop = Workshop(loaded, Options(quiet=True))
+    chosen = {row_of(c): c for c in loaded.cells() if c.defense.label == "noisy" and c.data.start == 0}
+    found = probe(workshop, chosen)
+    for row, cell in chosen.items():
+        line = workshop.execute(cell).line
+        forwards, backwards = (line[name] + line[f"{name}_verdict"] for name in ("forwards", "backwards"))
+        assert found[row].evaluations == pytest.approx(forwards + 2 * backwards, rel=0.02), row
+    assert sum("seed known" in row for row in chosen) == 3
 
 
 def test_hindsight_compares_totals_and_the_worst_row(board):

@@ -117,7 +117,7 @@ def test_without_results_the_draws_are_those_of_an_even_spread(tmp_path):
     assert "draws: accuracies spread evenly: 15 widen the interval over images by 6.5%" in said.stdout
 
 
-@pytest.mark.parametrize("arguments", [("3",), ("3pp", "--power", "2"), ("3pp", "--discordance", ".01")])
+@pytest.mark.parametrize("arguments", [("3",), ("1e-9",), ("3pp", "--power", "2"), ("3pp", "--discordance", ".01")])
 def test_the_command_refuses_in_one_line(arguments):
     said = purebench_here("plan", "digits-linf", "--detect", *arguments)
     assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1)

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 import torch
 from boards import ROOT, purebench_here, write_board
+from linear_purifier import Shift
 
 from bench.board import load_board
 from bench.presets import board_of_preset, find_preset, preset_names, with_preset
@@ -19,7 +20,6 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
 from defenses.values import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
@@ -47,22 +47,23 @@ def test_the_presets_that_there_are():
         assert preset.source
         assert preset.summary
         assert "\n" not in preset.differs
-        assert preset.parts["threat"] == {"norm": "Linf", "eps": "8/255"}
-        assert preset.datasets == ("cifar10",)
+        assert preset.norms[0] == "Linf"
+        assert preset.eps["cifar10"]["Linf"] == "8/255"
+        assert "threat" not in preset.parts
 
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("croce2022", {("autoattack:apgd-dlr-best-loss", "exact", 200, 1, "fresh")}),
+        ("croce2022", {("bench:apgd", "exact", 1, 1, "fresh")}),
         ("lee-kim2023", {("foolbox:LinfPGD", mode, 20, 1, "fresh") for mode in ("surrogate", "exact")}),
         ("diffpure", {("autoattack:rand", "exact", 1, None, "fresh")}),
         ("diffbreak", {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}),
         ("ebm-paper", {("bench.screened:bpda_eot", "bpda", 15, 1, "fresh")}),
         (
             "adp-paper",
-            {("foolbox:LinfPGD", "blind", 1, None, "fresh")}
-            | {("foolbox:LinfPGD", mode, 15, 1, "fresh") for mode in ("bpda", "joint-score", "joint-full")},
+            {("foolbox:LinfPGD", "blind", 1, None, "fresh"), ("foolbox:LinfPGD", "joint-full", 1, 15, "fresh")}
+            | {("foolbox:LinfPGD", mode, 15, 1, "fresh") for mode in ("bpda", "joint-score")},
         ),
     ],
 )
@@ -71,9 +72,12 @@ def test_what_a_preset_runs(name, wanted):
 
 
 def test_the_numbers_of_the_papers():
-    assert params(board("croce2022"), "autoattack:apgd-dlr-best-loss")["n_iter"] == 10
+    croce = params(board("croce2022"), "bench:apgd")
+    assert croce == {"steps": 10, "losses": ["margin"], "eot": 200, "decided": 0.0}
     assert board("croce2022").protocols.m == (5, 10, 15)
-    assert params(board("lee-kim2023"), "foolbox:LinfPGD") == {"steps": 200}
+    lee_kim = params(board("lee-kim2023"), "foolbox:LinfPGD")
+    assert lee_kim["rel_stepsize"] * 8 / 255 == pytest.approx(0.007, abs=1e-12)  # in its code
+    assert (lee_kim["steps"], lee_kim["random_start"]) == (200, False)
     screened = params(board("ebm-paper"), "bench.screened:bpda_eot")
     assert (screened["steps"], screened["verify"]) == (50, 150)
     assert screened["rel_stepsize"] == params(board("adp-paper"), "foolbox:LinfPGD")["rel_stepsize"] == 0.25
@@ -108,9 +112,30 @@ def test_on_its_own_data_set_a_preset_brings_eps_and_images():
 
 
 @pytest.mark.parametrize(
+    ("dataset", "norm", "eps"),
+    [
+        ("cifar10", "Linf", "8/255"),
+        ("cifar10", "l2", "1/2"),
+        ("cifar100", "Linf", "8/255"),
+        ("imagenet", "Linf", "4/255"),
+        ("imagenet/Crop288", "Linf", "4/255"),
+    ],
+)
+def test_robustbench_has_the_eps_of_its_leaderboards(dataset, norm, eps):
+    raw, _ = with_preset({"dataset": dataset, "preset": "robustbench", "threat": {"norm": norm}})
+    assert raw["threat"] == {"norm": norm, "eps": eps}
+    assert raw["indices"] == "robustbench"
+    raw, _ = with_preset({"dataset": "digits", "preset": "robustbench", "threat": {"norm": norm, "eps": "1/5"}})
+    assert raw["threat"]["eps"] == "1/5"
+    assert "indices" not in raw
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"threat": {}}, "eps 8/255 for cifar10 alone; for digits say it: --eps 1/5"),
+        ({"threat": {}}, "has eps 8/255 for cifar10 (Linf) alone; for digits (Linf) say it: --eps 1/5"),
+        ({"dataset": "cifar100", "threat": {"norm": "L2"}, "preset": "robustbench"}, "for cifar100 (L2) say it"),
+        ({"dataset": "imagenet-c/fog/3", "threat": {}, "preset": "robustbench"}, "for imagenet-c/fog/3 (Linf) say it"),
         ({"threat": {"norm": "L2", "eps": "1/2"}}, "protocol of Linf and not of L2"),
         ({"preset": "croce"}, "did you mean croce2022"),
         ({"preset": "standard", "threat": {}}, "has no eps of its own"),
@@ -185,26 +210,6 @@ def test_presets_come_along():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "leaderboards" in json.dumps(project["tool"])
     assert all((ROOT / "leaderboards/presets" / f"{name}.toml").is_file() for name in preset_names())
-
-
-class Shift(Purifier):
-    steps = 1
-
-    def __init__(self, sigma):
-        super().__init__()
-        self.sigma = sigma
-
-    def noise(self, shape):
-        return NoiseSpec(start=(Draw(shape),))
-
-    def start(self, x, z):
-        return {"u": x + self.sigma * z[0]}, {}
-
-    def step(self, state, ctx, k, z):
-        return state
-
-    def finish(self, state, ctx):
-        return state["u"]
 
 
 def noisy(sigma):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from boards import purebench_here
-from zoo import CORRUPT, SMALL, empty_cache, make_checkpoint
+from zoo import BOARD, CORRUPT, SMALL, empty_cache, make_checkpoint
 
 from bench import benchmark
 from bench.board import load_board
@@ -80,19 +80,6 @@ def test_a_model_of_the_zoo_without_its_prefix_is_found():
         load_model("Wong2020Fast", dataset="cifar10", threat_model="Linf")
     with pytest.raises(UserError, match="did you mean adp"):
         load_model("apd")
-
-
-BOARD = """
-dataset = "{data}"
-[threat]
-norm = "Linf"
-eps = "8/255"
-[[defense]]
-name = "robustbench:{model}"
-params = {{ threat_model = "corruptions", trained_on = "cifar10" }}
-[[attack]]
-name = "foolbox:LinfFastGradientAttack"
-"""
 
 
 def own_board(tmp_path):

@@ -7,8 +7,10 @@ from boards import purebench_here, write_board
 from fake_board import row
 from hypothesis import given
 from hypothesis import strategies as st
+from linear_purifier import Shift
 
 from bench.board import load_board
+from bench.looks import view_for
 from bench.run import Options, run_board
 from bench.suites import find_attack
 from bench.summarise import WORST, summary
@@ -20,32 +22,9 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Foreign, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
 
 SHAPE = (1, 1, 2)
 KNOWN = ViewSpec(seed="known")
-
-
-class Shift(Purifier):
-    """Adds sigma z: a linear classifier behind it errs exactly where w (x + sigma z) + b has the wrong sign."""
-
-    steps = 1
-
-    def __init__(self, sigma):
-        super().__init__()
-        self.sigma = sigma
-
-    def noise(self, shape):
-        return NoiseSpec(start=(Draw(shape),))
-
-    def start(self, x, z):
-        return {"u": x + self.sigma * z[0]}, {}
-
-    def step(self, state, ctx, k, z):
-        return state
-
-    def finish(self, state, ctx):
-        return state["u"]
 
 
 def linear(sigma=0.2, runs=3):
@@ -96,20 +75,43 @@ def test_a_known_seed_is_no_draw_that_other_verdicts_have_seen():
     assert not torch.equal(known.logits, another.logits)
 
 
-def test_an_attack_that_knows_the_seed_reaches_the_closed_form():
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("autoattack:apgd-ce", {"n_iter": 20}),
+        ("bench:apgd", {"steps": 20}),
+        ("bench:pgd", {"steps": 20}),
+        ("bench:adaptive", {"steps": 20}),
+        ("bench:spsa", {"steps": 20}),
+        ("bench:square", {"queries": 60}),
+    ],
+)
+def test_an_attack_that_knows_the_seed_reaches_the_closed_form(name, own):
     """w (x + eps sign) + sigma w mean z + b: who knows z breaks exactly the images whose margin is below eps |w|_1."""
     defense, x = linear(), images(64)
     y = (x.flatten(1) @ torch.tensor([1.0, -2.0]) + 0.3 > 0).long()
     threat = ThreatModel("Linf", "1/20")
-    attack = find_attack("autoattack:apgd-ce", {"n_iter": 20})
+    attack = find_attack(name, own)
     inner = 0.2 + 0.6 * x  # away from the box
     with attack_view(defense, KNOWN, seed=4) as (view, _):
         params = {"threat": threat, "target": None, "seed": 0, "num_classes": 2}
-        x_adv = attack.run(view, inner, y, **params, n_iter=20)
+        x_adv = attack.run(view, inner, y, **params, **own)
     judged = verdict(defense, x_adv, torch.arange(64), draws=1, selection=0, seed=4, known=True)
     shift = verdict(defense, inner, torch.arange(64), draws=1, selection=0, seed=4, known=True).logits[0]
     margin = (shift[:, 1] - shift[:, 0]) * (2 * y - 1)
     assert torch.equal(judged.predictions[0] == y, margin - 3 / 20 > 0)
+
+
+def test_attacks_of_our_own_ask_a_random_module_about_the_judged_draw():
+    """Logits x + z, with one z for all images when each is asked alone."""
+    defense, x, threat = Foreign(Dropping(), stochastic=True), 0.2 + 0.6 * images(40), ThreatModel("Linf", "1/20")
+    y = x.flatten(1).argmax(1)
+    before = verdict(defense, x, torch.arange(40), draws=1, selection=0, seed=4, known=True)
+    params = {"threat": threat, "target": None, "seed": 0, "num_classes": 2}
+    with attack_view(defense, KNOWN, seed=4) as (view, _):
+        x_adv = find_attack("bench:pgd").run(view, x, y, **params, steps=20)
+    after = verdict(defense, x_adv, torch.arange(40), draws=1, selection=0, seed=4, known=True)
+    assert torch.equal(after.predictions[0] == y, before.margins(y)[0] > 2 / 20)
 
 
 @pytest.mark.parametrize(
@@ -156,19 +158,17 @@ def test_a_board_with_a_known_seed(tmp_path):
     assert any("clean images, seed known" in name for name in table.columns)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ('\non = "stochastic"', "", "linear is deterministic"),
-        ("{models}:slow", "bench:apgd", "draws noise of its own"),
-    ],
-)
-def test_a_known_seed_is_refused(tmp_path, old, new, words):
+def test_images_that_are_made_already_know_no_seed(tmp_path):
+    noisy = next(d for d in load_board(with_known(tmp_path)).defenses if d.stochastic)
+    with pytest.raises(UserError, match="made already; give seed"):
+        view_for(noisy, KNOWN, "given:x.npz")
+
+
+def test_a_known_seed_is_refused_where_there_is_none(tmp_path):
     path = with_known(tmp_path)
-    text = path.read_text().replace(old.format(models=tmp_path / "models.py"), new)
-    path.write_text(text if new == "" else text.replace("params = { seconds = 0.0 }\n", ""))
+    path.write_text(path.read_text().replace('\non = "stochastic"', ""))
     done = purebench_here("run", path, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert words in done.stderr
+    assert "linear is deterministic" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

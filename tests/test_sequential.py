@@ -16,8 +16,8 @@ from models import AddNoise, classifier, images, labels_of
 from scipy.stats import betabinom
 
 from bench import load_draws, load_results, stats
-from bench.sequential import Decisions, Sequential, sequential_verdict
-from bench.verdict import verdict
+from bench.sequential import Decisions, Sequential
+from bench.verdict import sequential_verdict, verdict
 from defenses.base import Defense, Foreign, Prediction, Purified
 from defenses.errors import UserError
 from defenses.noise import Draw

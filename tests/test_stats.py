@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from bench import selection, stats
+from bench import medians, selection, stats
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -115,6 +115,41 @@ def test_select_worst_prefers_the_smaller_success_of_equals():
     assert selection.select_worst(share, size).tolist() == [1, 1, 0, 0, 0]
 
 
+def test_select_worst_breaks_ties_by_margins_before_sizes():
+    share, size = np.array([[0.0, 1.0], [0.0, 1.0], [0.2, 0.5]]), np.array([[1.0], [2.0], [0.5]])
+    margin = np.array([[-1.0, 3.0], [-4.0, 2.0], [-9.0, 1.0]])
+    assert selection.select_worst(share, size, margin=margin).tolist() == [1, 2]
+    assert selection.select_worst(share[:2], size[:2], margin=margin[:2]).tolist() == [1, 1]
+    assert selection.select_worst(share[:2], size[:2], margin=[[np.nan], [3.0]]).tolist() == [1, 1]
+
+
+def test_select_worst_takes_what_attacks_before_clean_images():
+    ones = np.ones((3, 2))
+    assert selection.select_worst(ones, 0, idle=[[True], [False], [False]]).tolist() == [1, 1]
+    assert selection.select_worst([[0.5], [1.0]], 0, idle=[[True], [False]]).tolist() == [0]
+
+
+@pytest.mark.parametrize("draws", [2, 8, 32])
+def test_a_tie_with_clean_images_leaves_the_worst_case_unbiased(draws):
+    rng, images, p = np.random.default_rng(6), 40_000, np.array([[1.0], [0.9]])
+    chosen_on, held_out = rng.binomial(draws, p, (2, images)), rng.binomial(15, p, (2, images))
+    worst = selection.worst_case(chosen_on, held_out, draws, 15, [[0.0], [0.2]], idle=[[True], [False]])
+    assert (worst.withstood / worst.n).mean() == pytest.approx(0.9, abs=0.003)  # .943 at 8 when clean images win ties
+
+
+def test_margins_choose_between_attacks_that_few_draws_cannot_tell_apart():
+    rng, images, draws = np.random.default_rng(7), 20_000, 8
+    centre = np.array([[2.0], [1.3]])  # standard deviation 1: right with .977 and .903
+    margins = centre + rng.standard_normal((draws, 2, images))
+    held_out = (centre + rng.standard_normal((15, 2, images)) > 0).sum(0)
+    chosen_on = (margins > 0).sum(0)
+    blind, worst = (
+        selection.worst_case(chosen_on, held_out, draws, 15, margin=m) for m in (np.nan, margins.mean(0))
+    )
+    plain, by_margin = ((w.withstood / w.n).mean() for w in (blind, worst))
+    assert 0.9 < by_margin < 0.915 < 0.925 < plain
+
+
 def test_worst_case_counts_what_was_not_chosen_on():
     worst = selection.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
     assert worst.attack.tolist() == [0, 1, -1]
@@ -153,11 +188,46 @@ def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
 
 
 def test_median_perturbation_counts_failures_as_infinite():
-    assert stats.median_perturbation([1, 2, 3], [True, True, True]) == 2
-    assert stats.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
-    assert stats.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
-    assert stats.median_perturbation([1, 2], [False, False]) == math.inf
-    assert math.isnan(stats.median_perturbation([], []))
+    assert medians.median_perturbation([1, 2, 3], [True, True, True]) == 2
+    assert medians.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
+    assert medians.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
+    assert medians.median_perturbation([1, 2], [False, False]) == math.inf
+    assert math.isnan(medians.median_perturbation([], []))
+
+
+def test_the_interval_of_a_median_is_of_order_statistics():
+    sizes = np.arange(1.0, 26.0)
+    # Conover 1999, table A3: of 25 values the 8th and the 18th, 95.7%.
+    assert medians.median_interval(sizes, np.ones(25, bool)) == (8, 18)
+    assert medians.median_interval(sizes, sizes <= 17) == (8, math.inf)
+    assert medians.median_interval(sizes[:6], np.ones(6, bool)) == (1, 6)
+    assert medians.median_interval(sizes[:5], np.ones(5, bool)) == (0, math.inf)
+    assert medians.median_interval(sizes[:6], np.zeros(6, bool)) == (math.inf, math.inf)
+    assert all(math.isnan(end) for end in medians.median_interval([], []))
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=1, max_size=60), st.floats(0.5, 0.99))
+def test_the_interval_of_a_median_holds_it_and_widens(cases, confidence):
+    size, success = zip(*cases, strict=True)
+    low, high = medians.median_interval(size, success, confidence)
+    wider = medians.median_interval(size, success, (1 + confidence) / 2)
+    assert wider[0] <= low <= medians.median_perturbation(size, success) <= high <= wider[1]
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.3, 0.45])
+@pytest.mark.parametrize("n", [7, 30, 101])
+def test_the_interval_of_a_median_covers_as_often_as_it_says(n, failing):
+    """Sizes are exponential where the attack succeeds; so the median of all is known."""
+    rng, repeats = np.random.default_rng(0), 4000
+    median = -math.log(1 - 0.5 / (1 - failing))
+    size, success = rng.exponential(size=(repeats, n)), rng.random((repeats, n)) >= failing
+    ends = np.array([medians.median_interval(*case) for case in zip(size, success, strict=True)])
+    covered = float(((ends[:, 0] <= median) & (median <= ends[:, 1])).mean())
+    below = binom.ppf(0.025, n, 0.5)
+    below -= binom.cdf(below, n, 0.5) > 0.025
+    exact = 1 - 2 * binom.cdf(below, n, 0.5)
+    assert exact >= 0.95
+    assert covered == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / repeats))
 
 
 def test_paired_difference_is_mcnemar_for_single_verdicts():
@@ -172,15 +242,15 @@ def test_paired_difference_is_mcnemar_for_single_verdicts():
     assert same.low < 0 < same.high  # equal samples do not prove equality
 
 
-def test_paired_difference_bootstraps_fractions_by_its_seed():
+def test_paired_difference_of_fractions_is_the_normal_interval_of_many_images():
     rng = np.random.default_rng(4)
-    a, b = rng.binomial(15, 0.8, 200) / 15, rng.binomial(15, 0.7, 200) / 15
-    first, again, other = (stats.paired_difference(a, b, seed=s, resamples=2000) for s in (0, 0, 1))
-    assert first == again
-    assert first != other
-    assert first.p_value is None
-    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(200)
-    assert (first.high - first.low) / 2 == pytest.approx(half, rel=0.1)
+    a, b = rng.binomial(15, 0.8, 2000) / 15, rng.binomial(15, 0.7, 2000) / 15
+    found = stats.paired_difference(a, b)
+    assert found == stats.paired_difference(a, b, seed=1)
+    assert found.p_value is None
+    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(2000)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
+    assert (found.high + found.low) / 2 == pytest.approx(found.difference, rel=0.01)
     with pytest.raises(ValueError, match="same images"):
         stats.paired_difference(a, b[:-1])
 
@@ -196,10 +266,30 @@ def test_paired_difference_changes_sign_with_its_arguments(seed):
     assert there.low == pytest.approx(-back.high)
 
 
-def test_paired_intervals_cover():
+@pytest.mark.parametrize("value", [0.5, 0, 1])
+def test_paired_interval_of_equal_defenses_has_width(value):
+    found = stats.paired_difference([value] * 10, [value] * 10)
+    half = 1.959964 * math.sqrt(2) / 12  # Bonett and Price, no discordant image
+    assert (found.low, found.high) == (pytest.approx(-half), pytest.approx(half))
+
+
+def test_paired_interval_is_bonett_and_price_s():
+    a, b = np.repeat([1, 0, 1, 0], [15, 5, 60, 20]), np.repeat([0, 1, 1, 0], [15, 5, 60, 20])
+    up, down = 16 / 102, 6 / 102
+    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 102)
+    found = stats.paired_difference(a, b)
+    assert (found.low, found.high) == (pytest.approx(up - down - half), pytest.approx(up - down + half))
+
+
+@pytest.mark.parametrize("n", [32, 100, 500])
+@pytest.mark.parametrize("differ", [0.01, 0.02, 0.05, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["better", "better or worse", "shares"])
+def test_paired_intervals_cover_however_few_images_differ(n, differ, kind):
     rng, covered = np.random.default_rng(5), []
-    for _ in range(400):
-        a, b = (rng.random((2, 100)) < np.array([[0.7], [0.6]])).astype(int)
+    for _ in range(1500):
+        better = {"better": np.ones(n), "better or worse": rng.random(n) < 0.75, "shares": rng.random(n)}[kind]
+        a = np.where(rng.random(n) < differ, better, 0.5 if kind == "better or worse" else 0)
+        b = np.where((a == 0) & (kind == "better or worse"), 1.0, np.where(a == 0.5, 0.5, 0))
         found = stats.paired_difference(a, b)
-        covered.append(found.low <= 0.1 <= found.high)
+        covered.append(found.low <= differ * {"better": 1}.get(kind, 0.5) <= found.high)
     assert np.mean(covered) >= 0.93

@@ -308,3 +308,18 @@ def test_defenses_that_are_left_out_have_no_rank(tmp_path):
     assert frame["rank"].dropna().tolist() == [1, 1]
     left = ranked(frame, without={"a"})
     assert left[left["rank"].notna()]["defense"].tolist() == ["b"]
+
+
+@pytest.mark.parametrize("forwards", [0, 60])
+def test_a_cost_that_could_not_be_counted_is_a_dash(tmp_path, forwards):
+    results = deterministic()
+    for r in results:
+        r.line |= {"forwards": forwards, "backwards": 0}
+    folder = write(tmp_path, results)
+    frame = summary(folder)
+    assert frame["queries_per_image"].tolist()[-1] == 20
+    known = frame[frame["attack"].isin(["apgd", WORST])]["evaluations_per_image"]
+    assert known.isna().all() if not forwards else known.tolist() == [10, 20]
+    shown = full_table(frame)
+    at = shown.columns.index("evaluations per image")
+    assert {row[at] for row in shown.rows[2:]} == ({"–"} if not forwards else {"10", "20"})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.meter import Meter
 from bench.view import AttackView, attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Foreign, Purified
+from defenses.base import Classifier, Defense, Foreign, Purified
 from defenses.errors import UserError
 from defenses.noise import Noise
 
@@ -221,6 +221,41 @@ def test_the_meter_counts_images_through_networks() -> None:
     with torch.no_grad():
         defense(x)
     assert meter.forwards == 90
+
+
+class Around(Defense):
+    """An outsider's wrapper: it asks defenses by `logits`, so that they are never called."""
+
+    def __init__(self, inner: list[Defense]):
+        super().__init__()
+        self.first, self.others = inner[0], nn.ModuleList(inner[1:])
+
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+        return sum(d.logits(x, noise, gradient=gradient, runs=runs) for d in (self.first, *self.others))  # type: ignore
+
+
+class Itself(Around):
+    def cost_modules(self) -> list[nn.Module]:
+        return [self]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_meter_counts_defenses_inside_defenses(depth: int) -> None:
+    inner = Classifier(Net(), num_classes=10, input_shape=(1, 8, 8))
+    other = Classifier(Net(), num_classes=10, input_shape=(1, 8, 8))
+    defense: Defense = Around([inner, other, inner])
+    for _ in range(depth - 1):
+        defense = Around([defense])
+    meter = Meter(defense.cost_modules())
+    defense(images(4).requires_grad_()).sum().backward()
+    assert (meter.forwards, meter.backwards) == (12, 12)  # a network that is reached twice is counted once a pass
+
+
+def test_a_defense_that_names_itself_is_counted_when_called() -> None:
+    defense = Itself([Classifier(Net(), num_classes=10, input_shape=(1, 8, 8))])
+    meter = Meter(defense.cost_modules())
+    defense(images(4))
+    assert meter.forwards == 4
 
 
 def test_the_meter_counts_inner_backwards() -> None:

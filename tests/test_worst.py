@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
 from bench import summary, worst_per_image
+from bench.paired import compare
 from bench.results import read_results
 from bench.summarise import WORST
 
@@ -69,5 +72,40 @@ def test_under_a_targeted_threat_robust_and_accuracy_differ(tmp_path):
         result(line("plain", "apgd", targets="next"), [0] * 6),
     ]
     worst = worst_per_image(write(tmp_path, results))
-    assert set(worst["attack"]) == {"none"}  # apgd never gives the target
-    assert (set(worst["accuracy"]), set(worst["robust"])) == ({1.0}, {1.0})
+    assert set(worst["attack"]) == {"apgd"}  # it never gives the target, no more than the clean image does
+    assert (set(worst["accuracy"]), set(worst["robust"])) == ({0.0}, {1.0})
+
+
+def with_margins(found, sel, held=0.0, logits=None):
+    """The result with these margins of its selection and held-out draws."""
+    held_out = found.draws["held_out"]
+    found.draws["margin"] = np.where(held_out, held, sel).astype(np.float32)
+    if logits is not None:
+        flat = np.where(held_out[:, None], np.zeros(3), logits).astype(np.float16)
+        found.draws["logits"] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), 3)
+    return found
+
+
+def test_ties_go_by_the_margins_of_selection_draws_alone(tmp_path):
+    more = {"stochastic": True, "draws": HELD, "selection": SEL}
+    results = [
+        with_margins(result(line("noisy", "none", **more), [15] * 6, [4] * 6, size=0), 5.0),
+        with_margins(result(line("noisy", "square", **more), [15] * 6, [4] * 6, size=0.1), 2.0, held=-9.0),
+        with_margins(result(line("noisy", "apgd", **more), [14] * 6, [4] * 6), 1.0, held=9.0),
+    ]
+    worst = worst_per_image(write(tmp_path, results))
+    assert set(worst["attack"]) == {"apgd"}
+    assert worst["robust"].mean() == row(summary(tmp_path), "noisy", WORST).robust_mean == pytest.approx(14 / 15)
+    (found,) = compare(tmp_path, "noisy", "noisy@apgd")
+    assert found.difference.value == 0
+
+
+def test_ties_go_by_the_target_s_margin_when_targeted(tmp_path):
+    more = {"stochastic": True, "draws": HELD, "selection": SEL, "targets": "next"}
+    target = {"target": np.full(6, 2, np.int16)}
+    results = [
+        with_margins(result(line("noisy", "none", **more), [15] * 6, [4] * 6, size=0, **target), 5.0, logits=[9, 0, 0]),
+        with_margins(result(line("noisy", "apgd", **more), [0] * 6, [0] * 6, **target), -9.0, logits=[0, 9, 1]),
+        with_margins(result(line("noisy", "square", **more), [0] * 6, [0] * 6, **target), -2.0, logits=[0, 9, 8]),
+    ]
+    assert set(worst_per_image(write(tmp_path, results))["attack"]) == {"square"}

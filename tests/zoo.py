@@ -8,6 +8,17 @@ import torch
 
 SMALL = "Hendrycks2020AugMix_WRN"  # 2.2 million parameters
 CORRUPT = {"dataset": "cifar10", "threat_model": "corruptions"}
+BOARD = """
+dataset = "{data}"
+[threat]
+norm = "Linf"
+eps = "8/255"
+[[defense]]
+name = "robustbench:{model}"
+params = {{ threat_model = "corruptions", trained_on = "cifar10" }}
+[[attack]]
+name = "foolbox:LinfFastGradientAttack"
+"""
 
 
 def make_checkpoint(root: Path) -> Path:

@@ -16,10 +16,12 @@ from defenses.seal import is_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.board import Board
     from bench.render import Table
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 MARK = "‡"
+SOFTMAX = "logits and no softmax"  # a check that a run makes too
 
 
 def read_audits(results: Path) -> list[dict[str, Any]]:
@@ -47,7 +49,8 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
 
     Args:
         results: the results folder.
-        manifest: of it; audits are found by the fingerprint of a defense, whatever it was called.
+        manifest: of it; audits are found by the fingerprint of a defense, whatever it was called. What a run was told
+            to take although it returns probabilities (--force) fails that check without an audit.
 
     Raises:
         UserError: the audits are damaged.
@@ -55,10 +58,24 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
     failed: dict[str, dict[str, None]] = {}
     for said in read_audits(results):
         failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(said["failed"]))
+    for seen in _insisted(manifest):
+        names = failed.setdefault(seen, {})
+        if SOFTMAX not in names:
+            names[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
     stated = manifest.get("defenses")
     fingerprints = stated if failed and isinstance(stated, dict) else {}
     found = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
     return {title: names for title, names in found.items() if names}
+
+
+def taken(board: Board, manifest: Mapping[str, Any]) -> set[str]:
+    """The titles of a board's defenses that earlier runs of its folder took although they return probabilities."""
+    seen = _insisted(manifest)
+    return {d.title for d in board.defenses if digest(d.fingerprint) in seen}
+
+
+def _insisted(manifest: Mapping[str, Any]) -> set[str]:
+    return {said for run in manifest.get("runs", []) for said in run.get("probabilities", {}).values()}
 
 
 def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:

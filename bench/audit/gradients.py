@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.audit.finding import Finding, Plot, absent, found
-from bench.audit.subject import Subject
+from bench.audit.flags import SOFTMAX
+from bench.audit.subject import FINITE, Subject
 from bench.certificate import NoGradient, certify
 from bench.checks import are_probabilities
 from bench.stats import wilson
@@ -75,7 +76,7 @@ def outputs(subject: Subject) -> Finding:
     is_softmax = are_probabilities(logits)
     what = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
     evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
-    return Finding("logits and no softmax", found(not is_softmax), evidence, {"median gap": gap})
+    return Finding(SOFTMAX, found(not is_softmax), evidence, {"median gap": gap})
 
 
 def certificate(subject: Subject) -> Finding:
@@ -91,6 +92,10 @@ def certificate(subject: Subject) -> Finding:
         return absent(check, "the defense has no exact gradients")
     broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in made.checks if not c.passed]
     numbers = {c.name: c.value for c in made.checks}
+    others = [m for m in subject.modes if m in FINITE]
+    if made.idle and others and not subject.informative:
+        text = f"exact gradients equal bpda, the steps being piecewise linear; judged by {' and '.join(others)} too"
+        return absent(check, text)
     return Finding(check, found(made.passed), "; ".join(broken) or f"{len(made.checks)} measurements hold", numbers)
 
 

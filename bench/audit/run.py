@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.audit import binarise, gradients, radius, strength
 from bench.audit.finding import Finding, absent
-from bench.audit.flags import FOLDER, NAME, SCHEMA, read_audits
+from bench.audit.flags import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.audit.page import as_html, as_markdown
 from bench.audit.subject import Subject
 from bench.store import Store, write_atomic
@@ -22,7 +22,7 @@ from defenses.values import canonical
 Check = Callable[[Subject], Finding | list[Finding]]
 
 CHECKS: dict[str, Check] = {  # cheap ones first; a name stands for the checks where they cannot be made
-    "logits and no softmax": gradients.outputs,
+    SOFTMAX: gradients.outputs,
     "zero gradients": gradients.zeros,
     "gradients agree between seeds": gradients.agreement,
     "gradient certificate": gradients.certificate,

@@ -32,7 +32,7 @@ def iterations(subject: Subject) -> Finding:
         Shot(f"foolbox:{_SINGLE[subject.threat.norm]}", {}, mode, subject.eot, str(subject.threat.eps))
         for mode in subject.modes
     ]
-    single, white = worst([subject.run(s) for s in shots]), subject.white()
+    single, white = worst([subject.run(s) for s in shots]), subject.strongest()
     paired = stronger_by(white, single, subject.seed)
     return Finding(
         check,
@@ -61,20 +61,34 @@ def doubling(subject: Subject) -> list[Finding]:
 
 def others(subject: Subject) -> list[Finding]:
     """The white box is not weaker than attacks that know less, on the same images."""
-    white, eps = subject.white(), str(subject.threat.eps)
+    white = subject.strongest()
     findings = [_against(subject, "transfer", white, *_transfer(subject))]
-    mode, eot, budget = subject.modes[0], subject.eot, subject.budget
-    square = Shot("autoattack:square", {"n_queries": budget.queries}, mode, eot, eps)
-    findings.append(_against(subject, "Square", white, subject.run(square)))
-    spsa = None
-    if subject.threat.norm == "Linf":
-        count, samples = budget.spsa
-        step = float(subject.threat.eps) / 5
-        params = {"nb_iter": count, "nb_sample": samples, "max_batch_size": samples, "lr": step}
-        spsa = subject.run(Shot("torchattacks:SPSA", params, mode, eot, eps))
-    findings.append(_against(subject, "SPSA", white, spsa, "torchattacks has SPSA for Linf alone"))
-    uniform = subject.run(Shot("uniform", {}, mode, 1, eps))
+    findings.append(_against(subject, "Square", white, subject.run(_square(subject))))
+    spsa = _spsa(subject)
+    why = "torchattacks has SPSA for Linf alone"
+    findings.append(_against(subject, "SPSA", white, None if spsa is None else subject.run(spsa), why))
+    uniform = subject.run(Shot("uniform", {}, subject.modes[0], 1, str(subject.threat.eps)))
     return [*findings, _against(subject, "random noise", white, uniform)]
+
+
+def _square(subject: Subject) -> Shot:
+    """Random search; on a randomised defense one that accepts a change on the mean of paired draws."""
+    mode, queries = subject.modes[0], subject.budget.queries
+    if subject.defense.stochastic:
+        return subject.own("square", {"queries": queries}, mode, (subject.eot, subject.eot))
+    return Shot("autoattack:square", {"n_queries": queries}, mode, 1, str(subject.threat.eps))
+
+
+def _spsa(subject: Subject) -> Shot | None:
+    """Estimated gradients; on a randomised defense from pairs that meet the same draw."""
+    mode, (count, samples) = subject.modes[0], subject.budget.spsa
+    if subject.defense.stochastic:
+        return subject.own("spsa", {"steps": count}, mode, (samples, 4 * samples))
+    if subject.threat.norm != "Linf":
+        return None
+    eps = subject.threat.eps
+    params = {"nb_iter": count, "nb_sample": samples, "max_batch_size": samples, "lr": float(eps) / 5}
+    return Shot("torchattacks:SPSA", params, mode, 1, str(eps))
 
 
 def fixed_noise(subject: Subject) -> Finding:
@@ -85,7 +99,7 @@ def fixed_noise(subject: Subject) -> Finding:
     if isinstance(subject.defense, Foreign):
         return absent(check, "the module draws its noise for a whole batch, so it cannot be fixed image by image")
     transfer, _ = _transfer(subject)
-    free = worst([subject.white(), *([] if transfer is None else [transfer])])
+    free = worst([subject.strongest(), *([] if transfer is None else [transfer])])
     known = worst([subject.run(subject.pgd(mode, eot=1, against="fixed")) for mode in subject.modes])
     paired = stronger_by(known, free, subject.seed)
     return Finding(

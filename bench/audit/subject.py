@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ from bench.verdict import verdict
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from defenses.base import Defense
+from defenses.modes import carries_information
+from defenses.noise import Noise
 
-VERSION = 1  # counts up when the same defense would be found otherwise
+VERSION = 2  # counts up when the same defense would be found otherwise
 _MODES = ("exact", "bpda")  # of the white box, as far as a defense has them
+FINITE = ("smooth", "difference")  # besides, where exact gradients say no more than BPDA's
+_RAMP = 4  # `bench:apgd` ends with so many times the copies that it begins with
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,17 @@ class Subject:
         of = [self.fingerprint, self.other_fingerprint, self.dataset, self.indices.tolist(), str(self.threat)]
         return _digest([VERSION, versions(), *of, asdict(self.budget), self.seed])[:16]
 
+    @cached_property
+    def informative(self) -> bool:
+        """Whether exact gradients say more than BPDA's: of piecewise linear energies they do not."""
+        few = self.x[:4]
+        return carries_information(self.defense, few, Noise.of(self.number("information"), len(few), few.device))
+
     @property
     def modes(self) -> tuple[str, ...]:
         """Gradient modes of the white box."""
-        return tuple(m for m in _MODES if m in self.defense.gradients) or self.defense.gradients[:1]
+        wanted = _MODES if self.informative else (*_MODES, *FINITE)
+        return tuple(m for m in wanted if m in self.defense.gradients) or self.defense.gradients[:1]
 
     @property
     def eot(self) -> int:
@@ -138,15 +150,35 @@ class Subject:
         return ViewSpec(gradient, eot, 1) if self.defense.stochastic else ViewSpec(gradient)
 
     def pgd(self, gradient: str, **changes: Any) -> Shot:
-        """The iterative attack: projected gradient descent on the cross-entropy (Madry et al. 2018)."""
+        """Projected gradient descent on the cross-entropy (Madry et al. 2018), with a fixed number of copies."""
         steps = int(changes.pop("steps", self.budget.steps))
         params = {"steps": steps, "rel_stepsize": 2.5 / steps}
         shot = Shot(f"foolbox:{self.threat.norm}PGD", params, gradient, self.eot, str(self.threat.eps))
         return replace(shot, **changes)
 
+    def iterative(self, gradient: str, **changes: Any) -> Shot:
+        """The iterative attack on a randomised defense is `bench:apgd`, on any other one PGD.
+
+        Not `bench:adaptive`: it begins with the bare classifier, and so hides gradients that are worse than transfer.
+        """
+        if not self.defense.stochastic:
+            return self.pgd(gradient, **changes)
+        steps, copies = (changes.pop(name, own) for name, own in (("steps", self.budget.steps), ("eot", self.eot)))
+        return replace(self.own("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
+
+    def own(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> Shot:
+        """One of `bench.suites.adaptive`, which makes its copies itself."""
+        params = {**params, "eot": list(eot), "draws": self.budget.draws}
+        return Shot(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
+
     def white(self, **changes: Any) -> Outcome:
         """The white box: the iterative attack through every mode, per image the worst."""
-        return worst([self.run(self.pgd(mode, **changes)) for mode in self.modes])
+        return worst([self.run(self.iterative(mode, **changes)) for mode in self.modes])
+
+    def strongest(self) -> Outcome:
+        """The white box; on a randomised defense with PGD beside it, per image the worst."""
+        pgd = [self.run(self.pgd(mode)) for mode in self.modes] if self.defense.stochastic else []
+        return worst([self.white(), *pgd])
 
     def run(self, shot: Shot) -> Outcome:
         """The outcome of an attack, from the folder where it has been made."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.cell import DefenseRef
     from defenses.base import Defense
 
+FEWEST = 8  # images
 _NORMS = ("Linf", "L2", "L1")
 
 
@@ -144,16 +145,19 @@ def subject(
         report: is told what is done now.
 
     Raises:
-        UserError: a model that cannot be attacked, or unknown data.
+        UserError: a model that cannot be attacked or that declares gradients and has none, unknown data, or hardly any.
     """
     import torch
 
     from bench.audit.flags import FOLDER
     from bench.audit.subject import Subject
+    from bench.certificate import has_gradient
+    from bench.certificates import no_gradient
     from bench.checks import check_model
     from bench.data import load_dataset
     from bench.indices import resolve
     from bench.work import device_named
+    from defenses.base import Foreign
 
     data = load_dataset(setting.dataset, setting.split, root=data_root)
     listed = resolve(setting.indices, len(data), dataset=data.name, split=data.split, labels=data.y.tolist)
@@ -161,7 +165,11 @@ def subject(
     place, defense = device_named(device), one.load()
     defense.to(place)
     x, y = data.x[at].to(place), data.y[at].to(place)
+    if len(x) < FEWEST:
+        raise UserError(f"an audit of {len(x)} images can tell nothing; take at least {FEWEST}, 100 or more to publish")
     check_model(defense, x[:8], data.num_classes, one.label, probabilities=force)
+    if not isinstance(defense, Foreign) and "exact" in defense.gradients and not has_gradient(defense, x[:1]):
+        raise no_gradient(one.label)
     bare = _other(one, setting.dataset, other, weights_root)
     return Subject(
         defense=defense,

@@ -150,12 +150,15 @@ def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) 
     given = {key: value for key in ("norm", "eps", "indices", "seed") if (value := getattr(arguments, key)) is not None}
     said = {**said, **given}
     threat = ThreatModel(said["norm"], said["eps"])  # type: ignore[arg-type]
+    seed = int(str(said["seed"]))
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative; take 0, say")
     return Setting(
         dataset=str(said["dataset"]),
         split=str(said["split"]),
         indices=str(said["indices"]),
         threat=threat,
-        seed=int(str(said["seed"])),
+        seed=seed,
         out=arguments.out or out,
     )
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare
+from bench.commands import Declare, key_values
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def board_arguments(sub: argparse.ArgumentParser, *, preset: bool = False) -> No
         sub.add_argument("--eps", help='with --preset: radius, as "8/255" (default: that of the preset)')
         sub.add_argument("--norm", help="with --preset: Linf, L2 or L1 (default: that of the preset)")
         sub.add_argument("--indices", help="with --preset: which images, as first-100")
+        sub.add_argument(
+            "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="with --preset: defense parameters"
+        )
     sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
     sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
     sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
@@ -55,6 +58,7 @@ def run_arguments(sub: argparse.ArgumentParser) -> None:
         "--memory", type=_size, metavar="GIB", help="for a worker process (default: its share of what is there)"
     )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
+    sub.add_argument("--force", action="store_true", help="run models that return probabilities, too, and mark them")
     sub.add_argument("--quiet", action="store_true", help="no progress, no table")
 
 
@@ -101,7 +105,8 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     """The board of --preset; None where a board is given."""
     from defenses.errors import UserError
 
-    said: dict[str, Any] = {n: getattr(arguments, n, None) for n in ("preset", "dataset", "eps", "norm", "indices")}
+    names = ("preset", "dataset", "eps", "norm", "indices", "set")
+    said: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, given = said.pop("preset"), [name for name, value in said.items() if value is not None]
     if preset is None:
         if arguments.board is None:
@@ -117,7 +122,8 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     from bench.presets import board_of_preset
 
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
-    return board_of_preset(preset, defenses=arguments.defense, **said, **roots)
+    params = key_values(said.pop("set") or ())
+    return board_of_preset(preset, defenses=arguments.defense, params=params, **said, **roots)
 
 
 def folder_of(arguments: argparse.Namespace, name: str) -> Path:
@@ -163,6 +169,7 @@ def run_and_show(
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
+        probabilities=frozenset(d.title for d in board.defenses) if arguments.force else frozenset(),
     )
     try:
         errors = run_board(board, folder, options)

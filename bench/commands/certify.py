@@ -74,7 +74,7 @@ def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str
 
 def _show(title: str, certificate: Mapping[str, Any]) -> None:
     verdict = "passed" if certificate["passed"] else "FAILED"
-    steps = f", {certificate['steps']} steps" if certificate.get("steps") else ""
+    steps = f", {certificate['steps']} steps" if certificate.get("steps") is not None else ""
     on = f" on {certificate['images']} images{steps} in float64" if "images" in certificate else ""
     text = certificate.get("note") or certificate.get("error")
     print(f"{title}: {verdict}{on}{f': {text}' if text else ''}")

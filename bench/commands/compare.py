@@ -21,8 +21,8 @@ def add(declare: Declare) -> None:
     sub.add_argument("b", metavar="B", help="the other one")
     sub.add_argument("--with", dest="other", type=Path, metavar="RESULTS", help="the results folder of B, if another")
     sub.add_argument("--confidence", type=_share, default=0.95, help="of the intervals (default: 0.95)")
-    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-    sub.add_argument("--resamples", type=positive, default=10_000, help="of the bootstrap (default: 10000)")
+    sub.add_argument("--seed", type=int, default=0, help="of the bootstrap over several trainings (default: 0)")
+    sub.add_argument("--resamples", type=positive, default=10_000, help="of that bootstrap (default: 10000)")
 
 
 def _share(text: str) -> float:
@@ -74,7 +74,7 @@ def _lines(c: Comparison, confidence: float) -> list[str]:
             f"{what}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
             f"of neither {neither}; McNemar's exact p = {d.p_value:.3g}"
         )
-    return [*lines, f"n = {n} images{planned}"]
+    return [*lines, f"n = {n} images{planned}", *map(clean, c.doubts)]
 
 
 def _side(side: Side, confidence: float) -> str:

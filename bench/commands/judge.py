@@ -36,6 +36,8 @@ def add(declare: Declare) -> None:
     sub.add_argument("--label", nargs="+", action="extend", default=[], help="one for each file")
     sub.add_argument("--draws", type=positive, default=65, help="held-out draws (default: 65)")
     sub.add_argument("--selection", type=positive, default=16, help="draws to choose the worst on (default: 16)")
+    sub.add_argument("--k", type=positive, help="draws of the majority and mean logit, the first ones (default: all)")
+    sub.add_argument("--sequential", type=float, metavar="ERROR", help="a majority of k > draws by a rule, as .01")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--batch", type=positive, default=2048, help="images times draws at once (default: 2048)")
     sub.add_argument("--block", type=positive, default=100, help="images per unit of work (default: 100)")
@@ -70,6 +72,7 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
     from bench.cell import VerdictSpec
     from bench.describe import describe
     from bench.judge import Request
+    from bench.protocols import Protocols
 
     if arguments.set and len(arguments.defense) > 1:
         raise UserError("--set is for one defense; judge the others apart")
@@ -84,6 +87,7 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
         indices=arguments.indices,
         clean=arguments.clean,
         verdict=VerdictSpec(arguments.draws, arguments.selection, arguments.batch),
+        protocols=Protocols(k=arguments.k, sequential=arguments.sequential),
         seed=arguments.seed,
         block=arguments.block,
         minimisation=arguments.minimisation,

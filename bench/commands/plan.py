@@ -87,7 +87,9 @@ def _question(arguments: argparse.Namespace) -> Question | None:
 
     if arguments.detect is None:
         return None
-    return Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
+    question = Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
+    question.check_size()
+    return question
 
 
 def _probed(
@@ -135,7 +137,7 @@ def _forecast(
     rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], known: Mapping[str, Forecast], workers: int
 ) -> None:
     """Totals of what is not finished: per defense, and of all."""
-    from bench.forecast import makespan
+    from bench.forecast import SAMPLE, makespan
     from bench.progress import human_time
 
     left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
@@ -160,6 +162,8 @@ def _forecast(
         notes.append("some rows at least")
     if any(known[row].source == "probe" for row in told):
         notes.append("probed rows rather too much: attacks break more images than a probe, and leave them")
+    if any(known[row].source == SAMPLE for row in told):
+        notes.append(f"rows by {SAMPLE}: their mean, and no bound")
     most = f" ({'; '.join(notes)})" if notes else ""
     several = f", {human_time(makespan(seconds, workers))} with {workers} workers" if workers > 1 else ""
     print(f"forecast: {human_time(sum(seconds))}{several}, {evaluations:,.0f} evaluations{most}")

@@ -3,8 +3,9 @@
 Run: python tests/benchmarks/bench_adaptive.py [--images N] [--threads N] [--only adp-1|adp|ebm|short|full]
 
 Rivals: AutoAttack's APGD-CE, best loss, through a view of 20 copies (100 steps), and PGD of 200 steps with 20 copies;
-then PGD of 50 steps with 8 copies, where it leaves about 31.7% of ADP (S = 1). Evaluations are the Meter's, forwards +
-2 backwards per image. At last, how full batches are kept while images finish at different times.
+then PGD of 50 steps with 8 copies, where it leaves about 31.7% of ADP (S = 1). There also ours with `majority`, which
+lets images go whose majority vote is lost: what it saves, and the majority that is left. Evaluations are the Meter's,
+forwards + 2 backwards per image. At last, how full batches are kept while images finish at different times.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.data import load_dataset
+from bench.stats import majority
 from bench.suites import find_attack
 from bench.suites.adaptive.ask import Ask
 from bench.suites.adaptive.attack import Problem, program_of, scheduled
@@ -52,23 +54,25 @@ APGD = Rival("APGD-CE best loss 100 x 20", "autoattack:apgd-ce-best-loss", copie
 PGD = Rival("PGD 200 x 20", "foolbox:LinfPGD", copies(20), {"steps": 200, "rel_stepsize": 0.02})
 SHORT = Rival("PGD 50 x 8", "foolbox:LinfPGD", copies(8), {"steps": 50, "rel_stepsize": 0.05})
 CHEAP = Rival("bench:apgd, 30 steps", "bench:apgd", lambda mode: ViewSpec(mode), {"steps": 30, "draws": 16})
+VOTES = Rival("bench:adaptive, majority 65", "bench:adaptive", lambda mode: ViewSpec(mode), {"majority": _DRAWS})
 CASES = {  # name -> (defense, its parameters, gradient mode, eps, rivals)
     "adp-1": ("adp", {"runs": 1}, "exact", "1/5", (APGD, PGD)),
     "adp": ("adp", {}, "exact", "1/5", (APGD, PGD)),
     "ebm": ("ebm-mcmc", {}, "bpda", "1/5", (APGD, PGD)),
-    "short": ("adp", {"runs": 1}, "exact", "17/100", (SHORT, CHEAP)),
+    "short": ("adp", {"runs": 1}, "exact", "17/100", (SHORT, CHEAP, VOTES)),
 }
 
 
-def judged(defense: Defense, x: Tensor, y: Tensor) -> float:
-    """Mean accuracy over draws that no attack has seen."""
+def judged(defense: Defense, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """(Mean accuracy, accuracy of the majority) over draws that no attack has seen."""
     with torch.no_grad():
         draws = verdict(defense, x, torch.arange(len(x)), draws=_DRAWS, selection=1, seed=77)
-    return float((draws.predictions[draws.held_out] == y).float().mean())
+    said = draws.predictions[draws.held_out]
+    return float((said == y).float().mean()), float(majority(said.T.numpy(), y.numpy()).mean())
 
 
-def measure(rival: Rival, defense: Defense, mode: str, eps: str, x: Tensor, y: Tensor) -> tuple[float, float, float]:
-    """(held-out accuracy, evaluations per image, seconds)."""
+def measure(rival: Rival, defense: Defense, mode: str, eps: str, x: Tensor, y: Tensor) -> tuple[float, ...]:
+    """(held-out accuracy, that of the majority, evaluations per image, seconds)."""
     attack, begun = find_attack(rival.name, rival.params), time.perf_counter()
     with attack_view(defense, rival.spec(mode), seed=5) as (view, meter):
         given: dict[str, Any] = {"threat": ThreatModel("Linf", exact(eps)), "target": None, "seed": 0}
@@ -77,19 +81,20 @@ def measure(rival: Rival, defense: Defense, mode: str, eps: str, x: Tensor, y: T
         )
         cost = meter.evaluations / len(x)
     seconds = time.perf_counter() - begun
-    return judged(defense, x_adv, y), cost, seconds
+    return *judged(defense, x_adv, y), cost, seconds
 
 
 def compare(name: str, x: Tensor, y: Tensor) -> None:
     """Ours and its rivals on one defense."""
     defense_name, params, mode, eps, rivals = CASES[name]
     defense = load_model(defense_name, dataset="digits", **params)
-    print(f"{name}: {defense_name} {params or 'as deployed'}, Linf {eps}, {mode}, clean {judged(defense, x, y):.1%}")
+    print(f"{name}: {defense_name} {params or 'as deployed'}, Linf {eps}, {mode}, clean {judged(defense, x, y)[0]:.1%}")
     ours = measure(OURS, defense, mode, eps, x, y)
     found = {r.label: measure(r, defense, mode, eps, x, y) for r in rivals}
-    for label, (accuracy, cost, seconds) in {OURS.label: ours, **found}.items():
-        share = f", ours takes {ours[1] / cost:.2f} of that" if not label.startswith("bench:") else ""
-        line = f"  {label}: {accuracy:.1%} standing, {cost:,.0f} evaluations an image, {seconds:.1f} s"
+    for label, (accuracy, votes, cost, seconds) in {OURS.label: ours, **found}.items():
+        share = f", ours takes {ours[2] / cost:.2f} of that" if not label.startswith("bench:") else ""
+        standing = f"{accuracy:.1%} standing ({votes:.1%} by majority)"
+        line = f"  {label}: {standing}, {cost:,.0f} evaluations an image, {seconds:.1f} s"
         print(line + share, flush=True)
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.sequential import Decisions, Sequential, sequential_verdict
+from bench.sequential import Decisions, Sequential
 from bench.stats import Bools, Ints, clopper_pearson, majority
 
 RESULTS, N = "results/digits-linf", 65
@@ -105,7 +105,7 @@ def for_real(images: int, repeats: int, device: str) -> None:
     import torch
 
     from bench.data import load_dataset
-    from bench.verdict import verdict
+    from bench.verdict import sequential_verdict, verdict
     from defenses import load_model
 
     torch.set_num_threads(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import signal
 import threading
@@ -14,23 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+from zoo import BOARD, SMALL, make_checkpoint
 
 from faults.catalogue import case
 from faults.ground import Ground, Outcome, Told
-
-_MODEL = "Hendrycks2020AugMix_WRN"  # 2.2 million parameters
-_BOARD = """
-name = "zoo"
-dataset = "{data}"
-[threat]
-norm = "Linf"
-eps = "8/255"
-[[defense]]
-name = "robustbench:{model}"
-params = {{ threat_model = "corruptions", trained_on = "cifar10" }}
-[[attack]]
-name = "foolbox:LinfFastGradientAttack"
-"""
 
 
 @case(
@@ -38,43 +24,32 @@ name = "foolbox:LinfFastGradientAttack"
     "no file under its name; the repeated command downloads all of it",
 )
 def killed(ground: Ground) -> Iterator[Outcome]:
-    content, cache = _checkpoint(), ground.tmp / "cache"
+    content, cache = make_checkpoint(ground.tmp / "made").read_bytes(), ground.tmp / "cache"
     folder = cache / "purebench/weights/robustbench/cifar10/corruptions"
     with _server(content, folder, ground.tmp / "half") as (url, asked):
         told = _zoo(ground, url, cache, signals=[(str(ground.tmp / "half"), "SIGKILL")])
         assert told.code == -signal.SIGKILL, told
         left = [p for p in folder.rglob("*") if p.is_file()]
         assert [p for p in left if 0 < p.stat().st_size < len(content)]  # it was in mid-file
-        assert not [p for p in left if p.name == f"{_MODEL}.pt"]
+        assert not [p for p in left if p.name == f"{SMALL}.pt"]
         assert not (ground.tmp / "out").exists()
         yield Outcome(_zoo(ground, url, cache), code=0)
-        assert (folder / f"{_MODEL}.pt").read_bytes() == content
+        assert (folder / f"{SMALL}.pt").read_bytes() == content
         assert len(asked) == 2
-        assert {p.name for p in folder.iterdir()} == {f"{_MODEL}.pt"}  # nothing of the killed one
+        assert {p.name for p in folder.iterdir()} == {f"{SMALL}.pt"}  # nothing of the killed one
     lines = (next((ground.tmp / "out/parts").glob("all-*")) / "cells.jsonl").read_text().splitlines()
     weights = json.loads(lines[0])["identity"]["defense"]["weights"]
-    assert weights == {f"{_MODEL}.pt": hashlib.sha256(content).hexdigest()}
+    assert weights == {f"{SMALL}.pt": hashlib.sha256(content).hexdigest()}
 
 
 @case("a line that breaks in the middle of that download", "one line that names the file; nothing is left")
 def broken_line(ground: Ground) -> Iterator[Outcome]:
-    content, cache = _checkpoint(), ground.tmp / "cache"
+    content, cache = make_checkpoint(ground.tmp / "made").read_bytes(), ground.tmp / "cache"
     folder = cache / "purebench/weights/robustbench/cifar10/corruptions"
     with _server(content, folder, None) as (url, _):
-        yield Outcome(_zoo(ground, url, cache), ("could not be downloaded", str(folder / f"{_MODEL}.pt")))
+        yield Outcome(_zoo(ground, url, cache), ("could not be downloaded", str(folder / f"{SMALL}.pt")))
         assert not list(folder.iterdir())
         assert not (ground.tmp / "out").exists()
-
-
-def _checkpoint() -> bytes:
-    """A fresh network of the zoo, as its file."""
-    import torch
-    from robustbench.model_zoo.cifar10 import common_corruptions
-
-    torch.manual_seed(0)
-    file = io.BytesIO()
-    torch.save({"state_dict": common_corruptions[_MODEL]["model"]().state_dict()}, file)
-    return file.getvalue()
 
 
 def _zoo(ground: Ground, url: str, cache: Path, signals: list[tuple[str, str]] | None = None) -> Told:
@@ -82,7 +57,7 @@ def _zoo(ground: Ground, url: str, cache: Path, signals: list[tuple[str, str]] |
     data, board = ground.tmp / "own.npz", ground.tmp / "zoo.toml"
     x = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
     np.savez(data, x=x, y=np.arange(2), num_classes=10)
-    board.write_text(_BOARD.format(data=data, model=_MODEL))
+    board.write_text(BOARD.format(data=data, model=SMALL))
     places = [("XDG_CACHE_HOME", cache), ("HOME", cache), ("PUREBENCH_WEIGHTS", cache / "none")]
     conditions = [["variable", name, str(place)] for name, place in places]
     return ground.forked(board, ground.tmp / "out", *conditions, ["internet", url], signals=signals or ())

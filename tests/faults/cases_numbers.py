@@ -72,6 +72,15 @@ def gradient_in_every_suite(ground: Ground) -> Iterator[Outcome]:
     yield outcome
 
 
+@case("logits without a graph to the image", "every attack by gradients is an error, those of our own too")
+def no_graph(ground: Ground) -> Outcome:
+    more = '\n[[defense]]\nname = "{models}:Hidden"\nlabel = "Hidden"\n'
+    names = ("bench:apgd", "bench:pgd", "bench:adaptive")
+    more += "".join(f'\n[[attack]]\nname = "{name}"\non = "Hidden"\n' for name in names)
+    errors = [("Hidden", name) for name in (*names, "slow", "autoattack:apgd-ce")]
+    return ground.tried(ground.board(more), ground.copy(), "Hidden", "no gradient to the image", errors=errors)
+
+
 @case("adversarial images with NaN", "these images have no verdict and their row no rank")
 def nan_images(ground: Ground) -> Outcome:
     return ground.tried(ground.attack("nan"), ground.copy(), "linear | nan", "not finite", errors=[("linear", "nan")])

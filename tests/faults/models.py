@@ -205,6 +205,13 @@ class GradientNaN(Wrapped):
         return NoGradient.apply(self.inner(NoGradient.apply(x, self.value)), 1.0)
 
 
+class Hidden(Wrapped):
+    """Right logits without a graph to the image."""
+
+    def forward(self, x):
+        return self.inner(x).detach()
+
+
 class GradientInf(GradientNaN):
     """Right logits, and an infinite gradient."""
 

@@ -9,7 +9,7 @@
 
 Copies, restarts and noise are the attack's own affair: it asks the defense of the view directly. So the view's `eot`
 must be 1. With `runs` in the view, every copy combines so many runs; without, it is one run, or with `on_top` the
-deployed S runs.
+deployed S runs. Under a known seed there are no copies: the attack meets the judged draw, all S runs of it, alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.adaptive.settings import ATTACKS, settings_of
+from bench.suites.adaptive.settings import ATTACKS, ENOUGH, settings_of
 from bench.suites.attack import Attack
+from bench.suites.source import short_of
 from defenses.errors import unknown
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
     settings_of(local, params)
     run, notes = partial(_run, local), partial(_notes, local)
-    return Attack(name=name, run=run, minimisation=False, version=VERSION, notes=notes)
+    return Attack(
+        name=name, run=run, minimisation=False, version=VERSION, notes=notes, warnings=short_of(params, ENOUGH)
+    )
 
 
 def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
@@ -49,7 +52,8 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
     low, high = chosen.eot
     copies = f"{low} to {high} copies" if high > low else f"{low} copies"
     kind = "the deployed S runs" if chosen.on_top else "one run"
-    return (f"averages {copies} of a random defense a step, each of {kind} where the view says no other",)
+    said = f"averages {copies} of a random defense a step, each of {kind} where the view says no other"
+    return (f"{said}; with the seed known, it meets the judged draw alone",)
 
 
 def _run(

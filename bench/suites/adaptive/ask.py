@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.memory import Rows, free
 from bench.piecewise import piecewise
+from bench.verdict import known_noise
 from defenses.base import Foreign
 from defenses.noise import Noise
 
@@ -30,7 +31,8 @@ class Ask:
     """Questions to the defense of a view.
 
     Copy j of an image draws stream j of the image's noise, whatever else is in the batch. A random module of somebody's
-    own is asked one copy of all images at a time, and draws for all of them together.
+    own is asked one copy of all images at a time, and draws for all of them together. Under a known seed every copy is
+    the judged draw; such a module is then asked image by image, as the verdict does.
 
     Args:
         view: an `AttackView`: its defense, its count of queries and its memory are used, not its forward.
@@ -75,14 +77,15 @@ class Ask:
 
         Raises:
             FloatingPointError: logits or gradient are not finite.
+            RuntimeError: no graph leads from the logits to the images.
         """
         self.view.count_queries(len(x))
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             said = self._said(leaf, noise, copies, mode)
             values = value(said.logits, said.item)
-            if not values.requires_grad:
-                return said, values, torch.zeros_like(x)
+            if not values.requires_grad:  # zeros would leave the images as they are, and the defense would look robust
+                raise RuntimeError("the logits have no gradient to the image (a detach, or no_grad); use bench:square")
             (found,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
         if not bool(torch.isfinite(found).all()):
             raise FloatingPointError("the gradient through the defense is not finite during the attack")
@@ -92,13 +95,22 @@ class Ask:
         item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
         first = copies.cumsum(0) - copies
         copy = torch.arange(len(item), device=x.device) - first[item]
-        if self.foreign:
+        if self.view.spec.known:
+            logits = self._known(x[item], mode)
+        elif self.foreign:
             logits = self._one_copy_at_a_time(x, noise, item, copy, mode)
         else:
             logits = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
         if not bool(torch.isfinite(logits.detach()).all()):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
         return Said(logits, item)
+
+    def _known(self, x: Tensor, mode: str) -> Tensor:
+        noise = known_noise(self.view.seed, len(x), x.device)
+        if not self.foreign:
+            return self._call(x, noise, mode)
+        rows = zip(x.split(1), noise.keys.split(1), strict=True)
+        return torch.cat([self._call(row, Noise(keys), mode) for row, keys in rows])
 
     def _one_copy_at_a_time(self, x: Tensor, noise: Noise, item: Tensor, copy: Tensor, mode: str) -> Tensor:
         parts, order = [], []

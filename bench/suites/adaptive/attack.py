@@ -113,11 +113,16 @@ def modes_of(local: str, view: Any) -> tuple[str, ...]:
         if "blind" not in view.defense.gradients:
             raise Unsupported("transfer needs a defense before a classifier, and this is one whole")
         return ("blind",)
-    if local != "adaptive" or not view.stochastic:
+    if local != "adaptive" or not _varies(view):
         return (own,)
     mode = view.spec.mode
     cheaper = CASCADE[: CASCADE.index(mode)] if mode in CASCADE else CASCADE[:-1]
     return (*(m for m in cheaper if m in view.defense.gradients), own)
+
+
+def _varies(view: Any) -> bool:
+    """Whether the attacker meets other answers every time; not one who knows the seed."""
+    return bool(view.stochastic) and not view.spec.known
 
 
 def forward_mode(view: Any) -> str:
@@ -137,17 +142,17 @@ def program_of(local: str, view: Any, problem: Problem, settings: Settings) -> A
     """
     if view.spec.eot != 1:
         raise Unsupported(f"bench:{local} makes copies of its own; take eot = {view.spec.eot} out of the view")
-    runs = view.spec.runs or (None if settings.on_top else 1)
+    runs = view.spec.runs or (None if settings.on_top or view.spec.known else 1)
     ask = Ask(view, runs=runs, rows=settings.rows)
     if local == "square":
         from bench.suites.adaptive.search import RandomSearch
 
-        return RandomSearch(problem, ask, settings, forward_mode(view), varying=view.stochastic)
+        return RandomSearch(problem, ask, settings, forward_mode(view), varying=_varies(view))
     from bench.suites.adaptive.ascent import Ascent
 
     stages = stages_of(settings, modes_of(local, view))
     _check_classes(local, stages, problem)
-    return Ascent(problem, ask, settings, stages, forward_mode(view), varying=view.stochastic, plain=local == "pgd")
+    return Ascent(problem, ask, settings, stages, forward_mode(view), varying=_varies(view), plain=local == "pgd")
 
 
 def _check_classes(local: str, stages: tuple[Stage, ...], problem: Problem) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.sequential import Sequential
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.losses import Aim, image_losses, image_means, unbroken, unbroken_combined
-from bench.suites.adaptive.settings import Settings
+from bench.suites.adaptive.losses import Aim, image_losses, image_means, stands, unbroken, unbroken_combined
+from bench.suites.adaptive.settings import MAJORITY_ERROR, Settings
+from bench.suites.attack import Unsupported
 from defenses.noise import Noise
 
 START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
+_ROUND = 8  # fresh draws that a sequential rule reads at once
 
 
 class Chosen:
@@ -21,14 +24,18 @@ class Chosen:
     these is better, or lucky in the same draws as its rivals. An image is decided when at most the share `decided` of
     its selection draws is right and, since the best of many iterates may owe that to chance, of as many draws again
     that are fresh for every such claim. A draw is a copy; where copies stand for the S runs that a prediction combines,
-    the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once.
+    the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once. With
+    `majority` a sequential rule says when an image is decided, and reads as few of the fresh draws as it needs.
 
     Args:
         problem: the images.
         ask: the defense.
-        settings: `draws` and `decided`.
+        settings: `draws`, `decided` and `majority`.
         mode: whose values are those of the deployed defense.
         varying: whether the defense is random.
+
+    Raises:
+        Unsupported: a majority of predictions, where a draw is less than one.
     """
 
     def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
@@ -37,6 +44,10 @@ class Chosen:
         self.draws = settings.draws if varying else 1
         self.limit = settings.decided
         self.combines = ask.stands_for if varying and self.draws > 1 else 1
+        self.rule = Sequential(settings.majority, MAJORITY_ERROR) if settings.majority and varying else None
+        if self.rule is not None and ask.stands_for > 1:
+            text = f"a majority is of predictions that combine {ask.stands_for} runs, and the attack's copies have one"
+            raise Unsupported(f"{text}; write on_top = true")
         self.score = "ce-logits" if ask.averages_logits else "ce"
         self.images = problem.x.clone()
         self.loss = torch.full((n,), -torch.inf, dtype=torch.float64, device=device)
@@ -64,12 +75,39 @@ class Chosen:
         better = loss > self.loss[items]
         at = items[better]
         self.images[at], self.loss[at] = x[better], loss[better]
+        if self.rule is not None:
+            return loss, better & self._majority(self.rule, stands(said.logits, aim.rows(said.item)), len(items))[0]
         return loss, better & (self._standing(aim, said, copies) <= self.limit)
 
     def confirmed(self, items: Tensor, *when: Tensor) -> Tensor:
         """Bool [m]: whether the best iterates pass on draws that are fresh for `when`, each int64 [m]."""
+        if self.rule is not None:
+            return self._confirmed_majority(self.rule, items, when)
         said = self._said(items, self.images[items], self.problem.noise.rows(items).child(CONFIRM, *when))
         return self._standing(self.problem.aim.rows(items), said, self._copies(items)) <= self.limit
+
+    def _confirmed_majority(self, rule: Sequential, items: Tensor, when: tuple[Tensor, ...]) -> Tensor:
+        """Bool [m]: whose majority the rule calls lost, by a prefix of its fresh draws."""
+        lost, going = torch.zeros_like(items, dtype=torch.bool), torch.arange(len(items), device=items.device)
+        seen = torch.zeros(len(items), 0, dtype=torch.bool, device=items.device)
+        for begin in range(0, rule.n_max, _ROUND):
+            at, size = items[going], min(_ROUND, rule.n_max - begin)
+            noise = self.problem.noise.rows(at).child(CONFIRM, *(w[going] for w in when), begin)
+            said = self.ask.logits(self.images[at], noise, torch.full_like(at, size), self.mode)
+            new = stands(said.logits, self.problem.aim.rows(at[said.item]))
+            seen = torch.cat([seen, new.view(len(at), -1)], 1)
+            lost[going], undecided = self._majority(rule, seen, len(at))
+            going, seen = going[undecided], seen[undecided]
+            if not len(going):
+                break
+        return lost
+
+    @staticmethod
+    def _majority(rule: Sequential, standing: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """(Bool [n]: lost, bool [n]: undecided) by which draws of n images stand, in their order."""
+        said = rule.decide(standing.view(n, -1)[:, : rule.n_max].cpu().numpy())
+        undecided = torch.from_numpy(said.undecided).to(standing.device)
+        return ~torch.from_numpy(said.right).to(standing.device) & ~undecided, undecided
 
     def _standing(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
         if self.combines == 1:

@@ -82,9 +82,13 @@ def image_losses(kind: str, z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -
 
 def unbroken(z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -> Tensor:
     """The share of copies that are not yet what the attack wants, [n]."""
+    return _sum(stands(z, aim.rows(item)).float(), item, copies) / copies
+
+
+def stands(z: Tensor, aim: Aim) -> Tensor:
+    """Bool [R]: which rows (logits [R, K], with their aims) are not yet what the attack wants."""
     said = z.argmax(1)
-    rows = aim.rows(item)
-    return _sum(torch.where(rows.towards, said != rows.t, said == rows.y).float(), item, copies) / copies
+    return torch.where(aim.towards, said != aim.t, said == aim.y)
 
 
 def unbroken_combined(scores: Tensor, aim: Aim, item: Tensor, copies: Tensor, runs: int) -> Tensor:

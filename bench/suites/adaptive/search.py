@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.suites.adaptive import geometry
 from bench.suites.adaptive.ask import Ask
 from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.judged import START, STEP, Chosen
+from bench.suites.adaptive.judged import STEP, Chosen
 from bench.suites.adaptive.losses import image_losses
 from bench.suites.adaptive.settings import Settings
 from defenses.noise import Draw, Noise
@@ -21,7 +21,7 @@ _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls
 _AREA = 0.8  # of the first squares, as a share of the image
 _HALVE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: then the area is halved
 _CHECKS = 10  # how often selection draws look at an image
-_PLACE, _SIGNS = 0, 1  # names of noise streams below a step's
+_PLACE, _SIGNS, _STRIPES = range(1 << 32, (1 << 32) + 3)  # names of noise streams below a step's, which no copy has
 
 
 class RandomSearch:
@@ -99,7 +99,7 @@ class RandomSearch:
         p, x, step = self.problem, self.problem.x[items], self.step[items]
         c, h, w = x.shape[1:]
         first = (step == 0).view(-1, 1, 1, 1)
-        stripes = noise.child(START).draw(Draw((c, 1, w), "rademacher")).expand_as(x)
+        stripes = noise.child(_STRIPES).draw(Draw((c, 1, w), "rademacher")).expand_as(x)
         signs = noise.child(_SIGNS).draw(Draw((c, 1, 1), "rademacher"))
         side = (self._area(step) * h * w).sqrt().round().long().clamp(1, min(h, w))
         corner = noise.child(_PLACE).draw(Draw((2,), "uniform"))

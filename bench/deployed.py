@@ -1,0 +1,103 @@
+"""What the deployed defense says of a cell's frozen images, and what asking it took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cell import Cell
+from bench.memory import Rows, rows_of
+from bench.meter import Meter
+from bench.progress import since
+from bench.sequential import Decisions, Sequential
+from bench.verdict import Draws, sequential_verdict, verdict
+from bench.view import device_of
+from defenses.base import Defense
+
+
+@dataclass
+class Cost:
+    """Totals of a phase over a block; rows at once, if memory ran out."""
+
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+    queries: int = 0
+    rows: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Deployed:
+    """What was said of B images.
+
+    Args:
+        draws: those that are made of every image, on the CPU.
+        majority: decisions of the sequential rule; None: the cell has none.
+        cost: of all of it.
+    """
+
+    draws: Draws
+    majority: Decisions | None
+    cost: Cost
+
+    @property
+    def finite(self) -> Tensor:
+        """Bool [B]: all logits of all draws are finite."""
+        finite = self.draws.finite
+        return finite if self.majority is None else finite & ~torch.from_numpy(self.majority.undecided)
+
+    def columns(self, ok: Tensor) -> dict[str, Any]:
+        """Columns of the records for the sequential majority, NaN where not `ok` (bool [B]); none without one."""
+        if self.majority is None:
+            return {}
+        found = {"majority_right": self.majority.right, "majority_draws": self.majority.drawn}
+        return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in found.items()}
+
+
+def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> Deployed:
+    """Judge the images of a cell.
+
+    Args:
+        cell: how.
+        defense: the loaded defense.
+        x: images, float32 [B, C, H, W], on the CPU as all tensors here.
+        y: labels, int64 [B].
+        indices: dataset indices, int64 [B].
+    """
+    spec, x = cell.verdict, x.to(device_of(defense))
+    meter = Meter(defense.cost_modules())
+    begin = time.perf_counter()
+    try:
+        with rows_of(defense) as memory:
+            draws = verdict(
+                defense,
+                x,
+                indices,
+                draws=spec.draws,
+                selection=spec.selection,
+                seed=cell.seed,
+                batch=spec.batch,
+                memory=memory,
+                known=cell.view.known,
+            )
+            draws = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
+            majority = _majority(cell, defense, x, y, indices, draws, memory)
+    finally:
+        meter.detach()
+    return Deployed(draws, majority, Cost(since(begin), meter.forwards, meter.backwards, rows=memory.limit))
+
+
+def _majority(
+    cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor, draws: Draws, memory: Rows
+) -> Decisions | None:
+    """The sequential majority, which goes on from the held-out draws."""
+    if cell.verdict.sequential is None:
+        return None
+    made = torch.where(draws.rejected, -1, draws.predictions)[draws.held_out].T.contiguous().numpy()
+    rule, batch = Sequential(*cell.verdict.sequential), cell.verdict.batch
+    return sequential_verdict(defense, x, y, indices, rule, cell.seed, begun=made, batch=batch, memory=memory)

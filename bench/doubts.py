@@ -1,0 +1,32 @@
+"""What speaks against the numbers of a defense: a failed audit, exact gradients that nothing certifies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.audit.flags import MARK as FAILED
+from bench.audit.flags import failures
+from bench.certificates import MARK as UNCERTIFIED
+from bench.certificates import uncertified
+from bench.manifest import read_manifest
+from bench.results import Results
+
+
+def doubts(folder: Path, results: Results) -> dict[str, list[str]]:
+    """Label of a defense -> what speaks against its rows, with the marks of the tables.
+
+    Args:
+        folder: the results folder.
+        results: what `read_results` gave of it.
+
+    Raises:
+        UserError: its audits are damaged.
+    """
+    manifest = read_manifest(folder)
+    said: dict[str, list[str]] = {str(label): [] for label in results.cells["defense"].unique()}
+    for title, checks in failures(folder, manifest).items():
+        label = title.partition(" (training seed")[0]
+        said.setdefault(label, []).append(f"{FAILED} {title} fails the audit: {', '.join(checks)}")
+    for label, reason in uncertified(folder, results.cells, manifest).items():
+        said.setdefault(label, []).append(f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})")
+    return said

@@ -1,0 +1,57 @@
+"""The median of what an attack needs, with its interval; a failure counts as infinite."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.stats import Floats
+
+
+def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
+    """Median size of the perturbation that an attack needs.
+
+    Args:
+        size: [images].
+        success: bool [images].
+
+    Returns:
+        The median; infinity when the attack fails on half of the images, NaN without images.
+    """
+    sizes = _sorted(size, success)
+    if not len(sizes):
+        return float("nan")
+    # Not np.median: the lower and upper middle may be finite and infinite, or both infinite.
+    low, high = float(sizes[(len(sizes) - 1) // 2]), float(sizes[len(sizes) // 2])
+    return high if np.isinf(high) else (low + high) / 2
+
+
+def median_interval(size: npt.ArrayLike, success: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for the median size over all images that might have been drawn, whatever their distribution.
+
+    It lies between the j-th smallest and the j-th largest size, with the largest j for which the chance that fewer than
+    j of n sizes lie on one side of the median is small enough: binomial, and with ties it covers more often still.
+
+    Args:
+        size: at least 0, [images].
+        success: bool [images].
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high): 0 and infinity where there are too few images for any j (fewer than 6 at 95%), NaN without images.
+
+    Source: Thompson 1936; David and Nagaraja 2003, 7.1.
+    """
+    from scipy.stats import binom
+
+    sizes = _sorted(size, success)
+    n, tail = len(sizes), (1 - confidence) / 2
+    if not n:
+        return float("nan"), float("nan")
+    below = int(binom.ppf(tail, n, 0.5))
+    below -= bool(binom.cdf(below, n, 0.5) > tail)
+    return (0.0, float("inf")) if below < 0 else (float(sizes[below]), float(sizes[n - 1 - below]))
+
+
+def _sorted(size: npt.ArrayLike, success: npt.ArrayLike) -> Floats:
+    return np.sort(np.where(np.asarray(success, bool), np.asarray(size, float), np.inf))

@@ -1,0 +1,48 @@
+"""A failed audit is told wherever a number of the defense is: in the summary, in comparisons, in model_info."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import summary
+from bench.doubts import doubts
+from bench.model_info_export import export
+from bench.paired import compare
+from bench.results import read_results
+
+AUDITED = Path(__file__).parents[1] / "results" / "digits-audit"
+PLAIN = Path(__file__).parents[1] / "results" / "digits-linf"
+BROKEN = "broken: quantisation"
+
+
+def test_the_summary_ranks_nothing_that_fails():
+    frame = summary(AUDITED)
+    worst = frame[frame["attack"] == "worst case"].set_index("defense")
+    assert worst.loc["pgd-at", "rank"] == 1
+    assert worst.loc[[d for d in worst.index if d.startswith("broken")], "rank"].isna().all()
+    assert "zero gradients" in worst.loc[BROKEN, "audit"]
+    assert worst.loc["pgd-at", "audit"] == ""
+    assert "audit" not in summary(PLAIN)
+
+
+def test_a_comparison_tells_what_speaks_against_its_sides():
+    (found,) = compare(AUDITED, BROKEN, "pgd-at")
+    assert [text[0] for text in found.doubts] == ["‡", "†"]
+    assert f"{BROKEN} fails the audit: " in found.doubts[0]
+    assert compare(PLAIN, "pgd-at", "adp")[0].doubts == ()
+
+
+def test_exact_gradients_without_a_certificate_are_told(tmp_path):
+    import shutil
+
+    folder = tmp_path / "linf"
+    shutil.copytree(PLAIN, folder)
+    (folder / "certificates.json").unlink()
+    (found,) = compare(folder, "pgd-at", "adp")
+    assert any(text.startswith("† adp: exact gradients that nothing certifies") for text in found.doubts)
+    assert doubts(folder, read_results(folder))["undefended"][0].startswith("† undefended")
+
+
+@pytest.mark.parametrize(("defense", "told"), [(BROKEN, True), ("pgd-at", False)])
+def test_model_info_tells_it_too(defense, told):
+    assert ("fails purebench's audit" in export(AUDITED, defense).raw["footnote"]) == told

@@ -1,0 +1,67 @@
+"""Logits whose gaps half precision cannot hold: what is stored of them, and what their mean says."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from fake_board import line, result, row, write
+
+from bench import load_draws, summary
+from bench.draw_columns import draw_columns
+from bench.store import Store
+from bench.verdict import Draws
+
+DRAWS = ([0.0, -7e4], [-9e4, 0.0], [0.0, -7e4])  # means -3e4 and -4.7e4: the first class
+
+
+def stored(logits, images=6):
+    """The column as a run stores it, of the same draws on every image."""
+    given = torch.tensor(logits)[:, None].expand(-1, images, -1)
+    draws = Draws(given, torch.zeros(given.shape[:2], dtype=torch.bool), torch.ones(len(given), dtype=torch.bool))
+    block = SimpleNamespace(indices=torch.arange(images), y=torch.zeros(images, dtype=torch.int64))
+    return draw_columns(SimpleNamespace(key="k"), block, draws, [""] * images)["logits"]
+
+
+def judged(attack, logits):
+    """A cell of three held-out draws, two of them right."""
+    planned = line("noisy", attack, stochastic=True, draws=3)
+    made = result(planned, [2] * 6, [0] * 6)
+    made.records["draws"] = np.full(6, 3, np.int32)
+    held = made.draws["held_out"] & (made.draws["draw"] < 7)
+    columns = {name: column for name, column in made.draws.items() if name not in ("cell", "logits")}
+    columns = {name: column[held] for name, column in columns.items()}
+    columns["cell"] = pa.array([planned["key"]] * 18, pa.string()).dictionary_encode()
+    made.draws.clear()
+    made.draws.update(columns | {"logits": logits})
+    return made
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_the_mean_logit_holds_at_any_scale(tmp_path, scale):
+    logits = stored([[scale * value for value in draw] for draw in DRAWS])
+    assert logits.type.value_type == (pa.float16() if scale < 1 else pa.float32())
+    folder = write(tmp_path, [judged("apgd", logits)])
+    assert row(summary(folder), "noisy", "apgd").mean_logit == 1
+
+
+def test_a_part_of_large_logits_is_merged_with_others(tmp_path):
+    small = [[0.0, -7.0], [-9.0, 0.0], [0.0, -7.0]]
+    results = [judged("apgd", stored(small)), judged("square", stored(DRAWS))]
+    before = summary(write(tmp_path, results))
+    Store(tmp_path).compact([json.loads(text) for text in (tmp_path / "plan.jsonl").read_text().splitlines()])
+    assert len(list((tmp_path / "parts").iterdir())) == 1
+    assert summary(tmp_path).equals(before)
+    assert np.stack(load_draws(tmp_path)["logits"]).min() == -9e4
+
+
+def test_logits_that_an_older_version_lost_tell_nothing(tmp_path):
+    half = np.where(np.array(DRAWS) < -65504, -np.inf, DRAWS).astype(np.float16).repeat(6, 0)
+    lost = pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), 2)
+    found = row(summary(write(tmp_path, [judged("apgd", lost)])), "noisy", "apgd")
+    assert np.isnan(found.mean_logit)
+    assert found.majority == 1
