@@ -21,7 +21,7 @@ from defenses.twins import twin
 
 def grid(t_star: float, end: float, steps: int) -> tuple[float, ...]:
     """steps + 1 times from t_star down to `end`, equally far apart."""
-    return tuple(t_star + (end - t_star) * k / steps for k in range(steps + 1))
+    return (*(t_star + (end - t_star) * k / steps for k in range(steps)), end)
 
 
 class Diffused(Purifier):
