@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from gaussian_diffusion import MU, S, Exact, law
+from gaussian_diffusion import MU, Exact, S, law
 
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.diffusion.sde import START, VE, VP, sde_of, time
@@ -108,7 +108,9 @@ def test_one_shot_is_the_posterior_mean():
     p = DenoiseOnce(Exact(), t_star=0.2).double()
     u = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(p.denoised(u, 0.2), posterior(p.sde, u, 0.2)[0])
-    torch.testing.assert_close(p.move(u, {}, 0.2, START, ()), ReverseSDE(Exact(), t_star=0.2).one_step()({"u": u}, {})["u"])
+    torch.testing.assert_close(
+        p.move(u, {}, 0.2, START, ()), ReverseSDE(Exact(), t_star=0.2).one_step()({"u": u}, {})["u"]
+    )
 
 
 def test_ancestral_step_is_ddpms():
@@ -134,7 +136,7 @@ def test_guidance_pulls_towards_the_noisy_image():
     variance = std**2 - (m / sde.mean(time(s))) ** 2 * sde.std(time(s)) ** 2
     moved = guided.move(u, {"image": image}, t, s, tuple(z)) - plain.move(u, {}, t, s, (z[0],))
     torch.testing.assert_close(moved, variance * 5.0 * std / m * (m * image + std * z[1] - u), rtol=1e-3, atol=1e-6)
-    state, ctx = guided.start(images(), (z[0],))
+    _, ctx = guided.start(images(), (z[0],))
     torch.testing.assert_close(ctx["image"], 2 * images() - 1)
     assert guided.paths == ("network", "pull")
     assert plain.paths == ("network",)

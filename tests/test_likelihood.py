@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from gaussian_diffusion import MU, S, Exact, law
+from gaussian_diffusion import MU, Exact, S, law
 
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.sde import START

@@ -1,8 +1,8 @@
 """Log-likelihood of images under a score SDE, by the instantaneous change of variables (Song et al. 2021, section 4.3).
 
-The probability-flow ODE dx/dt = f~(x, t) carries data at time 0 to normal noise at time 1, and
-log p_0(x_0) = log p_1(x_1) + int div f~ dt. Hutchinson's estimator gives the divergence, e' (df~/dx) e with a random sign
-a pixel that stays the same through the whole solve.
+The probability-flow ODE dx/dt = f~(x, t) carries data at time 0 to normal noise at time 1, so that
+log p_0(x_0) = log p_1(x_1) + int div f~ dt. Hutchinson's estimator gives the divergence: e' (df~/dx) e, with a random
+sign e for every pixel that stays the same through the whole solve.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def dequantised(x: Tensor, noise: Noise, levels: int = 256) -> Tensor:
 def log_likelihood(
     network: nn.Module, x: Tensor, noise: Noise, *, probes: int = 1, tolerance: float = 1e-5, steps: int | None = None
 ) -> Tensor:
-    """log p(x) in nats, of images as points of [0, 1]^D.
+    """The log-density log p(x) in nats, of images as points of [0, 1]^D.
 
     Args:
         network: noise predictor with its SDE as attribute `sde`.
         x: images [B, C, H, W] in [0, 1], dequantised.
         noise: B streams, for the probes.
         probes: Hutchinson's probes, averaged.
-        tolerance: rtol and atol of Dormand and Prince's RK45. Its steps are those of the whole batch, so a value depends
-            on its company to about the tolerance.
-        steps: so many steps of classical RK4 instead; no image depends on another.
+        tolerance: rtol and atol of Dormand and Prince's RK45. Its steps are those of the whole batch, so a value
+            depends on its company to about the tolerance.
+        steps: so many steps of fourth order (torchdiffeq's rk4) instead; no image depends on another.
 
     Returns:
         [B], no gradient.

@@ -20,7 +20,7 @@ from defenses.twins import twin
 
 
 def grid(t_star: float, end: float, steps: int) -> tuple[float, ...]:
-    """steps + 1 times from t_star down to `end`, equally far apart."""
+    """The steps + 1 times from t_star down to `end`, equally far apart."""
     return (*(t_star + (end - t_star) * k / steps for k in range(steps)), end)
 
 
@@ -34,7 +34,7 @@ class Diffused(Purifier):
         rounds: how many times the image is noised and led back.
     """
 
-    paths = ("network",)
+    paths: tuple[str, ...] = ("network",)
     end: float = START  # where the grid ends
     draws: int = 1  # of every step
 
@@ -152,7 +152,8 @@ class PredictorCorrector(Diffused):
     def step_size(self, score: Tensor, z: Tensor, t: float) -> Tensor:
         """The corrector's step [B, 1, 1, 1]."""
         ratio = z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1).clamp_min(torch.finfo(z.dtype).tiny)
-        return (2 * self.sde.corrector(time(t)) * (self.snr * ratio) ** 2).view(-1, 1, 1, 1)
+        size: Tensor = 2 * self.sde.corrector(time(t)) * (self.snr * ratio) ** 2
+        return size.view(-1, 1, 1, 1)
 
     def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
         """Predict, then correct; after the last prediction there is nothing to correct."""

@@ -29,19 +29,19 @@ class SDE(ABC):
 
     @abstractmethod
     def mean(self, t: Tensor) -> Tensor:
-        """m(t): how much of an image is left."""
+        """How much of an image is left, m(t)."""
 
     @abstractmethod
     def std(self, t: Tensor) -> Tensor:
-        """std(t): the standard deviation of the noise."""
+        """Standard deviation of the noise."""
 
     @abstractmethod
     def rate(self, t: Tensor) -> Tensor:
-        """a(t) of the drift a(t) x."""
+        """The rate a(t) of the drift a(t) x."""
 
     @abstractmethod
     def diffusion(self, t: Tensor) -> Tensor:
-        """g(t)."""
+        """How strong the noise is that comes in, g(t)."""
 
     @property
     @abstractmethod
@@ -49,7 +49,7 @@ class SDE(ABC):
         """Standard deviation of the normal law with mean 0 that stands for the data at time 1."""
 
     def corrector(self, t: Tensor) -> Tensor:
-        """alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
+        """The alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
         return torch.ones_like(t)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class VP(SDE):
             raise UserError(f"beta_min is {self.beta_min} and beta_max {self.beta_max}; give 0 < min <= max")
 
     def beta(self, t: Tensor) -> Tensor:
-        """beta(t)."""
+        """DDPM's noise rate."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def integral(self, t: Tensor) -> Tensor:

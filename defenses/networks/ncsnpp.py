@@ -41,8 +41,7 @@ class _Attention(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.GroupNorm_0 = _norm(channels)
-        for i in range(4):
-            setattr(self, f"NIN_{i}", _Pointwise(channels))
+        self.NIN_0, self.NIN_1, self.NIN_2, self.NIN_3 = (_Pointwise(channels) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.GroupNorm_0(x)
@@ -177,4 +176,4 @@ class NCSNpp(nn.Module):
         return next(parts)(h)  # type: ignore[no-any-return]
 
     def _attended(self, h: Tensor, parts: Iterator[nn.Module]) -> Tensor:
-        return next(parts)(h) if h.shape[-1] in self.attention else h  # type: ignore[no-any-return]
+        return next(parts)(h) if h.shape[-1] in self.attention else h

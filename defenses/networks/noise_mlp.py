@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -43,7 +44,7 @@ class NoiseMLP(nn.Module):
         pixels = in_channels * size * size
         wide = [pixels + 2 * frequencies, *[hidden] * depth]
         layers: list[nn.Module] = []
-        for a, b in zip(wide[:-1], wide[1:], strict=True):
+        for a, b in itertools.pairwise(wide):
             layers += [nn.Linear(a, b), nn.SiLU()]
         self.body = nn.Sequential(*layers, nn.Linear(hidden, pixels))
 

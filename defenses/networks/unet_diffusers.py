@@ -33,7 +33,7 @@ class DiffusersUNet(nn.Module):
 
         self.sde = sde_of(sde)
         try:
-            self.unet = UNet2DModel(
+            self.unet: Any = UNet2DModel(  # type: ignore[no-untyped-call]
                 sample_size=size, in_channels=in_channels, out_channels=in_channels, **dict(config or {})
             )
         except (TypeError, ValueError) as error:
