@@ -10,6 +10,7 @@ from defenses.diffusion.published import diffusers_unet, import_weights, ncsnv2,
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
+from defenses.weights_io import load_network
 
 DDPMPP = {"in_channels": 1, "size": 8, "channels": 8, "multipliers": (1, 2), "blocks": 2, "attention": (4,)}
 UNET = {
@@ -221,7 +222,7 @@ def test_imported_weights_load_by_their_name(tmp_path):
     assert defense.provenance.fingerprint["weights"].keys() == {"ddpmpp", "undefended"}
     import_weights("score-sde", str(ddpmpp), "ddpmpp", "cifar10", out=tmp_path, **DDPMPP)
     with pytest.raises(UserError, match="of another data set: its in_channels is 1"):
-        load_model("diffpure", "cifar10", weights_root=tmp_path, network="ddpmpp")
+        load_network("ddpmpp", "cifar10", root=tmp_path)
     with pytest.raises(UserError, match="unknown kind of published weights"):
         import_weights("scoresde", str(ddpmpp), "a", "digits", out=tmp_path)
 
