@@ -12,7 +12,14 @@ from defenses import card, list_models, load_model
 from defenses.errors import UserError
 from defenses.noise import Noise
 
-SMALL = {"adp": {"runs": 2, "steps": 3}, "ebm-mcmc": {"runs": 2, "steps": 5}}
+SMALL = {
+    "adp": {"runs": 2, "steps": 3},
+    "ebm-mcmc": {"runs": 2, "steps": 5},
+    "score-sde": {"runs": 2, "steps": 3},
+    "diffpure": {"runs": 2, "steps": 3},
+    "gdmp": {"runs": 2, "steps": 3},
+    "denoise-once": {"runs": 2},
+}
 INFO = dataset_info("digits")
 
 

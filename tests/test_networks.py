@@ -16,6 +16,15 @@ SMALL = {
     "wrn-28-10": {"depth": 10, "width": 1},
     "ncsnv2": {"ngf": 4},
     "energy-conv": {"features": 4},
+    "ncsnpp": {"channels": 8, "blocks": 1, "multipliers": (1, 2), "attention": (4, 14, 16)},
+    "unet-diffusers": {
+        "config": {
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            "norm_num_groups": 4,
+        }
+    },
 }
 
 
@@ -25,16 +34,17 @@ def test_every_network_on_every_shape(kind, shape):
     network = build_network(kind, **data_args(kind, shape, 7), **SMALL.get(kind, {}))
     network = deployed(network)
     x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
-    y = network(x)
-    expected = {"s": (5, *shape), "n": (5, *shape), "e": (5,)}.get(kind[0], (5, 7))
+    told = (torch.linspace(0.1, 0.9, 5),) if hasattr(network, "sde") else ()  # the time
+    y = network(x, *told)
+    expected = {"s": (5, *shape), "n": (5, *shape), "u": (5, *shape), "e": (5,)}.get(kind[0], (5, 7))
     if kind == "small-cnn":
         expected = (5, 7)
     assert y.shape == expected
     assert y.dtype == torch.float32
     # Rows do not see each other.
-    torch.testing.assert_close(network(x[2:3]), y[2:3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network(x[2:3], *(t[2:3] for t in told)), y[2:3], atol=1e-5, rtol=1e-4)
     x.requires_grad_()
-    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    (gradient,) = torch.autograd.grad(network(x, *told).sum(), x)
     assert gradient.isfinite().all()
 
 

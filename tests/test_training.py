@@ -39,6 +39,7 @@ SHORT = {
             {"until": 9, "optimizer": "sgd", "lr": 1e-4, "momentum": 0.9},
         ],
     },
+    "score-sde": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 0.0, "lr_end": 1e-3}]},
     "ebm-mcmc": {
         "validate_every": 4,
         "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],

@@ -19,6 +19,9 @@ _KINDS = {
     "ncsnv2": "defenses.networks.ncsnv2:NCSNv2",
     "score-mlp": "defenses.networks.score:ScoreMLP",
     "score-conv": "defenses.networks.score:ScoreConv",
+    "noise-mlp": "defenses.networks.noise_mlp:NoiseMLP",
+    "unet-diffusers": "defenses.networks.unet_diffusers:DiffusersUNet",
+    "ncsnpp": "defenses.networks.ncsnpp:NCSNpp",
     "energy-conv": "defenses.networks.energy:energy_conv",
     "energy-mlp": "defenses.networks.energy:energy_mlp",
 }
@@ -40,7 +43,8 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     """A network with fresh weights.
 
     Classifiers and score networks take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1], where their
-    Langevin dynamics live. Classifiers return logits [B, K], score networks images, energies [B].
+    Langevin dynamics live. Classifiers return logits [B, K], score networks images, energies [B]. Noise predictors take
+    noisy data of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
 
     Args:
         kind: one of `kinds()`.

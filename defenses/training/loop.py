@@ -196,6 +196,7 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
         loss.backward()
     value = float(loss.detach())
     if math.isfinite(value):
+        objective.before(step)
         optimizer.step()
         objective.after(step)
     return value

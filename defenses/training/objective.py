@@ -57,6 +57,9 @@ class Objective(ABC):
     def loss(self, index: Tensor, step: int) -> Tensor:
         """The scalar to descend on, at step `step` with the training images `index`."""
 
+    def before(self, step: int) -> None:  # noqa: B027
+        """Called between the backward pass and the optimizer's step: gradients may be changed."""
+
     def after(self, step: int) -> None:  # noqa: B027
         """Called after the optimizer's step."""
 

@@ -1,0 +1,67 @@
+"""Diffusion purifiers from their cards: what a card's parameters mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, Diffused, FlowODE, PredictorCorrector, ReverseSDE
+from defenses.errors import unknown
+
+Networks = Callable[[str], nn.Module]
+_SAMPLERS = ("predictor-corrector", "ode")
+
+
+def score_sde(trained: Networks, *, network: str, sampler: str, snr: float, **own: Any) -> Diffused:
+    """Predictor and corrector, or the probability-flow ODE.
+
+    Args:
+        trained: gives the trained network of a name.
+        network: name of the noise predictor's weights.
+        sampler: "predictor-corrector" or "ode".
+        snr: of the corrector; the ODE has none.
+        **own: see `Diffused`.
+
+    Raises:
+        UserError: another sampler.
+    """
+    if sampler not in _SAMPLERS:
+        raise unknown("sampler", sampler, _SAMPLERS)
+    if sampler == "ode":
+        return FlowODE(trained(network), **own)
+    return PredictorCorrector(trained(network), snr=snr, **own)
+
+
+def diffpure(trained: Networks, *, network: str, **own: Any) -> Diffused:
+    """The reverse SDE.
+
+    Args:
+        trained: gives the trained network of a name.
+        network: name of the noise predictor's weights.
+        **own: see `Diffused`.
+    """
+    return ReverseSDE(trained(network), **own)
+
+
+def gdmp(trained: Networks, *, network: str, **own: Any) -> Diffused:
+    """DDPM's sampler, guided.
+
+    Args:
+        trained: gives the trained network of a name.
+        network: name of the noise predictor's weights.
+        **own: see `Ancestral`.
+    """
+    return Ancestral(trained(network), **own)
+
+
+def denoise_once(trained: Networks, *, network: str, **own: Any) -> Diffused:
+    """The one-shot denoiser.
+
+    Args:
+        trained: gives the trained network of a name.
+        network: name of the noise predictor's weights.
+        **own: see `DenoiseOnce`.
+    """
+    return DenoiseOnce(trained(network), **own)

@@ -1,0 +1,187 @@
+"""The SDEs of score-based generative modelling (Song et al. 2021, arXiv 2011.13456, appendix B and C).
+
+Each is linear, dx = a(t) x dt + g(t) dw on t in [0, 1], so that x_t = m(t) x_0 + std(t) z with z standard normal. Times
+are tensors of any shape; what comes back has the same shape.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from defenses.errors import UserError, unknown
+
+START = 1e-5  # the time at which data are taken to lie, as in the paper: scores blow up towards 0
+
+
+class SDE(ABC):
+    """A linear SDE from data at time 0 to noise at time 1.
+
+    Attributes:
+        centred: whether its data lie in [-1, 1] and not in [0, 1].
+    """
+
+    centred: bool = True
+
+    @abstractmethod
+    def mean(self, t: Tensor) -> Tensor:
+        """How much of an image is left, m(t)."""
+
+    @abstractmethod
+    def std(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise."""
+
+    @abstractmethod
+    def rate(self, t: Tensor) -> Tensor:
+        """The rate a(t) of the drift a(t) x."""
+
+    @abstractmethod
+    def diffusion(self, t: Tensor) -> Tensor:
+        """How strong the noise is that comes in, g(t)."""
+
+    @property
+    @abstractmethod
+    def prior_std(self) -> float:
+        """Standard deviation of the normal law with mean 0 that stands for the data at time 1."""
+
+    def corrector(self, t: Tensor) -> Tensor:
+        """The alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
+        return torch.ones_like(t)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """From images in [0, 1] to this SDE's data."""
+        return 2 * x - 1 if self.centred else x
+
+    def decode(self, u: Tensor) -> Tensor:
+        """Back to [0, 1] scale, not clamped."""
+        return (u + 1) / 2 if self.centred else u
+
+
+@dataclass(frozen=True)
+class VE(SDE):
+    """Variance exploding: x_0 + sigma(t) z, data in [0, 1].
+
+    Args:
+        sigma_min: noise at time 0.
+        sigma_max: noise at time 1.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    centred = False
+
+    def __post_init__(self) -> None:
+        """Refuse noise levels that do not grow."""
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise UserError(f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; give 0 < min < max")
+
+    def mean(self, t: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(t)
+
+    def std(self, t: Tensor) -> Tensor:
+        """sigma_min (sigma_max / sigma_min)^t."""
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+    def rate(self, t: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(t)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """sigma(t) sqrt(2 ln(sigma_max / sigma_min))."""
+        return self.std(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
+
+    @property
+    def prior_std(self) -> float:
+        """sigma_max."""
+        return self.sigma_max
+
+
+@dataclass(frozen=True)
+class VP(SDE):
+    """Variance preserving: the limit of DDPM with beta(t) linear in t, data in [-1, 1].
+
+    Args:
+        beta_min: beta(0).
+        beta_max: beta(1).
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse rates that are not positive."""
+        if not 0 < self.beta_min <= self.beta_max:
+            raise UserError(f"beta_min is {self.beta_min} and beta_max {self.beta_max}; give 0 < min <= max")
+
+    def beta(self, t: Tensor) -> Tensor:
+        """DDPM's noise rate."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def integral(self, t: Tensor) -> Tensor:
+        """The integral of beta from 0 to t."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+
+    def mean(self, t: Tensor) -> Tensor:
+        """exp(-1/2 int beta)."""
+        return torch.exp(-self.integral(t) / 2)
+
+    def std(self, t: Tensor) -> Tensor:
+        """sqrt(1 - m^2)."""
+        return torch.sqrt(-torch.expm1(-self.integral(t)))
+
+    def rate(self, t: Tensor) -> Tensor:
+        """-beta / 2."""
+        return -self.beta(t) / 2
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """sqrt(beta)."""
+        return torch.sqrt(self.beta(t))
+
+    @property
+    def prior_std(self) -> float:
+        """One."""
+        return 1.0
+
+    def corrector(self, t: Tensor) -> Tensor:
+        """1 - beta_i of DDPM's thousand steps."""
+        return 1 - self.beta(t) / 1000
+
+
+@dataclass(frozen=True)
+class SubVP(VP):
+    """Sub-VP: the mean of VP with less noise, std = 1 - m^2."""
+
+    def std(self, t: Tensor) -> Tensor:
+        """1 - m^2."""
+        return -torch.expm1(-self.integral(t))
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """sqrt(beta (1 - exp(-2 int beta)))."""
+        return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.integral(t)))
+
+
+_SDES: dict[str, type[SDE]] = {"ve": VE, "vp": VP, "subvp": SubVP}
+
+
+def sde_of(name: str) -> SDE:
+    """An SDE with the published parameters.
+
+    Args:
+        name: "ve", "vp" or "subvp".
+
+    Raises:
+        UserError: another name.
+    """
+    if name not in _SDES:
+        raise unknown("sde", name, _SDES)
+    return _SDES[name]()
+
+
+def time(t: float) -> Tensor:
+    """A time as a number for arithmetic with images of any dtype and device: float64, no axes."""
+    return torch.tensor(t, dtype=torch.float64)

@@ -1,0 +1,86 @@
+"""Score matching with a running average of the weights, which may be shipped."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.training.objective import Material, Objective
+
+Ship = Literal["raw", "ema"]
+
+
+class Averaged(Objective):
+    """Denoising score matching with an exponential moving average of the parameters.
+
+    Args:
+        network: the network.
+        data: images.
+        seed: of everything random.
+        decay: of the average.
+        ship: "raw" ships the last weights, "ema" their average.
+
+    Raises:
+        UserError: another `ship`.
+    """
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, *, decay: float, ship: Ship):
+        super().__init__(network, data, seed)
+        if ship not in ("raw", "ema"):
+            raise UserError(f'recipe: ship is "{ship}"; it must be "raw" or "ema"')
+        self.decay, self.ship = decay, ship
+        self.average = {n: p.detach().clone() for n, p in network.named_parameters()}
+
+    @torch.no_grad()
+    def after(self, step: int) -> None:
+        """Update the average."""
+        # A short memory at first, or the random initial weights would stay in the average of a short training.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for n, p in self.network.named_parameters():
+            self.average[n].lerp_(p, 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with its average for weights, within the context."""
+        raw = {n: p.detach().clone() for n, p in self.network.named_parameters()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(raw)
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        for n, p in self.network.named_parameters():
+            p.copy_(weights[n])
+
+    @abstractmethod
+    def validation_loss(self) -> float:
+        """The loss on validation images with the weights as they are; the same noise every time."""
+
+    def validate(self) -> dict[str, float]:
+        """The loss on validation images, with the weights as they are and with their average."""
+        found = {"dsm": self.validation_loss()}
+        with self.averaged():
+            found["dsm_ema"] = self.validation_loss()
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """The average."""
+        return self.average
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective`."""
+        self.average = {n: v.to(self.device) for n, v in state.items()}
+
+    def shipped(self) -> dict[str, Tensor]:
+        """The weights, or their average."""
+        if self.ship == "raw":
+            return self.network.state_dict()
+        return {**self.network.state_dict(), **self.average}
