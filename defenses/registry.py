@@ -42,7 +42,7 @@ def fingerprint(
     known = card(name)
     identified = _own(known, dataset, given, weights_root, training_seed)
     around = []
-    for role, part in parts_of(decode(identified["parameters"])) if known.kind != "classifier" or given else ():
+    for role, part in parts_of(decode(identified["parameters"])):
         if role == "classifier" and known.kind == "classifier":
             continue  # its own weights
         if role == "classifier" and not part.params and not is_zoo(part.name):
