@@ -17,6 +17,7 @@ from bench.commands import (
     boards,
     certify,
     compare,
+    corruptions,
     doctor,
     judge,
     ls,
@@ -30,7 +31,8 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, smooth, train, doctor, model_info, judge, verify)
+_COMMANDS = (boards, plan, ls, table, compare, certify, audit, smooth, corruptions)
+_COMMANDS += (train, doctor, model_info, judge, verify)
 
 
 class _Parser(argparse.ArgumentParser):

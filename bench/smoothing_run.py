@@ -189,8 +189,8 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
     notes = (
         "certified accuracy: share of images, in percent, whose smoothed prediction is right and certified at L2 "
         "radius r or more; abstentions count as wrong. Intervals: Wilson, 95%, over images.",
-        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha:g}. n: draws of each "
-        "image; no radius is larger than sigma times the normal quantile of alpha^(1/n).",
+        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha:g}. n: draws of "
+        "each image; no radius is larger than sigma times the normal quantile of alpha^(1/n).",
     )
     return Table(title, columns, tuple(lines), notes)
 

@@ -44,6 +44,8 @@ def _smooth(arguments: argparse.Namespace) -> int:
     from defenses.registry import load_model
 
     given, dataset = key_values(arguments.set), arguments.dataset
+    for text in arguments.radii or RADII:
+        number("radius", text)
     sigmas: list[float | None] = [number("sigma", text) for text in arguments.sigma]
     named = [noisy(arguments.defense, dataset, given, sigma) for sigma in sigmas or [None]]
     protocols = [Protocol(sigma, arguments.n0, arguments.n, arguments.alpha) for _, _, sigma in named]

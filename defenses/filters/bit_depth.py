@@ -29,9 +29,8 @@ class BitDepth(Filter):
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
         """Rounded."""
-        top = 2**self.bits - 1
-        rounded: Tensor = torch.round(x * top)
-        return rounded / top
+        top = (1 << self.bits) - 1
+        return torch.round(x * top) / top
 
 
 def build(network: object, **own: Any) -> BitDepth:  # noqa: ARG001
