@@ -31,8 +31,10 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, smooth, corruptions)
-_COMMANDS += (train, doctor, model_info, judge, verify)
+_COMMANDS = (
+    *(boards, plan, ls, table, compare, certify, audit, smooth, corruptions),
+    *(train, doctor, model_info, judge, verify),
+)
 
 
 class _Parser(argparse.ArgumentParser):

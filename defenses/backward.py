@@ -47,6 +47,8 @@ def purified(
     copies = repeated(x, runs)
     if mode == "exact":
         return purify(purifier, copies, noise)
+    if mode == "bpda-filters":
+        return purify(_given(purifier.bridged()), copies, noise)
     if mode == "surrogate":
         return purify(_given(purifier.surrogate()), copies, noise)
     if mode in ("smooth", "difference"):

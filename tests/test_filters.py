@@ -21,9 +21,27 @@ from defenses.filters.non_local_means import NonLocalMeans
 from defenses.filters.random_resize_pad import RandomResizePad
 from defenses.filters.total_variation import TotalVariation
 from defenses.noise import Noise
+from defenses.purifier import Purifier
 from defenses.purify import purify
 
 SMALLER = partial(RandomResizePad, low=0.75)
+
+
+class Blend(Purifier):
+    """Several steps of x <- x + tanh(x^2) / 5."""
+
+    steps = 4
+
+    def start(self, x, z):
+        return {"x": x}, {}
+
+    def step(self, state, ctx, k, z):
+        return {"x": state["x"] + state["x"].square().tanh() / 5}
+
+    def finish(self, state, ctx):
+        return state["x"]
+
+
 FILTERS = [BitDepth, Median, Jpeg, TotalVariation, NonLocalMeans, SMALLER, GaussianNoise]
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 NAMES = [
@@ -159,6 +177,26 @@ def test_gaussian_noise_has_its_moments_and_is_not_clamped():
 def test_gradients_are_exact(part):
     x, noise = pictures(3, (2, 9, 9)).double(), Noise.of(0, 3)
     assert torch.autograd.gradcheck(lambda v: purify(part, v, noise), x.requires_grad_())
+
+
+def test_a_rounding_filter_leaves_the_gradient_of_what_follows():
+    """Backward it is the identity, at the values that it gives: the Jacobian of the rest at the rounded image."""
+    rounded, rest, net = BitDepth(bits=3), Blend(), classifier()
+    x, noise = pictures(2, (1, 8, 8)), Noise.of(0, 2)
+    both = Purified(Chain([rounded, rest]), net)
+    assert both.gradients == ("bpda", "blind", "bpda-filters")
+    given, at = x.clone().requires_grad_(), run(rounded, x).requires_grad_()
+    logits = both.logits(given, noise, gradient="bpda-filters")
+    expected = Purified(rest, net).logits(at, noise)
+    assert torch.equal(logits, both.logits(x, noise))
+    torch.testing.assert_close(logits, expected)
+    (found,) = torch.autograd.grad(logits.square().sum(), given)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), at)[0])
+
+
+def test_no_such_mode_where_all_or_none_can_be_differentiated():
+    for parts in ([BitDepth(), Jpeg()], [GaussianNoise(), Median()]):
+        assert "bpda-filters" not in Purified(Chain(parts), classifier()).gradients
 
 
 def test_solid_filters_have_no_exact_gradient_but_values():

@@ -10,6 +10,7 @@ from scipy.stats import binom
 from torch import nn
 
 from bench.cli import main
+from bench.data import load_dataset
 from bench.ledger import read
 from bench.smoothing import ABSTAIN, Protocol, certified, check_form, radius_of
 from bench.smoothing_run import RADII, noisy, rows
@@ -19,6 +20,9 @@ from defenses.chain import Chain
 from defenses.errors import UserError
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
+from defenses.noise import Noise
+from defenses.training import train
+from defenses.training.recipe import load_recipe
 
 SIGMA = 0.5
 
@@ -180,3 +184,30 @@ def test_other_work_and_damage_are_refused(tmp_path, capsys):
     file.write_text(file.read_text().replace('{"key": "0"', '{"kex": "0"'))
     assert smooth(*out) == 2
     assert "line 2 is damaged" in capsys.readouterr().err
+
+
+def test_a_short_training_under_noise_learns(tmp_path):
+    phases = [{"until": 400, "optimizer": "adam", "lr": 1e-3}]
+    change = {"unit": "steps", "validate_every": 100, "phases": phases, "batch": 32}
+    train("smoothing", "digits", out=tmp_path / "digits", overrides=change, device="cpu", progress=False)
+    assert under_noise("smoothing", weights_root=tmp_path) >= 0.85
+
+
+def under_noise(classifier: str, **given: object) -> float:
+    """Validation accuracy of one draw of noise of .25."""
+    data = load_dataset("digits", "validation")
+    defense = load_model("gaussian-noise", "digits", sigma=0.25, classifier={"name": classifier}, **given)
+    return float((defense.logits(data.x, Noise.of(3, len(data))).argmax(1) == data.y).float().mean())
+
+
+def test_shipped_weights_were_trained_for_their_noise():
+    assert load_recipe("smoothing", "digits").objective["sigma"] == load_model("smoothing").purifier.sigma
+    trained = load_model("smoothing")
+    data = load_dataset("digits", "validation")
+    said = trained.logits(data.x, Noise.of(3, len(data))).argmax(1)
+    assert float((said == data.y).float().mean()) > under_noise("undefended") + 0.05
+
+
+def test_a_recipe_without_noise_is_refused(tmp_path):
+    with pytest.raises(UserError, match="sigma is 0; it must be above 0"):
+        train("smoothing", "digits", out=tmp_path, overrides={"objective.sigma": 0}, device="cpu", progress=False)
