@@ -17,11 +17,13 @@ from bench.commands import (
     boards,
     certify,
     compare,
+    corruptions,
     doctor,
     judge,
     ls,
     model_info,
     plan,
+    smooth,
     table,
     train,
     verify,
@@ -29,7 +31,10 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, doctor, model_info, judge, verify)
+_COMMANDS = (
+    *(boards, plan, ls, table, compare, certify, audit, smooth, corruptions),
+    *(train, doctor, model_info, judge, verify),
+)
 
 
 class _Parser(argparse.ArgumentParser):

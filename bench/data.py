@@ -7,7 +7,7 @@ Checkpoints and thresholds are chosen on `validation`; only `test` is attacked. 
 - mnist, fashion-mnist, cifar10, cifar100, svhn: test is the official test part in its official order; validation the
   last 5,000 images of the official training part, train the rest.
 - a folder or a set of the hub that has train and no validation: `bench.sources.base.hold_out` of its train.
-- everything of RobustBench's is test.
+- everything of RobustBench's is test; a corrupted set (`bench.sources.corrupted`) has no train.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources import FORMS, DatasetInfo, find_source
+from bench.sources import FORMS, DatasetInfo, clean_name, find_source
 from bench.sources.published import NAMES, digits_order
 from defenses.errors import UserError, unknown
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["FORMS", "NAMES", "Dataset", "DatasetInfo", "data_root", "dataset_info", "digits_order", "labels_of"]
-__all__ += ["load_dataset"]
+__all__ += ["clean_name", "load_dataset"]
 
 _SPLITS = ("train", "validation", "test")
 
@@ -133,6 +133,7 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
               "mode=L" reads grey pictures as one channel.
             - "cifar10-c/gaussian_noise/3", "cifar100-c/...", "imagenet-c/...", "imagenet-3dcc/..." and "imagenet" or
               "imagenet/Crop288", through RobustBench's loaders.
+            - "corrupted:digits/contrast/3": a corruption of any of these, made by `bench.corruptions`.
             - "hf:owner/name", "hf:owner/name:config@revision?image=img&label=fine_label", "hf:./folder": with the
               library `datasets`. Columns are found by their features; resize, crop and mode as for folders.
             - "file.py:function" or "package.module:function": function(split) returns (x, y), or a dict with x, y

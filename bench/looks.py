@@ -35,7 +35,7 @@ def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
     if attack in NULLS or attack.startswith(GIVEN):
         return ViewSpec(gradient=defense.gradients[0], seed=view.seed)
     if not defense.stochastic:
-        return ViewSpec(gradient=view.gradient if view.mode in defense.gradients else "exact")
+        return ViewSpec(gradient=view.gradient if view.mode in defense.gradients else defense.gradients[0])
     if view.gradient == "blind":
         return ViewSpec(gradient="blind")
     _check_surrogate(defense, view)

@@ -47,6 +47,8 @@ def purified(
     copies = repeated(x, runs)
     if mode == "exact":
         return purify(purifier, copies, noise)
+    if mode == "bpda-filters":
+        return purify(_given(purifier.bridged()), copies, noise)
     if parsed(mode)[0] in NUMBERS:
         other = variant(purifier, mode)
         if mode.startswith("surrogate"):

@@ -150,12 +150,14 @@ class Purified(Defense):
         Raises:
             UserError: a gradient mode that the defense lacks.
         """
-        check_mode(gradient, self.gradients)
+        differentiated = torch.is_grad_enabled() and x.requires_grad
+        if differentiated or gradient != "exact":  # values alone are there without an exact gradient too
+            check_mode(gradient, self.gradients)
         if gradient == "blind":
             return self.classifier.logits(x, noise)
         n = self.runs if runs is None else runs
         streams = noise.copies(n)
-        if torch.is_grad_enabled() and x.requires_grad:
+        if differentiated:
             image = purified(self.purifier, x, streams, gradient, runs=n, autoencoder=self.autoencoder)
             return self._combined(self.classifier.logits(image, streams), n)
         purifier = variant(self.purifier, gradient) if gradient.startswith("surrogate") else self.purifier

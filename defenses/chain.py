@@ -109,6 +109,13 @@ class Chain(Purifier):
         """Cheaper parts where there are such; `steps` is for each."""
         return self._exchanged(lambda p: p.surrogate() if steps is None else p.surrogate(steps))
 
+    def bridged(self) -> Purifier | None:
+        """The parts, with the values of those without a gradient; None where all have one, none has, or one steps."""
+        solid = [p for p in self._parts if not p.differentiable]
+        if not 0 < len(solid) < len(self._parts) or any(p.steps for p in solid):
+            return None
+        return Chain([p if p.differentiable else _Bridge(p) for p in self._parts])
+
     def smoothed(self, width: float | None = None) -> Purifier | None:
         """Smoothed parts where there are such."""
         return self._exchanged(lambda p: p.smoothed() if width is None else p.smoothed(width))
@@ -126,6 +133,30 @@ class Chain(Purifier):
         if all(f is None for f in found):
             return None
         return Chain([p if f is None else f for p, f in zip(self._parts, found, strict=True)])
+
+
+class _Bridge(Purifier):
+    """A purifier without steps: its values, and the gradient of the identity."""
+
+    steps = 0
+
+    def __init__(self, part: Purifier):
+        super().__init__()
+        self.part = part
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+        return self.part.noise(shape)
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
+        with torch.no_grad():
+            value = self.part.finish(*self.part.start(x, z))
+        return {"x": value + (x - x.detach())}, {}
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        return state
+
+    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+        return state["x"]
 
 
 def _named(at: int, state: State, ctx: State) -> State:

@@ -95,7 +95,11 @@ class Parts:
         if name in list_models() and card(name).kind != "classifier":
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
         seed, root = None if is_zoo(name) else self.training_seed, self.weights_root
-        model: Defense = load_model(name, self.dataset, weights_root=root, training_seed=seed, **part.params)
+        # A card's own filters belong in front of all of the composition, where it names them.
+        alone = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
+        model: Defense = load_model(
+            name, self.dataset, weights_root=root, training_seed=seed, **{**alone, **part.params}
+        )
         if isinstance(model, Foreign):  # a plain module of the user's own
             return Classifier(model.module, **shape)  # type: ignore[arg-type]
         if not isinstance(model, Classifier):
@@ -140,7 +144,7 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
                 "or on the command line --set classifier=undefended"
             )
         behind = parts.classifier(named(params["classifier"], "classifier"))
-    if options and not purifiers:
+    if options and options != {"runs": 1} and not purifiers:
         raise UserError(f'"{label}" takes no "{next(iter(options))}" without a purifier or filters before it')
     defense: Defense = behind
     if purifiers:

@@ -96,6 +96,10 @@ class Purifier(nn.Module, ABC):
         """From images [B, C, H, W] in [0, 1] to the direction in which the log-density grows, of any length."""
         return None
 
+    def bridged(self) -> Purifier | None:
+        """The purifier with the identity's gradient in the place of parts that have none; where others have one."""
+        return None
+
     def smoothed(self, width: float | None = None) -> Purifier | None:  # noqa: ARG002
         """The purifier with smooth activations and the same weights, where some are piecewise linear.
 

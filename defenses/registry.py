@@ -31,8 +31,10 @@ def fingerprint(
     Raises:
         UserError: unknown name or parameter; weights missing.
     """
+    from bench.data import clean_name
     from defenses.weights_io import weights_hash
 
+    dataset = clean_name(dataset)
     if is_zoo(name):
         from defenses import robustbench_zoo
 
@@ -42,7 +44,7 @@ def fingerprint(
     known = card(name)
     identified = _own(known, dataset, given, weights_root, training_seed)
     around = []
-    for role, part in parts_of(decode(identified["parameters"])) if known.kind != "classifier" or given else ():
+    for role, part in parts_of(decode(identified["parameters"])):
         if role == "classifier" and known.kind == "classifier":
             continue  # its own weights
         if role == "classifier" and not part.params and not is_zoo(part.name):
@@ -117,7 +119,7 @@ def load_model(
             "module:Class" or "path/to/file.py:Class" (a class or a function without required arguments, or an
             instance; `params` are passed on). A `Purifier` stands before the model that the parameter `classifier`
             names; `runs` and `combine` are those of `Purified`.
-        dataset: the data set it is for; weights and defaults depend on it.
+        dataset: the data set it is for; weights and defaults depend on it. A corrupted one is as the clean one.
         weights_root: a folder `<root>/<dataset>/<name>.safetensors` (of the zoo:
             `<root>/robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), looked at before the
             packaged weights. Downloads go to the cache and not there.
@@ -137,6 +139,9 @@ def load_model(
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
+    from bench.data import clean_name
+
+    dataset = clean_name(plain(dataset))
     if is_plugin(model_name):
         from defenses.plugins import load_plugin
 
@@ -144,7 +149,7 @@ def load_model(
     from defenses.identity import Provenance, identity
     from defenses.robustbench_call import translated
 
-    dataset, params = plain(dataset), {key: plain(value) for key, value in params.items()}
+    params = {key: plain(value) for key, value in params.items()}
     weights_root, params = translated(model_name, weights_root, params)
     identified = fingerprint(model_name, dataset, params, weights_root=weights_root, training_seed=training_seed)
     if is_zoo(model_name):

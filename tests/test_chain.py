@@ -113,7 +113,7 @@ def test_modes_are_those_that_the_parts_have():
     class Hard(StartNoise):
         differentiable = False
 
-    assert Purified(Chain([Hard(), Blend(8)]), classifier()).gradients == ("bpda", "blind")
+    assert Purified(Chain([Hard(), Blend(8)]), classifier()).gradients == ("bpda", "blind", "bpda-filters")
     assert "surrogate" in Purified(Chain([StartNoise(), Blend(8)]), classifier()).gradients
     assert Chain([StartNoise(), Blend(8)]).surrogate().steps == 2
     with pytest.raises(UserError, match="no purifiers"):

@@ -32,6 +32,11 @@ SHORT = {
         "objective.validation_iterations": 2,
         "objective.validation_images": 50,
     },
+    "smoothing": {
+        "unit": "steps",
+        "validate_every": 4,
+        "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],
+    },
     "adp": {
         "validate_every": 4,
         "phases": [

@@ -8,21 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.sources import files, folder, hub, own, published, robust
+from bench.sources import corrupted, files, folder, hub, own, published, robust
 from bench.sources.base import DatasetInfo, Source
 from defenses.errors import unknown
 
 __all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
 
-FORMS = (*published.NAMES, *robust.FORMS, files.FORM, folder.FORM, hub.FORM, own.FORM)  # for people
+FORMS = (*published.NAMES, *robust.FORMS, corrupted.FORM, files.FORM, folder.FORM, hub.FORM, own.FORM)  # for people
 _KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
     published.find,
     robust.find,
+    corrupted.find,
     files.find,
     folder.find,
     hub.find,
     own.find,
 )
+
+
+def clean_name(name: str) -> str:
+    """The data set that a corrupted one is made of, for which defenses are trained; any other name as it is.
+
+    Args:
+        name: "corrupted:digits/contrast/3", "cifar10-c/fog/5"...
+    """
+    if parts := corrupted.parts_of(name):
+        return parts[0]
+    kind = name.partition("/")[0]
+    return kind.removesuffix("-c") if kind in ("cifar10-c", "cifar100-c") else name
 
 
 def find_source(name: str, root: Path) -> Source:

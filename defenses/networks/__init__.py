@@ -15,6 +15,7 @@ _KINDS = {
     "small-cnn": "defenses.networks.small_cnn:SmallCNN",
     "resnet20": "defenses.networks.resnet:resnet20",
     "resnet56": "defenses.networks.resnet:resnet56",
+    "resnet110": "defenses.networks.resnet:resnet110",
     "wrn-28-10": "defenses.networks.wide_resnet:WideResNet",
     "ncsnv2": "defenses.networks.ncsnv2:NCSNv2",
     "score-mlp": "defenses.networks.score:ScoreMLP",

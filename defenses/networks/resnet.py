@@ -36,7 +36,7 @@ class CifarResNet(nn.Module):
     Source: He et al. 2016, section 4.2, depth 6n + 2.
 
     Args:
-        blocks: n, blocks a stage (3 gives 20 layers, 9 gives 56).
+        blocks: n, blocks a stage (3 gives 20 layers, 9 gives 56, 18 gives 110).
         in_channels: C.
         num_classes: K.
         mean: see `Normalise`.
@@ -74,3 +74,4 @@ class CifarResNet(nn.Module):
 
 resnet20 = partial(CifarResNet, blocks=3)
 resnet56 = partial(CifarResNet, blocks=9)
+resnet110 = partial(CifarResNet, blocks=18)

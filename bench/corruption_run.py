@@ -1,0 +1,205 @@
+"""`purebench corruptions`, without the command line: accuracy by corruption and severity, resumably, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.ledger import Ledger, read
+from bench.render import Table, to_csv, to_markdown, to_text
+from bench.sources import corrupted, robust
+from bench.sources.corrupted import SEVERITIES
+from bench.stats import wilson
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLEAN = "clean"
+_KEPT = "finished corruptions are kept"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Which defenses meet which corruptions of which images.
+
+    Args:
+        defenses: names of the registry, plug-ins or of the zoo, by label.
+        dataset: a clean data set, which is corrupted here; or "cifar10-c" and its like, whose files are read.
+        corruptions: in table order; empty: all.
+        severities: of "1" to "5".
+        split: of the data set.
+        indices: index list.
+        draws: held-out draws of a stochastic defense.
+        seed: of the draws.
+        data_root: where data sets lie.
+        weights_root: where weights are looked for first.
+
+    Raises:
+        UserError: a corruption or severity that there is not.
+    """
+
+    defenses: Mapping[str, tuple[str, Mapping[str, Any]]]
+    dataset: str
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[str, ...] = SEVERITIES
+    split: str = "test"
+    indices: str = "all"
+    draws: int = 5
+    seed: int = 0
+    data_root: Path | None = None
+    weights_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        known: Sequence[str] = robust.CORRUPTIONS if self.published else list(corrupted.CORRUPTIONS)
+        for kind in self.corruptions:
+            if kind not in known:
+                raise unknown("corruption", kind, known)
+        for severity in self.severities:
+            if severity not in SEVERITIES:
+                raise UserError(f"the severity is {severity}; it must be 1, 2, 3, 4 or 5")
+        if not self.corruptions:
+            object.__setattr__(self, "corruptions", tuple(known))
+
+    @property
+    def published(self) -> bool:
+        """Whether the corrupted images are files of RobustBench's."""
+        return self.dataset in ("cifar10-c", "cifar100-c")
+
+    def sets(self) -> Iterator[tuple[str, str, str]]:
+        """(corruption, severity, data set), the clean images first; the files of CIFAR-10-C have none."""
+        if not self.published:
+            yield CLEAN, "0", self.dataset
+        form = "{}/{}/{}" if self.published else "corrupted:{}/{}/{}"
+        for kind in self.corruptions:
+            for severity in self.severities:
+                yield kind, severity, form.format(self.dataset, kind, severity)
+
+    def run(self, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Judge what the folder does not have yet: a file a defense, a line a data set.
+
+        Args:
+            folder: gets <label>.jsonl.
+            tell: gets a line after every data set.
+
+        Raises:
+            UserError: unknown names, missing files, or a folder of other work.
+        """
+        from bench.data import dataset_info
+        from bench.describe import describe
+        from defenses.registry import load_model
+
+        sets = list(self.sets())
+        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in sets}  # before any work
+        entries = {n: {"name": name, "params": dict(params)} for n, (name, params) in self.defenses.items()}
+        first = sets[0][2]
+        known = {n: describe(e, first, weights_root=self.weights_root) for n, e in entries.items()}
+        for label, (name, params) in self.defenses.items():
+            defense = None
+            with Ledger(folder / f"{label}.jsonl", self._about(label, known[label].fingerprint)).open() as ledger:
+                for kind, severity, dataset in sets:
+                    if f"{kind}/{severity}" in ledger.entries:
+                        continue
+                    if defense is None:
+                        defense = load_model(name, first, weights_root=self.weights_root, **params)
+                    found = self._judged(defense, dataset)
+                    ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
+                    tell(f"{label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
+
+    def _about(self, label: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+        named = ("dataset", "split", "indices", "draws", "seed")
+        return {"label": label, "defense": fingerprint, **{key: getattr(self, key) for key in named}}
+
+    def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
+        """Per image, the share of held-out draws that are right and of those that are refused."""
+        import torch
+
+        from bench.data import load_dataset
+        from bench.indices import resolve
+        from bench.verdict import verdict
+
+        data = load_dataset(dataset, self.split, root=self.data_root)
+        at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
+        data, index = data.select(at), torch.tensor(at)
+        said = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)
+        if not said.finite.all():
+            raise FloatingPointError(f"the defense returned logits that are not finite on {dataset}")
+        right = (said.predictions == data.y) & ~said.rejected
+        return {"right": right.float().mean(0).tolist(), "rejected": said.rejected.float().mean(0).tolist()}
+
+
+def frame(folder: Path) -> list[dict[str, Any]]:
+    """Accuracy of every defense on every corrupted set of a folder, with Wilson's intervals over images.
+
+    Returns:
+        Rows of defense, corruption, severity ("mean" over the severities), images, draws, accuracy, low, high,
+        rejected; the corruption "mean" is over all corruptions and severities.
+
+    Raises:
+        UserError: no files, or a damaged one.
+    """
+    files = [read(path) for path in sorted(folder.glob("*.jsonl"))]
+    if not files:
+        raise UserError(f"{folder} has no results; run purebench corruptions first")
+    out = []
+    for about, entries, _ in files:
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for key, entry in entries.items():
+            kind, severity = key.split("/")
+            names = [(kind, severity)] if kind == CLEAN else [(kind, severity), (kind, "mean"), ("mean", "mean")]
+            for name in names:
+                groups.setdefault(name, []).append(entry)
+        for (kind, severity), members in groups.items():
+            right, rejected = (_mean([m[what] for m in members]) for what in ("right", "rejected"))
+            low, high = wilson(sum(right), len(right))
+            row = {"defense": about["label"], "corruption": kind, "severity": severity}
+            row |= {"images": len(right), "draws": about["draws"], "accuracy": sum(right) / len(right)}
+            out.append({**row, "low": float(low), "high": float(high), "rejected": sum(rejected) / len(right)})
+    return out
+
+
+def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
+    """The mean over sets, image by image: the images of all sets are the same ones."""
+    return [sum(values) / len(values) for values in zip(*lists, strict=True)]
+
+
+def tables(found: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
+    """A table of means over severities, defenses side by side, and for each defense one by severity."""
+    labels = list(dict.fromkeys(row["defense"] for row in found))
+    kinds = [k for k in dict.fromkeys(row["corruption"] for row in found) if k != "mean"] + ["mean"]
+    cells = {(r["defense"], r["corruption"], r["severity"]): _cell(r) for r in found}
+    notes = [f"accuracy in percent on {found[0]['images']} images; intervals: Wilson, 95%, over images."]
+    if any(row["rejected"] for row in found):
+        notes.append("images that a defense refuses count as wrong.")
+    made = [
+        Table(
+            f"{title}: mean over severities",
+            ("corruption", *labels),
+            tuple((k, *(cells.get((d, k, "0" if k == CLEAN else "mean"), "") for d in labels)) for k in kinds),
+            tuple(notes),
+        )
+    ]
+    severities = sorted({row["severity"] for row in found} - {"0", "mean"})
+    for label in labels:
+        lines = [(k, *(cells.get((label, k, s), "") for s in (*severities, "mean"))) for k in kinds[:-1] if k != CLEAN]
+        made.append(Table(f"{title}: {label}", ("corruption", *severities, "mean"), tuple(lines), tuple(notes)))
+    return made
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def write(folder: Path, title: str) -> str:
+    """Write tables.md and tables.csv of a folder; the first table as text."""
+    import pandas as pd
+
+    from defenses.files import write_whole
+
+    found = frame(folder)
+    made = tables(found, title)
+    write_whole(folder / "tables.md", to_markdown(made), _KEPT)
+    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(found)), _KEPT)
+    return to_text(made[0])

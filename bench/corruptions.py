@@ -1,0 +1,101 @@
+"""Common corruptions of images, by kornia, scipy, Pillow and torch; see `bench.sources.corrupted` for severities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from defenses.filters.jpeg import Jpeg
+from defenses.noise import Draw, Noise
+
+_ROWS = 500  # images at once
+_ANGLE = 45  # degrees, at most, of motion
+_COARSE = 0.4  # share of the side that pixelation keeps; of 8 pixels, shares like .9 would move the image instead
+
+
+def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
+    """Corrupted images.
+
+    Args:
+        kind: a key of `bench.sources.corrupted.CORRUPTIONS`.
+        x: images, float32 [N, C, H, W] in [0, 1].
+        noise: N streams.
+        level: how much, in the kind's unit.
+
+    Returns:
+        Images of the same shape, in [0, 1].
+    """
+    parts = zip(x.split(_ROWS), noise.keys.split(_ROWS), strict=True)
+    return torch.cat([_KINDS[kind](a, Noise(k), level).clamp(0, 1) for a, k in parts])
+
+
+def _gaussian(x: Tensor, noise: Noise, level: float) -> Tensor:
+    return x + level * noise.draw(Draw(tuple(x.shape[1:])))
+
+
+def _shot(x: Tensor, noise: Noise, level: float) -> Tensor:
+    """Poisson counts by their quantiles, so that a stronger level has the same noise."""
+    from scipy.stats import poisson
+
+    uniform = noise.draw(Draw(tuple(x.shape[1:]), "uniform")).double().numpy()
+    counts = poisson.ppf(uniform, x.double().numpy() * level)
+    return torch.from_numpy(counts / level).clamp_min(0).to(x.dtype)  # the quantile of 0 is -1
+
+
+def _impulse(x: Tensor, noise: Noise, level: float) -> Tensor:
+    hit, white = (noise.child(i).draw(Draw(tuple(x.shape[1:]), "uniform")) for i in (0, 1))
+    return torch.where(hit < level, (white < 0.5).to(x.dtype), x)
+
+
+def _blur(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+    from kornia.filters import gaussian_blur2d
+
+    side = min(x.shape[2:])
+    sigma = level * side
+    width = min(2 * max(1, round(3 * sigma)) + 1, side - 1 + side % 2)
+    blurred: Tensor = gaussian_blur2d(x, (width, width), (sigma, sigma), border_type="replicate")
+    return blurred
+
+
+def _motion(x: Tensor, noise: Noise, level: float) -> Tensor:
+    from kornia.filters import motion_blur
+
+    angle = (2 * noise.draw(Draw((1,), "uniform"))[:, 0] - 1) * _ANGLE
+    width = max(3, 2 * round(min(x.shape[2:]) / 6) + 1)
+    moved = motion_blur(x, width, angle, torch.zeros(len(x)), border_type="replicate", mode="bilinear")
+    return torch.lerp(x, moved, level)
+
+
+def _brightness(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+    return x + level
+
+
+def _contrast(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+    mean = x.mean((2, 3), keepdim=True)
+    return mean + level * (x - mean)
+
+
+def _pixelate(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+    height, width = x.shape[2:]
+    small = F.interpolate(x, (max(1, round(_COARSE * height)), max(1, round(_COARSE * width))), mode="area")
+    return torch.lerp(x, F.interpolate(small, (height, width), mode="nearest"), level)
+
+
+def _jpeg(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+    return Jpeg(quality=int(level)).filtered(x, ())
+
+
+_KINDS: dict[str, Callable[[Tensor, Noise, float], Tensor]] = {
+    "gaussian_noise": _gaussian,
+    "shot_noise": _shot,
+    "impulse_noise": _impulse,
+    "gaussian_blur": _blur,
+    "motion_blur": _motion,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "pixelate": _pixelate,
+    "jpeg_compression": _jpeg,
+}

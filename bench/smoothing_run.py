@@ -1,0 +1,209 @@
+"""`purebench smooth`, without the command line: which defense, resumable certificates, and their table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.ledger import Ledger, read
+from bench.render import Table, to_markdown, to_text
+from bench.stats import wilson
+from defenses.catalogue import card, is_plugin, is_zoo
+from defenses.errors import UserError
+from defenses.values import as_number, canonical, decode
+
+if TYPE_CHECKING:
+    from bench.data import Dataset
+    from bench.smoothing import Protocol
+    from defenses.base import Defense
+
+_NOISE = "gaussian-noise"
+RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
+
+
+def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None) -> tuple[str, dict[str, Any], float]:
+    """A defense with Gaussian noise as its first part.
+
+    Args:
+        name: a registered defense, whose own noise filter in front is kept, or gets sigma; or a model of RobustBench's
+            zoo.
+        dataset: decides the card's defaults.
+        given: parameters.
+        sigma: None: that of the defense's own filter.
+
+    Returns:
+        (name, parameters, sigma) for `load_model`.
+
+    Raises:
+        UserError: sigma is neither given nor the defense's own, or the defense is a plug-in.
+    """
+    if is_plugin(name):
+        raise UserError(f'"{name}" is a plug-in; certify it in Python, with bench.smoothing.certified')
+    if is_zoo(name):
+        name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
+    params = dict(decode(card(name).merged(dataset, given)))
+    if name == _NOISE:
+        params["sigma"] = params["sigma"] if sigma is None else sigma
+        return name, {**given, "sigma": params["sigma"]}, float(params["sigma"])
+    filters = [{"name": f} if isinstance(f, str) else dict(f) for f in params.get("filters") or []]
+    if filters and filters[0].get("name") == _NOISE:
+        own = decode(card(_NOISE).merged(dataset, {k: v for k, v in filters.pop(0).items() if k != "name"}))["sigma"]
+        sigma = own if sigma is None else sigma
+    if sigma is None:
+        raise UserError(f'"{name}" does not begin with Gaussian noise; say how much: --sigma 1/4')
+    return name, {**given, "filters": [{"name": _NOISE, "sigma": sigma}, *filters]}, float(sigma)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One defense and protocol on some images.
+
+    Args:
+        defense: see `bench.smoothing.certified`.
+        data: the split.
+        positions: of the images, in their order.
+        protocol: how.
+        seed: of the noise.
+        batch: draws at once.
+    """
+
+    defense: Defense
+    data: Dataset
+    positions: Sequence[int]
+    protocol: Protocol
+    seed: int
+    batch: int
+
+    def about(self) -> dict[str, Any]:
+        """What every certificate depends on."""
+        provenance = vars(self.defense)["provenance"]
+        return {
+            "defense": provenance.fingerprint,
+            "dataset": self.data.name,
+            "revision": self.data.revision,
+            "split": self.data.split,
+            "seed": self.seed,
+            **asdict(self.protocol),
+        }
+
+    def run(self, path: Path, *, progress: bool = True) -> None:
+        """Certify the images that the file does not have yet, a line each.
+
+        Raises:
+            UserError: the file is of other work, or cannot be written.
+        """
+        import torch
+        from tqdm import tqdm
+
+        from bench.smoothing import certified, check_form
+
+        check_form(self.defense, self.protocol.sigma)
+        with Ledger(path, self.about()).open() as ledger:
+            left = [i for i in self.positions if str(i) not in ledger.entries]
+            for i in tqdm(left, unit="image", disable=not progress, mininterval=1.0):
+                begun, one = time.perf_counter(), torch.tensor([i])
+                (found,) = certified(
+                    self.defense, self.data.x[one], one, self.protocol, seed=self.seed, batch=self.batch
+                )
+                kept = {**asdict(found), "n0": self.protocol.n0, "n": self.protocol.n}
+                seconds = round(time.perf_counter() - begun, 3)
+                ledger.add(str(i), {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds})
+
+
+def file_of(folder: Path, sigma: float) -> Path:
+    """Where the certificates of a sigma lie."""
+    return folder / f"sigma-{canonical(sigma).replace('/', '_')}.jsonl"
+
+
+def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
+    """Certified accuracy of every file of a folder at every radius, with Wilson's intervals over images.
+
+    Args:
+        folder: of `file_of`.
+        radii: L2 radii, as fractions or decimals.
+
+    Returns:
+        By sigma and radius: sigma, radius, n, images, abstained, certified, low, high, mean_radius (of right
+        certificates; abstentions and wrong ones count 0).
+
+    Raises:
+        UserError: no files, a damaged one, or a radius that is no number.
+    """
+    files = sorted((read(path) for path in folder.glob("sigma-*.jsonl")), key=lambda found: found[0]["sigma"])
+    if not files:
+        raise UserError(f"{folder} has no certificates; run purebench smooth first")
+    out = []
+    reach = {text: number("radius", text) for text in radii}
+    for about, entries, _ in files:
+        right = {k: e["radius"] if e["prediction"] == e["label"] else -1.0 for k, e in entries.items()}
+        images = len(entries)
+        if not images:
+            continue
+        for text in radii:
+            count = sum(radius >= reach[text] for radius in right.values())
+            low, high = wilson(count, images)
+            out.append(
+                {
+                    "sigma": about["sigma"],
+                    "radius": text,
+                    "n": about["n"],
+                    "alpha": about["alpha"],
+                    "images": images,
+                    "abstained": sum(e["prediction"] < 0 for e in entries.values()) / images,
+                    "certified": count / images,
+                    "low": float(low),
+                    "high": float(high),
+                    "mean_radius": sum(max(r, 0.0) for r in right.values()) / images,
+                }
+            )
+    return out
+
+
+def number(what: str, text: str) -> float:
+    """A number from 0 on, as a fraction or decimal.
+
+    Raises:
+        UserError: it is none.
+    """
+    value = as_number(text)
+    if value is None or value < 0:
+        raise UserError(f'{what} "{text}" is no number from 0 on; write 0.25 or 1/4')
+    return float(value)
+
+
+def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Sigma by radius: certified accuracy in percent with its interval."""
+    radii = list(dict.fromkeys(row["radius"] for row in found))
+    lines = []
+    for sigma in dict.fromkeys(row["sigma"] for row in found):
+        own = {row["radius"]: row for row in found if row["sigma"] == sigma}
+        first = own[radii[0]]
+        cells = [f"{100 * o['certified']:.1f} [{100 * o['low']:.1f}, {100 * o['high']:.1f}]" for o in own.values()]
+        head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", f"{100 * first['abstained']:.1f}")
+        lines.append((*head, *cells, f"{first['mean_radius']:.3f}"))
+    columns = ("sigma", "images", "n", "abstained %", *(f"r = {r}" for r in radii), "mean radius")
+    alpha = found[0]["alpha"]
+    notes = (
+        "certified accuracy: share of images, in percent, whose smoothed prediction is right and certified at L2 "
+        "radius r or more; abstentions count as wrong. Intervals: Wilson, 95%, over images.",
+        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha:g}. n: draws of "
+        "each image; no radius is larger than sigma times the normal quantile of alpha^(1/n).",
+    )
+    return Table(title, columns, tuple(lines), notes)
+
+
+def write(folder: Path, radii: Sequence[str], title: str) -> str:
+    """Write tables.md and tables.csv of a folder; the table as text."""
+    import pandas as pd
+
+    from bench.render import to_csv
+    from defenses.files import write_whole
+
+    found = rows(folder, radii)
+    made = table(found, title)
+    write_whole(folder / "tables.md", to_markdown(made), "certificates are kept")
+    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(found)), "certificates are kept")
+    return to_text(made)

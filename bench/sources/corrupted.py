@@ -1,0 +1,104 @@
+"""Common corruptions of any data set, made here: "corrupted:<data set>/<corruption>/<1-5>".
+
+They follow the kinds of Hendrycks and Dietterich (ICLR 2019) and are not their files: the severities are our own, and
+grow with the size of the images, so that 8x8 pixels can be corrupted too. Results of the one do not compare with those
+of the other. For CIFAR-10-C itself name "cifar10-c/fog/3".
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.sources.base import DatasetInfo, Source
+from defenses.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from bench.sources.base import F32, I64
+
+_PREFIX = "corrupted:"
+FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"
+SEVERITIES = ("1", "2", "3", "4", "5")
+VERSION = 1  # raised when the same name would give other images
+# By severity; blur in shares of the shorter side. RobustBench's names where it has the corruption.
+CORRUPTIONS: dict[str, tuple[float, ...]] = {
+    "gaussian_noise": (0.04, 0.08, 0.12, 0.18, 0.26),  # standard deviation
+    "shot_noise": (120, 60, 25, 12, 6),  # photons of a white pixel
+    "impulse_noise": (0.02, 0.05, 0.1, 0.17, 0.27),  # share of pixels turned black or white
+    "gaussian_blur": (0.035, 0.05, 0.065, 0.08, 0.1),  # standard deviation
+    "motion_blur": (0.2, 0.4, 0.6, 0.8, 1.0),  # weight of the image smeared over a third of its side
+    "brightness": (0.05, 0.1, 0.2, 0.3, 0.4),  # added
+    "contrast": (0.7, 0.5, 0.35, 0.2, 0.1),  # left of it
+    "pixelate": (0.2, 0.4, 0.6, 0.8, 1.0),  # weight of the image of two fifths of its pixels a side
+    "jpeg_compression": (70, 50, 30, 15, 7),  # quality
+}
+
+
+def parts_of(name: str) -> tuple[str, str, str] | None:
+    """(data set, corruption, severity) of a name; None where it is of another kind.
+
+    Raises:
+        UserError: a corruption or severity that there is not.
+    """
+    if not name.startswith(_PREFIX):
+        return None
+    base, *rest = name.removeprefix(_PREFIX).rsplit("/", 2)
+    if len(rest) != 2 or not base:
+        raise UserError(f"{name}: name the data set, the corruption and the severity, as corrupted:digits/contrast/3")
+    if rest[0] not in CORRUPTIONS:
+        raise unknown("corruption", rest[0], CORRUPTIONS)
+    if rest[1] not in SEVERITIES:
+        raise UserError(f"{name}: the severity is {rest[1]}; it must be 1, 2, 3, 4 or 5")
+    return base, rest[0], rest[1]
+
+
+def find(name: str, root: Path) -> Corrupted | None:
+    """See `bench.sources`.
+
+    Raises:
+        UserError: no such corruption or severity; the data set below is not found.
+    """
+    from bench.sources import find_source
+
+    parts = parts_of(name)
+    if parts is None:
+        return None
+    return Corrupted(name, find_source(parts[0], root), parts[1], int(parts[2]))
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A corruption of a data set's images; see `bench.sources.base.Source`.
+
+    What is random in it is keyed by split, position and corruption: it is the same at every severity, in every run.
+    """
+
+    name: str
+    base: Source
+    corruption: str
+    severity: int
+
+    def info(self) -> DatasetInfo:
+        """That of the data set below, without its train split, with the version of the corruptions."""
+        below = self.base.info()
+        splits = {split: n for split, n in below.splits.items() if split != "train"}
+        revision = f"{below.revision}-corrupted{VERSION}"
+        return DatasetInfo(self.name, below.num_classes, below.shape, revision, splits)
+
+    def load(self, split: str) -> tuple[F32, I64]:
+        """Images and labels."""
+        import torch
+
+        from bench.corruptions import corrupt
+        from defenses.noise import Noise
+
+        x, y = self.base.load(split)
+        noise = Noise.of(zlib.crc32(f"{split}/{self.corruption}".encode()), len(x))
+        level = CORRUPTIONS[self.corruption][self.severity - 1]
+        return corrupt(self.corruption, torch.from_numpy(x), noise, level).numpy(), y
+
+    def labels(self, split: str) -> I64:
+        """Labels."""
+        return self.base.labels(split)

@@ -1,0 +1,68 @@
+"""Training under Gaussian noise (Lecuyer et al. 2019; Cohen, Rosenfeld, Kolter, ICML 2019, arXiv 1902.02918)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.streams import augmented, stream
+
+
+@dataclass(frozen=True)
+class GaussianSettings:
+    """The noise and the augmentation.
+
+    Args:
+        sigma: standard deviation, in pixels of [0, 1]; the one of the certificate.
+        validation_draws: how often every validation image is drawn, to choose the checkpoint.
+        shift: see `augmented`.
+        flip: see `augmented`.
+    """
+
+    sigma: float
+    validation_draws: int = 4
+    shift: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise UserError(f"recipe: sigma is {self.sigma}; it must be above 0")
+
+
+class GaussianTraining(Objective):
+    """Cross-entropy on images with one draw of noise each; ships the best accuracy on noisy validation images.
+
+    Args:
+        network: classifier.
+        data: images and labels.
+        seed: seed of augmentation and noise.
+        table: see `GaussianSettings`.
+    """
+
+    select: ClassVar[str | None] = "noisy"
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        self.settings = settings_of(GaussianSettings, table)
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`."""
+        s, generator = self.settings, stream(self.seed, "augment", step, self.device)
+        x = augmented(self.data.x[index], generator, shift=s.shift, flip=s.flip)
+        return F.cross_entropy(self.network(self._noisy(x, generator)), self.data.y[index])
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy on clean images, and on noisy ones with fixed noise."""
+        x, y, draws = self.data.x_validation, self.data.y_validation, self.settings.validation_draws
+        generator = stream(self.seed, "validation", 0, self.device)
+        noisy = [accuracy(self.network, self._noisy(x, generator), y) for _ in range(draws)]
+        return {"clean": accuracy(self.network, x, y), "noisy": sum(noisy) / draws}
+
+    def _noisy(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + self.settings.sigma * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -1,0 +1,157 @@
+"""Generated corruptions: what each does, that it is the same every time, and the table."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from skimage.util import random_noise
+
+from bench.cli import main
+from bench.corruption_run import Work, frame
+from bench.corruptions import corrupt
+from bench.data import clean_name, dataset_info, load_dataset
+from bench.sources.corrupted import CORRUPTIONS
+from defenses import load_model
+from defenses.errors import UserError
+from defenses.noise import Noise
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_harm_grows_with_severity_and_is_the_same_every_time(kind):
+    clean = load_dataset("digits", "validation")
+    before, moved = clean.x.clone(), []
+    for severity in "12345":
+        data = load_dataset(f"corrupted:digits/{kind}/{severity}", "validation")
+        assert torch.equal(data.x, load_dataset(f"corrupted:digits/{kind}/{severity}", "validation").x)
+        assert data.x.dtype == torch.float32
+        assert 0 <= float(data.x.min()) <= float(data.x.max()) <= 1
+        assert torch.equal(data.y, clean.y)
+        moved.append(float((data.x - clean.x).square().mean()))
+    assert moved == sorted(moved)
+    assert moved[0] > 0
+    assert torch.equal(clean.x, before)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+def test_an_image_does_not_depend_on_its_company(kind, shape):
+    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    noise, level = Noise.of(0, 5), CORRUPTIONS[kind][2]
+    whole = corrupt(kind, x, noise, level)
+    rows = torch.tensor([3, 1])
+    torch.testing.assert_close(corrupt(kind, x[rows], noise.rows(rows), level), whole[rows])
+
+
+def test_noise_has_the_moments_of_its_law():
+    x = torch.full((2000, 1, 8, 8), 0.4)
+    noise = Noise.of(0, 2000)
+    gaussian = corrupt("gaussian_noise", x, noise, 0.1)
+    assert float(gaussian.std()) == pytest.approx(0.1, rel=0.02)
+    shot = corrupt("shot_noise", x, noise, 60)
+    assert float(shot.mean()) == pytest.approx(0.4, abs=0.002)
+    assert float(shot.var()) == pytest.approx(0.4 / 60, rel=0.03)
+    theirs = random_noise(x.numpy(), "s&p", rng=0, amount=0.1)
+    ours = corrupt("impulse_noise", x, noise, 0.1).numpy()
+    for value in (0, 1):
+        assert np.mean(ours == value) == pytest.approx(np.mean(theirs == value), abs=0.004)
+
+
+def test_deterministic_corruptions_have_their_closed_forms():
+    noise = Noise.of(0, 1)
+    x = torch.linspace(0.2, 0.6, 64).view(1, 1, 8, 8)
+    torch.testing.assert_close(corrupt("brightness", x, noise, 0.1), x + 0.1)
+    half = corrupt("contrast", x, noise, 0.5)
+    assert float(half.mean()) == pytest.approx(float(x.mean()))
+    assert float(half.std()) == pytest.approx(0.5 * float(x.std()))
+    flat = torch.full((1, 3, 32, 32), 100 / 255)
+    for kind in ("gaussian_blur", "motion_blur", "pixelate", "jpeg_compression"):
+        torch.testing.assert_close(corrupt(kind, flat, noise, CORRUPTIONS[kind][4]), flat, atol=0.006, rtol=0)
+
+
+def test_black_pixels_have_no_shot_noise():
+    black = torch.zeros(3, 1, 8, 8)
+    assert torch.equal(corrupt("shot_noise", black, Noise.of(0, 3), 6), black)
+
+
+def test_names_and_what_they_are_for():
+    info = dataset_info("corrupted:digits/contrast/3")
+    assert info.splits == {"validation": 297, "test": 500}
+    assert info.revision.endswith("-corrupted1")
+    assert clean_name("corrupted:digits/contrast/3") == "digits"
+    assert clean_name("corrupted:own/images.npz/contrast/3") == "own/images.npz"
+    assert clean_name("cifar10-c/fog/3") == "cifar10"
+    assert clean_name("digits") == "digits"
+    known = load_model("pgd-at", "corrupted:digits/contrast/3")
+    assert vars(known)["provenance"].fingerprint == vars(load_model("pgd-at"))["provenance"].fingerprint
+
+
+def test_any_data_set_can_be_corrupted(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(4))
+    data = load_dataset(f"corrupted:{tmp_path / 'own.npz'}/pixelate/5")
+    assert data.x.shape == (4, 3, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("corrupted:digits", "name the data set, the corruption and the severity"),
+        ("corrupted:digits/contrasts/3", "did you mean contrast"),
+        ("corrupted:digits/contrast/6", "the severity is 6; it must be 1, 2, 3, 4 or 5"),
+        ("corrupted:digit/contrast/3", "did you mean digits"),
+    ],
+)
+def test_bad_names_are_one_clear_line(name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="has no train split"):
+        load_dataset("corrupted:digits/contrast/3", "train")
+
+
+def run(out, *arguments: str) -> int:
+    given = ["--corruptions", "contrast", "impulse_noise", "--severities", "1", "5", "--indices", "first-40", "--quiet"]
+    return main(["corruptions", "undefended", "gaussian-noise", "--draws", "2", "--out", str(out), *given, *arguments])
+
+
+def test_the_table_agrees_with_the_images(tmp_path, capsys):
+    assert run(tmp_path) == 0
+    rows = {(r["defense"], r["corruption"], r["severity"]): r for r in frame(tmp_path)}
+    data, model = load_dataset("corrupted:digits/contrast/5"), load_model("undefended")
+    right = float((model(data.x[:40]).argmax(1) == data.y[:40]).float().mean())
+    assert rows["undefended", "contrast", "5"]["accuracy"] == pytest.approx(right)
+    both = [rows["undefended", "contrast", s]["accuracy"] for s in ("1", "5")]
+    assert rows["undefended", "contrast", "mean"]["accuracy"] == pytest.approx(sum(both) / 2)
+    assert rows["undefended", "clean", "0"]["accuracy"] > rows["undefended", "mean", "mean"]["accuracy"]
+    assert rows["gaussian-noise", "clean", "0"]["images"] == 40
+    assert "mean over severities" in capsys.readouterr().out
+    assert (tmp_path / "tables.md").read_text().count("## ") == 3
+    assert (tmp_path / "tables.csv").read_text().startswith("defense,corruption,severity,images,draws,accuracy,low")
+
+
+def test_runs_go_on_where_they_ended(tmp_path, capsys):
+    assert run(tmp_path) == 0
+    file = tmp_path / "undefended.jsonl"
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    file.write_text("".join(lines[:3]) + lines[3][:20])
+    assert run(tmp_path) == 0
+    assert file.read_text() == whole
+    assert run(tmp_path, "--seed", "1") == 2
+    assert 'is of other work (its "seed" differs)' in capsys.readouterr().err
+    assert json.loads(lines[0])["about"]["defense"]["name"] == "undefended"
+
+
+def test_bad_requests_stop_before_any_work(tmp_path):
+    for change, message in [
+        ({"corruptions": ("fog",)}, 'unknown corruption "fog"'),
+        ({"severities": ("7",)}, "the severity is 7"),
+        ({"dataset": "cifar10-c", "corruptions": ("contrasts",)}, "did you mean contrast"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            Work({"undefended": ("undefended", {})}, **{"dataset": "digits", **change})
+    work = Work({"undefended": ("undefended", {})}, "cifar10-c", data_root=tmp_path)
+    with pytest.raises(UserError, match="is missing; unpack CIFAR-10-C"):
+        work.run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
