@@ -96,7 +96,7 @@ class Parts:
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
         seed, root = None if is_zoo(name) else self.training_seed, self.weights_root
         # A card's own filters belong in front of all of the composition, where it names them.
-        alone = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
+        alone: dict[str, Any] = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
         model: Defense = load_model(
             name, self.dataset, weights_root=root, training_seed=seed, **{**alone, **part.params}
         )

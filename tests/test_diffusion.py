@@ -189,6 +189,15 @@ def test_network_calls_are_as_documented(kind, options, calls, cheaper):
         assert (other.times[0], other.times[-1]) == (p.times[0], p.times[-1])
 
 
+def test_a_surrogate_takes_its_number_of_steps_in_all_rounds():
+    p = Ancestral(small(), steps=8, rounds=3)
+    assert (p.surrogate(6).steps, len(p.surrogate(6).times)) == (6, 3)
+    assert p.surrogate(6).times[-1] == p.times[-1]
+    for steps, message in ((24, "no cheaper"), (7, "multiple of 3")):
+        with pytest.raises(UserError, match=message):
+            p.surrogate(steps)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_replayed_gradient_is_that_of_autograd_over_a_hundred_steps(kind):
     options = {} if kind is DenoiseOnce else {"steps": 100}

@@ -102,12 +102,23 @@ class Diffused(Purifier):
         moved = u - (self.sde.rate(at) * u - g2 * self.score(u, t)) * length
         return moved if s == self.end else moved + torch.sqrt(g2 * length) * z
 
-    def surrogate(self) -> Purifier | None:
-        """A quarter of the steps, each four times as long, over the whole way (Lee & Kim 2023)."""
+    def surrogate(self, steps: int | None = None) -> Purifier | None:
+        """A quarter of the steps, or `steps` in all rounds together, longer ones over the whole way (Lee & Kim 2023).
+
+        Raises:
+            UserError: no fewer steps than it has, or not as many in every round.
+        """
         if len(self.times) < 3:
             return None
-        steps = max(1, (len(self.times) - 1) // 4)
-        return twin(self, steps=self.rounds * steps, times=grid(self.t_star, self.end, steps))
+        if steps is not None and steps >= self.steps:
+            raise UserError(f"a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer")
+        if steps is not None and (steps < 1 or steps % self.rounds):
+            raise UserError(
+                f"a surrogate of {steps} steps does not share them among {self.rounds} rounds evenly; "
+                f"take a multiple of {self.rounds}"
+            )
+        each = max(1, (len(self.times) - 1) // 4) if steps is None else steps // self.rounds
+        return twin(self, steps=self.rounds * each, times=grid(self.t_star, self.end, each))
 
     def one_step(self) -> Callable[[State, State], State]:
         """From t* to E[x_0 | x_t*] at once."""
