@@ -45,7 +45,7 @@ SHORT = {
         "objective.langevin_steps": 3,
     },
 }
-for _name in ("fgsm-at", "free-at", "ensemble-at", "grad-align", "gan-at"):  # their inner attack has no steps to shorten
+for _name in ("fgsm-at", "free-at", "ensemble-at", "grad-align", "gan-at"):  # no steps of an inner attack to shorten
     SHORT[_name] = {k: v for k, v in SHORT["pgd-at"].items() if k != "objective.iterations"}
 for _name in ("fast-at", "trades", "mart", "awp"):
     SHORT[_name] = {**SHORT["pgd-at"], "objective.ema": 0.9}
