@@ -328,14 +328,16 @@ def robust(name: str, eps: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("fast-at", 0.5), ("trades", 0.5), ("mart", 0.5), ("awp", 0.5), ("grad-align", 0.5)]
+    ("name", "least"),
+    [("fast-at", 0.5), ("trades", 0.5), ("mart", 0.5), ("awp", 0.5), ("grad-align", 0.5), ("gan-at", 0.4)],
 )
 def test_shipped_weights_are_robust(name, least):
     assert robust(name, 0.2) >= least
 
 
 def test_fgsm_training_collapses_and_pgd_training_does_not():
-    """Accuracy under PGD with 50 steps at eps 3/10, beside FGSM's own figure."""
-    assert robust("fgsm-at", 0.3) <= robust("pgd-at", 0.3) - 0.2
+    """Its own attack at its own eps leaves most, PGD with 50 steps nearly nothing; at 1/5 PGD-AT holds far more."""
+    assert robust("fgsm-at", 0.3) <= 0.1
     last = read_sidecar(find_weights("fgsm-at", "digits"))["metrics"]["validation"]
-    assert last["fgsm"] > last["robust"] + 0.3
+    assert last["fgsm"] >= last["robust"] + 0.5
+    assert robust("fgsm-at", 0.2) <= robust("pgd-at", 0.2) - 0.15

@@ -118,7 +118,7 @@ def test_a_short_training_learns(tmp_path):
     given = {
         "unit": "steps",
         "validate_every": 60,
-        "phases": [{"until": 60, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9}],
+        "phases": [{"until": 60, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": "cosine"}],
         "objective.generator_steps": 2,
     }
     path = train("gan-at", "digits", out=tmp_path, overrides=given, device="cpu", progress=False)
