@@ -275,7 +275,7 @@ LEAST = {
     "mart": (0.8, 0.3),
     "awp": (0.8, 0.3),
     "ensemble-at": (0.85, 0.2),
-    "grad-align": (0.8, 0.3),
+    "grad-align": (0.8, 0.2),
 }
 
 

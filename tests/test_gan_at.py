@@ -117,8 +117,8 @@ def test_bad_settings_are_one_line():
 def test_a_short_training_learns(tmp_path):
     given = {
         "unit": "steps",
-        "validate_every": 60,
-        "phases": [{"until": 60, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": "cosine"}],
+        "validate_every": 120,
+        "phases": [{"until": 120, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "schedule": "cosine"}],
         "objective.generator_steps": 2,
     }
     path = train("gan-at", "digits", out=tmp_path, overrides=given, device="cpu", progress=False)
