@@ -25,6 +25,9 @@ SMALL = {
             "norm_num_groups": 4,
         }
     },
+    "noise-generator": {"features": 4, "blocks": 1},
+    "timm": {"name": "test_resnet"},
+    "robustbench": {"name": "dm_wide_resnet.DMWideResNet", "depth": 10, "width": 1, "padding": 12},
 }
 
 
@@ -80,6 +83,15 @@ def test_normalisation_lies_inside():
         ("small-cnn", {"channel": [3]}, "channel"),
         ("wrn-28-10", {"depth": 27}, "6n"),
         ("energy-conv", {"size": 4}, "at least 8"),
+        ("noise-generator", {"size": 9}, "multiples of 4"),
+        ("timm", {"name": "resnet81"}, "did you mean resnet18"),
+        ("timm", {"name": "test_vit", "size": 8}, 'timm\'s "test_vit" does not take images of 3x8x8 with these arg'),
+        ("timm", {"name": "test_resnet", "widht": 3}, "widht"),
+        ("robustbench", {"name": "WideResNet"}, 'write it as "wide_resnet.WideResNet"'),
+        ("robustbench", {"name": "resnet.PreActResNet81"}, "did you mean PreActResNet18"),
+        ("robustbench", {"name": "resnet.PreActResNet18", "in_channels": 1}, "images of 1x32x32"),
+        ("robustbench", {"name": "resnet.PreActResNet18", "size": 8}, "images of 3x8x8"),
+        ("robustbench", {"name": "resnet.PreActResNet18", "num_classes": 7}, "not 7 logits"),
     ],
 )
 def test_bad_arguments(kind, args, message):

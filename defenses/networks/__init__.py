@@ -25,6 +25,9 @@ _KINDS = {
     "ncsnpp": "defenses.networks.ncsnpp:NCSNpp",
     "energy-conv": "defenses.networks.energy:energy_conv",
     "energy-mlp": "defenses.networks.energy:energy_mlp",
+    "noise-generator": "defenses.networks.noise_generator:NoiseGenerator",
+    "timm": "defenses.networks.outside:timm_network",
+    "robustbench": "defenses.networks.outside:robustbench_network",
 }
 
 

@@ -78,7 +78,7 @@ def train(
     network.load_state_dict(result.weights)
     made = {
         **vars(recipe),
-        "phases": [vars(p) for p in recipe.phases],
+        "phases": [p.described() for p in recipe.phases],
         "seed": seed,
         "steps": plan.steps,
         "shipped_step": result.step,

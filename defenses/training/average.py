@@ -16,6 +16,12 @@ from defenses.training.objective import Material, Objective
 Ship = Literal["raw", "ema"]
 
 
+def decay_at(decay: float, step: int) -> float:
+    """The decay of a running average at a step (from 0)."""
+    # A short memory at first, or the random initial weights would stay in the average of a short training.
+    return min(decay, (1 + step) / (10 + step))
+
+
 class Averaged(Objective):
     """Denoising score matching with an exponential moving average of the parameters.
 
@@ -40,8 +46,7 @@ class Averaged(Objective):
     @torch.no_grad()
     def after(self, step: int) -> None:
         """Update the average."""
-        # A short memory at first, or the random initial weights would stay in the average of a short training.
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = decay_at(self.decay, step)
         for n, p in self.network.named_parameters():
             self.average[n].lerp_(p, 1 - decay)
 

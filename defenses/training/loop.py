@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from defenses.errors import UserError, unknown
 from defenses.training.objective import Objective
+from defenses.training.schedules import learning_rates
 from defenses.training.streams import Order, seeded_step
 
 
@@ -31,6 +32,8 @@ class Phase:
         lr_end: learning rate at its end, reached linearly; None is constant.
         momentum: of SGD.
         weight_decay: L2 penalty.
+        schedule: "linear" (or constant, without lr_end), "cosine" or "cyclic", see `learning_rates`; for these two
+            lr_end is 0 unless given. Rates that fall at certain steps are phases.
     """
 
     until: int
@@ -39,6 +42,11 @@ class Phase:
     lr_end: float | None = None
     momentum: float = 0.0
     weight_decay: float = 0.0
+    schedule: str = "linear"
+
+    def described(self) -> dict[str, Any]:
+        """What it is, for a recipe's fingerprint; a key that came later is left out where it has its default."""
+        return {n: v for n, v in vars(self).items() if n != "schedule" or v != "linear"}
 
 
 @dataclass(frozen=True)
@@ -104,21 +112,28 @@ class _Schedule:
         self.network, self.phases = network, phases
         self.optimizer = _optimizer(network, phases[0])
         self.kind = phases[0].optimizer
+        self._rates: dict[int, list[float]] = {}
 
     def at(self, step: int) -> torch.optim.Optimizer:
         i = next(i for i, p in enumerate(self.phases) if step < p.until)
         phase = self.phases[i]
         if phase.optimizer != self.kind:
             self.optimizer, self.kind = _optimizer(self.network, phase), phase.optimizer
-        lr = phase.lr
-        if phase.lr_end is not None:
-            begin = self.phases[i - 1].until if i else 0
-            lr += (phase.lr_end - lr) * (step - begin) / (phase.until - begin)
+        lr = self._rate(i, step)
         for group in self.optimizer.param_groups:
             group.update(lr=lr, weight_decay=phase.weight_decay)
             if phase.optimizer == "sgd":
                 group["momentum"] = phase.momentum
         return self.optimizer
+
+    def _rate(self, i: int, step: int) -> float:
+        phase, begin = self.phases[i], self.phases[i - 1].until if i else 0
+        length = phase.until - begin
+        if phase.schedule != "linear":
+            if i not in self._rates:
+                self._rates[i] = learning_rates(phase.schedule, phase.lr, phase.lr_end or 0.0, length)
+            return self._rates[i][step - begin]
+        return phase.lr if phase.lr_end is None else phase.lr + (phase.lr_end - phase.lr) * (step - begin) / length
 
 
 def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: _Schedule) -> None:
@@ -189,7 +204,7 @@ def _validate(run: _Run, objective: Objective) -> None:
 
 def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dropout: bool) -> float:
     optimizer = schedule.at(step)
-    index = order(step).to(objective.device)
+    index = order(step // objective.replays).to(objective.device)
     with seeded_step(order.seed, step, objective.device) if dropout else contextlib.nullcontext():
         loss = objective.loss(index, step)
         optimizer.zero_grad(set_to_none=True)
@@ -200,6 +215,12 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
         optimizer.step()
         objective.after(step)
     return value
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a layer draws from the global generator; those of timm and RobustBench are no torch.nn.Dropout."""
+    rates = (getattr(module, name, 0.0) for name in ("p", "drop_prob", "drop_rate", "droprate"))
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = True) -> Result:
@@ -218,7 +239,7 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
     from tqdm import tqdm
 
     network = objective.network.train()
-    dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules())
+    dropout = any(_drops(m) for m in network.modules())
     schedule, order = _Schedule(network, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
     saved = checkpoint.exists()
     run = _resume(checkpoint, plan, objective, schedule) if saved else _Run()

@@ -45,9 +45,11 @@ class Objective(ABC):
 
     Attributes:
         select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
+        replays: how many steps see the same batch.
     """
 
     select: ClassVar[str | None] = None
+    replays: int = 1
 
     def __init__(self, network: nn.Module, data: Material, seed: int):
         self.network, self.data, self.seed = network, data, seed

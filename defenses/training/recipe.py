@@ -14,6 +14,7 @@ from defenses.catalogue import card, list_models
 from defenses.errors import UserError, unknown
 from defenses.training.loop import Phase
 from defenses.training.objective import settings_of
+from defenses.training.schedules import check_schedule
 
 _KEYS = {"about", "unit", "batch", "validate_every", "network", "phases", "objective", "deploy"}
 
@@ -54,7 +55,7 @@ class Recipe:
 
     def fingerprint(self, seed: int) -> str:
         """Identity of the training: everything but the deployment parameters, and the seed."""
-        content = {**vars(self), "phases": [vars(p) for p in self.phases], "seed": seed}
+        content = {**vars(self), "phases": [p.described() for p in self.phases], "seed": seed}
         del content["deploy"]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -87,6 +88,8 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
             'start from one of these by the override recipe, as {"recipe": "mnist"}'
         )
     table = copy.deepcopy(dict(recipes[base]))
+    if changes.get("network.kind", table["network"]["kind"]) != table["network"]["kind"]:
+        table["network"] = {"args": {}}  # the recipe's arguments are those of its own kind
     for key, value in changes.items():
         _put(table, key, value)
     for key in table:
@@ -110,6 +113,8 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
 
 def _phases(tables: list[dict[str, Any]]) -> tuple[Phase, ...]:
     phases = tuple(settings_of(Phase, t) for t in tables)
+    for phase in phases:
+        check_schedule(phase.schedule)
     ends = [0, *(p.until for p in phases)]
     if not phases or any(b <= a for a, b in itertools.pairwise(ends)):
         raise UserError("recipe: phases must be given, each ending after the one before")

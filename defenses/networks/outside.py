@@ -1,0 +1,139 @@
+"""Classifiers of timm and of RobustBench as networks, with fresh weights."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from defenses.errors import UserError, unknown
+from defenses.networks.normalise import Normalise
+from defenses.plugins import line_of
+
+_ARCHITECTURES = "robustbench.model_zoo.architectures"
+
+
+class Outside(nn.Module):
+    """A classifier of another library behind a normalisation.
+
+    Args:
+        network: images [B, C, H, W] -> logits [B, K].
+        mean: see `Normalise`.
+        std: see `Normalise`.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None):
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> logits [B, K]."""
+        return self.network(self.normalise(x))  # type: ignore[no-any-return]
+
+
+def timm_network(
+    *,
+    name: str,
+    in_channels: int = 3,
+    size: int = 32,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **more: Any,
+) -> Outside:
+    """A classifier of timm.
+
+    Args:
+        name: as `timm.list_models()` has it.
+        in_channels: C.
+        size: H = W; told to the network where it is tied to one size, as vision transformers are.
+        num_classes: K.
+        mean: see `Normalise`.
+        std: see `Normalise`.
+        **more: arguments of timm's constructor, as patch_size.
+
+    Raises:
+        UserError: no such name; or it does not take such images or arguments.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("model of timm", name, timm.list_models())
+    tied = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+    given = {**({"img_size": size} if tied else {}), "in_chans": in_channels, "num_classes": num_classes, **more}
+    shape = (in_channels, size, size)
+    return _checked("timm", name, lambda: Outside(timm.create_model(name, **given), mean, std), shape, num_classes)
+
+
+def robustbench_network(
+    *,
+    name: str,
+    in_channels: int = 3,
+    size: int = 32,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **more: Any,
+) -> Outside:
+    """An architecture of RobustBench's zoo. Many are tied to 3x32x32.
+
+    Args:
+        name: module and class (or function) in `robustbench.model_zoo.architectures`, as "wide_resnet.WideResNet".
+        in_channels: C.
+        size: H = W.
+        num_classes: K.
+        mean: see `Normalise`; given to the architecture where it normalises by itself.
+        std: see `Normalise`.
+        **more: arguments of the architecture, as depth.
+
+    Raises:
+        UserError: no such name; or it does not take such images or arguments.
+    """
+    maker = _architecture(name)
+    wanted = inspect.signature(maker).parameters
+    data = {"num_classes": num_classes, "num_input_channels": in_channels}
+    given = {**{n: v for n, v in data.items() if n in wanted}, **more}
+    if "mean" in wanted:
+        given |= {"mean": mean or [0.0] * in_channels, "std": std or [1.0] * in_channels}
+        mean = std = None
+    shape = (in_channels, size, size)
+    return _checked("robustbench", name, lambda: Outside(maker(**given), mean, std), shape, num_classes)
+
+
+def _architecture(name: str) -> Callable[..., nn.Module]:
+    modules = [m.name for m in pkgutil.iter_modules(importlib.import_module(_ARCHITECTURES).__path__)]
+    module, _, member = name.partition(".")
+    if module not in modules or not member:
+        text = 'module of RobustBench\'s architectures (write it as "wide_resnet.WideResNet")'
+        raise unknown(text, module, modules)
+    try:
+        found = importlib.import_module(f"{_ARCHITECTURES}.{module}")
+    except ImportError as error:
+        raise UserError(f'"{module}" of RobustBench\'s architectures cannot be imported: {line_of(error)}') from None
+    own = {n: v for n, v in vars(found).items() if callable(v) and getattr(v, "__module__", "") == found.__name__}
+    if member not in own:
+        raise unknown(f"architecture in {module}", member, own)
+    return own[member]  # type: ignore[no-any-return]
+
+
+def _checked(
+    library: str, name: str, make: Callable[[], Outside], shape: tuple[int, int, int], num_classes: int
+) -> Outside:
+    """A network that two blank images have passed."""
+    size = "x".join(map(str, shape))
+    try:
+        network = make()
+        with torch.no_grad():
+            given = tuple(network.eval()(torch.zeros(2, *shape)).shape)
+    except Exception as error:
+        text = f'{library}\'s "{name}" does not take images of {size} with these arguments: {line_of(error)}'
+        raise UserError(text) from None
+    if given != (2, num_classes):
+        raise UserError(f'{library}\'s "{name}" gives {list(given[1:])} for an image, not {num_classes} logits')
+    return network.train()

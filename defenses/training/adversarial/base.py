@@ -1,0 +1,147 @@
+"""The frame of adversarial training: augmentation, attack, loss, weight perturbation, average, robust validation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from defenses.errors import UserError
+from defenses.training.adversarial.attacks import pgd
+from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
+from defenses.training.average import decay_at
+from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.streams import augmented, stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What every method of adversarial training has.
+
+    Args:
+        eps: Linf radius, in pixels of [0, 1].
+        validation_iterations: steps of the PGD that measures robust accuracy and so chooses the checkpoint.
+        validation_step: its step size; None is a quarter of eps.
+        validation_images: how many validation images it attacks.
+        shift: see `augmented`.
+        flip: see `augmented`.
+        ema: decay of a running average of the weights, which is validated and shipped; 0 is none.
+        awp: gamma of the weight perturbation (Wu et al. 2020: .01 for PGD-AT, .005 for TRADES); 0 is none.
+        awp_warmup: steps before it begins.
+    """
+
+    eps: float
+    validation_iterations: int = 20
+    validation_step: float | None = None
+    validation_images: int = 1000
+    shift: int = 0
+    flip: bool = False
+    ema: float = 0.0
+    awp: float = 0.0
+    awp_warmup: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackFrame(Frame):
+    """A method whose inner attack has several steps.
+
+    Args:
+        step: step size of the inner attack.
+        iterations: its number of steps.
+    """
+
+    step: float
+    iterations: int = 10
+
+
+class AdversarialTraining(Objective):
+    """A method gives `attack` and `loss_at`; ships the checkpoint of best robust accuracy on validation images.
+
+    Args:
+        network: classifier.
+        data: images and labels.
+        seed: seed of augmentation and attacks.
+        table: see `table_type`.
+    """
+
+    select: ClassVar[str | None] = "robust"
+    table_type: ClassVar[type[Frame]] = Frame
+    attack_in_eval: ClassVar[bool] = False  # whether the attack sees the statistics of batch norm that are deployed
+    settings: Frame
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        s = self.settings = settings_of(self.table_type, table)
+        if s.eps <= 0 or not 0 <= s.ema < 1 or s.awp < 0:
+            raise UserError(
+                f"recipe: eps {s.eps}, ema {s.ema}, awp {s.awp}; eps > 0, 0 <= ema < 1 and awp >= 0 are needed"
+            )
+        self.average = AveragedModel(network, use_buffers=True).eval() if s.ema else None
+        self.perturbation = WeightPerturbation(network, s.awp)
+
+    @abstractmethod
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """The images that are trained on, without gradient."""
+
+    @abstractmethod
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss, of clean images, attacked images and labels."""
+
+    def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """(augmented images, labels, generator of the step)."""
+        generator = stream(self.seed, "augment", step, self.device)
+        x = augmented(self.data.x[index], generator, shift=self.settings.shift, flip=self.settings.flip)
+        return x, self.data.y[index], generator
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`."""
+        x, y, generator = self.batch(index, step)
+        self.network.train(not self.attack_in_eval)
+        at = self.attack(x, y, generator)
+        self.network.train()
+        if self.settings.awp and step >= self.settings.awp_warmup:
+            with kept_buffers(self.network):
+                self.perturbation.away(self.loss_at(x, at, y, generator))
+        return self.loss_at(x, at, y, generator)
+
+    def after(self, step: int) -> None:
+        """Undo the perturbation, update the average."""
+        self.perturbation.back()
+        if self.average is not None:
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay_at(self.settings.ema, step))
+            self.average.update_parameters(self.network)
+
+    def state(self) -> dict[str, Any]:
+        """The average."""
+        return {} if self.average is None else {"average": self.average.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Objective`."""
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that is validated and shipped."""
+        return self.network if self.average is None else self.average.module
+
+    def shipped(self) -> dict[str, Tensor]:
+        """The weights, or their average."""
+        return self.deployed.state_dict()
+
+    def validate(self) -> dict[str, float]:
+        """Clean accuracy, and robust accuracy under PGD with a fixed start."""
+        s, n = self.settings, self.settings.validation_images
+        x, y = self.data.x_validation, self.data.y_validation
+        generator = stream(self.seed, "validation", 0, self.device)
+        step = s.eps / 4 if s.validation_step is None else s.validation_step
+        hits = 0
+        for a, b in zip(torch.split(x[:n], 500), torch.split(y[:n], 500), strict=True):
+            at = pgd(self.deployed, a, b, generator, eps=s.eps, step=step, iterations=s.validation_iterations)
+            hits += int((self.deployed(at).argmax(1) == b).sum())
+        return {"clean": accuracy(self.deployed, x, y), "robust": hits / len(y[:n])}

@@ -1,0 +1,54 @@
+"""Ensemble adversarial training (Tramer et al. 2018, arXiv 1705.07204)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.training.adversarial.attacks import fgsm
+from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.objective import Material
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleSettings(Frame):
+    """Where the attacked images come from.
+
+    Args:
+        sources: names of trained classifiers, beside the one in training.
+    """
+
+    sources: tuple[str, ...] | list[str] = ("undefended",)
+
+
+class EnsembleTraining(AdversarialTraining):
+    """1/2 CE(x) + 1/2 CE(x_adv); the source of x_adv is drawn for every batch from {self, static classifiers}.
+
+    x_adv is FGSM on the source with the label that the source predicts, so that the true one does not leak.
+    """
+
+    table_type: ClassVar[type[Frame]] = EnsembleSettings
+    settings: EnsembleSettings
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed, table)
+        if isinstance(self.settings.sources, str):
+            raise UserError(f'recipe: sources is "{self.settings.sources}"; write a list, as sources = ["undefended"]')
+        self.sources = [network, *(data.trained(name) for name in self.settings.sources)]
+
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """FGSM on a source that is drawn."""
+        drawn = int(torch.randint(len(self.sources), (1,), generator=generator, device=x.device))
+        source = self.sources[drawn]
+        with torch.no_grad():
+            predicted = source(x).argmax(1)
+        return fgsm(source, x, predicted, eps=self.settings.eps)
+
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Clean and attacked images weigh the same."""
+        return F.cross_entropy(self.network(torch.cat((x, at))), torch.cat((y, y)))

@@ -1,0 +1,163 @@
+"""GAN adversarial network (Wang & Yu, ICLR 2019, arXiv 1905.09591): a generator of noise against the classifier."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from defenses.errors import UserError, unknown
+from defenses.networks import build_network, data_args
+from defenses.training.adversarial.attacks import pgd
+from defenses.training.adversarial.awp import kept_buffers
+from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.objective import Material, accuracy
+from defenses.training.streams import stream, stream_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanSettings(Frame):
+    """The generator and the gradient term.
+
+    Args:
+        gamma: weight of the gradient term, of either sign; 0 leaves it out.
+        virtual_step: h, the generator's step in it (published: a tenth of the classifier's learning rate).
+        generator: arguments of `NoiseGenerator`.
+        generator_optimizer: "adam" (betas .5 and .999) or "sgd".
+        generator_lr: its learning rate.
+        generator_momentum: of SGD.
+        generator_decay: L2 penalty of the generator.
+        generator_steps: its steps on every batch, before the classifier's one.
+        statistics: of batch norm, where the classifier is attacked: "running", those that are deployed, or "batch", as
+            the reference has it always; validation then measures both.
+    """
+
+    gamma: float = 0.01
+    virtual_step: float = 0.01
+    generator: Mapping[str, int] = field(default_factory=dict)
+    generator_optimizer: str = "adam"
+    generator_lr: float = 2e-3
+    generator_momentum: float = 0.9
+    generator_decay: float = 1e-5
+    generator_steps: int = 5
+    statistics: Literal["running", "batch"] = "running"
+
+
+class GanTraining(AdversarialTraining):
+    """Classifier: min CE(x) + CE(x + eps G(x)); generator: max the second term. G takes and gives [-1, 1].
+
+    The gradient term adds gamma (g2 - g3) / h to the classifier's gradient, g2 and g3 that of the second term before
+    and after a step h of the generator. It is about -gamma/2 times the gradient of ||dL/dG||^2, so a positive gamma,
+    the published one, rewards a classifier that gives the generator large gradients. x + eps G(x) is not clipped.
+
+    A step has `generator_steps` passes forward and backward through both networks, two through the classifier, and
+    for gamma other than 0 one more through both and one through the classifier.
+    """
+
+    table_type: ClassVar[type[Frame]] = GanSettings
+    settings: GanSettings
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed, table)
+        s = self.settings
+        if s.statistics not in ("running", "batch"):
+            raise UserError(f'recipe: statistics is "{s.statistics}"; it must be "running" or "batch"')
+        c, h, w = data.x.shape[1:]
+        args = {**data_args("noise-generator", (c, h, w), 0), **s.generator}
+        weights = stream_seed(seed, "generator")
+        self.generator = build_network("noise-generator", seed=weights, **args).to(self.device).train()
+        self.optimizer = self._optimizer()
+        self._after_virtual_step: Tensor | None = None
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        s, weights = self.settings, list(self.generator.parameters())
+        if s.generator_optimizer == "adam":
+            return torch.optim.Adam(weights, lr=s.generator_lr, betas=(0.5, 0.999), weight_decay=s.generator_decay)
+        if s.generator_optimizer == "sgd":
+            decay = s.generator_decay
+            return torch.optim.SGD(weights, lr=s.generator_lr, momentum=s.generator_momentum, weight_decay=decay)
+        raise unknown("optimizer", s.generator_optimizer, ["adam", "sgd"])
+
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Train the generator on the batch; its images."""
+        s, weights = self.settings, dict(self.generator.named_parameters())
+        with self._attacked_statistics(self.network):
+            for _ in range(s.generator_steps):
+                for p, g in zip(weights.values(), self._slope(x, y), strict=True):
+                    p.grad = -g
+                self.optimizer.step()
+            if s.gamma:
+                slope = self._slope(x, y)
+                with torch.no_grad():
+                    moved = {
+                        n: p + s.virtual_step * (g - s.generator_decay * p)
+                        for (n, p), g in zip(weights.items(), slope, strict=True)
+                    }
+                    self._after_virtual_step = x + s.eps * functional_call(self.generator, moved, (2 * x - 1,))
+        with torch.no_grad():
+            return self._attacked(x)
+
+    def _attacked(self, x: Tensor) -> Tensor:
+        return x + self.settings.eps * self.generator(2 * x - 1)  # type: ignore[no-any-return]
+
+    def _slope(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Gradient of the classifier's loss on the generator's images, in the generator's weights."""
+        loss = F.cross_entropy(self.network(self._attacked(x)), y)
+        return torch.autograd.grad(loss, list(self.generator.parameters()))
+
+    @contextlib.contextmanager
+    def _attacked_statistics(self, network: nn.Module) -> Any:
+        """Context in which a network has the statistics that the setting says, and keeps those it has."""
+        before = network.training
+        network.train(self.settings.statistics == "batch")
+        with kept_buffers(network):
+            yield
+        network.train(before)
+
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """A scalar with the gradient g1 + g2 + gamma (g2 - g3) / h."""
+        s = self.settings
+        clean, noisy = F.cross_entropy(self.network(x), y), F.cross_entropy(self.network(at), y)
+        if self._after_virtual_step is None:
+            return clean + noisy
+        moved = F.cross_entropy(self.network(self._after_virtual_step), y)
+        return clean + noisy + s.gamma / s.virtual_step * (noisy - moved)
+
+    def validate(self) -> dict[str, float]:
+        """Clean and robust accuracy as deployed, and with "batch" both with the statistics of batches of 100, too."""
+        found = super().validate()
+        if self.settings.statistics == "batch":
+            found |= self._with_batch_statistics()
+        return found
+
+    def _with_batch_statistics(self) -> dict[str, float]:
+        s, n, network = self.settings, self.settings.validation_images, self.deployed
+        generator = stream(self.seed, "validation", 0, self.device)
+        hits = clean = 0.0
+        with self._attacked_statistics(network):
+            pairs = zip(
+                torch.split(self.data.x_validation[:n], 100), torch.split(self.data.y_validation[:n], 100), strict=True
+            )
+            for x, y in pairs:
+                at = pgd(network, x, y, generator, eps=s.eps, step=s.eps / 4, iterations=s.validation_iterations)
+                clean += len(x) * accuracy(network, x, y)
+                hits += len(x) * accuracy(network, at, y)
+        images = len(self.data.x_validation[:n])
+        return {"clean_batch": clean / images, "robust_batch": hits / images}
+
+    def state(self) -> dict[str, Any]:
+        """The generator and its optimizer, too."""
+        own = {"generator": self.generator.state_dict(), "generator_optimizer": self.optimizer.state_dict()}
+        return {**super().state(), **own}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Objective`."""
+        super().restore(state)
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["generator_optimizer"])

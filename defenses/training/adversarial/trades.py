@@ -1,0 +1,61 @@
+"""TRADES (Zhang et al. 2019, arXiv 1901.08573)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from defenses.training.adversarial.attacks import ascend
+from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradesSettings(AttackFrame):
+    """The weight of the second term.
+
+    Args:
+        beta: 1 / lambda of the paper.
+    """
+
+    beta: float = 6.0
+
+
+def divergence(log_at: Tensor, p: Tensor) -> Tensor:
+    """KL(p || p') of every image [B], of log p' and p [B, K]."""
+    return F.kl_div(log_at, p, reduction="none").sum(1)
+
+
+class TradesTraining(AdversarialTraining):
+    """CE(x) + beta KL(p(x) || p(x')), x' the image of largest KL in the ball, started from x + .001 N.
+
+    The attack sees the network in evaluation mode: `iterations` + 1 forward and `iterations` backward passes. The
+    gradient of the loss goes through both x and x'.
+    """
+
+    table_type: ClassVar[type[Frame]] = TradesSettings
+    attack_in_eval: ClassVar[bool] = True
+    settings: TradesSettings
+
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """PGD on the divergence."""
+        s = self.settings
+        with torch.no_grad():
+            p = self.network(x).softmax(1)
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+
+        def loss(at: Tensor) -> Tensor:
+            return divergence(self.network(at).log_softmax(1), p).sum()
+
+        return ascend(loss, x + 0.001 * noise, x, eps=s.eps, step=s.step, iterations=s.iterations)
+
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Accuracy on clean images, smoothness around them."""
+        clean, attacked = self.network(x), self.network(at)
+        return (
+            F.cross_entropy(clean, y)
+            + self.settings.beta * divergence(attacked.log_softmax(1), clean.softmax(1)).mean()
+        )

@@ -1,0 +1,45 @@
+"""Learning rates over a phase, by torch's own schedulers; a table by step, so that resuming needs no state."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler
+
+from defenses.errors import unknown
+
+SCHEDULES = ("linear", "cosine", "cyclic")
+
+
+def check_schedule(name: str) -> None:
+    """Refuse an unknown schedule.
+
+    Raises:
+        UserError: it is none of `SCHEDULES`.
+    """
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+
+
+def learning_rates(name: str, lr: float, lr_end: float, steps: int) -> list[float]:
+    """The learning rate of every step of a phase.
+
+    Args:
+        name: "cosine" falls from lr to lr_end along half a cosine; "cyclic" rises linearly from lr_end to lr over the
+            first half of the phase and falls back over the second (Wong et al. 2020).
+        lr: the highest one.
+        lr_end: the lowest one.
+        steps: length of the phase.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler: LRScheduler
+    if name == "cosine":
+        scheduler = CosineAnnealingLR(optimizer, steps, eta_min=lr_end)
+    else:
+        half = steps / 2
+        scheduler = CyclicLR(optimizer, lr_end, lr, step_size_up=half, step_size_down=half, cycle_momentum=False)  # type: ignore[arg-type]
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()  # the scheduler warns without
+        scheduler.step()
+    return rates
