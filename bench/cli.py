@@ -22,6 +22,7 @@ from bench.commands import (
     ls,
     model_info,
     plan,
+    poison,
     table,
     train,
     verify,
@@ -29,7 +30,7 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, doctor, model_info, judge, verify)
+_COMMANDS = (boards, plan, ls, table, compare, certify, audit, poison, train, doctor, model_info, judge, verify)
 
 
 class _Parser(argparse.ArgumentParser):
