@@ -13,6 +13,7 @@ from defenses.errors import UserError
 from defenses.noise import Noise
 
 SMALL = {"adp": {"runs": 2, "steps": 3}, "ebm-mcmc": {"runs": 2, "steps": 5}}
+LEAST = {"few-labels": 0.8}  # accuracy on validation images, where a method is meant to have less than others
 INFO = dataset_info("digits")
 
 
@@ -97,7 +98,7 @@ def test_shipped_weights_are_what_their_recipe_says(model, data):
     """Far above chance on validation images; the exact figures stand in the tables."""
     defense = load_model(model[0], "digits")
     draws = verdict(defense, data.x, torch.arange(len(data)), draws=1, selection=1, seed=0)
-    assert (draws.predictions[-1] == data.y).float().mean() > 0.9
+    assert (draws.predictions[-1] == data.y).float().mean() > LEAST.get(model[0], 0.9)
 
 
 def test_unknown_parameters_and_data_sets_are_named():

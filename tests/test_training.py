@@ -39,6 +39,8 @@ SHORT = {
             {"until": 9, "optimizer": "sgd", "lr": 1e-4, "momentum": 0.9},
         ],
     },
+    "vat": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
+    "few-labels": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
     "ebm-mcmc": {
         "validate_every": 4,
         "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],

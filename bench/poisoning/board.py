@@ -157,6 +157,8 @@ def load_poison_board(
 
 
 def _board(raw: dict[str, Any], stem: str, weights_root: str | Path | None) -> PoisonBoard:
+    if "threat" in raw or "preset" in raw:
+        raise UserError("it is about attacks on images; run it with purebench run")
     check("poisoning", raw)
     for key in ("dataset", "seeds", "training", "attack"):
         if key not in raw:

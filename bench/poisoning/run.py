@@ -169,7 +169,7 @@ def _run_all(
         for group in by_training.values():
             bar.set_postfix_str(group[0].title())
             begun = time.perf_counter()
-            victim, error = _attempt(lambda group=group: laboratory.victim(group[0], folder / _WORK))  # type: ignore[misc]
+            victim, error = _attempt(lambda group=group: laboratory.victim(group[0], folder / _WORK))
             seconds = round(time.perf_counter() - begun, 2)
             for trial in group:
                 found = _judged(laboratory, trial, victim, error)

@@ -67,8 +67,15 @@ def train(
     material, classes = _material(dataset, data_root, Path(out), seed)
     checkpoint = Path(out) / f"{seeded(name, seed)}.checkpoint.pt"
     begun = time.perf_counter()
-    given = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
-    network, args, result = fit_recipe(recipe, material.to(target), classes, checkpoint, **given)
+    network, args, result = fit_recipe(
+        recipe,
+        material.to(target),
+        classes,
+        checkpoint,
+        seed=seed,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
     made = {
         **vars(recipe),
         "phases": [vars(p) for p in recipe.phases],

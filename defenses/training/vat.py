@@ -172,7 +172,8 @@ class VatTraining(Objective):
         return loss
 
     def _without_labels(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        s, clean = self.settings, self.network(x)
+        s = self.settings
+        clean: Tensor = self.network(x)
         loss = clean.new_zeros(())
         if s.eps and s.weight:
             r = s.eps * virtual_direction(self.network, x, clean, generator, xi=s.xi, power=s.power)
