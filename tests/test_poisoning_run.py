@@ -6,11 +6,11 @@ import pytest
 from boards import MODELS, purebench
 
 from bench.data import dataset_info
-from bench.poisoning import run as running
 from bench.poisoning.board import load_poison_board
 from bench.poisoning.run import read_plan, read_trials, run_poisoning
 from bench.poisoning.tables import poisoning_summary, write_poisoning_tables
 from bench.poisoning.work import Laboratory
+from bench.store import Store
 from defenses.errors import UserError
 
 BOARD = """
@@ -155,8 +155,7 @@ def test_a_folder_in_use_or_of_another_board_is_refused(folder, board, tmp_path)
 
     with pytest.raises(UserError, match='results of "tiny", not of "other"'):
         run_poisoning(replace(board, name="other"), folder / "out")
-    with running.Store(tmp_path).lock("poisoning") as mine, pytest.raises(UserError, match="another process runs"):
-        assert mine
+    with Store(tmp_path).lock("poisoning"), pytest.raises(UserError, match="another process runs"):
         run_poisoning(board, tmp_path)
     (tmp_path / "plan.jsonl").touch()
     with pytest.raises(UserError, match="board of attacks"):

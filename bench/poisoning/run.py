@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.data import dataset_info
 from bench.manifest import describe_run
@@ -19,10 +20,10 @@ from defenses.errors import UserError
 from defenses.seal import is_whole, sealed
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
-_WORK = ".training.pt"
 SCHEMA = 1
 
 Line = dict[str, Any]
+T = TypeVar("T")
 
 
 def run_poisoning(
@@ -166,10 +167,11 @@ def _run_all(
     for trial in pending:
         by_training.setdefault(trial.training, []).append(trial)
     with tqdm(total=len(pending), unit="trial", disable=quiet) as bar:
-        for group in by_training.values():
+        for training, group in by_training.items():
             bar.set_postfix_str(group[0].title())
+            checkpoint = folder / f".{training}.checkpoint.pt"
             begun = time.perf_counter()
-            victim, error = _attempt(lambda group=group: laboratory.victim(group[0], folder / _WORK))
+            victim, error = _attempt(partial(laboratory.victim, group[0], checkpoint))
             seconds = round(time.perf_counter() - begun, 2)
             for trial in group:
                 found = _judged(laboratory, trial, victim, error)
@@ -182,18 +184,16 @@ def _run_all(
 def _judged(laboratory: Laboratory, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
     if victim is None:
         return {"error": error}
-    answers, error = _attempt(lambda: laboratory.answers(victim.network, trial))
+    answers, error = _attempt(partial(laboratory.answers, victim.network, trial))
     if answers is None:
         return {"error": error}
     return {"error": "", "poisoned": victim.poisoned, "validation": victim.validation, **asdict(answers)}
 
 
-def _attempt(work: Any) -> tuple[Any, str]:
+def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
     """What work gives; or None, and the error in one line, which is recorded and does not stop the others."""
     try:
         return work(), ""
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except UserError as problem:
         return None, str(problem)
     except Exception as problem:

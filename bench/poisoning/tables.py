@@ -162,7 +162,8 @@ def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
         "the trigger turns into the target; the same, not poisoned: what a model of unpoisoned data, cleaned alike, "
         "makes of the same images; right with trigger: those that keep their true class",
         "cleans: none, train (training images, once, before training), test (images before they are classified), both; "
-        "purifiers and the checkpoint's choice use clean images that the attacker never saw",
+        "purifiers and the checkpoint's choice use clean images that the attacker never saw, and the trigger is not "
+        "chosen against the purifier: no worst case",
         "[ ]: 95% over test images and trainings (bench.resampling.over_trainings); Wilson's over images where all "
         "trainings and images agree",
     )
