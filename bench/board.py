@@ -222,6 +222,8 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
     """
     from bench.describe import describe
 
+    if "training" in raw:
+        raise UserError("it is about attacks on training data; run it with purebench poison")
     raw, preset = with_preset(check("board", raw))
     for key in ("dataset", "threat", "defense", "attack"):
         if key not in raw:

@@ -23,6 +23,7 @@ from bench.commands import (
     ls,
     model_info,
     plan,
+    poison,
     smooth,
     table,
     train,
@@ -32,7 +33,7 @@ from bench.text import clean
 from defenses.errors import UserError
 
 _COMMANDS = (
-    *(boards, plan, ls, table, compare, certify, audit, smooth, corruptions),
+    *(boards, plan, ls, table, compare, certify, audit, smooth, corruptions, poison),
     *(train, doctor, model_info, judge, verify),
 )
 

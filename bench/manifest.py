@@ -64,7 +64,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_run(board: Board, workers: int, device: str) -> dict[str, Any]:
+def describe_run(threads: int, workers: int, device: str) -> dict[str, Any]:
     """One entry of the manifest's runs."""
     return {
         "id": uuid.uuid4().hex[:12],
@@ -73,7 +73,7 @@ def describe_run(board: Board, workers: int, device: str) -> dict[str, Any]:
         "versions": versions(),
         "git": _git(),
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system(), "device": device},
-        "threads": board.threads,
+        "threads": threads,
         "workers": workers,
     }
 

@@ -162,7 +162,7 @@ def _run_pending(
         require(suite)  # a broken library stops the run before any work is done
     if apart := _in_processes(board, options):
         warm_up(board)
-    run = describe_run(board, options.workers, options.device)
+    run = describe_run(board.threads, options.workers, options.device)
     if entry := run_entry(known, pending):
         run["forecast"] = entry
     expected = {row: forecast.seconds for row, forecast in known.items()}

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from defenses.errors import UserError, unknown
+from defenses.values import as_fraction, as_number
 
 
 def _text(value: Any) -> bool:
@@ -19,6 +20,11 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return _text(value) or type(value) in (int, float)
+
+
+def _between(value: Any, low: int, high: int) -> bool:
+    number = as_number(value if isinstance(value, str) else repr(value)) if _number(value) else None
+    return number is not None and low <= number <= high
 
 
 def _list_of(one: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -55,6 +61,13 @@ _VIEWS: _Kind = (_list_of(_table), "a list of tables, at least one, as [{ eot = 
 _LABELS: _Kind = (lambda v: _text(v) or _list_of(_text)(v), "a text or a list of texts")
 _BUDGET: _Kind = (lambda v: v in ("full", "reduced"), '"full" or "reduced"')
 _EPS: _Kind = (lambda v: _number(v) or _list_of(_number)(v), 'a number as "8/255" or a list of these, at least one')
+_CLASS: _Kind = (lambda v: _whole(v) and v >= 0, "a class, as 0")
+_SHARE: _Kind = (lambda v: _between(v, 0, 1), "a number in [0, 1]")
+_SIZE: _Kind = (lambda v: _between(v, 0, 1) and as_fraction(v) > 0, 'a number in (0, 1], as "1/5"')
+_RATIOS: _Kind = (
+    lambda v: _list_of(_SIZE[0])(v) and len({as_fraction(r) for r in v}) == len(v),
+    "a list of numbers in (0, 1], each there once, as [0.1, 0.01]",
+)
 
 
 def _entries(what: str) -> _Kind:
@@ -86,20 +99,46 @@ _KEYS: dict[str, dict[str, _Kind]] = {
     "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT, "seed": _TEXT},
     "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
     "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},
+    # Of poisoning boards.
+    "poisoning": {
+        "name": _FOLDER,
+        "title": _TEXT,
+        "dataset": _TEXT,
+        "seeds": _SEEDS,
+        "target": _CLASS,
+        "threads": _COUNT,
+        "training": _TABLE,
+        "trigger": _TABLE,
+        "attack": _entries("attack"),
+        "purifier": _entries("purifier"),
+    },
+    "training": {"recipe": _TEXT, "set": _TABLE},
+    "trigger": {"size": _COUNT, "value": _SHARE},
+    "poison": {
+        "name": _TEXT,
+        "ratios": _RATIOS,
+        "against": _TEXT,
+        "eps": _SIZE,
+        "step": _SIZE,
+        "iterations": _COUNT,
+    },
+    "purifier": {"name": _TEXT, "label": _TEXT, "params": _TABLE},
 }
+_PLACES = {"board": "the board", "poisoning": "the board", "poison": "[attack]"}
 
 
 def check(what: str, table: Any) -> dict[str, Any]:
     """A table of a board, when it has only keys that exist, each with a value of its kind.
 
     Args:
-        what: "board" (the top level), "threat", "verdict", "view", "attack" or "defense".
+        what: "board" (the top level), "threat", "verdict", "view", "attack" or "defense"; of a poisoning board
+            "poisoning" (the top level), "training", "trigger", "poison" or "purifier".
         table: as TOML gives it.
 
     Raises:
         UserError: it has not.
     """
-    place = "the board" if what == "board" else f"[{what}]"
+    place = _PLACES.get(what, f"[{what}]")
     if not isinstance(table, dict):
         raise UserError(f"{place} must be a table, not {table!r}")
     for key, value in table.items():

@@ -20,6 +20,7 @@ SMALL = {
     "gdmp": {"runs": 2, "steps": 3},
     "denoise-once": {"runs": 2},
 }
+LEAST = {"few-labels": 0.8}  # accuracy on validation images, where a method is meant to have less than others
 INFO = dataset_info("digits")
 
 
@@ -106,7 +107,7 @@ def test_shipped_weights_are_what_their_recipe_says(model, data):
     What has no weights of its own stands before a classifier that has never seen its images: tiny ones, which a median
     or a shift by a pixel harms.
     """
-    least = 0.9 if card(model[0]).weights else 0.7
+    least = LEAST.get(model[0], 0.9 if card(model[0]).weights else 0.7)
     defense = load_model(model[0], "digits")
     draws = verdict(defense, data.x, torch.arange(len(data)), draws=1, selection=1, seed=0)
     assert (draws.predictions[-1] == data.y).float().mean() > least

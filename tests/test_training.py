@@ -45,6 +45,8 @@ SHORT = {
         ],
     },
     "score-sde": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 0.0, "lr_end": 1e-3}]},
+    "vat": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
+    "few-labels": {"validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
     "ebm-mcmc": {
         "validate_every": 4,
         "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from defenses.training.loop import Result
     from defenses.training.objective import Material, Objective
+    from defenses.training.recipe import Recipe
 
 
 def train(
@@ -54,10 +56,7 @@ def train(
     import torch
 
     from defenses.files import make_folder
-    from defenses.networks import build_network, data_args
-    from defenses.training.loop import Plan, fit
     from defenses.training.recipe import load_recipe
-    from defenses.training.streams import Order, stream_seed
     from defenses.weights_io import save_network, seeded
 
     if checkpoint_every < 1:
@@ -66,31 +65,74 @@ def train(
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     make_folder(Path(out))
     material, classes = _material(dataset, data_root, Path(out), seed)
-    _, c, h, w = material.x.shape
-    args = {**data_args(recipe.kind, (c, h, w), classes), **recipe.network_args}
-    network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(target)
-    objective = _objective(name, network, material.to(target), seed, recipe.objective)
-    phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
-    plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
     checkpoint = Path(out) / f"{seeded(name, seed)}.checkpoint.pt"
     begun = time.perf_counter()
-    result = fit(objective, plan, checkpoint, progress=progress)
-    network.load_state_dict(result.weights)
+    network, args, result = fit_recipe(
+        recipe,
+        material.to(target),
+        classes,
+        checkpoint,
+        seed=seed,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
     made = {
         **vars(recipe),
         "phases": [p.described() for p in recipe.phases],
         "seed": seed,
-        "steps": plan.steps,
+        "steps": int(result.history[-1]["step"]),
         "shipped_step": result.step,
         "torch": torch.__version__,
         "device": str(target),
         "seconds": round(time.perf_counter() - begun, 1),
     }
-    metrics = {"validation": result.history[-1] if not result.history else _shipped_row(result.history, result.step)}
+    metrics = {"validation": _shipped_row(result.history, result.step)}
     path = Path(out) / f"{seeded(name, seed)}.safetensors"
     save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
     checkpoint.unlink(missing_ok=True)
     return path
+
+
+def fit_recipe(
+    recipe: Recipe,
+    material: Material,
+    num_classes: int,
+    checkpoint: Path,
+    *,
+    seed: int,
+    checkpoint_every: int = 500,
+    progress: bool = False,
+) -> tuple[nn.Module, dict[str, Any], Result]:
+    """Train by a recipe on any material, on the device where that lies.
+
+    Args:
+        recipe: how.
+        material: images and labels, which need not be those of the recipe's data set.
+        num_classes: K.
+        checkpoint: see `loop.fit`; whoever calls removes it.
+        seed: of everything random.
+        checkpoint_every: steps between checkpoints.
+        progress: show a progress bar.
+
+    Returns:
+        The network with the weights to ship, the arguments that it is built with, and the training's result.
+
+    Raises:
+        UserError: as `train`.
+    """
+    from defenses.networks import build_network, data_args
+    from defenses.training.loop import Plan, fit
+    from defenses.training.streams import Order, stream_seed
+
+    _, c, h, w = material.x.shape
+    args = {**data_args(recipe.kind, (c, h, w), num_classes), **recipe.network_args}
+    network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(material.x.device)
+    objective = _objective(recipe.method, network, material, seed, recipe.objective)
+    phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
+    plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
+    result = fit(objective, plan, checkpoint, progress=progress)
+    network.load_state_dict(result.weights)
+    return network, args, result
 
 
 def _shipped_row(history: list[dict[str, float]], step: int) -> dict[str, float]:

@@ -1,0 +1,231 @@
+"""Poisoning boards: TOML files that say which attacks on training data are tried, and which purifiers clean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.cell import DefenseRef
+from bench.data import DatasetInfo, dataset_info, labels_of
+from bench.describe import describe
+from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
+from bench.schema import check
+from defenses.catalogue import card
+from defenses.errors import UserError, unknown
+from defenses.training.recipe import Recipe, load_recipe
+from defenses.values import as_fraction, canonical, decode
+from defenses.weights_io import weights_hash
+
+NO_CLEANING, CLEANING = "none", ("train", "test", "both")
+_VERSION = 1  # counts up when the same board gives other results
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trained model, looked at in one way.
+
+    Args:
+        poison: the attack.
+        purifier: what cleans; None: nothing.
+        cleaning: which data are purified: "none", "train" (before training), "test" (at prediction) or "both".
+        seed: of attack, training and purification.
+        training: identity of the training; trials that share it share the trained model.
+        key: identity of the trial.
+    """
+
+    poison: Poison
+    purifier: DefenseRef | None
+    cleaning: str
+    seed: int
+    training: str
+    key: str
+
+    @property
+    def cleans_training(self) -> bool:
+        """Whether training images are purified."""
+        return self.cleaning in ("train", "both")
+
+    @property
+    def cleans_test(self) -> bool:
+        """Whether images are purified before they are classified."""
+        return self.cleaning in ("test", "both")
+
+    def title(self) -> str:
+        """For progress and messages."""
+        by = f", {self.purifier.label} on {self.cleaning}" if self.purifier else ""
+        ratio = f" {float(self.poison.ratio):g}" if self.poison.kind != CONTROL else ""
+        return f"{self.poison.kind}{ratio}{by}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class PoisonBoard:
+    """What is poisoned, trained and cleaned.
+
+    Args:
+        name: of the results folder.
+        title: for the table.
+        dataset: name of a data set with train, validation and test images.
+        recipe: how the victim trains.
+        poisons: the attacks; the control comes first.
+        purifiers: what cleans.
+        seeds: of the trainings.
+        target: the class that the trigger is to give.
+        trigger: the trigger.
+        sources: SHA-256 of the weights that perturbations are made on, by name.
+        threads: of torch.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    recipe: Recipe
+    poisons: tuple[Poison, ...]
+    purifiers: tuple[DefenseRef, ...]
+    seeds: tuple[int, ...]
+    target: int
+    trigger: Trigger
+    sources: Mapping[str, str]
+    threads: int = 1
+
+    def trials(self, info: DatasetInfo) -> list[Trial]:
+        """All trials, in table order.
+
+        Args:
+            info: of the data set.
+        """
+        ways: list[tuple[DefenseRef | None, str]] = [(None, NO_CLEANING)]
+        ways += [(purifier, cleaning) for purifier in self.purifiers for cleaning in CLEANING]
+        return [
+            self._trial(info, poison, purifier, cleaning, seed)
+            for poison in self.poisons
+            for purifier, cleaning in ways
+            for seed in self.seeds
+        ]
+
+    def _trial(self, info: DatasetInfo, poison: Poison, purifier: DefenseRef | None, cleaning: str, seed: int) -> Trial:
+        cleaner = None if purifier is None else purifier.fingerprint
+        of_training = {
+            "version": _VERSION,
+            "data": [info.name, info.revision],
+            "recipe": self.recipe.fingerprint(seed),
+            "poison": {**asdict(poison), "ratio": str(poison.ratio)},
+            "source": self.sources[poison.perturbation.against] if poison.perturbation else None,
+            "target": self.target,
+            "trigger": asdict(self.trigger),
+            "cleaner": cleaner if cleaning in ("train", "both") else None,
+        }
+        training = _digest(of_training)
+        return Trial(poison, purifier, cleaning, seed, training, _digest([training, cleaner, cleaning]))
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def load_poison_board(
+    path: str | Path, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
+) -> PoisonBoard:
+    """Read a poisoning board.
+
+    Args:
+        path: a TOML file, or the name of one that comes along ("digits-poisoning").
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
+            range, a ratio that poisons nothing.
+    """
+    from bench.board import find_board
+
+    file = find_board(path)
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not a TOML file: {error}") from None
+    try:
+        board = _board(raw, file.stem, weights_root)
+        _check_data(board, data_root)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return board
+
+
+def _board(raw: dict[str, Any], stem: str, weights_root: str | Path | None) -> PoisonBoard:
+    if "threat" in raw or "preset" in raw:
+        raise UserError("it is about attacks on images; run it with purebench run")
+    check("poisoning", raw)
+    for key in ("dataset", "seeds", "training", "attack"):
+        if key not in raw:
+            raise UserError(f'the key "{key}" is missing')
+    training = check("training", raw["training"])
+    if "recipe" not in training:
+        raise UserError('[training] has no recipe; write recipe = "undefended"')
+    recipe = load_recipe(training["recipe"], raw["dataset"], training.get("set"))
+    if card(recipe.method).kind != "classifier":
+        raise UserError(f'recipe "{recipe.method}" trains a part of a {card(recipe.method).kind}; name a classifier\'s')
+    trigger = check("trigger", raw.get("trigger", {}))
+    entries = [check("purifier", entry) for entry in raw.get("purifier", [])]
+    if any("name" not in entry for entry in entries):
+        raise UserError('a [[purifier]] has no name; write name = "adp"')
+    purifiers = tuple(describe(entry, raw["dataset"], weights_root=weights_root) for entry in entries)
+    labels = [p.label for p in purifiers]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f'the purifier "{label}" occurs twice; give each a label of its own')
+    poisons = (Poison(), *(poison for entry in raw["attack"] for poison in _poisons(entry)))
+    tried = [(p.kind, p.ratio) for p in poisons]
+    for kind, ratio in tried:
+        if tried.count((kind, ratio)) > 1:
+            raise UserError(f"{kind} with ratio {float(ratio):g} occurs twice; leave one out")
+    against = {p.perturbation.against for p in poisons if p.perturbation}
+    return PoisonBoard(
+        name=raw.get("name", stem),
+        title=raw.get("title", stem),
+        dataset=raw["dataset"],
+        recipe=recipe,
+        poisons=poisons,
+        purifiers=purifiers,
+        seeds=tuple(raw["seeds"]),
+        target=raw.get("target", 0),
+        trigger=Trigger(**decode(canonical(trigger))),
+        sources={name: weights_hash(name, raw["dataset"], weights_root) for name in sorted(against)},
+        threads=raw.get("threads", 1),
+    )
+
+
+def _poisons(entry: Mapping[str, Any]) -> Iterator[Poison]:
+    check("poison", entry)
+    for key in ("name", "ratios"):
+        if key not in entry:
+            raise UserError(f'an attack has no {key}; write name = "badnets" and ratios = [0.1, 0.01]')
+    if entry["name"] not in KINDS:
+        raise unknown("attack on training data", entry["name"], KINDS)
+    own = {key: value for key, value in entry.items() if key not in ("name", "ratios")}
+    if own and entry["name"] != "clean-label":
+        raise UserError(f'"{entry["name"]}" perturbs nothing and takes no "{next(iter(own))}"; leave it out')
+    perturbation = Perturbation(**decode(canonical(own))) if entry["name"] == "clean-label" else None
+    for ratio in entry["ratios"]:
+        yield Poison(entry["name"], as_fraction(ratio), perturbation)
+
+
+def _check_data(board: PoisonBoard, data_root: str | Path | None) -> None:
+    """Find what does not fit the data before any work is done."""
+    import torch
+
+    info = dataset_info(board.dataset, root=data_root)
+    for split in ("train", "validation", "test"):
+        if split not in info.splits:
+            raise UserError(f"{board.dataset} has no {split} images, which a poisoning board needs")
+    if not 0 <= board.target < info.num_classes:
+        raise UserError(f"target is {board.target}; {board.dataset} has classes 0 to {info.num_classes - 1}")
+    if board.trigger.size > min(info.shape[1:]):
+        raise UserError(f"the trigger is {board.trigger.size} pixels wide, and images are {info.shape[1:]}")
+    y = torch.tensor(labels_of(board.dataset, "train", root=data_root))
+    for poison in board.poisons:
+        poison.count(y, board.target)

@@ -1,0 +1,200 @@
+"""Run a poisoning board: what is finished is skipped, every training is done once for all trials that share it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.data import dataset_info
+from bench.manifest import describe_run
+from bench.poisoning.board import PoisonBoard, Trial
+from bench.poisoning.work import Laboratory, Trained
+from bench.store import Store, write_atomic
+from defenses.errors import UserError
+from defenses.seal import is_whole, sealed
+
+PLAN, TRIALS = "plan.json", "trials.jsonl"
+SCHEMA = 1
+
+Line = dict[str, Any]
+T = TypeVar("T")
+
+
+def run_poisoning(
+    board: PoisonBoard,
+    folder: Path,
+    *,
+    weights_root: Path | None = None,
+    data_root: Path | None = None,
+    retry_errors: bool = False,
+    quiet: bool = False,
+) -> list[str]:
+    """Run the trials that are not finished.
+
+    Writes <folder>/plan.json (the board, the labels of the test images, versions and commands) and trials.jsonl, a
+    line for each trial with what the trained model says of every test image. Each line is there whole or not at all.
+
+    Args:
+        board: what to run.
+        folder: where results go.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+        retry_errors: run trials again that ended in an error.
+        quiet: no progress.
+
+    Returns:
+        One line for every error on record among the planned trials.
+
+    Raises:
+        UserError: bad input, a folder of another board or in use; nothing that was finished is lost.
+    """
+    import torch
+
+    store = Store(folder)
+    trials = board.trials(dataset_info(board.dataset, root=data_root))
+    with store.lock("poisoning") as mine:
+        if not mine:
+            raise UserError(f"another process runs {folder}; wait for it, or choose another folder with --out")
+        _check_folder(folder, board)
+        lines = read_trials(folder)
+        done = {key for key, line in lines.items() if not (retry_errors and line["error"])}
+        pending = [t for t in trials if t.key not in done]
+        laboratory = Laboratory(board, weights_root=weights_root, data_root=data_root) if pending else None
+        if laboratory:
+            torch.set_num_threads(board.threads)
+            run = describe_run(board.threads, 0, "cpu")
+            _write_plan(folder, board, trials, run, laboratory.test.y.tolist())
+            _run_all(folder, pending, laboratory, lines, run["id"], quiet)
+            run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        _write_plan(folder, board, trials, run if laboratory else None)
+    return [f"{t.title()}: {lines[t.key]['error']}" for t in trials if lines[t.key]["error"]]
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What a folder holds: board, labels of the test images, trials in table order, runs.
+
+    Raises:
+        UserError: it is no results folder of a poisoning board, or its plan is damaged or of a newer version.
+    """
+    file = folder / PLAN
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        whole = isinstance(plan, dict) and is_whole(plan) and {"trials", "labels", "runs", "schema"} <= plan.keys()
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no results of a poisoning board; run one first") from None
+    except (OSError, ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{file} is damaged; remove it, and the next run writes it anew")
+    if plan["schema"] > SCHEMA:
+        raise UserError(f"{file} was written by a newer version of purebench; update, or choose another folder")
+    return dict(plan)
+
+
+def read_trials(folder: Path) -> dict[str, Line]:
+    """The finished trials of a folder by key; damaged lines are left out, with a warning, and will be run again."""
+    file = folder / TRIALS
+    if not file.is_file():
+        return {}
+    lines: dict[str, Line] = {}
+    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if not (isinstance(line, dict) and "sum" in line and is_whole(line)):
+                raise ValueError("the checksum is wrong")
+        except (ValueError, RecursionError):
+            print(f"warning: {file}, line {number} is damaged; the trial will be run again", file=sys.stderr)
+            continue
+        lines[line["key"]] = line
+    return lines
+
+
+def _check_folder(folder: Path, board: PoisonBoard) -> None:
+    if (folder / "parts").is_dir() or (folder / "plan.jsonl").is_file():
+        raise UserError(f"{folder} holds the results of a board of attacks; choose another folder with --out")
+    if (folder / PLAN).is_file() and (name := read_plan(folder)["board"]["name"]) != board.name:
+        raise UserError(f'{folder} holds results of "{name}", not of "{board.name}"; choose another folder with --out')
+
+
+def _write_plan(
+    folder: Path, board: PoisonBoard, trials: list[Trial], run: dict[str, Any] | None, labels: list[int] | None = None
+) -> None:
+    old = read_plan(folder) if (folder / PLAN).is_file() else {"runs": [], "labels": []}
+    runs = [*(r for r in old["runs"] if run is None or r["id"] != run["id"]), *([run] if run else [])]
+    content = {
+        "schema": SCHEMA,
+        "board": {
+            "name": board.name,
+            "title": board.title,
+            "dataset": board.dataset,
+            "target": board.target,
+            "trigger": asdict(board.trigger),
+            "recipe": {**vars(board.recipe), "phases": [p.described() for p in board.recipe.phases]},
+            "purifiers": {p.label: p.fingerprint for p in board.purifiers},
+            "sources": dict(board.sources),
+        },
+        "labels": labels or old["labels"],
+        "trials": [_about(t) for t in trials],
+        "runs": runs,
+    }
+    write_atomic(folder / PLAN, json.dumps(sealed(json.loads(json.dumps(content))), indent=1, sort_keys=True) + "\n")
+
+
+def _about(trial: Trial) -> Line:
+    return {
+        "key": trial.key,
+        "training": trial.training,
+        "attack": trial.poison.kind,
+        "ratio": float(trial.poison.ratio),
+        "purifier": trial.purifier.label if trial.purifier else "",
+        "cleaning": trial.cleaning,
+        "seed": trial.seed,
+    }
+
+
+def _run_all(
+    folder: Path, pending: list[Trial], laboratory: Laboratory, lines: dict[str, Line], run: str, quiet: bool
+) -> None:
+    from tqdm import tqdm
+
+    by_training: dict[str, list[Trial]] = {}
+    for trial in pending:
+        by_training.setdefault(trial.training, []).append(trial)
+    with tqdm(total=len(pending), unit="trial", disable=quiet) as bar:
+        for training, group in by_training.items():
+            bar.set_postfix_str(group[0].title())
+            checkpoint = folder / f".{training}.checkpoint.pt"
+            begun = time.perf_counter()
+            victim, error = _attempt(partial(laboratory.victim, group[0], checkpoint))
+            seconds = round(time.perf_counter() - begun, 2)
+            for trial in group:
+                found = _judged(laboratory, trial, victim, error)
+                lines[trial.key] = sealed({"key": trial.key, "run": run, "seconds_training": seconds, **found})
+                bar.update()
+            text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines.values())
+            write_atomic(folder / TRIALS, text)
+
+
+def _judged(laboratory: Laboratory, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+    if victim is None:
+        return {"error": error}
+    answers, error = _attempt(partial(laboratory.answers, victim.network, trial))
+    if answers is None:
+        return {"error": error}
+    return {"error": "", "poisoned": victim.poisoned, "validation": victim.validation, **asdict(answers)}
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
+    """What work gives; or None, and the error in one line, which is recorded and does not stop the others."""
+    try:
+        return work(), ""
+    except UserError as problem:
+        return None, str(problem)
+    except Exception as problem:
+        return None, f"{type(problem).__name__}: {problem}".splitlines()[0]

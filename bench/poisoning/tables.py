@@ -1,0 +1,189 @@
+"""What a trigger does to trained models, as a frame and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.poisoning.attacks import CONTROL
+from bench.poisoning.run import Line, read_plan, read_trials
+from bench.render import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from bench.resampling import Interval, over_trainings
+from bench.stats import wilson
+from bench.store import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILES = {
+    "text": "tables.txt",
+    "markdown": "tables.md",
+    "csv": "tables.csv",
+    "latex": "tables.tex",
+    "html": "tables.html",
+}
+ROW = ("attack", "ratio", "purifier", "cleaning")
+METRICS = {  # column: heading
+    "clean": "clean accuracy",
+    "asr": "attack success",
+    "control_asr": "the same, not poisoned",
+    "robust": "right with trigger",
+}
+_WIDTH = 120
+
+Shares = npt.NDArray[np.float64]
+
+
+def shares_of(clean: npt.ArrayLike, triggered: npt.ArrayLike, labels: npt.ArrayLike, target: int) -> dict[str, Shares]:
+    """Per trained model and image, what the metrics are means of.
+
+    Args:
+        clean: predicted classes of clean images, int [trainings, images].
+        triggered: the same of images with the trigger.
+        labels: int [images].
+        target: the class that the trigger is to give; its own images count in `clean` alone.
+
+    Returns:
+        "clean": right on the clean image, [trainings, images]; of images that are not of class `target`, [trainings,
+        others]: "asr", the trigger gives `target`, and "robust", the image with the trigger is still right.
+    """
+    y = np.asarray(labels)
+    others = y != target
+    said, with_trigger = np.asarray(clean), np.asarray(triggered)[:, others]
+    return {
+        "clean": (said == y).astype(float),
+        "asr": (with_trigger == target).astype(float),
+        "robust": (with_trigger == y[others]).astype(float),
+    }
+
+
+def interval(shares: Shares) -> Interval:
+    """The mean with its 95% interval over images and trainings; Wilson's over images where all agree."""
+    found = over_trainings(shares)
+    if np.isnan(found.low):
+        low, high = wilson(found.value * found.n, found.n)
+        return Interval(found.value, float(low), float(high), found.n)
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high), found.n)
+
+
+def poisoning_summary(folder: Path) -> pd.DataFrame:
+    """A row for each attack, ratio, purifier and way of cleaning, over the seeds of the training.
+
+    Args:
+        folder: of a poisoning board.
+
+    Returns:
+        The columns ROW, poisoned (images), seeds, and for each of METRICS its mean, low, high and n (images); status:
+        "ok", or what is missing and why.
+
+    Raises:
+        UserError: no results there, or a damaged plan.
+    """
+    import pandas as pd
+
+    plan, lines = read_plan(folder), read_trials(folder)
+    groups: dict[tuple[Any, ...], list[Line]] = {}
+    for trial in plan["trials"]:
+        line = lines.get(trial["key"], {"error": "not run"})
+        groups.setdefault(tuple(trial[name] for name in ROW), []).append(line)
+    labels, target = plan["labels"], plan["board"]["target"]
+    shares = {row: _shares(found, labels, target) for row, found in groups.items()}
+    rows = []
+    for row, found in groups.items():
+        whole = [line for line in found if not line["error"]]
+        control = shares.get((CONTROL, 0.0, *row[2:]), {}).get("asr")
+        metrics = {**shares[row], **({"control_asr": control} if control is not None else {})}
+        about = {"poisoned": whole[0]["poisoned"] if whole else None, "seeds": len(whole)}
+        rows.append({**dict(zip(ROW, row, strict=True)), **about, **_columns(metrics), "status": _status(found)})
+    return pd.DataFrame(rows)
+
+
+def _shares(lines: Iterable[Line], labels: list[int], target: int) -> Mapping[str, Shares]:
+    whole = [line for line in lines if not line["error"]]
+    if not whole:
+        return {}
+    return shares_of([line["clean"] for line in whole], [line["triggered"] for line in whole], labels, target)
+
+
+def _columns(shares: Mapping[str, Shares]) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for name in METRICS:
+        found = interval(shares[name]) if name in shares else Interval(np.nan, np.nan, np.nan, 0)
+        columns |= {f"{name}_{end}": getattr(found, end) for end in ("low", "high", "n")}
+        columns[f"{name}_mean"] = found.value
+    return columns
+
+
+def _status(lines: list[Line]) -> str:
+    errors = [line["error"] for line in lines if line["error"]]
+    if not errors:
+        return "ok"
+    kept = len(lines) - len(errors)
+    return f"partial: {kept} of {len(lines)} seeds; {errors[0]}" if kept else f"error: {errors[0]}"
+
+
+def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
+    """The frame for people.
+
+    Args:
+        folder: of the board, for its title.
+        frame: what `poisoning_summary` gave.
+    """
+    board = read_plan(folder)["board"]
+    rows = []
+    for row in frame.itertuples():
+        ratio = f"{row.ratio:g}" if row.attack != CONTROL else "–"
+        poisoned = "–" if np.isnan(float(row.poisoned)) else str(int(row.poisoned))  # type: ignore[arg-type]
+        cells = [str(row.attack), ratio, str(row.purifier) or "–", str(row.cleaning), poisoned]
+        rows.append((*cells, *(_cell(row, name) for name in METRICS), "" if row.status == "ok" else str(row.status)))
+    columns = ("attack", "ratio", "purifier", "cleans", "poisoned", *(f"{m} % [95%]" for m in METRICS.values()), "note")
+    title = f"{board['title']}: {board['dataset']}, {int(frame['seeds'].max())} seeds of the training"
+    return Table(title, columns, tuple(rows), _notes(board, frame), left=4, tail=1)
+
+
+def _cell(row: Any, name: str) -> str:
+    mean, low, high = (100 * getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
+    return "–" if np.isnan(mean) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
+    trigger, target = board["trigger"], board["target"]
+    all_images, others = int(frame["clean_n"].max()), int(frame["asr_n"].max())
+    return (
+        f"trigger: a square of {trigger['size']}x{trigger['size']} pixels of value {trigger['value']:g}, bottom right; "
+        f"it is to give class {target}, and stands there before an image is purified",
+        "ratio: of badnets the share of all training images (others' are given the trigger and the label); of "
+        "clean-label that of the images of the target's class, whose labels stay right",
+        f"clean accuracy: of all {all_images} test images; attack success: images of other classes ({others}) that "
+        "the trigger turns into the target; the same, not poisoned: what a model of unpoisoned data, cleaned alike, "
+        "makes of the same images; right with trigger: those that keep their true class",
+        "cleans: none, train (training images, once, before training), test (images before they are classified), both; "
+        "purifiers and the checkpoint's choice use clean images that the attacker never saw, and the trigger is not "
+        "chosen against the purifier: no worst case",
+        "[ ]: 95% over test images and trainings (bench.resampling.over_trainings); Wilson's over images where all "
+        "trainings and images agree",
+    )
+
+
+def write_poisoning_tables(folder: Path) -> dict[str, str]:
+    """Compute the table and write it in every format; the texts by format.
+
+    Raises:
+        UserError: as `poisoning_summary`; or the folder cannot be written.
+    """
+    frame = poisoning_summary(folder)
+    table = poisoning_table(folder, frame)
+    texts = {
+        "text": to_text(table, _WIDTH),
+        "markdown": to_markdown(table),
+        "csv": to_csv(frame),
+        "latex": to_latex(table),
+        "html": to_html(table, table.title),
+    }
+    for form, text in texts.items():
+        write_atomic(folder / FILES[form], text)
+    return texts

@@ -1,0 +1,130 @@
+"""One training on poisoned data, and what the trained model says of clean and of triggered images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bench.data import Dataset, load_dataset
+from bench.poisoning.attacks import poisoned
+from bench.poisoning.board import PoisonBoard, Trial
+from defenses.base import Classifier, Defense, Purified
+from defenses.errors import UserError
+from defenses.noise import Noise
+from defenses.purify import purify
+from defenses.registry import load_model
+from defenses.training import fit_recipe
+from defenses.training.objective import Material
+from defenses.training.streams import stream_seed
+from defenses.values import decode
+from defenses.weights_io import load_network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ROWS = 1024  # images purified at once (memory)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A victim.
+
+    Args:
+        network: trained, on the CPU.
+        poisoned: how many training images were poisoned.
+        validation: its accuracy on clean validation images, not purified.
+    """
+
+    network: nn.Module
+    poisoned: int
+    validation: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a victim says of all test images: predicted classes int [N] of the clean and of the triggered ones."""
+
+    clean: list[int]
+    triggered: list[int]
+
+
+class Laboratory:
+    """Data and purifiers of a board, loaded once.
+
+    Args:
+        board: the board.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: data or weights are missing; what is to clean is no purifier.
+    """
+
+    def __init__(self, board: PoisonBoard, *, weights_root: Path | None = None, data_root: Path | None = None):
+        self.board = board
+        load: Callable[[str], Dataset] = partial(load_dataset, board.dataset, root=data_root)
+        self.train, self.held, self.test = load("train"), load("validation"), load("test")
+        self.network = partial(load_network, dataset=board.dataset, root=weights_root)
+        self.purifiers: Mapping[str, Purified] = {
+            ref.label: _purified(
+                load_model(ref.name, board.dataset, weights_root=weights_root, **decode(ref.given)), ref.label
+            )
+            for ref in board.purifiers
+        }
+
+    def victim(self, trial: Trial, checkpoint: Path) -> Trained:
+        """Poison, clean where the trial says so, and train.
+
+        Args:
+            trial: which.
+            checkpoint: where a training stands that was interrupted; removed at the end.
+
+        Raises:
+            UserError: the training diverged.
+        """
+        board, seed = self.board, trial.seed
+        given = {"target": board.target, "trigger": board.trigger, "trained": self.network, "seed": seed}
+        data = poisoned(self.train.x, self.train.y, trial.poison, **given)  # type: ignore[arg-type]
+        x = self._cleaned(data.x, trial) if trial.cleans_training else data.x
+        material = Material(x, data.y, self.held.x, self.held.y, self.network)
+        network, _, result = fit_recipe(board.recipe, material, self.train.num_classes, checkpoint, seed=seed)
+        checkpoint.unlink(missing_ok=True)
+        accuracy = next(row["clean"] for row in result.history if row["step"] == result.step)
+        return Trained(network.eval().requires_grad_(False), len(data.index), accuracy)
+
+    def answers(self, network: nn.Module, trial: Trial) -> Answers:
+        """What is deployed in a trial says of the test images: a purifier makes as many runs there as ever."""
+        x, shape = self.test.x, tuple(self.test.x.shape[1:])
+        behind = Classifier(network, num_classes=self.test.num_classes, input_shape=shape)  # type: ignore[arg-type]
+        deployed: Defense = behind
+        if trial.cleans_test and trial.purifier:
+            p = self.purifiers[trial.purifier.label]
+            deployed = Purified(p.purifier, behind, runs=p.runs, combine=p.combine)
+        return Answers(*(_predicted(deployed, a, trial.seed) for a in (x, self.board.trigger.put(x))))
+
+    def _cleaned(self, x: Tensor, trial: Trial) -> Tensor:
+        """Training images, each purified once."""
+        assert trial.purifier
+        purifier = self.purifiers[trial.purifier.label].purifier
+        streams = Noise.of(stream_seed(trial.seed, "clean training images"), len(x))
+        parts = zip(x.split(_ROWS), streams.keys.split(_ROWS), strict=True)
+        return torch.cat([purify(purifier, a, Noise(keys)) for a, keys in parts]).clamp(0, 1)
+
+
+def _purified(defense: Defense, label: str) -> Purified:
+    if not isinstance(defense, Purified):
+        raise UserError(f'"{label}" is no purifier and cleans nothing; name one, as adp')
+    return defense
+
+
+@torch.no_grad()
+def _predicted(deployed: Defense, x: Tensor, seed: int) -> list[int]:
+    streams = Noise.of(stream_seed(seed, "test images"), len(x))
+    found: list[int] = deployed.logits(x, streams).argmax(1).tolist()
+    return found

@@ -1,0 +1,188 @@
+"""Virtual adversarial training (Miyato et al. 2018, arXiv 1704.03976): few labels, and many images without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.streams import Order, augmented, stream, stream_seed
+
+
+@dataclass(frozen=True)
+class VatSettings:
+    """What is labelled, and the virtual adversarial direction.
+
+    The recipe's `batch` counts images of a step whose labels are not looked at; all training images are among them.
+
+    Args:
+        labels: how many training images have a label, as equally many of each class as can be.
+        labelled: labelled images of a step.
+        eps: L2 length of the perturbation, in pixels of [0, 1]; 0 leaves the term out: the supervised baseline.
+        xi: L2 length of the step by which the power iteration differentiates.
+        power: K, iterations of it.
+        weight: of the term.
+        entropy: weight of the entropy of predictions without labels; 0 leaves it out.
+        shift: see `augmented`.
+        flip: see `augmented`.
+    """
+
+    labels: int
+    labelled: int = 32
+    eps: float = 1.0
+    xi: float = 1e-6
+    power: int = 1
+    weight: float = 1.0
+    entropy: float = 0.0
+    shift: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "labelled", "power"):
+            if getattr(self, name) < 1:
+                raise UserError(f"recipe: {name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("eps", "weight", "entropy"):
+            if getattr(self, name) < 0:
+                raise UserError(f"recipe: {name} is {getattr(self, name)}; it must be at least 0")
+        if self.xi <= 0:
+            raise UserError(f"recipe: xi is {self.xi}; it must be above 0")
+
+
+def stratified(y: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Random images, as equally many of each class as can be: class counts differ by at most one.
+
+    Args:
+        y: labels int64 [N].
+        n: how many.
+        generator: where the choice comes from.
+
+    Returns:
+        Ascending positions int64 [n], on the CPU.
+
+    Raises:
+        UserError: fewer than classes, or more than a class has.
+    """
+    order = torch.randperm(len(y), generator=generator)
+    y = y.cpu()[order]
+    classes = y.unique()
+    share, rest = divmod(n, len(classes))
+    if not share:
+        raise UserError(f"recipe: labels is {n}; it must be at least {len(classes)}, one of each class")
+    chosen = []
+    for i, k in enumerate(classes.tolist()):
+        of_class, wanted = order[y == k], share + (i < rest)
+        if len(of_class) < wanted:
+            raise UserError(f"recipe: labels is {n}, {wanted} of class {k}, which has {len(of_class)}; choose fewer")
+        chosen.append(of_class[:wanted])
+    return torch.cat(chosen).sort().values
+
+
+@contextmanager
+def still_statistics(network: nn.Module) -> Iterator[None]:
+    """Context in which batch norm uses a batch's statistics as ever, and does not add them to its running ones."""
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def _unit(d: Tensor) -> Tensor:
+    # Gradients may be as small as xi: they are scaled first, so that their squares do not vanish in float32.
+    d = d / d.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(d.dtype).tiny)
+    return F.normalize(d.flatten(1), dim=1, eps=torch.finfo(d.dtype).tiny).view_as(d)
+
+
+def _divergence(clean: Tensor, logits: Tensor) -> Tensor:
+    """KL(clean || logits), [B]; the gradient goes to the second alone."""
+    p = clean.detach().log_softmax(1)
+    return F.kl_div(logits.log_softmax(1), p, reduction="none", log_target=True).sum(1)
+
+
+def virtual_direction(
+    network: nn.Module, x: Tensor, clean: Tensor, generator: torch.Generator, *, xi: float, power: int
+) -> Tensor:
+    """The direction in which the prediction of each image changes most, by power iteration.
+
+    Around an image KL(p(x) || p(x + r)) is r' H r / 2; the gradient at xi d is xi H d, so each iteration multiplies
+    by H. It costs `power` forward and backward passes.
+
+    Args:
+        network: classifier, left in the mode it is in.
+        x: images [B, C, H, W] in [0, 1].
+        clean: their logits [B, K].
+        generator: where the first direction comes from.
+        xi: length of the finite difference.
+        power: K.
+
+    Returns:
+        Directions [B, C, H, W] of L2 length 1, without graph.
+
+    Source: Miyato et al. 2018, section 3.3.
+    """
+    d = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    for _ in range(power):
+        with torch.enable_grad():
+            r = (xi * _unit(d)).requires_grad_()
+            d = torch.autograd.grad(_divergence(clean, network(x.detach() + r)).sum(), r)[0]
+    return _unit(d)
+
+
+class VatTraining(Objective):
+    """Cross-entropy where labels are known, and predictions that do not change in the virtual adversarial direction.
+
+    Ships the last checkpoint: choosing one on validation images would use their labels. Only the labelled pass feeds
+    batch norm's running statistics.
+
+    Args:
+        network: classifier.
+        data: images and labels; of `y` the chosen labels alone are used.
+        seed: seed of the choice of labels, of the batches and directions.
+        table: see `VatSettings`.
+    """
+
+    select: ClassVar[str | None] = None
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        self.settings = settings_of(VatSettings, table)
+        self.known = stratified(data.y, self.settings.labels, stream(seed, "labels"))
+        self.order = Order(len(self.known), self.settings.labelled, stream_seed(seed, "labelled"))
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`; `index` names the images whose labels are not looked at."""
+        s, known = self.settings, self.known[self.order(step)].to(self.device)
+        generator = stream(self.seed, "augment", step, self.device)
+        x = augmented(self.data.x[known], generator, shift=s.shift, flip=s.flip)
+        loss = F.cross_entropy(self.network(x), self.data.y[known])
+        if (s.eps and s.weight) or s.entropy:
+            x = augmented(self.data.x[index], generator, shift=s.shift, flip=s.flip)
+            with still_statistics(self.network):
+                loss = loss + self._without_labels(x, generator)
+        return loss
+
+    def _without_labels(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        s = self.settings
+        clean: Tensor = self.network(x)
+        loss = clean.new_zeros(())
+        if s.eps and s.weight:
+            r = s.eps * virtual_direction(self.network, x, clean, generator, xi=s.xi, power=s.power)
+            loss = loss + s.weight * _divergence(clean, self.network(x + r)).mean()
+        if s.entropy:
+            logp = clean.log_softmax(1)
+            loss = loss - s.entropy * (logp.exp() * logp).sum(1).mean()
+        return loss
+
+    def validate(self) -> dict[str, float]:
+        """Clean accuracy."""
+        return {"clean": accuracy(self.network, self.data.x_validation, self.data.y_validation)}
