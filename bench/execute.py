@@ -240,7 +240,8 @@ def _judge(cell: Cell, defense: Defense, judged: Tensor, block: Block) -> tuple[
             )
     finally:
         meter.detach()
-    on_cpu = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
+    scores = None if draws.scores is None else draws.scores.cpu()
+    on_cpu = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu(), scores)
     seconds = since(begin)
     return on_cpu, Cost(seconds, meter.forwards, meter.backwards, rows=memory.limit)
 

@@ -114,7 +114,7 @@ def load_draws(path: str | Path) -> pd.DataFrame:
     Returns:
         defense, attack, view, norm, eps, cell, index, draw, held_out (False: a selection draw), pred, margin
         (logit of the label minus the largest other one), rejected, logits (float16; of more than ten classes only
-        the ten largest, and `classes` says which).
+        the ten largest, and `classes` says which), and where a defense has a detector `score` (NaN elsewhere).
 
     Raises:
         UserError: no results there, or a damaged file.

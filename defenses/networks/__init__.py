@@ -21,6 +21,7 @@ _KINDS = {
     "score-conv": "defenses.networks.score:ScoreConv",
     "energy-conv": "defenses.networks.energy:energy_conv",
     "energy-mlp": "defenses.networks.energy:energy_mlp",
+    "autoencoder": "defenses.networks.autoencoder:Autoencoder",
 }
 
 

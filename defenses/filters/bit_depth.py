@@ -1,0 +1,38 @@
+"""Fewer bits a pixel, the first squeezer of Xu, Evans and Qi (NDSS 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.filters import Filter, whole
+
+
+class BitDepth(Filter):
+    """x -> round(x (2^b - 1)) / (2^b - 1), halves to the even neighbour.
+
+    Args:
+        bits: b, 1 to 8.
+
+    Raises:
+        UserError: `bits` is no whole number from 1 to 8.
+    """
+
+    differentiable = False
+
+    def __init__(self, *, bits: int = 5):
+        super().__init__()
+        whole("bits", bits, 1, 8)
+        self.bits = bits
+
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+        """Rounded."""
+        top = 2**self.bits - 1
+        return torch.round(x * top) / top
+
+
+def build(network: object, **own: Any) -> BitDepth:  # noqa: ARG001
+    """See `BitDepth`; it has no network."""
+    return BitDepth(**own)

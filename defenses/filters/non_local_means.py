@@ -1,0 +1,58 @@
+"""Non-local means, the third squeezer of Xu, Evans and Qi (NDSS 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.errors import UserError
+from defenses.filters import Filter, image_by_image, whole, within
+
+
+class NonLocalMeans(Filter):
+    """Pixels averaged over those whose surroundings look alike, by scikit-image, all channels together.
+
+    Args:
+        search: side of the window that is searched, odd.
+        patch: side of the patches that are compared, odd.
+        strength: filter strength, in 1/255 of the range of pixels.
+
+    Raises:
+        UserError: a parameter outside its range, or an even window.
+    """
+
+    differentiable = False
+
+    def __init__(self, *, search: int = 13, patch: int = 3, strength: float = 2.0):
+        super().__init__()
+        for name, value in (("search", search), ("patch", patch)):
+            whole(name, value, 1, 99)
+            if value % 2 == 0:
+                raise UserError(f"{name} is {value}; a window has a middle, so it must be odd")
+        within("strength", strength, 1e-3, 1e3)
+        self.search, self.patch, self.strength = search, patch, strength
+
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+        """Averaged."""
+        from skimage.restoration import denoise_nl_means
+
+        def one(image: Tensor, row: int) -> Tensor:  # noqa: ARG001
+            # Channels last: given first, a single one makes scikit-image compare rows.
+            pixels = image.double().permute(1, 2, 0).numpy()
+            found = denoise_nl_means(
+                pixels if len(image) > 1 else pixels[:, :, 0],
+                patch_size=self.patch,
+                patch_distance=self.search // 2,
+                h=self.strength / 255,
+                channel_axis=-1 if len(image) > 1 else None,
+            )
+            return torch.from_numpy(found).view(*image.shape[1:], -1).permute(2, 0, 1).to(image.dtype)
+
+        return image_by_image(x, one)
+
+
+def build(network: object, **own: Any) -> NonLocalMeans:  # noqa: ARG001
+    """See `NonLocalMeans`; it has no network."""
+    return NonLocalMeans(**own)
