@@ -66,7 +66,7 @@ def _made(detector: Detector, classifier: Classifier, dataset: str) -> dict[str,
         train = load_dataset(dataset, "train")
         detector.fit(train.x, train.y, classifier)
     scores = clean_scores(detector, load_dataset(dataset, "validation").x, classifier)
-    return {_SCORES: scores, **{n: v for n, v in detector.named_buffers(recurse=False)}}
+    return {_SCORES: scores, **dict(detector.named_buffers(recurse=False))}
 
 
 def _file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:

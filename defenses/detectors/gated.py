@@ -39,7 +39,8 @@ class Gated(Purifier):
         if level is not None and not 0 <= level < 1:
             raise UserError(f"level is {level}; it must be at least 0 and less than 1")
         if level is not None and not hasattr(purifier, "sigma"):
-            raise UserError(f"level asks for a purifier with a sigma, and {type(purifier).__name__} has none; leave it out")
+            name = type(purifier).__name__
+            raise UserError(f"level asks for a purifier with a sigma, and {name} has none; leave it out")
         self.purifier, self.guard, self.level = purifier, guard, level
         self.differentiable = purifier.differentiable
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.losses import Aim, image_losses, image_means, unbroken, unbroken_combined
+from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, unbroken, unbroken_combined
 from bench.suites.adaptive.settings import Settings
+from defenses.detector import Guarded
 from defenses.noise import Noise
 
 START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
@@ -23,6 +24,9 @@ class Chosen:
     that are fresh for every such claim. A draw is a copy; where copies stand for the S runs that a prediction combines,
     the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once.
 
+    Against a detector an iterate is as good as its loss or as the distance of its score below the threshold, whichever
+    is less: above 0 both ends are reached, so no wrong image that is refused ranks before one that is not.
+
     Args:
         problem: the images.
         ask: the defense.
@@ -35,7 +39,9 @@ class Chosen:
         n, device = len(problem.x), problem.x.device
         self.problem, self.ask, self.mode, self.varying = problem, ask, mode, varying
         self.draws = settings.draws if varying else 1
-        self.limit = settings.decided
+        self.limit, self.weight = settings.decided, settings.detector
+        # A blind view asks the bare classifier: what is suspected there is purified, or refused.
+        self.refuses = isinstance(ask.defense, Guarded) or mode == "blind"
         self.combines = ask.stands_for if varying and self.draws > 1 else 1
         self.score = "ce-logits" if ask.averages_logits else "ce"
         self.images = problem.x.clone()
@@ -61,6 +67,8 @@ class Chosen:
         """As `offer`, of answers that are there already."""
         aim = self.problem.aim.rows(items)
         loss = image_losses(self.score, said.logits.double(), aim, said.item, copies)
+        if self.refuses and said.excess is not None:
+            loss = torch.minimum(loss, -self.weight * image_means(said.excess[:, None], said.item, copies)[:, 0])
         better = loss > self.loss[items]
         at = items[better]
         self.images[at], self.loss[at] = x[better], loss[better]
@@ -72,6 +80,12 @@ class Chosen:
         return self._standing(self.problem.aim.rows(items), said, self._copies(items)) <= self.limit
 
     def _standing(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
+        share = self._right(aim, said, copies)
+        if self.refuses and said.excess is not None:
+            share = share + refused(said.excess, said.item, copies)  # at most so many are right or refused
+        return share
+
+    def _right(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
         if self.combines == 1:
             return unbroken(said.logits, aim, said.item, copies)
         scores = said.logits if self.ask.averages_logits else said.logits.softmax(1)
