@@ -17,6 +17,7 @@ from bench.commands import (
     boards,
     certify,
     compare,
+    detect,
     doctor,
     judge,
     ls,
@@ -29,7 +30,7 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, doctor, model_info, judge, verify)
+_COMMANDS = (boards, plan, ls, table, compare, detect, certify, audit, train, doctor, model_info, judge, verify)
 
 
 class _Parser(argparse.ArgumentParser):

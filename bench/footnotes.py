@@ -62,6 +62,11 @@ def of_all_rows(frame: pd.DataFrame, k: int | None = None) -> tuple[str, ...]:
     notes = _shared(frame)
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
+    if (frame["rejected_mean"] > 0).any():
+        notes.append(
+            "refused: by a detector; a refusal is an error in all columns but right or refused, which is of attacked "
+            "images alone; `purebench detect` has the worst case and the detectors' own figures"
+        )
     voters = "all" if k is None else f"the first {k}"
     notes.append(f"majority vote, mean logit: of {voters} held-out draws of an image; a tie is wrong")
     if (frame["targets"] != "none").any():

@@ -18,7 +18,7 @@ from bench.protocols import M
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
 from bench.stats import wilson
-from bench.summarise import SEEDS, WORST, ranked, summary
+from bench.summarise import REFUSED, SEEDS, WORST, ranked, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +207,7 @@ def full_table(
     shares = {f"Rob({i}): unbiased %": f"rob_m{i}" for i in m} | {"majority vote %": "majority"}
     shares["mean logit %"] = "mean_logit"
     if (frame["rejected_mean"] > 0).any():
-        shares = {"refused: mean %": "rejected_mean"} | shares
+        shares = dict(zip(("refused: mean %", "right or refused: mean %"), REFUSED, strict=True)) | shares
     shares = {header: name for header, name in shares.items() if frame[name].notna().any()}
     columns: dict[str, Callable[[Any], str]] = {
         "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
@@ -239,8 +239,11 @@ def full_table(
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The summary for a CSV, without the columns about training seeds where no defense has several."""
-    return frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
+    """The summary for a CSV, without the columns about training seeds and refusals where there are none."""
+    frame = frame if has_seeds(frame) else frame.drop(columns=list(SEEDS))
+    if (frame["rejected_mean"] > 0).any():
+        return frame
+    return frame.drop(columns=[REFUSED[1], *bounds_of(REFUSED[1])])
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:

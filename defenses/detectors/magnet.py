@@ -58,7 +58,7 @@ class Divergence(Detector):
         logs = [(z / self.temperature).log_softmax(1).double() for z in logits]
         middle = ((logs[0].exp() + logs[1].exp()) / 2).log()
         divergence: Tensor = sum((a.exp() * (a - middle)).sum(1) for a in logs) / 2  # type: ignore[assignment]
-        return divergence.float()
+        return divergence.to(x.dtype)
 
 
 def reconstruction(network: Callable[[str], nn.Module], *, p: float) -> Reconstruction:

@@ -29,7 +29,7 @@ class BitDepth(Filter):
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
         """Rounded."""
-        top = 2**self.bits - 1
+        top = (1 << self.bits) - 1
         return torch.round(x * top) / top
 
 

@@ -25,6 +25,7 @@ _EVERY = (0.22, 0.03, 0.06)  # APGD's checkpoints, in shares of all steps: first
 _EVERY_VARYING = (0.34, 0.07, 0.12)  # fewer, where each of them costs selection draws
 _RISES = 0.75  # a smaller share of steps that gain halves the step size
 _FRESH, _WARM, _PLAIN = 2.0, 1.0, 0.1  # first step size, in eps
+_ENOUGH, _ENOUGH_VARYING = 1.0, 3.0  # of a loss against a detector: what is wrong need not be more so
 _L1_SPARSE, _L1_SHRINK, _L1_LEAST, _L1_SAME = 0.2, 1.5, 0.1, 0.95  # APGD-L1's
 
 
@@ -73,7 +74,7 @@ class Ascent:
         plain: bool,
     ):
         self.problem, self.ask, self.eot, self.mode = problem, ask, settings.eot, mode
-        self.weight = settings.detector
+        self.weight, self.enough = settings.detector, _ENOUGH_VARYING if varying else _ENOUGH
         self.stages, self.varying, self.plain = len(stages), varying, plain
         self.every = _EVERY_VARYING if varying else _EVERY
         self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
@@ -203,12 +204,16 @@ class Ascent:
     def _value(self, stage: Tensor, aim: Aim, copies: Tensor, said: Said) -> Tensor:
         kinds = [self.chosen.score if kind == "ce" else kind for kind in self.table.losses]
         loss = self._own(stage, [image_losses(kind, said.logits, aim, said.item, copies) for kind in kinds])
-        return loss if said.excess is None else loss - self.weight * suspicion(said.excess, said.item, copies)
+        if said.excess is None:
+            return loss
+        return loss.clamp_max(self.enough) - self.weight * suspicion(said.excess, said.item, copies)
 
     def _row_values(self, stage: Tensor, aim: Aim, said: Said) -> Tensor:
         rows = aim.rows(said.item)
         loss = self._own(stage[said.item], [row_losses(kind, said.logits, rows) for kind in self.table.losses])
-        return loss if said.excess is None else loss - self.weight * said.excess.clamp_min(0)
+        if said.excess is None:
+            return loss
+        return loss.clamp_max(self.enough) - self.weight * said.excess.clamp_min(0)
 
     def _own(self, stage: Tensor, parts: list[Tensor]) -> Tensor:
         """Of every loss's values those of the stages that have this loss."""

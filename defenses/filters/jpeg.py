@@ -1,0 +1,78 @@
+"""JPEG compression (Dziugaite et al. 2016; Guo et al., ICLR 2018; Das et al. 2017)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.errors import UserError
+from defenses.filters import Filter, image_by_image, whole
+
+
+class Jpeg(Filter):
+    """Encoded and decoded by libjpeg, through Pillow.
+
+    For "bpda-autoencoder", kornia's differentiable codec (Shin and Song 2017; Reich et al. 2024) stands for it
+    backward: a sharper attack than the identity where compression changes the image much.
+
+    Args:
+        quality: 1 to 100.
+
+    Raises:
+        UserError: `quality` is no whole number from 1 to 100.
+    """
+
+    differentiable = False
+
+    def __init__(self, *, quality: int = 75):
+        super().__init__()
+        whole("quality", quality, 1, 100)
+        self.quality = quality
+
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+        """Compressed; pixels are rounded to bytes first.
+
+        Raises:
+            UserError: images of neither one nor three channels.
+        """
+        _channels(x)
+        return image_by_image(x, lambda image, row: _coded(image, self.quality))  # noqa: ARG005
+
+    def backward_network(self) -> Callable[[Tensor], Tensor]:
+        """The differentiable codec; grey images are its three equal channels."""
+
+        def network(x: Tensor) -> Tensor:
+            from kornia.enhance import jpeg_codec_differentiable
+
+            coded: Tensor = jpeg_codec_differentiable(
+                x.expand(-1, 3, -1, -1), torch.tensor([float(self.quality)], device=x.device, dtype=x.dtype)
+            )
+            return coded if x.shape[1] == 3 else coded.mean(1, keepdim=True)
+
+        return network
+
+
+def _coded(image: Tensor, quality: int) -> Tensor:
+    import numpy as np
+    from PIL import Image
+
+    pixels = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    with Image.open(file) as decoded:
+        found = torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1)
+    return found.permute(2, 0, 1).to(image.dtype) / 255
+
+
+def _channels(x: Tensor) -> None:
+    if x.shape[1] not in (1, 3):
+        raise UserError(f"jpeg takes images of 1 or 3 channels, not {x.shape[1]}; leave it out for this data set")
+
+
+def build(network: object, **own: Any) -> Jpeg:  # noqa: ARG001
+    """See `Jpeg`; it has no network."""
+    return Jpeg(**own)
