@@ -10,6 +10,7 @@ from bench.cli import main
 from bench.detection import ALL, auroc, auroc_interval, detected, detection
 from bench.results import load_draws
 from bench.summarise import WORST, summary
+from bench.tables import write_tables
 from defenses import load_model
 from defenses.errors import UserError
 
@@ -69,6 +70,7 @@ def test_a_results_folder_tells_of_its_detectors(folder):
 
 
 def test_the_table_keeps_refusals_apart(folder, capsys):
+    write_tables(folder)
     frame = summary(folder).set_index("attack")
     assert np.isnan(frame.loc["none", "right_or_refused_mean"])
     assert np.isnan(frame.loc[WORST, "right_or_refused_mean"])
@@ -83,6 +85,7 @@ def test_the_table_keeps_refusals_apart(folder, capsys):
 
 def test_a_folder_without_detectors_is_refused(tmp_path):
     benchmark(load_model("undefended"), 4, "digits", "Linf", eps="1/5", attacks="bench:apgd", out=tmp_path)
+    write_tables(tmp_path)
     assert "score" not in load_draws(tmp_path)
     assert "right_or_refused" not in (tmp_path / "tables.csv").read_text()
     with pytest.raises(UserError, match="holds no scores"):
