@@ -68,7 +68,7 @@ class Gated(Purifier):
             suspect = self.guard.excess(x.detach(), Noise.of(0, len(x), x.device)) > 0
         state, ctx = self.purifier.start(x, z)
         if self.level is not None:
-            gentle = twin(self.purifier, sigma=self.level * self.purifier.sigma)
+            gentle = twin(self.purifier, sigma=self.level * self.purifier.sigma)  # type: ignore[operator]
             own = z[: len(gentle.noise(tuple(x.shape[1:])).start)]
             state, ctx = (_chosen(suspect, *pair) for pair in zip((state, ctx), gentle.start(x, own), strict=True))
         return {"suspect": suspect, "x": x, **_marked(state)}, _marked(ctx)
