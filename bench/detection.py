@@ -44,7 +44,7 @@ class _Ranks:
     def __init__(self, clean: Floats, adversarial: Floats):
         self.order = np.argsort(clean, kind="stable")
         ordered = clean[self.order]
-        self.below, self.upto = (np.searchsorted(ordered, adversarial, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        self.below, self.upto = (np.searchsorted(ordered, adversarial, side) for side in ("left", "right"))
 
     def __call__(self, clean: Floats, adversarial: Floats) -> float:
         total = clean.sum() * adversarial.sum()
@@ -162,7 +162,7 @@ def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str
         "n_images": len(right_or_refused),
         **_with_interval("right_accepted", clean["right"].to_numpy()),
         **_with_interval("clean_refused", clean["refused"].to_numpy()),
-        **_with_interval("right_or_refused", right_or_refused.to_numpy()),
+        **_with_interval("right_or_refused", right_or_refused.to_numpy(np.float64)),
     }
 
 
