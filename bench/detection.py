@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.stats import Floats, Ints
 from defenses.errors import UserError
@@ -166,7 +167,7 @@ def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str
     }
 
 
-def _with_interval(name: str, values: Floats) -> dict[str, float]:
+def _with_interval(name: str, values: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
     """The mean of shares in [0, 1], and Wilson's interval."""
     from bench.stats import wilson
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.data import load_dataset
 from bench.meter import Meter
-from defenses import load_model
+from defenses import card, list_models, load_model
 from defenses.base import Classifier, Purified
 from defenses.composition import composed
 from defenses.detector import Detector, Guard, Guarded, calibrated, check_fpr, clean_scores, guard_of
@@ -25,8 +25,7 @@ from defenses.errors import UserError
 from defenses.noise import Noise
 from defenses.registry import fingerprint, parts
 
-DETECTORS = ["feature-squeezing", "magnet-reconstruction", "magnet-jsd", "score-norm", "likelihood", "lid"]
-DETECTORS += ["mahalanobis"]
+DETECTORS = [name for name in list_models() if card(name).kind == "detector"]
 CALLS = {  # forwards through networks for the score of one image
     "feature-squeezing": 2,
     "magnet-reconstruction": 1,
