@@ -27,7 +27,7 @@ class Sphere(Detector):
 
 
 def problem(share: float) -> tuple[Guarded, Tensor, Tensor, float]:
-    """(defense, image, label, distance to the border); the detector allows `share` of that distance in every direction."""
+    """(defense, image, label, distance to the border); the detector allows `share` of that distance."""
     net, x, y = linear(1.0)
     x, y = x[:1], y[:1]
     weight = net.network.weight.detach()  # type: ignore[union-attr]
