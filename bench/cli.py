@@ -18,6 +18,7 @@ from bench.commands import (
     certify,
     compare,
     corruptions,
+    detect,
     doctor,
     judge,
     ls,
@@ -33,7 +34,7 @@ from bench.text import clean
 from defenses.errors import UserError
 
 _COMMANDS = (
-    *(boards, plan, ls, table, compare, certify, audit, smooth, corruptions, poison),
+    *(boards, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),
     *(train, doctor, model_info, judge, verify),
 )
 

@@ -47,7 +47,7 @@ class Deployed:
 
     @property
     def finite(self) -> Tensor:
-        """Bool [B]: all logits of all draws are finite."""
+        """Bool [B]: all logits and scores of all draws are finite."""
         finite = self.draws.finite
         return finite if self.majority is None else finite & ~torch.from_numpy(self.majority.undecided)
 
@@ -85,7 +85,8 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
                 memory=memory,
                 known=cell.view.known,
             )
-            draws = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu())
+            scores = None if draws.scores is None else draws.scores.cpu()
+            draws = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu(), scores)
             majority = _majority(cell, defense, x, y, indices, draws, memory)
     finally:
         meter.detach()

@@ -16,7 +16,10 @@ _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of
 
 
 def draw_columns(cell: Cell, block: Block, draws: Draws, problems: list[str]) -> dict[str, Any]:
-    """Columns of the draws table: one row per image and draw, images that could not be judged left out."""
+    """Columns of the draws table: one row per image and draw, images that could not be judged left out.
+
+    There is a column "score" where the defense has a detector.
+    """
     import pyarrow as pa
 
     ok = torch.tensor([not p for p in problems])
@@ -42,4 +45,6 @@ def draw_columns(cell: Cell, block: Block, draws: Draws, problems: list[str]) ->
     if kept.shape[-1] > _TOP_LOGITS:
         flat_classes = pa.array(classes.flatten().numpy().astype(np.int16))
         columns["classes"] = pa.FixedSizeListArray.from_arrays(flat_classes, values.shape[-1])
+    if draws.scores is not None:
+        columns["score"] = draws.scores[:, ok].flatten().numpy()
     return columns

@@ -64,6 +64,11 @@ def of_all_rows(frame: pd.DataFrame, said: Protocols) -> tuple[str, ...]:
     notes = _shared(frame)
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
         notes.append("Rob(M): all of M draws right, C(right, M) / C(draws, M), averaged over images")
+    if (frame["rejected_mean"] > 0).any():
+        notes.append(
+            "refused: by a detector; a refusal is an error in all columns but right or refused, which is of attacked "
+            "images alone; `purebench detect` has the worst case and the detectors' own figures"
+        )
     voters = "all" if said.k is None or said.rule else f"the first {said.k}"
     what = "mean logit" if said.rule else "majority vote, mean logit"
     notes.append(f"{what}: of {voters} held-out draws of an image; a tie is wrong")

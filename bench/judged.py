@@ -184,7 +184,7 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
         judged: the verdicts.
         m: the M of Rob(M).
         stochastic: whether the defense is.
-        attacked: False for clean images, of which no attack can succeed.
+        attacked: False for clean images, of which no attack can succeed, and whose refusals count as errors.
     """
     import numpy as np
 
@@ -202,6 +202,7 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
         "clean_mean": judged.clean[known],
         "robust_mean": judged.withstood / np.maximum(judged.draws, 1),
         "rejected_mean": judged.rejected / np.maximum(judged.draws, 1),
+        "right_or_refused_mean": ((judged.correct + judged.rejected) / np.maximum(judged.draws, 1))[: n * attacked],
         **{f"rob_m{i}": rob_at_m(judged.withstood, judged.draws, i) for i in enough},
         "majority": judged.majority,
         "mean_logit": judged.mean_logit,

@@ -116,7 +116,8 @@ def load_draws(path: str | Path) -> pd.DataFrame:
     Returns:
         defense, attack, view, norm, eps, cell, index, draw, held_out (False: a selection draw), pred, margin
         (logit of the label minus the largest other one), rejected, logits (less the largest; float16, or float32 in
-        a part that has some under -65,504; of more than ten classes only the ten largest, and `classes` says which).
+        a part that has some under -65,504; of more than ten classes only the ten largest, and `classes` says which),
+        and where a defense has a detector `score` (NaN elsewhere).
 
     Raises:
         UserError: no results there, or a damaged file.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WORST = "worst case"
+REFUSED = ("rejected_mean", "right_or_refused_mean")
 SEEDS = ("n_seeds", "clean_sd_seeds", "robust_sd_seeds")
 
 
@@ -51,7 +52,9 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
-        (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean; rob_m<M>
+        (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean;
+        right_or_refused_mean (where a refusal of an attacked image is a success of the defense; of attacks one by one,
+        NaN for clean images and for the worst case, which `bench.detection` has); rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
         asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
         order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
@@ -89,6 +92,13 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
 
 
+def numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The summary for a CSV, without the columns about training seeds and refusals where there are none."""
+    without = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)
+    without += [] if (frame["rejected_mean"] > 0).any() else [REFUSED[1], *bounds_of(REFUSED[1])]
+    return frame.drop(columns=without)
+
+
 def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
     """The M, when there are draws for each."""
     drawn = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"]]["draws"]
@@ -99,7 +109,7 @@ def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
 
 def _shares(m: Sequence[int]) -> tuple[str, ...]:
     """The columns that have an interval."""
-    return ("clean_mean", "robust_mean", "rejected_mean", *(f"rob_m{i}" for i in m), "majority", "mean_logit")
+    return ("clean_mean", "robust_mean", *REFUSED, *(f"rob_m{i}" for i in m), "majority", "mean_logit")
 
 
 def _columns(m: Sequence[int]) -> list[str]:
@@ -172,6 +182,8 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
         shares = {name: values[name] for name in _shares(m)}
         values |= {"n_images": n, "draws": int(values["draws"])} | intervals(shares, dict.fromkeys(shares, n))
     values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
+    if first.known["attack"] == WORST:  # chosen with refusals as errors
+        values |= dict.fromkeys((REFUSED[1], *bounds_of(REFUSED[1])), float("nan"))
     planned = first.known["planned"]
     return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}
 

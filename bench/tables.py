@@ -17,7 +17,7 @@ from bench.looks import KNOWN
 from bench.protocols import M, Protocols
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
-from bench.summarise import SEEDS, WORST, ranked, summary
+from bench.summarise import REFUSED, WORST, numbers, ranked, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,7 +213,7 @@ def full_table(
     shares = {f"Rob({i}): unbiased %": f"rob_m{i}" for i in m} | {"majority vote %": "majority"}
     shares["mean logit %"] = "mean_logit"
     if (frame["rejected_mean"] > 0).any():
-        shares = {"refused: mean %": "rejected_mean"} | shares
+        shares = dict(zip(("refused: mean %", "right or refused: mean %"), REFUSED, strict=True)) | shares
     shares = {header: name for header, name in shares.items() if frame[name].notna().any()}
     columns: dict[str, Callable[[Any], str]] = {
         "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
@@ -242,11 +242,6 @@ def full_table(
     strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
     header = (*differs, "defense", "attack", "attack view", *columns)
     return Table(title, header, rows, footnotes.of_all_rows(frame, said), len(differs) + 3, tail=1, strong=strong)
-
-
-def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The summary for a CSV, without the columns about training seeds where no defense has several."""
-    return frame if footnotes.has_seeds(frame) else frame.drop(columns=list(SEEDS))
 
 
 def _made(cells: pd.DataFrame) -> list[dict[str, Any]]:
@@ -292,8 +287,8 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     tables = [comparison, whole]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(comparison, _TEXT_WIDTH))
-    numbers = with_audit(footnotes.with_warnings(_numbers(frame), results.cells, reasons), failed)
-    write_atomic(folder / "tables.csv", to_csv(numbers))
+    csv = with_audit(footnotes.with_warnings(numbers(frame), results.cells, reasons), failed)
+    write_atomic(folder / "tables.csv", to_csv(csv))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))
     write_atomic(folder / "tables.html", to_html(tables, title))

@@ -25,11 +25,13 @@ class Draws:
         logits: float32 [D, B, K].
         rejected: bool [D, B], images that the defense refused to classify.
         held_out: bool [D]; the others are for selection.
+        scores: float32 [D, B], suspicion; None: the defense has no detector.
     """
 
     logits: Tensor
     rejected: Tensor
     held_out: Tensor
+    scores: Tensor | None = None
 
     @property
     def predictions(self) -> Tensor:
@@ -38,8 +40,9 @@ class Draws:
 
     @property
     def finite(self) -> Tensor:
-        """Bool [B]: all logits of all draws are finite; without that an image has no verdict."""
-        return torch.isfinite(self.logits).all(-1).all(0)
+        """Bool [B]: all logits and scores of all draws are finite; without that an image has no verdict."""
+        finite = torch.isfinite(self.logits).all(-1).all(0)
+        return finite if self.scores is None else finite & torch.isfinite(self.scores).all(0)
 
     def margins(self, y: Tensor) -> Tensor:
         """float32 [D, B]: logit of the label minus the largest other one (labels int64 [B])."""
@@ -120,7 +123,9 @@ def verdict(
     shape = (len(names), len(x))
     all_logits = torch.cat([p.logits.float() for p in said]).view(*shape, -1)
     held_out = torch.tensor([role == HELD_OUT for role, _ in names])
-    return Draws(all_logits, torch.cat([p.rejected for p in said]).view(shape), held_out)
+    scored = [p.scores.float() for p in said if p.scores is not None]
+    scores = torch.cat(scored).view(shape) if scored else None
+    return Draws(all_logits, torch.cat([p.rejected for p in said]).view(shape), held_out, scores)
 
 
 def sequential_verdict(

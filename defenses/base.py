@@ -21,10 +21,17 @@ Combine = Literal["softmax-mean", "logit-mean"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One draw of a defense: logits float32 [B, K], and bool [B], images that the defense refuses to classify."""
+    """One draw of a defense.
+
+    Args:
+        logits: float32 [B, K].
+        rejected: bool [B], images that the defense refuses to classify.
+        scores: float32 [B], suspicion of each, larger where it is more suspicious; None: the defense has no detector.
+    """
 
     logits: Tensor
     rejected: Tensor
+    scores: Tensor | None = None
 
 
 class Defense(nn.Module, ABC):

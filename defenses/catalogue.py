@@ -16,8 +16,8 @@ _CARDS = Path(__file__).parent / "cards"
 Kind = Literal["classifier", "purifier", "detector"]
 # Parameters of a composition, which every defense of a kind understands beside its own.
 COMMON: Mapping[Kind, tuple[str, ...]] = {
-    "classifier": ("filters", "detector", "runs", "combine"),
-    "purifier": ("filters", "detector", "runs", "combine", "classifier"),
+    "classifier": ("filters", "detector", "runs", "combine", "suspected", "level"),
+    "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level"),
     "detector": ("filters", "classifier", "runs", "combine", "fpr"),
 }
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError
+from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense
+    from defenses.detector import Guard
     from defenses.purifier import Purifier
 
-KEYS = ("classifier", "runs", "combine", "filters", "detector")  # all others are a part's own
+KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others are a part's own
+SUSPECTED = ("refuse", "purify")  # what becomes of images that a detector suspects
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
         label: of the part, for messages.
         found: a `Purifier`, `Classifier` or `Detector`.
         params: of `KEYS`: `classifier`, a name for `load_model` of a plain classifier or of weights; `filters`, names
-            of purifiers that images meet first; `runs` and `combine` of `Purified`; `detector`, beside all of it.
+            of purifiers that images meet first; `runs` and `combine` of `Purified`; `detector`, beside all of it;
+            `suspected`: what it suspects is refused ("refuse") or alone purified ("purify"), and then `level` of
+            `Gated` is for the others.
         parts: where the named parts come from.
 
     Raises:
@@ -128,7 +132,7 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
     """
     from defenses.base import Classifier, Purified
     from defenses.chain import Chain
-    from defenses.detector import Detector
+    from defenses.detector import Detector, Guarded
     from defenses.purifier import Purifier
 
     purifiers = [parts.make("filter", entry)[0] for entry in filters_of(params)]
@@ -146,29 +150,48 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
         behind = parts.classifier(named(params["classifier"], "classifier"))
     if options and options != {"runs": 1} and not purifiers:
         raise UserError(f'"{label}" takes no "{next(iter(options))}" without a purifier or filters before it')
-    defense: Defense = behind
-    if purifiers:
-        defense = Purified(purifiers[0] if len(purifiers) == 1 else Chain(purifiers), behind, **options)
+    gated = _gated(label, params, bool(purifiers))
     _fit_together(label, behind, purifiers)
+    guard = _guard(label, found, params, behind, parts)
+    whole = purifiers[0] if len(purifiers) == 1 else Chain(purifiers) if purifiers else None
+    if whole is not None and guard is not None and gated:
+        from defenses.detectors.gated import Gated
+
+        return Purified(Gated(whole, guard, level=params.get("level")), behind, **options)
+    defense: Defense = behind if whole is None else Purified(whole, behind, **options)
+    return defense if guard is None else Guarded(defense, guard)
+
+
+def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
+    """Whether suspected images are to be purified, and not refused.
+
+    Raises:
+        UserError: `suspected` or `level` make no sense here.
+    """
+    how = params.get("suspected", "refuse")
+    if how not in SUSPECTED:
+        raise unknown(f'what "{label}" does with images that are suspected', str(how), SUSPECTED)
+    if how == "purify" and not (params.get("detector") and purifies):
+        raise UserError(f'"{label}" with suspected = "purify" needs a purifier, and a detector that suspects images')
+    if params.get("level") is not None and how != "purify":
+        raise UserError(f'"{label}" takes "level" with suspected = "purify" alone; leave it out')
+    return bool(how == "purify")
+
+
+def _guard(label: str, found: Any, params: Mapping[str, Any], behind: Classifier, parts: Parts) -> Guard | None:
+    """The detector that is named or found, fitted on training images and calibrated on validation images."""
+    from defenses.detector import FPR, Detector
+
+    detector, own = found, params
     if isinstance(found, Detector) and params.get("detector"):
         raise UserError(f'"{label}" is a detector, so it takes no "detector" beside it')
-    if isinstance(found, Detector):
-        return _guarded(defense, behind, found, float(params.get("fpr", 0.05)), parts)
-    if params.get("detector"):
+    if not isinstance(found, Detector):
+        if not params.get("detector"):
+            return None
         detector, own = parts.make("detector", named(params["detector"], "detector"))
-        return _guarded(defense, behind, detector, float(own["fpr"]), parts)
-    return defense
+    from defenses.detectors.fitted import guarded_by
 
-
-def _guarded(defense: Defense, behind: Classifier, detector: Any, fpr: float, parts: Parts) -> Defense:
-    """A defense with a detector that is fitted on training images and calibrated on validation images."""
-    from bench.data import load_dataset
-    from defenses.detector import Guarded, threshold_at
-
-    clean = load_dataset(parts.dataset, "validation").x
-    train = load_dataset(parts.dataset, "train")
-    detector.fit(train.x, train.y, behind)
-    return Guarded(defense, detector, behind, threshold=threshold_at(detector, clean, behind, fpr=fpr))
+    return guarded_by(detector, behind, parts.dataset, own.get("fpr", FPR))
 
 
 def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier]) -> None:

@@ -53,6 +53,10 @@ def fingerprint(
             identified["weights"][part.name] = sha
             continue
         around.append({"role": role, **_part(role, part, dataset, weights_root, training_seed)})
+    if known.kind == "detector" or any(part["role"] == "detector" for part in around):
+        from bench.data import dataset_info
+
+        identified["detector_data"] = dataset_info(dataset).revision  # what it is fitted and calibrated on
     seed = {"training_seed": training_seed} if training_seed else {}
     return identified | seed | ({"around": around} if around else {})
 

@@ -28,6 +28,7 @@ _KINDS = {
     "noise-generator": "defenses.networks.noise_generator:NoiseGenerator",
     "timm": "defenses.networks.outside:timm_network",
     "robustbench": "defenses.networks.outside:robustbench_network",
+    "autoencoder": "defenses.networks.autoencoder:Autoencoder",
 }
 
 

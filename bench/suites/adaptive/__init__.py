@@ -10,6 +10,10 @@
 Copies, restarts and noise are the attack's own affair: it asks the defense of the view directly. So the view's `eot`
 must be 1. With `runs` in the view, every copy combines so many runs; without, it is one run, or with `on_top` the
 deployed S runs. Under a known seed there are no copies: the attack meets the judged draw, all S runs of it, alone.
+
+Against a detector: with `detector` = lambda the loss, which counts up to 1 (3 of a random defense), is less by lambda
+times what the score is above the threshold, in standard deviations of clean scores, and success is a wrong class that
+is not refused (as Carlini & Wagner 2017, arXiv 1705.07263, attack classifier and detector together).
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.suites.adaptive import geometry
-from bench.suites.adaptive.ask import Ask
+from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import SPSA, Problem, Stage
 from bench.suites.adaptive.judged import START, STEP, Chosen, aim_at_rank
-from bench.suites.adaptive.losses import Aim, image_losses, row_losses
+from bench.suites.adaptive.losses import Aim, image_losses, row_losses, suspicion
 from bench.suites.adaptive.settings import Settings
 from bench.suites.adaptive.spsa import estimated
 from bench.suites.noise import uniform_in_ball
@@ -25,6 +25,7 @@ _EVERY = (0.22, 0.03, 0.06)  # APGD's checkpoints, in shares of all steps: first
 _EVERY_VARYING = (0.34, 0.07, 0.12)  # fewer, where each of them costs selection draws
 _RISES = 0.75  # a smaller share of steps that gain halves the step size
 _FRESH, _WARM, _PLAIN = 2.0, 1.0, 0.1  # first step size, in eps
+_ENOUGH, _ENOUGH_VARYING = 1.0, 3.0  # of a loss against a detector: what is wrong need not be more so
 _L1_SPARSE, _L1_SHRINK, _L1_LEAST, _L1_SAME = 0.2, 1.5, 0.1, 0.95  # APGD-L1's
 
 
@@ -73,6 +74,7 @@ class Ascent:
         plain: bool,
     ):
         self.problem, self.ask, self.eot, self.mode = problem, ask, settings.eot, mode
+        self.weight, self.enough = settings.detector, _ENOUGH_VARYING if varying else _ENOUGH
         self.stages, self.varying, self.plain = len(stages), varying, plain
         self.every = _EVERY_VARYING if varying else _EVERY
         self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
@@ -187,11 +189,11 @@ class Ascent:
         done = torch.zeros_like(items, dtype=torch.bool)
         if mode == SPSA:
             loss, gradient = estimated(
-                self.ask, at, noise, copies, self.mode, lambda z, item: self._row_values(stage[item], aim.rows(item), z)
+                self.ask, at, noise, copies, self.mode, lambda said: self._row_values(stage, aim, said)
             )
             return loss, gradient, done
         said, loss, gradient = self.ask.gradient(
-            at, noise, copies, mode, lambda z, item: self._value(stage, aim, copies, z, item)
+            at, noise, copies, mode, lambda said: self._value(stage, aim, copies, said)
         )
         if mode == self.mode and not self.varying:
             # Without noise every step tells what selection would.
@@ -199,12 +201,19 @@ class Ascent:
             self._note(items, own)
         return loss, gradient, done
 
-    def _value(self, stage: Tensor, aim: Aim, copies: Tensor, z: Tensor, item: Tensor) -> Tensor:
+    def _value(self, stage: Tensor, aim: Aim, copies: Tensor, said: Said) -> Tensor:
         kinds = [self.chosen.score if kind == "ce" else kind for kind in self.table.losses]
-        return self._own(stage, [image_losses(kind, z, aim, item, copies) for kind in kinds])
+        loss = self._own(stage, [image_losses(kind, said.logits, aim, said.item, copies) for kind in kinds])
+        if said.excess is None:
+            return loss
+        return loss.clamp_max(self.enough) - self.weight * suspicion(said.excess, said.item, copies)
 
-    def _row_values(self, stage: Tensor, aim: Aim, z: Tensor) -> Tensor:
-        return self._own(stage, [row_losses(kind, z, aim) for kind in self.table.losses])
+    def _row_values(self, stage: Tensor, aim: Aim, said: Said) -> Tensor:
+        rows = aim.rows(said.item)
+        loss = self._own(stage[said.item], [row_losses(kind, said.logits, rows) for kind in self.table.losses])
+        if said.excess is None:
+            return loss
+        return loss.clamp_max(self.enough) - self.weight * said.excess.clamp_min(0)
 
     def _own(self, stage: Tensor, parts: list[Tensor]) -> Tensor:
         """Of every loss's values those of the stages that have this loss."""

@@ -14,17 +14,31 @@ from bench.memory import Rows, free
 from bench.piecewise import piecewise
 from bench.verdict import known_noise
 from defenses.base import Foreign
+from defenses.detector import Guard
 from defenses.noise import Noise
-
-Value = Callable[[Tensor, Tensor], Tensor]  # (logits [R, K], image of every row [R]) -> [n]
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a defense said: logits [R, K] of all copies, and the image of every row, int64 [R]."""
+    """What a defense said.
+
+    Args:
+        logits: of all copies, [R, K].
+        item: the image of every row, int64 [R].
+        excess: by how much the detector's score is above its threshold, in its scales, [R]; None: no matter.
+    """
 
     logits: Tensor
     item: Tensor
+    excess: Tensor | None = None
+
+
+Value = Callable[[Said], Tensor]  # -> [n]
+
+
+def _detached(said: Said) -> Said:
+    excess = None if said.excess is None else said.excess.detach()
+    return Said(said.logits.detach(), said.item, excess)
 
 
 class Ask:
@@ -38,14 +52,15 @@ class Ask:
         view: an `AttackView`: its defense, its count of queries and its memory are used, not its forward.
         runs: that a copy combines; None: the deployed number.
         rows: at most this many rows at once.
+        guard: a detector that is asked too; None: none is.
 
     Attributes:
         stands_for: how many copies a deployed prediction combines.
         averages_logits: whether it averages their logits.
     """
 
-    def __init__(self, view: Any, *, runs: int | None, rows: int):
-        self.view, self.defense, self.rows = view, view.defense, rows
+    def __init__(self, view: Any, *, runs: int | None, rows: int, guard: Guard | None = None):
+        self.view, self.defense, self.rows, self.guard = view, view.defense, rows, guard
         self.foreign = isinstance(self.defense, Foreign) and self.defense.stochastic
         self.runs = None if isinstance(self.defense, Foreign) else runs
         deployed: int = getattr(self.defense, "runs", 1)
@@ -83,27 +98,27 @@ class Ask:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             said = self._said(leaf, noise, copies, mode)
-            values = value(said.logits, said.item)
+            values = value(said)
             if not values.requires_grad:  # zeros would leave the images as they are, and the defense would look robust
                 raise RuntimeError("the logits have no gradient to the image (a detach, or no_grad); use bench:square")
             (found,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
         if not bool(torch.isfinite(found).all()):
             raise FloatingPointError("the gradient through the defense is not finite during the attack")
-        return Said(said.logits.detach(), said.item), values.detach(), found
+        return _detached(said), values.detach(), found
 
     def _said(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Said:
         item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
         first = copies.cumsum(0) - copies
         copy = torch.arange(len(item), device=x.device) - first[item]
         if self.view.spec.known:
-            logits = self._known(x[item], mode)
+            answers = self._known(x[item], mode)
         elif self.foreign:
-            logits = self._one_copy_at_a_time(x, noise, item, copy, mode)
+            answers = self._one_copy_at_a_time(x, noise, item, copy, mode)
         else:
-            logits = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
-        if not bool(torch.isfinite(logits.detach()).all()):
+            answers = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
+        if not bool(torch.isfinite(answers.detach()).all()):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
-        return Said(logits, item)
+        return Said(answers, item) if self.guard is None else Said(answers[:, :-1], item, answers[:, -1])
 
     def _known(self, x: Tensor, mode: str) -> Tensor:
         noise = known_noise(self.view.seed, len(x), x.device)
@@ -120,11 +135,16 @@ class Ask:
             order.append(at)
         return torch.cat(parts)[torch.cat(order).argsort()]
 
+    def _answers(self, mode: str, x: Tensor, noise: Noise) -> Tensor:
+        """Logits, and what the detector says as one more column."""
+        logits: Tensor = self.defense.logits(x, noise, gradient=mode, runs=self.runs)
+        return logits if self.guard is None else torch.cat([logits, self.guard.excess(x, noise)[:, None]], 1)
+
     def _call(self, x: Tensor, noise: Noise, mode: str) -> Tensor:
         """One call, or pieces of one where there is no memory for it."""
         memory: Rows = self.view.memory
         memory.asked = max(memory.asked, len(x))
-        call = partial(self.defense.logits, gradient=mode, runs=self.runs)
+        call = partial(self._answers, mode)
         if memory.limit is None and (len(x) <= self.rows or self.foreign):
             try:
                 logits: Tensor = call(x, noise)

@@ -13,6 +13,7 @@ from bench.suites.adaptive.losses import NEEDS, Aim
 from bench.suites.adaptive.scheduler import Program, Tally, run
 from bench.suites.adaptive.settings import Settings
 from bench.suites.attack import Unsupported
+from defenses.detector import guard_of
 from defenses.noise import Noise
 
 if TYPE_CHECKING:
@@ -143,7 +144,10 @@ def program_of(local: str, view: Any, problem: Problem, settings: Settings) -> A
     if view.spec.eot != 1:
         raise Unsupported(f"bench:{local} makes copies of its own; take eot = {view.spec.eot} out of the view")
     runs = view.spec.runs or (None if settings.on_top or view.spec.known else 1)
-    ask = Ask(view, runs=runs, rows=settings.rows)
+    guard = guard_of(view.defense) if settings.detector else None
+    if settings.detector and guard is None:
+        raise Unsupported(f"bench:{local} with detector = {settings.detector:g} needs a detector beside the defense")
+    ask = Ask(view, runs=runs, rows=settings.rows, guard=guard)
     if local == "square":
         from bench.suites.adaptive.search import RandomSearch
 

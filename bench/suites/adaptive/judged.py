@@ -8,9 +8,10 @@ from torch import Tensor
 from bench.sequential import Sequential
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.losses import Aim, image_losses, image_means, stands, unbroken, unbroken_combined
+from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
 from bench.suites.adaptive.settings import MAJORITY_ERROR, Settings
 from bench.suites.attack import Unsupported
+from defenses.detector import Guarded
 from defenses.noise import Noise
 
 START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
@@ -27,6 +28,9 @@ class Chosen:
     the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once. With
     `majority` a sequential rule says when an image is decided, and reads as few of the fresh draws as it needs.
 
+    Against a detector an iterate is as good as its loss or as the distance of its score below the threshold, whichever
+    is less: above 0 both ends are reached, so no wrong image that is refused ranks before one that is not.
+
     Args:
         problem: the images.
         ask: the defense.
@@ -42,7 +46,9 @@ class Chosen:
         n, device = len(problem.x), problem.x.device
         self.problem, self.ask, self.mode, self.varying = problem, ask, mode, varying
         self.draws = settings.draws if varying else 1
-        self.limit = settings.decided
+        self.limit, self.weight = settings.decided, settings.detector
+        # A blind view asks the bare classifier: what is suspected there is purified, or refused.
+        self.refuses = isinstance(ask.defense, Guarded) or mode == "blind"
         self.combines = ask.stands_for if varying and self.draws > 1 else 1
         self.rule = Sequential(settings.majority, MAJORITY_ERROR) if settings.majority and varying else None
         if self.rule is not None and ask.stands_for > 1:
@@ -72,11 +78,13 @@ class Chosen:
         """As `offer`, of answers that are there already."""
         aim = self.problem.aim.rows(items)
         loss = image_losses(self.score, said.logits.double(), aim, said.item, copies)
+        if self.refuses and said.excess is not None:
+            loss = torch.minimum(loss, -self.weight * image_means(said.excess[:, None], said.item, copies)[:, 0])
         better = loss > self.loss[items]
         at = items[better]
         self.images[at], self.loss[at] = x[better], loss[better]
         if self.rule is not None:
-            return loss, better & self._majority(self.rule, stands(said.logits, aim.rows(said.item)), len(items))[0]
+            return loss, better & self._majority(self.rule, self._stands(aim, said), len(items))[0]
         return loss, better & (self._standing(aim, said, copies) <= self.limit)
 
     def confirmed(self, items: Tensor, *when: Tensor) -> Tensor:
@@ -94,7 +102,7 @@ class Chosen:
             at, size = items[going], min(_ROUND, rule.n_max - begin)
             noise = self.problem.noise.rows(at).child(CONFIRM, *(w[going] for w in when), begin)
             said = self.ask.logits(self.images[at], noise, torch.full_like(at, size), self.mode)
-            new = stands(said.logits, self.problem.aim.rows(at[said.item]))
+            new = self._stands(self.problem.aim.rows(at), said)
             seen = torch.cat([seen, new.view(len(at), -1)], 1)
             lost[going], undecided = self._majority(rule, seen, len(at))
             going, seen = going[undecided], seen[undecided]
@@ -109,7 +117,18 @@ class Chosen:
         undecided = torch.from_numpy(said.undecided).to(standing.device)
         return ~torch.from_numpy(said.right).to(standing.device) & ~undecided, undecided
 
+    def _stands(self, aim: Aim, said: Said) -> Tensor:
+        """Bool [R]: which rows are right or refused."""
+        standing = stands(said.logits, aim.rows(said.item))
+        return standing if said.excess is None or not self.refuses else standing | (said.excess > 0)
+
     def _standing(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
+        share = self._right(aim, said, copies)
+        if self.refuses and said.excess is not None:
+            share = share + refused(said.excess, said.item, copies)  # at most so many are right or refused
+        return share
+
+    def _right(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
         if self.combines == 1:
             return unbroken(said.logits, aim, said.item, copies)
         scores = said.logits if self.ask.averages_logits else said.logits.softmax(1)

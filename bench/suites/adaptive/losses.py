@@ -80,6 +80,22 @@ def image_losses(kind: str, z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -
     return torch.where(aim.towards, yes - no, no - yes)
 
 
+def suspicion(excess: Tensor, item: Tensor, copies: Tensor) -> Tensor:
+    """The mean over copies of how far scores are above the detector's threshold, [n]; 0 where none is suspected.
+
+    Args:
+        excess: of the rows, [R].
+        item: the image of every row.
+        copies: how many rows an image has, int64 [n].
+    """
+    return _sum(excess.clamp_min(0), item, copies) / copies
+
+
+def refused(excess: Tensor, item: Tensor, copies: Tensor) -> Tensor:
+    """The share of copies that the detector suspects, [n]; see `suspicion`."""
+    return _sum((excess > 0).to(excess.dtype), item, copies) / copies
+
+
 def unbroken(z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -> Tensor:
     """The share of copies that are not yet what the attack wants, [n]."""
     return _sum(stands(z, aim.rows(item)).float(), item, copies) / copies

@@ -13,7 +13,7 @@ from bench.suites.adaptive import geometry
 from bench.suites.adaptive.ask import Ask
 from bench.suites.adaptive.attack import Problem
 from bench.suites.adaptive.judged import STEP, Chosen
-from bench.suites.adaptive.losses import image_losses
+from bench.suites.adaptive.losses import image_losses, suspicion
 from bench.suites.adaptive.settings import Settings
 from defenses.noise import Draw, Noise
 
@@ -39,7 +39,7 @@ class RandomSearch:
 
     def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
         self.problem, self.ask, self.mode, self.queries = problem, ask, mode, settings.queries
-        self.varying = varying
+        self.varying, self.weight = varying, settings.detector
         self.copies = settings.eot[1] if varying else 1
         self.every = max(1, settings.queries // _CHECKS)
         self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
@@ -93,7 +93,8 @@ class RandomSearch:
     def _losses(self, items: Tensor, x: Tensor, noise: Noise) -> Tensor:
         copies = torch.full_like(items, self.copies)
         said = self.ask.logits(x, noise, copies, self.mode)
-        return image_losses("margin", said.logits, self.problem.aim.rows(items), said.item, copies)
+        loss = image_losses("margin", said.logits, self.problem.aim.rows(items), said.item, copies)
+        return loss if said.excess is None else loss - self.weight * suspicion(said.excess, said.item, copies)
 
     def _candidate(self, items: Tensor, at: Tensor, noise: Noise) -> Tensor:
         p, x, step = self.problem, self.problem.x[items], self.step[items]

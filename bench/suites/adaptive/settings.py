@@ -36,6 +36,8 @@ class Settings:
         on_top: every copy combines the deployed S runs, instead of being one run in their place.
         rows: at most this many copies of images go through the defense at once; the images do not depend on it.
         queries: steps of the random search.
+        detector: against a detector beside the defense: the weight of its score, where that is above the threshold, in
+            the loss; success is then a wrong class that is not refused. 0: no thought for detectors.
     """
 
     steps: int = 50
@@ -48,6 +50,7 @@ class Settings:
     on_top: bool = False
     rows: int = 2048
     queries: int = 500
+    detector: float = 0.0
 
 
 # Of 24 digits, ADP, bench:adaptive leaves 22.0% standing in Linf with 20 steps, 17.8% with 50, 16.3% with 100; of 200,
@@ -55,7 +58,7 @@ class Settings:
 ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}
 
 MAJORITY_ERROR = 0.001  # small, since many iterates of an image are looked at
-_COMMON = ("eot", "draws", "decided", "majority", "on_top", "rows")
+_COMMON = ("eot", "draws", "decided", "majority", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
 ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its parameters, defaults other than above)
     "adaptive": (_ASCENT, {}),
@@ -109,6 +112,8 @@ def _problem(key: str, value: Any) -> str:
     kind = next(f.type for f in fields(Settings) if f.name == key)
     if kind == "bool":
         return "" if type(value) is bool else "true or false"
+    if key == "detector":
+        return "" if type(value) in (int, float) and value >= 0 else "a number, at least 0"
     if kind == "float":
         good = type(value) in (int, float) and 0 <= value < 0.5
         return "" if good else "at least 0 and less than 0.5"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from bench.suites.adaptive.ask import Ask
+from bench.suites.adaptive.ask import Ask, Said, Value
 from defenses.noise import Draw, Noise
 
 _PROBE = 1 / 50  # how far it looks on both sides, in pixels
@@ -15,7 +13,7 @@ _DIRECTION = 1 << 32  # name of the directions' noise stream, which no copy has
 
 
 def estimated(
-    ask: Ask, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Callable[[Tensor, Tensor], Tensor]
+    ask: Ask, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value
 ) -> tuple[Tensor, Tensor]:
     """(mean losses [n], gradient estimates), from `copies` random directions, each under a draw of its own.
 
@@ -27,7 +25,7 @@ def estimated(
         noise: n streams.
         copies: directions of every image, int64 [n].
         mode: whose values are asked.
-        value: from logits [R, K] and the image of every row [R] to the losses of the rows [R].
+        value: from what was said to the losses of the rows [R].
     """
     item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
     copy = torch.arange(len(item), device=x.device) - (copies.cumsum(0) - copies)[item]
@@ -35,7 +33,7 @@ def estimated(
     ways = own.child(_DIRECTION).draw(Draw(tuple(x.shape[1:]), "rademacher"))
     sides = torch.cat([(x[item] + _PROBE * ways).clamp(0, 1), (x[item] - _PROBE * ways).clamp(0, 1)])
     said = ask.logits(sides, Noise(own.keys.repeat(2, 1)), torch.ones_like(item).repeat(2), mode)
-    above, below = value(said.logits, item.repeat(2)).chunk(2)
+    above, below = value(Said(said.logits, item.repeat(2), said.excess)).chunk(2)
     slopes = ((above - below) / (2 * _PROBE)).view(-1, 1, 1, 1) * ways
     gradient = torch.zeros_like(x).index_add(0, item, slopes) / copies.view(-1, 1, 1, 1)
     means = torch.zeros(len(x), device=x.device).index_add(0, item, (above + below) / 2) / copies

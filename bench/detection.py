@@ -1,0 +1,177 @@
+"""How well detectors tell adversarial images from clean ones, from the scores that a results folder holds.
+
+Clean images are the test images of the board; adversarial ones are those that fool the classifier: mostly right before
+the attack and mostly wrong after it, whether they are refused or not. The score of an image is its mean over held-out
+draws.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.stats import Floats, Ints
+from defenses.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTING = ("dataset", "split", "indices", "norm", "eps", "targets", "defense", "training_seed")
+ALL = "all attacks together"  # every image counts where it withstands each of them
+RATES = (0.01, 0.05)  # false positive rates
+_IMAGE = ("right", "wrong", "refused", "accepted", "score")  # per image, shares of its draws apart from the last
+_RESAMPLES = 1000
+
+
+def auroc(clean: Floats, adversarial: Floats) -> float:
+    """The chance that an adversarial image has a higher score than a clean one; ties count half.
+
+    Args:
+        clean: scores [N].
+        adversarial: scores [P].
+
+    Returns:
+        In [0, 1]; NaN where one of them is empty.
+    """
+    return float(_Ranks(clean, adversarial)(np.ones(len(clean)), np.ones(len(adversarial))))
+
+
+class _Ranks:
+    """AUROC of weighted images, for resampling: what is sorted once serves all resamples."""
+
+    def __init__(self, clean: Floats, adversarial: Floats):
+        self.order = np.argsort(clean, kind="stable")
+        ordered = clean[self.order]
+        self.below, self.upto = (np.searchsorted(ordered, adversarial, side) for side in ("left", "right"))
+
+    def __call__(self, clean: Floats, adversarial: Floats) -> float:
+        total = clean.sum() * adversarial.sum()
+        if not total:
+            return float("nan")
+        weight = np.concatenate([[0.0], np.cumsum(clean[self.order])])
+        return float((adversarial * (weight[self.below] + weight[self.upto])).sum() / (2 * total))
+
+
+def auroc_interval(clean: Floats, adversarial: Floats, which: Ints, *, seed: int = 0) -> tuple[float, float]:
+    """A 95% interval of `auroc`: the percentiles of a bootstrap over images, clean and adversarial together.
+
+    Args:
+        clean: scores [N].
+        adversarial: scores [P].
+        which: of which clean image each adversarial one is made, int64 [P].
+        seed: of the resampling.
+    """
+    ranks, rng, n = _Ranks(clean, adversarial), np.random.default_rng(seed), len(clean)
+    found = []
+    for _ in range(_RESAMPLES if len(adversarial) > 1 else 0):
+        weight = np.bincount(rng.integers(0, n, n), minlength=n).astype(float)
+        found.append(ranks(weight, weight[which]))
+    kept = [value for value in found if value == value]
+    if not kept:
+        return float("nan"), float("nan")
+    low, high = np.quantile(kept, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def detected(clean: Floats, adversarial: Floats, rate: float) -> Floats:
+    """Which adversarial images are above a threshold that at most a share of the clean ones is above, 0 or 1 [P].
+
+    Args:
+        clean: scores [N].
+        adversarial: scores [P].
+        rate: that share; with fewer than 1 / rate clean images none of them is above.
+    """
+    allowed = int(np.floor(rate * len(clean) + 1e-9))
+    threshold = np.sort(clean)[::-1][allowed] if len(clean) else np.inf
+    return (adversarial > threshold).astype(float)
+
+
+def detection(folder: str | Path) -> pd.DataFrame:
+    """What detectors tell, a row per setting, guarded defense, attack and view, and one for all attacks together.
+
+    Args:
+        folder: a results folder.
+
+    Returns:
+        Columns: the setting; defense, training_seed, attack, view; n_images; right_accepted (clean images: right and
+        not refused), clean_refused (clean images, at the threshold of the defense), right_or_refused (attacked images:
+        right, or refused; under all attacks together an image's least); n_fooled (adversarial images that fool the
+        classifier), auroc, tpr_at_1, tpr_at_5 (of these, at false positive rates on the board's clean images). Each
+        share has its <name>_low and <name>_high: Wilson 95%, n = images (of rates at a fixed threshold: adversarial
+        images); of AUROC a bootstrap over images. NaN: nothing to tell.
+
+    Raises:
+        UserError: no results there, a damaged file, or no defense with a detector.
+    """
+    import pandas as pd
+
+    images = _images(Path(folder))
+    rows: list[dict[str, Any]] = []
+    for names, group in images.groupby(list(SETTING), sort=False):
+        setting = dict(zip(SETTING, names, strict=True))
+        clean = group[group["attack"] == "none"].set_index("index")
+        attacked = group[group["attack"] != "none"]
+        by_row = [(key, part.set_index("index")) for key, part in attacked.groupby(["attack", "view"], sort=False)]
+        rows += [setting | {"attack": a, "view": v} | _row(clean, part) for (a, v), part in by_row]
+        kept = [part["right"] + part["refused"] for (a, _), part in by_row if a != "uniform"]
+        if len(kept) > 1:
+            least = pd.concat(kept, axis=1, join="inner").min(axis=1)
+            rows.append(setting | {"attack": ALL, "view": ""} | _shares(clean, least))
+    return pd.DataFrame(rows)
+
+
+def _images(folder: Path) -> pd.DataFrame:
+    """A row per guarded defense, attack and image: shares of its held-out draws, and its mean score."""
+    from bench.results import load_draws, load_results
+
+    draws, records = load_draws(folder), load_results(folder)
+    if "score" not in draws or draws["score"].isna().all():
+        text = f"{folder} holds no scores: none of its defenses has a detector beside it"
+        raise UserError(f'{text}; give one, as params = {{ detector = "score-norm" }}, and run the board')
+    draws = draws[draws["held_out"].astype(bool) & draws["score"].notna()]
+    label = records[["cell", "index", "label"]]
+    found = draws[["cell", "index", "pred", "rejected", "score"]].merge(label, on=["cell", "index"])
+    right = found["pred"] == found["label"]
+    found = found.assign(
+        right=(right & ~found["rejected"]).astype(float),
+        wrong=(~right).astype(float),
+        refused=found["rejected"].astype(float),
+        accepted=right.astype(float),
+    )
+    means = found.groupby(["cell", "index"], sort=False)[list(_IMAGE)].mean().reset_index()
+    known = records[["cell", "index", *SETTING, "attack", "view"]]
+    return known.merge(means, on=["cell", "index"])
+
+
+def _row(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, Any]:
+    both = attacked.join(clean[["accepted"]].rename(columns={"accepted": "before"}), how="inner")
+    fooled = both[(both["before"] > 0.5) & (both["wrong"] > 0.5)]
+    scores, adversarial = clean["score"].to_numpy(), fooled["score"].to_numpy()
+    which = clean.index.get_indexer(fooled.index)
+    low, high = auroc_interval(scores, adversarial, which)
+    found = {"n_fooled": len(fooled), "auroc": auroc(scores, adversarial), "auroc_low": low, "auroc_high": high}
+    for rate in RATES:
+        found |= _with_interval(f"tpr_at_{100 * rate:.0f}", detected(scores, adversarial, rate))
+    return _shares(clean, attacked["right"] + attacked["refused"]) | found
+
+
+def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str, Any]:
+    return {
+        "n_images": len(right_or_refused),
+        **_with_interval("right_accepted", clean["right"].to_numpy()),
+        **_with_interval("clean_refused", clean["refused"].to_numpy()),
+        **_with_interval("right_or_refused", right_or_refused.to_numpy(np.float64)),
+    }
+
+
+def _with_interval(name: str, values: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
+    """The mean of shares in [0, 1], and Wilson's interval."""
+    from bench.stats import wilson
+
+    if not len(values):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
+    low, high = wilson(float(values.sum()), len(values))
+    return {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -1,0 +1,1 @@
+"""Detectors of adversarial images: each a score beside any defense (`defenses.detector`)."""

@@ -1,0 +1,74 @@
+"""Feature squeezing (Xu, Evans & Qi, NDSS 2018, arXiv 1704.01155): predictions before and after a simpler image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from defenses.backward import purified
+from defenses.base import Classifier
+from defenses.detector import Detector
+from defenses.errors import UserError
+from defenses.filters import Filter
+from defenses.filters.bit_depth import BitDepth
+from defenses.filters.median import Median
+from defenses.filters.non_local_means import NonLocalMeans
+from defenses.noise import Noise
+
+
+class FeatureSqueezing(Detector):
+    """max over squeezers s of || p(x) - p(s(x)) ||_1, p the softmax; in [0, 2].
+
+    Backward, rounding and non-local means count as the identity; the median and the classifier have their own gradient.
+
+    Args:
+        squeezers: the filters, at least one.
+
+    Raises:
+        UserError: there are none.
+    """
+
+    def __init__(self, squeezers: list[Filter]):
+        super().__init__()
+        if not squeezers:
+            raise UserError("feature squeezing needs a squeezer; set bits, median or search above 0")
+        self.squeezers = nn.ModuleList(squeezers)
+        self.differentiable = all(s.differentiable for s in squeezers)
+
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
+        """See the class."""
+        plain = classifier.logits(x, noise).softmax(1)
+        return torch.stack([self._moved(s, x, noise, classifier, plain) for s in self.squeezers], 1).amax(1)  # type: ignore[arg-type]
+
+    def _moved(self, squeezer: Filter, x: Tensor, noise: Noise, classifier: Classifier, plain: Tensor) -> Tensor:
+        image = purified(squeezer, x, noise, "exact" if squeezer.differentiable else "bpda")
+        return (plain - classifier.logits(image, noise).softmax(1)).abs().sum(1)
+
+    def cost_modules(self) -> list[nn.Module]:
+        """None beside the classifier's."""
+        return []
+
+
+def build(
+    network: object,  # noqa: ARG001
+    *,
+    bits: int,
+    median: int,
+    search: int,
+    patch: int,
+    strength: float,
+) -> FeatureSqueezing:
+    """Feature squeezing.
+
+    Args:
+        network: none is needed.
+        bits: of the bit depth; 0 leaves it out.
+        median: side of the window; 0 leaves it out.
+        search: side of the window of non-local means; 0 leaves them out.
+        patch: see `NonLocalMeans`.
+        strength: see `NonLocalMeans`.
+    """
+    squeezers: list[Filter] = [BitDepth(bits=bits)] if bits else []
+    squeezers += [Median(window=median)] if median else []
+    squeezers += [NonLocalMeans(search=search, patch=patch, strength=strength)] if search else []
+    return FeatureSqueezing(squeezers)

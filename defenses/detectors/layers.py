@@ -1,0 +1,147 @@
+"""Detectors on the layers of a classifier: a number per layer, weighed by a regression on one known attack.
+
+What Ma et al. 2018 (LID) and Lee et al. 2018 (Mahalanobis) have in common: the regression tells FGSM's images that fool
+the classifier from clean ones and from clean ones with uniform noise of the same radius. So FGSM is the attack that the
+detector has seen, and every other one is unseen.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.base import Classifier
+from defenses.detector import Detector
+from defenses.errors import UserError
+from defenses.noise import Draw, Noise
+
+_BATCH = 500
+
+
+def activations(classifier: Classifier, x: Tensor) -> list[Tensor]:
+    """The outputs of all convolutions and linear layers, in the order of the forward pass, averaged over pixels.
+
+    Args:
+        classifier: its network is asked once.
+        x: images [B, C, H, W].
+
+    Returns:
+        float32 [B, features] each.
+
+    Raises:
+        UserError: there is no such layer.
+    """
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        found.append(output.mean((2, 3)) if output.dim() == 4 else output.flatten(1))
+
+    layers = [m for m in classifier.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [m.register_forward_hook(keep) for m in layers]
+    try:
+        classifier.network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise UserError("the classifier has neither convolutions nor linear layers, which this detector looks at")
+    return found
+
+
+class LayerDetector(Detector):
+    """A weighed sum of the layers' numbers, the log-odds of the regression.
+
+    Args:
+        eps: Linf radius of the known attack and of the noise, in pixels of [0, 1].
+        images: at most so many training images are used; the first half teaches the layers' numbers, the second half
+            their weights.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    learns = True
+
+    def __init__(self, *, eps: float, images: int):
+        super().__init__()
+        if not 0 < eps <= 1:
+            raise UserError(f"eps is {eps}; it must lie between 0 and 1")
+        if type(images) is not int or images < 100:
+            raise UserError(f"images is {images!r}; it must be a whole number, at least 100")
+        self.eps, self.images = eps, images
+
+    @abstractmethod
+    def learn(self, features: list[Tensor], y: Tensor) -> None:
+        """Learn the layers' numbers from the features of clean images, [N, features] each, and labels [N]."""
+
+    @abstractmethod
+    def numbers(self, features: list[Tensor]) -> Tensor:
+        """[B, layers], larger where more suspicious, of features [B, features] each."""
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor, classifier: Classifier) -> None:
+        """See the module.
+
+        Raises:
+            UserError: fewer than 100 training images, or the known attack fools the classifier on none.
+        """
+        if len(x) < 100:
+            raise UserError(f"{type(self).__name__} learns from at least 100 training images, and there are {len(x)}")
+        x, y = x[: self.images], y[: self.images]
+        half = len(x) // 2
+        parts = [activations(classifier, a) for a in x[:half].split(_BATCH)]
+        self.learn([torch.cat(layer) for layer in zip(*parts, strict=True)], y[:half])
+        self._weigh(x[half:], y[half:], classifier)
+
+    def _weigh(self, x: Tensor, y: Tensor, classifier: Classifier) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        moved = fgsm(classifier, x, y, self.eps)
+        noise = Noise.of(0, len(x), x.device)
+        noisy = (x + self.eps * (2 * noise.draw(Draw(tuple(x.shape[1:]), "uniform")) - 1)).clamp(0, 1)
+        right, fooled = (_said(classifier, a) == y for a in (x, moved))
+        fooled = right & ~fooled
+        if not bool(fooled.any()):
+            raise UserError(f"FGSM at eps {self.eps:g} fools the classifier on no image, so there is nothing to learn")
+        groups = [self._all_numbers(a, classifier) for a in (x, noisy, moved[fooled])]
+        values = torch.cat(groups).double()
+        adversarial = torch.cat([torch.full((len(g),), float(i == 2)) for i, g in enumerate(groups)])
+        mean, spread = values.mean(0), values.std(0).clamp_min(1e-12)
+        model = LogisticRegression(class_weight="balanced", max_iter=1000)
+        model.fit(((values - mean) / spread).numpy(), adversarial.numpy())
+        weight = torch.from_numpy(model.coef_[0]) / spread
+        self.register_buffer("weight", weight.float())
+        self.register_buffer("bias", (torch.tensor(float(model.intercept_[0])) - weight @ mean).float())
+
+    def _all_numbers(self, x: Tensor, classifier: Classifier) -> Tensor:
+        return torch.cat([self.numbers(activations(classifier, a)) for a in x.split(_BATCH)])
+
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+        """See the class."""
+        odds: Tensor = self.numbers(activations(classifier, x)) @ self.weight + self.bias  # type: ignore[operator]
+        return odds
+
+
+def fgsm(classifier: Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """One step of the size of the radius along the signs of the cross-entropy's gradient (Goodfellow et al. 2015).
+
+    Args:
+        classifier: what is attacked.
+        x: images [N, C, H, W] in [0, 1].
+        y: labels [N].
+        eps: radius.
+    """
+    moved = []
+    for a, b in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
+        with torch.enable_grad():
+            leaf = a.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(F.cross_entropy(classifier.network(leaf), b, reduction="sum"), leaf)
+        moved.append((a + eps * gradient.sign()).clamp(0, 1))
+    return torch.cat(moved)
+
+
+def _said(classifier: Classifier, x: Tensor) -> Tensor:
+    return torch.cat([classifier.network(a).argmax(1) for a in x.split(_BATCH)])

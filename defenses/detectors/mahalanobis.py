@@ -1,0 +1,69 @@
+"""Mahalanobis distances (Lee et al., NeurIPS 2018, arXiv 1807.03888)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.detectors.layers import LayerDetector
+
+
+def whitening(features: Tensor, y: Tensor, classes: Tensor, *, least: float) -> tuple[Tensor, Tensor]:
+    """Class means, and a matrix W with W W^T the inverse of the covariance that all classes share.
+
+    Args:
+        features: [N, F].
+        y: labels [N].
+        classes: those that occur, [K].
+        least: directions of less variance than this share of the largest are left out.
+
+    Returns:
+        (means [K, F], W [F, at most F]).
+    """
+    means = torch.stack([features[y == c].mean(0) for c in classes])
+    centred = features - means[torch.searchsorted(classes, y)]
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))
+    kept = values > least * values[-1]
+    return means, vectors[:, kept] / values[kept].sqrt()
+
+
+def distance(features: Tensor, means: Tensor, whiten: Tensor) -> Tensor:
+    """The squared Mahalanobis distance [B] of features [B, F] to the nearest class mean."""
+    gaps = ((features[:, None] - means) @ whiten).square().sum(2)
+    return gaps.amin(1)
+
+
+class Mahalanobis(LayerDetector):
+    """The distance of every layer's features to the nearest class, of classes that are normal and share a covariance.
+
+    Without the paper's step on the input, which lowers the distance of clean images.
+
+    Args:
+        least: see `whitening`.
+        eps: see `LayerDetector`.
+        images: see `LayerDetector`.
+    """
+
+    def __init__(self, *, least: float, eps: float, images: int):
+        super().__init__(eps=eps, images=images)
+        self.least = least
+
+    def learn(self, features: list[Tensor], y: Tensor) -> None:
+        """Means and covariance of every layer."""
+        classes = y.unique()
+        for i, layer in enumerate(features):
+            means, whiten = whitening(layer.double(), y, classes, least=self.least)
+            self.register_buffer(f"means_{i}", means.float())
+            self.register_buffer(f"whiten_{i}", whiten.float())
+
+    def numbers(self, features: list[Tensor]) -> Tensor:
+        """See `LayerDetector`."""
+        parts = [(f, self.get_buffer(f"means_{i}"), self.get_buffer(f"whiten_{i}")) for i, f in enumerate(features)]
+        return torch.stack([distance(*part) for part in parts], 1)
+
+
+def build(network: object, **own: Any) -> Mahalanobis:  # noqa: ARG001
+    """See `Mahalanobis`; it has no network."""
+    return Mahalanobis(**own)
