@@ -228,9 +228,8 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
     for key in ("dataset", "threat", "defense", "attack"):
         if key not in raw:
             raise UserError(f'the key "{key}" is missing')
-    threat = check("threat", raw["threat"])
-    eps = threat.get("eps")
-    rest = {k: v for k, v in threat.items() if k != "eps"}
+    rest = dict(check("threat", raw["threat"]))
+    eps = rest.pop("eps", None)
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
     entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
