@@ -33,11 +33,13 @@ class Purifier(nn.Module, ABC):
         steps: upper bound on the number of steps.
         paths: names of methods and networks through whose results the gradient goes; a certificate checks each.
         differentiable: whether gradients go through it; where not, as through rounding, there are no exact ones.
+        holds_image: whether the state is the image on its way, so that steps may count as the identity.
     """
 
     steps: int
     paths: tuple[str, ...] = ()
     differentiable: bool = True
+    holds_image: bool = True
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
         """The noise that an image of `shape` (C, H, W) needs. Default: none."""

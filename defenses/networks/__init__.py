@@ -21,6 +21,14 @@ _KINDS = {
     "score-conv": "defenses.networks.score:ScoreConv",
     "energy-conv": "defenses.networks.energy:energy_conv",
     "energy-mlp": "defenses.networks.energy:energy_mlp",
+    "igebm-mlp": "defenses.networks.igebm:igebm_mlp",
+    "igebm-resnet": "defenses.networks.igebm:igebm_resnet",
+    "dcgan-discriminator": "defenses.networks.dcgan:discriminator",
+    "dcgan-generator": "defenses.networks.dcgan:Generator",
+    "vae": "defenses.networks.vae:VAE",
+    "autoencoder": "defenses.networks.autoencoder:Autoencoder",
+    "classifier-mlp": "defenses.networks.classifier_mlp:classifier_mlp",
+    "wrn-biased": "defenses.networks.wide_resnet_biased:BiasedWideResNet",
 }
 
 
@@ -39,8 +47,9 @@ def _maker(kind: str) -> Any:
 def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     """A network with fresh weights.
 
-    Classifiers and score networks take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1], where their
-    Langevin dynamics live. Classifiers return logits [B, K], score networks images, energies [B].
+    Classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1],
+    where their Langevin dynamics live (IGEBM's in [0, 1]), generators latent vectors [B, D]. Classifiers return logits
+    [B, K], score networks and autoencoders images, energies [B], generators images in [-1, 1].
 
     Args:
         kind: one of `kinds()`.

@@ -87,12 +87,13 @@ class Result:
     history: list[dict[str, float]]
 
 
-def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
+def _optimizer(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
+    parameters = objective.network.parameters()
     if phase.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=phase.lr, weight_decay=phase.weight_decay)
+        return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
     if phase.optimizer == "sgd":
         return torch.optim.SGD(
-            network.parameters(), lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay
+            parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay
         )
     raise unknown("optimizer", phase.optimizer, ["adam", "sgd"])
 
@@ -100,16 +101,16 @@ def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
 class _Schedule:
     """The optimizer at any step."""
 
-    def __init__(self, network: nn.Module, phases: tuple[Phase, ...]):
-        self.network, self.phases = network, phases
-        self.optimizer = _optimizer(network, phases[0])
+    def __init__(self, objective: Objective, phases: tuple[Phase, ...]):
+        self.objective, self.phases = objective, phases
+        self.optimizer = _optimizer(objective, phases[0])
         self.kind = phases[0].optimizer
 
     def at(self, step: int) -> torch.optim.Optimizer:
         i = next(i for i, p in enumerate(self.phases) if step < p.until)
         phase = self.phases[i]
         if phase.optimizer != self.kind:
-            self.optimizer, self.kind = _optimizer(self.network, phase), phase.optimizer
+            self.optimizer, self.kind = _optimizer(self.objective, phase), phase.optimizer
         lr = phase.lr
         if phase.lr_end is not None:
             begin = self.phases[i - 1].until if i else 0
@@ -156,7 +157,7 @@ def _resume(path: Path, plan: Plan, objective: Objective, schedule: _Schedule) -
     objective.restore(content["objective"])
     if content["optimizer_kind"] != schedule.kind:
         phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
-        schedule.optimizer, schedule.kind = _optimizer(objective.network, phase), phase.optimizer
+        schedule.optimizer, schedule.kind = _optimizer(objective, phase), phase.optimizer
     schedule.optimizer.load_state_dict(content["optimizer"])
     return run
 
@@ -218,7 +219,7 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
 
     network = objective.network.train()
     dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules())
-    schedule, order = _Schedule(network, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
+    schedule, order = _Schedule(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
     saved = checkpoint.exists()
     run = _resume(checkpoint, plan, objective, schedule) if saved else _Run()
     saved_at = run.step

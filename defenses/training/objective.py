@@ -45,9 +45,11 @@ class Objective(ABC):
 
     Attributes:
         select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
+        betas: of Adam.
     """
 
     select: ClassVar[str | None] = None
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def __init__(self, network: nn.Module, data: Material, seed: int):
         self.network, self.data, self.seed = network, data, seed

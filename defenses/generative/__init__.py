@@ -1,0 +1,1 @@
+"""Purifiers that are generative models: GAN, autoencoders, joint and implicit energies."""

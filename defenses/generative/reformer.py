@@ -1,0 +1,54 @@
+"""Autoencoders as purifiers: Defense-VAE (Li & Ji 2019) and MagNet's reformer (Meng & Chen, CCS 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from defenses.purifier import Purifier, State
+
+
+class Reformer(Purifier):
+    """One pass through an autoencoder: deterministic, differentiable end to end.
+
+    Args:
+        network: images [B, C, H, W] in [0, 1] -> the same.
+    """
+
+    steps = 1
+    paths = ("network",)
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
+        """The image."""
+        return {"u": x}, {}
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        """Its reconstruction."""
+        return {"u": self.network(state["u"])}
+
+    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+        """The reconstruction."""
+        return state["u"]
+
+
+def build_defense_vae(network: Callable[[str], nn.Module]) -> Reformer:
+    """The variational autoencoder that was trained from adversarial to clean images; its latent mean at test time.
+
+    Args:
+        network: gives the trained network of a name.
+    """
+    return Reformer(network("defense-vae"))
+
+
+def build_magnet(network: Callable[[str], nn.Module]) -> Reformer:
+    """MagNet's denoising autoencoder as a reformer; its detectors stand beside it.
+
+    Args:
+        network: gives the trained network of a name.
+    """
+    return Reformer(network("magnet"))
