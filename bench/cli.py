@@ -18,6 +18,7 @@ from bench.commands import (
     certify,
     compare,
     doctor,
+    import_weights,
     judge,
     ls,
     model_info,
@@ -29,7 +30,7 @@ from bench.commands import (
 from bench.text import clean
 from defenses.errors import UserError
 
-_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, doctor, model_info, judge, verify)
+_COMMANDS = (boards, plan, ls, table, compare, certify, audit, train, import_weights, doctor, model_info, judge, verify)
 
 
 class _Parser(argparse.ArgumentParser):

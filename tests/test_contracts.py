@@ -12,7 +12,13 @@ from defenses import card, list_models, load_model
 from defenses.errors import UserError
 from defenses.noise import Noise
 
-SMALL = {"adp": {"runs": 2, "steps": 3}, "ebm-mcmc": {"runs": 2, "steps": 5}}
+SMALL = {
+    "adp": {"runs": 2, "steps": 3},
+    "ebm-mcmc": {"runs": 2, "steps": 5},
+    "defense-gan": {"restarts": 2, "steps": 5},
+    "jem-refine": {"runs": 2, "steps": 3},
+    "igebm": {"runs": 2, "steps": 3},
+}
 INFO = dataset_info("digits")
 
 

@@ -22,6 +22,7 @@ from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.weights_io import find_weights, load_network, read_sidecar
 
+QUICK = {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]}
 SHORT = {
     "undefended": {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
     "pgd-at": {
@@ -44,6 +45,11 @@ SHORT = {
         "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],
         "objective.langevin_steps": 3,
     },
+    "defense-gan": {**QUICK, "objective.critic_steps": 2},
+    "defense-vae": QUICK,
+    "magnet": QUICK,
+    "jem": {**QUICK, "objective.steps": 3},
+    "igebm": {**QUICK, "objective.steps": 3},
 }
 
 
