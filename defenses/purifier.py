@@ -83,7 +83,7 @@ class Purifier(nn.Module, ABC):
         if self.steps < 2 or isinstance(getattr(type(self), "steps", None), property):
             return None
         if steps is not None and steps >= self.steps:
-            raise UserError(f'a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer')
+            raise UserError(f"a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer")
         return twin(self, steps=max(1, self.steps // 4) if steps is None else steps)
 
     def one_step(self) -> Callable[[State, State], State] | None:

@@ -29,8 +29,12 @@ def material(n=20) -> Material:
 
 
 def test_gradient_penalty_of_a_linear_critic():
-    objective = GanTraining(build_network("dcgan-generator", in_channels=1, size=8, latent=3, width=4), material(), 0,
-                            {"loss": "wgan-gp", "width": 4, "penalty": 10.0})
+    objective = GanTraining(
+        build_network("dcgan-generator", in_channels=1, size=8, latent=3, width=4),
+        material(),
+        0,
+        {"loss": "wgan-gp", "width": 4, "penalty": 10.0},
+    )
     critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1, bias=False), nn.Flatten(0))
     objective.critic = critic
     w = critic[1].weight[0]
@@ -41,8 +45,9 @@ def test_gradient_penalty_of_a_linear_critic():
 
 
 def test_cross_entropy_of_an_undecided_discriminator():
-    objective = GanTraining(build_network("dcgan-generator", in_channels=1, size=8, latent=3, width=4), material(), 0,
-                            {"width": 4})
+    objective = GanTraining(
+        build_network("dcgan-generator", in_channels=1, size=8, latent=3, width=4), material(), 0, {"width": 4}
+    )
     assert any(isinstance(m, nn.BatchNorm2d) for m in objective.critic.modules())
     objective.critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
     nn.init.zeros_(objective.critic[1].weight)
@@ -117,7 +122,7 @@ def before_undefended(purifier, validation):
 
 
 def test_short_training_of_magnet(tmp_path, validation):
-    short("magnet", 400, tmp_path, **{"phases": [{"until": 400, "optimizer": "adam", "lr": 1e-2}]})
+    short("magnet", 400, tmp_path, phases=[{"until": 400, "optimizer": "adam", "lr": 1e-2}])
     assert before_undefended(Reformer(load_network("magnet", "digits", root=tmp_path)), validation) > 0.8
 
 

@@ -92,7 +92,8 @@ class GanTraining(Objective):
         generator = stream(self.seed, "latent", step, self.device)
         for i in range(self.settings.critic_steps):
             # Further steps of the critic see further images.
-            at = index if i == 0 else torch.randint(len(self.data.x), index.shape, generator=generator, device=self.device)
+            draw = {"generator": generator, "device": self.device}
+            at = torch.randint(len(self.data.x), index.shape, **draw) if i else index  # type: ignore[call-overload]
             made = self._made(len(at), generator).detach()
             critic_loss = self._critic_loss(2 * self.data.x[at] - 1, made, generator)
             self.optimizer.zero_grad(set_to_none=True)

@@ -92,9 +92,7 @@ def _optimizer(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
     if phase.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
     if phase.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay
-        )
+        return torch.optim.SGD(parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay)
     raise unknown("optimizer", phase.optimizer, ["adam", "sgd"])
 
 
