@@ -20,6 +20,7 @@ from bench.commands import (
     corruptions,
     detect,
     doctor,
+    import_weights,
     judge,
     ls,
     model_info,
@@ -35,7 +36,7 @@ from defenses.errors import UserError
 
 _COMMANDS = (
     *(boards, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),
-    *(train, doctor, model_info, judge, verify),
+    *(train, import_weights, doctor, model_info, judge, verify),
 )
 
 

@@ -34,6 +34,7 @@ class Chain(Purifier):
             raise UserError("a chain of no purifiers; name at least one")
         self.parts = nn.ModuleList(parts)
         self.differentiable = all(p.differentiable for p in parts)
+        self.holds_image = all(p.holds_image for p in parts)
 
     @property
     def _parts(self) -> list[Purifier]:

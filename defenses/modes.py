@@ -123,7 +123,7 @@ def modes_of(purifier: Purifier, *, autoencoder: bool = False) -> tuple[str, ...
         "bpda-autoencoder": not autoencoder and purifier.backward_network() is None,
         "bpda-filters": purifier.bridged() is None,
         "surrogate": solid or purifier.surrogate() is None,
-        "forward-noise": solid,
+        "forward-noise": solid or not purifier.holds_image,
         "joint-score": not score,
         "joint-full": not score,
         "smooth": solid or purifier.smoothed() is None,

@@ -33,11 +33,13 @@ class Purifier(nn.Module, ABC):
         steps: upper bound on the number of steps.
         paths: names of methods and networks through whose results the gradient goes; a certificate checks each.
         differentiable: whether gradients go through it; where not, as through rounding, there are no exact ones.
+        holds_image: whether the state is the image on its way, so that steps may count as the identity.
     """
 
     steps: int
     paths: tuple[str, ...] = ()
     differentiable: bool = True
+    holds_image: bool = True
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
         """The noise that an image of `shape` (C, H, W) needs. Default: none."""
@@ -81,7 +83,7 @@ class Purifier(nn.Module, ABC):
         if self.steps < 2 or isinstance(getattr(type(self), "steps", None), property):
             return None
         if steps is not None and steps >= self.steps:
-            raise UserError(f'a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer')
+            raise UserError(f"a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer")
         return twin(self, steps=max(1, self.steps // 4) if steps is None else steps)
 
     def one_step(self) -> Callable[[State, State], State] | None:

@@ -233,6 +233,20 @@ def load_tensors(network: nn.Module, data: bytes, path: Path) -> None:
         given = load(data)
     except SafetensorError as error:
         raise UserError(f"{path} is no safetensors file ({error})") from None
+    put_tensors(network, given, path)
+
+
+def put_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors into a network; names and shapes must agree.
+
+    Args:
+        network: the network, changed in place.
+        given: the tensors by name.
+        path: the file they are from, for messages.
+
+    Raises:
+        UserError: a tensor is missing, unknown or of another shape.
+    """
     # Counters of batch norm, the only integers, play no part in evaluation and are not stored.
     wanted = {n: v for n, v in network.state_dict().items() if v.is_floating_point()}
     for name in sorted(wanted.keys() | given.keys()):

@@ -19,6 +19,9 @@ SMALL = {
     "diffpure": {"runs": 2, "steps": 3},
     "gdmp": {"runs": 2, "steps": 3},
     "denoise-once": {"runs": 2},
+    "defense-gan": {"restarts": 2, "steps": 5},
+    "jem-refine": {"runs": 2, "steps": 3},
+    "igebm": {"runs": 2, "steps": 3},
 }
 LEAST = {"few-labels": 0.8}  # accuracy on validation images, where a method is meant to have less than others
 INFO = dataset_info("digits")

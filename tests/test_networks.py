@@ -30,19 +30,22 @@ SMALL = {
     "robustbench": {"name": "dm_wide_resnet.DMWideResNet", "depth": 10, "width": 1, "padding": 12},
 }
 
+# What returns images, and what one number for each; all others return logits.
+IMAGES = {"ncsnv2", "score-mlp", "score-conv", "noise-mlp", "unet-diffusers", "ncsnpp", "noise-generator"}
+IMAGES |= {"autoencoder", "vae", "dcgan-generator"}
+ENERGIES = {"energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet", "dcgan-discriminator"}
+
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
 @pytest.mark.parametrize("kind", kinds())
 def test_every_network_on_every_shape(kind, shape):
     network = build_network(kind, **data_args(kind, shape, 7), **SMALL.get(kind, {}))
     network = deployed(network)
-    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    given = (network.latent,) if kind == "dcgan-generator" else shape
+    x = torch.rand(5, *given, generator=torch.Generator().manual_seed(0))
     told = (torch.linspace(0.1, 0.9, 5),) if hasattr(network, "sde") else ()  # the time
     y = network(x, *told)
-    expected = {"s": (5, *shape), "n": (5, *shape), "u": (5, *shape), "e": (5,)}.get(kind[0], (5, 7))
-    if kind == "small-cnn":
-        expected = (5, 7)
-    assert y.shape == expected
+    assert y.shape == (5,) + (shape if kind in IMAGES else () if kind in ENERGIES else (7,))
     assert y.dtype == torch.float32
     # Rows do not see each other.
     torch.testing.assert_close(network(x[2:3], *(t[2:3] for t in told)), y[2:3], atol=1e-5, rtol=1e-4)

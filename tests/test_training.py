@@ -22,8 +22,9 @@ from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.weights_io import find_weights, load_network, read_sidecar
 
+QUICK = {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]}
 SHORT = {
-    "undefended": {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]},
+    "undefended": QUICK,
     "pgd-at": {
         "unit": "steps",
         "validate_every": 4,
@@ -32,11 +33,7 @@ SHORT = {
         "objective.validation_iterations": 2,
         "objective.validation_images": 50,
     },
-    "smoothing": {
-        "unit": "steps",
-        "validate_every": 4,
-        "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],
-    },
+    "smoothing": QUICK,
     "adp": {
         "validate_every": 4,
         "phases": [
@@ -52,6 +49,11 @@ SHORT = {
         "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}],
         "objective.langevin_steps": 3,
     },
+    "defense-gan": {**QUICK, "objective.critic_steps": 2},
+    "defense-vae": QUICK,
+    "magnet": QUICK,
+    "jem": {**QUICK, "objective.steps": 3},
+    "igebm": {**QUICK, "objective.steps": 3},
 }
 for _name in ("fgsm-at", "free-at", "ensemble-at", "grad-align", "gan-at"):  # no steps of an inner attack to shorten
     SHORT[_name] = {k: v for k, v in SHORT["pgd-at"].items() if k != "objective.iterations"}

@@ -42,7 +42,7 @@ class Gated(Purifier):
             name = type(purifier).__name__
             raise UserError(f"level asks for a purifier with a sigma, and {name} has none; leave it out")
         self.purifier, self.guard, self.level = purifier, guard, level
-        self.differentiable = purifier.differentiable
+        self.differentiable, self.holds_image = purifier.differentiable, purifier.holds_image
 
     @property
     def steps(self) -> int:  # type: ignore[override]

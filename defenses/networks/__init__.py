@@ -28,7 +28,14 @@ _KINDS = {
     "noise-generator": "defenses.networks.noise_generator:NoiseGenerator",
     "timm": "defenses.networks.outside:timm_network",
     "robustbench": "defenses.networks.outside:robustbench_network",
+    "igebm-mlp": "defenses.networks.igebm:igebm_mlp",
+    "igebm-resnet": "defenses.networks.igebm:igebm_resnet",
+    "dcgan-discriminator": "defenses.networks.dcgan:discriminator",
+    "dcgan-generator": "defenses.networks.dcgan:Generator",
+    "vae": "defenses.networks.vae:VAE",
     "autoencoder": "defenses.networks.autoencoder:Autoencoder",
+    "classifier-mlp": "defenses.networks.classifier_mlp:classifier_mlp",
+    "wrn-biased": "defenses.networks.wide_resnet_biased:BiasedWideResNet",
 }
 
 
@@ -47,8 +54,9 @@ def _maker(kind: str) -> Any:
 def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     """A network with fresh weights.
 
-    Classifiers and score networks take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1], where their
-    Langevin dynamics live. Classifiers return logits [B, K], score networks images, energies [B]. Noise predictors take
+    Classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1],
+    where their Langevin dynamics live (IGEBM's in [0, 1]), generators latent vectors [B, D]. Classifiers return logits
+    [B, K], score networks and autoencoders images, energies [B], generators images in [-1, 1]. Noise predictors take
     noisy data of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
 
     Args:

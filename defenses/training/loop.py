@@ -95,22 +95,21 @@ class Result:
     history: list[dict[str, float]]
 
 
-def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
+def _optimizer(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
+    parameters = objective.network.parameters()
     if phase.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=phase.lr, weight_decay=phase.weight_decay)
+        return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
     if phase.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay
-        )
+        return torch.optim.SGD(parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay)
     raise unknown("optimizer", phase.optimizer, ["adam", "sgd"])
 
 
 class _Schedule:
     """The optimizer at any step."""
 
-    def __init__(self, network: nn.Module, phases: tuple[Phase, ...]):
-        self.network, self.phases = network, phases
-        self.optimizer = _optimizer(network, phases[0])
+    def __init__(self, objective: Objective, phases: tuple[Phase, ...]):
+        self.objective, self.phases = objective, phases
+        self.optimizer = _optimizer(objective, phases[0])
         self.kind = phases[0].optimizer
         self._rates: dict[int, list[float]] = {}
 
@@ -118,7 +117,7 @@ class _Schedule:
         i = next(i for i, p in enumerate(self.phases) if step < p.until)
         phase = self.phases[i]
         if phase.optimizer != self.kind:
-            self.optimizer, self.kind = _optimizer(self.network, phase), phase.optimizer
+            self.optimizer, self.kind = _optimizer(self.objective, phase), phase.optimizer
         lr = self._rate(i, step)
         for group in self.optimizer.param_groups:
             group.update(lr=lr, weight_decay=phase.weight_decay)
@@ -171,7 +170,7 @@ def _resume(path: Path, plan: Plan, objective: Objective, schedule: _Schedule) -
     objective.restore(content["objective"])
     if content["optimizer_kind"] != schedule.kind:
         phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
-        schedule.optimizer, schedule.kind = _optimizer(objective.network, phase), phase.optimizer
+        schedule.optimizer, schedule.kind = _optimizer(objective, phase), phase.optimizer
     schedule.optimizer.load_state_dict(content["optimizer"])
     return run
 
@@ -240,7 +239,7 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
 
     network = objective.network.train()
     dropout = any(_drops(m) for m in network.modules())
-    schedule, order = _Schedule(network, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
+    schedule, order = _Schedule(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
     saved = checkpoint.exists()
     run = _resume(checkpoint, plan, objective, schedule) if saved else _Run()
     saved_at = run.step

@@ -46,10 +46,12 @@ class Objective(ABC):
     Attributes:
         select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
         replays: how many steps see the same batch.
+        betas: of Adam.
     """
 
     select: ClassVar[str | None] = None
     replays: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def __init__(self, network: nn.Module, data: Material, seed: int):
         self.network, self.data, self.seed = network, data, seed

@@ -1,0 +1,28 @@
+"""`purebench import`: published checkpoints of other code as weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.commands import Declare
+from defenses.importers import FORMATS
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    sub = declare("import", _import, "Write a published checkpoint as weights; names and shapes must agree.")
+    sub.add_argument("format", help=", ".join(FORMATS))
+    sub.add_argument("file", type=Path, help="the checkpoint; code in it is not run")
+    sub.add_argument("--dataset", default="cifar10", help="what it was trained on (default: cifar10)")
+    sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
+    sub.add_argument("--name", help="what the weights are called (default: as the format says)")
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from defenses.importers import import_weights
+    from defenses.weights_io import cache_dir
+
+    a = arguments
+    print(import_weights(a.format, a.file, a.dataset, out=(a.out or cache_dir()) / a.dataset, name=a.name))
+    return 0

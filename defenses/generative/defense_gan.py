@@ -1,0 +1,155 @@
+"""Defense-GAN (Samangouei, Kabkab & Chellappa, ICLR 2018, arXiv 1805.06605): an image is its best reconstruction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.noise import Draw
+from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.smooth import smooth
+from defenses.twins import twin
+
+_LATE, _LOWER = 0.8, 0.1  # the learning rate falls to a tenth at 80% of the steps
+
+
+class Images(nn.Module):
+    """A generator's images in [0, 1].
+
+    Args:
+        generator: latent vectors [N, D] -> images [N, C, H, W] in [-1, 1].
+    """
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latent vectors [N, D] -> images [N, C, H, W] in [0, 1]."""
+        return (self.generator(z) + 1) / 2  # type: ignore[no-any-return]
+
+
+class LatentGradient(nn.Module):
+    """The gradient of mean((G(z) - x)^2) at z, itself differentiable in z and x where a gradient is asked.
+
+    Args:
+        images: latent vectors [N, D] -> images [N, C, H, W] in [0, 1].
+    """
+
+    unit_forwards = 1
+    unit_backwards = 1
+
+    def __init__(self, images: nn.Module):
+        super().__init__()
+        self.images = images
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Latent vectors [N, D] and images [N, C, H, W] -> gradients [N, D]."""
+        through = torch.is_grad_enabled() and (z.requires_grad or x.requires_grad)
+        with torch.enable_grad():
+            at = z if through and z.requires_grad else z.detach().requires_grad_()
+            target = x if through else x.detach()
+            loss = _errors(self.images.forward(at), target).sum()
+            gradient: Tensor = torch.autograd.grad(loss, at, create_graph=through)[0]
+        return gradient
+
+
+def _errors(images: Tensor, x: Tensor) -> Tensor:
+    return (images - x).square().flatten(1).mean(1)
+
+
+class DefenseGAN(Purifier):
+    """R restarts of L gradient steps with momentum towards mean((G(z) - x)^2); the best reconstruction is the image.
+
+    v <- momentum v + grad, z <- z - lr v; lr falls to a tenth at 80% of the steps. The image depends on x through
+    every step and through the last comparison, whose choice is constant almost everywhere: autograd through the steps
+    gives exact gradients. An image costs R L forward and backward passes and R forward ones.
+
+    Args:
+        generator: latent vectors [N, D] -> images [N, C, H, W] in [-1, 1], with an attribute `latent` = D.
+        restarts: R.
+        steps: L.
+        lr: learning rate.
+        momentum: of the steps.
+        variance: of every value of the latent vectors at the start.
+    """
+
+    paths = ("gradient", "images")
+    holds_image = False
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        *,
+        restarts: int = 10,
+        steps: int = 200,
+        lr: float = 10.0,
+        momentum: float = 0.7,
+        variance: float = 1 / 128,
+    ):
+        super().__init__()
+        if restarts < 1 or steps < 0:
+            raise UserError(f"restarts is {restarts} and steps {steps}; at least 1 restart, and steps at least 0")
+        if lr <= 0 or variance <= 0 or not 0 <= momentum < 1:
+            raise UserError(
+                f"lr is {lr}, variance {variance} and momentum {momentum}; "
+                "lr and variance must be positive, momentum in [0, 1)"
+            )
+        self.latent: int = generator.latent  # type: ignore[assignment]
+        self.images = Images(generator)
+        self.gradient = LatentGradient(self.images)
+        self.restarts, self.steps, self.lr, self.momentum = restarts, steps, lr, momentum
+        self.variance = variance
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
+        """One latent vector a restart."""
+        return NoiseSpec(start=(Draw((self.restarts, self.latent)),))
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
+        """Latent vectors at rest; the image is the target."""
+        latent = math.sqrt(self.variance) * z[0]
+        return {"z": latent, "v": torch.zeros_like(latent)}, {"x": x}
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        """One step of all restarts."""
+        at = state["z"]
+        slope = self.gradient(at.flatten(0, 1), ctx["x"].repeat_interleave(self.restarts, 0)).view_as(at)
+        v = self.momentum * state["v"] + slope
+        rate = self.lr * (_LOWER if k >= math.ceil(_LATE * self.steps) else 1.0)
+        return {"z": at - rate * v, "v": v}
+
+    def finish(self, state: State, ctx: State) -> Tensor:
+        """The restart whose image is nearest."""
+        x = ctx["x"]
+        images = self.images(state["z"].flatten(0, 1))
+        errors = _errors(images, x.repeat_interleave(self.restarts, 0)).view(len(x), self.restarts)
+        best = errors.argmin(1)
+        found: Tensor = images.view(len(x), self.restarts, *x.shape[1:])[torch.arange(len(x), device=x.device), best]
+        return found
+
+    def cost_modules(self) -> list[nn.Module]:
+        """The networks whose calls cost."""
+        return [self.gradient, self.images]
+
+    def smoothed(self, width: float | None = None) -> DefenseGAN | None:
+        """With smooth activations, of width 1/10 unless told: after batch norm they are of size 1."""
+        generator = smooth(self.images.generator, 0.1 if width is None else width)
+        if generator is self.images.generator:
+            return None
+        images = twin(self.images, generator=generator)
+        return twin(self, images=images, gradient=twin(self.gradient, images=images))
+
+
+def build(network: Callable[[str], nn.Module], **own: Any) -> DefenseGAN:
+    """Defense-GAN with its trained generator.
+
+    Args:
+        network: gives the trained network of a name.
+        **own: see `DefenseGAN`.
+    """
+    return DefenseGAN(network("defense-gan"), **own)

@@ -1,0 +1,75 @@
+"""JEM: a classifier is an energy (Grathwohl et al., ICLR 2020, arXiv 1912.03263), and refines its own inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from defenses.ebm_mcmc import Langevin
+from defenses.errors import UserError
+from defenses.noise import Draw
+from defenses.purifier import NoiseSpec, State
+
+
+class JointEnergy(nn.Module):
+    """f = -logsumexp of a classifier's logits: images in [-1, 1] -> [B].
+
+    Args:
+        classifier: images [B, C, H, W] in [0, 1] -> logits [B, K].
+    """
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] -> f [B]."""
+        logits: Tensor = self.classifier((x + 1) / 2)
+        return -logits.logsumexp(1)
+
+
+class Refinement(Langevin):
+    """Noise, then Langevin steps on the classifier's energy, in [-1, 1]: u <- u - rate grad f(u) + eps Z.
+
+    Args:
+        classifier: images [B, C, H, W] in [0, 1] -> logits [B, K].
+        steps: n.
+        rate: factor of the gradient (JEM: 1).
+        eps: standard deviation of the noise of a step (JEM: .01).
+        sigma: standard deviation of the noise before the first step (JEM: .03).
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        *,
+        steps: int = 10,
+        rate: float = 1.0,
+        eps: float = 0.01,
+        sigma: float = 0.03,
+    ):
+        if rate <= 0 or sigma < 0:
+            raise UserError(f"rate is {rate} and sigma {sigma}; rate must be positive and sigma at least 0")
+        super().__init__(JointEnergy(classifier), eps=eps, temperature=eps**2 / (2 * rate), steps=steps)
+        self.sigma = sigma
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+        """A normal draw before the first step and one a step."""
+        return NoiseSpec(start=(Draw(shape),) if self.sigma else (), step=(Draw(shape),))
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
+        """From [0, 1] to [-1, 1], and noise."""
+        u = 2 * x - 1
+        return {"u": torch.add(u, z[0], alpha=self.sigma) if self.sigma else u}, {}
+
+
+def build(network: Callable[[str], nn.Module], **own: float) -> Refinement:
+    """Refinement by the trained classifier.
+
+    Args:
+        network: gives the trained network of a name.
+        **own: see `Refinement`.
+    """
+    return Refinement(network("jem"), **own)  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""Checkpoints of ebm-defense (Hill, Mitchell & Zhu 2021): `ebm.pth` and `clf.pth`, state dicts of its two networks.
+
+The energy is a chain `f` of five convolutions, the classifier a wide residual network with biases; both take images
+in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defenses.errors import UserError
+from defenses.importers import Imported
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data import DatasetInfo
+
+_CHAIN = "f."
+_EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # of training, and so of purification
+
+
+def energy(content: dict[str, Tensor], file: Path, info: DatasetInfo) -> Imported:
+    """`ebm.pth`.
+
+    Args:
+        content: its tensors.
+        file: its name, for messages.
+        info: of the data set it was trained on.
+
+    Raises:
+        UserError: a tensor of another name than `f....`; a data set without published step size.
+    """
+    if info.name not in _EPS:
+        raise UserError(f'no published step size for "{info.name}"; energies of {", ".join(_EPS)} are known')
+    for name in content:
+        if not name.startswith(_CHAIN):
+            raise UserError(f'{file} is no energy of ebm-defense: it has a tensor "{name}" that the network has not')
+    first = content.get("f.0.weight")
+    if first is None or first.dim() != 4:
+        raise UserError(f'{file} is no energy of ebm-defense: tensor "f.0.weight" is missing or no convolution')
+    args = {"in_channels": info.shape[0], "size": info.shape[1], "features": len(first)}
+    eps = _EPS[info.name]
+    recipe = {
+        "method": "ebm-mcmc",
+        "objective": {"eps": eps},
+        "deploy": {"eps": eps, "temperature": eps**2 / 2, "steps": 1500, "runs": 150},
+    }
+    tensors = {name.removeprefix(_CHAIN): v for name, v in content.items()}
+    return Imported("ebm-mcmc", "energy-conv", args, tensors, recipe)
+
+
+def classifier(content: dict[str, Tensor], file: Path, info: DatasetInfo) -> Imported:
+    """`clf.pth`.
+
+    Args:
+        content: its tensors.
+        file: its name, for messages.
+        info: of the data set it was trained on.
+
+    Raises:
+        UserError: the first convolutions do not tell a width.
+    """
+    inner, depth = content.get("layer1.0.conv1.weight"), _depth(content)
+    if inner is None or inner.dim() != 4 or len(inner) % 16 or not depth:
+        raise UserError(f'{file} is no classifier of ebm-defense: "layer1.0.conv1.weight" is missing or does not fit')
+    shape = {"in_channels": info.shape[0], "num_classes": info.num_classes}
+    args = {"depth": depth, "width": len(inner) // 16, **shape}
+    return Imported("hill-clf", "wrn-biased", args, content, {"method": "undefended"})
+
+
+def _depth(content: dict[str, Tensor]) -> int:
+    """6n + 4, from the n blocks of the first stage."""
+    blocks = {name.split(".")[1] for name in content if name.startswith("layer1.")}
+    return 6 * len(blocks) + 4 if blocks else 0

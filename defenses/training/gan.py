@@ -1,0 +1,146 @@
+"""Generators by an adversarial game: DCGAN (Radford et al. 2016) or WGAN-GP (Gulrajani et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.errors import UserError
+from defenses.networks import build_network
+from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.streams import stream, stream_seed
+
+
+@dataclass(frozen=True)
+class GanSettings:
+    """The game.
+
+    Args:
+        loss: "dcgan", cross-entropy of real and generated images; "wgan-gp", a critic with a gradient penalty and no
+            batch norm.
+        width: channels of the discriminator's first layer.
+        critic_lr: learning rate of the discriminator's Adam.
+        critic_steps: its steps for one of the generator (WGAN-GP: 5).
+        penalty: weight of (|grad D| - 1)^2 at points between real and generated images.
+        beta1: of both Adams.
+        beta2: of both Adams (WGAN-GP: .9).
+        ema: decay of the running average of the generator's weights.
+        ship: "raw" ships the last weights, "ema" their average.
+    """
+
+    loss: Literal["dcgan", "wgan-gp"] = "dcgan"
+    width: int = 64
+    critic_lr: float = 2e-4
+    critic_steps: int = 1
+    penalty: float = 10.0
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.999
+    ship: Literal["raw", "ema"] = "raw"
+
+
+class GanTraining(Objective):
+    """The generator's loss; before every step of the generator the discriminator makes its own.
+
+    Args:
+        network: generator, latent vectors [B, D] -> images in [-1, 1].
+        data: images (in [0, 1]).
+        seed: seed of the discriminator and of the latent vectors.
+        table: see `GanSettings`.
+    """
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        s = self.settings = settings_of(GanSettings, table)
+        for name, value, known in (("loss", s.loss, ("dcgan", "wgan-gp")), ("ship", s.ship, ("raw", "ema"))):
+            if value not in known:
+                raise UserError(f'recipe: {name} is "{value}"; it must be "{known[0]}" or "{known[1]}"')
+        if s.critic_steps < 1:
+            raise UserError(f"recipe: critic_steps is {s.critic_steps}; it must be at least 1")
+        self.betas = (s.beta1, s.beta2)
+        shape = {"in_channels": data.x.shape[1], "size": data.x.shape[2], "width": s.width}
+        norm = {"norm": s.loss == "dcgan"}
+        made = build_network("dcgan-discriminator", seed=stream_seed(seed, "discriminator"), **shape, **norm)
+        self.critic = made.to(self.device)
+        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=s.critic_lr, betas=self.betas)
+        self.average = {n: v.detach().clone() for n, v in network.state_dict().items()}
+        self._values = torch.zeros(2, device=self.device)
+
+    def _made(self, rows: int, generator: torch.Generator) -> Tensor:
+        z = torch.randn(rows, self.network.latent, generator=generator, device=self.device)  # type: ignore[call-overload]
+        made: Tensor = self.network(z)
+        return made
+
+    def _critic_loss(self, real: Tensor, made: Tensor, generator: torch.Generator) -> Tensor:
+        if self.settings.loss == "dcgan":
+            good, bad = self.critic(real), self.critic(made)
+            of_real = F.binary_cross_entropy_with_logits(good, torch.ones_like(good))
+            return of_real + F.binary_cross_entropy_with_logits(bad, torch.zeros_like(bad))
+        share = torch.rand(len(real), 1, 1, 1, generator=generator, device=self.device)
+        between = (real + share * (made - real)).requires_grad_()
+        slope = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)[0]
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return self.critic(made).mean() - self.critic(real).mean() + self.settings.penalty * penalty  # type: ignore[no-any-return]
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`."""
+        generator = stream(self.seed, "latent", step, self.device)
+        for i in range(self.settings.critic_steps):
+            # Further steps of the critic see further images.
+            draw = {"generator": generator, "device": self.device}
+            at = torch.randint(len(self.data.x), index.shape, **draw) if i else index  # type: ignore[call-overload]
+            made = self._made(len(at), generator).detach()
+            critic_loss = self._critic_loss(2 * self.data.x[at] - 1, made, generator)
+            self.optimizer.zero_grad(set_to_none=True)
+            critic_loss.backward()
+            self.optimizer.step()
+        bad = self.critic(self._made(len(index), generator))
+        if self.settings.loss == "dcgan":
+            loss = F.binary_cross_entropy_with_logits(bad, torch.ones_like(bad))
+        else:
+            loss = -bad.mean()
+        self._values = torch.stack((critic_loss.detach(), loss.detach()))
+        return loss
+
+    @torch.no_grad()
+    def after(self, step: int) -> None:
+        """Update the average."""
+        decay = min(self.settings.ema, (1 + step) / (10 + step))
+        for n, v in self.network.state_dict().items():
+            if v.is_floating_point():
+                self.average[n].lerp_(v, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """The discriminator, its optimizer and the average."""
+        return {"critic": self.critic.state_dict(), "adam": self.optimizer.state_dict(), "average": self.average}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Objective`."""
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["adam"])
+        self.average = {n: v.to(self.device) for n, v in state["average"].items()}
+
+    def monitor(self) -> dict[str, float]:
+        """The two losses."""
+        return {"critic": float(self._values[0]), "generator": float(self._values[1])}
+
+    def validate(self) -> dict[str, float]:
+        """Mean squared error of validation images' reconstructions: 4 restarts, 50 steps, of the last weights."""
+        from defenses.generative.defense_gan import DefenseGAN
+        from defenses.noise import Noise
+        from defenses.purify import purify
+
+        x = self.data.x_validation[:100]
+        pixels = x[0].numel()
+        search = DefenseGAN(self.network, restarts=4, steps=50, lr=pixels / 32, variance=1 / 4)
+        found = purify(search, x, Noise.of(self.seed, len(x), self.device))
+        return {"reconstruction": float((found - x).square().mean())}
+
+    def shipped(self) -> dict[str, Tensor]:
+        """The weights, or their average."""
+        return self.network.state_dict() if self.settings.ship == "raw" else self.average

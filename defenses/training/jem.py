@@ -1,0 +1,122 @@
+"""JEM (Grathwohl et al. 2020): a classifier that is an energy too, by cross-entropy and maximum likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from defenses.ebm_mcmc import EnergyGradient
+from defenses.generative.jem import JointEnergy
+from defenses.training.bank import Bank
+from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.streams import augmented, stream
+
+
+@dataclass(frozen=True)
+class JemSettings:
+    """Langevin dynamics, bank, data; images in [-1, 1].
+
+    Args:
+        rate: factor of the gradient in a step of the chains.
+        eps: standard deviation of the noise of a step.
+        steps: of a chain between two updates.
+        bank: number of chains.
+        rejuvenate: share of the chains that start anew, from uniform noise, in every batch.
+        sigma: standard deviation of the noise on data.
+        weight: of the likelihood beside the cross-entropy.
+        warm_up: steps over which `weight` grows from 0.
+        decay: weight of the mean squared log-density of data and chains, which keeps their level; JEM: 0.
+        shift: see `augmented`.
+        flip: see `augmented`.
+    """
+
+    rate: float = 1.0
+    eps: float = 0.01
+    steps: int = 20
+    bank: int = 10000
+    rejuvenate: float = 0.05
+    sigma: float = 0.03
+    weight: float = 1.0
+    warm_up: int = 0
+    decay: float = 0.0
+    shift: int = 0
+    flip: bool = False
+
+
+class JemTraining(Objective):
+    """CE(x) - (mean logsumexp(x+) - mean logsumexp(x-)), x+ data with noise, x- chains of the bank.
+
+    Ships the checkpoint of best accuracy on validation images: the weights of a joint training may diverge.
+
+    Args:
+        network: classifier, images in [0, 1] -> logits.
+        data: images and labels.
+        seed: seed of bank, noise and chains.
+        table: see `JemSettings`.
+    """
+
+    select: ClassVar[str | None] = "clean"
+
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+        super().__init__(network, data, seed)
+        s = self.settings = settings_of(JemSettings, table)
+        self.energy = JointEnergy(network)
+        self.gradient = EnergyGradient(self.energy)
+        self.bank = Bank((s.bank, *data.x.shape[1:]), -1.0, 1.0, seed, self.device)
+        self._d = torch.zeros((), device=self.device)
+
+    def _noisy(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator, device=self.device)
+        return 2 * x - 1 + self.settings.sigma * noise
+
+    @torch.no_grad()
+    def _chains(self, rows: int, generator: torch.Generator) -> Tensor:
+        s = self.settings
+        at, x = self.bank.taken(rows, s.rejuvenate, generator)
+        self.network.eval()
+        for _ in range(s.steps):
+            noise = torch.randn(x.shape, generator=generator, device=self.device)
+            x = x - s.rate * self.gradient(x) + s.eps * noise
+        self.network.train()
+        self.bank.put(at, x)
+        return x
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`."""
+        s, y = self.settings, self.data.y[index]
+        generator = stream(self.seed, "chains", step, self.device)
+        x = augmented(self.data.x[index], generator, shift=s.shift, flip=s.flip)
+        x = self._noisy(x, generator)
+        chains = self._chains(len(x), generator)
+        logits = self.network((torch.cat((x, chains)) + 1) / 2)
+        density = logits.logsumexp(1)
+        d = density[: len(x)].mean() - density[len(x) :].mean()
+        self._d = d.detach()
+        weight = s.weight * min(1.0, (step + 1) / max(s.warm_up, 1))
+        loss: Tensor = F.cross_entropy(logits[: len(x)], y) - weight * d + s.decay * density.square().mean()
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """The bank."""
+        return {"bank": self.bank.chains}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Objective`."""
+        self.bank.chains = state["bank"].to(self.device)
+
+    def monitor(self) -> dict[str, float]:
+        """The difference of log-densities, data less chains (far from 0 is divergence)."""
+        return {"d": float(self._d)}
+
+    def validate(self) -> dict[str, float]:
+        """Clean accuracy, and the difference of log-densities on validation images."""
+        x = self.data.x_validation[:1000]
+        with torch.no_grad():
+            noisy = self._noisy(x, stream(self.seed, "validation", 0, self.device))
+            d = self.energy(self.bank.chains[:1000]).mean() - self.energy(noisy).mean()
+        return {"clean": accuracy(self.network, self.data.x_validation, self.data.y_validation), "d": float(d)}
