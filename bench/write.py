@@ -25,7 +25,7 @@ FORMATS = {
 }
 _STAMP = ".tables-stamp"  # of the contents; a copy of the folder may bring it along
 _SEEN = ".tables-seen"  # sizes and times of the parts' files when they were last found whole, on this machine
-_VERSION = "9"  # raised when the same records give other tables
+_VERSION = "10"  # raised when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
