@@ -270,6 +270,7 @@ def test_gated_purifies_what_is_suspected_alone():
     torch.testing.assert_close(found[1], slope * 8 * 0.8**7)
     assert gated.gradients == Purified(Squash(3), net).gradients
     assert guard_of(gated) is guard
+    assert Gated(Squash(8), guard).surrogate(3).steps == 3
     noisy = Purified(Gated(AddNoise(0.3), guard), net)
     said = noisy.logits(x, Noise.of(0, 2))
     torch.testing.assert_close(said[0], net.network(x)[0])

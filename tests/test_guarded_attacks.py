@@ -8,7 +8,7 @@ from adaptive_runs import attacked, linear, margin
 from torch import Tensor
 
 from bench.suites import Unsupported
-from defenses.base import Classifier, Purified
+from defenses.base import Classifier, Prediction, Purified
 from defenses.detector import Detector, Guard, Guarded
 from defenses.detectors.gated import Gated
 from defenses.noise import Noise
@@ -37,7 +37,10 @@ def problem(share: float) -> tuple[Guarded, Tensor, Tensor, float]:
 
 
 def succeeds(defense: Guarded, x_adv: Tensor, y: Tensor) -> bool:
-    said = defense.decide(x_adv, Noise.of(0, 1))
+    return succeeded(defense.decide(x_adv, Noise.of(0, 1)), y)
+
+
+def succeeded(said: Prediction, y: Tensor) -> bool:
     return bool((said.logits.argmax(1) != y) & ~said.rejected)
 
 
@@ -50,6 +53,16 @@ def test_succeeds_exactly_where_both_ends_can_be_reached(name, share, broken):
     defense, x, y, far = problem(share)
     x_adv = attacked(name, defense, x, y, "L2", f"{3 * far:.6f}", steps=100, detector=10.0)
     assert succeeds(defense, x_adv, y) is broken
+
+
+@pytest.mark.parametrize("name", ["adaptive", "pgd"])
+def test_a_refused_draw_is_none_that_a_majority_has_lost(name):
+    from models import AddNoise
+
+    guarded, x, y, far = problem(1.1)
+    noisy = Guarded(Purified(AddNoise(0.01 * far), guarded.guard.classifier), guarded.guard)
+    x_adv = attacked(name, noisy, x, y, "L2", f"{3 * far:.6f}", steps=60, detector=10.0, majority=9)
+    assert sum(succeeded(noisy.decide(x_adv, Noise.of(seed, 1)), y) for seed in range(20)) > 10
 
 
 def test_without_thought_for_the_detector_it_is_refused():
