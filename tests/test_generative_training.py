@@ -53,7 +53,7 @@ def test_cross_entropy_of_an_undecided_discriminator():
     nn.init.zeros_(objective.critic[1].weight)
     nn.init.zeros_(objective.critic[1].bias)
     real = objective.data.x[:5]
-    assert float(objective._critic_loss(real, real, stream(0, "x"))) == pytest.approx(2 * 0.693147, abs=1e-5)
+    assert objective._critic_loss(real, real, stream(0, "x")).item() == pytest.approx(2 * 0.693147, abs=1e-5)
 
 
 @pytest.mark.parametrize("table", [{"loss": "gan"}, {"ship": "best"}, {"critic_steps": 0}])
@@ -135,8 +135,10 @@ def test_short_training_of_defense_vae(tmp_path, validation):
 @pytest.mark.parametrize("loss", ["dcgan", "wgan-gp"])
 def test_short_training_of_a_generator(loss, tmp_path):
     more = {"objective.loss": loss, "objective.critic_lr": 1e-3, "objective.ship": "raw"}
+    if loss == "wgan-gp":
+        more |= {"objective.critic_steps": 5, "objective.beta2": 0.9}
     found = short("defense-gan", 250, tmp_path, **more)["metrics"]["validation"]
-    assert found["reconstruction"] < 0.06  # grey images leave .12, the mean image .08
+    assert found["reconstruction"] < 0.06  # grey images leave .143, the mean image .072
 
 
 def test_short_training_of_jem(tmp_path, validation):
