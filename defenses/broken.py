@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from defenses.base import Classifier, Defense
+from defenses.errors import check_whole
 from defenses.noise import Draw, Noise
 
 
@@ -41,6 +42,7 @@ class Quantised(_Masked):
     """
 
     def __init__(self, dataset: str = "digits", levels: int = 5):
+        check_whole(2, levels=levels)
         super().__init__(dataset)
         self.levels = levels
 

@@ -137,8 +137,8 @@ def _every_second_step(purifier, state, ctx, segment, z):
     return advance(purifier, state, ctx, segment, z)
 
 
-def _without_guidance(back, before, segment, gradient):
-    through(back, before, segment, gradient)
+def _without_guidance(back, before, segment):
+    through(back, before, segment)
     back.at_constant = {name: torch.zeros_like(value) for name, value in back.at_constant.items()}
 
 

@@ -46,3 +46,21 @@ def test_exact_gradients_without_a_certificate_are_told(tmp_path):
 @pytest.mark.parametrize(("defense", "told"), [(BROKEN, True), ("pgd-at", False)])
 def test_model_info_tells_it_too(defense, told):
     assert ("fails purebench's audit" in export(AUDITED, defense).raw["footnote"]) == told
+
+
+def test_audits_of_several_threats_are_told_apart(tmp_path):
+    import json
+    import shutil
+
+    from bench.audit.flags import failures
+    from bench.manifest import read_manifest
+    from defenses.seal import sealed
+
+    folder = tmp_path / "audited"
+    shutil.copytree(AUDITED, folder)
+    file = folder / "audit" / "audit.json"
+    content = {k: v for k, v in json.loads(file.read_text()).items() if k in ("schema", "audits")}
+    assert failures(folder, read_manifest(folder))[BROKEN][0] == "zero gradients"
+    content["audits"].append({**content["audits"][0], "norm": "L2", "eps": "1"})
+    file.write_text(json.dumps(sealed(content)))
+    assert failures(folder, read_manifest(folder))[BROKEN][0] == "zero gradients at Linf 1/5"

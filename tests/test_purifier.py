@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from defenses.base import Classifier, Purified
+from defenses.errors import UserError
 from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier
 from defenses.purify import purify
@@ -110,7 +111,7 @@ def test_passes_of_limited_rows_change_nothing():
 
 @pytest.mark.parametrize(("key", "value"), [("runs", 0), ("combine", "median")])
 def test_bad_parameters_are_named(key, value):
-    with pytest.raises(ValueError, match=key):
+    with pytest.raises(UserError, match=key):
         Purified(Shrink(), linear(), **{key: value})
 
 

@@ -56,8 +56,11 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
         UserError: the audits are damaged.
     """
     failed: dict[str, dict[str, None]] = {}
-    for said in read_audits(results):
-        failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(said["failed"]))
+    audits = read_audits(results)
+    several = len({_threat(said) for said in audits}) > 1
+    for said in audits:
+        checks = (f"{check} at {_threat(said)}" if several else check for check in said["failed"])
+        failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(checks))
     for seen in _insisted(manifest):
         names = failed.setdefault(seen, {})
         if SOFTMAX not in names:
@@ -66,6 +69,10 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
     fingerprints = stated if failed and isinstance(stated, dict) else {}
     found = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
     return {title: names for title, names in found.items() if names}
+
+
+def _threat(said: Mapping[str, Any]) -> str:
+    return f"{said.get('norm')} {said.get('eps')}"
 
 
 def taken(board: Board, manifest: Mapping[str, Any]) -> set[str]:

@@ -107,7 +107,7 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
 
     names = ("preset", "dataset", "eps", "norm", "indices", "set")
     said: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
-    preset, given = said.pop("preset"), [name for name, value in said.items() if value is not None]
+    preset, given = said.pop("preset"), [name for name, value in said.items() if value]
     if preset is None:
         if arguments.board is None:
             raise UserError("name a board, as quickstart, or a --preset with --defense and --dataset")
