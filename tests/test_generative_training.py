@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from bench.certificate import certify
 from bench.data import load_dataset
 from defenses import load_model
 from defenses.base import Classifier, Purified
@@ -155,6 +156,15 @@ def test_short_training_of_igebm(tmp_path, validation):
 
 
 # --- what is shipped
+
+
+@pytest.mark.parametrize("name", ["defense-gan", "defense-vae", "jem-refine", "igebm"])
+def test_exact_gradients_of_shipped_defenses_have_a_certificate(name, validation):
+    """Also where all of the gradient goes through one network, so that without it there is none."""
+    small = {"runs": 1} if name in ("jem-refine", "igebm") else {"restarts": 2} if name == "defense-gan" else {}
+    found = certify(load_model(name, "digits", **small), validation.x[:4])
+    assert found is not None
+    assert found.passed, [c for c in found.checks if not c.passed]
 
 
 @pytest.mark.parametrize("name", ["defense-gan", "defense-vae", "magnet", "jem", "jem-refine", "igebm"])
