@@ -273,12 +273,12 @@ def test_a_class_that_forgets_super_init_is_told_so(tmp_path, name):
     from bench import benchmark
     from defenses.plugins import load_object
 
-    (tmp_path / "own.py").write_text(UNBUILT)
-    found = purebench("certify", f"{tmp_path / 'own.py'}:{name}")
+    (tmp_path / "forgetful.py").write_text(UNBUILT)
+    found = purebench("certify", f"{tmp_path / 'forgetful.py'}:{name}")
     line = f"{name}.__init__ does not call super().__init__(); let it be its first line"
     assert (found.returncode, found.stderr) == (2, f"purebench: {line}\n")
     with pytest.raises(UserError, match=re.escape(line)):
-        benchmark(load_object(f"{tmp_path / 'own.py'}:{name}")(), 2, eps="1/5")
+        benchmark(load_object(f"{tmp_path / 'forgetful.py'}:{name}")(), 2, eps="1/5")
 
 
 def test_a_certificate_without_steps_says_so(capsys):

@@ -78,7 +78,7 @@ def test_names_of_the_zoo_that_do_not_exist(name, dataset, params, words):
 def test_a_model_of_the_zoo_without_its_prefix_is_found():
     with pytest.raises(UserError, match='is named "robustbench:Wong2020Fast"'):
         load_model("Wong2020Fast", dataset="cifar10", threat_model="Linf")
-    with pytest.raises(UserError, match="did you mean adp"):
+    with pytest.raises(UserError, match="did you mean awp or adp"):
         load_model("apd")
 
 
