@@ -25,7 +25,7 @@ from defenses.broken import Dithered, Quantised, Saturated
 from defenses.errors import UserError
 from defenses.noise import Noise
 
-SMALL = replace(BUDGETS["quick"], images=16, steps=15, queries=20, spsa=(4, 8), planted=12, inner=64, draws=8)
+SMALL = replace(BUDGETS["quick"], images=32, steps=15, queries=60, spsa=(4, 8), planted=12, inner=64, draws=8)
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
 
 
@@ -69,7 +69,9 @@ def test_an_honest_defense_passes(audits):
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_defenses_are_flagged_by_independent_checks(audits, name):
     failed = set(audits[name].failed)
-    assert {"binarisation", "white box against transfer"} <= failed
+    assert {"binarisation", "white box against transfer", "white box against Square"} <= failed
+    # Of the noise of the dithered one `bench:apgd` averages enough to reach every image when unbounded.
+    assert ("nothing left when unbounded" in failed) == (name != "randomness")
     assert len(failed) > 3
 
 
