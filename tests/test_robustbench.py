@@ -16,8 +16,8 @@ from boards import MODELS
 from torch import nn
 
 from bench.data import data_root, load_dataset
-from defenses.adp import build
-from defenses.base import Classifier
+from defenses.adp import ADP
+from defenses.base import Classifier, Purified
 
 SIGNATURES = {  # fra31/auto-attack at a392200
     "__init__": "model, norm, eps, seed, verbose, attacks_to_run, version, is_tf_model, device, log_path",
@@ -217,7 +217,7 @@ def test_robustbench_benchmarks_a_trained_network_at_its_full_budget(need_data, 
 def test_robustbench_benchmarks_purifiers(cifar, models, monkeypatch):
     classifier = Classifier(cifar, num_classes=10, input_shape=(3, 32, 32))
     noisy = models["Purified"](models["Jitter"](), classifier, runs=2)
-    adp = build(lambda n: Pull() if n == "adp" else cifar, num_classes=10, input_shape=(3, 32, 32), runs=1, steps=2)
+    adp = Purified(ADP(Pull(), steps=2), classifier, runs=1)
     for defense in (noisy, adp):
         (clean, robust), scored = theirs(defense, monkeypatch, n=4)
         assert {clean, robust} <= {0, 0.25, 0.5, 0.75, 1}  # its draws are its own, so either may be the larger one
