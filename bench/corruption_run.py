@@ -81,7 +81,7 @@ class Work:
         """Judge what the folder does not have yet: a file a defense, a line a data set.
 
         Args:
-            folder: gets <label>.jsonl.
+            folder: gets <label>.jsonl, and manifest.json.
             tell: gets a line after every data set.
 
         Raises:
@@ -89,6 +89,7 @@ class Work:
         """
         from bench.data import dataset_info
         from bench.describe import describe
+        from bench.manifest import journal
         from defenses.registry import load_model
 
         sets = list(self.sets())
@@ -96,21 +97,26 @@ class Work:
         entries = {n: {"name": name, "params": dict(params)} for n, (name, params) in self.defenses.items()}
         first = sets[0][2]
         known = {n: describe(e, first, weights_root=self.weights_root) for n, e in entries.items()}
-        for label, (name, params) in self.defenses.items():
-            defense = None
-            with Ledger(folder / f"{label}.jsonl", self._about(label, known[label].fingerprint)).open() as ledger:
-                for kind, severity, dataset in sets:
-                    if f"{kind}/{severity}" in ledger.entries:
-                        continue
-                    if defense is None:
-                        defense = load_model(name, first, weights_root=self.weights_root, **params)
-                    found = self._judged(defense, dataset)
-                    ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
-                    tell(f"{label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
-
-    def _about(self, label: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-        named = ("dataset", "split", "indices", "draws", "seed")
-        return {"label": label, "defense": fingerprint, **{key: getattr(self, key) for key in named}}
+        fingerprints = {n: dict(k.fingerprint) for n, k in known.items()}
+        facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
+        ledgers = {
+            n: Ledger(folder / f"{n}.jsonl", {"label": n, "defense": f, **facts}) for n, f in fingerprints.items()
+        }
+        for ledger in ledgers.values():
+            ledger.check()
+        with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
+            for label, (name, params) in self.defenses.items():
+                defense = None
+                with ledgers[label].open() as ledger:
+                    for kind, severity, dataset in sets:
+                        if f"{kind}/{severity}" in ledger.entries:
+                            continue
+                        if defense is None:
+                            defense = load_model(name, first, weights_root=self.weights_root, **params)
+                        begin()
+                        found = self._judged(defense, dataset)
+                        ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
+                        tell(f"{label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
 
     def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
         """Per image, the share of held-out draws that are right and of those that are refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Work:
     """One defense and protocol on some images.
 
     Args:
+        label: of the defense.
         defense: see `bench.smoothing.certified`.
         data: the split.
         positions: of the images, in their order.
@@ -70,6 +71,7 @@ class Work:
         batch: draws at once.
     """
 
+    label: str
     defense: Defense
     data: Dataset
     positions: Sequence[int]
@@ -77,11 +79,15 @@ class Work:
     seed: int
     batch: int
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the defense."""
+        return dict(vars(self.defense)["provenance"].fingerprint)
+
     def about(self) -> dict[str, Any]:
         """What every certificate depends on."""
-        provenance = vars(self.defense)["provenance"]
         return {
-            "defense": provenance.fingerprint,
+            "defense": self.fingerprint,
             "dataset": self.data.name,
             "revision": self.data.revision,
             "split": self.data.split,
@@ -89,8 +95,24 @@ class Work:
             **asdict(self.protocol),
         }
 
-    def run(self, path: Path, *, progress: bool = True) -> None:
-        """Certify the images that the file does not have yet, a line each.
+    def check(self, folder: Path) -> None:
+        """Refuse what cannot be certified, before any work.
+
+        Raises:
+            UserError: the defense does not begin with the noise, or the folder's file is of other work.
+        """
+        from bench.smoothing import check_form
+
+        check_form(self.defense, self.protocol.sigma)
+        Ledger(file_of(folder, self.protocol.sigma), self.about()).check()
+
+    def run(self, folder: Path, begin: Callable[[], None], *, progress: bool = True) -> None:
+        """Certify the images that the folder's file does not have yet, a line each.
+
+        Args:
+            folder: see `file_of`.
+            begin: is called before anything is computed.
+            progress: show a bar.
 
         Raises:
             UserError: the file is of other work, or cannot be written.
@@ -98,11 +120,12 @@ class Work:
         import torch
         from tqdm import tqdm
 
-        from bench.smoothing import certified, check_form
+        from bench.smoothing import certified
 
-        check_form(self.defense, self.protocol.sigma)
-        with Ledger(path, self.about()).open() as ledger:
+        with Ledger(file_of(folder, self.protocol.sigma), self.about()).open() as ledger:
             left = [i for i in self.positions if str(i) not in ledger.entries]
+            if left:
+                begin()
             for i in tqdm(left, unit="image", disable=not progress, mininterval=1.0):
                 begun, one = time.perf_counter(), torch.tensor([i])
                 (found,) = certified(
@@ -111,6 +134,31 @@ class Work:
                 kept = {**asdict(found), "n0": self.protocol.n0, "n": self.protocol.n}
                 seconds = round(time.perf_counter() - begun, 3)
                 ledger.add(str(i), {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds})
+
+
+def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool = True) -> None:
+    """Certify one defense under one noise or several, a file each, and write the manifest.
+
+    Args:
+        works: of one label and data set.
+        folder: of the results.
+        indices: name of the index list.
+        progress: show bars.
+
+    Raises:
+        UserError: see `Work.check` and `bench.manifest.journal`; nothing was computed then.
+    """
+    from bench.manifest import journal
+
+    for work in works:
+        work.check(folder)
+    first, device = works[0], str(works[0].data.x.device)
+    name = f"smooth-{first.data.name}-{first.label}"
+    facts = {"dataset": first.data.name, "split": first.data.split, "indices": indices, "seed": first.seed}
+    fingerprints = {f"{w.label}, sigma {canonical(w.protocol.sigma)}": w.fingerprint for w in works}
+    with journal(folder, name, fingerprints, device, **facts) as begin:
+        for work in works:
+            work.run(folder, begin, progress=progress)
 
 
 def file_of(folder: Path, sigma: float) -> Path:

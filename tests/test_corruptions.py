@@ -11,6 +11,7 @@ from bench.cli import main
 from bench.corruption_run import Work, frame
 from bench.corruptions import corrupt
 from bench.data import clean_name, dataset_info, load_dataset
+from bench.manifest import read_manifest, versions
 from bench.sources.corrupted import CORRUPTIONS
 from defenses import load_model
 from defenses.errors import UserError
@@ -141,6 +142,45 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
     assert run(tmp_path, "--seed", "1") == 2
     assert 'is of other work (its "seed" differs)' in capsys.readouterr().err
     assert json.loads(lines[0])["about"]["defense"]["name"] == "undefended"
+
+
+def test_the_manifest_is_there_from_the_start_and_a_repetition_leaves_it(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "_judged", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Work({"undefended": ("undefended", {})}, "digits").run(tmp_path)
+    (killed,) = read_manifest(tmp_path)["runs"]
+    assert "finished" not in killed
+    (tmp_path / "undefended.jsonl").unlink()
+    assert run(tmp_path) == 0
+    file = tmp_path / "manifest.json"
+    before, content = file.read_bytes(), read_manifest(tmp_path)
+    assert run(tmp_path) == 0
+    assert file.read_bytes() == before
+    assert content["runs"][0]["id"] == killed["id"]
+    whole = content["runs"][1]
+    assert whole["finished"] >= whole["started"]
+    assert whole["versions"] == versions()
+    assert whole["hardware"]["device"] == "cpu"
+    assert (content["dataset"], content["indices"], content["seed"], content["draws"]) == ("digits", "first-40", 0, 2)
+    model = vars(load_model("undefended"))["provenance"].fingerprint
+    assert content["defenses"]["undefended"] == json.loads(json.dumps(model))
+    assert main(["corruptions", "pgd-at", "--corruptions", "contrast", "--severities", "1", "--indices", "first-40",
+                 "--draws", "2", "--out", str(tmp_path), "--quiet"]) == 0  # fmt: skip
+    assert set(read_manifest(tmp_path)["defenses"]) == {"undefended", "gaussian-noise", "pgd-at"}
+    assert len(read_manifest(tmp_path)["runs"]) == 3
+
+
+def test_folders_of_other_work_stay_as_they_are(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text('{"board": "digits-linf"}')
+    assert run(tmp_path) == 2
+    assert 'holds results of the board "digits-linf", not of "corruptions-digits"' in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "gaussian-noise.jsonl").write_text('{"about": {"label": "another"}}\n')
+    assert run(tmp_path) == 2
+    assert "gaussian-noise.jsonl is of other work" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["gaussian-noise.jsonl"]
 
 
 def test_bad_requests_stop_before_any_work(tmp_path):
