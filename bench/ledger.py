@@ -68,9 +68,7 @@ class Ledger:
 
     def _read(self) -> tuple[dict[str, dict[str, Any]], int]:
         about, entries, whole = read(self.path)
-        differing = [k for k in sorted({*about, *self.about}) if about.get(k) != self.about.get(k)]
-        if differing:
-            raise UserError(f'{self.path} is of other work (its "{differing[0]}" differs); choose another --out')
+        check_about(self.path, about, dict.fromkeys(about) | self.about)
         return entries, whole
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -78,6 +76,22 @@ class Ledger:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a file that is about something else.
+
+    Args:
+        path: the file.
+        about: what it says.
+        wanted: what some of that must be.
+
+    Raises:
+        UserError: it is not.
+    """
+    differing = [key for key in sorted(wanted) if about.get(key) != wanted[key]]
+    if differing:
+        raise UserError(f'{path} is of other work (its "{differing[0]}" differs); choose another --out')
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
