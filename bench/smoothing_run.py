@@ -20,32 +20,34 @@ if TYPE_CHECKING:
     from bench.smoothing import Protocol
     from defenses.base import Defense
 
-_NOISE = "gaussian-noise"
+_NOISE, _DENOISER = "gaussian-noise", "denoise-once"
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
 
 
 def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None) -> tuple[str, dict[str, Any], float]:
-    """A defense with Gaussian noise as its first part.
+    """A defense with Gaussian noise as its first part; `denoise-once` brings that noise itself, and knows its time.
 
     Args:
         name: a registered defense, whose own noise filter in front is kept, or gets sigma; or a model of RobustBench's
             zoo.
         dataset: decides the card's defaults.
         given: parameters.
-        sigma: None: that of the defense's own filter.
+        sigma: None: the defense's own.
 
     Returns:
         (name, parameters, sigma) for `load_model`.
 
     Raises:
-        UserError: sigma is neither given nor the defense's own, or the defense is a plug-in.
+        UserError: sigma is neither given nor the defense's own, a time is given beside it, or the defense is a plug-in.
     """
     if is_plugin(name):
         raise UserError(f'"{name}" is a plug-in; certify it in Python, with bench.smoothing.certified')
     if is_zoo(name):
         name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
     params = dict(decode(card(name).merged(dataset, given)))
-    if name == _NOISE:
+    if name == _DENOISER and "t_star" in given:
+        raise UserError(f"the noise says the time of {name}; leave t_star out")
+    if name == _NOISE or (name == _DENOISER and (sigma is not None or params["sigma"])):
         params["sigma"] = params["sigma"] if sigma is None else sigma
         return name, {**given, "sigma": params["sigma"]}, float(params["sigma"])
     filters = [{"name": f} if isinstance(f, str) else dict(f) for f in params.get("filters") or []]
@@ -53,7 +55,7 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
         own = decode(card(_NOISE).merged(dataset, {k: v for k, v in filters.pop(0).items() if k != "name"}))["sigma"]
         sigma = own if sigma is None else sigma
     if sigma is None:
-        raise UserError(f'"{name}" does not begin with Gaussian noise; say how much: --sigma 1/4')
+        raise UserError(f'"{name}" begins with no Gaussian noise of a known sigma; say how much: --sigma 1/4')
     return name, {**given, "filters": [{"name": _NOISE, "sigma": sigma}, *filters]}, float(sigma)
 
 
