@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.ledger import Ledger, read
+from bench.ledger import Ledger, check_about, read
 from bench.render import Table, to_csv, to_markdown, to_text
 from bench.sources import corrupted, robust
 from bench.sources.corrupted import SEVERITIES
@@ -16,6 +17,9 @@ from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bench.audit.targets import Candidate
+    from bench.data import DatasetInfo
 
 CLEAN = "clean"
 _KEPT = "finished corruptions are kept"
@@ -26,7 +30,7 @@ class Work:
     """Which defenses meet which corruptions of which images.
 
     Args:
-        defenses: names of the registry, plug-ins or of the zoo, by label.
+        defenses: each with a label of its own.
         dataset: a clean data set, which is corrupted here; or "cifar10-c" and its like, whose files are read.
         corruptions: in table order; empty: all.
         severities: of "1" to "5".
@@ -35,13 +39,12 @@ class Work:
         draws: held-out draws of a stochastic defense.
         seed: of the draws.
         data_root: where data sets lie.
-        weights_root: where weights are looked for first.
 
     Raises:
-        UserError: a corruption or severity that there is not.
+        UserError: a corruption or severity that there is not, or two labels that would share a file.
     """
 
-    defenses: Mapping[str, tuple[str, Mapping[str, Any]]]
+    defenses: Sequence[Candidate]
     dataset: str
     corruptions: tuple[str, ...] = ()
     severities: tuple[str, ...] = SEVERITIES
@@ -50,7 +53,6 @@ class Work:
     draws: int = 5
     seed: int = 0
     data_root: Path | None = None
-    weights_root: Path | None = None
 
     def __post_init__(self) -> None:
         known: Sequence[str] = robust.CORRUPTIONS if self.published else list(corrupted.CORRUPTIONS)
@@ -60,6 +62,10 @@ class Work:
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"the severity is {severity}; it must be 1, 2, 3, 4 or 5")
+        files = [file_label(one.label) for one in self.defenses]
+        for one in self.defenses:
+            if files.count(file_label(one.label)) > 1:
+                raise UserError(f'the defense "{one.label}" shares its file with another; give each a label of its own')
         if not self.corruptions:
             object.__setattr__(self, "corruptions", tuple(known))
 
@@ -81,36 +87,51 @@ class Work:
         """Judge what the folder does not have yet: a file a defense, a line a data set.
 
         Args:
-            folder: gets <label>.jsonl.
+            folder: gets a file for each label, and manifest.json.
             tell: gets a line after every data set.
 
         Raises:
-            UserError: unknown names, missing files, or a folder of other work.
+            UserError: missing files, or a folder of other work.
         """
         from bench.data import dataset_info
-        from bench.describe import describe
-        from defenses.registry import load_model
+        from bench.manifest import journal
 
-        sets = list(self.sets())
-        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in sets}  # before any work
-        entries = {n: {"name": name, "params": dict(params)} for n, (name, params) in self.defenses.items()}
-        first = sets[0][2]
-        known = {n: describe(e, first, weights_root=self.weights_root) for n, e in entries.items()}
-        for label, (name, params) in self.defenses.items():
-            defense = None
-            with Ledger(folder / f"{label}.jsonl", self._about(label, known[label].fingerprint)).open() as ledger:
-                for kind, severity, dataset in sets:
-                    if f"{kind}/{severity}" in ledger.entries:
-                        continue
-                    if defense is None:
-                        defense = load_model(name, first, weights_root=self.weights_root, **params)
-                    found = self._judged(defense, dataset)
-                    ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
-                    tell(f"{label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
+        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}  # before any work
+        facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
+        ledgers = [self._ledger(folder, one, facts) for one in self.defenses]
+        for path in sorted(folder.glob("*.jsonl")):
+            check_about(path, read(path)[0], facts)  # the images of a table are the same ones
+        for ledger in ledgers:
+            ledger.check()
+        fingerprints = {one.label: one.fingerprint for one in self.defenses}
+        with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
+            for one, ledger in zip(self.defenses, ledgers, strict=True):
+                with ledger.open():
+                    self._run_one(one, ledger, infos, begin, tell)
 
-    def _about(self, label: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-        named = ("dataset", "split", "indices", "draws", "seed")
-        return {"label": label, "defense": fingerprint, **{key: getattr(self, key) for key in named}}
+    def _run_one(
+        self,
+        one: Candidate,
+        ledger: Ledger,
+        infos: Mapping[str, DatasetInfo],
+        begin: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        defense = None
+        for kind, severity, dataset in self.sets():
+            if f"{kind}/{severity}" in ledger.entries:
+                continue
+            if defense is None:
+                defense = one.load()
+            begin()
+            found = self._judged(defense, dataset)
+            ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
+            tell(f"{one.label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
+
+    @staticmethod
+    def _ledger(folder: Path, one: Candidate, facts: Mapping[str, Any]) -> Ledger:
+        about = {"label": one.label, "defense": one.fingerprint, **facts}
+        return Ledger(folder / f"{file_label(one.label)}.jsonl", about)
 
     def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
         """Per image, the share of held-out draws that are right and of those that are refused."""
@@ -128,6 +149,11 @@ class Work:
             raise FloatingPointError(f"the defense returned logits that are not finite on {dataset}")
         right = (said.predictions == data.y) & ~said.rejected
         return {"right": right.float().mean(0).tolist(), "rejected": said.rejected.float().mean(0).tolist()}
+
+
+def file_label(label: str) -> str:
+    """The label as it names a file or folder."""
+    return re.sub(r"[^\w.]+", "-", label).strip("-.")[:100]
 
 
 def frame(folder: Path) -> list[dict[str, Any]]:

@@ -43,6 +43,15 @@ class Ledger:
         except Timeout:
             raise UserError(f"{self.path} is being written by another process; wait for it") from None
 
+    def check(self) -> None:
+        """Refuse a file of other work, before anything is written.
+
+        Raises:
+            UserError: it is one, or it is damaged.
+        """
+        if self.path.exists():
+            self._read()
+
     def add(self, key: str, entry: Mapping[str, Any]) -> None:
         """Write a line; it is on the disk when this returns."""
         self._append({"key": key, **entry})
@@ -52,19 +61,37 @@ class Ledger:
         if not self.path.exists():
             self._append({"about": self.about})
             return
-        about, self.entries, whole = read(self.path)
-        differing = [k for k in sorted({*about, *self.about}) if about.get(k) != self.about.get(k)]
-        if differing:
-            raise UserError(f'{self.path} is of other work (its "{differing[0]}" differs); choose another --out')
+        self.entries, whole = self._read()
         if whole < self.path.stat().st_size:  # the last line was being written when the power went
             with disk_errors(self.path.parent, _KEPT):
                 os.truncate(self.path, whole)
+
+    def _read(self) -> tuple[dict[str, dict[str, Any]], int]:
+        about, entries, whole = read(self.path)
+        check_about(self.path, about, dict.fromkeys(about) | self.about)
+        return entries, whole
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with disk_errors(self.path.parent, _KEPT), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a file that is about something else.
+
+    Args:
+        path: the file.
+        about: what it says.
+        wanted: what some of that must be.
+
+    Raises:
+        UserError: it is not.
+    """
+    differing = [key for key in sorted(wanted) if about.get(key) != wanted[key]]
+    if differing:
+        raise UserError(f'{path} is of other work (its "{differing[0]}" differs); choose another --out')
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from defenses.errors import UserError
 from defenses.seal import is_whole, sealed
 
 _ENVIRONMENT = ("torch", "threads", "device", "processor")
+
+_OPTIONAL = "preset", "protocols"  # facts of some boards
+Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of what the manifest says now
 
 _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
@@ -139,12 +143,58 @@ def check_board(folder: Path, board: Board) -> None:
     Raises:
         UserError: the folder holds the results of a board of another name, or of a newer version.
     """
+    _check_name(folder, board.name)
+
+
+def _check_name(folder: Path, name: str) -> None:
     check_schema(folder)
-    name = read_manifest(folder).get("board", board.name)
-    if name != board.name:
+    other = read_manifest(folder).get("board", name)
+    if other != name:
         raise UserError(
-            f'{folder} holds results of the board "{name}", not of "{board.name}"; choose another folder with --out'
+            f'{folder} holds results of the board "{other}", not of "{name}"; choose another folder with --out'
         )
+
+
+@contextmanager
+def journal(
+    folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: Any
+) -> Iterator[Callable[[], None]]:
+    """The manifest of a folder of ledgers, to which several commands may add defenses.
+
+    Args:
+        folder: of the results.
+        name: what stands in place of a board's name.
+        defenses: fingerprints by title.
+        device: where models run.
+        **facts: what else the results are of, as the data set.
+
+    Yields:
+        What is called before anything is computed: the first call writes the manifest, with a run of its own. Where
+        nothing is computed, nothing is written.
+
+    Raises:
+        UserError: the folder holds the results of another name, or of a newer version.
+    """
+    import torch
+
+    _check_name(folder, name)
+    run: dict[str, Any] = {}
+    stated = {"schema": SCHEMA, "board": name, **facts}
+
+    def write() -> None:
+        _write(Store(folder), lambda old: stated | {"defenses": {**old.get("defenses", {}), **defenses}}, run)
+
+    def begin() -> None:
+        if not run:
+            run.update(describe_run(torch.get_num_threads(), 0, device))
+            write()
+
+    begun = time.perf_counter()
+    yield begin
+    if run:
+        run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        run["seconds"] = round(time.perf_counter() - begun, 3)
+        write()
 
 
 def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = None) -> None:
@@ -152,9 +202,13 @@ def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = Non
 
     A damaged manifest is moved to manifest.json.damaged, with a warning.
     """
+    _write(store, lambda _: _facts(board), run)
+
+
+def _write(store: Store, facts: Facts, run: dict[str, Any] | None) -> None:
     raw, plan = _raw(store.folder), _plan_hash(store.folder)
     old = (_parse(raw) or {}).keys() & {"plan", "sum"}  # a manifest of an older version is left, if that is all
-    if raw == _text(raw, board, run, plan) or (not old and raw == _dump(_content(raw, board, run))):
+    if raw == _text(raw, facts, run, plan) or (not old and raw == _dump(_content(raw, facts, run))):
         return
     path = store.folder / "manifest.json"
     with store.lock("manifest", wait=True):
@@ -163,7 +217,7 @@ def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = Non
             moved = path.with_name("manifest.json.damaged")
             os.replace(path, moved)
             print(f"warning: {path} is damaged; it is now {moved.name}, and a new one begins", file=sys.stderr)
-        write_atomic(path, _text(raw, board, run, _plan_hash(store.folder)))
+        write_atomic(path, _text(raw, facts, run, _plan_hash(store.folder)))
 
 
 def _plan_hash(folder: Path) -> str | None:
@@ -171,18 +225,25 @@ def _plan_hash(folder: Path) -> str | None:
     return sha256(plan) if plan.is_file() else None
 
 
-def _text(raw: bytes | None, board: Board, run: dict[str, Any] | None, plan: str | None) -> bytes:
-    return _dump(sealed(_content(raw, board, run) | {"plan": plan}))
+def _text(raw: bytes | None, facts: Facts, run: dict[str, Any] | None, plan: str | None) -> bytes:
+    return _dump(sealed(_content(raw, facts, run) | {"plan": plan}))
 
 
 def _dump(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _content(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> dict[str, Any]:
-    said = {"preset": board.preset.as_dict() if board.preset else {}, "protocols": board.protocols.as_dict()}
-    before = {key: value for key, value in (_parse(raw) or {}).items() if key not in said}
-    content = before | {
+def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dict[str, Any]:
+    old = _parse(raw) or {}
+    content = {key: value for key, value in old.items() if key not in _OPTIONAL} | dict(facts(old))
+    if run is not None:
+        content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]
+    return content
+
+
+def _facts(board: Board) -> dict[str, Any]:
+    said = zip(_OPTIONAL, (board.preset.as_dict() if board.preset else {}, board.protocols.as_dict()), strict=True)
+    return {
         "schema": SCHEMA,
         "board": board.name,
         "title": board.title,
@@ -192,11 +253,8 @@ def _content(raw: bytes | None, board: Board, run: dict[str, Any] | None) -> dic
         "seed": board.seed,
         "budget": board.budget,
         "defenses": {d.title: dict(d.fingerprint) for d in board.defenses},
-        **{key: value for key, value in said.items() if value},
+        **{key: value for key, value in said if value},
     }
-    if run is not None:
-        content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]
-    return content
 
 
 def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from statistics import NormalDist
 
 import torch
@@ -99,7 +100,8 @@ def certified(
 
     Args:
         base: one draw of it is f(x + N(0, sigma^2)), with any f, random or not: a defense whose purifier starts with
-            `defenses.filters.gaussian_noise` of the protocol's sigma, and which combines no runs.
+            `defenses.filters.gaussian_noise` of the protocol's sigma, or with `denoise-once`, which brings that noise;
+            it combines no runs.
         x: images, float32 [N, C, H, W] in [0, 1], on the device of `base`.
         indices: their numbers in the data set, int64 [N].
         protocol: how.
@@ -128,13 +130,14 @@ def check_form(base: Defense, sigma: float) -> None:
     """
     from defenses.base import Purified
     from defenses.chain import Chain
+    from defenses.diffusion.purifiers import DenoiseOnce
     from defenses.filters.gaussian_noise import GaussianNoise
 
     if not isinstance(base, Purified):
         what = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"
         raise UserError(f"{what} does not begin with Gaussian noise; put the filter gaussian-noise in front of it")
     first = base.purifier.parts[0] if isinstance(base.purifier, Chain) else base.purifier
-    if not isinstance(first, GaussianNoise) or first.sigma != sigma:
+    if not isinstance(first, GaussianNoise | DenoiseOnce) or not isclose(first.sigma, sigma, rel_tol=1e-9):
         raise UserError(f"the defense does not begin with Gaussian noise of sigma {sigma:g}; put that filter first")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,32 +20,34 @@ if TYPE_CHECKING:
     from bench.smoothing import Protocol
     from defenses.base import Defense
 
-_NOISE = "gaussian-noise"
+_NOISE, _DENOISER = "gaussian-noise", "denoise-once"
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
 
 
 def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None) -> tuple[str, dict[str, Any], float]:
-    """A defense with Gaussian noise as its first part.
+    """A defense with Gaussian noise as its first part; `denoise-once` brings that noise itself, and knows its time.
 
     Args:
         name: a registered defense, whose own noise filter in front is kept, or gets sigma; or a model of RobustBench's
             zoo.
         dataset: decides the card's defaults.
         given: parameters.
-        sigma: None: that of the defense's own filter.
+        sigma: None: the defense's own.
 
     Returns:
         (name, parameters, sigma) for `load_model`.
 
     Raises:
-        UserError: sigma is neither given nor the defense's own, or the defense is a plug-in.
+        UserError: sigma is neither given nor the defense's own, a time is given beside it, or the defense is a plug-in.
     """
     if is_plugin(name):
         raise UserError(f'"{name}" is a plug-in; certify it in Python, with bench.smoothing.certified')
     if is_zoo(name):
         name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
     params = dict(decode(card(name).merged(dataset, given)))
-    if name == _NOISE:
+    if name == _DENOISER and "t_star" in given:
+        raise UserError(f"the noise says the time of {name}; leave t_star out")
+    if name == _NOISE or (name == _DENOISER and (sigma is not None or params["sigma"])):
         params["sigma"] = params["sigma"] if sigma is None else sigma
         return name, {**given, "sigma": params["sigma"]}, float(params["sigma"])
     filters = [{"name": f} if isinstance(f, str) else dict(f) for f in params.get("filters") or []]
@@ -53,7 +55,7 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
         own = decode(card(_NOISE).merged(dataset, {k: v for k, v in filters.pop(0).items() if k != "name"}))["sigma"]
         sigma = own if sigma is None else sigma
     if sigma is None:
-        raise UserError(f'"{name}" does not begin with Gaussian noise; say how much: --sigma 1/4')
+        raise UserError(f'"{name}" begins with no Gaussian noise of a known sigma; say how much: --sigma 1/4')
     return name, {**given, "filters": [{"name": _NOISE, "sigma": sigma}, *filters]}, float(sigma)
 
 
@@ -62,6 +64,7 @@ class Work:
     """One defense and protocol on some images.
 
     Args:
+        label: of the defense.
         defense: see `bench.smoothing.certified`.
         data: the split.
         positions: of the images, in their order.
@@ -70,6 +73,7 @@ class Work:
         batch: draws at once.
     """
 
+    label: str
     defense: Defense
     data: Dataset
     positions: Sequence[int]
@@ -77,11 +81,15 @@ class Work:
     seed: int
     batch: int
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the defense."""
+        return dict(vars(self.defense)["provenance"].fingerprint)
+
     def about(self) -> dict[str, Any]:
         """What every certificate depends on."""
-        provenance = vars(self.defense)["provenance"]
         return {
-            "defense": provenance.fingerprint,
+            "defense": self.fingerprint,
             "dataset": self.data.name,
             "revision": self.data.revision,
             "split": self.data.split,
@@ -89,8 +97,24 @@ class Work:
             **asdict(self.protocol),
         }
 
-    def run(self, path: Path, *, progress: bool = True) -> None:
-        """Certify the images that the file does not have yet, a line each.
+    def check(self, folder: Path) -> None:
+        """Refuse what cannot be certified, before any work.
+
+        Raises:
+            UserError: the defense does not begin with the noise, or the folder's file is of other work.
+        """
+        from bench.smoothing import check_form
+
+        check_form(self.defense, self.protocol.sigma)
+        Ledger(file_of(folder, self.protocol.sigma), self.about()).check()
+
+    def run(self, folder: Path, begin: Callable[[], None], *, progress: bool = True) -> None:
+        """Certify the images that the folder's file does not have yet, a line each.
+
+        Args:
+            folder: see `file_of`.
+            begin: is called before anything is computed.
+            progress: show a bar.
 
         Raises:
             UserError: the file is of other work, or cannot be written.
@@ -98,11 +122,12 @@ class Work:
         import torch
         from tqdm import tqdm
 
-        from bench.smoothing import certified, check_form
+        from bench.smoothing import certified
 
-        check_form(self.defense, self.protocol.sigma)
-        with Ledger(path, self.about()).open() as ledger:
+        with Ledger(file_of(folder, self.protocol.sigma), self.about()).open() as ledger:
             left = [i for i in self.positions if str(i) not in ledger.entries]
+            if left:
+                begin()
             for i in tqdm(left, unit="image", disable=not progress, mininterval=1.0):
                 begun, one = time.perf_counter(), torch.tensor([i])
                 (found,) = certified(
@@ -111,6 +136,31 @@ class Work:
                 kept = {**asdict(found), "n0": self.protocol.n0, "n": self.protocol.n}
                 seconds = round(time.perf_counter() - begun, 3)
                 ledger.add(str(i), {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds})
+
+
+def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool = True) -> None:
+    """Certify one defense under one noise or several, a file each, and write the manifest.
+
+    Args:
+        works: of one label and data set.
+        folder: of the results.
+        indices: name of the index list.
+        progress: show bars.
+
+    Raises:
+        UserError: see `Work.check` and `bench.manifest.journal`; nothing was computed then.
+    """
+    from bench.manifest import journal
+
+    for work in works:
+        work.check(folder)
+    first, device = works[0], str(works[0].data.x.device)
+    name = f"smooth-{first.data.name}-{first.label}"
+    facts = {"dataset": first.data.name, "split": first.data.split, "indices": indices, "seed": first.seed}
+    fingerprints = {f"{w.label}, sigma {canonical(w.protocol.sigma)}": w.fingerprint for w in works}
+    with journal(folder, name, fingerprints, device, **facts) as begin:
+        for work in works:
+            work.run(folder, begin, progress=progress)
 
 
 def file_of(folder: Path, sigma: float) -> Path:

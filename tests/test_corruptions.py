@@ -5,16 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from boards import ROOT
 from skimage.util import random_noise
 
+from bench.audit.targets import Candidate
 from bench.cli import main
 from bench.corruption_run import Work, frame
 from bench.corruptions import corrupt
 from bench.data import clean_name, dataset_info, load_dataset
+from bench.manifest import read_manifest, versions
 from bench.sources.corrupted import CORRUPTIONS
+from bench.verdict import verdict
 from defenses import load_model
 from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.values import canonical
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
@@ -110,6 +115,10 @@ def test_bad_names_are_one_clear_line(name, message):
         load_dataset("corrupted:digits/contrast/3", "train")
 
 
+def undefended():
+    return Candidate("undefended", {}, lambda: load_model("undefended"))
+
+
 def run(out, *arguments: str) -> int:
     given = ["--corruptions", "contrast", "impulse_noise", "--severities", "1", "5", "--indices", "first-40", "--quiet"]
     return main(["corruptions", "undefended", "gaussian-noise", "--draws", "2", "--out", str(out), *given, *arguments])
@@ -143,6 +152,94 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
     assert json.loads(lines[0])["about"]["defense"]["name"] == "undefended"
 
 
+def test_the_manifest_is_there_from_the_start_and_a_repetition_leaves_it(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "_judged", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Work([undefended()], "digits").run(tmp_path)
+    (killed,) = read_manifest(tmp_path)["runs"]
+    assert "finished" not in killed
+    (tmp_path / "undefended.jsonl").unlink()
+    assert run(tmp_path) == 0
+    file = tmp_path / "manifest.json"
+    before, content = file.read_bytes(), read_manifest(tmp_path)
+    assert run(tmp_path) == 0
+    assert file.read_bytes() == before
+    assert content["runs"][0]["id"] == killed["id"]
+    whole = content["runs"][1]
+    assert whole["finished"] >= whole["started"]
+    assert whole["versions"] == versions()
+    assert whole["hardware"]["device"] == "cpu"
+    assert (content["dataset"], content["indices"], content["seed"], content["draws"]) == ("digits", "first-40", 0, 2)
+    model = vars(load_model("undefended"))["provenance"].fingerprint
+    assert content["defenses"]["undefended"] == canonical(model)
+    assert main(["corruptions", "pgd-at", "--corruptions", "contrast", "--severities", "1", "--indices", "first-40",
+                 "--draws", "2", "--out", str(tmp_path), "--quiet"]) == 0  # fmt: skip
+    assert set(read_manifest(tmp_path)["defenses"]) == {"undefended", "gaussian-noise", "pgd-at"}
+    assert len(read_manifest(tmp_path)["runs"]) == 3
+
+
+FEW = ["--corruptions", "contrast", "--severities", "5", "--indices", "first-30", "--quiet"]
+
+
+def test_a_defense_takes_parameters_and_they_are_its_label(tmp_path):
+    few = [*FEW, "--draws", "2", "--out", str(tmp_path)]
+    steps = ["steps=2", "t_star=1/20"]
+    for given in ([], steps, [*steps, "classifier=pgd-at"], ["runs=2", *steps]):
+        assert main(["corruptions", "diffpure", *(("--set", *given) if given else ()), *few]) == 0
+    found = {r["defense"]: r for r in frame(tmp_path) if r["corruption"] == "contrast" and r["severity"] == "5"}
+    said = ("steps=2, t_star=1/20", "steps=2, t_star=1/20, classifier=pgd-at", "runs=2, steps=2, t_star=1/20")
+    assert set(found) == {"diffpure", *(f"diffpure, {text}" for text in said)}
+    data, at = load_dataset("corrupted:digits/contrast/5"), torch.arange(30)
+    model = load_model("diffpure", steps=2, t_star="1/20", classifier="pgd-at")
+    said = verdict(model, data.x[:30], at, draws=2, selection=0, seed=0)
+    right = float((said.predictions == data.y[:30]).float().mean())
+    assert found["diffpure, steps=2, t_star=1/20, classifier=pgd-at"]["accuracy"] == pytest.approx(right)
+    assert set(read_manifest(tmp_path)["defenses"]) == set(found)
+
+
+def test_the_defenses_of_a_board(tmp_path, capsys):
+    entry = '[[defense]]\nname = "diffpure"\nlabel = "{}"\nparams = {{ steps = 2, runs = {} }}\n'
+    text = (ROOT / "leaderboards/quickstart.toml").read_text()
+    head, attacks = text[: text.index("[[defense]]")], text[text.index("[[attack]]") :]
+    board = tmp_path / "own.toml"
+    board.write_text(head + entry.format("one", 1) + entry.format("two", 2) + attacks)
+    few = [*FEW, "--draws", "2", "--out", str(tmp_path / "out")]
+    assert main(["corruptions", str(board), *few]) == 0
+    fingerprints = read_manifest(tmp_path / "out")["defenses"]
+    assert {label: f["parameters"]["runs"] for label, f in fingerprints.items()} == {"one": "1", "two": "2"}
+    assert {p.name for p in (tmp_path / "out").glob("*.jsonl")} == {"one.jsonl", "two.jsonl"}
+    board.write_text(head + entry.format("a/b", 1) + entry.format("a b", 2) + attacks)
+    capsys.readouterr()
+    for arguments, message in [
+        ([str(board)], 'the defense "a/b" shares its file'),
+        ([str(board), "--set", "runs=1"], "--set is for one defense"),
+        ([str(board), "--dataset", "mnist"], "the board is of digits, not of mnist"),
+        (["adp", "pgd-at", "--set", "runs=1"], "--set is for one defense"),
+        (["adp", "adp"], 'the defense "adp" shares its file'),
+        (["adp", "--set", "run=1"], "unknown parameter of adp"),
+        (["pgd-at", "--seed", "1"], 'one.jsonl is of other work (its "seed" differs)'),
+    ]:
+        assert main(["corruptions", *arguments, *few]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert {p.name for p in (tmp_path / "out").glob("*.jsonl")} == {"one.jsonl", "two.jsonl"}
+
+
+def test_folders_of_other_work_stay_as_they_are(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text('{"board": "digits-linf"}')
+    assert run(tmp_path) == 2
+    assert 'holds results of the board "digits-linf", not of "corruptions-digits"' in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+    (tmp_path / "manifest.json").unlink()
+    about = {"dataset": "digits", "split": "test", "indices": "first-40", "draws": 2, "seed": 0, "label": "another"}
+    (tmp_path / "gaussian-noise.jsonl").write_text(json.dumps({"about": about}) + "\n")
+    assert run(tmp_path) == 2
+    assert "gaussian-noise.jsonl is of other work" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["gaussian-noise.jsonl"]
+
+
 def test_bad_requests_stop_before_any_work(tmp_path):
     for change, message in [
         ({"corruptions": ("fog",)}, 'unknown corruption "fog"'),
@@ -150,8 +247,8 @@ def test_bad_requests_stop_before_any_work(tmp_path):
         ({"dataset": "cifar10-c", "corruptions": ("contrasts",)}, "did you mean contrast"),
     ]:
         with pytest.raises(UserError, match=message):
-            Work({"undefended": ("undefended", {})}, **{"dataset": "digits", **change})
-    work = Work({"undefended": ("undefended", {})}, "cifar10-c", data_root=tmp_path)
+            Work([undefended()], **{"dataset": "digits", **change})
+    work = Work([undefended()], "cifar10-c", data_root=tmp_path)
     with pytest.raises(UserError, match="is missing; unpack CIFAR-10-C"):
         work.run(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from torch import nn
 from bench.cli import main
 from bench.data import load_dataset
 from bench.ledger import read
+from bench.manifest import read_manifest
 from bench.smoothing import ABSTAIN, Protocol, certified, check_form, radius_of
 from bench.smoothing_run import RADII, noisy, rows
 from defenses import load_model
@@ -149,6 +150,18 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
     assert "r = 1/4" in text
     assert (tmp_path / "tables.csv").read_text().startswith("sigma,radius,n,alpha,images,abstained,certified,low,high")
     assert "| 1/4" in (tmp_path / "tables.md").read_text()
+
+
+def test_the_manifest_names_every_run_that_computed(tmp_path):
+    for indices, sigmas in (("first-1", ["1/4"]), ("first-1", ["1/4"]), ("first-2", ["1/4", "1/2"])):
+        assert smooth("--indices", indices, "--sigma", *sigmas, "--out", str(tmp_path)) == 0
+    content = read_manifest(tmp_path)
+    assert len(content["runs"]) == 2
+    assert all(r["finished"] and r["versions"]["torch"] for r in content["runs"])
+    assert (content["board"], content["indices"], content["seed"]) == ("smooth-digits-smoothing", "first-2", 0)
+    filters = [f["parameters"]["filters"] for f in content["defenses"].values()]
+    assert [f[0]["sigma"] for f in filters] == ["1/2", "1/4"]  # in the manifest by title
+    assert main(["smooth", "gaussian-noise", "--n", "9", "--out", str(tmp_path)]) == 2
 
 
 def test_several_sigmas_make_several_rows(tmp_path):

@@ -88,6 +88,13 @@ def _size(text: str) -> float:
     return value
 
 
+def names_board(text: str) -> bool:
+    """Whether a text means a board: a TOML file, or one that comes along."""
+    from bench.commands.ls import board_names
+
+    return text.endswith(".toml") or text in board_names()
+
+
 def board_of(arguments: argparse.Namespace) -> Board:
     """The board that was asked for.
 

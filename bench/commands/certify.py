@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.commands import Declare, key_values
-from bench.commands.boards import board_arguments, board_of, folder_of
+from bench.commands.boards import board_arguments, board_of, folder_of, names_board
 
 if TYPE_CHECKING:
     from bench.board import Board
@@ -27,13 +27,8 @@ def add(declare: Declare) -> None:
 
 
 def _certify(arguments: argparse.Namespace) -> int:
-    from bench.commands.ls import board_names
-
     given = str(arguments.board)
-    if given.endswith(".toml") or given in board_names():
-        found = _of_board(board_of(arguments), arguments)
-    else:
-        found = {given: _of_name(given, arguments)}
+    found = _of_board(board_of(arguments), arguments) if names_board(given) else {given: _of_name(given, arguments)}
     for title, certificate in found.items():
         _show(title, certificate)
     return 0 if all(c["passed"] for c in found.values()) else 1

@@ -39,7 +39,7 @@ def _smooth(arguments: argparse.Namespace) -> int:
     from bench.data import load_dataset
     from bench.indices import resolve
     from bench.smoothing import Protocol
-    from bench.smoothing_run import RADII, Work, file_of, noisy, number, write
+    from bench.smoothing_run import RADII, Work, noisy, number, run_all, write
     from bench.work import device_named
     from defenses.registry import load_model
 
@@ -55,9 +55,11 @@ def _smooth(arguments: argparse.Namespace) -> int:
     folder, device = arguments.out or Path("results") / label, device_named(arguments.device)
     data = replace(data, x=data.x.to(device))
     defenses = [load_model(name, dataset, weights_root=arguments.weights_root, **params) for name, params, _ in named]
-    for defense, protocol in zip(defenses, protocols, strict=True):
-        work = Work(defense.to(device), data, chosen.positions, protocol, arguments.seed, arguments.batch)
-        work.run(file_of(folder, protocol.sigma), progress=not arguments.quiet)
+    works = [
+        Work(arguments.defense, defense.to(device), data, chosen.positions, protocol, arguments.seed, arguments.batch)
+        for defense, protocol in zip(defenses, protocols, strict=True)
+    ]
+    run_all(works, folder, indices=arguments.indices, progress=not arguments.quiet)
     title = f"Certified accuracy: {arguments.defense} on {dataset} ({arguments.split})"
     print(write(folder, arguments.radii or RADII, title), end="")
     return 0

@@ -263,12 +263,29 @@ class Ancestral(Diffused):
 
 
 class DenoiseOnce(Diffused):
-    """E[x_0 | x_t*] in one call: the denoiser of diffusion-denoised smoothing (Carlini et al. 2023, 2206.10550)."""
+    """E[x_0 | x_t*] in one call: the denoiser of diffusion-denoised smoothing (Carlini et al. 2023, 2206.10550).
+
+    m(t*) x + std(t*) z is m(t*) times the image under Gaussian noise: with a classifier behind it, this is a smoothed
+    classifier, and no other noise is to stand before it.
+
+    Args:
+        network: see `Diffused`.
+        t_star: see `Diffused`.
+        sigma: that noise, in pixels of [0, 1], in place of `t_star`; 0: `t_star` holds.
+    """
 
     draws = 0
 
-    def __init__(self, network: nn.Module, *, t_star: float = 0.1):
+    def __init__(self, network: nn.Module, *, t_star: float = 0.1, sigma: float = 0):
         super().__init__(network, t_star=t_star, steps=1)
+        if sigma:
+            self.t_star = self.sde.time_of(sigma)
+            self.times = grid(self.t_star, self.end, 1)
+
+    @property
+    def sigma(self) -> float:
+        """The noise, in pixels of [0, 1]."""
+        return float(self.sde.level(time(self.t_star)))
 
     def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
         """The prediction."""

@@ -52,6 +52,31 @@ class SDE(ABC):
         """The alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
         return torch.ones_like(t)
 
+    def level(self, t: Tensor) -> Tensor:
+        """Noise beside what is left of an image, std / m, in pixels of [0, 1]: x_t is m times an image with it."""
+        return self.std(t) / self.mean(t) / (2 if self.centred else 1)
+
+    def time_of(self, sigma: float) -> float:
+        """The time at which an image has noise of sigma.
+
+        Args:
+            sigma: standard deviation, in pixels of [0, 1].
+
+        Returns:
+            t with level(t) = sigma, by bisection: the level grows with t.
+
+        Raises:
+            UserError: no time has that noise.
+        """
+        low, high = START, 1.0
+        least, most = (float(self.level(time(t))) for t in (low, high))
+        if not least < sigma <= most:
+            raise UserError(f"sigma is {sigma:g}; this SDE has noise above {least:.2g} and at most {most:.2g}")
+        for _ in range(64):  # to the last bit
+            middle = (low + high) / 2
+            low, high = (low, middle) if float(self.level(time(middle))) >= sigma else (middle, high)
+        return high
+
     def encode(self, x: Tensor) -> Tensor:
         """From images in [0, 1] to this SDE's data."""
         return 2 * x - 1 if self.centred else x
