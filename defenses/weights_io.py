@@ -198,20 +198,30 @@ def load_network(
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {_remedy(path)}")
-    _check_data(path, side["network"], dataset)
+    check_data(path, side["network"]["kind"], side["network"]["args"], dataset)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
     return deployed(network)
 
 
-def _check_data(path: Path, network: Mapping[str, Any], dataset: str) -> None:
-    """Refuse a network for images or classes of another data set."""
+def check_data(path: Path, kind: str, args: Mapping[str, Any], dataset: str) -> None:
+    """Refuse a network for images or classes of another data set.
+
+    Args:
+        path: the file it is from, for messages.
+        kind: of network.
+        args: its arguments.
+        dataset: name of the data set.
+
+    Raises:
+        UserError: channels, size or classes differ.
+    """
     from bench.data import dataset_info
     from defenses.networks import data_args
 
     info = dataset_info(dataset)
-    for name, wanted in data_args(network["kind"], info.shape, info.num_classes).items():
-        if (given := network["args"].get(name, wanted)) != wanted:
+    for name, wanted in data_args(kind, info.shape, info.num_classes).items():
+        if (given := args.get(name, wanted)) != wanted:
             raise UserError(f"{path} is of another data set: its {name} is {given}, and {dataset} has {wanted}")
 
 
@@ -247,13 +257,23 @@ def put_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> 
     Raises:
         UserError: a tensor is missing, unknown or of another shape.
     """
+    wanted = check_tensors(network, given, path)
+    network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
+
+
+def check_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Refuse tensors that are not those of a network; for arguments and errors see `put_tensors`.
+
+    Returns:
+        The network's own.
+    """
     # Counters of batch norm, the only integers, play no part in evaluation and are not stored.
     wanted = {n: v for n, v in network.state_dict().items() if v.is_floating_point()}
     for name in sorted(wanted.keys() | given.keys()):
         problem = _mismatch(name, wanted, given)
         if problem:
             raise UserError(f"{path} does not fit the network: {problem}")
-    network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
+    return wanted
 
 
 def _mismatch(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
