@@ -207,7 +207,10 @@ def test_ncsnv2_has_a_place_for_every_tensor(tmp_path, average):
     assert torch.equal(found["refine4.output.convs.5.weight"], given["refine4.output_convs.3_2_conv.weight"] + shift)
     assert torch.equal(found["refine3.adapt.1.convs.2.weight"], given["refine3.adapt_convs.1.2_1_conv.weight"] + shift)
     assert torch.equal(found["refine2.fuse.1.bias"], given["refine2.msf.convs.1.bias"] + shift)
-    assert network.refine1.pool is torch.nn.functional.max_pool2d
+    assert read_sidecar(tmp_path / "w" / "digits" / "adp.safetensors")["network"]["args"] == {
+        "in_channels": 1,
+        "ngf": 4,
+    }
     assert torch.isfinite(network(torch.rand(1, 1, 8, 8))).all()
 
 

@@ -46,7 +46,7 @@ def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Imported
     first = named.get("begin_conv.weight")
     if first is None or first.dim() != 4:
         raise UserError(f'{file} is no checkpoint of NCSNv2: tensor "begin_conv.weight" is missing or no convolution')
-    args = {"in_channels": info.shape[0], "ngf": len(first), "pool": "max"}
+    args = {"in_channels": info.shape[0], "ngf": len(first)}
     return Imported("adp", "ncsnv2", args, named, {"method": "adp"})
 
 
