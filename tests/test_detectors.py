@@ -32,6 +32,7 @@ CALLS = {  # forwards through networks for the score of one image
     "magnet-jsd": 3,
     "score-norm": 1,
     "likelihood": 1,
+    "sde-likelihood": 4 * 40,
     "lid": 1,
     "mahalanobis": 1,
 }
