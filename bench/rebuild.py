@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.catalogue import is_plugin, is_zoo
+from defenses.catalogue import COMMON, is_plugin, is_zoo
 from defenses.errors import UserError
 from defenses.values import canonical, decode
 
@@ -88,7 +88,9 @@ def rebuild_defense(
         if is_zoo(name):
             given = {"threat_model": fingerprint["threat_model"]}
         elif not own:
-            given = {k: v for k, v in given.items() if k in card(name).parameters}  # others are told as changes
+            known = card(name)
+            understood = {*known.parameters, *COMMON[known.kind]}
+            given = {k: v for k, v in given.items() if k in understood}  # others are told as changes
         seed = _seed(fingerprint)
         defense = load_model(where, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
         if isinstance(defense, Foreign):

@@ -16,9 +16,13 @@ from boards import MODELS, ROOT, purebench_here, write_board
 from torch import nn
 
 from bench.agreement import compare
-from bench.rebuild import changes
+from bench.data import load_dataset
+from bench.rebuild import changes, rebuild_defense
 from bench.verification import Row, Verification
-from defenses.detector import Guard
+from defenses import load_model
+from defenses.detector import Guard, guard_of
+from defenses.noise import Noise
+from defenses.values import canonical
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -325,6 +329,25 @@ def test_the_detector_of_today_says_where_its_threshold_is(tmp_path, monkeypatch
 
 def test_nothing_judged_is_no_agreement():
     assert not Verification().agrees
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("undefended", {"filters": ["gaussian-noise"], "detector": "score-norm", "runs": 3}),
+        ("adp", {"filters": ["bit-depth"], "detector": "score-norm", "suspected": "purify", "steps": 2}),
+        ("score-norm", {"filters": ["median"], "fpr": "1/10"}),
+    ],
+)
+def test_a_composition_is_made_again_whole(name, params):
+    defense = load_model(name, "digits", **params)
+    made = rebuild_defense(canonical(defense.provenance.fingerprint), "digits")
+    assert made.problem == ""
+    assert made.changes == ()
+    x, noise = load_dataset("digits", "validation").x[:5], Noise.of(0, 5)
+    assert torch.equal(made.defense.logits(x, noise), defense.logits(x, noise))
+    before, after = guard_of(defense), guard_of(made.defense)
+    assert after.threshold == before.threshold
 
 
 def test_changes_of_fingerprints():
