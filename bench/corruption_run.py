@@ -95,7 +95,8 @@ class Work:
         infos = {name: dataset_info(name, root=self.data_root) for _, _, name in sets}  # before any work
         entries = {n: {"name": name, "params": dict(params)} for n, (name, params) in self.defenses.items()}
         first = sets[0][2]
-        known = {n: describe(e, first, weights_root=self.weights_root) for n, e in entries.items()}
+        roots: dict[str, Any] = {"weights_root": self.weights_root, "data_root": self.data_root}
+        known = {n: describe(e, first, **roots) for n, e in entries.items()}
         for label, (name, params) in self.defenses.items():
             defense = None
             with Ledger(folder / f"{label}.jsonl", self._about(label, known[label].fingerprint)).open() as ledger:
@@ -103,7 +104,7 @@ class Work:
                     if f"{kind}/{severity}" in ledger.entries:
                         continue
                     if defense is None:
-                        defense = load_model(name, first, weights_root=self.weights_root, **params)
+                        defense = load_model(name, first, **roots, **params)
                     found = self._judged(defense, dataset)
                     ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
                     tell(f"{label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")

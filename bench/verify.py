@@ -204,6 +204,7 @@ class _Judge:
                 cell.defense.fingerprint,
                 line["dataset"],
                 weights_root=self.settings.weights_root,
+                data_root=self.settings.data_root,
                 code=self.settings.code,
             )
             self._defenses[said] = made

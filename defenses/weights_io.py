@@ -178,7 +178,12 @@ def save_network(
 
 
 def load_network(
-    name: str, dataset: str, *, root: Path | str | None = None, training_seed: int | None = None
+    name: str,
+    dataset: str,
+    *,
+    root: Path | str | None = None,
+    training_seed: int | None = None,
+    data_root: Path | str | None = None,
 ) -> nn.Module:
     """A trained network, ready to be evaluated (see `networks.deployed`), on the CPU, in float32.
 
@@ -187,6 +192,7 @@ def load_network(
         dataset: see `find_weights`.
         root: see `find_weights`.
         training_seed: see `find_weights`.
+        data_root: where data sets lie, whose shapes must be the network's.
 
     Raises:
         UserError: no such weights; or a file is missing, damaged or not of this network.
@@ -198,13 +204,15 @@ def load_network(
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {_remedy(path)}")
-    check_data(path, side["network"]["kind"], side["network"]["args"], dataset)
+    check_data(path, side["network"]["kind"], side["network"]["args"], dataset, data_root)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
     return deployed(network)
 
 
-def check_data(path: Path, kind: str, args: Mapping[str, Any], dataset: str) -> None:
+def check_data(
+    path: Path, kind: str, args: Mapping[str, Any], dataset: str, data_root: Path | str | None = None
+) -> None:
     """Refuse a network for images or classes of another data set.
 
     Args:
@@ -212,6 +220,7 @@ def check_data(path: Path, kind: str, args: Mapping[str, Any], dataset: str) -> 
         kind: of network.
         args: its arguments.
         dataset: name of the data set.
+        data_root: where data sets lie.
 
     Raises:
         UserError: channels, size or classes differ.
@@ -219,7 +228,7 @@ def check_data(path: Path, kind: str, args: Mapping[str, Any], dataset: str) -> 
     from bench.data import dataset_info
     from defenses.networks import data_args
 
-    info = dataset_info(dataset)
+    info = dataset_info(dataset, root=data_root)
     for name, wanted in data_args(kind, info.shape, info.num_classes).items():
         if (given := args.get(name, wanted)) != wanted:
             raise UserError(f"{path} is of another data set: its {name} is {given}, and {dataset} has {wanted}")
