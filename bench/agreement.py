@@ -10,7 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-TIE = 1e-5  # a class may change between machines where the two largest logits are this close
+    from defenses.detector import Guard
+
+TIE = 1e-5  # a class may change between machines where the two largest logits are this close; see `_near` for refusals
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected", "majority_right")
 _FLAGS = ("in_box", "in_ball", "finite", "beyond", "status")
 _SIZES = ("linf", "l2", "l1", "l0")
@@ -23,7 +25,8 @@ class Agreement:
     Args:
         images: how many were compared.
         differing: images with another count, or another class in a draw.
-        unexplained: those of them that differ in a draw whose two largest logits are not within `TIE`.
+        unexplained: those of them that differ in a draw that is no tie: the class, and the two largest logits are not
+            within `TIE`; or the refusal, and the score is not as near to the threshold.
         accuracy: sum over images of the change in their share of right draws.
         margin: largest change of a draw's margin.
         size: largest relative change of a perturbation's norm.
@@ -50,7 +53,14 @@ class Agreement:
         )
 
 
-def compare(before: pd.DataFrame, after: pd.DataFrame, draws: pd.DataFrame, draws_after: pd.DataFrame) -> Agreement:
+def compare(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    draws: pd.DataFrame,
+    draws_after: pd.DataFrame,
+    *,
+    guard: Guard | None = None,
+) -> Agreement:
     """Compare two judgements of the same images.
 
     Args:
@@ -58,6 +68,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, draws: pd.DataFrame, draw
         after: records of the same images.
         draws: draws of the first judgement, a row per image and draw; those of other images are left out.
         draws_after: draws of the second.
+        guard: of the second, where a detector refuses images.
     """
     before, after = (r.set_index("index").sort_index() for r in (before, after))
     then = before[[c for c in _COUNTS if c in before and c in after]]
@@ -65,10 +76,11 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, draws: pd.DataFrame, draw
     flagged = (before[list(_FLAGS)] != after[list(_FLAGS)]).any(axis=1)
     keys = ["index", "draw"]
     both = draws[draws["index"].isin(before.index)].merge(draws_after, on=keys, suffixes=("", "_after"))
-    changed = (both["pred"] != both["pred_after"]).to_numpy() | (both["rejected"] != both["rejected_after"]).to_numpy()
+    other_class = (both["pred"] != both["pred_after"]).to_numpy()
+    other_refusal = (both["rejected"] != both["rejected_after"]).to_numpy()
     tie = np.minimum(_gap(both["logits"]), _gap(both["logits_after"])) < TIE
-    tie &= (both["rejected"] == both["rejected_after"]).to_numpy()
-    moved, loose = set(both["index"][changed]), set(both["index"][changed & ~tie])
+    loose_draws = (other_class & ~tie) | (other_refusal & ~_near(both, guard))
+    moved, loose = set(both["index"][other_class | other_refusal]), set(both["index"][loose_draws])
     differing = set(before.index[recount]) | moved
     margin = np.abs(both["margin"].to_numpy(float) - both["margin_after"].to_numpy(float))
     size = [_relative(before[s].to_numpy(float), after[s].to_numpy(float)) for s in _SIZES]
@@ -90,6 +102,19 @@ def _gap(logits: pd.Series) -> np.ndarray:
         return np.zeros(0)
     values = np.sort(np.stack(logits.to_list()).astype(float), axis=1)
     return values[:, -1] - values[:, -2] if values.shape[1] > 1 else np.full(len(values), np.inf)
+
+
+def _near(both: pd.DataFrame, guard: Guard | None) -> np.ndarray:
+    """Where one of the two scores is at today's threshold but for rounding, [draws].
+
+    A score is rounded as numbers of its size are: `TIE` is in units of the threshold or of the spread of clean scores,
+    whichever is larger. A threshold that has moved is no tie, though the scores be the same.
+    """
+    if guard is None or "score" not in both or "score_after" not in both:
+        return np.zeros(len(both), bool)
+    away = [np.abs(both[name].to_numpy(float) - guard.threshold) for name in ("score", "score_after")]
+    near: np.ndarray = np.minimum(*away) < TIE * max(guard.scale, abs(guard.threshold))
+    return near
 
 
 def _relative(a: np.ndarray, b: np.ndarray) -> float:

@@ -101,7 +101,7 @@ def benchmark(
     threat = _threat(threat_model, eps)
     root = None if data_root is None else Path(data_root)
     entries = _entries(attacks, _views(views))
-    defense = _defense(_loaded(model, dataset, threat), dataset, split, stochastic, name, root)
+    defense = _defense(_loaded(model, dataset, threat, root), dataset, split, stochastic, name, root)
     if device is not None:
         defense.to(device_named(str(device)))
     reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
@@ -224,7 +224,7 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
     return replace(attack_entry(check("attack", {**own, "params": given}), set()), views=views)
 
 
-def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel) -> nn.Module:
+def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel, root: Path | None) -> nn.Module:
     from torch import nn
 
     from defenses.catalogue import is_zoo
@@ -235,7 +235,7 @@ def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel) -> nn.Mod
             raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
         return model
     params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
-    return load_model(model, dataset, **params)
+    return load_model(model, dataset, data_root=root, **params)
 
 
 def _defense(

@@ -187,8 +187,7 @@ def load_board(
     except (ValueError, RecursionError) as error:  # of numbers too long and lists too deep too
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
-        board = read_board(raw, file.stem, weights_root=weights_root)
-        board = dataclasses.replace(board, data_root=None if data_root is None else Path(data_root))
+        board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
         board.cells()  # finds names that only show when cells are made
         return board
     except RecursionError:
@@ -212,13 +211,16 @@ def find_board(path: str | Path) -> Path:
     raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
 
 
-def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None) -> Board:
+def read_board(
+    raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
+) -> Board:
     """The board of a parsed TOML file; `load_board` has the arguments and what it raises.
 
     Args:
         raw: as TOML gives it.
         stem: its name, where it says none.
         weights_root: where weights are looked for first.
+        data_root: where data sets lie.
     """
     from bench.describe import describe
 
@@ -233,7 +235,8 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
     entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
-    defenses = tuple(describe(entry, raw["dataset"], weights_root=weights_root) for entry in entries)
+    roots = {"weights_root": weights_root, "data_root": data_root}
+    defenses = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
     verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
@@ -247,6 +250,7 @@ def read_board(raw: dict[str, Any], stem: str, *, weights_root: str | Path | Non
         protocols=protocols_of({"protocols": verdict}),
         preset=preset,
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
+        data_root=None if data_root is None else Path(data_root),
         **values,
     )
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from defenses.base import Defense
 
 
-def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | None = None) -> DefenseRef:
+def describe(
+    entry: dict[str, Any],
+    dataset: str,
+    *,
+    weights_root: str | Path | None = None,
+    data_root: str | Path | None = None,
+) -> DefenseRef:
     """A reference to the defense of a board entry {name, label?, params?, training_seed?}.
 
     Registered defenses are described by their card and the hashes of their weights, without torch, and models of
@@ -29,29 +35,28 @@ def describe(entry: dict[str, Any], dataset: str, *, weights_root: str | Path | 
         raise UserError('a [[defense]] has no name; write name = "adp"')
     name, given = entry["name"], canonical(entry.get("params", {}))
     label, seed = entry.get("label", name), entry.get("training_seed")
+    asked: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
     if is_plugin(name):
-        plugin = _plugin(name, dataset, given, entry, weights_root)
+        plugin = _plugin(name, dataset, given, entry, asked)
         return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" is for modules of your own; leave it out for "{name}"')
     if is_zoo(name):
-        identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
+        identified = fingerprint(name, dataset, given, **asked)
         return DefenseRef(label, name, given, identified, False, ("exact",))
     known = card(name)
     if any(given.get(key) for key in ("filters", "detector")) or not isinstance(given.get("classifier", ""), str):
-        made = load_model(name, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
+        made = load_model(name, dataset, **asked, **decode(given))
         return describe_loaded(made, label, name="", given=given, training_seed=seed)
-    identified = fingerprint(name, dataset, given, weights_root=weights_root, training_seed=seed)
+    identified = fingerprint(name, dataset, given, **asked)
     return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients, seed)
 
 
-def _plugin(
-    name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], weights_root: str | Path | None
-) -> Defense:
+def _plugin(name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], asked: dict[str, Any]) -> Defense:
     from defenses.base import Foreign
 
-    seed, stochastic = entry.get("training_seed"), entry.get("stochastic")
-    defense = load_model(name, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
+    stochastic = entry.get("stochastic")
+    defense = load_model(name, dataset, **asked, **decode(given))
     if isinstance(defense, Foreign):
         defense.stochastic = bool(stochastic)
     elif stochastic is not None:

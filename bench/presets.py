@@ -6,7 +6,6 @@ defenses, seed) is the board's. A preset whose radius is meant for certain data 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -194,7 +193,6 @@ def board_of_preset(
         "defense": [{"name": defense, **({"params": dict(params)} if params else {})} for defense in defenses],
         **({} if indices is None else {"indices": indices}),
     }
-    board = read_board(raw, name, weights_root=weights_root)
-    board = dataclasses.replace(board, data_root=data_root)
+    board = read_board(raw, name, weights_root=weights_root, data_root=data_root)
     board.cells()
     return board

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.catalogue import is_plugin, is_zoo
+from defenses.catalogue import COMMON, is_plugin, is_zoo
 from defenses.errors import UserError
 from defenses.values import canonical, decode
 
@@ -63,7 +63,12 @@ def _source(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
 
 
 def rebuild_defense(
-    fingerprint: Mapping[str, Any], dataset: str, *, weights_root: Path | None = None, code: Path | None = None
+    fingerprint: Mapping[str, Any],
+    dataset: str,
+    *,
+    weights_root: Path | None = None,
+    data_root: Path | None = None,
+    code: Path | None = None,
 ) -> Rebuilt:
     """The defense that a fingerprint is of, as today's code and weights make it.
 
@@ -71,6 +76,7 @@ def rebuild_defense(
         fingerprint: as cells tell it.
         dataset: name of the data set.
         weights_root: where weights are looked for first.
+        data_root: where data sets lie.
         code: where the files of somebody's own defenses lie; None: in the current folder.
     """
     from bench.describe import describe_loaded
@@ -88,9 +94,12 @@ def rebuild_defense(
         if is_zoo(name):
             given = {"threat_model": fingerprint["threat_model"]}
         elif not own:
-            given = {k: v for k, v in given.items() if k in card(name).parameters}  # others are told as changes
+            known = card(name)
+            understood = {*known.parameters, *COMMON[known.kind]}
+            given = {k: v for k, v in given.items() if k in understood}  # others are told as changes
         seed = _seed(fingerprint)
-        defense = load_model(where, dataset, weights_root=weights_root, training_seed=seed, **decode(given))
+        roots = {"weights_root": weights_root, "data_root": data_root}
+        defense = load_model(where, dataset, training_seed=seed, **roots, **decode(given))
         if isinstance(defense, Foreign):
             defense.stochastic = fingerprint.get("stochastic") is True
         own_given = dict(given) if own else None

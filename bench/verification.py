@@ -17,7 +17,7 @@ class Row:
     Args:
         name: defense, attack, view and threat.
         agree: cells with the same verdict in every draw; margins may move, and it is told by how much.
-        ties: cells that differ in draws alone whose two largest logits are within `bench.agreement.TIE`.
+        ties: cells that differ in draws alone that `bench.agreement` takes for ties.
         differ: all others.
         total: their agreement, summed up.
     """
@@ -133,6 +133,7 @@ def _row(row: Row) -> str:
 def _sum(found: Verification) -> str:
     text = (
         f"{found.count('agree')} of {found.judged + found.unjudged} cells agree in every draw, "
-        f"{found.count('ties')} differ only where the top-two margin is under {TIE:.0e}, {found.count('differ')} differ"
+        f"{found.count('ties')} differ only where the top-two margin is under {TIE:.0e} (or a score that near to the "
+        f"detector's threshold), {found.count('differ')} differ"
     )
     return f"{text}, {found.unjudged} could not be judged" if found.unjudged else text

@@ -178,6 +178,7 @@ class _Judge:
         import torch
 
         from bench.execute import execute
+        from defenses.detector import guard_of
 
         block = self._block(cell, data, before)
         if block is None:
@@ -186,7 +187,7 @@ class _Judge:
         if not result.records:
             return self.cannot(f"{' | '.join(row.name)}: {result.line['error']}")
         after = pa.table(result.draws).to_pandas()
-        return row.add(compare(before, pd.DataFrame(result.records), draws, after))
+        return row.add(compare(before, pd.DataFrame(result.records), draws, after, guard=guard_of(defense)))
 
     def _tell(self, text: str) -> None:
         if text and text not in self._told:
@@ -203,6 +204,7 @@ class _Judge:
                 cell.defense.fingerprint,
                 line["dataset"],
                 weights_root=self.settings.weights_root,
+                data_root=self.settings.data_root,
                 code=self.settings.code,
             )
             self._defenses[said] = made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
@@ -35,13 +36,18 @@ class Workshop:
         self._at_work = ""
         self._states: dict[str, str] = {}
 
+    @property
+    def _data_root(self) -> Path | None:
+        """Where the run, or else the board, says that data sets lie."""
+        return self.options.data_root or self.board.data_root
+
     def data(self) -> Any:
         """The data set of the board."""
         if self._data is None:
             from bench.data import load_dataset
             from bench.indices import resolve
 
-            self._data = load_dataset(self.board.dataset, self.board.split, root=self.options.data_root)
+            self._data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)
             chosen = resolve(
                 self.board.indices,
                 len(self._data),
@@ -71,10 +77,10 @@ class Workshop:
             from defenses.values import decode
 
             given = decode(cell.defense.given)
-            name, root = cell.defense.name, self.options.weights_root
+            roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
             with as_it_was():
                 seed = cell.defense.training_seed
-                defense = load_model(name, self.board.dataset, weights_root=root, training_seed=seed, **given)
+                defense = load_model(cell.defense.name, self.board.dataset, training_seed=seed, **roots, **given)
             if isinstance(defense, Foreign):
                 defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
             _check_identity(defense, cell)

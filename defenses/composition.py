@@ -69,12 +69,14 @@ class Parts:
         dataset: name of the data set.
         weights_root: where weights are looked for first.
         training_seed: of every trained part.
+        data_root: where data sets lie.
         make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.registry` knows.
     """
 
     dataset: str
     weights_root: str | Path | None
     training_seed: int | None
+    data_root: str | Path | None
     make: Callable[[str, Named], tuple[Any, Mapping[str, Any]]]
 
     def classifier(self, part: Named) -> Classifier:
@@ -89,19 +91,18 @@ class Parts:
         from defenses.registry import load_model
         from defenses.weights_io import has_weights
 
-        name, info = part.name, dataset_info(self.dataset)
+        name, info = part.name, dataset_info(self.dataset, root=self.data_root)
         shape = {"num_classes": info.num_classes, "input_shape": info.shape}
         known = is_zoo(name) or is_plugin(name) or name in list_models()
         if not known and has_weights(name, self.dataset, self.weights_root, training_seed=self.training_seed):
             return Classifier(self.trained(name), **shape)  # type: ignore[arg-type]
         if name in list_models() and card(name).kind != "classifier":
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
-        seed, root = None if is_zoo(name) else self.training_seed, self.weights_root
+        seed = None if is_zoo(name) else self.training_seed
+        roots = {"weights_root": self.weights_root, "data_root": self.data_root}
         # A card's own filters belong in front of all of the composition, where it names them.
         alone: dict[str, Any] = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
-        model: Defense = load_model(
-            name, self.dataset, weights_root=root, training_seed=seed, **{**alone, **part.params}
-        )
+        model: Defense = load_model(name, self.dataset, training_seed=seed, **roots, **{**alone, **part.params})
         if isinstance(model, Foreign):  # a plain module of the user's own
             return Classifier(model.module, **shape)  # type: ignore[arg-type]
         if not isinstance(model, Classifier):
@@ -112,7 +113,8 @@ class Parts:
         """The trained network of a name."""
         from defenses.weights_io import load_network
 
-        return load_network(name, self.dataset, root=self.weights_root, training_seed=self.training_seed)
+        roots = {"root": self.weights_root, "data_root": self.data_root}
+        return load_network(name, self.dataset, training_seed=self.training_seed, **roots)
 
 
 def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
@@ -191,7 +193,7 @@ def _guard(label: str, found: Any, params: Mapping[str, Any], behind: Classifier
         detector, own = parts.make("detector", named(params["detector"], "detector"))
     from defenses.detectors.fitted import guarded_by
 
-    return guarded_by(detector, behind, parts.dataset, own.get("fpr", FPR))
+    return guarded_by(detector, behind, parts.dataset, own.get("fpr", FPR), data_root=parts.data_root)
 
 
 def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier]) -> None:

@@ -69,6 +69,7 @@ def load_plugin(
     dataset: str = "digits",
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
+    data_root: str | Path | None = None,
 ) -> Defense:
     """Make a defense of one's own class, function or instance; a purifier is put before the classifier it names.
 
@@ -85,7 +86,7 @@ def load_plugin(
     try:
         if isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier)):
             with staying():
-                return _composed(name, found, params, dataset, weights_root, training_seed)
+                return _composed(name, found, params, dataset, weights_root, training_seed, data_root)
         if training_seed is not None:
             if isinstance(found, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
@@ -111,6 +112,7 @@ def _composed(
     dataset: str,
     weights_root: str | Path | None,
     training_seed: int | None,
+    data_root: str | Path | None,
 ) -> Defense:
     """A purifier, a class or an instance, with what `params` put around it."""
     from defenses.composition import KEYS, composed
@@ -124,7 +126,7 @@ def _composed(
         raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
     around = {key: value for key, value in params.items() if key in KEYS}
     purifier = found if isinstance(found, Purifier) else found(**own)
-    return composed(name, purifier, around, parts(dataset, weights_root, training_seed))
+    return composed(name, purifier, around, parts(dataset, weights_root, training_seed, data_root))
 
 
 def code_hash(name: str) -> str:

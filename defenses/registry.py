@@ -25,6 +25,7 @@ def fingerprint(
     *,
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
+    data_root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Everything that the outputs of a registered defense or a zoo's model depend on: parameters, hashes of weights.
 
@@ -56,7 +57,8 @@ def fingerprint(
     if known.kind == "detector" or any(part["role"] == "detector" for part in around):
         from bench.data import dataset_info
 
-        identified["detector_data"] = dataset_info(dataset).revision  # what it is fitted and calibrated on
+        # What it is fitted and calibrated on.
+        identified["detector_data"] = dataset_info(dataset, root=data_root).revision
     seed = {"training_seed": training_seed} if training_seed else {}
     return identified | seed | ({"around": around} if around else {})
 
@@ -114,6 +116,7 @@ def load_model(
     *,
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
+    data_root: str | Path | None = None,
     **params: Any,
 ) -> Defense:
     """Load a defense by name.
@@ -130,6 +133,8 @@ def load_model(
         training_seed: which of several trainings: all networks of a registered defense, the classifier behind a
             purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
             networks' names alone. One's own class gets it as an argument.
+        data_root: where data sets lie, for a detector learns from one and is calibrated on it; None: where
+            `bench.data.data_root` says.
         **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model. A call
             written for RobustBench is understood: model_dir is weights_root, and threat_model (a name or its enum) may
             be any norm for a registered defense, which is the same under all of them.
@@ -149,19 +154,22 @@ def load_model(
     if is_plugin(model_name):
         from defenses.plugins import load_plugin
 
-        return load_plugin(model_name, params, dataset, weights_root, training_seed)
+        return load_plugin(model_name, params, dataset, weights_root, training_seed, data_root)
     from defenses.identity import Provenance, identity
     from defenses.robustbench_call import translated
 
     params = {key: plain(value) for key, value in params.items()}
     weights_root, params = translated(model_name, weights_root, params)
-    identified = fingerprint(model_name, dataset, params, weights_root=weights_root, training_seed=training_seed)
+    identified = fingerprint(
+        model_name, dataset, params, weights_root=weights_root, training_seed=training_seed, data_root=data_root
+    )
     if is_zoo(model_name):
         from defenses import robustbench_zoo
 
         defense: Defense = robustbench_zoo.load(model_name, dataset, params, weights_root=weights_root)
     else:
-        defense = _registered(model_name, dataset, identified["parameters"], weights_root, training_seed)
+        source = parts(dataset, weights_root, training_seed, data_root)
+        defense = _registered(model_name, identified["parameters"], source)
     defense.requires_grad_(False)
     # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
     state = identity(defense)[0]
@@ -169,20 +177,15 @@ def load_model(
     return defense
 
 
-def _registered(
-    name: str,
-    dataset: str,
-    parameters: Mapping[str, Any],
-    weights_root: str | Path | None,
-    training_seed: int | None,
-) -> Defense:
+def _registered(name: str, parameters: Mapping[str, Any], source: Parts) -> Defense:
     known, values = card(name), {key: decode(value) for key, value in parameters.items()}
-    source = parts(dataset, weights_root, training_seed)
     found = _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source)
     return composed(name, found, {k: v for k, v in values.items() if k in COMMON[known.kind]}, source)
 
 
-def parts(dataset: str, weights_root: str | Path | None, training_seed: int | None) -> Parts:
+def parts(
+    dataset: str, weights_root: str | Path | None, training_seed: int | None, data_root: str | Path | None = None
+) -> Parts:
     """Where a composition takes its parts from."""
 
     def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
@@ -190,7 +193,7 @@ def parts(dataset: str, weights_root: str | Path | None, training_seed: int | No
         values = {k: decode(v) for k, v in known.merged(dataset, part.params).items()}
         return _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source), values
 
-    source = Parts(dataset, weights_root, training_seed, make)
+    source = Parts(dataset, weights_root, training_seed, data_root, make)
     return source
 
 
@@ -199,7 +202,7 @@ def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
     from bench.data import dataset_info
     from defenses.plugins import load_object
 
-    info = dataset_info(source.dataset)
+    info = dataset_info(source.dataset, root=source.data_root)
     build = load_object(known.build)
     data = {"num_classes": info.num_classes, "input_shape": info.shape}
     wanted = signature(build).parameters

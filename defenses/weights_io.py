@@ -178,7 +178,12 @@ def save_network(
 
 
 def load_network(
-    name: str, dataset: str, *, root: Path | str | None = None, training_seed: int | None = None
+    name: str,
+    dataset: str,
+    *,
+    root: Path | str | None = None,
+    training_seed: int | None = None,
+    data_root: Path | str | None = None,
 ) -> nn.Module:
     """A trained network, ready to be evaluated (see `networks.deployed`), on the CPU, in float32.
 
@@ -187,6 +192,7 @@ def load_network(
         dataset: see `find_weights`.
         root: see `find_weights`.
         training_seed: see `find_weights`.
+        data_root: where data sets lie, whose shapes must be the network's.
 
     Raises:
         UserError: no such weights; or a file is missing, damaged or not of this network.
@@ -198,20 +204,33 @@ def load_network(
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {_remedy(path)}")
-    _check_data(path, side["network"], dataset)
+    check_data(path, side["network"]["kind"], side["network"]["args"], dataset, data_root)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
     return deployed(network)
 
 
-def _check_data(path: Path, network: Mapping[str, Any], dataset: str) -> None:
-    """Refuse a network for images or classes of another data set."""
+def check_data(
+    path: Path, kind: str, args: Mapping[str, Any], dataset: str, data_root: Path | str | None = None
+) -> None:
+    """Refuse a network for images or classes of another data set.
+
+    Args:
+        path: the file it is from, for messages.
+        kind: of network.
+        args: its arguments.
+        dataset: name of the data set.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: channels, size or classes differ.
+    """
     from bench.data import dataset_info
     from defenses.networks import data_args
 
-    info = dataset_info(dataset)
-    for name, wanted in data_args(network["kind"], info.shape, info.num_classes).items():
-        if (given := network["args"].get(name, wanted)) != wanted:
+    info = dataset_info(dataset, root=data_root)
+    for name, wanted in data_args(kind, info.shape, info.num_classes).items():
+        if (given := args.get(name, wanted)) != wanted:
             raise UserError(f"{path} is of another data set: its {name} is {given}, and {dataset} has {wanted}")
 
 
@@ -247,13 +266,23 @@ def put_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> 
     Raises:
         UserError: a tensor is missing, unknown or of another shape.
     """
+    wanted = check_tensors(network, given, path)
+    network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
+
+
+def check_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Refuse tensors that are not those of a network; for arguments and errors see `put_tensors`.
+
+    Returns:
+        The network's own.
+    """
     # Counters of batch norm, the only integers, play no part in evaluation and are not stored.
     wanted = {n: v for n, v in network.state_dict().items() if v.is_floating_point()}
     for name in sorted(wanted.keys() | given.keys()):
         problem = _mismatch(name, wanted, given)
         if problem:
             raise UserError(f"{path} does not fit the network: {problem}")
-    network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
+    return wanted
 
 
 def _mismatch(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:

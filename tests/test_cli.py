@@ -20,7 +20,8 @@ def imported(*arguments: object) -> set[str]:
 
 def test_light_commands_import_nothing_heavy():
     heavy = {"torch", "pandas", "pyarrow", "sklearn", "foolbox", "torchattacks", "torchvision", "numpy"}
-    for arguments in (["--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["plan", "quickstart"]):
+    light = ["--help"], ["import", "--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["plan", "quickstart"]
+    for arguments in light:
         assert not heavy & imported(*arguments), arguments
 
 

@@ -51,13 +51,21 @@ def test_logits_are_fresh_float32_and_finite(model, data):
     assert torch.equal(x, before)
 
 
+def said(defense, x, noise):
+    """Logits, and scores where there is a detector, side by side."""
+    found = defense.decide(x, noise)
+    return found.logits if found.scores is None else torch.cat([found.logits, found.scores[:, None]], 1)
+
+
 def test_noise_decides_everything(model, data):
     x, defense = data.x[:6], model[1]
     state = torch.random.get_rng_state()
-    a, b, c = (defense.logits(x, Noise.of(s, 6)) for s in (0, 0, 1))
-    assert torch.equal(a, b)
+    first, again, other = (said(defense, x, Noise.of(s, 6)) for s in (0, 0, 1))
+    assert torch.equal(first, again)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert torch.equal(a, c) != card(model[0]).stochastic
+    assert torch.equal(first, other) != card(model[0]).stochastic
+    a = defense.logits(x, Noise.of(0, 6))
+    assert torch.equal(a, first[:, :10])
     rows = torch.tensor([4, 1])
     assert torch.allclose(defense.logits(x[rows], Noise.of(0, 6).rows(rows)), a[rows], atol=1e-4)
 

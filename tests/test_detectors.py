@@ -13,6 +13,7 @@ from bench.data import load_dataset
 from bench.meter import Meter
 from defenses import card, list_models, load_model
 from defenses.base import Classifier, Purified
+from defenses.chain import Chain
 from defenses.composition import composed
 from defenses.detector import Detector, Guard, Guarded, calibrated, check_fpr, clean_scores, guard_of
 from defenses.detectors.density import Energy, ScoreNorm
@@ -22,6 +23,7 @@ from defenses.detectors.lid import dimension
 from defenses.detectors.magnet import Divergence, Reconstruction
 from defenses.detectors.mahalanobis import distance, whitening
 from defenses.errors import UserError
+from defenses.filters.bit_depth import BitDepth
 from defenses.noise import Noise
 from defenses.registry import fingerprint, parts
 
@@ -32,6 +34,7 @@ CALLS = {  # forwards through networks for the score of one image
     "magnet-jsd": 3,
     "score-norm": 1,
     "likelihood": 1,
+    "sde-likelihood": 4 * 40,
     "lid": 1,
     "mahalanobis": 1,
 }
@@ -275,6 +278,32 @@ def test_gated_purifies_what_is_suspected_alone():
     said = noisy.logits(x, Noise.of(0, 2))
     torch.testing.assert_close(said[0], net.network(x)[0])
     torch.testing.assert_close(said[1], Purified(AddNoise(0.3), net).logits(x, Noise.of(0, 2))[1])
+
+
+def test_gated_behind_rounding_has_the_gradient_of_what_follows():
+    """Of suspected images the Jacobian at the rounded image; of the others that of the classifier alone."""
+    net = linear()
+    x = torch.stack([torch.full(SHAPE, 0.21), torch.full(SHAPE, 0.81)])
+    gated = Gated(Chain([BitDepth(bits=3), Squash(3)]), Guard(Brightness(), net, threshold=0.5))
+    defense = Purified(gated, net)
+    assert defense.gradients == ("bpda", "blind", "bpda-filters")
+    assert not gated.differentiable
+    assert gated.bridged().differentiable
+    leaf, noise = x.clone().requires_grad_(), Noise.of(0, 2)
+    logits = defense.logits(leaf, noise, gradient="bpda-filters")
+    assert torch.equal(logits, defense.logits(x, noise))
+    rounded = round(0.81 * 7) / 7
+    torch.testing.assert_close(logits, net.network(torch.stack([x[0], torch.full(SHAPE, rounded**8)])))
+    (found,) = torch.autograd.grad(logits[:, 0].sum(), leaf)
+    slope = net.network.weight[0].view(SHAPE)
+    torch.testing.assert_close(found[0], slope)
+    torch.testing.assert_close(found[1], slope * 8 * rounded**7)
+    for other in ([Squash(2)], [BitDepth(bits=3)]):
+        assert Gated(Chain(other), gated.guard).bridged() is None
+    named = load_model(
+        "adp", "digits", filters=["bit-depth"], detector="score-norm", suspected="purify", runs=2, steps=2
+    )
+    assert "bpda-filters" in named.gradients
 
 
 @pytest.mark.parametrize("level", [None, 0, "1/5"])

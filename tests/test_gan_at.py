@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
+from defenses import card
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import train
@@ -105,7 +106,44 @@ def test_statistics_of_the_attack(statistics):
     assert not network.training
 
 
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
+    """12 batches in the loop: weights, statistics of batch norm and the average move in those alone."""
+    from defenses.training.loop import Order, _Schedule, _step
+    from defenses.training.recipe import Phase
+
+    network = build_network("resnet20", blocks=1, in_channels=1, num_classes=3)
+    objective = made(network, classifier_every=every, generator_steps=3, ema=0.9)
+    phase = Phase(until=12, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.1)
+    schedule, order, updates = _Schedule(objective, (phase,)), Order(8, 4, 0), []
+    step = objective.optimizer.step
+    monkeypatch.setattr(objective.optimizer, "step", lambda: (updates.append(1), step()))
+    moved = []
+    for k in range(12):
+        before = [v.clone() for v in network.state_dict().values()]
+        generator = flat(objective.generator.parameters()).detach().clone()
+        _step(objective, schedule, order, k, False)
+        same = [torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True)]
+        assert not any(same) or all(same)
+        moved += [] if all(same) else [k]
+        assert not torch.equal(generator, flat(objective.generator.parameters()))
+    assert moved == [k for k in range(12) if k % every == every - 1]
+    assert len(updates) == 12 * 3
+    assert int(objective.average.n_averaged) == 12 // every
+
+
+def test_the_recipe_for_mnist_has_the_published_rule():
+    recipes = card("gan-at").recipes
+    assert {name: r["objective"].get("classifier_every", 1) for name, r in recipes.items()} == {
+        "digits": 1,
+        "mnist": 5,
+        "cifar10": 1,
+    }
+
+
 def test_bad_settings_are_one_line():
+    with pytest.raises(UserError, match="classifier_every is 0; it must be a whole number, at least 1"):
+        made(classifier_every=0)
     with pytest.raises(UserError, match='statistics is "bach"'):
         made(statistics="bach")
     with pytest.raises(UserError, match="did you mean adam"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gaussian_diffusion import MU, Exact, S, law
 
+from defenses import load_model
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.sde import START
 from defenses.errors import UserError
@@ -60,6 +61,47 @@ def test_same_noise_gives_the_same_value_and_rows_are_their_own():
     torch.testing.assert_close(log_likelihood(network, x, noise, steps=400), adaptive, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("bounded", [False, True])
+def test_gradient_is_exact(bounded, monkeypatch):
+    """Against differences, through self-attention too, with the whole graph and with steps made again."""
+    from defenses import replay
+
+    small = {"in_channels": 1, "size": 4, "channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [4]}
+    network = build_network("ncsnpp", **small).double().eval().requires_grad_(False)
+    if bounded:
+        monkeypatch.setattr(replay, "_SHARE", 0.0)
+    x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    noise = Noise.of(0, 2)
+
+    def value(at):
+        return log_likelihood(network, at, noise, steps=6, probes=2)
+
+    (gradient,) = torch.autograd.grad(value(x).sum(), x)
+    way, h = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), 1e-5
+    with torch.no_grad():
+        slope = (value(x + h * way) - value(x - h * way)) / (2 * h)
+    torch.testing.assert_close((gradient * way).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
+def test_the_detector_scores_the_exact_law(name):
+    """Bits a value of the spread image under the Gaussian that the network is exact for."""
+    from defenses.detectors.density import FlowLikelihood
+
+    detector, noise = FlowLikelihood(Exact(name).double(), steps=400, probes=1, levels=17), Noise.of(3, 5)
+    sde = detector.network.sde
+    x = torch.randint(17, (5, *SHAPE), generator=torch.Generator().manual_seed(0)).double() / 16
+    found = detector.scores(x, noise, None)
+    unit = 9 * math.log(2 if sde.centred else 1)
+    nats = normal(sde.encode(dequantised(x, noise, 17)), MU, S) + unit
+    torch.testing.assert_close(found, -nats / (9 * math.log(2)) + math.log2(17), rtol=0.02, atol=0.02)
+    assert torch.equal(found, detector.scores(x, noise, None)), "the noise decides"
+    other = detector.scores(x, Noise.of(4, 5), None)
+    assert not torch.equal(found, other)
+    rows = torch.tensor([3, 1])
+    torch.testing.assert_close(detector.scores(x[rows], noise.rows(rows), None), found[rows])
+
+
 def test_dequantised_images_stay_in_their_level():
     levels = 17
     x = torch.randint(levels, (50, *SHAPE), generator=torch.Generator().manual_seed(0)) / (levels - 1)
@@ -78,3 +120,11 @@ def test_bits_of_the_uniform_law():
 def test_bad_arguments():
     with pytest.raises(UserError, match="probes"):
         log_likelihood(Exact(), torch.rand(1, *SHAPE), Noise.of(0, 1), probes=0)
+    with pytest.raises(UserError, match="steps is 0"):
+        log_likelihood(Exact(), torch.rand(1, *SHAPE), Noise.of(0, 1), steps=0)
+    with pytest.raises(UserError, match="levels is 1; it must be a whole number, at least 2"):
+        load_model("sde-likelihood", levels=1)
+    with pytest.raises(UserError, match="knows its SDE"):
+        load_model("sde-likelihood", network="adp")
+    with pytest.raises(UserError, match="is random, and cannot tell what is to be purified"):
+        load_model("adp", detector="sde-likelihood", suspected="purify")

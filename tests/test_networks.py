@@ -61,6 +61,23 @@ def test_parameter_counts_are_the_published_ones(kind, count):
     assert sum(p.numel() for p in build_network(kind).parameters()) == count
 
 
+def test_the_chains_of_ncsnv2_pool_with_the_maximum():
+    """A block of which one pooling is left, with the identity behind it."""
+    from defenses.networks.ncsnv2 import _RefineBlock
+
+    block = _RefineBlock([2], 2).requires_grad_(False)
+    for weight in block.parameters():
+        weight.zero_()
+    block.pools[0].weight[:, :, 1, 1] = torch.eye(2)
+    x = torch.randn(3, 2, 9, 7, generator=torch.Generator().manual_seed(0))
+    h = torch.nn.functional.elu(x)
+    padded = torch.nn.functional.pad(h, (2, 2, 2, 2), value=-9.0)
+    largest = padded.unfold(2, 5, 1).unfold(3, 5, 1).amax((-2, -1))
+    torch.testing.assert_close(block([x], x.shape[2:]), h + largest)
+    with pytest.raises(UserError, match="pool"):
+        build_network("ncsnv2", pool="avg")
+
+
 def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bench.cell import DefenseRef
     from defenses.base import Defense
 
+    Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`
+
 FEWEST = 8  # images
 _NORMS = ("Linf", "L2", "L1")
 
@@ -61,14 +63,14 @@ class Candidate:
     load: Callable[[], Defense]
 
 
-def candidate(reference: DefenseRef, dataset: str, weights_root: Path | None) -> Candidate:
+def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
     """The defense that a reference is of."""
 
     def load() -> Defense:
         from defenses.base import Foreign
 
         given, seed = decode(reference.given), reference.training_seed
-        defense = load_model(reference.name, dataset, weights_root=weights_root, training_seed=seed, **given)
+        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **given)
         if isinstance(defense, Foreign):
             defense.stochastic = reference.stochastic
         return defense
@@ -76,7 +78,7 @@ def candidate(reference: DefenseRef, dataset: str, weights_root: Path | None) ->
     return Candidate(reference.title, canonical(reference.fingerprint), load)
 
 
-def stored(results: Path, weights_root: Path | None) -> tuple[dict[str, Any], list[Candidate]]:
+def stored(results: Path, roots: Roots) -> tuple[dict[str, Any], list[Candidate]]:
     """(the first line of the plan, the defenses) of a results folder.
 
     Raises:
@@ -89,14 +91,14 @@ def stored(results: Path, weights_root: Path | None) -> tuple[dict[str, Any], li
     if not found:
         raise UserError(f"{results} has no finished cells; run its board first, or audit the board")
     dataset = lines[0]["dataset"]
-    return lines[0], [_rebuilt(label, said, dataset, weights_root) for label, said in found.items()]
+    return lines[0], [_rebuilt(label, said, dataset, roots) for label, said in found.items()]
 
 
-def _rebuilt(label: str, fingerprint: Mapping[str, Any], dataset: str, weights_root: Path | None) -> Candidate:
+def _rebuilt(label: str, fingerprint: Mapping[str, Any], dataset: str, roots: Roots) -> Candidate:
     def load() -> Defense:
         from bench.rebuild import rebuild_defense
 
-        made = rebuild_defense(fingerprint, dataset, weights_root=weights_root)
+        made = rebuild_defense(fingerprint, dataset, **roots)
         if made.defense is None:
             raise UserError(f"{label} cannot be made again: {made.problem}")
         if made.changes:
@@ -170,7 +172,7 @@ def subject(
     check_model(defense, x[:8], data.num_classes, one.label, probabilities=force)
     if not isinstance(defense, Foreign) and "exact" in defense.gradients and not has_gradient(defense, x[:1]):
         raise no_gradient(one.label)
-    bare = _other(one, setting.dataset, other, weights_root)
+    bare = _other(one, setting.dataset, other, {"weights_root": weights_root, "data_root": data_root})
     return Subject(
         defense=defense,
         label=one.label,
@@ -190,15 +192,15 @@ def subject(
     )
 
 
-def _other(one: Candidate, dataset: str, name: str | None, root: Path | None) -> Candidate | None:
+def _other(one: Candidate, dataset: str, name: str | None, roots: Roots) -> Candidate | None:
     """Another network for transfer; None where there is none, or it is the defense itself."""
     from bench.describe import describe
 
     try:
-        reference = describe({"name": name or "undefended"}, dataset, weights_root=root)
+        reference = describe({"name": name or "undefended"}, dataset, **roots)
     except UserError:
         if name is not None:
             raise
         return None
-    found = candidate(reference, dataset, root)
+    found = candidate(reference, dataset, roots)
     return None if found.fingerprint == one.fingerprint else found

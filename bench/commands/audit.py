@@ -105,7 +105,7 @@ def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[Setting, l
     from bench.audit.targets import stored
 
     _refuse(arguments, "results folder", ("dataset", "split", "set", "stochastic"))
-    line, candidates = stored(folder, arguments.weights_root)
+    line, candidates = stored(folder, _roots(arguments))
     said = {key: line[key] for key in ("dataset", "split", "indices", "norm", "eps", "seed")}
     return _setting(arguments, said, folder), candidates, 1
 
@@ -115,12 +115,12 @@ def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], 
     from bench.board import load_board
 
     _refuse(arguments, "board", ("dataset", "split", "set", "stochastic"))
-    root = arguments.weights_root
-    board = load_board(arguments.target, weights_root=root, data_root=arguments.data_root)
+    roots = _roots(arguments)
+    board = load_board(arguments.target, **roots)
     threat = board.threats[0]
     said = {"dataset": board.dataset, "split": board.split, "indices": board.indices, "seed": board.seed}
     setting = _setting(arguments, said | {"norm": threat.norm, "eps": str(threat.eps)}, Path("results") / board.name)
-    return setting, [candidate(d, board.dataset, root) for d in board.defenses], board.threads
+    return setting, [candidate(d, board.dataset, roots) for d in board.defenses], board.threads
 
 
 def _of_defense(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
@@ -134,11 +134,16 @@ def _of_defense(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate]
     dataset = arguments.dataset or "digits"
     entry = {"name": arguments.target} | ({"params": key_values(arguments.set)} if arguments.set else {})
     reference = describe(entry | ({"stochastic": True} if arguments.stochastic else {}), dataset,
-                         weights_root=arguments.weights_root)  # fmt: skip
+                         **_roots(arguments))  # fmt: skip
     said = {"dataset": dataset, "split": arguments.split or "test", "indices": "all", "norm": "Linf", "seed": 0}
     name = "audit-" + "".join(c if c.isalnum() or c in "-_." else "_" for c in reference.label)
     setting = _setting(arguments, said | {"eps": arguments.eps}, Path("results") / name)
-    return setting, [candidate(reference, dataset, arguments.weights_root)], 1
+    return setting, [candidate(reference, dataset, _roots(arguments))], 1
+
+
+def _roots(arguments: argparse.Namespace) -> dict[str, Path | None]:
+    """Where weights and data lie."""
+    return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
 
 
 def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) -> Setting:

@@ -40,7 +40,8 @@ def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from defenses.registry import load_model
 
     params = key_values(arguments.set)
-    defense = load_model(name, arguments.data, weights_root=arguments.weights_root, **params)
+    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
+    defense = load_model(name, arguments.data, **roots, **params)
     return certificate_of(defense, load_dataset(arguments.data, root=arguments.data_root).x[:8], name)
 
 

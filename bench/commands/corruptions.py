@@ -65,15 +65,16 @@ def _asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candidat
     from bench.describe import describe
 
     given = {key: value for key in _DEFAULTS if (value := getattr(arguments, key)) is not None}
-    names, params, root = arguments.defense, key_values(arguments.set), arguments.weights_root
+    names, params = arguments.defense, key_values(arguments.set)
+    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     if params and (len(names) > 1 or names_board(names[0])):
         raise UserError("--set is for one defense; run the others apart, into the same folder, or write a board")
     if len(names) == 1 and names_board(names[0]):
-        board = load_board(names[0], weights_root=root, data_root=arguments.data_root)
+        board = load_board(names[0], **roots)
         if given.get("dataset", board.dataset) not in (board.dataset, f"{board.dataset}-c"):
             raise UserError(f"the board is of {board.dataset}, not of {given['dataset']}; leave --dataset out")
         said = {key: getattr(board, key) for key in _DEFAULTS} | given
-        return said, [candidate(d, board.dataset, root) for d in board.defenses]
+        return said, [candidate(d, board.dataset, roots) for d in board.defenses]
     said = _DEFAULTS | given
     entries = [{"name": name, "label": ", ".join((name, *arguments.set)), "params": params} for name in names]
-    return said, [candidate(describe(e, said["dataset"], weights_root=root), said["dataset"], root) for e in entries]
+    return said, [candidate(describe(e, said["dataset"], **roots), said["dataset"], roots) for e in entries]

@@ -79,8 +79,9 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
     extra: dict[str, Any] = {"params": key_values(arguments.set)} if arguments.set else {}
     extra |= {"stochastic": True} if arguments.stochastic else {}
     entries = [{"name": name, **extra} for name in arguments.defense]
+    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     return Request(
-        defenses=tuple(describe(e, arguments.dataset, weights_root=arguments.weights_root) for e in entries),
+        defenses=tuple(describe(e, arguments.dataset, **roots) for e in entries),
         threat=threat,
         dataset=arguments.dataset,
         split=arguments.split,

@@ -54,7 +54,8 @@ def _smooth(arguments: argparse.Namespace) -> int:
     label = re.sub(r"[^\w.]+", "-", f"smooth-{dataset}-{arguments.defense}").strip("-.")
     folder, device = arguments.out or Path("results") / label, device_named(arguments.device)
     data = replace(data, x=data.x.to(device))
-    defenses = [load_model(name, dataset, weights_root=arguments.weights_root, **params) for name, params, _ in named]
+    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
+    defenses = [load_model(name, dataset, **roots, **params) for name, params, _ in named]
     works = [
         Work(arguments.defense, defense.to(device), data, chosen.positions, protocol, arguments.seed, arguments.batch)
         for defense, protocol in zip(defenses, protocols, strict=True)

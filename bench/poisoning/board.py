@@ -149,14 +149,16 @@ def load_poison_board(
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
-        board = _board(raw, file.stem, weights_root)
+        board = _board(raw, file.stem, weights_root, data_root)
         _check_data(board, data_root)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return board
 
 
-def _board(raw: dict[str, Any], stem: str, weights_root: str | Path | None) -> PoisonBoard:
+def _board(
+    raw: dict[str, Any], stem: str, weights_root: str | Path | None, data_root: str | Path | None
+) -> PoisonBoard:
     if "threat" in raw or "preset" in raw:
         raise UserError("it is about attacks on images; run it with purebench run")
     check("poisoning", raw)
@@ -173,7 +175,8 @@ def _board(raw: dict[str, Any], stem: str, weights_root: str | Path | None) -> P
     entries = [check("purifier", entry) for entry in raw.get("purifier", [])]
     if any("name" not in entry for entry in entries):
         raise UserError('a [[purifier]] has no name; write name = "adp"')
-    purifiers = tuple(describe(entry, raw["dataset"], weights_root=weights_root) for entry in entries)
+    roots = {"weights_root": weights_root, "data_root": data_root}
+    purifiers = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
     labels = [p.label for p in purifiers]
     for label in labels:
         if labels.count(label) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -70,11 +70,10 @@ class Laboratory:
         self.board = board
         load: Callable[[str], Dataset] = partial(load_dataset, board.dataset, root=data_root)
         self.train, self.held, self.test = load("train"), load("validation"), load("test")
-        self.network = partial(load_network, dataset=board.dataset, root=weights_root)
+        self.network = partial(load_network, dataset=board.dataset, root=weights_root, data_root=data_root)
+        roots: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root}
         self.purifiers: Mapping[str, Purified] = {
-            ref.label: _purified(
-                load_model(ref.name, board.dataset, weights_root=weights_root, **decode(ref.given)), ref.label
-            )
+            ref.label: _purified(load_model(ref.name, board.dataset, **roots, **decode(ref.given)), ref.label)
             for ref in board.purifiers
         }
 

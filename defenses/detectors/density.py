@@ -1,4 +1,4 @@
-"""How an image stands to a model of clean images: the length of its score, and its likelihood."""
+"""How an image stands to a model of clean images: the length of its score, and its likelihood under one of two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError
+from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
+from defenses.errors import UserError, check_whole
 from defenses.noise import Noise
 
 
@@ -53,6 +54,37 @@ class Energy(Detector):
         return nats
 
 
+class FlowLikelihood(Detector):
+    """Bits a value, -log p(x) over the number of values, under a diffusion model (Song et al. 2021, section 4.3).
+
+    The noise spreads the image over the unit of its grey levels and gives the probes of the divergence: under the same
+    noise the score is the same, and no image's depends on another. Its gradient is exact.
+
+    Args:
+        network: noise predictor with its SDE as attribute `sde`.
+        steps: see `defenses.diffusion.likelihood.Flow`; four calls each.
+        probes: see there.
+        levels: grey levels of the data.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    stochastic = True
+
+    def __init__(self, network: nn.Module, *, steps: int, probes: int, levels: int):
+        super().__init__()
+        check_whole(1, steps=steps, probes=probes)
+        check_whole(2, levels=levels)
+        self.network, self.steps, self.probes, self.levels = network, steps, probes, levels
+
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+        """See the class."""
+        spread = dequantised(x, noise, self.levels)
+        nats = log_likelihood(self.network, spread, noise, probes=self.probes, steps=self.steps)
+        return bits_per_dim(nats, x[0].numel(), self.levels)
+
+
 def score_norm(network: Callable[[str], nn.Module]) -> ScoreNorm:
     """See `ScoreNorm`; the network is ADP's."""
     return ScoreNorm(network("adp"))
@@ -61,3 +93,14 @@ def score_norm(network: Callable[[str], nn.Module]) -> ScoreNorm:
 def likelihood(network: Callable[[str], nn.Module], *, temperature: float) -> Energy:
     """See `Energy`; the network is that of ebm-mcmc."""
     return Energy(network("ebm-mcmc"), temperature=temperature)
+
+
+def sde_likelihood(trained: Callable[[str], nn.Module], *, network: str, **own: int) -> FlowLikelihood:
+    """See `FlowLikelihood`.
+
+    Args:
+        trained: gives the trained network of a name.
+        network: name of the noise predictor's weights.
+        **own: see `FlowLikelihood`.
+    """
+    return FlowLikelihood(trained(network), **own)

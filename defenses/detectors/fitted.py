@@ -21,7 +21,9 @@ _VERSION = "1"  # counts up when functions outside the classes of detectors, whi
 _SCORES = "clean scores"  # beside the detector's buffers
 
 
-def guarded_by(detector: Detector, classifier: Classifier, dataset: str, fpr: object) -> Guard:
+def guarded_by(
+    detector: Detector, classifier: Classifier, dataset: str, fpr: object, *, data_root: str | Path | None = None
+) -> Guard:
     """A detector at work on a data set.
 
     What it has learnt and its scores of clean images are kept in the cache if they took more than five seconds, under a
@@ -32,6 +34,7 @@ def guarded_by(detector: Detector, classifier: Classifier, dataset: str, fpr: ob
         classifier: see `Guard`.
         dataset: name of a data set.
         fpr: share of clean images that it suspects.
+        data_root: where data sets lie; None: where `bench.data.data_root` says.
 
     Raises:
         UserError: the data set has no validation images, or no training images to learn from, or too few for `fpr`.
@@ -39,7 +42,7 @@ def guarded_by(detector: Detector, classifier: Classifier, dataset: str, fpr: ob
     from bench.data import dataset_info
     from defenses.detector import calibrated, check_fpr
 
-    info = dataset_info(dataset)
+    info = dataset_info(dataset, root=data_root)
     for split, why in (("validation", "is calibrated on"), *([("train", "learns from")] if detector.learns else [])):
         if not info.splits.get(split):
             name = type(detector).__name__
@@ -49,7 +52,7 @@ def guarded_by(detector: Detector, classifier: Classifier, dataset: str, fpr: ob
     kept = _read(file) if file is not None else None
     if kept is None:
         begun = time.perf_counter()
-        kept = _made(detector, classifier, dataset)
+        kept = _made(detector, classifier, dataset, data_root)
         if file is not None and time.perf_counter() - begun > _LONG:
             _write(file, kept)
     for name, value in kept.items():
@@ -58,14 +61,15 @@ def guarded_by(detector: Detector, classifier: Classifier, dataset: str, fpr: ob
     return calibrated(detector, classifier, kept[_SCORES], fpr=share)
 
 
-def _made(detector: Detector, classifier: Classifier, dataset: str) -> dict[str, Tensor]:
+def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: str | Path | None) -> dict[str, Tensor]:
     from bench.data import load_dataset
     from defenses.detector import clean_scores
 
     if detector.learns:
-        train = load_dataset(dataset, "train")
+        train = load_dataset(dataset, "train", root=data_root)
         detector.fit(train.x, train.y, classifier)
-    scores = clean_scores(detector, load_dataset(dataset, "validation").x, classifier)
+    held = load_dataset(dataset, "validation", root=data_root)
+    scores = clean_scores(detector, held.x, classifier)
     return {_SCORES: scores, **dict(detector.named_buffers(recurse=False))}
 
 

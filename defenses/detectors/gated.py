@@ -100,6 +100,10 @@ class Gated(Purifier):
         """See `Purifier`."""
         return self._with(self.purifier.surrogate() if steps is None else self.purifier.surrogate(steps))
 
+    def bridged(self) -> Gated | None:
+        """See `Purifier`; the gradient of images that are left alone is their own."""
+        return self._with(self.purifier.bridged())
+
     def smoothed(self, width: float | None = None) -> Gated | None:
         """See `Purifier`."""
         return self._with(self.purifier.smoothed() if width is None else self.purifier.smoothed(width))
@@ -120,7 +124,9 @@ class Gated(Purifier):
         return self.purifier.score_direction()
 
     def _with(self, purifier: Purifier | None) -> Gated | None:
-        return None if purifier is None else twin(self, purifier=purifier)
+        if purifier is None:
+            return None
+        return twin(self, purifier=purifier, differentiable=purifier.differentiable)
 
 
 def _marked(state: State) -> State:

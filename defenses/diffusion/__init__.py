@@ -1,1 +1,1 @@
-"""Diffusion models as purifiers: SDEs, score networks, samplers, likelihood, and loaders of published weights."""
+"""Diffusion models as purifiers: SDEs, samplers and likelihood."""

@@ -8,14 +8,18 @@ sign e for every pixel that stays the same through the whole solve.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from defenses.diffusion.purifiers import FlowODE
 from defenses.diffusion.sde import START
-from defenses.errors import UserError
+from defenses.errors import check_whole
 from defenses.noise import Draw, Noise
+from defenses.purifier import NoiseSpec, State
+from defenses.purify import purify, start
 
 _DEQUANTISE, _PROBE = 0, 1  # names of the noise streams
 
@@ -34,6 +38,69 @@ def dequantised(x: Tensor, noise: Noise, levels: int = 256) -> Tensor:
     return ((levels - 1) * x + noise.child(_DEQUANTISE).draw(Draw(tuple(x.shape[1:]), "uniform")).to(x.dtype)) / levels
 
 
+class Flow(FlowODE):
+    """The way from an image to noise, with what the density gains on it; as steps, so that `purify` makes them.
+
+    In place of a purified image `finish` gives log p(x) [B]: with exact gradients in bounded memory, and without any
+    image's value depending on another. The steps are of fourth order (Runge and Kutta), four calls each. They grow with
+    the time: pixels that hardly vary in the data make the flow as stiff as 1/t.
+
+    Args:
+        network: noise predictor with its SDE as attribute `sde`.
+        steps: how many.
+        probes: Hutchinson's probes, averaged.
+
+    Raises:
+        UserError: no probes or steps, or a network without an SDE.
+    """
+
+    def __init__(self, network: nn.Module, *, steps: int, probes: int):
+        check_whole(1, steps=steps, probes=probes)
+        super().__init__(network, t_star=1.0, steps=steps)
+        self.probes = probes
+        self.times = tuple(START ** (1 - k / steps) for k in range(steps + 1))
+
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+        """The signs of all probes, which stay the same through the whole solve."""
+        return NoiseSpec(start=(Draw(shape, "rademacher"),) * self.probes)
+
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
+        """The SDE's data, and nothing gained."""
+        u = self.sde.encode(x)
+        return {"u": u, "gained": u.new_zeros(len(u))}, {f"sign{i}": sign for i, sign in enumerate(z)}
+
+    def slope(self, u: Tensor, t: float, signs: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """(velocity, its divergence [B]) at u and time t."""
+        carried = torch.is_grad_enabled() and u.requires_grad
+        at = u if carried else u.detach().requires_grad_()
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others are differentiable once
+            velocity = self.velocity(at, t)
+            found = [
+                (torch.autograd.grad(velocity, at, e, retain_graph=True, create_graph=carried)[0] * e).flatten(1).sum(1)
+                for e in signs
+            ]
+        divergence = torch.stack(found).mean(0)
+        return (velocity, divergence) if carried else (velocity.detach(), divergence.detach())
+
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+        """One step onwards."""
+        t, s = self.times[k], self.times[k + 1]
+        u, gained, signs, length = state["u"], state["gained"], list(ctx.values()), s - t
+        moved, velocity = u, torch.zeros_like(u)
+        for reach, weight in ((0.0, 1), (0.5, 2), (0.5, 2), (1.0, 1)):
+            velocity, divergence = self.slope(u + reach * length * velocity, t + reach * length, signs)
+            moved, gained = moved + weight / 6 * length * velocity, gained + weight / 6 * length * divergence
+        return {"u": moved, "gained": gained}
+
+    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+        """The density log p(x): that of the noise, what was gained, and the SDE's unit of a pixel."""
+        u, scale = state["u"], self.sde.prior_std
+        pixels = u[0].numel()
+        unit = self.sde.encode(torch.tensor([0.0, 1.0]))
+        prior = -((u / scale).square().flatten(1).sum(1) + pixels * math.log(2 * math.pi * scale**2)) / 2
+        return prior + state["gained"] + pixels * math.log(float(unit[1] - unit[0]))
+
+
 def log_likelihood(
     network: nn.Module, x: Tensor, noise: Noise, *, probes: int = 1, tolerance: float = 1e-5, steps: int | None = None
 ) -> Tensor:
@@ -45,46 +112,29 @@ def log_likelihood(
         noise: B streams, for the probes.
         probes: Hutchinson's probes, averaged.
         tolerance: rtol and atol of Dormand and Prince's RK45. Its steps are those of the whole batch, so a value
-            depends on its company to about the tolerance.
-        steps: fixed steps of fourth order (torchdiffeq's rk4) instead, geometric in time: no image depends on another.
+            depends on its company to about the tolerance; it has no gradient.
+        steps: fixed steps instead, see `Flow`: no image depends on another, and gradients are exact.
 
     Returns:
-        [B], no gradient.
+        [B].
 
     Raises:
         UserError: no probes or steps, or a network without an SDE.
     """
+    flow, own = Flow(network, steps=1 if steps is None else steps, probes=probes), noise.child(_PROBE)
+    if steps is not None:
+        return purify(flow, x, own)
     from torchdiffeq import odeint
 
-    if probes < 1 or (steps is not None and steps < 1):
-        raise UserError(f"probes is {probes} and steps {steps}; both must be at least 1")
-    flow = FlowODE(network, t_star=1.0, steps=1)
-    u = flow.sde.encode(x)
-    signs = [noise.child(_PROBE, i).draw(Draw(tuple(x.shape[1:]), "rademacher")).to(x.dtype) for i in range(probes)]
-
-    def slope(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        at = state[0].detach().requires_grad_()
-        with torch.enable_grad():
-            velocity = flow.velocity(at, float(t))
-            pulls = [torch.autograd.grad(velocity, at, e, retain_graph=True)[0] for e in signs]
-        divergence = torch.stack([(p * e).flatten(1).sum(1) for p, e in zip(pulls, signs, strict=True)]).mean(0)
-        return velocity.detach(), divergence
-
-    # Steps grow with the time: pixels that hardly vary in the data make the flow as stiff as 1/t.
-    times = torch.logspace(math.log10(START), 0, 2 if steps is None else steps + 1, dtype=x.dtype, device=x.device)
-    options = {"method": "dopri5", "rtol": tolerance, "atol": tolerance} if steps is None else {"method": "rk4"}
     with torch.no_grad():
-        ends, gained = odeint(slope, (u, u.new_zeros(len(u))), times, **options)
-        pixels, scale = x[0].numel(), flow.sde.prior_std
-        square = (ends[-1] / scale).square().flatten(1).sum(1)
-        prior = -(square + pixels * math.log(2 * math.pi * scale**2)) / 2
-        return prior + gained[-1] + pixels * math.log(_volume(flow))  # type: ignore[no-any-return]
+        state, ctx = start(flow, x, own)
 
+        def slope(t: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return flow.slope(at[0], float(t), ctx.values())
 
-def _volume(flow: FlowODE) -> float:
-    """How much a unit of a pixel grows on its way to the SDE's data."""
-    ends = flow.sde.encode(torch.tensor([0.0, 1.0]))
-    return float(ends[1] - ends[0])
+        times = torch.tensor([START, 1.0], dtype=x.dtype, device=x.device)
+        ends = odeint(slope, (state["u"], state["gained"]), times, method="dopri5", rtol=tolerance, atol=tolerance)
+        return flow.finish({"u": ends[0][-1], "gained": ends[1][-1]}, ctx)
 
 
 def bits_per_dim(log_density: Tensor, pixels: int, levels: int = 256) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,14 @@ from defenses.errors import UserError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = {  # name -> what gives an `Imported` of a checkpoint's content, the file and the data set
+    Convert = Callable[..., "Imported"]  # (source, DatasetInfo, *, options)
+
+FORMATS = {  # name -> what reads a file, folder or id of that format
     "hill-ebm": "defenses.importers.hill:energy",
     "hill-clf": "defenses.importers.hill:classifier",
+    "score-sde": "defenses.importers.score_sde:score_sde",
+    "ncsnv2": "defenses.importers.ncsnv2:ncsnv2",
+    "diffusers": "defenses.importers.diffusers:unet",
 }
 
 
@@ -39,66 +45,71 @@ class Imported:
     recipe: Mapping[str, Any]
 
 
-def import_weights(form: str, file: Path, dataset: str, *, out: Path, name: str | None = None) -> Path:
+def import_weights(
+    form: str,
+    source: str | Path,
+    dataset: str,
+    *,
+    out: Path,
+    name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint as safetensors with its description; every tensor's name and shape must be as expected.
+
+    After that it loads by its name: `load_model("diffpure", "cifar10", network="score-sde")`.
 
     Args:
         form: one of `FORMATS`.
-        file: the checkpoint.
+        source: the checkpoint's file; for "diffusers" a folder, or an id of the hub.
         dataset: the data set it was trained on.
         out: folder to write into, as `weights_io.cache_dir() / dataset`.
         name: what the weights are called; None: the format's own name.
+        options: keyword arguments of the format's function.
 
     Returns:
         <out>/<name>.safetensors.
 
     Raises:
-        UserError: unknown format or data set; a file that is no such checkpoint, with the first mismatch; weights of
-            that name are there already.
+        UserError: unknown format, option or data set; a source that is no such checkpoint, with the first mismatch, or
+            of another data set; weights of that name are there already.
     """
     from bench.data import dataset_info
     from defenses.files import make_folder
     from defenses.networks import build_network
-    from defenses.weights_io import put_tensors, save_network
+    from defenses.weights_io import check_data, put_tensors, save_network
 
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
-    info = dataset_info(dataset)
-    content = read_checkpoint(file)
-    module, function = FORMATS[form].split(":")
-    convert: Callable[..., Imported] = getattr(importlib.import_module(module), function)
-    found = convert(content, file, info)
+    convert, options, file = _convert(form, options or {}), dict(options or {}), Path(source)
+    found = convert(str(source), dataset_info(dataset), **options)
+    _check_finite(found.tensors, file)
+    check_data(file, found.kind, found.args, dataset)
     network = build_network(found.kind, **found.args)
     put_tensors(network, found.tensors, file)
     target = Path(out) / f"{name or found.name}.safetensors"
     if target.exists():
         raise UserError(f"{target} is there already; remove it, or choose --name or --out")
     make_folder(target.parent)
-    source = {"format": form, "file": file.name, "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    save_network(target, network, found.kind, found.args, {**found.recipe, "dataset": dataset, "imported": source})
+    said: dict[str, Any] = {"format": form, "file": file.name if file.exists() else str(source), "options": options}
+    if file.is_file():
+        said["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    save_network(target, network, found.kind, found.args, {**found.recipe, "dataset": dataset, "imported": said})
     return target
 
 
-def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file of `torch.save`, without running code that it may hold.
+def _convert(form: str, options: Mapping[str, Any]) -> Convert:
+    """The function of a format, which knows the options."""
+    module, function = FORMATS[form].split(":")
+    convert: Convert = getattr(importlib.import_module(module), function)
+    parameters = inspect.signature(convert).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {form}", option, known)
+    return convert
 
-    Raises:
-        UserError: there is no such file, it holds something else than tensors by name, or a value is not finite.
-    """
-    import torch
 
-    if not file.is_file():
-        raise UserError(f"there is no file {file}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged part makes it raise
-        what = type(error).__name__
-        raise UserError(f"{file} cannot be read as a checkpoint of tensors alone ({what})") from None
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{file} holds no tensors by name but {type(content).__name__}")
-    for key, value in content.items():
-        if not isinstance(value, torch.Tensor):
-            raise UserError(f'{file}: "{key}" is no tensor but {type(value).__name__}; give the state dict alone')
-        if not torch.isfinite(value).all():
-            raise UserError(f'{file}: tensor "{key}" has values that are not finite')
-    return content
+def _check_finite(tensors: Mapping[str, Tensor], file: Path) -> None:
+    for name, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise UserError(f'{file}: tensor "{name}" has values that are not finite')

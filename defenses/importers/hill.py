@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from defenses.errors import UserError
 from defenses.importers import Imported
+from defenses.importers.torch_files import read_torch, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,17 +22,19 @@ _CHAIN = "f."
 _EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # of training, and so of purification
 
 
-def energy(content: dict[str, Tensor], file: Path, info: DatasetInfo) -> Imported:
+def energy(source: str, info: DatasetInfo) -> Imported:
     """`ebm.pth`.
 
     Args:
-        content: its tensors.
-        file: its name, for messages.
+        source: the file.
         info: of the data set it was trained on.
 
     Raises:
-        UserError: a tensor of another name than `f....`; a data set without published step size.
+        UserError: the file is not readable; a tensor of another name than `f....`; a data set without published step
+            size.
     """
+    file = Path(source)
+    content = tensors_of(read_torch(file), file)
     if info.name not in _EPS:
         raise UserError(f'no published step size for "{info.name}"; energies of {", ".join(_EPS)} are known')
     for name in content:
@@ -51,17 +54,18 @@ def energy(content: dict[str, Tensor], file: Path, info: DatasetInfo) -> Importe
     return Imported("ebm-mcmc", "energy-conv", args, tensors, recipe)
 
 
-def classifier(content: dict[str, Tensor], file: Path, info: DatasetInfo) -> Imported:
+def classifier(source: str, info: DatasetInfo) -> Imported:
     """`clf.pth`.
 
     Args:
-        content: its tensors.
-        file: its name, for messages.
+        source: the file.
         info: of the data set it was trained on.
 
     Raises:
-        UserError: the first convolutions do not tell a width.
+        UserError: the file is not readable; the first convolutions do not tell a width.
     """
+    file = Path(source)
+    content = tensors_of(read_torch(file), file)
     inner, depth = content.get("layer1.0.conv1.weight"), _depth(content)
     if inner is None or inner.dim() != 4 or len(inner) % 16 or not depth:
         raise UserError(f'{file} is no classifier of ebm-defense: "layer1.0.conv1.weight" is missing or does not fit')

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from defenses.errors import UserError
-
-Pool = Literal["avg", "max"]
 
 
 def _conv(wide: int, out: int, kernel: int = 3, dilation: int = 1, *, bias: bool = True) -> nn.Conv2d:
@@ -73,11 +68,13 @@ class _ResidualConvUnits(nn.Module):
 
 
 class _RefineBlock(nn.Module):
-    """Adapt every input, fuse them at one size, pool in a residual chain, adapt the output (Lin et al. 2017)."""
+    """Adapt every input, fuse them at one size, pool in a residual chain, adapt the output (Lin et al. 2017).
 
-    def __init__(self, inputs: Sequence[int], out: int, *, end: bool = False, pool: Pool = "avg"):
+    The chain takes the maximum over 5x5 pixels, as NCSNv2's release.
+    """
+
+    def __init__(self, inputs: Sequence[int], out: int, *, end: bool = False):
         super().__init__()
-        self.pool: Callable[..., Tensor] = F.max_pool2d if pool == "max" else F.avg_pool2d
         self.adapt = nn.ModuleList(_ResidualConvUnits(c, 2) for c in inputs)
         self.fuse = nn.ModuleList(_conv(c, out) for c in inputs) if len(inputs) > 1 else None
         self.pools = nn.ModuleList(_conv(out, out, bias=False) for _ in range(2))
@@ -92,7 +89,7 @@ class _RefineBlock(nn.Module):
             h = torch.stack(parts).sum(0)
         h = path = F.elu(h)
         for conv in self.pools:
-            path = conv(self.pool(path, 5, stride=1, padding=2))
+            path = conv(F.max_pool2d(path, 5, stride=1, padding=2))
             h = h + path
         return self.output(h)  # type: ignore[no-any-return]
 
@@ -109,26 +106,20 @@ class NCSNv2(nn.Module):
     Args:
         in_channels: C.
         ngf: channels of the first stage.
-        pool: how the chains pool, "avg" or "max"; the release's blocks take the maximum.
-
-    Raises:
-        UserError: another `pool`.
     """
 
-    def __init__(self, *, in_channels: int = 3, ngf: int = 128, pool: Pool = "avg"):
+    def __init__(self, *, in_channels: int = 3, ngf: int = 128):
         super().__init__()
-        if pool not in ("avg", "max"):
-            raise UserError(f'network "ncsnv2": pool is "{pool}"; it must be "avg" or "max"')
         wide = 2 * ngf
         self.begin_conv = _conv(in_channels, ngf)
         self.res1 = nn.Sequential(_ResidualBlock(ngf, ngf), _ResidualBlock(ngf, ngf))
         self.res2 = nn.Sequential(_ResidualBlock(ngf, wide, down=True), _ResidualBlock(wide, wide))
         self.res3 = self._dilated(wide, 2)
         self.res4 = self._dilated(wide, 4)
-        self.refine1 = _RefineBlock([wide], wide, pool=pool)
-        self.refine2 = _RefineBlock([wide, wide], wide, pool=pool)
-        self.refine3 = _RefineBlock([wide, wide], ngf, pool=pool)
-        self.refine4 = _RefineBlock([ngf, ngf], ngf, end=True, pool=pool)
+        self.refine1 = _RefineBlock([wide], wide)
+        self.refine2 = _RefineBlock([wide, wide], wide)
+        self.refine3 = _RefineBlock([wide, wide], ngf)
+        self.refine4 = _RefineBlock([ngf, ngf], ngf, end=True)
         self.normalizer = InstanceNormPlus(ngf)
         self.end_conv = _conv(ngf, in_channels)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from defenses.errors import UserError, unknown
+from defenses.errors import UserError, check_whole, unknown
 from defenses.networks import build_network, data_args
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import kept_buffers
@@ -34,6 +34,8 @@ class GanSettings(Frame):
         generator_momentum: of SGD.
         generator_decay: L2 penalty of the generator.
         generator_steps: its steps on every batch, before the classifier's one.
+        classifier_every: the classifier makes its step on every n-th batch, on the others the generator trains
+            alone (published for MNIST: 5).
         statistics: of batch norm, where the classifier is attacked: "running", those that are deployed, or "batch", as
             the reference has it always; validation then measures both.
     """
@@ -46,6 +48,7 @@ class GanSettings(Frame):
     generator_momentum: float = 0.9
     generator_decay: float = 1e-5
     generator_steps: int = 5
+    classifier_every: int = 1
     statistics: Literal["running", "batch"] = "running"
 
 
@@ -56,8 +59,8 @@ class GanTraining(AdversarialTraining):
     and after a step h of the generator. It is about -gamma/2 times the gradient of ||dL/dG||^2, so a positive gamma,
     the published one, rewards a classifier that gives the generator large gradients. x + eps G(x) is not clipped.
 
-    A step has `generator_steps` passes forward and backward through both networks, two through the classifier, and
-    for gamma other than 0 one more through both and one through the classifier.
+    A batch has `generator_steps` passes forward and backward through both networks; where the classifier makes its
+    step two through it, and for gamma other than 0 one more through both and one through the classifier.
     """
 
     table_type: ClassVar[type[Frame]] = GanSettings
@@ -68,6 +71,7 @@ class GanTraining(AdversarialTraining):
         s = self.settings
         if s.statistics not in ("running", "batch"):
             raise UserError(f'recipe: statistics is "{s.statistics}"; it must be "running" or "batch"')
+        check_whole(1, classifier_every=s.classifier_every)
         c, h, w = data.x.shape[1:]
         args = {**data_args("noise-generator", (c, h, w), 0), **s.generator}
         weights = stream_seed(seed, "generator")
@@ -84,15 +88,36 @@ class GanTraining(AdversarialTraining):
             return torch.optim.SGD(weights, lr=s.generator_lr, momentum=s.generator_momentum, weight_decay=decay)
         raise unknown("optimizer", s.generator_optimizer, ["adam", "sgd"])
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Train the generator on the batch; its images."""
-        s, weights = self.settings, dict(self.generator.named_parameters())
+    def _moves(self, step: int) -> bool:
+        """Whether the classifier makes its step."""
+        return (step + 1) % self.settings.classifier_every == 0
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """See `Objective`; where the generator trains alone, the classifier is left without a gradient."""
+        if self._moves(step):
+            return super().loss(index, step)
+        x, y, _ = self.batch(index, step)
+        self._train_generator(x, y)
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+    def after(self, step: int) -> None:
+        """See `Objective`; only where the classifier has made its step."""
+        if self._moves(step):
+            super().after(step)
+
+    def _train_generator(self, x: Tensor, y: Tensor) -> None:
         with self._attacked_statistics(self.network):
-            for _ in range(s.generator_steps):
-                for p, g in zip(weights.values(), self._slope(x, y), strict=True):
+            for _ in range(self.settings.generator_steps):
+                for p, g in zip(self.generator.parameters(), self._slope(x, y), strict=True):
                     p.grad = -g
                 self.optimizer.step()
-            if s.gamma:
+
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Train the generator on the batch; its images."""
+        self._train_generator(x, y)
+        s, weights = self.settings, dict(self.generator.named_parameters())
+        if s.gamma:
+            with self._attacked_statistics(self.network):
                 slope = self._slope(x, y)
                 with torch.no_grad():
                     moved = {

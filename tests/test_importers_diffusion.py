@@ -1,18 +1,25 @@
-"""Loaders of published diffusion models, on files of the releases' formats made from random weights."""
+"""Importers of published diffusion models, on files of the releases' formats made from random weights."""
 
 import pickle
 
 import pytest
 import torch
 
+from bench.cli import main
+from bench.data import dataset_info
 from defenses import load_model
-from defenses.diffusion.published import diffusers_unet, import_weights, ncsnv2, score_sde
 from defenses.errors import UserError
+from defenses.importers import FORMATS, import_weights
+from defenses.importers.diffusers import unet as diffusers_unet
+from defenses.importers.ncsnv2 import ncsnv2
+from defenses.importers.score_sde import score_sde
 from defenses.networks import build_network
 from defenses.noise import Noise
-from defenses.weights_io import load_network
+from defenses.weights_io import load_network, read_sidecar
 
-DDPMPP = {"in_channels": 1, "size": 8, "channels": 8, "multipliers": (1, 2), "blocks": 2, "attention": (4,)}
+DIGITS = dataset_info("digits")
+OPTIONS = {"channels": 8, "multipliers": [1, 2], "blocks": 2, "attention": [4]}
+DDPMPP = {"in_channels": 1, "size": 8, **OPTIONS}
 UNET = {
     "block_out_channels": (16, 16),
     "layers_per_block": 1,
@@ -39,7 +46,10 @@ def saved(path, content):
 
 def test_score_sde_takes_the_average_by_the_names_of_the_model(tmp_path):
     content, network = checkpoint()
-    found = score_sde(saved(tmp_path / "checkpoint_8.pth", content), **DDPMPP)
+    path = saved(tmp_path / "checkpoint_8.pth", content)
+    out = import_weights("score-sde", path, "digits", out=tmp_path / "w" / "digits", options=OPTIONS)
+    assert out == tmp_path / "w" / "digits" / "score-sde.safetensors"
+    found = load_network("score-sde", "digits", root=tmp_path / "w")
     for (name, p), (other, q) in zip(found.named_parameters(), network.named_parameters(), strict=True):
         assert name == other
         assert torch.equal(p, q + 1)
@@ -93,7 +103,7 @@ def reordered(content):
     ("change", "message"),
     [
         (dropped("module.all_modules.0.weight"), 'all_modules.0.weight" is missing'),
-        (extra, 'surprise" is not one of'),
+        (extra, 'it has a tensor "surprise" that the network has not'),
         (reshaped, r'all_modules.0.bias" is \[3\], not \[32\]'),
         (shorter, "its average has"),
         (reordered, "another order"),
@@ -104,7 +114,7 @@ def test_score_sde_skips_nothing(tmp_path, change, message):
     content, _ = checkpoint()
     change(content)
     with pytest.raises(UserError, match=message) as caught:
-        score_sde(saved(tmp_path / "c.pth", content), **DDPMPP)
+        score_sde(str(saved(tmp_path / "c.pth", content)), DIGITS, **OPTIONS)
     assert "c.pth" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -119,12 +129,12 @@ def test_pickled_code_never_runs(tmp_path, capsys):
     path.write_bytes(pickle.dumps({"model": Code(), "ema": {}}))
     for make in (score_sde, ncsnv2):
         with pytest.raises(UserError, match=r"c\.pth cannot be read safely"):
-            make(path)
+            make(str(path), DIGITS)
     saved(path, {"model": {}, "ema": Code()})
     with pytest.raises(UserError, match=r"c\.pth cannot be read safely"):
-        score_sde(path)
-    with pytest.raises(UserError, match="is not there"):
-        score_sde(tmp_path / "none.pth")
+        score_sde(str(path), DIGITS)
+    with pytest.raises(UserError, match="there is no file"):
+        score_sde(str(tmp_path / "none.pth"), DIGITS)
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -187,7 +197,8 @@ def ncsnv2_states(ngf=4):
 def test_ncsnv2_has_a_place_for_every_tensor(tmp_path, average):
     states = ncsnv2_states()
     path = saved(tmp_path / "best_checkpoint_with_denoising.pth", states)
-    network = ncsnv2(path, average=average, in_channels=1, ngf=4)
+    import_weights("ncsnv2", path, "digits", out=tmp_path / "w" / "digits", options={"average": average})
+    network = load_network("adp", "digits", root=tmp_path / "w")
     given = states[-1]
     assert sum(p.numel() for p in network.parameters()) == sum(v.numel() for v in given.values())
     shift = 0 if average else 0.01
@@ -196,7 +207,10 @@ def test_ncsnv2_has_a_place_for_every_tensor(tmp_path, average):
     assert torch.equal(found["refine4.output.convs.5.weight"], given["refine4.output_convs.3_2_conv.weight"] + shift)
     assert torch.equal(found["refine3.adapt.1.convs.2.weight"], given["refine3.adapt_convs.1.2_1_conv.weight"] + shift)
     assert torch.equal(found["refine2.fuse.1.bias"], given["refine2.msf.convs.1.bias"] + shift)
-    assert network.refine1.pool is torch.nn.functional.max_pool2d
+    assert read_sidecar(tmp_path / "w" / "digits" / "adp.safetensors")["network"]["args"] == {
+        "in_channels": 1,
+        "ngf": 4,
+    }
     assert torch.isfinite(network(torch.rand(1, 1, 8, 8))).all()
 
 
@@ -204,27 +218,114 @@ def test_ncsnv2_skips_nothing(tmp_path):
     states = ncsnv2_states()
     del states[0]["module.refine1.crp.convs.0.weight"]
     with pytest.raises(UserError, match=r'refine1.pools.0.weight" is missing'):
-        ncsnv2(saved(tmp_path / "c.pth", states), in_channels=1, ngf=4)
+        import_weights("ncsnv2", saved(tmp_path / "c.pth", states), "digits", out=tmp_path)
     with pytest.raises(UserError, match="list of five entries"):
-        ncsnv2(saved(tmp_path / "c.pth", states[:4]), average=True)
+        ncsnv2(str(saved(tmp_path / "c.pth", states[:4])), DIGITS, average=True)
+    with pytest.raises(UserError, match=r'"begin_conv\.weight" is missing'):
+        ncsnv2(str(saved(tmp_path / "c.pth", [{"a": torch.zeros(1)}])), DIGITS)
 
 
-def test_imported_weights_load_by_their_name(tmp_path):
-    adp = saved(tmp_path / "n.pth", ncsnv2_states())
-    import_weights("ncsnv2", str(adp), "adp", "digits", out=tmp_path, in_channels=1, ngf=4)
+def run(*arguments):
+    return main(["import", *map(str, arguments)])
+
+
+def test_the_command_writes_what_defenses_load_by_name(tmp_path, capsys):
+    out = ["--dataset", "digits", "--out", tmp_path / "w"]
+    file = saved(tmp_path / "n.pth", ncsnv2_states())
+    assert run("ncsnv2", file, *out, "--set", "average=true") == 0
     content, _ = checkpoint()
-    ddpmpp = saved(tmp_path / "s.pth", content)
-    import_weights("score-sde", str(ddpmpp), "ddpmpp", "digits", out=tmp_path, **DDPMPP)
+    file = saved(tmp_path / "s.pth", content)
+    options = [f"{k}={v}" for k, v in OPTIONS.items()]
+    assert run("score-sde", file, *out, "--name", "ddpmpp", "--set", *options) == 0
+    written = tmp_path / "w" / "digits" / "ddpmpp.safetensors"
+    assert capsys.readouterr().out.splitlines()[-1] == str(written)
+    said = read_sidecar(written)["recipe"]["imported"]
+    assert (said["format"], said["file"], said["options"]) == ("score-sde", "s.pth", OPTIONS)
+    assert len(said["file_sha256"]) == 64
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert load_model("adp", "digits", weights_root=tmp_path, runs=1).logits(x, Noise.of(0, 2)).shape == (2, 10)
-    defense = load_model("diffpure", "digits", weights_root=tmp_path, network="ddpmpp", steps=2)
+    assert load_model("adp", "digits", weights_root=tmp_path / "w", runs=1).logits(x, Noise.of(0, 2)).shape == (2, 10)
+    defense = load_model("diffpure", "digits", weights_root=tmp_path / "w", network="ddpmpp", steps=2)
     assert defense.logits(x, Noise.of(0, 2)).shape == (2, 10)
     assert defense.provenance.fingerprint["weights"].keys() == {"ddpmpp", "undefended"}
-    import_weights("score-sde", str(ddpmpp), "ddpmpp", "cifar10", out=tmp_path, **DDPMPP)
-    with pytest.raises(UserError, match="of another data set: its in_channels is 1"):
-        load_network("ddpmpp", "cifar10", root=tmp_path)
-    with pytest.raises(UserError, match="unknown kind of published weights"):
-        import_weights("scoresde", str(ddpmpp), "a", "digits", out=tmp_path)
+    assert run("score-sde", file, *out, "--name", "ddpmpp", "--set", *options) == 2, "weights are not overwritten"
+
+
+def test_diffpure_takes_an_import_for_cifar10(tmp_path):
+    """The names and shapes of CIFAR-10 with few channels, and a classifier of the test's own."""
+    from defenses.weights_io import save_network
+
+    network = build_network("ncsnpp", seed=1, channels=8, multipliers=[1, 1], blocks=1, attention=[16])
+    model = {f"module.{n}": v for n, v in network.state_dict().items()}
+    ema = {"shadow_params": [p.detach() for p in network.parameters()]}
+    file = saved(tmp_path / "checkpoint_8.pth", {"model": model, "ema": ema})
+    options = ["channels=8", "multipliers=[1, 1]", "blocks=1"]
+    assert run("score-sde", file, "--out", tmp_path / "w", "--name", "song", "--set", *options) == 0
+    args = {"in_channels": 3, "num_classes": 10, "size": 32, "channels": [4, 4], "hidden": 8}
+    classifier = build_network("small-cnn", **args)
+    save_network(tmp_path / "w" / "cifar10" / "small.safetensors", classifier, "small-cnn", args, {})
+    defense = load_model(
+        "diffpure", "cifar10", network="song", classifier="small", weights_root=tmp_path / "w", steps=2
+    )
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert defense.logits(x, Noise.of(0, 2)).shape == (2, 10)
+    # The same network, without the way through the file.
+    u, t = torch.rand(1, 3, 32, 32), torch.tensor([0.5])
+    with torch.no_grad():
+        torch.testing.assert_close(defense.purifier.network(u, t), network.eval()(u, t))
+
+
+def bad_files(tmp_path):
+    """(arguments, what the line says), for every kind of mistake."""
+    good, _ = checkpoint()
+    state, nan = {"f.0.weight": torch.zeros(4, 3, 3, 3)}, ncsnv2_states()
+    nan[0]["module.end_conv.bias"][0] = float("nan")
+    wide = {f"module.{n}": v for n, v in ncsnv2_states()[-1].items()}
+    wide["module.end_conv.bias"] = torch.zeros(7)
+    made = {
+        "good.pth": good,
+        "code.pth": Code(),
+        "nan.pth": nan,
+        "wide.pth": [wide],
+        "energy.pth": state,
+        "empty.pth": {},
+    }
+    for name, content in made.items():
+        saved(tmp_path / name, content)
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "good.pth").read_bytes()[:-300])
+    (tmp_path / "folder").mkdir()
+    yield ["score_sde", "good.pth"], 'unknown format "score_sde"; did you mean score-sde'
+    for form in FORMATS:
+        if form != "diffusers":
+            yield [form, "none.pth"], "there is no file"
+            yield [form, "folder"], "there is no file"
+            yield [form, "code.pth"], "code.pth cannot be read safely"
+            yield [form, "cut.pth"], "cut.pth cannot be read safely"
+            yield [form, "empty.pth"], "empty.pth "
+    yield ["ncsnv2", "nan.pth", "--dataset", "digits"], 'tensor "end_conv.bias" has values that are not finite'
+    yield ["ncsnv2", "wide.pth", "--dataset", "digits"], 'tensor "end_conv.bias" is [7], not [1]'
+    yield ["ncsnv2", "wide.pth"], 'tensor "begin_conv.weight" is [4, 1, 3, 3], not [4, 3, 3, 3]'
+    yield ["ncsnv2", "nan.pth", "--set", "average=maybe"], "average is 'maybe'; it must be true or false"
+    yield ["ncsnv2", "nan.pth", "--set", "averge=true"], 'unknown option of ncsnv2 "averge"; did you mean average'
+    yield ["hill-ebm", "energy.pth", "--set", "a=1"], 'unknown option of hill-ebm "a"'
+    yield ["score-sde", "good.pth"], "all_modules.0.bias"
+    yield ["score-sde", "good.pth", "--set", "channels=x"], "channels is x; it must be a whole number"
+    yield ["score-sde", "good.pth", "--set", "multipliers=2"], "multipliers is 2; it must be a list"
+    yield ["score-sde", "good.pth", "--set", "multipliers=[0, 2]"], "a value of multipliers is 0"
+    yield ["score-sde", "good.pth", "--set", "sde=vq"], 'unknown sde "vq"'
+    yield ["score-sde", "good.pth", "--dataset", "cifar"], 'unknown data set "cifar"'
+    yield ["diffusers", "folder"], 'folder" through diffusers'
+
+
+def test_every_mistake_is_one_line_and_writes_nothing(tmp_path, capfd):
+    for arguments, message in bad_files(tmp_path):
+        form, file, *more = arguments
+        assert run(form, tmp_path / file, *more, "--out", tmp_path / "w") == 2, arguments
+        out, error = capfd.readouterr()
+        assert out == "", arguments
+        assert message in error, arguments
+        assert error.count("\n") == 1, error
+        assert "code ran" not in error
+    assert not (tmp_path / "w").exists()
 
 
 @pytest.fixture
@@ -240,14 +341,29 @@ def folder(tmp_path):
 
 def test_a_folder_of_diffusers(folder, tmp_path):
     path, unet = folder
-    network, args = diffusers_unet(str(path))
+    import_weights("diffusers", path, "digits", out=tmp_path / "w" / "digits")
+    network = load_network("ddpm", "digits", root=tmp_path / "w")
     x, t = torch.rand(3, 1, 8, 8), torch.tensor([0.1, 0.2, 0.9])
     with torch.no_grad():
         torch.testing.assert_close(network(x, t), unet(x, 999 * t).sample)
-    assert (args["in_channels"], args["size"]) == (1, 8)
-    import_weights("diffusers", str(path), "ddpm", "digits", out=tmp_path / "w")
+    with pytest.raises(UserError, match="of another data set: its in_channels is 1, and cifar10 has 3"):
+        import_weights("diffusers", path, "cifar10", out=tmp_path / "w" / "cifar10")
     defense = load_model("gdmp", "digits", weights_root=tmp_path / "w", network="ddpm", steps=2, rounds=1)
     assert torch.isfinite(defense.logits(x, Noise.of(0, 3))).all()
+
+
+def test_code_in_a_folder_never_runs(folder, tmp_path, capfd):
+    path, unet = folder
+    unet.save_pretrained(path, safe_serialization=False)
+    (path / "diffusion_pytorch_model.safetensors").unlink()
+    out = ["--dataset", "digits", "--out", tmp_path / "w"]
+    assert run("diffusers", path, *out) == 0
+    saved(path / "diffusion_pytorch_model.bin", {"conv_in.weight": Code()})
+    capfd.readouterr()
+    assert run("diffusers", path, *out, "--name", "other") == 2
+    out, error = capfd.readouterr()
+    assert "code ran" not in out + error
+    assert error.count("\n") == 1, error
 
 
 def test_a_pipeline_with_its_schedule(folder, tmp_path):
@@ -255,10 +371,10 @@ def test_a_pipeline_with_its_schedule(folder, tmp_path):
 
     _, unet = folder
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "good")
-    diffusers_unet(str(tmp_path / "good"))
+    diffusers_unet(str(tmp_path / "good"), DIGITS)
     DDPMPipeline(unet, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path / "cosine")
     with pytest.raises(UserError, match="another schedule: its beta_schedule is squaredcos_cap_v2, not linear"):
-        diffusers_unet(str(tmp_path / "cosine"))
+        diffusers_unet(str(tmp_path / "cosine"), DIGITS)
 
 
 def test_weights_that_do_not_fit_their_config(folder):
@@ -270,7 +386,7 @@ def test_weights_that_do_not_fit_their_config(folder):
     tensors.pop("conv_in.weight")
     save_file(tensors, file)
     with pytest.raises(UserError, match=r"conv_in\.weight"):
-        diffusers_unet(str(path))
+        diffusers_unet(str(path), DIGITS)
 
 
 def test_the_hub_out_of_reach_is_one_line(monkeypatch):
@@ -281,5 +397,5 @@ def test_the_hub_out_of_reach_is_one_line(monkeypatch):
 
     monkeypatch.setattr(UNet2DModel, "from_pretrained", fail)
     with pytest.raises(UserError, match='cannot load "google/ddpm-cifar10-32" through diffusers') as caught:
-        diffusers_unet("google/ddpm-cifar10-32")
+        diffusers_unet("google/ddpm-cifar10-32", DIGITS)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,91 @@
+"""Unconditional U-Nets of the diffusers library, from a folder or the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from defenses.errors import UserError
+from defenses.importers import Imported
+
+if TYPE_CHECKING:
+    from bench.data import DatasetInfo
+
+_LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
+_OURS = ("sample_size", "in_channels", "out_channels")
+
+
+def unet(source: str, info: DatasetInfo) -> Imported:  # noqa: ARG001
+    """A U-Net that diffusers saved, or one of the hub by its id, as "google/ddpm-cifar10-32"; used under the VP SDE.
+
+    Args:
+        source: a folder of `save_pretrained` (of the model, or of a pipeline with the folder `unet`), or an id.
+        info: of the data set it was trained on; the config tells the shape.
+
+    Raises:
+        UserError: there is none, it does not predict noise of as many channels as it takes, its noise schedule is not
+            DDPM's, or its weights do not fit its config.
+    """
+    network, problems = _pretrained(source)
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if problems.get(key):
+            raise UserError(f"{source} does not fit its config: {key.replace('_', ' ')}: {next(iter(problems[key]))}")
+    config = dict(network.config)
+    if config["out_channels"] != config["in_channels"] or config.get("class_embed_type") or config["num_class_embeds"]:
+        raise UserError(f"{source} is no plain noise predictor: it has classes, or more channels out than in")
+    _check_schedule(source)
+    kept = {k: v for k, v in config.items() if not k.startswith("_") and k not in _OURS}
+    args = {"in_channels": config["in_channels"], "size": config["sample_size"], "sde": "vp", "config": kept}
+    tensors = {f"unet.{n}": v for n, v in network.state_dict().items()}
+    return Imported("ddpm", "unet-diffusers", args, tensors, {"method": "score-sde"})
+
+
+def _pretrained(source: str) -> tuple[Any, Mapping[str, Any]]:
+    from diffusers import UNet2DModel
+
+    options: dict[str, Any] = {"output_loading_info": True, "low_cpu_mem_usage": False}
+    if (Path(source) / "unet").is_dir():
+        options["subfolder"] = "unet"
+    try:
+        with _quiet():
+            found: tuple[Any, Mapping[str, Any]] = UNet2DModel.from_pretrained(source, **options)  # type: ignore[no-untyped-call]
+    except Exception as error:  # of the hub, the network, the file or the config
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = "name a folder of diffusers' save_pretrained, or an id of the hub that can be reached"
+        raise UserError(f'cannot load "{source}" through diffusers ({line[:160]}); {text}') from None
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's remarks, as that it reads a .bin, which it does without running code."""
+    import logging as levels
+
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(levels.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _check_schedule(source: str) -> None:
+    """Refuse a scheduler beside the model that is not DDPM's; where there is none, DDPM's is taken for granted."""
+    from diffusers import DDPMScheduler
+
+    options = {"subfolder": "scheduler"} if (Path(source) / "scheduler").is_dir() else {}
+    try:
+        with _quiet():
+            found = DDPMScheduler.load_config(source, **options)
+    except Exception:  # no scheduler is published with it
+        return
+    for key, value in {**_LINEAR, "prediction_type": "epsilon"}.items():
+        if found.get(key, value) != value:
+            raise UserError(f"{source} was trained under another schedule: its {key} is {found[key]}, not {value}")

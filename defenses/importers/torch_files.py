@@ -1,0 +1,50 @@
+"""Files of torch.save, read without running code that they may hold."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.errors import UserError
+
+
+def read_torch(file: Path) -> Any:
+    """The content of a file of `torch.save`: tensors, plain values, lists and dicts of these.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds more than that.
+    """
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; download it first")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's protocol
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damaged part makes it raise
+        what = type(error).__name__
+        raise UserError(
+            f"{file} cannot be read safely ({what}): it is damaged, or holds more than tensors and plain values"
+        ) from None
+
+
+def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
+    """A state dict, without the prefix of DataParallel.
+
+    Args:
+        content: of the file, or the part of it that should be a state dict.
+        file: its name, for messages.
+
+    Raises:
+        UserError: it holds something else than tensors by name.
+    """
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{file} holds no tensors by name but {type(content).__name__}")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f'{file}: "{key}" is no tensor but {type(value).__name__}; give the state dict alone')
+    return {str(name).removeprefix("module."): value for name, value in content.items()}

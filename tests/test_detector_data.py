@@ -1,0 +1,107 @@
+"""Detectors are calibrated on the data set that lies where a run says: two files of one name, apart by their folder."""
+
+import shutil
+
+import numpy as np
+import pytest
+from boards import purebench_here
+
+from bench.board import load_board
+from bench.data import dataset_info, load_dataset
+from bench.run import Options, run_board
+from bench.verify import Settings, verify
+from defenses import load_model
+from defenses.detector import calibrated, clean_scores
+from defenses.errors import UserError
+from defenses.weights_io import find_weights
+
+SQUEEZING = {"classifier": "small", "bits": 1, "median": 0, "search": 0, "fpr": "1/10"}
+BOARD = """
+dataset = "mine.npz"
+[threat]
+norm = "Linf"
+eps = "1/5"
+[verdict]
+draws = 1
+selection = 1
+[[defense]]
+name = "feature-squeezing"
+params = { classifier = "small", bits = 1, median = 0, search = 0, fpr = "1/10" }
+[[defense]]
+name = "bit-depth"
+params = { classifier = "small", detector = { name = "feature-squeezing", bits = 2, median = 0, search = 0 } }
+[[attack]]
+name = "foolbox:LinfFastGradientAttack"
+views = [{ gradient = "bpda" }, { gradient = "blind" }]
+on = "feature-squeezing"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two data roots with a mine.npz each: digits, and faint ones; and weights for it."""
+    made = tmp_path_factory.mktemp("data")
+    parts = {split: load_dataset("digits", split) for split in ("train", "validation", "test")}
+    for name, contrast in (("plain", 1.0), ("faint", 0.6)):
+        (made / name).mkdir()
+        arrays = {f"x_{s}": (contrast * d.x[:60]).numpy() for s, d in parts.items()}
+        labels = {f"y_{s}": d.y[:60].numpy() for s, d in parts.items()}
+        np.savez(made / name / "mine.npz", **arrays, **labels, num_classes=10)
+    weights = find_weights("undefended", "digits")
+    (made / "w" / "mine.npz").mkdir(parents=True)
+    for ending in (".safetensors", ".json"):
+        shutil.copy(weights.with_suffix(ending), made / "w" / "mine.npz" / f"small{ending}")
+    return made
+
+
+def test_the_threshold_is_that_of_the_data_at_hand(folder):
+    thresholds = set()
+    for name in ("plain", "faint"):
+        root = folder / name
+        defense = load_model("feature-squeezing", "mine.npz", weights_root=folder / "w", data_root=root, **SQUEEZING)
+        guard, held = defense.guard, load_dataset("mine.npz", "validation", root=root).x
+        scores = clean_scores(guard.detector, held, guard.classifier)
+        assert guard.threshold == calibrated(guard.detector, guard.classifier, scores, fpr=0.1).threshold
+        revision = dataset_info("mine.npz", root=root).revision
+        assert defense.provenance.fingerprint["detector_data"] == revision
+        thresholds.add(guard.threshold)
+    assert len(thresholds) == 2
+    with pytest.raises(UserError, match=r"mine\.npz"):
+        load_model("feature-squeezing", "mine.npz", weights_root=folder / "w", **SQUEEZING)
+
+
+def test_what_learns_looks_at_the_data_at_hand(folder):
+    """Of which there are too few."""
+    given = {"classifier": "small", "eps": 0.2, "fpr": "1/10"}
+    root = folder / "w"
+    with pytest.raises(UserError, match="learns from at least 100 training images, and there are 60"):
+        load_model("mahalanobis", "mine.npz", weights_root=root, data_root=folder / "plain", **given)
+
+
+@pytest.mark.parametrize("by_board", [True, False])
+def test_a_board_with_a_data_root_runs_and_is_verified(folder, tmp_path, by_board):
+    """Told by the board that was loaded, or by the options of the run."""
+    (tmp_path / "board.toml").write_text(BOARD)
+    weights, data = folder / "w", folder / "faint"
+    board = load_board(tmp_path / "board.toml", weights_root=weights, data_root=data)
+    options = Options(weights_root=weights, data_root=None if by_board else data, workers=0, quiet=True)
+    assert run_board(board, tmp_path / "out", options) == []
+    found = verify(tmp_path / "out", Settings(weights_root=weights, data_root=data))
+    assert found.agrees, (found.findings, found.rows)
+    said = [row.name[0] for row in found.rows]
+    assert set(said) == {"feature-squeezing", "bit-depth"}
+    with pytest.raises(UserError, match=r"mine\.npz"):
+        load_board(tmp_path / "board.toml", weights_root=weights)
+
+
+def test_commands_pass_the_data_root_on(folder, tmp_path):
+    (tmp_path / "board.toml").write_text(BOARD)
+    roots = ["--data-root", folder / "plain", "--weights-root", folder / "w"]
+    out = tmp_path / "out"
+    for command in (
+        ["run", tmp_path / "board.toml", "--out", out, "--quiet", "--workers", "1", *roots],
+        ["verify", out, "--quiet", *roots],
+        ["certify", "feature-squeezing", "--dataset", "mine.npz", *roots, "--set", "classifier=small", "search=0"],
+    ):
+        result = purebench_here(*command)
+        assert result.returncode == 0, (command, result.stdout, result.stderr)
