@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from defenses.errors import UserError
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.average import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.settings import Count, NotNegative, PartShare, Positive, Radius, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -37,16 +37,16 @@ class Frame:
             network that meets a large eps at once may learn to answer one class for ever. 0 is none.
     """
 
-    eps: float
-    validation_iterations: int = 20
-    validation_step: float | None = None
-    validation_images: int = 1000
-    shift: int = 0
+    eps: Radius
+    validation_iterations: Count = 20
+    validation_step: Positive | None = None
+    validation_images: Count = 1000
+    shift: Whole = 0
     flip: bool = False
-    ema: float = 0.0
-    awp: float = 0.0
-    awp_warmup: int = 0
-    eps_warmup: int = 0
+    ema: PartShare = 0.0
+    awp: NotNegative = 0.0
+    awp_warmup: Whole = 0
+    eps_warmup: Whole = 0
 
     def scaled(self, share: float) -> Frame:
         """With a share of eps."""
@@ -62,8 +62,8 @@ class AttackFrame(Frame):
         iterations: its number of steps.
     """
 
-    step: float
-    iterations: int = 10
+    step: Positive
+    iterations: Count = 10
 
     def scaled(self, share: float) -> AttackFrame:
         """With a share of eps and of the step size."""
@@ -88,11 +88,6 @@ class AdversarialTraining(Objective):
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
         s = self.full = self.settings = settings_of(self.table_type, table)
-        if s.eps <= 0 or not 0 <= s.ema < 1 or s.awp < 0 or s.eps_warmup < 0:
-            raise UserError(
-                f"recipe: eps {s.eps}, ema {s.ema}, awp {s.awp}, eps_warmup {s.eps_warmup}; "
-                "eps > 0, 0 <= ema < 1, awp >= 0 and eps_warmup >= 0 are needed"
-            )
         self.average = AveragedModel(network, use_buffers=True).eval() if s.ema else None
         self.perturbation = WeightPerturbation(network, s.awp)
 
