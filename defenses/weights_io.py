@@ -233,6 +233,18 @@ def check_classifier(
     _check_data(path, network, dataset)
 
 
+def load_classifier(
+    name: str, dataset: str, *, root: Path | str | None = None, training_seed: int | None = None
+) -> nn.Module:
+    """A trained network that is to be attacked, as `load_network` gives it.
+
+    Raises:
+        UserError: as `check_classifier` and `load_network`.
+    """
+    check_classifier(name, dataset, root, training_seed=training_seed)
+    return load_network(name, dataset, root=root, training_seed=training_seed)
+
+
 def check_name(name: str, method: str) -> None:
     """Refuse to call weights what they cannot, or should not, be called.
 

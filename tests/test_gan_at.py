@@ -65,9 +65,7 @@ def test_the_classifiers_gradient_is_its_definition(gamma):
 def test_a_small_virtual_step_is_the_gradient_of_the_generators_slope():
     """-gamma/2 d/dtheta ||dL/dphi||^2: a positive gamma rewards large gradients of the generator."""
     gamma = 5.0
-    with_term, without = (
-        made(gamma=g, virtual_step=1e-7, still=True, generator_decay=0.0) for g in (gamma, 0.0)
-    )
+    with_term, without = (made(gamma=g, virtual_step=1e-7, still=True, generator_decay=0.0) for g in (gamma, 0.0))
     theta = list(with_term.network.parameters())
     found = flat(torch.autograd.grad(with_term.loss(ROWS, 0), theta))
     plain = flat(torch.autograd.grad(without.loss(ROWS, 0), list(without.network.parameters())))

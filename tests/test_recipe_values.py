@@ -6,7 +6,9 @@ import re
 import pytest
 from boards import purebench_here
 
+from bench.data import dataset_info
 from bench.poisoning.board import load_poison_board
+from bench.poisoning.work import Laboratory
 from defenses.catalogue import card
 from defenses.errors import UserError
 from defenses.networks import checked_args, kinds
@@ -187,6 +189,19 @@ def test_only_classifiers_are_attacked(tmp_path):
         (tmp_path / "digits" / f"mine{ending}").write_bytes(path.read_bytes())
     with pytest.raises(UserError, match='"mine" is a network score-mlp'):
         check_classifier("mine", "digits", tmp_path)
+
+
+def test_a_victim_of_a_poisoning_board_attacks_classifiers_only(tmp_path):
+    board = tmp_path / "board.toml"
+    board.write_text(
+        'dataset = "digits"\nseeds = [0]\n[training]\nrecipe = "ensemble-at"\n'
+        'set = { "objective.sources" = ["adp"] }\n[[attack]]\nname = "badnets"\nratios = [0.5]\n'
+    )
+    loaded = load_poison_board(board)
+    trial = loaded.trials(dataset_info("digits"))[0]
+    with pytest.raises(UserError, match='"adp" is a purifier'):
+        Laboratory(loaded).victim(trial, tmp_path / "x.pt")
+    assert [p.name for p in tmp_path.iterdir()] == ["board.toml"]
 
 
 def test_a_poisoning_board_perturbs_on_classifiers_only(tmp_path):

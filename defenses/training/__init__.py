@@ -154,11 +154,10 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
 def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     from bench.data import load_dataset
     from defenses.training.objective import Material
-    from defenses.weights_io import check_classifier, load_network
+    from defenses.weights_io import load_classifier
 
     def trained(name: str) -> nn.Module:
-        check_classifier(name, dataset, out.parent, training_seed=seed or None)
-        return load_network(name, dataset, root=out.parent, training_seed=seed or None)
+        return load_classifier(name, dataset, root=out.parent, training_seed=seed or None)
 
     data, held = (load_dataset(dataset, split, root=root) for split in ("train", "validation"))
     return Material(data.x, data.y, held.x, held.y, trained), data.num_classes
