@@ -221,7 +221,7 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
         raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
     given = {"name": attack} if isinstance(attack, str) else dict(attack)
     own = {key: given.pop(key) for key in ("name", "label") if given.get(key) is not None}
-    return replace(attack_entry(check("attack", {**own, "params": given}), set()), views=views)
+    return replace(attack_entry(check("attack", {**own, "params": given}), ()), views=views)
 
 
 def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel, root: Path | None) -> nn.Module:

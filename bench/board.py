@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.data import DatasetInfo, dataset_info, labels_of
 from bench.indices import resolve
 from bench.limits import duration
-from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
+from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, source_of, transfer_to, view_for
 from bench.presets import Preset, check_defenses, with_preset
 from bench.protocols import Protocols, protocols_of
 from bench.schema import check
@@ -37,7 +37,9 @@ class AttackEntry:
     source: DefenseRef | None = None
 
     def meets(self, defense: DefenseRef) -> bool:
-        """Whether the attack is against a defense."""
+        """Whether the attack is against a defense, which is never its own source."""
+        if self.source is not None and self.source.title == defense.title:
+            return False
         named = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
         return not self.on or bool(named & set(self.on))
 
@@ -244,7 +246,7 @@ def read_board(
         title=raw.get("title", stem),
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(attack_entry(check("attack", entry), {d.label for d in defenses}) for entry in raw["attack"]),
+        attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw["attack"]),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=protocols_of({"protocols": verdict}),
@@ -273,15 +275,15 @@ def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
     return labels
 
 
-def attack_entry(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
+def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> AttackEntry:
     """An attack of a board.
 
     Args:
-        entry: {name, label?, params?, views?, on?}, checked.
-        labels: of the board's defenses.
+        entry: {name, label?, params?, views?, on?, source?}, checked.
+        defenses: of the board.
 
     Raises:
-        UserError: unknown attack, parameter, view or defense.
+        UserError: unknown attack, parameter, view or defense; a source that cannot be one.
     """
     if "name" not in entry:
         raise UserError('an attack has no name; write name = "autoattack:apgd-ce"')
@@ -289,11 +291,14 @@ def attack_entry(entry: dict[str, Any], labels: set[str]) -> AttackEntry:
     find_attack(name, params)
     on = entry.get("on", [])
     on = (on,) if isinstance(on, str) else tuple(on)
+    labels = {d.label for d in defenses}
     for label in on:
         if label not in labels | {"stochastic", "deterministic"}:
             raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
     views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
-    return AttackEntry(name, entry.get("label", name), canonical(params), views, on)
+    source = source_of(entry, defenses) if "source" in entry else None
+    views = views if source is None else (ViewSpec(gradient="blind"),)  # towards the defense that is judged
+    return AttackEntry(name, entry.get("label", name), canonical(params), views, on, source)
 
 
 def _unique(what: str, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bench.cell import GIVEN, NULLS, Cell, DefenseRef
@@ -96,6 +96,27 @@ def refuse_same(cell: Cell, other: Cell) -> NoReturn:
         raise UserError(f'the defense "{cell.defense.title}" is the same as "{other.defense.title}"; leave one out')
     where = f"on {cell.defense.label} ({cell.view_label})"
     raise UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
+
+
+def source_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> DefenseRef:
+    """The defense on which the images of an attack are made that is judged on the others: a black-box transfer.
+
+    Args:
+        entry: of a board, with a "source": the label of one of its defenses.
+        defenses: of the board.
+
+    Raises:
+        UserError: there is none of that label, it is stochastic or has several trainings, or there are views too.
+    """
+    found = [d for d in defenses if d.label == entry["source"]]
+    where = f'the source of "{entry.get("label", entry["name"])}"'
+    if not found:
+        raise unknown(f"defense that is {where},", entry["source"], {d.label for d in defenses})
+    if found[0].stochastic or len(found) > 1:
+        raise UserError(f'{where} is "{entry["source"]}"; it must be a deterministic defense of one training')
+    if "views" in entry:
+        raise UserError(f"{where} is attacked as it is; leave its views out")
+    return found[0]
 
 
 def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str, Any] | None:

@@ -97,7 +97,7 @@ _KEYS: dict[str, dict[str, _Kind]] = {
     "verdict": {"draws": _COUNT, "selection": _COUNT, "batch": _COUNT, "m": _COUNTS, "k": _COUNT}
     | {"sequential": _ERROR},
     "view": {"gradient": _TEXT, "eot": _COUNT, "runs": _COUNT, "output": _TEXT, "seed": _TEXT},
-    "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS},
+    "attack": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "views": _VIEWS, "on": _LABELS, "source": _TEXT},
     "defense": {"name": _TEXT, "label": _TEXT, "params": _TABLE, "stochastic": _FLAG, "seeds": _SEEDS},
     # Of poisoning boards.
     "poisoning": {

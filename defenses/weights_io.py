@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.catalogue import card, list_models
 from defenses.errors import UserError
 from defenses.files import disk_errors, write_whole
 from defenses.seal import is_whole, sealed
+from defenses.values import as_number
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +109,8 @@ def _command(path: Path) -> str:
     """The command that makes weights."""
     name, dot, seed = path.stem.rpartition(".seed")
     plain, more = (name, f" --seed {seed}") if dot and seed.isdecimal() else (path.stem, "")
-    return f"purebench train {plain} --dataset {path.parent.name}{more}"
+    what = plain if plain in list_models() else f"RECIPE --name {plain}"
+    return f"purebench train {what} --dataset {path.parent.name}{more}"
 
 
 def weights_hash(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> str:
@@ -208,6 +211,74 @@ def load_network(
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
     return deployed(network)
+
+
+def check_classifier(
+    name: str,
+    dataset: str,
+    root: Path | str | None = None,
+    *,
+    training_seed: int | None = None,
+    data_root: Path | str | None = None,
+) -> None:
+    """Refuse to attack a network that gives no classes, as that of a purifier; its weights are not loaded.
+
+    Args:
+        name: see `find_weights`.
+        dataset: see `find_weights`.
+        root: see `find_weights`.
+        training_seed: see `find_weights`.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: it gives none, is of another data set, or has no weights.
+    """
+    from defenses.networks import classifies
+
+    remedy = f'name a classifier of {dataset}, as "undefended"'
+    if name in list_models() and card(name).kind != "classifier":
+        raise UserError(f'"{name}" is a {card(name).kind}, and a classifier is to be attacked; {remedy}')
+    path = find_weights(name, dataset, root, training_seed=training_seed)
+    network = read_sidecar(path)["network"]
+    if not classifies(network["kind"]):
+        raise UserError(f'"{name}" is a network {network["kind"]}, and a classifier is to be attacked; {remedy}')
+    check_data(path, network["kind"], network["args"], dataset, data_root)
+
+
+def load_classifier(
+    name: str,
+    dataset: str,
+    *,
+    root: Path | str | None = None,
+    training_seed: int | None = None,
+    data_root: Path | str | None = None,
+) -> nn.Module:
+    """A trained network that is to be attacked, as `load_network` gives it.
+
+    Raises:
+        UserError: as `check_classifier` and `load_network`.
+    """
+    check_classifier(name, dataset, root, training_seed=training_seed, data_root=data_root)
+    return load_network(name, dataset, root=root, training_seed=training_seed, data_root=data_root)
+
+
+def check_name(name: str, method: str) -> None:
+    """Refuse to call weights what they cannot, or should not, be called.
+
+    Args:
+        name: of the weights.
+        method: whose recipe they are trained by.
+
+    Raises:
+        UserError: no name of a file; a number, or the ending of a seed, which a board would read as such; the name of
+            another defense.
+    """
+    if not name.isprintable() or name != Path(name).name or name.startswith(".") or "\\" in name:
+        raise UserError(f'weights cannot be called "{name}"; the name must be one part of a path, as "pgd-at-long"')
+    if as_number(name) is not None or name.rpartition(".seed")[2].isdecimal():
+        raise UserError(f'weights cannot be called "{name}", which reads as a number or a seed; put a word to its end')
+    if name != method and name in list_models():
+        raise UserError(f'weights of {method} cannot be called "{name}", as another defense is; choose another name')
 
 
 def check_data(

@@ -18,7 +18,7 @@ from defenses.training.adversarial.fgsm_at import FgsmTraining
 from defenses.training.adversarial.free_at import FreeTraining
 from defenses.training.adversarial.grad_align import GradAlignTraining
 from defenses.training.adversarial.mart import MartTraining, mart_loss
-from defenses.training.adversarial.trades import TradesTraining
+from defenses.training.adversarial.trades import TradesTraining, divergence
 from defenses.training.loop import Phase
 from defenses.training.objective import Material, accuracy
 from defenses.training.pgd_at import PgdTraining
@@ -68,6 +68,24 @@ def corner(x, y, eps):
 # --- formulas
 
 
+def test_eps_grows_over_the_warmup_and_validation_meets_all_of_it():
+    objective = made(PgdTraining, eps_warmup=4, validation_step=0.1, validation_iterations=1)
+    reached, loss_at = [], objective.loss_at
+
+    def watched(x, at, y, generator):
+        reached.append(float((at - x).abs().max()))
+        return loss_at(x, at, y, generator)
+
+    objective.loss_at = watched
+    for step in range(6):
+        objective.loss(ROWS, step)
+    assert reached == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
+    x, y = objective.data.x, objective.data.y
+    objective.loss(ROWS, 0)
+    robust = accuracy(objective.network, corner(x, y, 0.1), y)
+    assert objective.validate()["robust"] == robust != accuracy(objective.network, corner(x, y, 0.025), y)
+
+
 def test_one_step_finds_the_corner_and_its_loss():
     objective = made(FgsmTraining)
     x, y = objective.data.x[ROWS], objective.data.y[ROWS]
@@ -104,6 +122,22 @@ def test_mart_by_hand():
         kl = float((p * (p / q).log()).sum())
         total += float(-q[label].log()) - torch.tensor(1.0001 - most).log().item() + 5 * kl * (1 - float(p[label]))
     assert float(mart_loss(clean, attacked, y, 5.0)) == pytest.approx(total / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [mart_loss, lambda clean, at, y, beta: beta * divergence(at, clean).mean()])
+def test_logits_far_apart_have_finite_gradients(loss):
+    """A gap of 110: the softmax of float32 is 0 there, and the logarithm of 0 has no gradient."""
+    y, found = torch.tensor([0, 0]), []
+    for dtype in (torch.float32, torch.float64):
+        clean = torch.tensor([[110.0, 0, 0], [0, 110, 0]], dtype=dtype, requires_grad=True)
+        at = torch.tensor([[0.0, 110, 0], [1, 2, 3]], dtype=dtype, requires_grad=True)
+        logits = (clean, at) if loss is mart_loss else (clean.log_softmax(1), at.log_softmax(1))
+        value = loss(*logits, y, 5.0)
+        found.append([v.double() for v in (value.detach(), *torch.autograd.grad(value, (clean, at)))])
+    assert float(found[0][0]) > 50
+    for single, double in zip(*found, strict=True):
+        assert single.isfinite().all()
+        torch.testing.assert_close(single, double, rtol=1e-5, atol=1e-6)
 
 
 def test_aligned_gradients_cost_nothing_and_others_do():
@@ -147,7 +181,7 @@ def test_sources_are_drawn_and_attacked_with_the_label_they_predict():
         by = [fgsm(n, x, n(x).argmax(1), eps=0.1) for n in (objective.network, other)]
         seen.add([torch.equal(at, b) for b in by].index(True))
     assert seen == {0, 1}
-    with pytest.raises(UserError, match="write a list"):
+    with pytest.raises(UserError, match="must be a list"):
         made(EnsembleTraining, sources="undefended")
 
 
@@ -202,9 +236,10 @@ def test_the_average_is_shipped():
     assert torch.equal(again.shipped()["1.weight"], objective.shipped()["1.weight"])
 
 
-@pytest.mark.parametrize("more", [{"eps": 0}, {"ema": 1.0}, {"awp": -0.1}])
+@pytest.mark.parametrize("more", [{"eps": 0}, {"ema": 1.0}, {"awp": -0.1}, {"eps_warmup": -1}])
 def test_settings_out_of_range_are_one_line(more):
-    with pytest.raises(UserError, match="are needed"):
+    (key,) = more
+    with pytest.raises(UserError, match=rf"recipe: objective\.{key} is {more[key]}; it must be"):
         made(PgdTraining, **more)
 
 
@@ -341,3 +376,10 @@ def test_fgsm_training_collapses_and_pgd_training_does_not():
     last = read_sidecar(find_weights("fgsm-at", "digits"))["metrics"]["validation"]
     assert last["fgsm"] >= last["robust"] + 0.5
     assert robust("fgsm-at", 0.2) <= robust("pgd-at", 0.2) - 0.15
+
+
+def test_pgd_training_at_the_same_eps_holds():
+    """The control of the collapse: at 3/10, where FGSM's training holds nothing, and another recipe in nothing else."""
+    recipe = load_recipe("pgd-at", "digits", {"objective.eps": "3/10", "objective.step": "3/40"})
+    assert read_sidecar(find_weights("pgd-at-eps-3-10", "digits"))["recipe"]["objective"] == recipe.objective
+    assert robust("pgd-at-eps-3-10", 0.3) >= max(0.25, robust("pgd-at", 0.3) + 0.02)

@@ -1,5 +1,6 @@
 """The GAN adversarial network: its gradient against definition and limit, its generator, its statistics."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,20 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from defenses import card
+from bench.data import load_dataset
+from defenses import card, load_model
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import train
 from defenses.training.adversarial.gan_at import GanTraining
-from defenses.training.objective import Material
+from defenses.training.objective import Material, accuracy
+from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
 from defenses.weights_io import find_weights, read_sidecar
 
 ROWS = torch.arange(8)
 
 
-def made(network=None, **more) -> GanTraining:
-    """In double precision, so that differences over small steps can be taken."""
+def made(network=None, *, still=False, **more) -> GanTraining:
+    """In double precision, so that differences over small steps can be taken; a still generator never learns."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(8, 1, 8, 8, generator=generator, dtype=torch.float64)
     y = torch.arange(8) % 3
@@ -28,6 +31,8 @@ def made(network=None, **more) -> GanTraining:
     settings = {"eps": 0.2, "generator": {"features": 2, "blocks": 1}, **more}
     objective = GanTraining(network.double(), Material(x, y, x, y, trained=lambda name: network), 0, settings)
     objective.generator.double()
+    if still:
+        objective.settings = dataclasses.replace(objective.settings, generator_steps=0)
     return objective
 
 
@@ -45,7 +50,7 @@ def second_term(objective, moved=None):
 @pytest.mark.parametrize("gamma", [0.01, 0.0, -0.01])
 def test_the_classifiers_gradient_is_its_definition(gamma):
     h = 1e-3
-    objective = made(gamma=gamma, virtual_step=h, generator_steps=0, generator_decay=0.1)
+    objective = made(gamma=gamma, virtual_step=h, still=True, generator_decay=0.1)
     theta, phi = list(objective.network.parameters()), dict(objective.generator.named_parameters())
     found = flat(torch.autograd.grad(objective.loss(ROWS, 0), theta))
     slope = torch.autograd.grad(second_term(objective), list(phi.values()))
@@ -60,9 +65,7 @@ def test_the_classifiers_gradient_is_its_definition(gamma):
 def test_a_small_virtual_step_is_the_gradient_of_the_generators_slope():
     """-gamma/2 d/dtheta ||dL/dphi||^2: a positive gamma rewards large gradients of the generator."""
     gamma = 5.0
-    with_term, without = (
-        made(gamma=g, virtual_step=1e-7, generator_steps=0, generator_decay=0.0) for g in (gamma, 0.0)
-    )
+    with_term, without = (made(gamma=g, virtual_step=1e-7, still=True, generator_decay=0.0) for g in (gamma, 0.0))
     theta = list(with_term.network.parameters())
     found = flat(torch.autograd.grad(with_term.loss(ROWS, 0), theta))
     plain = flat(torch.autograd.grad(without.loss(ROWS, 0), list(without.network.parameters())))
@@ -150,6 +153,26 @@ def test_bad_settings_are_one_line():
         made(generator_optimizer="adm")
     with pytest.raises(UserError, match=r'"noise-generator".*featurs'):
         made(generator={"featurs": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gan-at", {}),
+        ("gan-at-gamma-zero", {"gamma": 0}),
+        ("gan-at-gamma-negative", {"gamma": -0.01}),
+        ("gan-at-batch", {"statistics": "batch"}),
+    ],
+)
+def test_shipped_variants_are_of_their_recipes(name, change):
+    side = read_sidecar(find_weights(name, "digits"))
+    assert side["recipe"]["method"] == "gan-at"
+    recipe = load_recipe("gan-at", "digits", {f"objective.{key}": value for key, value in change.items()})
+    assert side["recipe"]["objective"] == recipe.objective
+    assert side["recipe"]["phases"] == [p.described() for p in recipe.phases]
+    model = load_model("gan-at", "digits", classifier=name)
+    held = load_dataset("digits", "validation")
+    assert accuracy(model, held.x, held.y) == pytest.approx(side["metrics"]["validation"]["clean"], abs=0.004)
 
 
 def test_a_short_training_learns(tmp_path):

@@ -200,9 +200,9 @@ def _other_network(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncate, "damaged.*purebench train mine --dataset digits"),
-        (_no_sidecar, "missing.*purebench train mine --dataset digits"),
-        (_bad_sidecar, "cannot be read.*purebench train mine --dataset digits"),
+        (_truncate, "damaged.*purebench train RECIPE --name mine --dataset digits"),
+        (_no_sidecar, "missing.*purebench train RECIPE --name mine --dataset digits"),
+        (_bad_sidecar, "cannot be read.*purebench train RECIPE --name mine --dataset digits"),
         (_other_network, r'"head.1.bias" is \[128\], not \[64\]'),
     ],
 )

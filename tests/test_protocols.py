@@ -165,6 +165,60 @@ def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     assert torch.equal(stored[cell.key], made)
 
 
+SOURCE = """
+[[defense]]
+name = "undefended"
+
+[[attack]]
+label = "FGSM from undefended"
+name = "foolbox:LinfFastGradientAttack"
+source = "undefended"
+
+[[attack]]"""
+
+
+def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
+    from safetensors.torch import load_file
+
+    from bench.data import load_dataset
+    from bench.suites import find_attack
+    from defenses.registry import load_model
+
+    path = write_board(tmp_path)
+    plain = {c.key for c in load_board(path).cells()}
+    path.write_text(path.read_text().replace("\n[[attack]]", SOURCE, 1))
+    assert plain < {c.key for c in load_board(path).cells()}, "other rows keep their keys"
+    path.write_text(path.read_text().replace("first-60", "first-20"))
+    board = load_board(path)
+    cells = {c.defense.label: c for c in board.cells() if c.attack.label == "FGSM from undefended"}
+    assert set(cells) == {"linear", "noisy"}
+    assert {(c.source.label, c.view_label) for c in cells.values()} == {("undefended", "blind")}
+    assert run_board(board, tmp_path / "out", Options(workers=0, quiet=True)) == []
+    data, cell, name = load_dataset("digits", "test"), cells["linear"], "foolbox:LinfFastGradientAttack"
+    with attack_view(load_model("undefended", "digits"), ViewSpec(), seed=0) as (view, _):
+        given = {"threat": cell.threat, "target": None, "seed": 0, "num_classes": 10}
+        made = find_attack(name, {}).run(view, data.x[:20], data.y[:20], **given)
+    stored = {key: x for file in (tmp_path / "out").rglob("*.safetensors") for key, x in load_file(file).items()}
+    assert torch.equal(stored[cell.key], made)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('source = "undefendet"', "did you mean undefended"),
+        ('source = "noisy"', "must be a deterministic defense of one training"),
+        ('source = "undefended"\nviews = [{ gradient = "exact" }]', "leave its views out"),
+        ("source = 3", "source in .attack. is 3; it must be a text"),
+    ],
+)
+def test_sources_that_cannot_be(tmp_path, change, words):
+    path = write_board(tmp_path)
+    path.write_text(path.read_text().replace("\n[[attack]]", SOURCE.replace('source = "undefended"', change), 1))
+    with pytest.raises(UserError, match=words) as caught:
+        load_board(path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("nulls", "words"),
     [('["none"]', 'lacks "uniform"'), ('["none", "uniform", "tranfer"]', "mean transfer"), ("3", "list of names")],

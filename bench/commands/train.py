@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands import Declare, key_values
+from bench.commands import Declare, key_values, positive
 from defenses.errors import UserError, unknown
 
 
@@ -15,8 +15,12 @@ def add(declare: Declare) -> None:
     sub.add_argument("name", help="a defense with a recipe, see purebench ls")
     sub.add_argument("--dataset", default="digits", help="digits, mnist or cifar10 (default: digits)")
     sub.add_argument("--out", type=Path, help="weights folder; files go to <out>/<dataset> (default: the user's cache)")
+    text = "what the weights are called, so that those of a changed recipe stand beside others (default: the defense)"
+    sub.add_argument("--name", dest="weights", metavar="NAME", help=text)
     sub.add_argument("--data-root", type=Path)
     sub.add_argument("--seed", type=int, default=0, help="of the training; 1 writes <name>.seed1 (default: 0)")
+    text = "of torch (default: 1; small networks are slower with more)"
+    sub.add_argument("--threads", type=positive, default=1, help=text)
     text = "change the recipe, as --set batch=32 objective.eps=0.1; recipe=mnist starts from that of another data set"
     sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
     sub.add_argument("--stability", action="store_true", help="only measure the stability of trained ebm-mcmc chains")
@@ -28,6 +32,8 @@ def _train(arguments: argparse.Namespace) -> int:
     trainable = [n for n in list_models() if card(n).trainer]
     if arguments.name not in trainable:
         raise unknown("recipe", arguments.name, trainable)
+    import torch
+
     from defenses.training import train
     from defenses.weights_io import cache_dir
 
@@ -38,12 +44,14 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UserError(f"--stability is about the chains of ebm-mcmc; {arguments.name} has none")
         print(write_stability(arguments.dataset, root=arguments.out, data_root=arguments.data_root))
         return 0
+    torch.set_num_threads(arguments.threads)
     path = train(
         arguments.name,
         arguments.dataset,
         out=(arguments.out or cache_dir()) / arguments.dataset,
         data_root=arguments.data_root,
         seed=arguments.seed,
+        weights=arguments.weights,
         overrides=key_values(arguments.set),
     )
     print(path)

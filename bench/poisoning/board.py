@@ -19,7 +19,7 @@ from defenses.catalogue import card
 from defenses.errors import UserError, unknown
 from defenses.training.recipe import Recipe, load_recipe
 from defenses.values import as_fraction, canonical, decode
-from defenses.weights_io import weights_hash
+from defenses.weights_io import check_classifier, weights_hash
 
 NO_CLEANING, CLEANING = "none", ("train", "test", "both")
 _VERSION = 1  # counts up when the same board gives other results
@@ -187,6 +187,8 @@ def _board(
         if tried.count((kind, ratio)) > 1:
             raise UserError(f"{kind} with ratio {float(ratio):g} occurs twice; leave one out")
     against = {p.perturbation.against for p in poisons if p.perturbation}
+    for source in sorted(against):
+        check_classifier(source, raw["dataset"], weights_root, data_root=data_root)
     return PoisonBoard(
         name=raw.get("name", stem),
         title=raw.get("title", stem),

@@ -23,7 +23,7 @@ from defenses.training import fit_recipe
 from defenses.training.objective import Material
 from defenses.training.streams import stream_seed
 from defenses.values import decode
-from defenses.weights_io import load_network
+from defenses.weights_io import load_classifier
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +70,7 @@ class Laboratory:
         self.board = board
         load: Callable[[str], Dataset] = partial(load_dataset, board.dataset, root=data_root)
         self.train, self.held, self.test = load("train"), load("validation"), load("test")
-        self.network = partial(load_network, dataset=board.dataset, root=weights_root, data_root=data_root)
+        self.network = partial(load_classifier, dataset=board.dataset, root=weights_root, data_root=data_root)
         roots: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root}
         self.purifiers: Mapping[str, Purified] = {
             ref.label: _purified(load_model(ref.name, board.dataset, **roots, **decode(ref.given)), ref.label)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from defenses.errors import UserError, unknown
 
@@ -77,6 +78,34 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return maker(**args)  # type: ignore[no-any-return]
+
+
+def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments as a recipe gives them, each of the kind that the constructor says.
+
+    Args:
+        kind: one of `kinds()`.
+        args: by name; what the constructor does not name is left to `build_network`.
+
+    Raises:
+        UserError: unknown kind; a value of another kind, or a whole number below 1: all of them count something.
+    """
+    from defenses.training.settings import Count, read
+
+    maker = _maker(kind)
+    maker = getattr(maker, "func", maker)  # of a partial
+    hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
+    wanted = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
+    return {name: read(f"network.args.{name}", wanted.get(name, Any), value) for name, value in args.items()}
+
+
+def classifies(kind: str) -> bool:
+    """Whether networks of a kind give logits of classes.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    return "num_classes" in inspect.signature(_maker(kind)).parameters
 
 
 def data_args(kind: str, shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:

@@ -23,6 +23,7 @@ def train(
     dataset: str,
     *,
     out: Path,
+    weights: str | None = None,
     data_root: Path | None = None,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
@@ -32,13 +33,14 @@ def train(
 ) -> Path:
     """Train a network by its recipe, or go on with a training that was interrupted.
 
-    Writes <out>/<name>.safetensors, <name>.json beside it, and <name>.checkpoint.pt until it is finished; with a seed
-    other than 0 <name>.seed1.safetensors and so on.
+    Writes <out>/<weights>.safetensors, <weights>.json beside it, and <weights>.checkpoint.pt until it is finished; with
+    a seed other than 0 <weights>.seed1.safetensors and so on.
 
     Args:
         name: a defense that has a recipe.
         dataset: name of a data set that has train and validation images.
         out: folder to write into, as `weights_io.cache_dir() / dataset`.
+        weights: what the weights are called, so that those of a changed recipe stand beside others; None is `name`.
         data_root: where data sets lie; None is the default place.
         seed: seed of everything random.
         overrides: see `recipe.load_recipe`.
@@ -50,22 +52,24 @@ def train(
         The weights' file.
 
     Raises:
-        UserError: unknown name, data set or recipe key; a folder that cannot be written to, before any work; a training
-            that diverged; a checkpoint that cannot be used.
+        UserError: unknown name, data set or recipe key; a name of weights that cannot be (`weights_io.check_name`); a
+            value of the recipe that cannot stand there; a folder that cannot be written to, before any work;
+            a training that diverged; a checkpoint that cannot be used.
     """
     import torch
 
     from defenses.files import make_folder
     from defenses.training.recipe import load_recipe
-    from defenses.weights_io import save_network, seeded
+    from defenses.weights_io import check_name, save_network, seeded
 
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
     recipe = load_recipe(name, dataset, overrides)
+    check_name(weights := weights or name, name)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     make_folder(Path(out))
     material, classes = _material(dataset, data_root, Path(out), seed)
-    checkpoint = Path(out) / f"{seeded(name, seed)}.checkpoint.pt"
+    checkpoint = Path(out) / f"{seeded(weights, seed)}.checkpoint.pt"
     begun = time.perf_counter()
     network, args, result = fit_recipe(
         recipe,
@@ -85,9 +89,10 @@ def train(
         "torch": torch.__version__,
         "device": str(target),
         "seconds": round(time.perf_counter() - begun, 1),
+        "cpu_seconds": round(result.cpu_seconds, 1),
     }
     metrics = {"validation": _shipped_row(result.history, result.step)}
-    path = Path(out) / f"{seeded(name, seed)}.safetensors"
+    path = Path(out) / f"{seeded(weights, seed)}.safetensors"
     save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
     checkpoint.unlink(missing_ok=True)
     return path
@@ -122,12 +127,13 @@ def fit_recipe(
     """
     from defenses.networks import build_network, data_args
     from defenses.training.loop import Plan, fit
+    from defenses.training.recipe import objective_of
     from defenses.training.streams import Order, stream_seed
 
     _, c, h, w = material.x.shape
     args = {**data_args(recipe.kind, (c, h, w), num_classes), **recipe.network_args}
     network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(material.x.device)
-    objective = _objective(recipe.method, network, material, seed, recipe.objective)
+    objective: Objective = objective_of(recipe.method)(network, material, seed, recipe.objective)
     phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
     plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
     result = fit(objective, plan, checkpoint, progress=progress)
@@ -148,18 +154,10 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
 def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     from bench.data import load_dataset
     from defenses.training.objective import Material
-    from defenses.weights_io import load_network
+    from defenses.weights_io import load_classifier
 
     def trained(name: str) -> nn.Module:
-        return load_network(name, dataset, root=out.parent, training_seed=seed or None)
+        return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 
     data, held = (load_dataset(dataset, split, root=root) for split in ("train", "validation"))
     return Material(data.x, data.y, held.x, held.y, trained), data.num_classes
-
-
-def _objective(name: str, network: nn.Module, data: Material, seed: int, table: dict[str, Any]) -> Objective:
-    from defenses.catalogue import card
-    from defenses.plugins import load_object
-
-    objective: Objective = load_object(card(name).trainer)(network, data, seed, table)
-    return objective

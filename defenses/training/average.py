@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.training.objective import Material, Objective
 
 Ship = Literal["raw", "ema"]
@@ -31,15 +30,10 @@ class Averaged(Objective):
         seed: of everything random.
         decay: of the average.
         ship: "raw" ships the last weights, "ema" their average.
-
-    Raises:
-        UserError: another `ship`.
     """
 
     def __init__(self, network: nn.Module, data: Material, seed: int, *, decay: float, ship: Ship):
         super().__init__(network, data, seed)
-        if ship not in ("raw", "ema"):
-            raise UserError(f'recipe: ship is "{ship}"; it must be "raw" or "ema"')
         self.decay, self.ship = decay, ship
         self.average = {n: p.detach().clone() for n, p in network.named_parameters()}
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.settings import PartShare, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -16,9 +17,9 @@ from defenses.training.streams import augmented, stream
 class ClassifierSettings:
     """Augmentation: shifts in pixels, mirroring; label smoothing in [0, 1)."""
 
-    shift: int = 0
+    shift: Whole = 0
     flip: bool = False
-    smoothing: float = 0.0
+    smoothing: PartShare = 0.0
 
 
 class NaturalTraining(Objective):
@@ -31,11 +32,13 @@ class NaturalTraining(Objective):
         table: see `ClassifierSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = ClassifierSettings
+    settings: ClassifierSettings
     select: ClassVar[str | None] = "clean"
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        self.settings = settings_of(ClassifierSettings, table)
+        self.settings = settings_of(self.table_type, table)
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.settings import NotNegative, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -22,8 +23,8 @@ class DenoisingSettings:
         flip: see `augmented`.
     """
 
-    noise: float = 0.1
-    shift: int = 0
+    noise: NotNegative = 0.1
+    shift: Whole = 0
     flip: bool = False
 
 
@@ -37,9 +38,12 @@ class DenoisingTraining(Objective):
         table: see `DenoisingSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = DenoisingSettings
+    settings: DenoisingSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        self.settings = settings_of(DenoisingSettings, table)
+        self.settings = settings_of(self.table_type, table)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         z = torch.randn(x.shape, generator=generator, device=x.device)

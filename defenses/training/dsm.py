@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
+from defenses.training.settings import Count, PartShare, Positive, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -27,12 +28,12 @@ class DsmSettings:
         flip: see `augmented`.
     """
 
-    sigma_max: float
-    sigma_min: float
-    levels: int
-    ema: float = 0.999
+    sigma_max: Positive
+    sigma_min: Positive
+    levels: Count
+    ema: PartShare = 0.999
     ship: Ship = "raw"
-    shift: int = 0
+    shift: Whole = 0
     flip: bool = False
 
 
@@ -49,8 +50,11 @@ class ScoreMatching(Averaged):
         table: see `DsmSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = DsmSettings
+    settings: DsmSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
-        s = self.settings = settings_of(DsmSettings, table)
+        s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, decay=s.ema, ship=s.ship)
         steps = torch.linspace(0, 1, s.levels, device=self.device)
         self.sigmas = s.sigma_max * (s.sigma_min / s.sigma_max) ** steps

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
-from defenses.errors import UserError
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
 from defenses.training.streams import stream
 
 
@@ -29,11 +29,11 @@ class EbmSettings:
         flip: mirror half of the data.
     """
 
-    eps: float
-    eps_data: float
-    langevin_steps: int
-    bank: int = 0
-    rejuvenate: float = 0.0
+    eps: Positive
+    eps_data: NotNegative
+    langevin_steps: Count
+    bank: Whole = 0
+    rejuvenate: Share = 0.0
     rejuvenate_from: Literal["noise", "data"] = "noise"
     flip: bool = False
 
@@ -48,11 +48,12 @@ class EnergyTraining(Objective):
         table: see `EbmSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = EbmSettings
+    settings: EbmSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(EbmSettings, table)
-        if s.rejuvenate_from not in ("noise", "data"):
-            raise UserError(f'recipe: rejuvenate_from is "{s.rejuvenate_from}"; it must be "noise" or "data"')
+        s = self.settings = settings_of(self.table_type, table)
         self.gradient = EnergyGradient(network)
         self.temperature = s.eps**2 / 2
         shape = (s.bank or len(data.x), *data.x.shape[1:])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.settings import Count, NotNegative, PartShare, Positive
 from defenses.training.streams import stream, stream_seed
 
 
@@ -34,13 +34,13 @@ class GanSettings:
     """
 
     loss: Literal["dcgan", "wgan-gp"] = "dcgan"
-    width: int = 64
-    critic_lr: float = 2e-4
-    critic_steps: int = 1
-    penalty: float = 10.0
-    beta1: float = 0.5
-    beta2: float = 0.999
-    ema: float = 0.999
+    width: Count = 64
+    critic_lr: Positive = 2e-4
+    critic_steps: Count = 1
+    penalty: NotNegative = 10.0
+    beta1: PartShare = 0.5
+    beta2: PartShare = 0.999
+    ema: PartShare = 0.999
     ship: Literal["raw", "ema"] = "raw"
 
 
@@ -54,14 +54,12 @@ class GanTraining(Objective):
         table: see `GanSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = GanSettings
+    settings: GanSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(GanSettings, table)
-        for name, value, known in (("loss", s.loss, ("dcgan", "wgan-gp")), ("ship", s.ship, ("raw", "ema"))):
-            if value not in known:
-                raise UserError(f'recipe: {name} is "{value}"; it must be "{known[0]}" or "{known[1]}"')
-        if s.critic_steps < 1:
-            raise UserError(f"recipe: critic_steps is {s.critic_steps}; it must be at least 1")
+        s = self.settings = settings_of(self.table_type, table)
         self.betas = (s.beta1, s.beta2)
         shape = {"in_channels": data.x.shape[1], "size": data.x.shape[2], "width": s.width}
         norm = {"norm": s.loss == "dcgan"}

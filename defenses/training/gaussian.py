@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.settings import Count, Positive, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -25,14 +25,10 @@ class GaussianSettings:
         flip: see `augmented`.
     """
 
-    sigma: float
-    validation_draws: int = 4
-    shift: int = 0
+    sigma: Positive
+    validation_draws: Count = 4
+    shift: Whole = 0
     flip: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise UserError(f"recipe: sigma is {self.sigma}; it must be above 0")
 
 
 class GaussianTraining(Objective):
@@ -45,11 +41,13 @@ class GaussianTraining(Objective):
         table: see `GaussianSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = GaussianSettings
+    settings: GaussianSettings
     select: ClassVar[str | None] = "noisy"
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        self.settings = settings_of(GaussianSettings, table)
+        self.settings = settings_of(self.table_type, table)
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from defenses.generative.igebm import ClippedLangevin
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.settings import Count, NotNegative, PartShare, Positive, Share, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -33,16 +34,16 @@ class IgebmSettings:
         flip: see `augmented`.
     """
 
-    steps: int = 60
-    rate: float = 10.0
-    clip: float = 0.01
-    noise: float = 0.005
-    bank: int = 10000
-    rejuvenate: float = 0.05
-    squares: float = 1.0
-    beta1: float = 0.0
-    sigma: float = 0.0
-    shift: int = 0
+    steps: Count = 60
+    rate: Positive = 10.0
+    clip: Positive = 0.01
+    noise: NotNegative = 0.005
+    bank: Count = 10000
+    rejuvenate: Share = 0.05
+    squares: NotNegative = 1.0
+    beta1: PartShare = 0.0
+    sigma: NotNegative = 0.0
+    shift: Whole = 0
     flip: bool = False
 
 
@@ -56,9 +57,12 @@ class IgebmTraining(Objective):
         table: see `IgebmSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = IgebmSettings
+    settings: IgebmSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(IgebmSettings, table)
+        s = self.settings = settings_of(self.table_type, table)
         self.betas = (s.beta1, 0.999)
         self.walk = ClippedLangevin(network, steps=s.steps, rate=s.rate, clip=s.clip, noise=s.noise)
         self.bank = Bank((s.bank, *data.x.shape[1:]), 0.0, 1.0, seed, self.device)

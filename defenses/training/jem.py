@@ -14,6 +14,7 @@ from defenses.ebm_mcmc import EnergyGradient
 from defenses.generative.jem import JointEnergy
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -35,16 +36,16 @@ class JemSettings:
         flip: see `augmented`.
     """
 
-    rate: float = 1.0
-    eps: float = 0.01
-    steps: int = 20
-    bank: int = 10000
-    rejuvenate: float = 0.05
-    sigma: float = 0.03
-    weight: float = 1.0
-    warm_up: int = 0
-    decay: float = 0.0
-    shift: int = 0
+    rate: Positive = 1.0
+    eps: NotNegative = 0.01
+    steps: Count = 20
+    bank: Count = 10000
+    rejuvenate: Share = 0.05
+    sigma: NotNegative = 0.03
+    weight: NotNegative = 1.0
+    warm_up: Whole = 0
+    decay: NotNegative = 0.0
+    shift: Whole = 0
     flip: bool = False
 
 
@@ -60,11 +61,13 @@ class JemTraining(Objective):
         table: see `JemSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = JemSettings
+    settings: JemSettings
     select: ClassVar[str | None] = "clean"
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(JemSettings, table)
+        s = self.settings = settings_of(self.table_type, table)
         self.energy = JointEnergy(network)
         self.gradient = EnergyGradient(self.energy)
         self.bank = Bank((s.bank, *data.x.shape[1:]), -1.0, 1.0, seed, self.device)

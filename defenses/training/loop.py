@@ -7,17 +7,21 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError, unknown
+from defenses.errors import UserError
+from defenses.plugins import line_of
+from defenses.training.finite import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
-from defenses.training.schedules import learning_rates
+from defenses.training.schedules import Schedule, learning_rates
+from defenses.training.settings import Count, NotNegative, PartShare
 from defenses.training.streams import Order, seeded_step
 
 
@@ -36,13 +40,13 @@ class Phase:
             lr_end is 0 unless given. Rates that fall at certain steps are phases.
     """
 
-    until: int
-    optimizer: str
-    lr: float
-    lr_end: float | None = None
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    schedule: str = "linear"
+    until: Count
+    optimizer: Literal["adam", "sgd"]
+    lr: NotNegative
+    lr_end: NotNegative | None = None
+    momentum: PartShare = 0.0
+    weight_decay: NotNegative = 0.0
+    schedule: Schedule = "linear"
 
     def described(self) -> dict[str, Any]:
         """What it is, for a recipe's fingerprint; a key that came later is left out where it has its default."""
@@ -84,24 +88,32 @@ class _Run:
     best_step: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+    saved: int | None = None  # the step of the last checkpoint
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training gives: the weights to ship (a state dict), their step, and the metrics of every validation."""
+    """What a training gives.
+
+    Args:
+        weights: to ship, a state dict.
+        step: theirs.
+        history: the metrics of every validation.
+        cpu_seconds: of all processes that trained; of one that was killed, up to the checkpoint the next went on from.
+    """
 
     weights: dict[str, Tensor]
     step: int
     history: list[dict[str, float]]
+    cpu_seconds: float
 
 
 def _optimizer(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
     parameters = objective.network.parameters()
     if phase.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
-    if phase.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay)
-    raise unknown("optimizer", phase.optimizer, ["adam", "sgd"])
+    return torch.optim.SGD(parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay)
 
 
 class _Schedule:
@@ -113,8 +125,12 @@ class _Schedule:
         self.kind = phases[0].optimizer
         self._rates: dict[int, list[float]] = {}
 
+    def phase_at(self, step: int) -> int:
+        """The number of a step's phase; of the end, that of the last."""
+        return next((i for i, p in enumerate(self.phases) if step < p.until), len(self.phases) - 1)
+
     def at(self, step: int) -> torch.optim.Optimizer:
-        i = next(i for i, p in enumerate(self.phases) if step < p.until)
+        i = self.phase_at(step)
         phase = self.phases[i]
         if phase.optimizer != self.kind:
             self.optimizer, self.kind = _optimizer(self.objective, phase), phase.optimizer
@@ -136,6 +152,8 @@ class _Schedule:
 
 
 def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: _Schedule) -> None:
+    check_weights(objective)
+    run.saved = run.step
     content = {
         "fingerprint": plan.fingerprint,
         "run": vars(run),
@@ -163,15 +181,21 @@ def _resume(path: Path, plan: Plan, objective: Objective, schedule: _Schedule) -
         content: dict[str, Any] = torch.load(path, map_location=objective.device, weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged part makes it raise
         raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start anew") from None
-    if content["fingerprint"] != plan.fingerprint:
-        raise UserError(f"checkpoint {path} belongs to another recipe or seed; delete it to start anew")
-    run = _Run(**content["run"])
-    objective.network.load_state_dict(content["network"])
-    objective.restore(content["objective"])
-    if content["optimizer_kind"] != schedule.kind:
-        phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
-        schedule.optimizer, schedule.kind = _optimizer(objective, phase), phase.optimizer
-    schedule.optimizer.load_state_dict(content["optimizer"])
+    if not isinstance(content, dict) or content.get("fingerprint") != plan.fingerprint:
+        raise UserError(
+            f"checkpoint {path} belongs to another recipe or seed; train under another name or into another folder, "
+            "or delete it to start anew"
+        )
+    try:
+        run = _Run(**content["run"])
+        objective.network.load_state_dict(content["network"])
+        objective.restore(content["objective"])
+        if content["optimizer_kind"] != schedule.kind:
+            phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
+            schedule.optimizer, schedule.kind = _optimizer(objective, phase), phase.optimizer
+        schedule.optimizer.load_state_dict(content["optimizer"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
+        raise UserError(f"checkpoint {path} is not whole ({line_of(error)}); delete it to start anew") from None
     return run
 
 
@@ -190,6 +214,7 @@ def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
 
 
 def _validate(run: _Run, objective: Objective) -> None:
+    check_weights(objective)
     objective.network.eval()
     found = objective.validate()
     objective.network.train()
@@ -202,6 +227,11 @@ def _validate(run: _Run, objective: Objective) -> None:
 
 
 def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dropout: bool) -> float:
+    """Make a step; the loss before it.
+
+    Raises:
+        Diverged: loss or gradient is not finite; the weights are as they were.
+    """
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
     with seeded_step(order.seed, step, objective.device) if dropout else contextlib.nullcontext():
@@ -209,10 +239,12 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
     value = float(loss.detach())
-    if math.isfinite(value):
-        objective.before(step)
-        optimizer.step()
-        objective.after(step)
+    if not math.isfinite(value):
+        raise Diverged(f"loss {value}")
+    check_gradient(objective)
+    objective.before(step)
+    optimizer.step()
+    objective.after(step)
     return value
 
 
@@ -222,8 +254,25 @@ def _drops(module: nn.Module) -> bool:
     return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
+@contextlib.contextmanager
+def _divergence_told(run: _Run, checkpoint: Path, schedule: _Schedule) -> Iterator[None]:
+    """Tell of a divergence what there is and what can be done: a checkpoint is of its own recipe only."""
+    try:
+        yield
+    except Diverged as error:
+        i = schedule.phase_at(run.step)
+        text = f"training diverged at step {run.step} ({error})"
+        lower = f"train anew with a lower learning rate, as phases.{i}.lr={schedule.phases[i].lr / 10:g}"
+        if run.saved is None:
+            raise UserError(f"{text}; no checkpoint was written; {lower}") from None
+        where = f"last good checkpoint: {checkpoint} (step {run.saved}), kept, of this recipe only"
+        raise UserError(f"{text}; {where}; {lower}, under another name or into another folder") from None
+
+
 def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = True) -> Result:
     """Train; if the checkpoint exists, go on from it, exactly as if there had been no interruption.
+
+    A checkpoint is written after every validation and every `plan.checkpoint_every` steps.
 
     Args:
         objective: what is trained.
@@ -232,7 +281,7 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
         progress: show a progress bar.
 
     Raises:
-        UserError: the loss is no longer finite, or the checkpoint cannot be used.
+        UserError: loss, gradient or weights are no longer finite, or the checkpoint cannot be used.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
     from tqdm import tqdm
@@ -240,25 +289,23 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
     network = objective.network.train()
     dropout = any(_drops(m) for m in network.modules())
     schedule, order = _Schedule(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
-    saved = checkpoint.exists()
-    run = _resume(checkpoint, plan, objective, schedule) if saved else _Run()
-    saved_at = run.step
+    run = _resume(checkpoint, plan, objective, schedule) if checkpoint.exists() else _Run()
+    begun = time.process_time() - run.cpu_seconds
     bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not progress, mininterval=1.0)
-    with bar, _interrupt_after_step() as interrupted:
+    with bar, _interrupt_after_step() as interrupted, _divergence_told(run, checkpoint, schedule):
         while run.step < plan.steps:
             loss = _step(objective, schedule, order, run.step, dropout)
-            if not math.isfinite(loss):
-                where = f"last good checkpoint: {checkpoint} (step {saved_at})" if saved else "no checkpoint yet"
-                raise UserError(f"training diverged at step {run.step} (loss {loss}); {where}; lower the learning rate")
             run.step += 1
             bar.update()
             if run.step % 20 == 0:
                 bar.set_postfix(loss=f"{loss:.4g}", **{n: f"{v:.3g}" for n, v in objective.monitor().items()})
-            if run.step % plan.validate_every == 0 or run.step == plan.steps:
+            validated = run.step % plan.validate_every == 0 or run.step == plan.steps
+            if validated:
                 _validate(run, objective)
-            if run.step % plan.checkpoint_every == 0 or interrupted():
+            run.cpu_seconds = time.process_time() - begun
+            stops = interrupted()
+            if validated or run.step % plan.checkpoint_every == 0 or stops:
                 _save(checkpoint, plan, run, objective, schedule)
-                saved, saved_at = True, run.step
-            if interrupted():
+            if stops:
                 raise KeyboardInterrupt
-    return Result(run.weights, run.best_step, run.history)
+    return Result(run.weights, run.best_step, run.history, run.cpu_seconds)

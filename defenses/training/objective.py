@@ -6,12 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, unknown
+from defenses.training.settings import read
 
 T = TypeVar("T")
 
@@ -47,8 +48,10 @@ class Objective(ABC):
         select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
         replays: how many steps see the same batch.
         betas: of Adam.
+        table_type: dataclass of the method's settings, whose annotations say what may stand in a recipe.
     """
 
+    table_type: ClassVar[type[Any]]
     select: ClassVar[str | None] = None
     replays: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
@@ -87,20 +90,25 @@ class Objective(ABC):
         return self.network.state_dict()
 
 
-def settings_of(cls: type[T], table: Mapping[str, Any]) -> T:
+def settings_of(cls: type[T], table: Mapping[str, Any], where: str = "objective.") -> T:
     """A dataclass of settings from a table of a recipe.
 
+    Args:
+        cls: the dataclass; see `settings` for what its annotations mean.
+        table: values by field.
+        where: what stands before a field's name in the recipe.
+
     Raises:
-        UserError: a key that the dataclass has not, or one that is missing.
+        UserError: a key that the dataclass has not, one that is missing, or a value of another kind or out of range.
     """
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields, kinds = dataclasses.fields(cls), get_type_hints(cls, include_extras=True)  # type: ignore[arg-type]
     for key in table:
-        if key not in known:
-            raise unknown("recipe key", key, known)
-    try:
-        return cls(**table)
-    except TypeError as error:
-        raise UserError(f"recipe: {error}") from None
+        if key not in {f.name for f in fields}:
+            raise unknown("recipe key", key, [f.name for f in fields])
+    for f in fields:
+        if f.name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise UserError(f"recipe: {where}{f.name} is missing; give it")
+    return cls(**{key: read(f"{where}{key}", kinds[key], value) for key, value in table.items()})
 
 
 @torch.no_grad()

@@ -6,17 +6,37 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from defenses.catalogue import card, list_models
 from defenses.errors import UserError, unknown
+from defenses.networks import checked_args
+from defenses.plugins import load_object
 from defenses.training.loop import Phase
 from defenses.training.objective import settings_of
-from defenses.training.schedules import check_schedule
+from defenses.training.settings import Count
 
-_KEYS = {"about", "unit", "batch", "validate_every", "network", "phases", "objective", "deploy"}
+
+@dataclass(frozen=True)
+class _Table:
+    """A recipe as it is written."""
+
+    unit: Literal["steps", "epochs"]
+    batch: Count
+    validate_every: Count
+    network: Mapping[str, Any]
+    phases: Sequence[Mapping[str, Any]]
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    deploy: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class _Network:
+    kind: str
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,10 +92,10 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
         method: one of `methods()`.
         dataset: name of the data set.
         overrides: values by dotted key, as {"batch": 64, "network.args.hidden": 512}; {"recipe": "mnist"} starts from
-            the recipe of another data set.
+            the recipe of another data set, and "phases.0.lr" is a value of the first phase.
 
     Raises:
-        UserError: no such recipe or key.
+        UserError: no such recipe or key, or a value that cannot stand there.
     """
     changes = dict(overrides or {})
     if method not in methods():
@@ -87,34 +107,40 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
             f'no recipe of "{method}" for "{base}"; known: {", ".join(sorted(recipes))}; '
             'start from one of these by the override recipe, as {"recipe": "mnist"}'
         )
-    table = copy.deepcopy(dict(recipes[base]))
+    table = {"objective": {}, **copy.deepcopy(dict(recipes[base]))}
+    table["network"].setdefault("args", {})
     if changes.get("network.kind", table["network"]["kind"]) != table["network"]["kind"]:
         table["network"] = {"args": {}}  # the recipe's arguments are those of its own kind
     for key, value in changes.items():
         _put(table, key, value)
-    for key in table:
-        if key not in _KEYS:
-            raise unknown("recipe key", key, _KEYS)
-    if table["unit"] not in ("steps", "epochs"):
-        raise UserError(f'recipe: unit is "{table["unit"]}"; it must be "steps" or "epochs"')
+    return _checked(method, dataset, settings_of(_Table, table, ""))
+
+
+def _checked(method: str, dataset: str, table: _Table) -> Recipe:
+    network = settings_of(_Network, table.network, "network.")
+    settings = settings_of(objective_of(method).table_type, table.objective)
     return Recipe(
         method=method,
         dataset=dataset,
-        kind=table["network"]["kind"],
-        network_args=table["network"].get("args", {}),
-        batch=table["batch"],
-        unit=table["unit"],
-        validate_every=table["validate_every"],
-        phases=_phases(table["phases"]),
-        objective=table.get("objective", {}),
-        deploy=table.get("deploy", {}),
+        kind=network.kind,
+        network_args=checked_args(network.kind, network.args),
+        batch=table.batch,
+        unit=table.unit,
+        validate_every=table.validate_every,
+        phases=_phases(table.phases),
+        objective={key: getattr(settings, key) for key in table.objective},
+        deploy=dict(table.deploy),
     )
 
 
-def _phases(tables: list[dict[str, Any]]) -> tuple[Phase, ...]:
-    phases = tuple(settings_of(Phase, t) for t in tables)
-    for phase in phases:
-        check_schedule(phase.schedule)
+def objective_of(method: str) -> type[Any]:
+    """The `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
+    found: type[Any] = load_object(card(method).trainer)
+    return found
+
+
+def _phases(tables: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
+    phases = tuple(settings_of(Phase, t, f"phases.{i}.") for i, t in enumerate(tables))
     ends = [0, *(p.until for p in phases)]
     if not phases or any(b <= a for a, b in itertools.pairwise(ends)):
         raise UserError("recipe: phases must be given, each ending after the one before")
@@ -122,16 +148,23 @@ def _phases(tables: list[dict[str, Any]]) -> tuple[Phase, ...]:
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
-    at, parts = table, key.split(".")
-    for part in parts[:-1]:
-        if not isinstance(at.get(part), dict):
-            raise unknown("recipe key", key, _dotted(table))
-        at = at[part]
-    at[parts[-1]] = value
+    at, (*parts, last) = table, key.split(".")
+    for part in parts:
+        at = _entries(at).get(part)  # type: ignore[assignment]
+    if not isinstance(at, dict):
+        raise unknown("recipe key", key, _dotted(table))
+    at[last] = value
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _entries(value: Any) -> dict[str, Any]:
+    """What dotted keys reach: the entries of a table, and those of a list of tables by their number."""
+    if isinstance(value, list) and all(isinstance(v, dict) for v in value):
+        return {str(i): v for i, v in enumerate(value)}
+    return value if isinstance(value, dict) else {}
+
+
+def _dotted(table: Any, prefix: str = "") -> list[str]:
     names = []
-    for key, value in table.items():
-        names += _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    for key, value in _entries(table).items():
+        names += _dotted(value, f"{prefix}{key}.") if _entries(value) else [f"{prefix}{key}"]
     return names

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler
 
-from defenses.errors import unknown
-
-SCHEDULES = ("linear", "cosine", "cyclic")
-
-
-def check_schedule(name: str) -> None:
-    """Refuse an unknown schedule.
-
-    Raises:
-        UserError: it is none of `SCHEDULES`.
-    """
-    if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
+Schedule = Literal["linear", "cosine", "cyclic"]
 
 
 def learning_rates(name: str, lr: float, lr_end: float, steps: int) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from defenses.diffusion.sde import SDE, START
 from defenses.errors import UserError
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
+from defenses.training.settings import PartShare, Positive, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -27,10 +28,10 @@ class SdeSettings:
         flip: see `augmented`.
     """
 
-    ema: float = 0.9999
+    ema: PartShare = 0.9999
     ship: Ship = "ema"
-    clip: float = 1.0
-    shift: int = 0
+    clip: Positive = 1.0
+    shift: Whole = 0
     flip: bool = False
 
 
@@ -47,13 +48,14 @@ class ScoreSDE(Averaged):
         UserError: the network has no SDE.
     """
 
+    table_type: ClassVar[type[Any]] = SdeSettings
+    settings: SdeSettings
+
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
-        s = self.settings = settings_of(SdeSettings, table)
+        s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, decay=s.ema, ship=s.ship)
         if not isinstance(getattr(network, "sde", None), SDE):
             raise UserError("recipe: score-sde trains a noise predictor, as noise-mlp, ncsnpp or unet-diffusers")
-        if s.clip <= 0:
-            raise UserError(f"recipe: clip is {s.clip}; it must be positive")
         self.sde: SDE = network.sde  # type: ignore[assignment]
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from defenses.networks.vae import VAE
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.settings import Count, NotNegative, Radius, Share
 from defenses.training.streams import stream
 
 
@@ -27,11 +28,11 @@ class VaeSettings:
         divergence: r, weight of the Kullback-Leibler divergence.
     """
 
-    eps: float
-    iterations: int = 5
+    eps: Radius
+    iterations: Count = 5
     source: str = "undefended"
-    clean: float = 0.25
-    divergence: float = 1.0
+    clean: Share = 0.25
+    divergence: NotNegative = 1.0
 
 
 class VaeTraining(Objective):
@@ -44,11 +45,13 @@ class VaeTraining(Objective):
         table: see `VaeSettings`.
     """
 
+    table_type: ClassVar[type[Any]] = VaeSettings
+    settings: VaeSettings
     network: VAE
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        self.settings = settings_of(VaeSettings, table)
+        self.settings = settings_of(self.table_type, table)
         self.source = data.trained(self.settings.source)
 
     def _attacked(self, x: Tensor, y: Tensor, generator: torch.Generator, eps: float) -> Tensor:

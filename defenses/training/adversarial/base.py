@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from defenses.errors import UserError
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.average import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.settings import Count, NotNegative, PartShare, Positive, Radius, Whole
 from defenses.training.streams import augmented, stream
 
 
@@ -33,17 +33,24 @@ class Frame:
         ema: decay of a running average of the weights, which is validated and shipped; 0 is none.
         awp: gamma of the weight perturbation (Wu et al. 2020: .01 for PGD-AT, .005 for TRADES); 0 is none.
         awp_warmup: steps before it begins.
+        eps_warmup: steps over which eps, and with it the step of the inner attack, grows linearly from 0; a small
+            network that meets a large eps at once may learn to answer one class for ever. 0 is none.
     """
 
-    eps: float
-    validation_iterations: int = 20
-    validation_step: float | None = None
-    validation_images: int = 1000
-    shift: int = 0
+    eps: Radius
+    validation_iterations: Count = 20
+    validation_step: Positive | None = None
+    validation_images: Count = 1000
+    shift: Whole = 0
     flip: bool = False
-    ema: float = 0.0
-    awp: float = 0.0
-    awp_warmup: int = 0
+    ema: PartShare = 0.0
+    awp: NotNegative = 0.0
+    awp_warmup: Whole = 0
+    eps_warmup: Whole = 0
+
+    def scaled(self, share: float) -> Frame:
+        """With a share of eps."""
+        return replace(self, eps=self.eps * share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,12 @@ class AttackFrame(Frame):
         iterations: its number of steps.
     """
 
-    step: float
-    iterations: int = 10
+    step: Positive
+    iterations: Count = 10
+
+    def scaled(self, share: float) -> AttackFrame:
+        """With a share of eps and of the step size."""
+        return replace(self, eps=self.eps * share, step=self.step * share)
 
 
 class AdversarialTraining(Objective):
@@ -72,15 +83,11 @@ class AdversarialTraining(Objective):
     select: ClassVar[str | None] = "robust"
     table_type: ClassVar[type[Frame]] = Frame
     attack_in_eval: ClassVar[bool] = False  # whether the attack sees the statistics of batch norm that are deployed
-    settings: Frame
+    settings: Frame  # of the step; `full` has those of the recipe
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(self.table_type, table)
-        if s.eps <= 0 or not 0 <= s.ema < 1 or s.awp < 0:
-            raise UserError(
-                f"recipe: eps {s.eps}, ema {s.ema}, awp {s.awp}; eps > 0, 0 <= ema < 1 and awp >= 0 are needed"
-            )
+        s = self.full = self.settings = settings_of(self.table_type, table)
         self.average = AveragedModel(network, use_buffers=True).eval() if s.ema else None
         self.perturbation = WeightPerturbation(network, s.awp)
 
@@ -100,6 +107,8 @@ class AdversarialTraining(Objective):
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""
+        if warmup := self.full.eps_warmup:
+            self.settings = self.full.scaled(min(1.0, (step + 1) / warmup))
         x, y, generator = self.batch(index, step)
         self.network.train(not self.attack_in_eval)
         at = self.attack(x, y, generator)
@@ -136,7 +145,7 @@ class AdversarialTraining(Objective):
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy, and robust accuracy under PGD with a fixed start."""
-        s, n = self.settings, self.settings.validation_images
+        s, n = self.full, self.full.validation_images
         x, y = self.data.x_validation, self.data.y_validation
         generator = stream(self.seed, "validation", 0, self.device)
         step = s.eps / 4 if s.validation_step is None else s.validation_step

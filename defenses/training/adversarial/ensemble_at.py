@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.training.adversarial.attacks import fgsm
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material
+from defenses.training.settings import Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class EnsembleSettings(Frame):
         sources: names of trained classifiers, beside the one in training.
     """
 
-    sources: tuple[str, ...] | list[str] = ("undefended",)
+    sources: Names = ("undefended",)
 
 
 class EnsembleTraining(AdversarialTraining):
@@ -37,8 +37,6 @@ class EnsembleTraining(AdversarialTraining):
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed, table)
-        if isinstance(self.settings.sources, str):
-            raise UserError(f'recipe: sources is "{self.settings.sources}"; write a list, as sources = ["undefended"]')
         self.sources = [network, *(data.trained(name) for name in self.settings.sources)]
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002

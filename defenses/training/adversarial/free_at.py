@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material
+from defenses.training.settings import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class FreeSettings(Frame):
         replays: m, steps of the optimizer on the same batch; the perturbation moves by eps with each.
     """
 
-    replays: int = 8
+    replays: Count = 8
 
 
 class FreeTraining(AdversarialTraining):

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from defenses.errors import UserError, check_whole, unknown
 from defenses.networks import build_network, data_args
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import kept_buffers
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material, accuracy
+from defenses.training.settings import Count, NotNegative, PartShare, Positive
 from defenses.training.streams import stream, stream_seed
 
 
@@ -41,14 +41,14 @@ class GanSettings(Frame):
     """
 
     gamma: float = 0.01
-    virtual_step: float = 0.01
-    generator: Mapping[str, int] = field(default_factory=dict)
-    generator_optimizer: str = "adam"
-    generator_lr: float = 2e-3
-    generator_momentum: float = 0.9
-    generator_decay: float = 1e-5
-    generator_steps: int = 5
-    classifier_every: int = 1
+    virtual_step: Positive = 0.01
+    generator: Mapping[str, Count] = field(default_factory=dict)
+    generator_optimizer: Literal["adam", "sgd"] = "adam"
+    generator_lr: Positive = 2e-3
+    generator_momentum: PartShare = 0.9
+    generator_decay: NotNegative = 1e-5
+    generator_steps: Count = 5
+    classifier_every: Count = 1
     statistics: Literal["running", "batch"] = "running"
 
 
@@ -69,9 +69,6 @@ class GanTraining(AdversarialTraining):
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed, table)
         s = self.settings
-        if s.statistics not in ("running", "batch"):
-            raise UserError(f'recipe: statistics is "{s.statistics}"; it must be "running" or "batch"')
-        check_whole(1, classifier_every=s.classifier_every)
         c, h, w = data.x.shape[1:]
         args = {**data_args("noise-generator", (c, h, w), 0), **s.generator}
         weights = stream_seed(seed, "generator")
@@ -83,10 +80,8 @@ class GanTraining(AdversarialTraining):
         s, weights = self.settings, list(self.generator.parameters())
         if s.generator_optimizer == "adam":
             return torch.optim.Adam(weights, lr=s.generator_lr, betas=(0.5, 0.999), weight_decay=s.generator_decay)
-        if s.generator_optimizer == "sgd":
-            decay = s.generator_decay
-            return torch.optim.SGD(weights, lr=s.generator_lr, momentum=s.generator_momentum, weight_decay=decay)
-        raise unknown("optimizer", s.generator_optimizer, ["adam", "sgd"])
+        decay = s.generator_decay
+        return torch.optim.SGD(weights, lr=s.generator_lr, momentum=s.generator_momentum, weight_decay=decay)
 
     def _moves(self, step: int) -> bool:
         """Whether the classifier makes its step."""
@@ -162,7 +157,7 @@ class GanTraining(AdversarialTraining):
         return found
 
     def _with_batch_statistics(self) -> dict[str, float]:
-        s, n, network = self.settings, self.settings.validation_images, self.deployed
+        s, n, network = self.full, self.full.validation_images, self.deployed
         generator = stream(self.seed, "validation", 0, self.device)
         hits = clean = 0.0
         with self._attacked_statistics(network):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from defenses.training.adversarial.attacks import fgsm, summed_cross_entropy
 from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class GradAlignSettings(Frame):
         lam: its weight.
     """
 
-    lam: float = 0.2
+    lam: NotNegative = 0.2
 
 
 class GradAlignTraining(AdversarialTraining):

@@ -12,6 +12,7 @@ from torch import Tensor
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
 from defenses.training.adversarial.trades import divergence
+from defenses.training.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class MartSettings(AttackFrame):
         beta: lambda of the paper.
     """
 
-    beta: float = 5.0
+    beta: NotNegative = 5.0
 
 
 def mart_loss(clean: Tensor, attacked: Tensor, y: Tensor, beta: float) -> Tensor:
@@ -36,15 +37,18 @@ def mart_loss(clean: Tensor, attacked: Tensor, y: Tensor, beta: float) -> Tensor
         y: labels [B].
         beta: weight of the divergence.
     """
-    p, log_at = clean.softmax(1), attacked.log_softmax(1)
+    log_p, log_at = clean.log_softmax(1), attacked.log_softmax(1)
     others = log_at.exp().scatter(1, y[:, None], -1.0).amax(1)
     boosted = F.nll_loss(log_at, y, reduction="none") - (1.0001 - others).log()
-    doubt = 1 - p.gather(1, y[:, None])[:, 0]
-    return (boosted + beta * divergence(log_at, p) * doubt).mean()
+    doubt = 1 - log_p.gather(1, y[:, None])[:, 0].exp()
+    return (boosted + beta * divergence(log_at, log_p) * doubt).mean()
 
 
 class MartTraining(AdversarialTraining):
-    """`mart_loss` on images that maximise the cross-entropy; the attack sees the network in evaluation mode."""
+    """`mart_loss` on images that maximise the cross-entropy; the attack sees the network in evaluation mode.
+
+    It starts uniformly in the ball, as PGD-AT's does.
+    """
 
     table_type: ClassVar[type[Frame]] = MartSettings
     attack_in_eval: ClassVar[bool] = True

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from defenses.training.adversarial.attacks import ascend
 from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
+from defenses.training.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,12 @@ class TradesSettings(AttackFrame):
         beta: 1 / lambda of the paper.
     """
 
-    beta: float = 6.0
+    beta: NotNegative = 6.0
 
 
-def divergence(log_at: Tensor, p: Tensor) -> Tensor:
-    """KL(p || p') of every image [B], of log p' and p [B, K]."""
-    return F.kl_div(log_at, p, reduction="none").sum(1)
+def divergence(log_at: Tensor, log_p: Tensor) -> Tensor:
+    """KL(p || p') of every image [B], of log p' and log p [B, K]; of p itself the gradient is NaN where it is 0."""
+    return F.kl_div(log_at, log_p, reduction="none", log_target=True).sum(1)
 
 
 class TradesTraining(AdversarialTraining):
@@ -44,11 +45,11 @@ class TradesTraining(AdversarialTraining):
         """PGD on the divergence."""
         s = self.settings
         with torch.no_grad():
-            p = self.network(x).softmax(1)
+            log_p = self.network(x).log_softmax(1)
         noise = torch.randn(x.shape, generator=generator, device=x.device)
 
         def loss(at: Tensor) -> Tensor:
-            return divergence(self.network(at).log_softmax(1), p).sum()
+            return divergence(self.network(at).log_softmax(1), log_p).sum()
 
         return ascend(loss, x + 0.001 * noise, x, eps=s.eps, step=s.step, iterations=s.iterations)
 
@@ -57,5 +58,5 @@ class TradesTraining(AdversarialTraining):
         clean, attacked = self.network(x), self.network(at)
         return (
             F.cross_entropy(clean, y)
-            + self.settings.beta * divergence(attacked.log_softmax(1), clean.softmax(1)).mean()
+            + self.settings.beta * divergence(attacked.log_softmax(1), clean.log_softmax(1)).mean()
         )
