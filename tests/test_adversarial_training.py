@@ -68,6 +68,24 @@ def corner(x, y, eps):
 # --- formulas
 
 
+def test_eps_grows_over_the_warmup_and_validation_meets_all_of_it():
+    objective = made(PgdTraining, eps_warmup=4, validation_step=0.1, validation_iterations=1)
+    reached, loss_at = [], objective.loss_at
+
+    def watched(x, at, y, generator):
+        reached.append(float((at - x).abs().max()))
+        return loss_at(x, at, y, generator)
+
+    objective.loss_at = watched
+    for step in range(6):
+        objective.loss(ROWS, step)
+    assert reached == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
+    x, y = objective.data.x, objective.data.y
+    objective.loss(ROWS, 0)
+    robust = accuracy(objective.network, corner(x, y, 0.1), y)
+    assert objective.validate()["robust"] == robust != accuracy(objective.network, corner(x, y, 0.025), y)
+
+
 def test_one_step_finds_the_corner_and_its_loss():
     objective = made(FgsmTraining)
     x, y = objective.data.x[ROWS], objective.data.y[ROWS]
@@ -202,7 +220,7 @@ def test_the_average_is_shipped():
     assert torch.equal(again.shipped()["1.weight"], objective.shipped()["1.weight"])
 
 
-@pytest.mark.parametrize("more", [{"eps": 0}, {"ema": 1.0}, {"awp": -0.1}])
+@pytest.mark.parametrize("more", [{"eps": 0}, {"ema": 1.0}, {"awp": -0.1}, {"eps_warmup": -1}])
 def test_settings_out_of_range_are_one_line(more):
     with pytest.raises(UserError, match="are needed"):
         made(PgdTraining, **more)

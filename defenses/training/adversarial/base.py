@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +33,8 @@ class Frame:
         ema: decay of a running average of the weights, which is validated and shipped; 0 is none.
         awp: gamma of the weight perturbation (Wu et al. 2020: .01 for PGD-AT, .005 for TRADES); 0 is none.
         awp_warmup: steps before it begins.
+        eps_warmup: steps over which eps, and with it the step of the inner attack, grows linearly from 0; a small
+            network that meets a large eps at once may learn to answer one class for ever. 0 is none.
     """
 
     eps: float
@@ -44,6 +46,11 @@ class Frame:
     ema: float = 0.0
     awp: float = 0.0
     awp_warmup: int = 0
+    eps_warmup: int = 0
+
+    def scaled(self, share: float) -> Frame:
+        """With a share of eps."""
+        return replace(self, eps=self.eps * share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,10 @@ class AttackFrame(Frame):
 
     step: float
     iterations: int = 10
+
+    def scaled(self, share: float) -> AttackFrame:
+        """With a share of eps and of the step size."""
+        return replace(self, eps=self.eps * share, step=self.step * share)
 
 
 class AdversarialTraining(Objective):
@@ -72,14 +83,15 @@ class AdversarialTraining(Objective):
     select: ClassVar[str | None] = "robust"
     table_type: ClassVar[type[Frame]] = Frame
     attack_in_eval: ClassVar[bool] = False  # whether the attack sees the statistics of batch norm that are deployed
-    settings: Frame
+    settings: Frame  # of the step; `full` has those of the recipe
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
-        s = self.settings = settings_of(self.table_type, table)
-        if s.eps <= 0 or not 0 <= s.ema < 1 or s.awp < 0:
+        s = self.full = self.settings = settings_of(self.table_type, table)
+        if s.eps <= 0 or not 0 <= s.ema < 1 or s.awp < 0 or s.eps_warmup < 0:
             raise UserError(
-                f"recipe: eps {s.eps}, ema {s.ema}, awp {s.awp}; eps > 0, 0 <= ema < 1 and awp >= 0 are needed"
+                f"recipe: eps {s.eps}, ema {s.ema}, awp {s.awp}, eps_warmup {s.eps_warmup}; "
+                "eps > 0, 0 <= ema < 1, awp >= 0 and eps_warmup >= 0 are needed"
             )
         self.average = AveragedModel(network, use_buffers=True).eval() if s.ema else None
         self.perturbation = WeightPerturbation(network, s.awp)
@@ -100,6 +112,8 @@ class AdversarialTraining(Objective):
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""
+        if warmup := self.full.eps_warmup:
+            self.settings = self.full.scaled(min(1.0, (step + 1) / warmup))
         x, y, generator = self.batch(index, step)
         self.network.train(not self.attack_in_eval)
         at = self.attack(x, y, generator)
@@ -136,7 +150,7 @@ class AdversarialTraining(Objective):
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy, and robust accuracy under PGD with a fixed start."""
-        s, n = self.settings, self.settings.validation_images
+        s, n = self.full, self.full.validation_images
         x, y = self.data.x_validation, self.data.y_validation
         generator = stream(self.seed, "validation", 0, self.device)
         step = s.eps / 4 if s.validation_step is None else s.validation_step

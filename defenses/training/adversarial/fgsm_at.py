@@ -32,6 +32,6 @@ class FgsmTraining(AdversarialTraining):
 
     def validate(self) -> dict[str, float]:
         """Clean, robust (PGD) and FGSM accuracy."""
-        n, network = self.settings.validation_images, self.deployed
+        n, network = self.full.validation_images, self.deployed
         x, y = self.data.x_validation[:n], self.data.y_validation[:n]
-        return {**super().validate(), "fgsm": accuracy(network, fgsm(network, x, y, eps=self.settings.eps), y)}
+        return {**super().validate(), "fgsm": accuracy(network, fgsm(network, x, y, eps=self.full.eps), y)}

@@ -137,7 +137,7 @@ class GanTraining(AdversarialTraining):
         return found
 
     def _with_batch_statistics(self) -> dict[str, float]:
-        s, n, network = self.settings, self.settings.validation_images, self.deployed
+        s, n, network = self.full, self.full.validation_images, self.deployed
         generator = stream(self.seed, "validation", 0, self.device)
         hits = clean = 0.0
         with self._attacked_statistics(network):
