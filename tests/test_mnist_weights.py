@@ -26,7 +26,6 @@ SMALL = {
     "diffpure": {"runs": 1, "steps": 5},
     "gdmp": {"runs": 1, "steps": 5},
     "denoise-once": {"runs": 1},
-    "defense-gan": {"restarts": 2},
 }
 LEAST = {"few-labels": 0.7}  # accuracy on validation images, where a method is meant to have less than others
 
