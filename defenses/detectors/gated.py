@@ -64,14 +64,18 @@ class Gated(Purifier):
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         """Which images are suspected, and their start."""
-        with torch.no_grad():
-            suspect = self.guard.excess(x.detach(), Noise.of(0, len(x), x.device)) > 0
+        suspect = self.suspects(x)
         state, ctx = self.purifier.start(x, z)
         if self.level is not None:
             gentle = twin(self.purifier, sigma=self.level * self.purifier.sigma)  # type: ignore[operator]
             own = z[: len(gentle.noise(tuple(x.shape[1:])).start)]
             state, ctx = (_chosen(suspect, *pair) for pair in zip((state, ctx), gentle.start(x, own), strict=True))
         return {"suspect": suspect, "x": x, **_marked(state)}, _marked(ctx)
+
+    @torch.no_grad()
+    def suspects(self, x: Tensor) -> Tensor:
+        """Bool [B], which of images [B, C, H, W] are suspected."""
+        return self.guard.excess(x.detach(), Noise.of(0, len(x), x.device)) > 0
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """One step of the purifier."""
@@ -87,10 +91,14 @@ class Gated(Purifier):
 
     def finish(self, state: State, ctx: State) -> Tensor:
         """Purified images where they are to be."""
-        image = self.purifier.finish(_own(state), _own(ctx))
+        own, constant = _own(state), _own(ctx)
         if self.level is not None:
-            return image
-        return torch.where(state["suspect"].view(-1, 1, 1, 1), image, state["x"])
+            return self.purifier.finish(own, constant)
+        rows = torch.nonzero(state["suspect"]).squeeze(1)  # of the others a state may be that of no last step
+        if not len(rows):
+            return state["x"]
+        image = self.purifier.finish(*({n: v[rows] for n, v in s.items()} for s in (own, constant)))
+        return state["x"].index_put((rows,), image.to(state["x"]))
 
     def shortened(self, steps: int) -> Gated:
         """See `Purifier`."""
@@ -114,6 +122,17 @@ class Gated(Purifier):
         if step is None:
             return None
         return lambda state, ctx: {**state, **_marked(step(_own(state), _own(ctx)))}
+
+    def straightened(self) -> Gated:
+        """See `Purifier`."""
+        return twin(self, purifier=self.purifier.straightened())
+
+    def backward_network(self) -> Callable[[Tensor], Tensor] | None:
+        """That of the purifier for the images that are purified, and the identity for the others."""
+        network = self.purifier.backward_network()
+        if network is None or self.level is not None:
+            return network
+        return lambda x: torch.where(self.suspects(x).view(-1, 1, 1, 1), network(x), x)
 
     def score_direction(self) -> Callable[[Tensor], Tensor] | None:
         """See `Purifier`."""
