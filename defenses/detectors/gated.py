@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,6 +15,7 @@ from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.twins import twin
 
 _MARK = "purifier."  # before the names of the purifier's own state
+_APART = 1e-3  # scores that differ by less, in scales of clean images, are alike
 
 
 class Gated(Purifier):
@@ -122,6 +124,19 @@ class Gated(Purifier):
         if step is None:
             return None
         return lambda state, ctx: {**state, **_marked(step(_own(state), _own(ctx)))}
+
+    @torch.no_grad()
+    def ajar(self, x: Tensor) -> Gated:
+        """With a threshold that half of images [B, C, H, W] exceed, or some more; all, where scores are alike.
+
+        It lies in the middle of the widest gap, so that a small move of an image takes none across it.
+        """
+        scores = self.guard.scores(x, Noise.of(0, len(x), x.device)).sort().values
+        gaps = scores.diff()[: len(x) // 2].tolist()
+        widest = max(gaps, default=0.0)
+        apart = widest > _APART * self.guard.scale
+        threshold = float(scores[gaps.index(widest)]) + widest / 2 if apart else -math.inf
+        return twin(self, guard=twin(self.guard, threshold=threshold))
 
     def straightened(self) -> Gated:
         """See `Purifier`."""
