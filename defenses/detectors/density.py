@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers
 from defenses.noise import Noise
 
 
@@ -43,6 +43,7 @@ class Energy(Detector):
 
     def __init__(self, energy: nn.Module, *, temperature: float):
         super().__init__()
+        check_numbers(temperature=temperature)
         if temperature <= 0:
             raise UserError(f"temperature is {temperature}; it must be positive")
         self.energy, self.temperature = energy, temperature

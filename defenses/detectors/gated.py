@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.detector import Guard
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers
 from defenses.noise import Noise
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.twins import twin
@@ -38,6 +38,7 @@ class Gated(Purifier):
         super().__init__()
         if guard.detector.stochastic:
             raise UserError(f"{type(guard.detector).__name__} is random, and cannot tell what is to be purified")
+        check_numbers(**({} if level is None else {"level": level}))
         if level is not None and not 0 <= level < 1:
             raise UserError(f"level is {level}; it must be at least 0 and less than 1")
         if level is not None and not hasattr(purifier, "sigma"):

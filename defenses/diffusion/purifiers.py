@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import SDE, START, time
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.twins import twin
@@ -43,10 +43,10 @@ class Diffused(Purifier):
         super().__init__()
         if not isinstance(getattr(network, "sde", None), SDE):
             raise UserError("a diffusion purifier needs a noise predictor that knows its SDE, as noise-mlp does")
+        check_numbers(t_star=t_star)
+        check_whole(1, steps=steps, rounds=rounds)
         if not self.end < t_star <= 1:
             raise UserError(f"t_star is {t_star}; it must be above {self.end:g} and at most 1")
-        if steps < 1 or rounds < 1:
-            raise UserError(f"steps is {steps} and rounds {rounds}; both must be at least 1")
         self.network, self.t_star, self.steps, self.rounds = network, t_star, rounds * steps, rounds
         self.times = self.grid(steps)
 
@@ -163,6 +163,7 @@ class PredictorCorrector(Diffused):
 
     def __init__(self, network: nn.Module, *, t_star: float = 0.1, steps: int = 100, snr: float = 0.16):
         super().__init__(network, t_star=t_star, steps=steps)
+        check_numbers(snr=snr)
         if snr <= 0:
             raise UserError(f"snr is {snr}; it must be positive")
         self.snr = snr
@@ -248,6 +249,7 @@ class Ancestral(Diffused):
         clip: bool = True,
     ):
         super().__init__(network, t_star=t_star, steps=steps, rounds=rounds)
+        check_numbers(guidance=guidance)
         if guidance < 0:
             raise UserError(f"guidance is {guidance}; it must be at least 0")
         self.guidance, self.clip = guidance, clip
