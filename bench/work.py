@@ -11,7 +11,8 @@ from bench.board import Board
 from bench.cell import Cell
 from bench.progress import since
 from bench.store import CellResult, Store
-from defenses.errors import UserError
+from defenses.catalogue import is_plugin
+from defenses.errors import UserError, told
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,10 @@ class Workshop:
             name, root = cell.defense.name, self.options.weights_root
             with as_it_was():
                 seed = cell.defense.training_seed
-                defense = load_model(name, self.board.dataset, weights_root=root, training_seed=seed, **given)
+                try:
+                    defense = load_model(name, self.board.dataset, weights_root=root, training_seed=seed, **given)
+                except UserError as error:
+                    raise UserError(f"{self.board.name}: {told(label, error)}") from None
             if isinstance(defense, Foreign):
                 defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
             _check_identity(defense, cell)
@@ -82,6 +86,16 @@ class Workshop:
         if label not in self.options.loaded:
             self._defenses[label].to(device_named(self.options.device))
         return self._defenses[label]
+
+    def try_parameters(self, cells: Iterable[Cell]) -> None:
+        """Load the registered defenses of cells that are given parameters.
+
+        Raises:
+            UserError: some are out of range; the board is read without making its defenses.
+        """
+        for cell in one_per_defense(cells):
+            if cell.defense.given and not is_plugin(cell.defense.name):
+                self._loaded(cell)
 
     def _make_room(self, label: str) -> None:
         """On an accelerator one defense at a time: the others wait in main memory."""

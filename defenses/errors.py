@@ -34,7 +34,8 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
 
 def told(where: str, error: UserError) -> UserError:
     """The error, with the name of what it is about before it where it does not say it."""
-    return error if where in str(error) else UserError(f"{where}: {error}")
+    text = str(error)
+    return error if text.startswith(f"{where}: ") or f'"{where}"' in text else UserError(f"{where}: {text}")
 
 
 def check_whole(least: int, **given: Any) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from boards import purebench_here as purebench
 
 from defenses import card, list_models, load_model
 from defenses.errors import UserError, unknown
@@ -137,3 +138,48 @@ def test_names_that_two_lists_have_are_told_once():
     with pytest.raises(UserError, match=r'"fprr"; did you mean fpr\?'):
         card("lid").merged("digits", {"fprr": 1})
     assert str(unknown("part", "zzz", ["a", "b", "a"])) == 'unknown part "zzz"; known: a, b'
+
+
+BOARD = """
+dataset = "digits"
+indices = "first-20"
+[threat]
+norm = "Linf"
+eps = "1/5"
+[[defense]]
+name = "diffpure"
+params = {{ {given} }}
+[[attack]]
+name = "foolbox:LinfFastGradientAttack"
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("steps = 0", "diffpure: steps is 0; it must be a whole number, at least 1"),
+        ("steps = 2.5", "diffpure: steps is '5/2'; it must be a whole number"),
+        ("t_star = nan", "diffpure: t_star is nan; it must be finite"),
+        ('filters = [{ name = "adp", sigma = inf }]', "diffpure: sigma is inf; it must be finite"),
+        ('filters = [{ name = "adp", sigma = -1 }]', "diffpure: adp: sigma is -1; it must be at least 0"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_board_names_itself_the_defense_and_the_parameter(tmp_path, command, given, line):
+    file, out = tmp_path / "mine.toml", tmp_path / "out"
+    file.write_text(BOARD.format(given=given))
+    said = purebench(command, file, "--out", out)
+    assert said.returncode == 2, said.stdout + said.stderr
+    (told,) = [text for text in said.stderr.splitlines() if text.startswith("purebench: ")]
+    assert "Traceback" not in said.stderr
+    assert "mine" in told
+    assert told.endswith(line)
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize("given", ["steps=2.5", "t_star=abc", "t_star=nan"])
+def test_the_command_line_says_it_in_one_line(given):
+    word, said = given.partition("=")[0], purebench("certify", "diffpure", "--set", given)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"purebench: diffpure: {word} is ")
+    assert said.stderr.count("\n") == 1
