@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from defenses.errors import UserError, told, unknown
-from defenses.values import LIST, NUMBER, PART, TEXT, WHOLE, canonical, decode, is_kind, kind_of
+from defenses.values import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
 _CARDS = Path(__file__).parent / "cards"
 Kind = Literal["classifier", "purifier", "detector"]
@@ -24,7 +24,7 @@ _COMMON_KINDS = {
     "filters": LIST,
     "detector": PART,
     "classifier": PART,
-    "runs": WHOLE,
+    "runs": COUNT,
     "combine": TEXT,
     "suspected": TEXT,
     "level": NUMBER,
@@ -103,7 +103,8 @@ class Card:
             raise told(self.name, error) from None
         if is_kind(found, kind) or (found is None and key in (*_ABSENT, *self.optional)):
             return found
-        raise UserError(f"{self.name}: {key} is {repr(value)[:60]}; it must be {kind}")
+        is_number = isinstance(value, str) and as_number(value) is not None
+        raise UserError(f"{self.name}: {key} is {value if is_number else repr(value)[:60]}; it must be {kind}")
 
     def random(self, merged: Mapping[str, Any]) -> bool:
         """Whether the defense by itself is stochastic with these parameters."""

@@ -78,7 +78,8 @@ def decode(value: Any) -> Any:
     return value
 
 
-WHOLE, NUMBER, FLAG = "a whole number", 'a number, as .25 or "1/4"', "true or false"
+WHOLE, COUNT = "a whole number, at least 0", "a whole number, at least 1"
+NUMBER, FLAG = 'a number, as .25 or "1/4"', "true or false"
 TEXT, LIST, PART = "a text", "a list", 'a name, or a table as { name = "jpeg", quality = 50 }'
 
 
@@ -104,4 +105,4 @@ def is_kind(value: Any, kind: str) -> bool:
         float(number)
     except OverflowError:
         return False
-    return kind == NUMBER or (kind == WHOLE and number.denominator == 1)
+    return kind == NUMBER or (number.denominator == 1 and number >= {WHOLE: 0, COUNT: 1}.get(kind, math.inf))

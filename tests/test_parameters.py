@@ -7,13 +7,14 @@ from boards import purebench_here as purebench
 
 from defenses import card, list_models, load_model
 from defenses.errors import UserError, unknown
-from defenses.values import FLAG, LIST, NUMBER, PART, TEXT, WHOLE, canonical, is_kind, kind_of
+from defenses.values import COUNT, FLAG, LIST, NUMBER, PART, TEXT, WHOLE, canonical, is_kind, kind_of
 
 # What a parameter of a composition takes, and None where it may be left out.
-COMMON = {"filters": LIST, "detector": PART, "classifier": PART, "runs": WHOLE, "combine": TEXT, "level": NUMBER}
+COMMON = {"filters": LIST, "detector": PART, "classifier": PART, "runs": COUNT, "combine": TEXT, "level": NUMBER}
 COMMON |= {"suspected": TEXT, "fpr": NUMBER}
 BAD = ("abc", math.nan, math.inf, -math.inf, 2.5, "1e999", True, [1, 2], {"name": "abc"})
-RIGHT = {WHOLE: (), NUMBER: (2.5,), FLAG: (True,), TEXT: ("abc",), LIST: ([1, 2],), PART: ("abc", {"name": "abc"})}
+RIGHT = {WHOLE: (), COUNT: (), NUMBER: (2.5,), FLAG: (True,), TEXT: ("abc",), LIST: ([1, 2],)}
+RIGHT |= {PART: ("abc", {"name": "abc"})}
 PARAMETERS = [(name, key) for name in list_models() for key in card(name).parameters]
 
 
@@ -117,7 +118,14 @@ def test_a_part_is_named_in_a_composition():
 def test_kinds():
     for default, expected in ((True, FLAG), (3, WHOLE), (3.0, NUMBER), ("1/4", NUMBER), ("x", TEXT), ([], LIST)):
         assert kind_of(default) == expected
-    for value, fits in ((2.0, (WHOLE, NUMBER)), ("4/2", (WHOLE, NUMBER)), ("1/2", (NUMBER,)), ("x", (TEXT, PART))):
+    for value, fits in (
+        (2.0, (WHOLE, COUNT, NUMBER)),
+        ("4/2", (WHOLE, COUNT, NUMBER)),
+        (0, (WHOLE, NUMBER)),
+        (-1, (NUMBER,)),
+        ("1/2", (NUMBER,)),
+        ("x", (TEXT, PART)),
+    ):
         assert [k for k in RIGHT if is_kind(canonical(value), k)] == list(fits)
     assert not any(is_kind(None, k) for k in RIGHT)
 
@@ -158,7 +166,7 @@ name = "foolbox:LinfFastGradientAttack"
     ("given", "line"),
     [
         ("steps = 0", "diffpure: steps is 0; it must be a whole number, at least 1"),
-        ("steps = 2.5", "diffpure: steps is '5/2'; it must be a whole number"),
+        ("steps = 2.5", "diffpure: steps is 5/2; it must be a whole number, at least 0"),
         ("t_star = nan", "diffpure: t_star is nan; it must be finite"),
         ('filters = [{ name = "adp", sigma = inf }]', "diffpure: sigma is inf; it must be finite"),
         ('filters = [{ name = "adp", sigma = -1 }]', "diffpure: adp: sigma is -1; it must be at least 0"),
