@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from defenses.base import Defense, Purified
+from defenses.detector import Guard, Guarded, guard_of, unguarded
+from defenses.detectors.gated import Gated
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import advance, start, step_noise, unrolled
 from defenses.replay import replayed
+from defenses.twins import twin
 
 _STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned
 _DOUBLE = 1e-6  # relative error of gradients in float64
@@ -87,7 +90,9 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
     """Measure how exact the gradients of the mode "exact" are.
 
     What is differentiated is a fixed random combination of the logits, under fixed noise. Purifiers are shortened to 20
-    steps for float64; replayed states are compared over all steps, and so is float32 with float64.
+    steps for float64; replayed states are compared over all steps, and so is float32 with float64. A gate before a
+    purifier gets a threshold that half of the images exceed, whatever it suspects as deployed: both ways are measured.
+    A detector that declares a gradient of its scores has that compared with differences too.
 
     Args:
         defense: the defense, on the device it runs on.
@@ -103,16 +108,20 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
     """
     if "exact" not in defense.gradients:
         return None
-    probe = _Probe(x, seed)
+    probe, defense = _Probe(x, seed), _ajar(defense, x)
     long = _double(defense)
     short = _shortened(long)
     exact = probe.gradient(short, torch.float64)
-    checks = [Check("float64 gradient against central differences", probe.against_differences(short, exact), _DOUBLE)]
+    worst = probe.against_differences(partial(probe.value, short), exact)
+    checks = [Check("float64 gradient against central differences", worst, _DOUBLE)]
     purifier = _purifier(defense)
     if purifier is not None:
         checks = [*_replay_checks(probe, defense, short, exact), *checks, *_paths(probe, short, exact)]
     single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
     checks.append(Check("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
+    guard = guard_of(long)
+    if guard is not None and guard.detector.differentiable:
+        checks.append(_scores_check(probe, guard))
     steps = None if purifier is None else min(_STEPS, purifier.steps)
     return Certificate(tuple(checks), len(x), steps)
 
@@ -142,8 +151,9 @@ class _Probe:
         if how is None:
             logits = defense.logits(x, noise, runs=1)
         else:
-            assert isinstance(defense, Purified)
-            logits = defense.classifier.logits(how(defense.purifier, x, noise.copies(1)), noise)
+            inside = unguarded(defense)
+            assert isinstance(inside, Purified)
+            logits = inside.classifier.logits(how(inside.purifier, x, noise.copies(1)), noise)
         generator = torch.Generator().manual_seed(self.seed)
         return logits @ torch.randn(logits.shape[-1], generator=generator).to(logits)
 
@@ -159,7 +169,7 @@ class _Probe:
         return gradient.double()
 
     @torch.no_grad()
-    def against_differences(self, defense: Defense, gradient: Tensor) -> float:
+    def against_differences(self, value: Callable[[Tensor], Tensor], gradient: Tensor) -> float:
         """The relative error of directional derivatives, image by image; the largest over directions and images."""
         errors = []
         for i in range(_PROBES):
@@ -169,7 +179,7 @@ class _Probe:
             scale = gradient.flatten(1).norm(dim=1) * along.flatten(1).norm(dim=1) / along[0].numel() ** 0.5
             best = torch.full_like(slope, float("inf"))
             for h in _WIDTHS:
-                up, down = (self.value(defense, self.x.double() + s * h * along) for s in (1, -1))
+                up, down = (value(self.x.double() + s * h * along) for s in (1, -1))
                 best = torch.minimum(best, ((up - down) / (2 * h) - slope).abs())
             errors.append(best / scale.clamp_min(torch.finfo(torch.float64).tiny))
         return float(torch.stack(errors).amax())
@@ -224,6 +234,20 @@ def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Check]:
     return checks
 
 
+def _scores_check(probe: _Probe, guard: Guard) -> Check:
+    """The gradient of a detector's scores, which attacks that know of it descend; `guard` is in float64."""
+
+    def scores(x: Tensor) -> Tensor:
+        return guard.scores(x, probe.noise())
+
+    x = probe.x.to(torch.float64, copy=True).requires_grad_()
+    with torch.enable_grad():
+        value = scores(x).sum()
+    gradient = torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
+    name = "float64 gradient of the detector's scores against central differences"
+    return Check(name, probe.against_differences(scores, gradient), _DOUBLE)
+
+
 @contextmanager
 def _cut(purifier: Purifier, path: str) -> Iterator[None]:
     """A purifier in which no gradient goes through what a method or a network of it returns."""
@@ -245,7 +269,19 @@ def _cut(purifier: Purifier, path: str) -> Iterator[None]:
 
 
 def _purifier(defense: Defense) -> Purifier | None:
-    return defense.purifier if isinstance(defense, Purified) else None
+    inside = unguarded(defense)
+    return inside.purifier if isinstance(inside, Purified) else None
+
+
+def _with_purifier(defense: Defense, purifier: Purifier) -> Defense:
+    if isinstance(defense, Guarded):
+        return twin(defense, defense=_with_purifier(defense.defense, purifier))
+    return twin(defense, purifier=purifier)
+
+
+def _ajar(defense: Defense, x: Tensor) -> Defense:
+    purifier = _purifier(defense)
+    return _with_purifier(defense, purifier.ajar(x)) if isinstance(purifier, Gated) else defense
 
 
 def _double(defense: Defense) -> Defense:
@@ -256,9 +292,7 @@ def _shortened(defense: Defense) -> Defense:
     purifier = _purifier(defense)
     if purifier is None or purifier.steps <= _STEPS:
         return defense
-    short = copy.deepcopy(defense)
-    short.purifier = short.purifier.shortened(_STEPS)  # type: ignore[operator, union-attr]
-    return short
+    return _with_purifier(defense, purifier.shortened(_STEPS))
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:

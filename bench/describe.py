@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
 from defenses.catalogue import card, is_plugin, is_zoo
-from defenses.errors import UserError
+from defenses.errors import UserError, told
 from defenses.registry import fingerprint, load_model
 from defenses.values import canonical, decode
 
@@ -33,9 +33,13 @@ def describe(
     """
     if "name" not in entry:
         raise UserError('a [[defense]] has no name; write name = "adp"')
-    name, given = entry["name"], canonical(entry.get("params", {}))
-    label, seed = entry.get("label", name), entry.get("training_seed")
+    name, seed = entry["name"], entry.get("training_seed")
+    label = entry.get("label", name)
     asked: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
+    try:
+        given = canonical(entry.get("params", {}))
+    except UserError as error:
+        raise told(str(name), error) from None
     if is_plugin(name):
         plugin = _plugin(name, dataset, given, entry, asked)
         return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)

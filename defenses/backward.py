@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from defenses.modes import JOINT, NUMBERS, parsed, variant
 from defenses.noise import Noise
-from defenses.purifier import Purifier
+from defenses.purifier import Purifier, with_gradient
 from defenses.purify import purify, run_steps, start, step_noise
 from defenses.replay import replayed
 
@@ -61,7 +61,7 @@ def purified(
         way = _denoised(purifier, copies, noise)
     else:
         way = copies if mode == "bpda" else _given(autoencoder or purifier.backward_network())(copies)
-    return _with_gradient(purify(purifier, copies.detach(), noise), way)
+    return with_gradient(purify(purifier, copies.detach(), noise), way)
 
 
 def repeated(x: Tensor, runs: int) -> Tensor:
@@ -74,22 +74,15 @@ def _given(hook: Any) -> Any:
     return hook
 
 
-def _with_gradient(value: Tensor, way: Tensor) -> Tensor:
-    """The value, to the last bit, with the gradient of `way`."""
-    return value + (way - way.detach())
-
-
 def _denoised(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
     state, ctx = start(purifier, x, noise)
     return purifier.finish(_given(purifier.one_step())(state, ctx), ctx)
 
 
 def _forward_noise(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
-    state, ctx = start(purifier, x, noise)
-    with torch.no_grad():
-        final = run_steps(purifier, state, ctx, step_noise(purifier, x, noise))
-    kept = {n: _with_gradient(v, state[n]) if v.is_floating_point() else v for n, v in final.items()}
-    return purifier.finish(kept, ctx)
+    straight = purifier.straightened()
+    state, ctx = start(straight, x, noise)
+    return straight.finish(run_steps(straight, state, ctx, step_noise(straight, x, noise)), ctx)
 
 
 def _joint(purifier: Purifier, x: Tensor, noise: Noise, runs: int, mode: str) -> Tensor:
@@ -101,7 +94,7 @@ def _joint(purifier: Purifier, x: Tensor, noise: Noise, runs: int, mode: str) ->
         else:
             towards = value.view(len(x), runs, *x.shape[1:]).sum(1) - runs * image
     joined: Tensor = _Joint.apply(x, towards.sign())
-    return _with_gradient(value, repeated(joined, runs))
+    return with_gradient(value, repeated(joined, runs))
 
 
 class _Joint(torch.autograd.Function):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from defenses.errors import UserError, unknown
-from defenses.values import canonical, decode
+from defenses.errors import UserError, told, unknown
+from defenses.values import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
 _CARDS = Path(__file__).parent / "cards"
 Kind = Literal["classifier", "purifier", "detector"]
@@ -20,6 +20,17 @@ COMMON: Mapping[Kind, tuple[str, ...]] = {
     "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level"),
     "detector": ("filters", "classifier", "runs", "combine", "fpr"),
 }
+_COMMON_KINDS = {
+    "filters": LIST,
+    "detector": PART,
+    "classifier": PART,
+    "runs": COUNT,
+    "combine": TEXT,
+    "suspected": TEXT,
+    "level": NUMBER,
+    "fpr": NUMBER,
+}
+_ABSENT = ("filters", "detector", "level")  # None stands for leaving them out
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,9 @@ class Card:
         version: raised when the same parameters would give other outputs.
         noise_scale: the parameter that, when it is 0, takes the noise away; "" when none does.
         trainer: "module:class", the objective that trains its network; "" where nothing is trained.
-        parameters: defaults, the published CIFAR-10 values.
+        parameters: defaults, the published CIFAR-10 values. They tell what kind of values a parameter takes: 10 stands
+            for whole numbers alone, 10.0 and "1/4" for any.
+        optional: parameters that may be None too; the `build` chooses then.
         datasets: defaults for other data sets, over `parameters`.
         claims: published numbers, each with its source.
         recipes: how its network is trained, by data set (see `defenses.training.recipe`).
@@ -65,6 +78,7 @@ class Card:
     trainer: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
     claims: tuple[Mapping[str, Any], ...] = ()
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -72,13 +86,25 @@ class Card:
         """All parameters for a data set, in canonical form; those of a composition where they are given.
 
         Raises:
-            UserError: a parameter that the defense does not have.
+            UserError: a parameter that the defense does not have, or a value of another kind than its default.
         """
         for key in given:
             if key not in self.parameters and key not in COMMON[self.kind]:
                 raise unknown(f"parameter of {self.name}", key, [*self.parameters, *COMMON[self.kind]])
         values = {**self.parameters, **self.datasets.get(dataset, {}), **given}
-        return {key: canonical(value) for key, value in sorted(values.items())}
+        return {key: self._checked(key, value) for key, value in sorted(values.items())}
+
+    def _checked(self, key: str, value: Any) -> Any:
+        """A value in canonical form."""
+        kind = _COMMON_KINDS[key] if key in COMMON[self.kind] else kind_of(self.parameters[key])
+        try:
+            found = canonical(value, key)
+        except UserError as error:
+            raise told(self.name, error) from None
+        if is_kind(found, kind) or (found is None and key in (*_ABSENT, *self.optional)):
+            return found
+        is_number = isinstance(value, str) and as_number(value) is not None
+        raise UserError(f"{self.name}: {key} is {value if is_number else repr(value)[:60]}; it must be {kind}")
 
     def random(self, merged: Mapping[str, Any]) -> bool:
         """Whether the defense by itself is stochastic with these parameters."""
@@ -94,7 +120,7 @@ def _cards() -> dict[str, Card]:
     cards = {}
     for path in sorted(_CARDS.glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("gradients", "weights", "claims"):
+        for key in ("gradients", "weights", "optional", "claims"):
             raw[key] = tuple(raw.get(key, ()))
         cards[path.stem] = Card(name=path.stem, **raw)
     return cards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.purifier import NoiseSpec, Purifier, State, kept, with_gradient
 
 _ANY = (1, 1, 1)  # how many draws a purifier needs does not depend on the shape
 
@@ -73,7 +74,7 @@ class Chain(Purifier):
         new = part.step(own, constant, k - first, drawn)
         done = part.done(own)
         if done is not None:  # rows that are done keep their state
-            new = {n: torch.where(done.view(-1, *[1] * (v.dim() - 1)), own[n], v) for n, v in new.items()}
+            new = kept(done, own, new)
         state = _named(at, new, constant)
         return self._onwards(at, state, ctx) if k + 1 == first + part.steps else state
 
@@ -125,6 +126,31 @@ class Chain(Purifier):
         """Parts that are differentiated at a finite scale where there are such."""
         return self._exchanged(lambda p: p.differenced() if scale is None else p.differenced(scale))
 
+    def straightened(self) -> Chain:
+        """Straightened parts: the identity is no gradient from one part's state to another's."""
+        return Chain([p.straightened() for p in self._parts])
+
+    def one_step(self) -> Callable[[State, State], State] | None:
+        """One step of each part that makes any; None where one of them has none."""
+        moves = [p.one_step() for p in self._parts]
+        first = next((i for i, p in enumerate(self._parts) if p.steps), None)
+        if first is None or any(p.steps and m is None for p, m in zip(self._parts, moves, strict=True)):
+            return None
+
+        def through(state: State, later: State) -> State:
+            for at, move in enumerate(moves):
+                if self._parts[at].steps and move is not None:
+                    own, constant = _own(at, state)
+                    state = self._onwards(at, _named(at, move(own, constant), constant), later)
+            return state
+
+        return through
+
+    def backward_network(self) -> Callable[[Tensor], Tensor] | None:
+        """Those of the parts in turn, if there is one; parts without one count as the identity."""
+        found = [n for n in (p.backward_network() for p in self._parts) if n is not None]
+        return (lambda x: functools.reduce(lambda image, network: network(image), found, x)) if found else None
+
     def score_direction(self) -> Callable[[Tensor], Tensor] | None:
         """That of the first part that has one."""
         return next((s for s in (p.score_direction() for p in self._parts) if s is not None), None)
@@ -151,7 +177,7 @@ class _Bridge(Purifier):
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         with torch.no_grad():
             value = self.part.finish(*self.part.start(x, z))
-        return {"x": value + (x - x.detach())}, {}
+        return {"x": with_gradient(value, x)}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
         return state
@@ -166,5 +192,5 @@ def _named(at: int, state: State, ctx: State) -> State:
 
 def _own(at: int, state: State) -> tuple[State, State]:
     """(state, context) of the part at work."""
-    cut = len(str(at)) + 1
-    return tuple({n[cut:]: v for n, v in state.items() if n[cut - 1] == mark} for mark in ".:")  # type: ignore[return-value]
+    state, ctx = ({n.removeprefix(m): v for n, v in state.items() if n.startswith(m)} for m in (f"{at}.", f"{at}:"))
+    return state, ctx

@@ -105,6 +105,13 @@ class Guarded(Defense):
         return list(dict.fromkeys([*self.defense.cost_modules(), *self.guard.cost_modules()]))
 
 
+def unguarded(defense: Defense) -> Defense:
+    """The defense whose logits a guarded one has; any other is itself."""
+    while isinstance(defense, Guarded):
+        defense = defense.defense
+    return defense
+
+
 def guard_of(defense: Defense) -> Guard | None:
     """The guard of a defense that refuses what a detector suspects, or purifies it alone; None: it has none."""
     if isinstance(defense, Guarded):

@@ -23,13 +23,19 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
         given: the name.
         known: all names.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     lowered = {n.lower(): n for n in names}
     near = near or [lowered[n] for n in difflib.get_close_matches(given.lower(), list(lowered), n=3, cutoff=0.5)]
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:_MOST]) or 'none'}{more}"
     return UserError(f'unknown {what} "{given}"; {hint}')
+
+
+def told(where: str, error: UserError) -> UserError:
+    """The error, with the name of what it is about before it where it does not say it."""
+    text = str(error)
+    return error if text.startswith(f"{where}: ") or f'"{where}"' in text else UserError(f"{where}: {text}")
 
 
 def check_whole(least: int, **given: Any) -> None:

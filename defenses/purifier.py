@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError
@@ -13,6 +15,26 @@ from defenses.noise import Draw
 from defenses.twins import twin
 
 State = dict[str, Tensor]  # batch first, every entry
+
+
+def kept(done: Tensor, old: State, new: State) -> State:
+    """The state after a step that rows which are done, bool [B], do not make.
+
+    Where a step gives the state other names, as between the parts of a chain, all rows have the values of new ones.
+    """
+    rows = {n: done.view(-1, *[1] * (v.dim() - 1)) for n, v in new.items() if n in old}
+    return {n: torch.where(rows[n], old[n], v) if n in old else v for n, v in new.items()}
+
+
+def with_gradient(value: Tensor, way: Tensor) -> Tensor:
+    """The value, to the last bit, with the gradient of `way`; a value that is no floating-point number as it is."""
+    return value + (way - way.detach()) if value.is_floating_point() else value
+
+
+def _passed_by(step: Callable[..., State], state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
+    with torch.no_grad():
+        new = step(state, ctx, k, z)
+    return {n: with_gradient(v, state[n]) for n, v in new.items()}
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,10 @@ class Purifier(nn.Module, ABC):
         """The state after step k (from 0)."""
 
     def done(self, state: State) -> Tensor | None:  # noqa: ARG002
-        """Bool [B], rows that no further step would change (data, no gradient); None: all steps are always made."""
+        """Bool [B], rows that no further step would change (data, no gradient); None: all steps are always made.
+
+        Of such rows `finish` must read no entry that a later step names anew.
+        """
         return None
 
     @abstractmethod
@@ -70,6 +95,10 @@ class Purifier(nn.Module, ABC):
         return twin(self, steps=steps)
 
     # What follows is for gradient modes (`defenses.modes`) alone: None means that the purifier lacks the mode.
+
+    def straightened(self) -> Purifier:
+        """The purifier whose steps have their values, and the gradient of the identity."""
+        return twin(self, step=partial(_passed_by, self.step))
 
     def surrogate(self, steps: int | None = None) -> Purifier | None:
         """A cheaper purifier for attacks, of `steps` steps. Default: the first quarter of the steps, at least one.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from defenses.noise import Draw, Noise
-from defenses.purifier import Purifier, State
+from defenses.purifier import Purifier, State, kept
 
 _START, _STEP = 0, 1  # names of the noise streams
 _NOISE_VALUES = 1 << 24  # at most this many values of step noise are held at once (64 MB)
@@ -96,25 +96,25 @@ def advance(purifier: Purifier, state: State, ctx: State, steps: range, z: StepN
     for k in steps:
         new = purifier.step(state, ctx, k, z(k))
         done = purifier.done(state)
-        if done is not None:
-            new = {n: torch.where(done.view(-1, *[1] * (v.dim() - 1)), state[n], v) for n, v in new.items()}
-        state = new
+        state = new if done is None else kept(done, state, new)
     return state
 
 
 def run_steps(purifier: Purifier, state: State, ctx: State, z: StepNoise) -> State:
-    """The state after all steps, as by `advance`, but rows that are done leave the batch; no gradient is kept."""
-    final = {n: v.clone() for n, v in state.items()}
-    where: Tensor | None = None  # where the rows at work stand in `final`; None: all of them, in order
+    """The state after all steps, as by `advance`, but rows that are done leave the batch.
+
+    It has the names that the newest rows have; what rows that left before do not have is zero.
+    """
+    final: State = {}
+    where: Tensor | None = None  # where the rows at work stand in the batch; None: all of them, in order
     for k in range(purifier.steps):
         done = purifier.done(state)
         if done is not None and bool(done.any()):
             rows = torch.nonzero(~done).squeeze(1)
             if where is None:
                 where = torch.arange(len(done), device=done.device)
-            left = where[done]
-            for n, v in state.items():
-                final[n][left] = v[done]
+                final = {n: v.clone() for n, v in state.items()}
+            final = _put(final, state, where)
             where = where[rows]
             if len(rows) == 0:
                 return final
@@ -122,8 +122,13 @@ def run_steps(purifier: Purifier, state: State, ctx: State, z: StepNoise) -> Sta
             ctx = {n: v[rows] for n, v in ctx.items()}
             z.keep(rows)
         state = purifier.step(state, ctx, k, z(k))
-    if where is None:
-        return state
+    return state if where is None else _put(final, state, where)
+
+
+def _put(final: State, state: State, where: Tensor) -> State:
+    """The state of the whole batch, with rows of another at their places."""
+    size = len(next(iter(final.values())))
+    whole = {n: final[n] if n in final else v.new_zeros((size, *v.shape[1:])) for n, v in state.items()}
     for n, v in state.items():
-        final[n][where] = v
-    return final
+        whole[n][where] = v
+    return whole

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.catalogue import COMMON, Card, card, is_plugin, is_zoo, list_models
 from defenses.composition import KEYS, Named, Parts, composed, parts_of
-from defenses.errors import UserError
+from defenses.errors import UserError, told
 from defenses.values import canonical, decode, plain
 
 if TYPE_CHECKING:
@@ -169,7 +169,10 @@ def load_model(
         defense: Defense = robustbench_zoo.load(model_name, dataset, params, weights_root=weights_root)
     else:
         source = parts(dataset, weights_root, training_seed, data_root)
-        defense = _registered(model_name, identified["parameters"], source)
+        try:
+            defense = _registered(model_name, identified["parameters"], source)
+        except UserError as error:
+            raise told(model_name, error) from None
     defense.requires_grad_(False)
     # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
     state = identity(defense)[0]
@@ -206,4 +209,7 @@ def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
     build = load_object(known.build)
     data = {"num_classes": info.num_classes, "input_shape": info.shape}
     wanted = signature(build).parameters
-    return build(source.trained, **{k: v for k, v in data.items() if k in wanted}, **own)
+    try:
+        return build(source.trained, **{k: v for k, v in data.items() if k in wanted}, **own)
+    except UserError as error:
+        raise told(known.name, error) from None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -27,6 +28,7 @@ from defenses.purifier import Purifier, State
 from defenses.purify import advance, start, step_noise
 
 _SHARE = 0.25  # of the free memory: a graph that takes less is kept whole
+_measuring = ContextVar("measuring", default=False)
 _weights: WeakKeyDictionary[Purifier, dict[Any, tuple[int, int]]] = WeakKeyDictionary()
 
 
@@ -86,6 +88,11 @@ def extent(purifier: Purifier, x: Tensor, noise: Noise) -> Extent:
     return Extent(length, max(length, min(purifier.steps - 1, int(spare / max(graph, 1)))))
 
 
+def measuring() -> bool:
+    """Whether what goes through networks now only tells how much graph there would be: it is no cost of a gradient."""
+    return _measuring.get()
+
+
 def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
     """(bytes of a state, bytes of the graph of one step) of one row: measured once."""
     frozen = not any(p.requires_grad for p in purifier.parameters())
@@ -93,11 +100,15 @@ def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
     known = _weights.setdefault(purifier, {})
     if key not in known:
         row, one = x[:1].detach().requires_grad_(), noise.rows(slice(0, 1))
-        with torch.enable_grad():
-            state, ctx = start(purifier, row, one)
-            leaf = _leaves(state)
-            with _saved_bytes(purifier) as saved:
-                advance(purifier, leaf, _leaves(ctx), range(1), step_noise(purifier, row, one, 1))
+        token = _measuring.set(True)
+        try:
+            with torch.enable_grad():
+                state, ctx = start(purifier, row, one)
+                leaf = _leaves(state)
+                with _saved_bytes(purifier) as saved:
+                    advance(purifier, leaf, _leaves(ctx), range(1), step_noise(purifier, row, one, 1))
+        finally:
+            _measuring.reset(token)
         known[key] = sum(v.nbytes for v in state.values()), saved[0]
     return known[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from enum import Enum
@@ -37,20 +38,30 @@ def as_number(text: str) -> Fraction | None:
         return None
 
 
-def canonical(value: Any) -> Any:
-    """One spelling for one value: numbers and numeric texts become fraction strings ("0.15" and "3/20" agree)."""
+def canonical(value: Any, name: str = "a parameter") -> Any:
+    """One spelling for one value: numbers and numeric texts become fraction strings ("0.15" and "3/20" agree).
+
+    Args:
+        value: number, text, true or false, None, list or table.
+        name: of it, for messages.
+
+    Raises:
+        UserError: it is something else, or a number that is not finite.
+    """
     if isinstance(value, bool) or value is None:
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}; it must be finite")
     if isinstance(value, int | float | Fraction):
         return str(as_fraction(value))
     if isinstance(value, str):
         number = as_number(value)
         return value if number is None else str(number)
     if isinstance(value, Mapping):
-        return {str(k): canonical(v) for k, v in sorted(value.items())}
+        return {str(k): canonical(v, str(k)) for k, v in sorted(value.items())}
     if isinstance(value, list | tuple):
-        return [canonical(v) for v in value]
-    raise UserError(f"a parameter is {value!r}; only numbers, texts, true and false, lists and tables are possible")
+        return [canonical(v, name) for v in value]
+    raise UserError(f"{name} is {value!r}; only numbers, texts, true and false, lists and tables are possible")
 
 
 def decode(value: Any) -> Any:
@@ -65,3 +76,33 @@ def decode(value: Any) -> Any:
     if isinstance(value, list):
         return [decode(v) for v in value]
     return value
+
+
+WHOLE, COUNT = "a whole number, at least 0", "a whole number, at least 1"
+NUMBER, FLAG = 'a number, as .25 or "1/4"', "true or false"
+TEXT, LIST, PART = "a text", "a list", 'a name, or a table as { name = "jpeg", quality = 50 }'
+
+
+def kind_of(default: Any) -> str:
+    """What values a parameter takes, by its default: 10 stands for whole numbers, 10.0 and "1/4" for any."""
+    if isinstance(default, bool):
+        return FLAG
+    if isinstance(default, list):
+        return LIST
+    if isinstance(default, int):
+        return WHOLE
+    return NUMBER if isinstance(default, float) or as_number(default) is not None else TEXT
+
+
+def is_kind(value: Any, kind: str) -> bool:
+    """Whether a value in canonical form is of a kind; numbers must be such that a float can be."""
+    if not isinstance(value, str):
+        return isinstance(value, {FLAG: bool, LIST: list, PART: Mapping}.get(kind, ()))
+    number = as_number(value)
+    if number is None:
+        return kind in (TEXT, PART) and len(value) <= _LONGEST
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return kind == NUMBER or (number.denominator == 1 and number >= {WHOLE: 0, COUNT: 1}.get(kind, math.inf))

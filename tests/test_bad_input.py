@@ -237,10 +237,10 @@ def test_a_device_that_does_not_exist_leaves_nothing(tmp_path):
         ("adp", {"combine": "foo"}, 'combine is "foo"; it must be "softmax-mean" or "logit-mean"'),
         ("adp", {"steps": 2.5}, "steps is 2.5; it must be a whole number, at least 0"),
         ("adp", {"steps": True}, "steps is True; it must be a whole number, at least 0"),
-        ("adp", {"sigma": "wide"}, "sigma is wide; it must be a number"),
+        ("adp", {"sigma": "wide"}, "sigma is 'wide'; it must be a number"),
         ("adp", {"sigma": -1}, "sigma is -1; it must be at least 0"),
         ("ebm-mcmc", {"steps": 2.5}, "steps is 2.5; it must be a whole number, at least 0"),
-        ("ebm-mcmc", {"eps": "x"}, "eps is x; it must be a number"),
+        ("ebm-mcmc", {"eps": "x"}, "eps is 'x'; it must be a number"),
         ("ebm-mcmc", {"temperature": 0}, "temperature is 0; it must be positive"),
     ],
 )

@@ -13,13 +13,19 @@ from bench.data import load_dataset
 from defenses import load_model
 from defenses.adp import ADP
 from defenses.base import Classifier, Foreign, Purified
+from defenses.detector import Detector, Guard, Guarded
+from defenses.detectors.gated import Gated
 from defenses.ebm_mcmc import Langevin
+from defenses.modes import carries_information
+from defenses.noise import Noise
 from defenses.purify import advance, step_noise
 from defenses.replay import _Back
 
 STATES = "replayed states against those of the forward pass"
 REPLAYED = "replayed float64 gradient against unrolled autograd"
 DIFFERENCES = "float64 gradient against central differences"
+
+SCORES = "float64 gradient of the detector's scores against central differences"
 
 through = _Back.through
 
@@ -189,3 +195,85 @@ def test_as_a_dict_for_json():
     assert told["passed"] is True
     assert told["images"] == len(X)
     assert all(math.isfinite(c["value"]) and c["name"] for c in told["checks"])
+
+
+class Brightness(Detector):
+    """The mean of smooth functions of the pixels; with a fault, a part of it is cut off."""
+
+    def __init__(self, fault=False):
+        super().__init__()
+        self.fault = fault
+
+    def scores(self, x, noise, classifier):
+        part = x.square()
+        return (x.sin() + (part.detach() if self.fault else part)).flatten(1).mean(1)
+
+
+def guard(threshold=math.inf, **options):
+    net = Classifier(behind(), num_classes=4, input_shape=(1, 6, 6))
+    return Guard(Brightness(**options), net, threshold=threshold, scale=0.02)
+
+
+@pytest.mark.parametrize("threshold", [-math.inf, 0.5, math.inf])
+def test_a_gate_is_certified_with_images_that_it_suspects_and_others(threshold):
+    options = {"sigma": 0.2, "steps": 6, "lam": 1e-3}
+    certificate, checks = values(purified(Gated(ADP(net(), **options), guard(threshold))))
+    assert certificate.passed, checks
+    assert checks["the path through purifier.step_size contributes"].value > 1e-6
+    certificate, checks = values(purified(Gated(Forgets(net(), **options), guard(threshold))))
+    failed = {name for name, c in checks.items() if not c.passed}
+    assert failed == {DIFFERENCES, "the path through purifier.step_size contributes"}
+
+
+class Stuck(Gated):
+    """Images that are not suspected lose their gradient."""
+
+    def finish(self, state, ctx):
+        return super().finish(state | {"x": state["x"].detach()}, ctx)
+
+
+def test_a_fault_in_the_gate_itself_is_found():
+    _, checks = values(purified(Stuck(Everything(steps=6), guard())))
+    assert not checks[DIFFERENCES].passed
+
+
+def test_a_gate_stands_half_open_for_any_images():
+    gate = Gated(Everything(), guard())
+    for n in range(1, len(X) + 1):
+        suspected = gate.ajar(X[:n]).suspects(X[:n])
+        assert int(suspected.sum()) >= (n + 1) // 2
+        assert not suspected.all() or n == 1
+    assert gate.ajar(X[:1].expand(4, -1, -1, -1)).suspects(X[:1]).all(), "of equal scores all"
+    assert gate.guard.threshold == math.inf
+
+
+def test_a_guarded_purifier_has_all_checks_of_the_purifier_alone():
+    plain, checks = values(purified(Everything(steps=30)))
+    guarded, more = values(Guarded(purified(Everything(steps=30)), guard()))
+    assert guarded.passed, more
+    assert {**more, SCORES: None} == {**checks, SCORES: None}
+    assert guarded.steps == plain.steps == 20
+    options = {"sigma": 0.2, "steps": 6, "lam": 1e-3}
+    _, checks = values(Guarded(purified(Forgets(net(), **options)), guard()))
+    assert {n for n, c in checks.items() if not c.passed} == {DIFFERENCES, "the path through step_size contributes"}
+
+
+def test_a_detectors_gradient_is_compared_where_it_declares_one():
+    plain = Classifier(behind(), num_classes=4, input_shape=(1, 6, 6))
+    assert values(Guarded(plain, guard()))[1][SCORES].passed
+    _, checks = values(Guarded(plain, guard(fault=True)))
+    assert {n for n, c in checks.items() if not c.passed} == {SCORES}
+    stand_in = guard(fault=True)
+    stand_in.detector.differentiable = False
+    assert SCORES not in values(Guarded(plain, stand_in))[1]
+    assert SCORES not in values(plain)[1]
+
+
+@pytest.mark.parametrize("act", [nn.LeakyReLU, nn.SiLU])
+def test_what_gradients_say_is_asked_of_what_stands_behind_detectors(act):
+    plain = purified(Langevin(energy(act=act), eps=0.1, steps=9))
+    gated = purified(Gated(plain.purifier, guard()))
+    noise = Noise.of(0, len(X))
+    expected = carries_information(plain, X, noise)
+    assert expected == (act is nn.SiLU)
+    assert carries_information(gated, X, noise) == carries_information(Guarded(plain, guard()), X, noise) == expected

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from bench.data import load_dataset
-from defenses import card, load_model
+from defenses import load_model
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import train
@@ -133,15 +133,6 @@ def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
     assert moved == [k for k in range(12) if k % every == every - 1]
     assert len(updates) == 12 * 3
     assert int(objective.average.n_averaged) == 12 // every
-
-
-def test_the_recipe_for_mnist_has_the_published_rule():
-    recipes = card("gan-at").recipes
-    assert {name: r["objective"].get("classifier_every", 1) for name, r in recipes.items()} == {
-        "digits": 1,
-        "mnist": 5,
-        "cifar10": 1,
-    }
 
 
 def test_bad_settings_are_one_line():

@@ -271,3 +271,17 @@ def test_the_meter_counts_inner_backwards() -> None:
     energy(x).sum().backward()
     # Forward, inner backward; then back through both: 4 + (1 forward + 2 for its backward) * 4.
     assert (meter.forwards, meter.backwards) == (4, 4 + 3 * 4)
+
+
+def test_the_first_exact_gradient_costs_what_others_cost() -> None:
+    """The row by which replay learns how large a graph is does not count."""
+    from defenses import load_model
+
+    defense = load_model("diffpure", "digits", runs=4, steps=10)
+    with attack_view(defense, ViewSpec(), seed=0) as (view, meter):
+        costs = []
+        for _ in range(2):
+            before = meter.forwards, meter.backwards
+            gradient(view, images(3), "grad")
+            costs.append((meter.forwards - before[0], meter.backwards - before[1]))
+    assert costs[0] == costs[1] == (3 * 44, 3 * 44)

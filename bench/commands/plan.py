@@ -48,6 +48,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from bench.manifest import read_manifest
     from bench.progress import row_of
     from bench.run import Options, select
+    from bench.work import Workshop
 
     question = _question(arguments)
     board = board_of(arguments)
@@ -60,6 +61,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     )
     cells = board.cells()
     chosen, folder = select(cells, options), folder_of(arguments, board.name)
+    Workshop(board, options).try_parameters(chosen)
     lines, _ = stored_of(folder, board)
     rows: dict[str, list[Cell]] = {}
     for cell in chosen:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from defenses.base import Classifier
 from defenses.detector import Detector
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
-from defenses.errors import UserError, check_whole
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Noise
 
 
@@ -44,6 +44,7 @@ class Energy(Detector):
 
     def __init__(self, energy: nn.Module, *, temperature: float):
         super().__init__()
+        check_numbers(temperature=temperature)
         if temperature <= 0:
             raise UserError(f"temperature is {temperature}; it must be positive")
         self.energy, self.temperature = energy, temperature

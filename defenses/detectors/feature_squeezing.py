@@ -68,7 +68,8 @@ def build(
         patch: see `NonLocalMeans`.
         strength: see `NonLocalMeans`.
     """
+    means = NonLocalMeans(search=search or 1, patch=patch, strength=strength)  # its values are looked at in any case
     squeezers: list[Filter] = [BitDepth(bits=bits)] if bits else []
     squeezers += [Median(window=median)] if median else []
-    squeezers += [NonLocalMeans(search=search, patch=patch, strength=strength)] if search else []
+    squeezers += [means] if search else []
     return FeatureSqueezing(squeezers)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from defenses.detector import Guard
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers
 from defenses.noise import Noise
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.twins import twin
 
 _MARK = "purifier."  # before the names of the purifier's own state
+_APART = 1e-3  # scores that differ by less, in scales of clean images, are alike
 
 
 class Gated(Purifier):
@@ -36,6 +38,7 @@ class Gated(Purifier):
         super().__init__()
         if guard.detector.stochastic:
             raise UserError(f"{type(guard.detector).__name__} is random, and cannot tell what is to be purified")
+        check_numbers(**({} if level is None else {"level": level}))
         if level is not None and not 0 <= level < 1:
             raise UserError(f"level is {level}; it must be at least 0 and less than 1")
         if level is not None and not hasattr(purifier, "sigma"):
@@ -64,14 +67,18 @@ class Gated(Purifier):
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         """Which images are suspected, and their start."""
-        with torch.no_grad():
-            suspect = self.guard.excess(x.detach(), Noise.of(0, len(x), x.device)) > 0
+        suspect = self.suspects(x)
         state, ctx = self.purifier.start(x, z)
         if self.level is not None:
             gentle = twin(self.purifier, sigma=self.level * self.purifier.sigma)  # type: ignore[operator]
             own = z[: len(gentle.noise(tuple(x.shape[1:])).start)]
             state, ctx = (_chosen(suspect, *pair) for pair in zip((state, ctx), gentle.start(x, own), strict=True))
         return {"suspect": suspect, "x": x, **_marked(state)}, _marked(ctx)
+
+    @torch.no_grad()
+    def suspects(self, x: Tensor) -> Tensor:
+        """Bool [B], which of images [B, C, H, W] are suspected."""
+        return self.guard.excess(x.detach(), Noise.of(0, len(x), x.device)) > 0
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """One step of the purifier."""
@@ -87,10 +94,14 @@ class Gated(Purifier):
 
     def finish(self, state: State, ctx: State) -> Tensor:
         """Purified images where they are to be."""
-        image = self.purifier.finish(_own(state), _own(ctx))
+        own, constant = _own(state), _own(ctx)
         if self.level is not None:
-            return image
-        return torch.where(state["suspect"].view(-1, 1, 1, 1), image, state["x"])
+            return self.purifier.finish(own, constant)
+        rows = torch.nonzero(state["suspect"]).squeeze(1)  # of the others a state may be that of no last step
+        if not len(rows):
+            return state["x"]
+        image = self.purifier.finish(*({n: v[rows] for n, v in s.items()} for s in (own, constant)))
+        return state["x"].index_put((rows,), image.to(state["x"]))
 
     def shortened(self, steps: int) -> Gated:
         """See `Purifier`."""
@@ -118,6 +129,30 @@ class Gated(Purifier):
         if step is None:
             return None
         return lambda state, ctx: {**state, **_marked(step(_own(state), _own(ctx)))}
+
+    @torch.no_grad()
+    def ajar(self, x: Tensor) -> Gated:
+        """With a threshold that half of images [B, C, H, W] exceed, or some more; all, where scores are alike.
+
+        It lies in the middle of the widest gap, so that a small move of an image takes none across it.
+        """
+        scores = self.guard.scores(x, Noise.of(0, len(x), x.device)).sort().values
+        gaps = scores.diff()[: len(x) // 2].tolist()
+        widest = max(gaps, default=0.0)
+        apart = widest > _APART * self.guard.scale
+        threshold = float(scores[gaps.index(widest)]) + widest / 2 if apart else -math.inf
+        return twin(self, guard=twin(self.guard, threshold=threshold))
+
+    def straightened(self) -> Gated:
+        """See `Purifier`."""
+        return twin(self, purifier=self.purifier.straightened())
+
+    def backward_network(self) -> Callable[[Tensor], Tensor] | None:
+        """That of the purifier for the images that are purified, and the identity for the others."""
+        network = self.purifier.backward_network()
+        if network is None or self.level is not None:
+            return network
+        return lambda x: torch.where(self.suspects(x).view(-1, 1, 1, 1), network(x), x)
 
     def score_direction(self) -> Callable[[Tensor], Tensor] | None:
         """See `Purifier`."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw, Noise
 
 _BATCH = 500
@@ -67,10 +67,10 @@ class LayerDetector(Detector):
 
     def __init__(self, *, eps: float, images: int):
         super().__init__()
+        check_numbers(eps=eps)
+        check_whole(100, images=images)
         if not 0 < eps <= 1:
             raise UserError(f"eps is {eps}; it must lie between 0 and 1")
-        if type(images) is not int or images < 100:
-            raise UserError(f"images is {images!r}; it must be a whole number, at least 100")
         self.eps, self.images = eps, images
 
     @abstractmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from defenses.detectors.layers import LayerDetector
-from defenses.errors import UserError
+from defenses.errors import UserError, check_whole
 
 _LEAST = 1e-12  # of a distance: an image may be one of the reference
 
@@ -51,9 +51,10 @@ class LID(LayerDetector):
 
     def __init__(self, *, neighbours: int, reference: int, eps: float, images: int):
         super().__init__(eps=eps, images=images)
-        if not 2 <= neighbours < reference:
+        check_whole(2, neighbours=neighbours, reference=reference)
+        if neighbours >= reference:
             text = f"neighbours is {neighbours} and reference {reference}"
-            raise UserError(f"{text}; there must be 2 or more neighbours, and more reference images")
+            raise UserError(f"{text}; there must be more reference images than neighbours")
         self.neighbours, self.reference = neighbours, reference
 
     def learn(self, features: list[Tensor], y: Tensor) -> None:  # noqa: ARG002

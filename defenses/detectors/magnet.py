@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers
 from defenses.noise import Noise
 
 
@@ -25,6 +25,7 @@ class Reconstruction(Detector):
 
     def __init__(self, autoencoder: nn.Module, *, p: float = 1.0):
         super().__init__()
+        check_numbers(p=p)
         if p < 1:
             raise UserError(f"p is {p}; it must be at least 1")
         self.autoencoder, self.p = autoencoder, p
@@ -48,6 +49,7 @@ class Divergence(Detector):
 
     def __init__(self, autoencoder: nn.Module, *, temperature: float = 10.0):
         super().__init__()
+        check_numbers(temperature=temperature)
         if temperature <= 0:
             raise UserError(f"temperature is {temperature}; it must be positive")
         self.autoencoder, self.temperature = autoencoder, temperature

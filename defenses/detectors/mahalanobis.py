@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from defenses.detectors.layers import LayerDetector
+from defenses.errors import UserError
+from defenses.filters import within
 
 
 def whitening(features: Tensor, y: Tensor, classes: Tensor, *, least: float) -> tuple[Tensor, Tensor]:
@@ -44,10 +46,16 @@ class Mahalanobis(LayerDetector):
         least: see `whitening`.
         eps: see `LayerDetector`.
         images: see `LayerDetector`.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, *, least: float, eps: float, images: int):
         super().__init__(eps=eps, images=images)
+        within("least", least, 0, 1)
+        if least == 1:
+            raise UserError("least is 1, so that no direction is left; it must be less")
         self.least = least
 
     def learn(self, features: list[Tensor], y: Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import smooth
@@ -93,8 +93,9 @@ class DefenseGAN(Purifier):
         variance: float = 1 / 128,
     ):
         super().__init__()
-        if restarts < 1 or steps < 0:
-            raise UserError(f"restarts is {restarts} and steps {steps}; at least 1 restart, and steps at least 0")
+        check_whole(1, restarts=restarts)
+        check_whole(0, steps=steps)
+        check_numbers(lr=lr, variance=variance, momentum=momentum)
         if lr <= 0 or variance <= 0 or not 0 <= momentum < 1:
             raise UserError(
                 f"lr is {lr}, variance {variance} and momentum {momentum}; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, smooth
@@ -36,10 +36,11 @@ class ClippedLangevin(Purifier):
         self, energy: nn.Module, *, steps: int = 60, rate: float = 10.0, clip: float = 0.01, noise: float = 0.005
     ):
         super().__init__()
-        if steps < 0 or rate <= 0 or clip <= 0 or noise < 0:
+        check_whole(0, steps=steps)
+        check_numbers(rate=rate, clip=clip, noise=noise)
+        if rate <= 0 or clip <= 0 or noise < 0:
             raise UserError(
-                f"steps is {steps}, rate {rate}, clip {clip} and noise {noise}; "
-                "rate and clip must be positive, the others at least 0"
+                f"rate is {rate}, clip {clip} and noise {noise}; rate and clip must be positive, noise at least 0"
             )
         self.gradient = EnergyGradient(energy)
         self.steps, self.rate, self.clip, self.scale = steps, rate, clip, noise

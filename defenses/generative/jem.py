@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import Langevin
-from defenses.errors import UserError
+from defenses.errors import UserError, check_numbers
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, State
 
@@ -50,8 +50,10 @@ class Refinement(Langevin):
         eps: float = 0.01,
         sigma: float = 0.03,
     ):
-        if rate <= 0 or sigma < 0:
-            raise UserError(f"rate is {rate} and sigma {sigma}; rate must be positive and sigma at least 0")
+        check_numbers(rate=rate, eps=eps, sigma=sigma)
+        if rate <= 0 or eps <= 0 or sigma < 0:
+            text = "rate and eps must be positive and sigma at least 0"
+            raise UserError(f"rate is {rate}, eps {eps} and sigma {sigma}; {text}")
         super().__init__(JointEnergy(classifier), eps=eps, temperature=eps**2 / (2 * rate), steps=steps)
         self.sigma = sigma
 
