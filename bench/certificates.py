@@ -47,9 +47,13 @@ def add(folder: Path, found: Mapping[str, Any]) -> None:
 
 
 def missing(folder: Path, cells: Iterable[Cell]) -> dict[str, str]:
-    """Title -> key of the defenses that cells attack through exact gradients and that have no certificate here."""
+    """Title -> key of the defenses that cells attack through exact gradients and that have no certificate here.
+
+    A defense without exact gradients has nothing to certify; its cells say so.
+    """
     known = read(folder)
-    keys = {c.defense.title: digest(c.defense.fingerprint) for c in cells if _is_exact(c.view.gradient, c.attack.name)}
+    exact = [c for c in cells if "exact" in c.defense.gradients and _is_exact(c.view.gradient, c.attack.name)]
+    keys = {c.defense.title: digest(c.defense.fingerprint) for c in exact}
     return {title: key for title, key in keys.items() if key not in known}
 
 
@@ -66,7 +70,7 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         title: of the defense, for messages.
 
     Raises:
-        UserError: a `Defense` that declares exact gradients and has none.
+        UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
     """
     from bench.certificate import NoGradient, certify
     from defenses.base import Foreign
@@ -82,7 +86,9 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         return failed("its logits have no gradient")
     except (Exception, SystemExit) as error:  # somebody's module that knows no float64, say
         return failed(line_of(error)[:200])
-    assert certificate is not None
+    if certificate is None:
+        has = ", ".join(defense.gradients)
+        raise UserError(f"{title} has no exact gradients to certify; it has: {has}")
     few = x[:4]
     note = information_note(defense, few, Noise.of(0, len(few), x.device), label=title)
     return certificate.as_dict() | ({"note": note} if note else {})

@@ -18,8 +18,10 @@ from defenses.errors import UserError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
+
     from bench.audit.targets import Candidate
-    from bench.data import DatasetInfo
+    from bench.data import Dataset, DatasetInfo
 
 CLEAN = "clean"
 _KEPT = "finished corruptions are kept"
@@ -97,12 +99,15 @@ class Work:
         from bench.manifest import journal
 
         infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}  # before any work
+        self._images(next(self.sets())[2])
         facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
         ledgers = [self._ledger(folder, one, facts) for one in self.defenses]
         for path in sorted(folder.glob("*.jsonl")):
             check_about(path, read(path)[0], facts)  # the images of a table are the same ones
-        for ledger in ledgers:
+        for one, ledger in zip(self.defenses, ledgers, strict=True):
             ledger.check()
+            if not ledger.path.exists():
+                one.load()  # what cannot be loaded leaves no file
         fingerprints = {one.label: one.fingerprint for one in self.defenses}
         with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
             for one, ledger in zip(self.defenses, ledgers, strict=True):
@@ -133,17 +138,22 @@ class Work:
         about = {"label": one.label, "defense": one.fingerprint, **facts}
         return Ledger(folder / f"{file_label(one.label)}.jsonl", about)
 
-    def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
-        """Per image, the share of held-out draws that are right and of those that are refused."""
+    def _images(self, dataset: str) -> tuple[Dataset, Tensor]:
+        """(the chosen images of a data set, their positions)."""
         import torch
 
         from bench.data import load_dataset
         from bench.indices import resolve
-        from bench.verdict import verdict
 
         data = load_dataset(dataset, self.split, root=self.data_root)
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
-        data, index = data.select(at), torch.tensor(at)
+        return data.select(at), torch.tensor(at)
+
+    def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
+        """Per image, the share of held-out draws that are right and of those that are refused."""
+        from bench.verdict import verdict
+
+        data, index = self._images(dataset)
         said = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)
         if not said.finite.all():
             raise FloatingPointError(f"the defense returned logits that are not finite on {dataset}")

@@ -122,7 +122,7 @@ def source_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> Defen
 def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str, Any] | None:
     """The null attack "transfer" on a defense: APGD on cross-entropy, 20 steps, on a bare classifier.
 
-    That is the one inside the defense (blind gradients), else `undefended` of the same board.
+    That is the one inside the defense (blind gradients), else `undefended` of the same board, without parameters.
 
     Args:
         defense: on which the images are judged.
@@ -136,7 +136,7 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str
     entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:
         return entry
-    bare = next((d for d in defenses if d.name == _BARE), None)
-    if bare is None or bare.name == defense.name:
+    bare = next((d for d in defenses if d.name == _BARE and not d.given), None)
+    if bare is None or bare == defense:
         return None
     return {**entry, "source": bare}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from defenses.base import Classifier
+from defenses.errors import UserError
 
 
 def build(
@@ -19,5 +21,16 @@ def build(
         num_classes: K.
         input_shape: (C, H, W).
         classifier: the name of the weights.
+
+    Raises:
+        UserError: what these weights are of gives no K logits an image.
     """
-    return Classifier(network(classifier), num_classes=num_classes, input_shape=input_shape)
+    found = network(classifier)
+    try:
+        with torch.no_grad():
+            given = found(torch.zeros(1, *input_shape)).shape
+    except Exception:  # a network that takes more than images
+        given = None
+    if given != (1, num_classes):
+        raise UserError(f'"{classifier}" gives no {num_classes} logits for an image; name the weights of a classifier')
+    return Classifier(found, num_classes=num_classes, input_shape=input_shape)

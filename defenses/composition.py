@@ -88,6 +88,7 @@ class Parts:
         from bench.data import dataset_info
         from defenses.base import Classifier, Foreign
         from defenses.catalogue import card, is_plugin, is_zoo, list_models
+        from defenses.classifiers import build
         from defenses.registry import load_model
         from defenses.weights_io import has_weights
 
@@ -95,7 +96,7 @@ class Parts:
         shape = {"num_classes": info.num_classes, "input_shape": info.shape}
         known = is_zoo(name) or is_plugin(name) or name in list_models()
         if not known and has_weights(name, self.dataset, self.weights_root, training_seed=self.training_seed):
-            return Classifier(self.trained(name), **shape)  # type: ignore[arg-type]
+            return build(self.trained, classifier=name, **shape)  # type: ignore[arg-type]
         if name in list_models() and card(name).kind != "classifier":
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
         seed = None if is_zoo(name) else self.training_seed

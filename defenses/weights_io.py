@@ -335,9 +335,12 @@ def put_tensors(network: nn.Module, given: Mapping[str, Tensor], path: Path) -> 
         path: the file they are from, for messages.
 
     Raises:
-        UserError: a tensor is missing, unknown or of another shape.
+        UserError: a tensor is missing, unknown, of another shape or not finite.
     """
     wanted = check_tensors(network, given, path)
+    for name, value in given.items():
+        if not bool(value.isfinite().all()):
+            raise UserError(f'{path}: tensor "{name}" has values that are not finite')
     network.load_state_dict({n: given[n].to(v.dtype) for n, v in wanted.items()}, strict=False)
 
 

@@ -27,7 +27,7 @@ SMALL = {
     "gdmp": {"runs": 1, "steps": 5},
     "denoise-once": {"runs": 1},
 }
-LEAST = {"few-labels": 0.7}  # accuracy on validation images, where a method is meant to have less than others
+LEAST = {"few-labels": 0.7, "vat": 0.85}  # accuracy on validation images, of those that learn from 100 labels
 
 
 def _needed(name):

@@ -222,7 +222,7 @@ def test_shipped_weights_were_trained_for_their_noise():
 
 
 def test_a_recipe_without_noise_is_refused(tmp_path):
-    with pytest.raises(UserError, match="objective.sigma is 0; it must be a number above 0"):
+    with pytest.raises(UserError, match=r"objective\.sigma is 0; it must be a number above 0"):
         train("smoothing", "digits", out=tmp_path, overrides={"objective.sigma": 0}, device="cpu", progress=False)
 
 

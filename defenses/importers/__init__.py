@@ -76,17 +76,17 @@ def import_weights(
     from bench.data import dataset_info
     from defenses.files import make_folder
     from defenses.networks import build_network
-    from defenses.weights_io import check_data, put_tensors, save_network
+    from defenses.weights_io import check_data, check_name, put_tensors, save_network
 
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
     convert, options, file = _convert(form, options or {}), dict(options or {}), Path(source)
     found = convert(str(source), dataset_info(dataset), **options)
-    _check_finite(found.tensors, file)
+    check_name(called := name or found.name, found.name)
     check_data(file, found.kind, found.args, dataset)
     network = build_network(found.kind, **found.args)
     put_tensors(network, found.tensors, file)
-    target = Path(out) / f"{name or found.name}.safetensors"
+    target = Path(out) / f"{called}.safetensors"
     if target.exists():
         raise UserError(f"{target} is there already; remove it, or choose --name or --out")
     make_folder(target.parent)
@@ -107,9 +107,3 @@ def _convert(form: str, options: Mapping[str, Any]) -> Convert:
         if option not in known:
             raise unknown(f"option of {form}", option, known)
     return convert
-
-
-def _check_finite(tensors: Mapping[str, Tensor], file: Path) -> None:
-    for name, value in tensors.items():
-        if not bool(value.isfinite().all()):
-            raise UserError(f'{file}: tensor "{name}" has values that are not finite')

@@ -24,6 +24,8 @@ from defenses.training.schedules import Schedule, learning_rates
 from defenses.training.settings import Count, NotNegative, PartShare
 from defenses.training.streams import Order, seeded_step
 
+_MOST = 1e9  # a loss beyond is far from anything that a recipe begins or ends with
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -230,7 +232,7 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
     """Make a step; the loss before it.
 
     Raises:
-        Diverged: loss or gradient is not finite; the weights are as they were.
+        Diverged: the loss is no longer one, or a gradient not finite; the weights are as they were.
     """
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
@@ -239,8 +241,8 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
     value = float(loss.detach())
-    if not math.isfinite(value):
-        raise Diverged(f"loss {value}")
+    if not abs(value) < _MOST:
+        raise Diverged(f"loss {value:.3g}")
     check_gradient(objective)
     objective.before(step)
     optimizer.step()

@@ -1,0 +1,85 @@
+"""What cannot be certified, judged, imported or trained: one line, before any work."""
+
+import pytest
+import torch
+
+from bench.cli import main
+from defenses import load_model
+from defenses.errors import UserError
+from defenses.networks import build_network
+from defenses.weights_io import save_network
+
+
+def refused(capsys, *arguments):
+    assert main([str(a) for a in arguments]) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert err[-1].startswith("purebench: ")
+    return err[-1]
+
+
+@pytest.mark.parametrize("name", ["bit-depth", "total-variation"])
+def test_certify_what_has_no_exact_gradients(name, capsys):
+    assert f"{name} has no exact gradients to certify; it has: bpda, blind" in refused(capsys, "certify", name)
+
+
+def test_a_board_of_exact_gradients_runs_without_them(tmp_path, capsys):
+    board = tmp_path / "b.toml"
+    board.write_text(
+        """dataset = "digits"
+indices = "first-2"
+threat = { norm = "Linf", eps = "1/5" }
+verdict = { draws = 3, selection = 1 }
+[[defense]]
+name = "adp"
+params = { filters = ["bit-depth"], runs = 1, steps = 2 }
+[[attack]]
+name = "foolbox:LinfPGD"
+params = { steps = 2 }
+views = [{ gradient = "exact" }, { gradient = "bpda" }]
+"""
+    )
+    assert main(["run", str(board), "--out", str(tmp_path / "r"), "--workers", "0"]) == 0
+    assert "unsupported" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of", ["undefended", "median"])
+def test_a_network_that_is_no_classifier(of):
+    with pytest.raises(UserError, match=r"adp. (gives no 10 logits for an image; name|is a purifier and cannot stand)"):
+        load_model(of, "digits", classifier="adp")
+
+
+def test_weights_of_a_name_that_give_no_logits(tmp_path):
+    network = build_network("score-mlp", in_channels=1, size=8)
+    save_network(tmp_path / "digits" / "own.safetensors", network, "score-mlp", {"in_channels": 1, "size": 8}, {})
+    with pytest.raises(UserError, match='"own" gives no 10 logits for an image; name the weights of a classifier'):
+        load_model("median", "digits", classifier="own", weights_root=tmp_path)
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    network = build_network("small-cnn", channels=[4], hidden=4)
+    with torch.no_grad():
+        network.head[3].bias[1] = float("nan")
+    args = {"channels": [4], "hidden": 4}
+    save_network(tmp_path / "digits" / "own.safetensors", network, "small-cnn", args, {})
+    with pytest.raises(UserError, match=r'own.safetensors: tensor "head.3.bias" has values that are not finite'):
+        load_model("undefended", "digits", classifier="own", weights_root=tmp_path)
+
+
+def test_a_loss_that_explodes_stops(tmp_path, capsys):
+    arguments = ("train", "pgd-at", "--out", tmp_path, "--set", "phases.0.lr=1e6", "objective.iterations=1")
+    assert "training diverged at step" in refused(capsys, *arguments)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_mean_of_another_number_of_channels(tmp_path, capsys):
+    said = refused(capsys, "train", "undefended", "--out", tmp_path, "--set", "recipe=cifar10", "network.kind=resnet20",
+                   "network.args.mean=[0.5,0.5,0.5]")  # fmt: skip
+    assert "channels" in said
+
+
+def test_corruptions_leave_no_file_of_a_slip(tmp_path, capsys):
+    out = tmp_path / "c"
+    for slip in (("--indices", "frist-3"), ("--split", "nope"), ("--set", "window=99")):
+        name = "median" if slip[0] == "--set" else "undefended"
+        refused(capsys, "corruptions", name, "--out", out, *slip)
+        assert not list(out.glob("*.jsonl"))
