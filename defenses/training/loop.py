@@ -24,7 +24,7 @@ from defenses.training.schedules import Schedule, learning_rates
 from defenses.training.settings import Count, NotNegative, PartShare
 from defenses.training.streams import Order, seeded_step
 
-_MOST = 1e9  # a loss beyond is far from anything that a recipe begins or ends with
+_MOST = 1e9  # times the first loss: so large, none comes back
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class _Run:
     history: list[dict[str, float]] = field(default_factory=list)
     cpu_seconds: float = 0.0
     saved: int | None = None  # the step of the last checkpoint
+    most: float = math.inf  # a loss above has diverged
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
     """Make a step; the loss before it.
 
     Raises:
-        Diverged: the loss is no longer one, or a gradient not finite; the weights are as they were.
+        Diverged: loss or gradient is not finite; the weights are as they were.
     """
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
@@ -241,7 +242,7 @@ def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dr
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
     value = float(loss.detach())
-    if not abs(value) < _MOST:
+    if not math.isfinite(value):
         raise Diverged(f"loss {value:.3g}")
     check_gradient(objective)
     objective.before(step)
@@ -297,6 +298,10 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
     with bar, _interrupt_after_step() as interrupted, _divergence_told(run, checkpoint, schedule):
         while run.step < plan.steps:
             loss = _step(objective, schedule, order, run.step, dropout)
+            if run.step == 0:
+                run.most = _MOST * max(1.0, abs(loss))
+            if loss > run.most:
+                raise Diverged(f"loss {loss:.3g}")
             run.step += 1
             bar.update()
             if run.step % 20 == 0:
