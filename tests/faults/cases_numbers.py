@@ -26,7 +26,7 @@ def weights(ground: Ground) -> Iterator[Outcome]:
         next(module.parameters()).data.view(-1)[3] = value
         save_network(file, module, network["kind"], network["args"], {})
         told = ground.run(board, ground.tmp / "none", "--defense", "trained", "--weights-root", file.parent.parent)
-        yield Outcome(told, ("trained", "NaN"))
+        yield Outcome(told, ("trained", "undefended.safetensors", "not finite"))
         assert not list((ground.tmp / "none").glob("parts/*"))
 
 
