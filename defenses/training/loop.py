@@ -284,7 +284,8 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
         progress: show a progress bar.
 
     Raises:
-        UserError: loss, gradient or weights are no longer finite, or the checkpoint cannot be used.
+        UserError: loss, gradient or weights are no longer finite, the loss is 1e9 times the first, or the checkpoint
+            cannot be used.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
     from tqdm import tqdm
