@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -81,16 +82,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _heed_interruptions() -> list[int]:
-    """What gets an entry when Ctrl-C is pressed: a library that is being imported may swallow it, and break."""
+    """What gets an entry when Ctrl-C is pressed: a library that is being imported may swallow it, break or abort."""
     pressed: list[int] = []
 
     def heed(number: int, frame: FrameType | None) -> None:
         pressed.append(number)
-        signal.default_int_handler(number, frame)
+        if not _importing(frame):
+            signal.default_int_handler(number, frame)
+        again = threading.Timer(0.05, _press_again, (number,))  # torch's C++ aborts at an exception: wait
+        again.daemon = True
+        again.start()
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or somebody's own
         signal.signal(signal.SIGINT, heed)
     return pressed
+
+
+def _press_again(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread from what it waits for
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether an import statement is being carried out; a plug-in's own code at its top level does not count."""
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupted() -> int:

@@ -87,7 +87,10 @@ def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connecti
         pipe: to the parent.
         means: what it is given.
     """
-    _prepare(means)
+    try:
+        _prepare(means)
+    except FileNotFoundError:  # the parent was interrupted, and took its scratch folder with it
+        return
     try:
         import torch
 

@@ -36,6 +36,25 @@ def test_nothing_to_do_imports_no_torch(tmp_path):
     assert "[1/" not in again.stderr
 
 
+def test_ctrl_c_waits_for_an_import(tmp_path):
+    """An exception within torch's start ended the process without a word."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nprint('imported')\n"
+    )
+    code = (
+        "import sys, time\nfrom bench import cli\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "def command(arguments):\n    import slow\n    time.sleep(30)\n"
+        "cli._arguments().__class__.parse_args = lambda self, argv: cli.argparse.Namespace(command=command)\n"
+        "sys.exit(cli.main([]))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=25, check=False)
+    assert (result.returncode, result.stdout) == (130, "imported\n"), result.stderr
+    assert result.stderr.count("\n") == 2
+    assert "interrupted" in result.stderr
+
+
 def test_ls_names_everything():
     assert {"undefended", "pgd-at", "adp", "ebm-mcmc"} <= set(purebench("ls").stdout.split())
     attacks = set(purebench("ls", "attacks").stdout.split())
