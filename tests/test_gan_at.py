@@ -17,7 +17,8 @@ from defenses.training.adversarial.gan_at import GanTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
-from defenses.weights_io import find_weights, read_sidecar
+from defenses.weights_io import read_sidecar
+from defenses.weights_places import find_weights
 
 ROWS = torch.arange(8)
 
