@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from defenses.errors import UserError
-from defenses.training.loop import Phase
+from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe
 from defenses.training.schedules import learning_rates
 

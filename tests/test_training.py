@@ -11,7 +11,8 @@ from defenses.networks import build_network
 from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.ebm import EnergyTraining
-from defenses.training.loop import Phase, Plan, fit
+from defenses.training.loop import Plan, fit
+from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 

@@ -10,7 +10,8 @@ from short_trainings import SHORT, Exploding, material, run
 from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import loop
-from defenses.training.loop import Phase, Plan, fit
+from defenses.training.loop import Plan, fit
+from defenses.training.phases import Phase
 from defenses.training.recipe import methods
 
 pytestmark = pytest.mark.usefixtures("one_thread")
