@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.board import AttackEntry, Board, attack_entry
+from bench.attack_entry import AttackEntry, attack_entry
+from bench.board import Board
 from bench.cell import NULLS, VerdictSpec
 from bench.indices import first_images
 from bench.robustbench_call import translated

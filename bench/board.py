@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.attack_entry import AttackEntry, attack_entry
 from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.data import DatasetInfo, dataset_info, labels_of
 from bench.indices import resolve
 from bench.limits import duration
-from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, source_of, transfer_to, view_for
+from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.presets import Preset, check_defenses, with_preset
 from bench.protocols import Protocols, protocols_of
 from bench.schema import check
@@ -22,26 +23,7 @@ from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.errors import UserError, unknown
-from defenses.values import canonical, decode
-
-
-@dataclass(frozen=True)
-class AttackEntry:
-    """An attack of a board: on which views, against which defenses (empty: all), made on which source, if any."""
-
-    name: str
-    label: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    views: tuple[ViewSpec, ...] = (ViewSpec(),)
-    on: tuple[str, ...] = ()
-    source: DefenseRef | None = None
-
-    def meets(self, defense: DefenseRef) -> bool:
-        """Whether the attack is against a defense, which is never its own source."""
-        if self.source is not None and self.source.title == defense.title:
-            return False
-        named = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
-        return not self.on or bool(named & set(self.on))
+from defenses.values import decode
 
 
 @dataclass(frozen=True)
@@ -273,32 +255,6 @@ def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
             labels.append(d.label)
         known.update(() if d.training_seed is None else {d.training_seed})
     return labels
-
-
-def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> AttackEntry:
-    """An attack of a board.
-
-    Args:
-        entry: {name, label?, params?, views?, on?, source?}, checked.
-        defenses: of the board.
-
-    Raises:
-        UserError: unknown attack, parameter, view or defense; a source that cannot be one.
-    """
-    if "name" not in entry:
-        raise UserError('an attack has no name; write name = "autoattack:apgd-ce"')
-    name, params = entry["name"], entry.get("params", {})
-    find_attack(name, params)
-    on = entry.get("on", [])
-    on = (on,) if isinstance(on, str) else tuple(on)
-    labels = {d.label for d in defenses}
-    for label in on:
-        if label not in labels | {"stochastic", "deterministic"}:
-            raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
-    views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
-    source = source_of(entry, defenses) if "source" in entry else None
-    views = views if source is None else (ViewSpec(gradient="blind"),)  # towards the defense that is judged
-    return AttackEntry(name, entry.get("label", name), canonical(params), views, on, source)
 
 
 def _unique(what: str, names: list[str]) -> None:

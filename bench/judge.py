@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.board import AttackEntry, Board
+from bench.attack_entry import AttackEntry
+from bench.board import Board
 from bench.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.data import dataset_info, labels_of, load_dataset
 from bench.indices import resolve

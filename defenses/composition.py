@@ -90,7 +90,7 @@ class Parts:
         from defenses.catalogue import card, is_plugin, is_zoo, list_models
         from defenses.classifiers import build
         from defenses.registry import load_model
-        from defenses.weights_io import has_weights
+        from defenses.weights_places import has_weights
 
         name, info = part.name, dataset_info(self.dataset, root=self.data_root)
         shape = {"num_classes": info.num_classes, "input_shape": info.shape}

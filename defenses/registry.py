@@ -92,7 +92,7 @@ def _part(
 
 def _known_classifier(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> None:
     """A card's name, or that of weights."""
-    from defenses.weights_io import has_weights
+    from defenses.weights_places import has_weights
 
     if name in list_models() or not has_weights(name, dataset, weights_root, training_seed=training_seed):
         _known("classifier", Named(name, {}))

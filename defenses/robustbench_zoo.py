@@ -36,7 +36,7 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Everything that the outputs of a model depend on; its files are downloaded if they are nowhere.
 
-    Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `defenses.weights_io`, and in
+    Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `weights_places`, and in
     `weights_root` as in a `model_dir` of RobustBench too: `<weights_root>/<dataset>/<threat model>/<id>.pt`.
 
     Raises:
@@ -76,7 +76,7 @@ def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str
 
 def _files(entry: Entry, root: str | Path | None) -> list[Path]:
     """The files of a model, all in one folder; downloaded to the cache if they are nowhere."""
-    from defenses.weights_io import cache_dir, weight_roots
+    from defenses.weights_places import cache_dir, weight_roots
 
     if not entry.ids:
         return [_hosted(entry)]

@@ -27,3 +27,12 @@ def need_data():
             pytest.skip(f"{name}: {error}")
 
     return need
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks gain nothing from more, and wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

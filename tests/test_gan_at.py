@@ -17,7 +17,8 @@ from defenses.training.adversarial.gan_at import GanTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
-from defenses.weights_io import find_weights, read_sidecar
+from defenses.weights_io import read_sidecar
+from defenses.weights_places import find_weights
 
 ROWS = torch.arange(8)
 
@@ -112,13 +113,13 @@ def test_statistics_of_the_attack(statistics):
 @pytest.mark.parametrize("every", [1, 5])
 def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
     """12 batches in the loop: weights, statistics of batch norm and the average move in those alone."""
-    from defenses.training.loop import Order, _Schedule, _step
-    from defenses.training.recipe import Phase
+    from defenses.training.loop import Order, _step
+    from defenses.training.phases import Phase, PhasedOptimizer
 
     network = build_network("resnet20", blocks=1, in_channels=1, num_classes=3)
     objective = made(network, classifier_every=every, generator_steps=3, ema=0.9)
     phase = Phase(until=12, optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.1)
-    schedule, order, updates = _Schedule(objective, (phase,)), Order(8, 4, 0), []
+    schedule, order, updates = PhasedOptimizer(objective, (phase,)), Order(8, 4, 0), []
     step = objective.optimizer.step
     monkeypatch.setattr(objective.optimizer, "step", lambda: (updates.append(1), step()))
     moved = []

@@ -10,7 +10,9 @@ from torch import nn
 from defenses.errors import UserError
 from defenses.networks import build_network, data_args, deployed, kinds
 from defenses.seal import sealed
-from defenses.weights_io import find_weights, load_network, load_tensors, save_network, weights_hash
+from defenses.weights_fit import load_tensors
+from defenses.weights_io import load_network, save_network, weights_hash
+from defenses.weights_places import find_weights
 
 SMALL = {
     "wrn-28-10": {"depth": 10, "width": 1},

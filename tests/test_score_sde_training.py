@@ -7,8 +7,9 @@ from gaussian_diffusion import MU, Exact, S
 from bench.data import load_dataset
 from defenses.errors import UserError
 from defenses.networks import build_network
-from defenses.training.loop import Phase, Plan, fit
+from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material
+from defenses.training.phases import Phase
 from defenses.training.score_sde import ScoreSDE
 
 

@@ -35,7 +35,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
 
     from defenses.training import train
-    from defenses.weights_io import cache_dir
+    from defenses.weights_places import cache_dir
 
     if arguments.stability:
         from defenses.training.stability import write_stability

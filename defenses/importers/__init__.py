@@ -62,7 +62,7 @@ def import_weights(
         form: one of `FORMATS`.
         source: the checkpoint's file; for "diffusers" a folder, or an id of the hub.
         dataset: the data set it was trained on.
-        out: folder to write into, as `weights_io.cache_dir() / dataset`.
+        out: folder to write into, as `weights_places.cache_dir() / dataset`.
         name: what the weights are called; None: the format's own name.
         options: keyword arguments of the format's function.
 
@@ -76,7 +76,9 @@ def import_weights(
     from bench.data import dataset_info
     from defenses.files import make_folder
     from defenses.networks import build_network
-    from defenses.weights_io import check_data, check_name, put_tensors, save_network
+    from defenses.weights_fit import check_data, put_tensors
+    from defenses.weights_io import save_network
+    from defenses.weights_places import check_name
 
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)

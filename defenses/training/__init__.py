@@ -39,7 +39,7 @@ def train(
     Args:
         name: a defense that has a recipe.
         dataset: name of a data set that has train and validation images.
-        out: folder to write into, as `weights_io.cache_dir() / dataset`.
+        out: folder to write into, as `weights_places.cache_dir() / dataset`.
         weights: what the weights are called, so that those of a changed recipe stand beside others; None is `name`.
         data_root: where data sets lie; None is the default place.
         seed: seed of everything random.
@@ -52,15 +52,16 @@ def train(
         The weights' file.
 
     Raises:
-        UserError: unknown name, data set or recipe key; a name of weights that cannot be (`weights_io.check_name`); a
-            value of the recipe that cannot stand there; a folder that cannot be written to, before any work;
+        UserError: unknown name, data set or recipe key; a name of weights that cannot be (`weights_places.check_name`);
+            a value of the recipe that cannot stand there; a folder that cannot be written to, before any work;
             a training that diverged; a checkpoint that cannot be used.
     """
     import torch
 
     from defenses.files import make_folder
     from defenses.training.recipe import load_recipe
-    from defenses.weights_io import check_name, save_network, seeded
+    from defenses.weights_io import save_network
+    from defenses.weights_places import check_name, seeded
 
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")

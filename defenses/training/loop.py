@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +20,10 @@ from defenses.errors import UserError
 from defenses.plugins import line_of
 from defenses.training.finite import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
-from defenses.training.schedules import Schedule, learning_rates
-from defenses.training.settings import Count, NotNegative, PartShare
+from defenses.training.phases import Phase, PhasedOptimizer, optimizer_of
 from defenses.training.streams import Order, seeded_step
 
 _MOST = 1e9  # times the first loss: so large, none comes back
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one optimizer and learning rate.
-
-    Args:
-        until: the step at which it ends.
-        optimizer: "adam" or "sgd"; a phase with the optimizer of the one before keeps its moments.
-        lr: learning rate at its start.
-        lr_end: learning rate at its end, reached linearly; None is constant.
-        momentum: of SGD.
-        weight_decay: L2 penalty.
-        schedule: "linear" (or constant, without lr_end), "cosine" or "cyclic", see `learning_rates`; for these two
-            lr_end is 0 unless given. Rates that fall at certain steps are phases.
-    """
-
-    until: Count
-    optimizer: Literal["adam", "sgd"]
-    lr: NotNegative
-    lr_end: NotNegative | None = None
-    momentum: PartShare = 0.0
-    weight_decay: NotNegative = 0.0
-    schedule: Schedule = "linear"
-
-    def described(self) -> dict[str, Any]:
-        """What it is, for a recipe's fingerprint; a key that came later is left out where it has its default."""
-        return {n: v for n, v in vars(self).items() if n != "schedule" or v != "linear"}
 
 
 @dataclass(frozen=True)
@@ -112,49 +83,7 @@ class Result:
     cpu_seconds: float
 
 
-def _optimizer(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
-    parameters = objective.network.parameters()
-    if phase.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
-    return torch.optim.SGD(parameters, lr=phase.lr, momentum=phase.momentum, weight_decay=phase.weight_decay)
-
-
-class _Schedule:
-    """The optimizer at any step."""
-
-    def __init__(self, objective: Objective, phases: tuple[Phase, ...]):
-        self.objective, self.phases = objective, phases
-        self.optimizer = _optimizer(objective, phases[0])
-        self.kind = phases[0].optimizer
-        self._rates: dict[int, list[float]] = {}
-
-    def phase_at(self, step: int) -> int:
-        """The number of a step's phase; of the end, that of the last."""
-        return next((i for i, p in enumerate(self.phases) if step < p.until), len(self.phases) - 1)
-
-    def at(self, step: int) -> torch.optim.Optimizer:
-        i = self.phase_at(step)
-        phase = self.phases[i]
-        if phase.optimizer != self.kind:
-            self.optimizer, self.kind = _optimizer(self.objective, phase), phase.optimizer
-        lr = self._rate(i, step)
-        for group in self.optimizer.param_groups:
-            group.update(lr=lr, weight_decay=phase.weight_decay)
-            if phase.optimizer == "sgd":
-                group["momentum"] = phase.momentum
-        return self.optimizer
-
-    def _rate(self, i: int, step: int) -> float:
-        phase, begin = self.phases[i], self.phases[i - 1].until if i else 0
-        length = phase.until - begin
-        if phase.schedule != "linear":
-            if i not in self._rates:
-                self._rates[i] = learning_rates(phase.schedule, phase.lr, phase.lr_end or 0.0, length)
-            return self._rates[i][step - begin]
-        return phase.lr if phase.lr_end is None else phase.lr + (phase.lr_end - phase.lr) * (step - begin) / length
-
-
-def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: _Schedule) -> None:
+def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: PhasedOptimizer) -> None:
     check_weights(objective)
     run.saved = run.step
     content = {
@@ -179,7 +108,7 @@ def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: _Sc
         raise UserError(f"cannot write checkpoint {path}: {error}") from None
 
 
-def _resume(path: Path, plan: Plan, objective: Objective, schedule: _Schedule) -> _Run:
+def _resume(path: Path, plan: Plan, objective: Objective, schedule: PhasedOptimizer) -> _Run:
     try:
         content: dict[str, Any] = torch.load(path, map_location=objective.device, weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged part makes it raise
@@ -195,7 +124,7 @@ def _resume(path: Path, plan: Plan, objective: Objective, schedule: _Schedule) -
         objective.restore(content["objective"])
         if content["optimizer_kind"] != schedule.kind:
             phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
-            schedule.optimizer, schedule.kind = _optimizer(objective, phase), phase.optimizer
+            schedule.optimizer, schedule.kind = optimizer_of(objective, phase), phase.optimizer
         schedule.optimizer.load_state_dict(content["optimizer"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         raise UserError(f"checkpoint {path} is not whole ({line_of(error)}); delete it to start anew") from None
@@ -229,7 +158,7 @@ def _validate(run: _Run, objective: Objective) -> None:
         run.weights = {n: v.detach().clone() for n, v in objective.shipped().items()}
 
 
-def _step(objective: Objective, schedule: _Schedule, order: Order, step: int, dropout: bool) -> float:
+def _step(objective: Objective, schedule: PhasedOptimizer, order: Order, step: int, dropout: bool) -> float:
     """Make a step; the loss before it.
 
     Raises:
@@ -258,7 +187,7 @@ def _drops(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _divergence_told(run: _Run, checkpoint: Path, schedule: _Schedule) -> Iterator[None]:
+def _divergence_told(run: _Run, checkpoint: Path, schedule: PhasedOptimizer) -> Iterator[None]:
     """Tell of a divergence what there is and what can be done: a checkpoint is of its own recipe only."""
     try:
         yield
@@ -292,7 +221,7 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
 
     network = objective.network.train()
     dropout = any(_drops(m) for m in network.modules())
-    schedule, order = _Schedule(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
+    schedule, order = PhasedOptimizer(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
     run = _resume(checkpoint, plan, objective, schedule) if checkpoint.exists() else _Run()
     begun = time.process_time() - run.cpu_seconds
     bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not progress, mininterval=1.0)

@@ -14,8 +14,8 @@ from defenses.catalogue import card, list_models
 from defenses.errors import UserError, unknown
 from defenses.networks import checked_args
 from defenses.plugins import load_object
-from defenses.training.loop import Phase
 from defenses.training.objective import settings_of
+from defenses.training.phases import Phase
 from defenses.training.settings import Count
 
 

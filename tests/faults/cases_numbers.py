@@ -14,7 +14,8 @@ from faults.ground import Ground, Outcome
 def weights(ground: Ground) -> Iterator[Outcome]:
     from boards import BOARD
 
-    from defenses.weights_io import find_weights, load_network, read_sidecar, save_network
+    from defenses.weights_io import load_network, read_sidecar, save_network
+    from defenses.weights_places import find_weights
 
     file = ground.tmp / "weights/digits/undefended.safetensors"
     board = ground.tmp / "trained.toml"
