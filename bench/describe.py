@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
 from defenses.catalogue import card, is_plugin, is_zoo
+from defenses.composition import with_own
 from defenses.errors import UserError, told
 from defenses.registry import fingerprint, load_model
 from defenses.values import canonical, decode
@@ -49,11 +50,16 @@ def describe(
         identified = fingerprint(name, dataset, given, **asked)
         return DefenseRef(label, name, given, identified, False, ("exact",))
     known = card(name)
-    if any(given.get(key) for key in ("filters", "detector")) or not isinstance(given.get("classifier", ""), str):
+    if any(given.get(key) for key in ("filters", "detector")) or _loads(given.get("classifier", "")):
         made = load_model(name, dataset, **asked, **decode(given))
         return describe_loaded(made, label, name="", given=given, training_seed=seed)
     identified = fingerprint(name, dataset, given, **asked)
     return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients, seed)
+
+
+def _loads(classifier: Any) -> bool:
+    """Whether a classifier with parameters, or of somebody's own, is named: no card tells what that is."""
+    return not isinstance(classifier, str) or is_plugin(classifier)
 
 
 def _plugin(name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], asked: dict[str, Any]) -> Defense:
@@ -81,8 +87,9 @@ def describe_loaded(
 
     A registered defense that is as `load_model` gave it has the fingerprint that boards give it. Of any other, the
     fingerprint is its `defenses.identity.identity` and, for a plug-in, its parameters and a hash of its file and of
-    the modules in the same folder that this imports. Whatever neither of them covers makes results not resumable:
-    a random number goes into the fingerprint then, so that nothing is reused wrongly.
+    the modules in the same folder that this imports; its parts that are plug-ins have hashes of their own. Whatever
+    none of them covers makes results not resumable: a random number goes into the fingerprint then, so that nothing is
+    reused wrongly.
 
     Args:
         defense: the defense.
@@ -117,4 +124,5 @@ def describe_loaded(
         identified["training_seed"] = training_seed
     if resumable and not complete and not code:
         identified["nonce"] = secrets.token_hex(8)
+    identified = with_own(identified, vars(defense).get("own_parts", ()))
     return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients, training_seed)

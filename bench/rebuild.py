@@ -11,6 +11,7 @@ from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.catalogue import COMMON, is_plugin, is_zoo
+from defenses.composition import renamed
 from defenses.errors import UserError
 from defenses.values import canonical, decode
 
@@ -77,7 +78,7 @@ def rebuild_defense(
         dataset: name of the data set.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
-        code: where the files of somebody's own defenses lie; None: in the current folder.
+        code: where the files of somebody's own defenses and parts lie; None: in the current folder.
     """
     from bench.describe import describe_loaded
     from defenses.base import Foreign
@@ -97,6 +98,8 @@ def rebuild_defense(
             known = card(name)
             understood = {*known.parameters, *COMMON[known.kind]}
             given = {k: v for k, v in given.items() if k in understood}  # others are told as changes
+        if "around" in fingerprint:  # there are parts whose names are files
+            given = renamed(given, lambda part: _file(part, code))
         seed = _seed(fingerprint)
         roots = {"weights_root": weights_root, "data_root": data_root}
         defense = load_model(where, dataset, training_seed=seed, **roots, **decode(given))
@@ -142,6 +145,9 @@ def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
         if key in ("parameters", "weights") and isinstance(value, Mapping):
             singular = "weights of" if key == "weights" else "parameter"
             found |= {f"{singular} {name}": inner for name, inner in value.items()}
+        elif key == "around" and isinstance(value, list):
+            parts = [(f"{part.get('role')} {part.get('name')} (part {i})", part) for i, part in enumerate(value, 1)]
+            found |= {f"{what} of {part}": inner for part, said in parts for what, inner in said.items()}
         else:
             found[key] = value
     return found

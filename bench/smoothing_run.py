@@ -41,7 +41,8 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
         UserError: sigma is neither given nor the defense's own, a time is given beside it, or the defense is a plug-in.
     """
     if is_plugin(name):
-        raise UserError(f'"{name}" is a plug-in; certify it in Python, with bench.smoothing.certified')
+        behind = f"as a plain classifier it goes behind noise, gaussian-noise --set classifier={name}"
+        raise UserError(f'"{name}" is a plug-in; {behind}; else certify it in Python, with bench.smoothing.certified')
     if is_zoo(name):
         name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
     params = dict(decode(card(name).merged(dataset, given)))

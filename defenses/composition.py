@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.catalogue import card, is_plugin, is_zoo, list_models
 from defenses.errors import UserError, unknown
+from defenses.values import canonical
 
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense
@@ -61,6 +63,42 @@ def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
         yield "classifier", named(params["classifier"], "classifier")
 
 
+def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Parameters with other names for the parts that are somebody's own ("file.py:Name").
+
+    Args:
+        params: of a composition.
+        change: from a name to the new one.
+    """
+
+    def part(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {**value, "name": change(value["name"])} if is_plugin(value.get("name", "")) else value
+        return change(value) if is_plugin(value) else value
+
+    found = dict(params)
+    if "classifier" in found:
+        found["classifier"] = part(found["classifier"])
+    if isinstance(found.get("filters"), list | tuple):
+        found["filters"] = [part(entry) for entry in found["filters"]]
+    return found
+
+
+def with_own(fingerprint: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A fingerprint with what its parts of somebody's own are; wherever their files lie, it is the same.
+
+    Args:
+        fingerprint: of a composition, without them.
+        own: of `Parts`, after the composition was made; empty: the fingerprint stays as it is.
+    """
+    if not own:
+        return dict(fingerprint)
+    from bench.cell import portable
+
+    around = [*fingerprint.get("around", []), *own]
+    return {**fingerprint, "parameters": renamed(fingerprint["parameters"], portable), "around": around}
+
+
 @dataclass(frozen=True)
 class Parts:
     """What gives the parts of a composition on one data set.
@@ -71,6 +109,8 @@ class Parts:
         training_seed: of every trained part.
         data_root: where data sets lie.
         make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.registry` knows.
+        own: what the parts of somebody's own are that were made, for fingerprints: role, name, parameters, hash of
+            the code, and identity, which tells the weights that a part loads.
     """
 
     dataset: str
@@ -78,17 +118,27 @@ class Parts:
     training_seed: int | None
     data_root: str | Path | None
     make: Callable[[str, Named], tuple[Any, Mapping[str, Any]]]
+    own: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, role: str, part: Named, made: Any) -> None:
+        """Add a part of somebody's own, as it was made, to `own`."""
+        from bench.cell import portable
+        from defenses.identity import identity
+        from defenses.plugins import code_hash
+
+        said = {"role": role, "name": portable(part.name), "parameters": canonical(part.params)}
+        self.own.append({**said, "code": code_hash(part.name), "state": identity(made)[0]})
 
     def classifier(self, part: Named) -> Classifier:
-        """The plain classifier of a name for `load_model`, or of weights.
+        """The plain classifier of a name for `load_model`, of weights, or in a file of one's own.
 
         Raises:
             UserError: it is no plain classifier.
         """
         from bench.data import dataset_info
         from defenses.base import Classifier, Foreign
-        from defenses.catalogue import card, is_plugin, is_zoo, list_models
         from defenses.classifiers import build
+        from defenses.plugins import is_purifier, load_object
         from defenses.registry import load_model
         from defenses.weights_places import has_weights
 
@@ -99,16 +149,21 @@ class Parts:
             return build(self.trained, classifier=name, **shape)  # type: ignore[arg-type]
         if name in list_models() and card(name).kind != "classifier":
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
+        if is_plugin(name) and is_purifier(load_object(name)):
+            raise UserError(f'classifier = "{name}" is a purifier; name a plain classifier')
         seed = None if is_zoo(name) else self.training_seed
         roots = {"weights_root": self.weights_root, "data_root": self.data_root}
         # A card's own filters belong in front of all of the composition, where it names them.
         alone: dict[str, Any] = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
         model: Defense = load_model(name, self.dataset, training_seed=seed, **roots, **{**alone, **part.params})
+        found = model
         if isinstance(model, Foreign):  # a plain module of the user's own
-            return Classifier(model.module, **shape)  # type: ignore[arg-type]
-        if not isinstance(model, Classifier):
+            found = Classifier(model.module, **shape)  # type: ignore[arg-type]
+        if not isinstance(found, Classifier):
             raise UserError(f'classifier = "{name}" is a {type(model).__name__}; name a plain classifier')
-        return model
+        if is_plugin(name):
+            self.note("classifier", part, found)
+        return found
 
     def trained(self, name: str) -> Any:
         """The trained network of a name."""
@@ -138,8 +193,9 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
     from defenses.detector import Detector, Guarded
     from defenses.purifier import Purifier
 
-    purifiers = [parts.make("filter", entry)[0] for entry in filters_of(params)]
-    purifiers += [found] if isinstance(found, Purifier) else []
+    called = [(entry.name, parts.make("filter", entry)[0]) for entry in filters_of(params)]
+    called += [(label, found)] if isinstance(found, Purifier) else []
+    purifiers = [purifier for _, purifier in called]
     options = {key: params[key] for key in ("runs", "combine") if key in params}
     if isinstance(found, Classifier):
         behind = found
@@ -154,7 +210,7 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
     if options and options != {"runs": 1} and not purifiers:
         raise UserError(f'"{label}" takes no "{next(iter(options))}" without a purifier or filters before it')
     gated = _gated(label, params, bool(purifiers))
-    _fit_together(label, behind, purifiers)
+    _fit_together(label, behind, called)
     guard = _guard(label, found, params, behind, parts)
     whole = purifiers[0] if len(purifiers) == 1 else Chain(purifiers) if purifiers else None
     if whole is not None and guard is not None and gated:
@@ -197,7 +253,7 @@ def _guard(label: str, found: Any, params: Mapping[str, Any], behind: Classifier
     return guarded_by(detector, behind, parts.dataset, own.get("fpr", FPR), data_root=parts.data_root)
 
 
-def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier]) -> None:
+def _fit_together(label: str, behind: Classifier, purifiers: Sequence[tuple[str, Purifier]]) -> None:
     """Let one blank image pass: a purifier of other images than the classifier's is refused before any work."""
     import torch
 
@@ -210,7 +266,7 @@ def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier])
     image = torch.zeros(1, *behind.input_shape)
     size = "x".join(map(str, behind.input_shape))
     noise = Noise.of(0, 1, image.device)
-    for purifier in purifiers:
+    for name, purifier in purifiers:
         try:
             with torch.no_grad():
                 state, ctx = start(purifier, image, noise)
@@ -218,13 +274,15 @@ def _fit_together(label: str, behind: Classifier, purifiers: Sequence[Purifier])
                     state = purifier.step(state, ctx, 0, step_noise(purifier, image, noise)(0))
                 given = tuple(purifier.finish(state, ctx).shape)
         except Exception as error:
-            text = f'"{label}" does not take images of {size}, those of its classifier: {line_of(error)}'
+            text = f'"{name}" does not take images of {size}, those of its classifier: {line_of(error)}'
             raise UserError(text) from None
         if given != tuple(image.shape):
             made = "x".join(map(str, given[1:]))
-            raise UserError(f'"{label}" makes images of {made}, and its classifier takes {size}')
+            raise UserError(f'"{name}" makes images of {made}, and its classifier takes {size}')
     try:
         with torch.no_grad():
-            behind.logits(image, noise)
+            first, again = behind.logits(image, noise), behind.logits(image, noise)
     except Exception as error:
         raise UserError(f'the classifier behind "{label}" does not take images of {size}: {line_of(error)}') from None
+    if isinstance(first, torch.Tensor) and not torch.allclose(first, again, equal_nan=True):
+        raise UserError(f'the classifier behind "{label}" is random; name one that draws nothing')

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from defenses.errors import UserError
 
 # Tensors and children are hashed as such; the others say nothing about outputs.
-_APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance"}
+_APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
 _LIBRARY = ("torch", "builtins", "abc", "typing")  # their names are enough
 
 

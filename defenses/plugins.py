@@ -19,6 +19,7 @@ from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from defenses.base import Defense
+    from defenses.purifier import Purifier
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def load_plugin(
 
     found = load_object(name)
     try:
-        if isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier)):
+        if is_purifier(found):
             with staying():
                 return _composed(name, found, params, dataset, weights_root, training_seed, data_root)
         if training_seed is not None:
@@ -116,17 +117,61 @@ def _composed(
 ) -> Defense:
     """A purifier, a class or an instance, with what `params` put around it."""
     from defenses.composition import KEYS, composed
-    from defenses.purifier import Purifier
     from defenses.registry import parts
 
     own = {key: value for key, value in params.items() if key not in KEYS}
-    if training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters:
-        own["training_seed"] = training_seed
-    if isinstance(found, Purifier) and own:
-        raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
     around = {key: value for key, value in params.items() if key in KEYS}
-    purifier = found if isinstance(found, Purifier) else found(**own)
-    return composed(name, purifier, around, parts(dataset, weights_root, training_seed, data_root))
+    source = parts(dataset, weights_root, training_seed, data_root)
+    defense = composed(name, _made(name, found, own, training_seed), around, source)
+    vars(defense)["own_parts"] = source.own
+    return defense
+
+
+def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None = None) -> Purifier:
+    """Make a filter of one's own purifier: a class, a function that makes one, or an instance.
+
+    Args:
+        name: "module:Class" or "file.py:Class".
+        params: of its class or function.
+        training_seed: given to a class that takes it.
+
+    Raises:
+        UserError: it cannot be imported or built, or is no purifier.
+    """
+    from defenses.identity import check_built
+    from defenses.purifier import Purifier
+
+    found = load_object(name)
+    try:
+        with staying():
+            made = _made(name, found, params, training_seed)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
+    if not isinstance(made, Purifier):
+        raise UserError(f'filter "{name}" is a {type(made).__name__}; let it be a defenses.purifier.Purifier')
+    check_built(made)
+    return made.eval()
+
+
+def is_purifier(found: Any) -> bool:
+    """Whether an object is a purifier, or the class of one."""
+    from defenses.purifier import Purifier
+
+    return isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier))
+
+
+def _made(name: str, found: Any, own: Mapping[str, Any], training_seed: int | None) -> Any:
+    """The module itself, or what a class or function makes of its own parameters."""
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        if own:
+            raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
+        return found
+    seeded = training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters
+    return found(**own, **({"training_seed": training_seed} if seeded else {}))
 
 
 def code_hash(name: str) -> str:

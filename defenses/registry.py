@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.catalogue import COMMON, Card, card, is_plugin, is_zoo, list_models
-from defenses.composition import KEYS, Named, Parts, composed, parts_of
+from defenses.composition import KEYS, Named, Parts, composed, parts_of, with_own
 from defenses.errors import UserError, told
 from defenses.values import canonical, decode, plain
 
@@ -29,6 +29,8 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Everything that the outputs of a registered defense or a zoo's model depend on: parameters, hashes of weights.
 
+    What a classifier or filter in somebody's own file is, only `load_model` can tell (`defenses.composition.with_own`).
+
     Raises:
         UserError: unknown name or parameter; weights missing.
     """
@@ -48,6 +50,9 @@ def fingerprint(
     for role, part in parts_of(decode(identified["parameters"])):
         if role == "classifier" and known.kind == "classifier":
             continue  # its own weights
+        if role != "detector" and is_plugin(part.name):
+            _check_keys(role, part)
+            continue
         if role == "classifier" and not part.params and not is_zoo(part.name):
             _known_classifier(part.name, dataset, weights_root, training_seed)
             sha = weights_hash(part.name, dataset, weights_root, training_seed=training_seed)
@@ -104,10 +109,14 @@ def _known(role: str, part: Named) -> Card:
     known = card(part.name)
     if known.kind != _KINDS[role]:
         raise UserError(f'"{part.name}" is a {known.kind} and cannot stand as a {role}; name a {_KINDS[role]}')
+    _check_keys(role, part)
+    return known
+
+
+def _check_keys(role: str, part: Named) -> None:
     for key in part.params:
         if key in KEYS:
             raise UserError(f'{role} "{part.name}" takes no "{key}" inside a composition; give it to the whole')
-    return known
 
 
 def load_model(
@@ -125,7 +134,8 @@ def load_model(
         model_name: an id of `list_models()`; "robustbench:" and an id of RobustBench's zoo; or one's own
             "module:Class" or "path/to/file.py:Class" (a class or a function without required arguments, or an
             instance; `params` are passed on). A `Purifier` stands before the model that the parameter `classifier`
-            names; `runs` and `combine` are those of `Purified`.
+            names; `runs` and `combine` are those of `Purified`. A plain classifier and filters (`Purifier`s) of one's
+            own have such names too.
         dataset: the data set it is for; weights and defaults depend on it. A corrupted one is as the clean one.
         weights_root: a folder `<root>/<dataset>/<name>.safetensors` (of the zoo:
             `<root>/robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), looked at before the
@@ -173,6 +183,7 @@ def load_model(
             defense = _registered(model_name, identified["parameters"], source)
         except UserError as error:
             raise told(model_name, error) from None
+        identified = with_own(identified, source.own)
     defense.requires_grad_(False)
     # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
     state = identity(defense)[0]
@@ -190,8 +201,14 @@ def parts(
     dataset: str, weights_root: str | Path | None, training_seed: int | None, data_root: str | Path | None = None
 ) -> Parts:
     """Where a composition takes its parts from."""
+    from defenses.plugins import load_filter
 
     def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
+        if role == "filter" and is_plugin(part.name):
+            _check_keys(role, part)
+            made = load_filter(part.name, part.params, training_seed)
+            source.note(role, part, made)
+            return made, {}
         known = _known(role, part)
         values = {k: decode(v) for k, v in known.merged(dataset, part.params).items()}
         return _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source), values

@@ -15,7 +15,7 @@ def add(declare: Declare) -> None:
     sub.add_argument("results", type=Path)
     sub.add_argument("--defense", nargs="+", action="extend", default=[], help="only these")
     sub.add_argument("--sample", type=positive, metavar="N", help="at most N images of every cell")
-    sub.add_argument("--code", type=Path, help="where files of your own defenses lie (default: the current folder)")
+    sub.add_argument("--code", type=Path, help="where your own defenses and parts lie (default: the current folder)")
     sub.add_argument("--device", default="cpu", help="where models run, as cuda:0 (default: cpu)")
     sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
     sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
