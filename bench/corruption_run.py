@@ -13,7 +13,7 @@ from bench.render import Table, to_csv, to_markdown, to_text
 from bench.sources import corrupted, robust
 from bench.sources.corrupted import SEVERITIES
 from bench.stats import wilson
-from defenses.errors import UserError, unknown
+from defenses.errors import UserError, check_whole, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Work:
         data_root: where data sets lie.
 
     Raises:
-        UserError: a corruption or severity that there is not, or two labels that would share a file.
+        UserError: a corruption or severity that there is not, a seed below 0, or two labels that would share a file.
     """
 
     defenses: Sequence[Candidate]
@@ -57,6 +57,7 @@ class Work:
     data_root: Path | None = None
 
     def __post_init__(self) -> None:
+        check_whole(0, seed=self.seed)
         known: Sequence[str] = robust.CORRUPTIONS if self.published else list(corrupted.CORRUPTIONS)
         for kind in self.corruptions:
             if kind not in known:
@@ -93,7 +94,7 @@ class Work:
             tell: gets a line after every data set.
 
         Raises:
-            UserError: missing files, or a folder of other work.
+            UserError: missing files, a folder of other work, or a defense whose answers are not finite on a data set.
         """
         from bench.data import dataset_info
         from bench.manifest import journal
@@ -129,7 +130,7 @@ class Work:
             if defense is None:
                 defense = one.load()
             begin()
-            found = self._judged(defense, dataset)
+            found = self._judged(defense, one.label, dataset)
             ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
             tell(f"{one.label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
 
@@ -149,14 +150,15 @@ class Work:
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
         return data.select(at), torch.tensor(at)
 
-    def _judged(self, defense: Any, dataset: str) -> dict[str, Any]:
+    def _judged(self, defense: Any, label: str, dataset: str) -> dict[str, Any]:
         """Per image, the share of held-out draws that are right and of those that are refused."""
         from bench.verdict import verdict
 
         data, index = self._images(dataset)
         said = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)
         if not said.finite.all():
-            raise FloatingPointError(f"the defense returned logits that are not finite on {dataset}")
+            what = f"{label} returned logits or scores that are not finite on {dataset}"
+            raise UserError(f"{what}; {_KEPT}; mend the defense, or leave it out")
         right = (said.predictions == data.y) & ~said.rejected
         return {"right": right.float().mean(0).tolist(), "rejected": said.rejected.float().mean(0).tolist()}
 

@@ -27,6 +27,7 @@ from bench.store import NotWritable, Store, write_atomic
 from bench.work import Line, Workshop, device_named, one_per_defense, work
 from bench.workers import Orders, run_workers
 from defenses.errors import UserError, unknown
+from defenses.files import no_empty_folder
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -92,13 +93,18 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     check_board(folder, board)
     if options.device != "cpu":
         device_named(options.device)  # refused before anything is written
-    store = Store(folder)
+    with no_empty_folder(folder):
+        return _run(board, Store(folder), cells, chosen, options)
+
+
+def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
+    """`run_board`, once the cells and the folder are known."""
     finished = store.finished(_warn)
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
     if pending:
-        _run_pending(board, store, pending, options, redo, _known(folder, cells, finished), cells)
+        _run_pending(board, store, pending, options, redo, _known(store.folder, cells, finished), cells)
         finished = store.finished(_warn)
     else:
         _write_plan(store, cells)

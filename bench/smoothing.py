@@ -112,7 +112,7 @@ def certified(
         For each image, in order.
 
     Raises:
-        UserError: `base` is not of that form.
+        UserError: `base` is not of that form, or returns logits that are not finite.
     """
     check_form(base, protocol.sigma)
     for image, index in zip(x, indices, strict=True):
@@ -150,7 +150,7 @@ def _counts(base: Defense, image: Tensor, noise: Noise, draws: int, batch: int) 
         streams = Noise(noise.keys.expand(len(number), 2)).child(number)
         logits = base.logits(image.expand(len(number), *image.shape), streams, runs=1)
         if not logits.isfinite().all():
-            raise FloatingPointError("the defense returned logits that are not finite under noise")
+            raise UserError("the defense returned logits that are not finite under noise")
         votes = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
         total = votes if total is None else total + votes
     assert total is not None

@@ -12,7 +12,7 @@ from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
 from bench.stats import wilson
 from defenses.catalogue import card, is_plugin, is_zoo
-from defenses.errors import UserError
+from defenses.errors import UserError, check_whole
 from defenses.values import as_number, canonical, decode
 
 if TYPE_CHECKING:
@@ -102,10 +102,12 @@ class Work:
         """Refuse what cannot be certified, before any work.
 
         Raises:
-            UserError: the defense does not begin with the noise, or the folder's file is of other work.
+            UserError: the seed is below 0, the defense does not begin with the noise, or the folder's file is of other
+                work.
         """
         from bench.smoothing import check_form
 
+        check_whole(0, seed=self.seed)
         check_form(self.defense, self.protocol.sigma)
         Ledger(file_of(folder, self.protocol.sigma), self.about()).check()
 
@@ -118,25 +120,33 @@ class Work:
             progress: show a bar.
 
         Raises:
-            UserError: the file is of other work, or cannot be written.
+            UserError: the file is of other work, or cannot be written; or logits that are not finite.
         """
-        import torch
         from tqdm import tqdm
-
-        from bench.smoothing import certified
 
         with Ledger(file_of(folder, self.protocol.sigma), self.about()).open() as ledger:
             left = [i for i in self.positions if str(i) not in ledger.entries]
             if left:
                 begin()
-            for i in tqdm(left, unit="image", disable=not progress, mininterval=1.0):
-                begun, one = time.perf_counter(), torch.tensor([i])
-                (found,) = certified(
-                    self.defense, self.data.x[one], one, self.protocol, seed=self.seed, batch=self.batch
-                )
-                kept = {**asdict(found), "n0": self.protocol.n0, "n": self.protocol.n}
-                seconds = round(time.perf_counter() - begun, 3)
-                ledger.add(str(i), {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds})
+            with tqdm(left, unit="image", disable=not progress, mininterval=1.0) as bar:  # ends before an error is told
+                for i in bar:
+                    ledger.add(str(i), self._certificate(i))
+
+    def _certificate(self, i: int) -> dict[str, Any]:
+        """What the file keeps of an image."""
+        import torch
+
+        from bench.smoothing import certified
+
+        begun, one = time.perf_counter(), torch.tensor([i])
+        try:
+            (found,) = certified(self.defense, self.data.x[one], one, self.protocol, seed=self.seed, batch=self.batch)
+        except UserError as error:
+            where = f"{self.label} on image {i} of {self.data.name}"
+            raise UserError(f"{where}: {error}; finished images are kept; mend the defense") from None
+        seconds = round(time.perf_counter() - begun, 3)
+        kept = {**asdict(found), "n0": self.protocol.n0, "n": self.protocol.n}
+        return {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds}
 
 
 def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool = True) -> None:

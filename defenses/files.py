@@ -7,7 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from defenses.errors import UserError
@@ -45,6 +45,22 @@ def disk_errors(folder: Path, remedy: str, elsewhere: str = _ELSEWHERE) -> Itera
         if error.errno in _FAILING:
             raise UserError(f"cannot write to {folder} ({error.strerror}): {remedy}") from error
         raise
+
+
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Take away a folder, and those above it, that were made meanwhile and are empty at the end: work was refused.
+
+    Args:
+        folder: it may be there already, and stays then.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it holds something, or was never made
+                path.rmdir()
 
 
 def make_folder(folder: Path) -> None:

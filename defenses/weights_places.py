@@ -93,10 +93,10 @@ def check_name(name: str, method: str) -> None:
         method: whose recipe they are trained by.
 
     Raises:
-        UserError: no name of a file; a number, or the ending of a seed, which a board would read as such; the name of
-            another defense.
+        UserError: no name of a file, or an empty one; a number, or the ending of a seed, which a board would read as
+            such; the name of another defense.
     """
-    if not name.isprintable() or name != Path(name).name or name.startswith(".") or "\\" in name:
+    if not name.strip() or not name.isprintable() or name != Path(name).name or name.startswith(".") or "\\" in name:
         raise UserError(f'weights cannot be called "{name}"; the name must be one part of a path, as "pgd-at-long"')
     if as_number(name) is not None or name.rpartition(".seed")[2].isdecimal():
         raise UserError(f'weights cannot be called "{name}", which reads as a number or a seed; put a word to its end')

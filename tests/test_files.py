@@ -6,7 +6,7 @@ import os
 import pytest
 
 from defenses.errors import UserError
-from defenses.files import NotWritable, write_whole
+from defenses.files import NotWritable, no_empty_folder, write_whole
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,30 @@ def test_a_folder_that_is_none(tmp_path):
         write_whole(tmp_path / "file" / "x", "", "")
     with pytest.raises(UserError, match=r"cannot write .*missing.x"):
         write_whole(tmp_path / "missing" / "x", "", "")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_work_that_is_refused_leaves_no_empty_folder(tmp_path, there):
+    folder = tmp_path / "a" / "b"
+    if there:
+        folder.mkdir(parents=True)
+
+    def work(file=None):
+        with no_empty_folder(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if file:
+                (folder / file).touch()
+            raise UserError("refused")
+
+    with pytest.raises(UserError, match="refused"):
+        work()
+    assert list(tmp_path.rglob("*")) == ([tmp_path / "a", folder] if there else [])
+    with pytest.raises(UserError, match="refused"):
+        work("file")
+    assert (folder / "file").is_file()
+
+
+def test_a_folder_that_nobody_makes(tmp_path):
+    with no_empty_folder(tmp_path / "never" / "made"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -95,6 +95,20 @@ def test_median_is_scipys(window):
     assert np.array_equal(run(Median(window=window), x).numpy(), expected)
 
 
+def test_exact_gradients_of_the_median_fail_at_ties_alone_as_its_card_says():
+    from bench.certificate import certify
+    from bench.data import load_dataset
+    from defenses import load_model
+    from defenses.catalogue import card
+
+    defense, x = load_model("median", "digits"), load_dataset("digits").x[:4]
+    untied = 0.99 * x + 0.01 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    assert certify(defense, untied).passed
+    failed = [c.name for c in certify(defense, x).checks if not c.passed]
+    assert failed == ["float64 gradient against central differences"]
+    assert "grey levels tie" in card("median").summary
+
+
 def test_jpeg_is_pillows_and_loses_with_quality():
     x = pictures(1, (3, 32, 32))
     errors = [float((run(Jpeg(quality=q), x) - x).square().mean()) for q in (10, 75, 100)]

@@ -134,6 +134,8 @@ def test_every_kind_of_network_says_what_its_arguments_are(kind):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("", "one part of a path"),
+        (" ", "one part of a path"),
         ("a/b", "one part of a path"),
         ("..", "one part of a path"),
         (".hidden", "one part of a path"),

@@ -83,3 +83,80 @@ def test_corruptions_leave_no_file_of_a_slip(tmp_path, capsys):
         name = "median" if slip[0] == "--set" else "undefended"
         refused(capsys, "corruptions", name, "--out", out, *slip)
         assert not list(out.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "undefended"),
+        ("smooth", "smoothing", "--n", "9", "--indices", "first-1"),
+        ("corruptions", "undefended", "--corruptions", "contrast", "--severities", "1", "--indices", "first-1"),
+    ],
+)
+def test_a_seed_below_0_leaves_nothing(arguments, tmp_path, capsys):
+    said = refused(capsys, *arguments, "--seed", "-1", "--out", tmp_path / "out")
+    assert "seed" in said
+    assert "-1; it must be" in said
+    assert "at least 0" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_is_refused_leaves_no_folder(tmp_path, capsys):
+    said = refused(capsys, "train", "undefended", "--dataset", "mnist", "--data-root", tmp_path / "none",
+                   "--out", tmp_path / "out")  # fmt: skip
+    assert "is missing" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_that_finds_nothing_leaves_no_folder(tmp_path, capsys):
+    from boards import BOARD, write_board
+
+    board = write_board(tmp_path, BOARD.replace(":linear", ":unseeded"))
+    assert main(["plan", str(board), "--probe", "--defense", "linear", "--out", str(tmp_path / "out")]) == 0
+    assert "by probe" not in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+LATE_NAN = """
+import torch
+
+class LateNaN(torch.nn.Module):
+    def forward(self, x):
+        out = x.flatten(1)[:, :10]
+        return torch.where(x.flatten(1).mean(1, keepdim=True) > {limit}, torch.nan, out)
+"""
+
+
+def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
+    """Brighter images give NaN; the clean ones, which came first, are kept."""
+    from bench.data import load_dataset
+    from bench.ledger import read
+
+    limit = float(load_dataset("digits").x[:5].mean((1, 2, 3)).max()) + 0.01
+    (tmp_path / "late.py").write_text(LATE_NAN.format(limit=limit))
+    name, out = f"{tmp_path / 'late.py'}:LateNaN", tmp_path / "out"
+    few = ("--corruptions", "brightness", "--severities", "5", "--indices", "first-5")
+    said = refused(capsys, "corruptions", name, *few, "--out", out)
+    assert f"{name} returned logits or scores that are not finite on corrupted:digits/brightness/5" in said
+    assert "finished corruptions are kept" in said
+    (file,) = out.glob("*.jsonl")
+    assert list(read(file)[1]) == ["clean/0"]
+
+
+def test_logits_that_are_not_finite_under_noise(tmp_path, capsys, monkeypatch):
+    """From the second image on: the first one's certificate is kept."""
+    from bench.ledger import read
+    from defenses.base import Purified
+
+    asked, logits = [], Purified.logits
+
+    def late(self, *arguments, **given):
+        asked.append(1)
+        found = logits(self, *arguments, **given)
+        return found if len(asked) <= 2 else found * torch.nan  # an image asks for its choice and for its estimate
+
+    monkeypatch.setattr(Purified, "logits", late)
+    said = refused(capsys, "smooth", "smoothing", "--n", "9", "--indices", "first-3", "--out", tmp_path)
+    assert "smoothing on image 1 of digits: the defense returned logits that are not finite under noise" in said
+    assert "finished images are kept" in said
+    assert list(read(tmp_path / "sigma-1_4.jsonl")[1]) == ["0"]

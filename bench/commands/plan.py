@@ -103,19 +103,21 @@ def _probed(
     from bench.forecast import read_forecast, write_forecast
     from bench.probe import probe
     from bench.work import Workshop
-    from defenses.files import make_folder
+    from defenses.files import make_folder, no_empty_folder
 
     unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
-    if unknown:
-        make_folder(folder)
     torch.set_num_threads(board.threads)
 
     def report(number: int, count: int, row: str) -> None:
         print(f"probe [{number}/{count}] {row}", file=sys.stderr, flush=True)
 
-    found = probe(Workshop(board, options), unknown, budget=_SECONDS, report=report)
-    if found:
-        write_forecast(folder, read_forecast(folder) | found)
+    if not unknown:
+        return {}
+    with no_empty_folder(folder):
+        make_folder(folder)
+        found = probe(Workshop(board, options), unknown, budget=_SECONDS, report=report)
+        if found:
+            write_forecast(folder, read_forecast(folder) | found)
     return found
 
 

@@ -84,7 +84,7 @@ def import_weights(
         raise unknown("format", form, FORMATS)
     convert, options, file = _convert(form, options or {}), dict(options or {}), Path(source)
     found = convert(str(source), dataset_info(dataset), **options)
-    check_name(called := name or found.name, found.name)
+    check_name(called := found.name if name is None else name, found.name)
     check_data(file, found.kind, found.args, dataset)
     network = build_network(found.kind, **found.args)
     put_tensors(network, found.tensors, file)

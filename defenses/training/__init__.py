@@ -53,12 +53,12 @@ def train(
 
     Raises:
         UserError: unknown name, data set or recipe key; a name of weights that cannot be (`weights_places.check_name`);
-            a value of the recipe that cannot stand there; a folder that cannot be written to, before any work;
-            a training that diverged; a checkpoint that cannot be used.
+            a value of the recipe that cannot stand there; a seed below 0; a folder that cannot be written to, before
+            any work; a training that diverged; a checkpoint that cannot be used.
     """
     import torch
 
-    from defenses.files import make_folder
+    from defenses.files import make_folder, no_empty_folder
     from defenses.training.recipe import load_recipe
     from defenses.weights_io import save_network
     from defenses.weights_places import check_name, seeded
@@ -66,21 +66,23 @@ def train(
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
     recipe = load_recipe(name, dataset, overrides)
-    check_name(weights := weights or name, name)
+    check_name(weights := name if weights is None else weights, name)
+    path = Path(out) / f"{seeded(weights, seed)}.safetensors"
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    make_folder(Path(out))
-    material, classes = _material(dataset, data_root, Path(out), seed)
-    checkpoint = Path(out) / f"{seeded(weights, seed)}.checkpoint.pt"
-    begun = time.perf_counter()
-    network, args, result = fit_recipe(
-        recipe,
-        material.to(target),
-        classes,
-        checkpoint,
-        seed=seed,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
-    )
+    checkpoint = path.with_suffix(".checkpoint.pt")
+    with no_empty_folder(path.parent):
+        make_folder(path.parent)
+        material, classes = _material(dataset, data_root, path.parent, seed)
+        begun = time.perf_counter()
+        network, args, result = fit_recipe(
+            recipe,
+            material.to(target),
+            classes,
+            checkpoint,
+            seed=seed,
+            checkpoint_every=checkpoint_every,
+            progress=progress,
+        )
     made = {
         **vars(recipe),
         "phases": [p.described() for p in recipe.phases],
@@ -93,7 +95,6 @@ def train(
         "cpu_seconds": round(result.cpu_seconds, 1),
     }
     metrics = {"validation": _shipped_row(result.history, result.step)}
-    path = Path(out) / f"{seeded(weights, seed)}.safetensors"
     save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
     checkpoint.unlink(missing_ok=True)
     return path
