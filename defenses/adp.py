@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, check_numbers, check_whole
+from defenses.networks import Trained
 from defenses.noise import Draw, Kind
 from defenses.purifier import NoiseSpec, Purifier, State
 
@@ -125,11 +126,11 @@ class ADP(Purifier):
         return lambda x: self.score(x * _GRID + _SHIFT)
 
 
-def build(network: Callable[[str], nn.Module], **own: Any) -> ADP:
+def build(network: Trained, **own: Any) -> ADP:
     """ADP with its trained network.
 
     Args:
         network: gives the trained network of a name.
         **own: see `ADP`.
     """
-    return ADP(network("adp"), **own)
+    return ADP(network("adp", "score network"), **own)

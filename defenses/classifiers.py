@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import nn
 
 from defenses.base import Classifier
 from defenses.errors import UserError
+from defenses.networks import Trained
 
 
-def build(
-    network: Callable[[str], nn.Module], *, num_classes: int, input_shape: tuple[int, int, int], classifier: str
-) -> Classifier:
+def build(network: Trained, *, num_classes: int, input_shape: tuple[int, int, int], classifier: str) -> Classifier:
     """The classifier whose weights are called `classifier`.
 
     Args:

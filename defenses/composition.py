@@ -14,6 +14,7 @@ from defenses.values import canonical
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense
     from defenses.detector import Guard
+    from defenses.networks import Role
     from defenses.purifier import Purifier
 
 KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others are a part's own
@@ -165,12 +166,12 @@ class Parts:
             self.note("classifier", part, found)
         return found
 
-    def trained(self, name: str) -> Any:
-        """The trained network of a name."""
+    def trained(self, name: str, *roles: Role) -> Any:
+        """See `networks.Trained`."""
         from defenses.weights_io import load_network
 
         roots = {"root": self.weights_root, "data_root": self.data_root}
-        return load_network(name, self.dataset, training_seed=self.training_seed, **roots)
+        return load_network(name, self.dataset, roles=roles, training_seed=self.training_seed, **roots)
 
 
 def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) -> Defense:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, check_numbers, check_whole
+from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, SmoothLeakyReLU, smooth
@@ -211,11 +212,11 @@ class Langevin(Purifier):
         return twin(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
-def build(network: Callable[[str], nn.Module], **own: Any) -> Langevin:
+def build(network: Trained, **own: Any) -> Langevin:
     """Langevin purification with the trained energy.
 
     Args:
         network: gives the trained network of a name.
         **own: see `Langevin`.
     """
-    return Langevin(network("ebm-mcmc"), **own)
+    return Langevin(network("ebm-mcmc", "energy"), **own)

@@ -125,7 +125,7 @@ def _hosted(entry: Entry) -> Path:
 
     from torch.hub import get_dir
 
-    with _library():
+    with library():
         import robustbench.utils
         import timm
         from torchvision.models import ResNet50_Weights
@@ -151,7 +151,7 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
 
     from defenses.base import seeded_globals
 
-    with _library(), seeded_globals(0, torch.device("cpu")):
+    with library(), seeded_globals(0, torch.device("cpu")):
         from robustbench.utils import load_model
 
         network: nn.Module = load_model(
@@ -161,7 +161,7 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _library() -> Iterator[None]:
+def library() -> Iterator[None]:
     """What RobustBench prints goes to stderr, its warnings nowhere; nothing is unpickled that is no tensor."""
     unsafe = os.environ.pop(_UNSAFE, None)
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from defenses.weights_places import find_weights, make_again
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from defenses.networks import Role
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -113,6 +115,7 @@ def load_network(
     name: str,
     dataset: str,
     *,
+    roles: Sequence[Role] = (),
     root: Path | str | None = None,
     training_seed: int | None = None,
     data_root: Path | str | None = None,
@@ -122,20 +125,23 @@ def load_network(
     Args:
         name: see `find_weights`.
         dataset: see `find_weights`.
+        roles: any of which will do; none: all.
         root: see `find_weights`.
         training_seed: see `find_weights`.
         data_root: where data sets lie, whose shapes must be the network's.
 
     Raises:
-        UserError: no such weights; or a file is missing, damaged or not of this network.
+        UserError: no such weights; or a file is missing, damaged, not of this network or of another role.
     """
-    from defenses.networks import build_network, deployed
+    from defenses.networks import build_network, check_role, deployed
 
     path = find_weights(name, dataset, root, training_seed=training_seed)
     side = read_sidecar(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != side["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {make_again(path)}")
+    if roles:
+        check_role(side["network"]["kind"], roles, f"{path} is of network")
     check_data(path, side["network"]["kind"], side["network"]["args"], dataset, data_root)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
@@ -162,14 +168,14 @@ def check_classifier(
     Raises:
         UserError: it gives none, is of another data set, or has no weights.
     """
-    from defenses.networks import classifies
+    from defenses.networks import role_of
 
     remedy = f'name a classifier of {dataset}, as "undefended"'
     if name in list_models() and card(name).kind != "classifier":
         raise UserError(f'"{name}" is a {card(name).kind}, and a classifier is to be attacked; {remedy}')
     path = find_weights(name, dataset, root, training_seed=training_seed)
     network = read_sidecar(path)["network"]
-    if not classifies(network["kind"]):
+    if role_of(network["kind"]) != "classifier":
         raise UserError(f'"{name}" is a network {network["kind"]}, and a classifier is to be attacked; {remedy}')
     check_data(path, network["kind"], network["args"], dataset, data_root)
 

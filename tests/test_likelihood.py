@@ -125,6 +125,8 @@ def test_bad_arguments():
     with pytest.raises(UserError, match="levels is 1; it must be a whole number, at least 2"):
         load_model("sde-likelihood", levels=1)
     with pytest.raises(UserError, match="knows its SDE"):
+        log_likelihood(torch.nn.Identity(), torch.rand(1, *SHAPE), Noise.of(0, 1))
+    with pytest.raises(UserError, match="it must be a noise predictor: ncsnpp, noise-mlp, unet-diffusers"):
         load_model("sde-likelihood", network="adp")
     with pytest.raises(UserError, match="is random, and cannot tell what is to be purified"):
         load_model("adp", detector="sde-likelihood", suspected="purify")

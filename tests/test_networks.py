@@ -109,6 +109,7 @@ def test_normalisation_lies_inside():
         ("timm", {"name": "resnet81"}, "did you mean resnet18"),
         ("timm", {"name": "test_vit", "size": 8}, 'timm\'s "test_vit" does not take images of 3x8x8 with these arg'),
         ("timm", {"name": "test_resnet", "widht": 3}, "widht"),
+        ("robustbench", {"name": "wide_resnet.WideResNet", "depht": 3}, "unknown argument .* mean depth"),
         ("robustbench", {"name": "WideResNet"}, 'write it as "wide_resnet.WideResNet"'),
         ("robustbench", {"name": "resnet.PreActResNet81"}, "did you mean PreActResNet18"),
         ("robustbench", {"name": "resnet.PreActResNet18", "in_channels": 1}, "images of 1x32x32"),

@@ -54,6 +54,11 @@ BAD = [
     ("pgd-at", "network.args.channels=[0]", r"network\.args\.channels is \[0\]"),
     ("pgd-at", "network.args.hidden=-2", r"network\.args\.hidden is -2; .*at least 1"),
     ("pgd-at", "network=3", r"network is 3; .*a table"),
+    ("pgd-at", "network.args.nope=3", r'argument of network "small-cnn" "nope"; known: channels, hidden, in'),
+    ("pgd-at", "network.args.num_classes=7", r"network\.args\.num_classes is 7, and the data have 10; leave it out"),
+    ("pgd-at", "network.kind=noise-mlp", r'network\.kind is "noise-mlp", a noise predictor; it must be a classifier: '),
+    ("adp", "network.kind=small-cnn", r'is "small-cnn", a classifier; it must be a score network: ncsnv2, score-conv'),
+    ("ebm-mcmc", "network.kind=small-cnn", r'"small-cnn", a classifier; it must be an energy: energy-conv, energy-mlp'),
     ("smoothing", "objective.validation_draws=0", r"validation_draws is 0; .*at least 1"),
     ("smoothing", "objective.sigma=0", r"sigma is 0; .*above 0"),
     ("free-at", "objective.replays=2.5", r"replays is 2\.5; .*whole number, at least 1"),
@@ -94,6 +99,14 @@ def test_what_cannot_stand_in_a_recipe_is_one_line(recipe, change, message, tmp_
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_library_adds_no_line_of_its_own(tmp_path):
+    change = ("network.kind=robustbench", "network.args.name=nope")
+    done = purebench_here("train", "pgd-at", "--out", tmp_path, "--set", *change)
+    assert done.returncode == 2
+    assert done.stderr.startswith("purebench: unknown module of RobustBench's architectures")
+    assert done.stderr.count("\n") == 1
+
+
 def test_fractions_and_numbers_in_texts_are_the_numbers():
     plain = load_recipe("pgd-at", "digits")
     spelt = {"objective.eps": "1/5", "objective.step": "0.05", "objective.iterations": "10", "phases.0.lr": "1/1000"}
@@ -109,6 +122,34 @@ def test_checking_changes_no_recipe(name):
         assert json.dumps(recipe.objective) == json.dumps(table.get("objective", {}))
         assert json.dumps(recipe.network_args) == json.dumps(table["network"].get("args", {}))
         assert [p.lr for p in recipe.phases] == [t["lr"] for t in table["phases"]]
+
+
+# What trains something else than a classifier, and the kinds of network that it can train.
+ENERGIES = ["energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet"]
+TRAINS = {
+    "adp": ["ncsnv2", "score-conv", "score-mlp"],
+    "ebm-mcmc": ENERGIES,
+    "igebm": ENERGIES,
+    "score-sde": ["ncsnpp", "noise-mlp", "unet-diffusers"],
+    "defense-gan": ["dcgan-generator"],
+    "defense-vae": ["vae"],
+    "magnet": ["autoencoder", "vae"],
+}
+CLASSIFIERS = ["classifier-mlp", "resnet110", "resnet20", "resnet56", "robustbench", "small-cnn", "timm", "wrn-28-10"]
+CLASSIFIERS += ["wrn-biased"]
+
+
+@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("name", methods())
+def test_a_recipe_takes_networks_of_its_own_role_alone(name, kind):
+    fitting = TRAINS.get(name, CLASSIFIERS)
+    if kind in fitting:
+        assert load_recipe(name, "digits", {"network.kind": kind}).kind == kind
+        return
+    with pytest.raises(UserError) as refused:
+        load_recipe(name, "digits", {"network.kind": kind})
+    assert str(refused.value).startswith(f'recipe of {name}: network.kind is "{kind}", a')
+    assert str(refused.value).endswith(f": {', '.join(fitting)}")
 
 
 @pytest.mark.parametrize("name", methods())

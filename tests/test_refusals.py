@@ -6,7 +6,7 @@ import torch
 from bench.cli import main
 from defenses import load_model
 from defenses.errors import UserError
-from defenses.networks import build_network
+from defenses.networks import build_network, data_args
 from defenses.weights_io import save_network
 
 
@@ -53,6 +53,34 @@ def test_weights_of_a_name_that_give_no_logits(tmp_path):
     save_network(tmp_path / "digits" / "own.safetensors", network, "score-mlp", {"in_channels": 1, "size": 8}, {})
     with pytest.raises(UserError, match='"own" gives no 10 logits for an image; name the weights of a classifier'):
         load_model("median", "digits", classifier="own", weights_root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("defense", "weights", "kind", "wanted"),
+    [
+        ("adp", "adp", "small-cnn", "a score network"),
+        ("score-norm", "adp", "small-cnn", "a score network"),
+        ("ebm-mcmc", "ebm-mcmc", "small-cnn", "an energy"),
+        ("likelihood", "ebm-mcmc", "score-mlp", "an energy"),
+        ("igebm", "igebm", "small-cnn", "an energy"),
+        ("jem-refine", "jem", "score-mlp", "a classifier"),
+        ("magnet", "magnet", "score-mlp", "an autoencoder or a variational autoencoder"),
+        ("magnet-reconstruction", "magnet", "small-cnn", "an autoencoder"),
+        ("magnet-jsd", "magnet", "small-cnn", "an autoencoder"),
+        ("defense-gan", "defense-gan", "small-cnn", "a generator"),
+        ("defense-vae", "defense-vae", "autoencoder", "a variational autoencoder"),
+        ("score-sde", "score-sde", "score-mlp", "a noise predictor"),
+        ("diffpure", "score-sde", "score-mlp", "a noise predictor"),
+        ("gdmp", "score-sde", "score-mlp", "a noise predictor"),
+        ("denoise-once", "score-sde", "score-mlp", "a noise predictor"),
+        ("sde-likelihood", "score-sde", "score-mlp", "a noise predictor"),
+    ],
+)
+def test_weights_of_another_role(defense, weights, kind, wanted, tmp_path):
+    args = data_args(kind, (1, 8, 8), 10)
+    save_network(tmp_path / "digits" / f"{weights}.safetensors", build_network(kind, **args), kind, args, {})
+    with pytest.raises(UserError, match=rf'{weights}\.safetensors is of network "{kind}", an? .*; it must be {wanted}'):
+        load_model(defense, "digits", classifier="undefended", weights_root=tmp_path)
 
 
 def test_weights_that_are_not_finite(tmp_path):

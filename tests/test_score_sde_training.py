@@ -10,6 +10,7 @@ from defenses.networks import build_network
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material
 from defenses.training.phases import Phase
+from defenses.training.recipe import load_recipe
 from defenses.training.score_sde import ScoreSDE
 
 
@@ -70,8 +71,8 @@ def test_gradients_are_clipped():
 
 def test_bad_recipes():
     data = gaussian(Exact().sde, 10)
-    with pytest.raises(UserError, match="trains a noise predictor"):
-        ScoreSDE(build_network("score-mlp", size=2), data, 0, {})
+    with pytest.raises(UserError, match='"score-mlp", a score network; it must be a noise predictor: ncsnpp'):
+        load_recipe("score-sde", "digits", {"network.kind": "score-mlp"})
     with pytest.raises(UserError, match="clip"):
         ScoreSDE(build_network("noise-mlp", size=2), data, 0, {"clip": 0})
     with pytest.raises(UserError, match="ship"):

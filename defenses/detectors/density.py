@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +9,7 @@ from defenses.base import Classifier
 from defenses.detector import Detector
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.errors import UserError, check_numbers, check_whole
+from defenses.networks import Trained
 from defenses.noise import Noise
 
 
@@ -86,17 +85,17 @@ class FlowLikelihood(Detector):
         return bits_per_dim(nats, x[0].numel(), self.levels)
 
 
-def score_norm(network: Callable[[str], nn.Module]) -> ScoreNorm:
+def score_norm(network: Trained) -> ScoreNorm:
     """See `ScoreNorm`; the network is ADP's."""
-    return ScoreNorm(network("adp"))
+    return ScoreNorm(network("adp", "score network"))
 
 
-def likelihood(network: Callable[[str], nn.Module], *, temperature: float) -> Energy:
+def likelihood(network: Trained, *, temperature: float) -> Energy:
     """See `Energy`; the network is that of ebm-mcmc."""
-    return Energy(network("ebm-mcmc"), temperature=temperature)
+    return Energy(network("ebm-mcmc", "energy"), temperature=temperature)
 
 
-def sde_likelihood(trained: Callable[[str], nn.Module], *, network: str, **own: int) -> FlowLikelihood:
+def sde_likelihood(trained: Trained, *, network: str, **own: int) -> FlowLikelihood:
     """See `FlowLikelihood`.
 
     Args:
@@ -104,4 +103,4 @@ def sde_likelihood(trained: Callable[[str], nn.Module], *, network: str, **own: 
         network: name of the noise predictor's weights.
         **own: see `FlowLikelihood`.
     """
-    return FlowLikelihood(trained(network), **own)
+    return FlowLikelihood(trained(network, "noise predictor"), **own)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
 from defenses.errors import UserError, check_numbers
+from defenses.networks import Trained
 from defenses.noise import Noise
 
 
@@ -63,11 +62,11 @@ class Divergence(Detector):
         return divergence.to(x.dtype)
 
 
-def reconstruction(network: Callable[[str], nn.Module], *, p: float) -> Reconstruction:
+def reconstruction(network: Trained, *, p: float) -> Reconstruction:
     """See `Reconstruction`; the autoencoder has the weights `magnet`."""
-    return Reconstruction(network("magnet"), p=p)
+    return Reconstruction(network("magnet", "autoencoder", "variational autoencoder"), p=p)
 
 
-def divergence(network: Callable[[str], nn.Module], *, temperature: float) -> Divergence:
+def divergence(network: Trained, *, temperature: float) -> Divergence:
     """See `Divergence`; the autoencoder has the weights `magnet`."""
-    return Divergence(network("magnet"), temperature=temperature)
+    return Divergence(network("magnet", "autoencoder", "variational autoencoder"), temperature=temperature)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-from torch import nn
 
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, Diffused, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.errors import unknown
+from defenses.networks import Trained
 
-Networks = Callable[[str], nn.Module]
 _SAMPLERS = ("predictor-corrector", "ode")
 
 
-def score_sde(trained: Networks, *, network: str, sampler: str, snr: float, **own: Any) -> Diffused:
+def score_sde(trained: Trained, *, network: str, sampler: str, snr: float, **own: Any) -> Diffused:
     """Predictor and corrector, or the probability-flow ODE.
 
     Args:
@@ -30,11 +27,11 @@ def score_sde(trained: Networks, *, network: str, sampler: str, snr: float, **ow
     if sampler not in _SAMPLERS:
         raise unknown("sampler", sampler, _SAMPLERS)
     if sampler == "ode":
-        return FlowODE(trained(network), **own)
-    return PredictorCorrector(trained(network), snr=snr, **own)
+        return FlowODE(trained(network, "noise predictor"), **own)
+    return PredictorCorrector(trained(network, "noise predictor"), snr=snr, **own)
 
 
-def diffpure(trained: Networks, *, network: str, **own: Any) -> Diffused:
+def diffpure(trained: Trained, *, network: str, **own: Any) -> Diffused:
     """The reverse SDE.
 
     Args:
@@ -42,10 +39,10 @@ def diffpure(trained: Networks, *, network: str, **own: Any) -> Diffused:
         network: name of the noise predictor's weights.
         **own: see `Diffused`.
     """
-    return ReverseSDE(trained(network), **own)
+    return ReverseSDE(trained(network, "noise predictor"), **own)
 
 
-def gdmp(trained: Networks, *, network: str, **own: Any) -> Diffused:
+def gdmp(trained: Trained, *, network: str, **own: Any) -> Diffused:
     """DDPM's sampler, guided.
 
     Args:
@@ -53,10 +50,10 @@ def gdmp(trained: Networks, *, network: str, **own: Any) -> Diffused:
         network: name of the noise predictor's weights.
         **own: see `Ancestral`.
     """
-    return Ancestral(trained(network), **own)
+    return Ancestral(trained(network, "noise predictor"), **own)
 
 
-def denoise_once(trained: Networks, *, network: str, **own: Any) -> Diffused:
+def denoise_once(trained: Trained, *, network: str, **own: Any) -> Diffused:
     """The one-shot denoiser.
 
     Args:
@@ -64,4 +61,4 @@ def denoise_once(trained: Networks, *, network: str, **own: Any) -> Diffused:
         network: name of the noise predictor's weights.
         **own: see `DenoiseOnce`.
     """
-    return DenoiseOnce(trained(network), **own)
+    return DenoiseOnce(trained(network, "noise predictor"), **own)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, check_numbers, check_whole
+from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import smooth
@@ -146,11 +146,11 @@ class DefenseGAN(Purifier):
         return twin(self, images=images, gradient=twin(self.gradient, images=images))
 
 
-def build(network: Callable[[str], nn.Module], **own: Any) -> DefenseGAN:
+def build(network: Trained, **own: Any) -> DefenseGAN:
     """Defense-GAN with its trained generator.
 
     Args:
         network: gives the trained network of a name.
         **own: see `DefenseGAN`.
     """
-    return DefenseGAN(network("defense-gan"), **own)
+    return DefenseGAN(network("defense-gan", "generator"), **own)

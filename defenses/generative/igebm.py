@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
 from defenses.errors import UserError, check_numbers, check_whole
+from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, smooth
@@ -89,11 +90,11 @@ class ClippedLangevin(Purifier):
         return twin(self, gradient=Differenced(self.gradient, self.rate * self.clip if scale is None else scale))
 
 
-def build(network: Callable[[str], nn.Module], **own: Any) -> ClippedLangevin:
+def build(network: Trained, **own: Any) -> ClippedLangevin:
     """Steps down the trained energy.
 
     Args:
         network: gives the trained network of a name.
         **own: see `ClippedLangevin`.
     """
-    return ClippedLangevin(network("igebm"), **own)
+    return ClippedLangevin(network("igebm", "energy"), **own)

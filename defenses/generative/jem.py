@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import Langevin
 from defenses.errors import UserError, check_numbers
+from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, State
 
@@ -67,11 +66,11 @@ class Refinement(Langevin):
         return {"u": torch.add(u, z[0], alpha=self.sigma) if self.sigma else u}, {}
 
 
-def build(network: Callable[[str], nn.Module], **own: float) -> Refinement:
+def build(network: Trained, **own: float) -> Refinement:
     """Refinement by the trained classifier.
 
     Args:
         network: gives the trained network of a name.
         **own: see `Refinement`.
     """
-    return Refinement(network("jem"), **own)  # type: ignore[arg-type]
+    return Refinement(network("jem", "classifier"), **own)  # type: ignore[arg-type]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
+from defenses.networks import Trained
 from defenses.purifier import Purifier, State
 
 
@@ -36,19 +35,19 @@ class Reformer(Purifier):
         return state["u"]
 
 
-def build_defense_vae(network: Callable[[str], nn.Module]) -> Reformer:
+def build_defense_vae(network: Trained) -> Reformer:
     """The variational autoencoder that was trained from adversarial to clean images; its latent mean at test time.
 
     Args:
         network: gives the trained network of a name.
     """
-    return Reformer(network("defense-vae"))
+    return Reformer(network("defense-vae", "variational autoencoder"))
 
 
-def build_magnet(network: Callable[[str], nn.Module]) -> Reformer:
+def build_magnet(network: Trained) -> Reformer:
     """MagNet's denoising autoencoder as a reformer; its detectors stand beside it.
 
     Args:
         network: gives the trained network of a name.
     """
-    return Reformer(network("magnet"))
+    return Reformer(network("magnet", "autoencoder", "variational autoencoder"))

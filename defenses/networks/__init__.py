@@ -4,61 +4,120 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
 
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
 
-_KINDS = {
-    "small-cnn": "defenses.networks.small_cnn:SmallCNN",
-    "resnet20": "defenses.networks.resnet:resnet20",
-    "resnet56": "defenses.networks.resnet:resnet56",
-    "resnet110": "defenses.networks.resnet:resnet110",
-    "wrn-28-10": "defenses.networks.wide_resnet:WideResNet",
-    "ncsnv2": "defenses.networks.ncsnv2:NCSNv2",
-    "score-mlp": "defenses.networks.score:ScoreMLP",
-    "score-conv": "defenses.networks.score:ScoreConv",
-    "noise-mlp": "defenses.networks.noise_mlp:NoiseMLP",
-    "unet-diffusers": "defenses.networks.unet_diffusers:DiffusersUNet",
-    "ncsnpp": "defenses.networks.ncsnpp:NCSNpp",
-    "energy-conv": "defenses.networks.energy:energy_conv",
-    "energy-mlp": "defenses.networks.energy:energy_mlp",
-    "noise-generator": "defenses.networks.noise_generator:NoiseGenerator",
-    "timm": "defenses.networks.outside:timm_network",
-    "robustbench": "defenses.networks.outside:robustbench_network",
-    "igebm-mlp": "defenses.networks.igebm:igebm_mlp",
-    "igebm-resnet": "defenses.networks.igebm:igebm_resnet",
-    "dcgan-discriminator": "defenses.networks.dcgan:discriminator",
-    "dcgan-generator": "defenses.networks.dcgan:Generator",
-    "vae": "defenses.networks.vae:VAE",
-    "autoencoder": "defenses.networks.autoencoder:Autoencoder",
-    "classifier-mlp": "defenses.networks.classifier_mlp:classifier_mlp",
-    "wrn-biased": "defenses.networks.wide_resnet_biased:BiasedWideResNet",
+Role = Literal[
+    "classifier",
+    "score network",
+    "noise predictor",
+    "energy",
+    "generator",
+    "discriminator",
+    "noise generator",
+    "autoencoder",
+    "variational autoencoder",
+]
+
+_KINDS: Mapping[str, tuple[Role, str]] = {
+    "small-cnn": ("classifier", "defenses.networks.small_cnn:SmallCNN"),
+    "resnet20": ("classifier", "defenses.networks.resnet:resnet20"),
+    "resnet56": ("classifier", "defenses.networks.resnet:resnet56"),
+    "resnet110": ("classifier", "defenses.networks.resnet:resnet110"),
+    "wrn-28-10": ("classifier", "defenses.networks.wide_resnet:WideResNet"),
+    "ncsnv2": ("score network", "defenses.networks.ncsnv2:NCSNv2"),
+    "score-mlp": ("score network", "defenses.networks.score:ScoreMLP"),
+    "score-conv": ("score network", "defenses.networks.score:ScoreConv"),
+    "noise-mlp": ("noise predictor", "defenses.networks.noise_mlp:NoiseMLP"),
+    "unet-diffusers": ("noise predictor", "defenses.networks.unet_diffusers:DiffusersUNet"),
+    "ncsnpp": ("noise predictor", "defenses.networks.ncsnpp:NCSNpp"),
+    "energy-conv": ("energy", "defenses.networks.energy:energy_conv"),
+    "energy-mlp": ("energy", "defenses.networks.energy:energy_mlp"),
+    "noise-generator": ("noise generator", "defenses.networks.noise_generator:NoiseGenerator"),
+    "timm": ("classifier", "defenses.networks.outside:timm_network"),
+    "robustbench": ("classifier", "defenses.networks.outside:robustbench_network"),
+    "igebm-mlp": ("energy", "defenses.networks.igebm:igebm_mlp"),
+    "igebm-resnet": ("energy", "defenses.networks.igebm:igebm_resnet"),
+    "dcgan-discriminator": ("discriminator", "defenses.networks.dcgan:discriminator"),
+    "dcgan-generator": ("generator", "defenses.networks.dcgan:Generator"),
+    "vae": ("variational autoencoder", "defenses.networks.vae:VAE"),
+    "autoencoder": ("autoencoder", "defenses.networks.autoencoder:Autoencoder"),
+    "classifier-mlp": ("classifier", "defenses.networks.classifier_mlp:classifier_mlp"),
+    "wrn-biased": ("classifier", "defenses.networks.wide_resnet_biased:BiasedWideResNet"),
 }
 
 
-def kinds() -> list[str]:
-    """All kinds of network."""
-    return sorted(_KINDS)
+class Trained(Protocol):
+    """What gives trained networks by the names of their weights."""
+
+    def __call__(self, name: str, *roles: Role) -> nn.Module:
+        """The network of a name.
+
+        Raises:
+            UserError: there is none, or its role is none of those that are given.
+        """
+
+
+def kinds(*roles: Role) -> list[str]:
+    """All kinds of network, or those that have one of the roles."""
+    return sorted(kind for kind, (role, _) in _KINDS.items() if not roles or role in roles)
+
+
+def _entry(kind: str) -> tuple[Role, str]:
+    if kind not in _KINDS:
+        raise unknown("network kind", kind, _KINDS)
+    return _KINDS[kind]
+
+
+def role_of(kind: str) -> Role:
+    """What networks of a kind are; `build_network` says what each role takes and returns.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    return _entry(kind)[0]
+
+
+def check_role(kind: str, wanted: Sequence[Role], given: str) -> None:
+    """Refuse networks of a role that is none of the wanted ones.
+
+    Args:
+        kind: of the network.
+        wanted: roles, any of which will do.
+        given: the message's words before the kind, as "recipe of adp: network.kind is".
+
+    Raises:
+        UserError: unknown kind, or one of another role.
+    """
+    role = role_of(kind)
+    if role not in wanted:
+        needed = " or ".join(map(_with_article, wanted))
+        known = ", ".join(kinds(*wanted))
+        raise UserError(f'{given} "{kind}", {_with_article(role)}; it must be {needed}: {known}')
+
+
+def _with_article(role: Role) -> str:
+    return f"{'an' if role[0] in 'ae' else 'a'} {role}"
 
 
 def _maker(kind: str) -> Any:
-    if kind not in _KINDS:
-        raise unknown("network kind", kind, _KINDS)
-    module, name = _KINDS[kind].split(":")
+    module, name = _entry(kind)[1].split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     """A network with fresh weights.
 
-    Classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take them in [-1, 1],
-    where their Langevin dynamics live (IGEBM's in [0, 1]), generators latent vectors [B, D]. Classifiers return logits
-    [B, K], score networks and autoencoders images, energies [B], generators images in [-1, 1]. Noise predictors take
-    noisy data of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
+    By role (`role_of`): classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take
+    them in [-1, 1], where their Langevin dynamics live (IGEBM's in [0, 1]), discriminators and noise generators in
+    [-1, 1], generators latent vectors [B, D]. Classifiers return logits [B, K], score networks and autoencoders images,
+    energies and discriminators [B], generators and noise generators images in [-1, 1]. Noise predictors take noisy data
+    of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
 
     Args:
         kind: one of `kinds()`.
@@ -71,6 +130,7 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     import torch
 
     maker = _maker(kind)
+    check_names(f'network "{kind}"', maker, args)
     try:
         inspect.signature(maker).bind(**args)
     except TypeError as error:
@@ -85,27 +145,39 @@ def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         kind: one of `kinds()`.
-        args: by name; what the constructor does not name is left to `build_network`.
+        args: by name.
 
     Raises:
-        UserError: unknown kind; a value of another kind, or a whole number below 1: all of them count something.
+        UserError: unknown kind or argument; a value of another kind, or a whole number below 1: all of them count
+            something.
     """
     from defenses.training.settings import Count, read
 
     maker = _maker(kind)
+    check_names(f'network "{kind}"', maker, args)
     maker = getattr(maker, "func", maker)  # of a partial
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
     wanted = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
     return {name: read(f"network.args.{name}", wanted.get(name, Any), value) for name, value in args.items()}
 
 
-def classifies(kind: str) -> bool:
-    """Whether networks of a kind give logits of classes.
+def check_names(what: str, maker: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Refuse arguments that a constructor does not name; one that takes any (**more) checks them itself.
+
+    Args:
+        what: it makes, for messages.
+        maker: the constructor.
+        args: by name.
 
     Raises:
-        UserError: unknown kind.
+        UserError: one is unknown.
     """
-    return "num_classes" in inspect.signature(_maker(kind)).parameters
+    parameters = inspect.signature(maker).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in args:
+        if name not in parameters:
+            raise unknown(f"argument of {what}", name, parameters)
 
 
 def data_args(kind: str, shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:

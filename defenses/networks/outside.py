@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, unknown
+from defenses.networks import check_names
 from defenses.networks.normalise import Normalise
 from defenses.plugins import line_of
+from defenses.robustbench_zoo import library
 
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
 
@@ -95,7 +97,9 @@ def robustbench_network(
     Raises:
         UserError: no such name; or it does not take such images or arguments.
     """
-    maker = _architecture(name)
+    with library():
+        maker = _architecture(name)
+    check_names(f'robustbench\'s "{name}"', maker, more)
     wanted = inspect.signature(maker).parameters
     data = {"num_classes": num_classes, "num_input_channels": in_channels}
     given = {**{n: v for n, v in data.items() if n in wanted}, **more}
@@ -103,7 +107,8 @@ def robustbench_network(
         given |= {"mean": mean or [0.0] * in_channels, "std": std or [1.0] * in_channels}
         mean = std = None
     shape = (in_channels, size, size)
-    return _checked("robustbench", name, lambda: Outside(maker(**given), mean, std), shape, num_classes)
+    with library():
+        return _checked("robustbench", name, lambda: Outside(maker(**given), mean, std), shape, num_classes)
 
 
 def _architecture(name: str) -> Callable[..., nn.Module]:

@@ -133,7 +133,11 @@ def fit_recipe(
     from defenses.training.streams import Order, stream_seed
 
     _, c, h, w = material.x.shape
-    args = {**data_args(recipe.kind, (c, h, w), num_classes), **recipe.network_args}
+    decided = data_args(recipe.kind, (c, h, w), num_classes)
+    for key, value in decided.items():
+        if (given := recipe.network_args.get(key, value)) != value:
+            raise UserError(f"recipe: network.args.{key} is {given}, and the data have {value}; leave it out")
+    args = {**decided, **recipe.network_args}
     network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(material.x.device)
     objective: Objective = objective_of(recipe.method)(network, material, seed, recipe.objective)
     phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)

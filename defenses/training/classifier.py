@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.settings import PartShare, Whole
 from defenses.training.streams import augmented, stream
@@ -32,6 +33,7 @@ class NaturalTraining(Objective):
         table: see `ClassifierSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Any]] = ClassifierSettings
     settings: ClassifierSettings
     select: ClassVar[str | None] = "clean"

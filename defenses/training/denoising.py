@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from defenses.networks import Role
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.settings import NotNegative, Whole
 from defenses.training.streams import augmented, stream
@@ -38,6 +39,7 @@ class DenoisingTraining(Objective):
         table: see `DenoisingSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("autoencoder", "variational autoencoder")
     table_type: ClassVar[type[Any]] = DenoisingSettings
     settings: DenoisingSettings
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from defenses.networks import Role
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.settings import Count, PartShare, Positive, Whole
@@ -50,6 +51,7 @@ class ScoreMatching(Averaged):
         table: see `DsmSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("score network",)
     table_type: ClassVar[type[Any]] = DsmSettings
     settings: DsmSettings
 

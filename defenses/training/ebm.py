@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
+from defenses.networks import Role
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
 from defenses.training.streams import stream
@@ -48,6 +49,7 @@ class EnergyTraining(Objective):
         table: see `EbmSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("energy",)
     table_type: ClassVar[type[Any]] = EbmSettings
     settings: EbmSettings
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.networks import build_network
+from defenses.networks import Role, build_network
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.settings import Count, NotNegative, PartShare, Positive
 from defenses.training.streams import stream, stream_seed
@@ -54,6 +54,7 @@ class GanTraining(Objective):
         table: see `GanSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("generator",)
     table_type: ClassVar[type[Any]] = GanSettings
     settings: GanSettings
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.settings import Count, Positive, Whole
 from defenses.training.streams import augmented, stream
@@ -41,6 +42,7 @@ class GaussianTraining(Objective):
         table: see `GaussianSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Any]] = GaussianSettings
     settings: GaussianSettings
     select: ClassVar[str | None] = "noisy"

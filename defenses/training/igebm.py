@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.generative.igebm import ClippedLangevin
+from defenses.networks import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.settings import Count, NotNegative, PartShare, Positive, Share, Whole
@@ -57,6 +58,7 @@ class IgebmTraining(Objective):
         table: see `IgebmSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("energy",)
     table_type: ClassVar[type[Any]] = IgebmSettings
     settings: IgebmSettings
 

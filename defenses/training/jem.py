@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
 from defenses.generative.jem import JointEnergy
+from defenses.networks import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
@@ -61,6 +62,7 @@ class JemTraining(Objective):
         table: see `JemSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Any]] = JemSettings
     settings: JemSettings
     select: ClassVar[str | None] = "clean"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.errors import UserError, unknown
+from defenses.networks import Role
 from defenses.training.settings import read
 
 T = TypeVar("T")
@@ -45,12 +46,14 @@ class Objective(ABC):
     """One training method.
 
     Attributes:
+        trains: the roles of network that it can train; a recipe with a network of another role is refused.
         select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
         replays: how many steps see the same batch.
         betas: of Adam.
         table_type: dataclass of the method's settings, whose annotations say what may stand in a recipe.
     """
 
+    trains: ClassVar[tuple[Role, ...]]
     table_type: ClassVar[type[Any]]
     select: ClassVar[str | None] = None
     replays: int = 1

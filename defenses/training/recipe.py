@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from defenses.catalogue import card, list_models
 from defenses.errors import UserError, unknown
-from defenses.networks import checked_args
+from defenses.networks import check_role, checked_args
 from defenses.plugins import load_object
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
@@ -95,7 +95,8 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
             the recipe of another data set, and "phases.0.lr" is a value of the first phase.
 
     Raises:
-        UserError: no such recipe or key, or a value that cannot stand there.
+        UserError: no such recipe or key, a value that cannot stand there, or a network of another role than the method
+            trains.
     """
     changes = dict(overrides or {})
     if method not in methods():
@@ -118,7 +119,9 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
 
 def _checked(method: str, dataset: str, table: _Table) -> Recipe:
     network = settings_of(_Network, table.network, "network.")
-    settings = settings_of(objective_of(method).table_type, table.objective)
+    objective = objective_of(method)
+    check_role(network.kind, objective.trains, f"recipe of {method}: network.kind is")
+    settings = settings_of(objective.table_type, table.objective)
     return Recipe(
         method=method,
         dataset=dataset,

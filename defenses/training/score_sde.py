@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import SDE, START
-from defenses.errors import UserError
+from defenses.networks import Role
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.settings import PartShare, Positive, Whole
@@ -43,19 +43,15 @@ class ScoreSDE(Averaged):
         data: images.
         seed: seed of times, noise and augmentation.
         table: see `SdeSettings`.
-
-    Raises:
-        UserError: the network has no SDE.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("noise predictor",)
     table_type: ClassVar[type[Any]] = SdeSettings
     settings: SdeSettings
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, decay=s.ema, ship=s.ship)
-        if not isinstance(getattr(network, "sde", None), SDE):
-            raise UserError("recipe: score-sde trains a noise predictor, as noise-mlp, ncsnpp or unet-diffusers")
         self.sde: SDE = network.sde  # type: ignore[assignment]
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:

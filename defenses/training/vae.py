@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from defenses.networks import Role
 from defenses.networks.vae import VAE
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import Material, Objective, settings_of
@@ -45,6 +46,7 @@ class VaeTraining(Objective):
         table: see `VaeSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("variational autoencoder",)
     table_type: ClassVar[type[Any]] = VaeSettings
     settings: VaeSettings
     network: VAE

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.errors import UserError
+from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.settings import Count, NotNegative, Positive, Whole
 from defenses.training.streams import Order, augmented, stream, stream_seed
@@ -143,6 +144,7 @@ class VatTraining(Objective):
         table: see `VatSettings`.
     """
 
+    trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Any]] = VatSettings
     settings: VatSettings
     select: ClassVar[str | None] = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from defenses.networks import Role
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.average import decay_at
@@ -81,6 +82,7 @@ class AdversarialTraining(Objective):
     """
 
     select: ClassVar[str | None] = "robust"
+    trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Frame]] = Frame
     attack_in_eval: ClassVar[bool] = False  # whether the attack sees the statistics of batch norm that are deployed
     settings: Frame  # of the step; `full` has those of the recipe
