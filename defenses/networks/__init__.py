@@ -125,19 +125,29 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
         **args: the constructor's keyword arguments.
 
     Raises:
-        UserError: unknown kind or argument.
+        UserError: unknown kind or argument; mean or std of another number of channels.
     """
     import torch
 
     maker = _maker(kind)
     check_names(f'network "{kind}"', maker, args)
     try:
-        inspect.signature(maker).bind(**args)
+        bound = inspect.signature(maker).bind(**args)
     except TypeError as error:
         raise UserError(f'network "{kind}": {error}') from None
+    bound.apply_defaults()
+    _check_channels(kind, bound.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return maker(**args)  # type: ignore[no-any-return]
+
+
+def _check_channels(kind: str, args: Mapping[str, Any]) -> None:
+    channels = args.get("in_channels")
+    for name in ("mean", "std"):
+        given = args.get(name)
+        if channels and given and len(given) not in (1, channels):
+            raise UserError(f'network "{kind}": {name} is of {len(given)} channels, and the images have {channels}')
 
 
 def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
