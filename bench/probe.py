@@ -25,6 +25,7 @@ from bench.sampled import sampled
 from bench.sequential import Sequential
 from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.suites import Unsupported
+from bench.text import clean
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
 from bench.viewspec import ViewSpec
@@ -61,7 +62,8 @@ def probe(
     while left:
         cell = left.pop(0)
         row = row_of(cell)
-        report(len(rows) - len({row_of(c) for c in left}), len(rows), row)
+        number = len(rows) - len({row_of(c) for c in left})
+        report(number, len(rows), row)
         now = time.perf_counter()
         share = max(0.0, end - now) / (len(left) + 1)
         try:
@@ -70,6 +72,9 @@ def probe(
                 verdicts[judged] = _verdict(cell, workshop, share * _SHARE)
             forecast = _row(workshop, cell, rates, verdicts[judged], now + share, share)
         except (Unsupported, UserError):
+            continue
+        except Exception as error:  # a model or an attack fails: a run records it
+            report(number, len(rows), f"{row} cannot be probed: {clean(str(error)) or type(error).__name__}")
             continue
         found[row] = forecast
         if forecast.source == "at least" and row not in again:

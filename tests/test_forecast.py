@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from boards import MODELS, purebench_here
+from boards import MODELS, purebench, purebench_here
 
 from bench.board import load_board
 from bench.execute import execute
@@ -188,6 +188,21 @@ def test_an_attack_that_fails_has_no_forecast(tmp_path):
     loaded = load_board(path)
     cell = loaded.cells()[-1]
     assert probe(Workshop(loaded, Options()), {row_of(cell): cell}, budget=5.0) == {}
+
+
+def test_a_model_that_fails_has_no_forecast_and_the_probe_says_why(tmp_path):
+    (tmp_path / "nan.py").write_text("import torch\nclass NaN(torch.nn.Module):\n    def forward(self, x):\n"
+                                     "        return x.flatten(1)[:, :10] * torch.nan\n"
+                                     "def model():\n    return NaN().eval()\n")  # fmt: skip
+    path = tmp_path / "b.toml"
+    path.write_text(
+        f'name = "b"\ndataset = "digits"\nindices = "first-4"\n[threat]\nnorm = "Linf"\neps = "1/5"\n'
+        f'[[defense]]\nname = "{tmp_path}/nan.py:model"\n[[attack]]\nname = "autoattack:apgd-ce"\n'
+    )
+    told = purebench("plan", path, "--probe", "--out", tmp_path / "out")
+    assert told.returncode == 0
+    assert "autoattack:apgd-ce | exact cannot be probed: the defense returned logits that are not" in told.stderr
+    assert "1 row unknown" in told.stdout
 
 
 def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):

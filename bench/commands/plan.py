@@ -143,6 +143,7 @@ def _forecast(
     """Totals of what is not finished: per defense, and of all."""
     from bench.forecast import SAMPLE, makespan
     from bench.progress import human_time
+    from bench.text import counted
 
     left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
     told = {row: cells for row, cells in left.items() if cells and row in known}
@@ -161,7 +162,7 @@ def _forecast(
         by_defense[label] = by_defense.get(label, 0.0) + forecast.seconds * len(cells)
     for label, total in by_defense.items():
         print(f"forecast for {label}: {human_time(total)}")
-    notes = [f"{untold} rows unknown"] if untold else []
+    notes = [f"{counted(untold, 'row')} unknown"] if untold else []
     if any(known[row].source == "at least" for row in told):
         notes.append("some rows at least")
     if any(known[row].source == "probe" for row in told):
