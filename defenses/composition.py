@@ -139,7 +139,7 @@ class Parts:
         from bench.data import dataset_info
         from defenses.base import Classifier, Foreign
         from defenses.classifiers import build
-        from defenses.plugins import is_purifier, load_object
+        from defenses.plugins import is_purifier, load_object, takes_seed
         from defenses.registry import load_model
         from defenses.weights_places import has_weights
 
@@ -152,7 +152,8 @@ class Parts:
             raise UserError(f'classifier = "{name}" is a {card(name).kind}; name a plain classifier')
         if is_plugin(name) and is_purifier(load_object(name)):
             raise UserError(f'classifier = "{name}" is a purifier; name a plain classifier')
-        seed = None if is_zoo(name) else self.training_seed
+        fixed = is_zoo(name) or (is_plugin(name) and not takes_seed(load_object(name)))
+        seed = None if fixed else self.training_seed
         roots = {"weights_root": self.weights_root, "data_root": self.data_root}
         # A card's own filters belong in front of all of the composition, where it names them.
         alone: dict[str, Any] = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}

@@ -219,4 +219,4 @@ def build(network: Trained, **own: Any) -> Langevin:
         network: gives the trained network of a name.
         **own: see `Langevin`.
     """
-    return Langevin(network("ebm-mcmc", "energy"), **own)
+    return Langevin(network("ebm-mcmc", "energy of images in [-1, 1]"), **own)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from inspect import signature
+from inspect import isclass, isroutine, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -170,8 +170,13 @@ def _made(name: str, found: Any, own: Mapping[str, Any], training_seed: int | No
         if own:
             raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
         return found
-    seeded = training_seed is not None and isinstance(found, type) and "training_seed" in signature(found).parameters
+    seeded = training_seed is not None and takes_seed(found)
     return found(**own, **({"training_seed": training_seed} if seeded else {}))
+
+
+def takes_seed(found: Any) -> bool:
+    """Whether a class or function of one's own has a parameter `training_seed`."""
+    return (isclass(found) or isroutine(found)) and "training_seed" in signature(found).parameters
 
 
 def code_hash(name: str) -> str:
@@ -275,6 +280,6 @@ def _sha(path: Path) -> str:
 def line_of(error: BaseException) -> str:
     """An error as one line."""
     if isinstance(error, SystemExit):
-        return f"it ends the program (exit code {error.code}); keep that under if __name__ == \"__main__\""
+        return f'it ends the program (exit code {error.code}); keep that under if __name__ == "__main__"'
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -39,6 +39,24 @@ def check_data(
             raise UserError(f"{path} is of another data set: its {name} is {given}, and {dataset} has {wanted}")
 
 
+def check_trained_on(path: Path, recipe: object, dataset: str) -> None:
+    """Refuse weights whose recipe names another published data set; images of one's own have names that may change.
+
+    Args:
+        path: the weights, for messages.
+        recipe: of their training, as their description has it.
+        dataset: the data set that they are for.
+
+    Raises:
+        UserError: it is another one.
+    """
+    from bench.data import NAMES
+
+    trained = recipe.get("dataset") if isinstance(recipe, Mapping) else None
+    if trained != dataset and {trained, dataset} <= set(NAMES):
+        raise UserError(f"{path} is of another data set: its recipe is of {trained}, and {dataset} is asked for")
+
+
 def load_tensors(network: nn.Module, data: bytes, path: Path) -> None:
     """Put the tensors of a safetensors file into a network; names and shapes must agree.
 

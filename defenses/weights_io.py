@@ -15,7 +15,7 @@ from defenses.catalogue import card, list_models
 from defenses.errors import UserError
 from defenses.files import disk_errors, write_whole
 from defenses.seal import is_whole, sealed
-from defenses.weights_fit import check_data, load_tensors
+from defenses.weights_fit import check_data, check_trained_on, load_tensors
 from defenses.weights_places import find_weights, make_again
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def load_network(
         raise UserError(f"{path} is damaged (its SHA-256 is not that of its .json); {make_again(path)}")
     if roles:
         check_role(side["network"]["kind"], roles, f"{path} is of network")
+    check_trained_on(path, side.get("recipe"), dataset)
     check_data(path, side["network"]["kind"], side["network"]["args"], dataset, data_root)
     network = build_network(side["network"]["kind"], **side["network"]["args"])
     load_tensors(network, data, path)
@@ -174,9 +175,11 @@ def check_classifier(
     if name in list_models() and card(name).kind != "classifier":
         raise UserError(f'"{name}" is a {card(name).kind}, and a classifier is to be attacked; {remedy}')
     path = find_weights(name, dataset, root, training_seed=training_seed)
-    network = read_sidecar(path)["network"]
+    side = read_sidecar(path)
+    network = side["network"]
     if role_of(network["kind"]) != "classifier":
         raise UserError(f'"{name}" is a network {network["kind"]}, and a classifier is to be attacked; {remedy}')
+    check_trained_on(path, side.get("recipe"), dataset)
     check_data(path, network["kind"], network["args"], dataset, data_root)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from defenses.catalogue import list_models
+from defenses.catalogue import is_plugin, list_models
 from defenses.errors import UserError
 from defenses.values import as_number
 
@@ -56,6 +56,9 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     for path in places:
         if path.is_file():
             return path
+    if is_plugin(name):
+        remedy = "name it as the defense, or as the classifier behind a purifier"
+        raise UserError(f'"{name}" is no name of weights; {remedy}')
     where = ", ".join(str(p.parent) for p in places)
     which = f" with training seed {training_seed}" if training_seed is not None else ""
     raise UserError(

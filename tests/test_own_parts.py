@@ -188,6 +188,10 @@ def test_weights_that_a_part_loads_are_part_of_it(file, tmp_path):
     assert found[0] == found[1]
 
 
+def test_a_classifier_that_takes_no_seed_stands_behind_a_seeded_purifier(file):
+    assert load_model("bit-depth", "digits", classifier=f"{file}:linear", training_seed=1).gradients
+
+
 def test_a_part_that_is_made_by_chance_is_refused(file, tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(BOARD.format(file=file).replace(f'"{file}:linear", steps', f'"{file}:unseeded", steps'))

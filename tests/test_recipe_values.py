@@ -58,7 +58,7 @@ BAD = [
     ("pgd-at", "network.args.num_classes=7", r"network\.args\.num_classes is 7, and the data have 10; leave it out"),
     ("pgd-at", "network.kind=noise-mlp", r'network\.kind is "noise-mlp", a noise predictor; it must be a classifier: '),
     ("adp", "network.kind=small-cnn", r'is "small-cnn", a classifier; it must be a score network: ncsnv2, score-conv'),
-    ("ebm-mcmc", "network.kind=small-cnn", r'"small-cnn", a classifier; it must be an energy: energy-conv, energy-mlp'),
+    ("ebm-mcmc", "network.kind=small-cnn", r'a classifier; it must be an energy of images in \[-1, 1\]: energy-c'),
     ("smoothing", "objective.validation_draws=0", r"validation_draws is 0; .*at least 1"),
     ("smoothing", "objective.sigma=0", r"sigma is 0; .*above 0"),
     ("free-at", "objective.replays=2.5", r"replays is 2\.5; .*whole number, at least 1"),
@@ -125,11 +125,10 @@ def test_checking_changes_no_recipe(name):
 
 
 # What trains something else than a classifier, and the kinds of network that it can train.
-ENERGIES = ["energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet"]
 TRAINS = {
     "adp": ["ncsnv2", "score-conv", "score-mlp"],
-    "ebm-mcmc": ENERGIES,
-    "igebm": ENERGIES,
+    "ebm-mcmc": ["energy-conv", "energy-mlp"],
+    "igebm": ["igebm-mlp", "igebm-resnet"],
     "score-sde": ["ncsnpp", "noise-mlp", "unet-diffusers"],
     "defense-gan": ["dcgan-generator"],
     "defense-vae": ["vae"],

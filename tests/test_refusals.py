@@ -1,5 +1,8 @@
 """What cannot be certified, judged, imported or trained: one line, before any work."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,6 +11,8 @@ from defenses import load_model
 from defenses.errors import UserError
 from defenses.networks import build_network, data_args
 from defenses.weights_io import save_network
+
+WEIGHTS = Path(__file__).parents[1] / "defenses" / "weights"
 
 
 def refused(capsys, *arguments):
@@ -44,15 +49,41 @@ views = [{ gradient = "exact" }, { gradient = "bpda" }]
 
 @pytest.mark.parametrize("of", ["undefended", "median"])
 def test_a_network_that_is_no_classifier(of):
-    with pytest.raises(UserError, match=r"adp. (gives no 10 logits for an image; name|is a purifier and cannot stand)"):
+    with pytest.raises(UserError, match=r"adp(.safetensors is of network .score-mlp.|. is a purifier and cannot)"):
         load_model(of, "digits", classifier="adp")
 
 
 def test_weights_of_a_name_that_give_no_logits(tmp_path):
     network = build_network("score-mlp", in_channels=1, size=8)
     save_network(tmp_path / "digits" / "own.safetensors", network, "score-mlp", {"in_channels": 1, "size": 8}, {})
-    with pytest.raises(UserError, match='"own" gives no 10 logits for an image; name the weights of a classifier'):
+    with pytest.raises(UserError, match=r'own\.safetensors is of network "score-mlp", a score network; it must be a c'):
         load_model("median", "digits", classifier="own", weights_root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adp", "magnet"])
+def test_weights_of_another_data_set_where_any_size_fits(tmp_path, name):
+    for ending in ("safetensors", "json"):
+        (tmp_path / "digits").mkdir(exist_ok=True)
+        shutil.copy(WEIGHTS / "mnist" / f"{name}.{ending}", tmp_path / "digits")
+    with pytest.raises(
+        UserError, match=rf"{name}\.safetensors is of another data set: its recipe is of mnist, "
+    ):
+        load_model(name, "digits", weights_root=tmp_path)
+
+
+def test_energies_of_other_images(tmp_path):
+    for ending in ("safetensors", "json"):
+        (tmp_path / "digits").mkdir(exist_ok=True)
+        shutil.copy(WEIGHTS / "digits" / f"igebm.{ending}", tmp_path / "digits" / f"ebm-mcmc.{ending}")
+    with pytest.raises(
+        UserError, match=r"ebm-mcmc\.safetensors is of .*\[0, 1\]; it must be .*\[-1, 1\]: ene"
+    ):
+        load_model("ebm-mcmc", "digits", weights_root=tmp_path)
+
+
+def test_a_class_is_no_name_of_weights():
+    with pytest.raises(UserError, match=r'"own.py:Net" is no name of weights; name it as the defense, or as the class'):
+        load_model("pgd-at", "digits", classifier="own.py:Net")
 
 
 @pytest.mark.parametrize(

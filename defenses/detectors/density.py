@@ -92,7 +92,7 @@ def score_norm(network: Trained) -> ScoreNorm:
 
 def likelihood(network: Trained, *, temperature: float) -> Energy:
     """See `Energy`; the network is that of ebm-mcmc."""
-    return Energy(network("ebm-mcmc", "energy"), temperature=temperature)
+    return Energy(network("ebm-mcmc", "energy of images in [-1, 1]"), temperature=temperature)
 
 
 def sde_likelihood(trained: Trained, *, network: str, **own: int) -> FlowLikelihood:

@@ -97,4 +97,4 @@ def build(network: Trained, **own: Any) -> ClippedLangevin:
         network: gives the trained network of a name.
         **own: see `ClippedLangevin`.
     """
-    return ClippedLangevin(network("igebm", "energy"), **own)
+    return ClippedLangevin(network("igebm", "energy of images in [0, 1]"), **own)

@@ -49,7 +49,7 @@ class EnergyTraining(Objective):
         table: see `EbmSettings`.
     """
 
-    trains: ClassVar[tuple[Role, ...]] = ("energy",)
+    trains: ClassVar[tuple[Role, ...]] = ("energy of images in [-1, 1]",)
     table_type: ClassVar[type[Any]] = EbmSettings
     settings: EbmSettings
 

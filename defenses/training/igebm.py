@@ -58,7 +58,7 @@ class IgebmTraining(Objective):
         table: see `IgebmSettings`.
     """
 
-    trains: ClassVar[tuple[Role, ...]] = ("energy",)
+    trains: ClassVar[tuple[Role, ...]] = ("energy of images in [0, 1]",)
     table_type: ClassVar[type[Any]] = IgebmSettings
     settings: IgebmSettings
 

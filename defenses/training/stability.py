@@ -153,7 +153,7 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
     make_folder(path.parent)
     eps, purification = side["recipe"]["objective"]["eps"], side["recipe"]["deploy"]["steps"]
     report = stability(
-        load_network("ebm-mcmc", dataset, roles=["energy"], root=root),
+        load_network("ebm-mcmc", dataset, roles=["energy of images in [-1, 1]"], root=root),
         load_dataset(dataset, "validation", root=data_root).x[:1000],
         steps=10 * purification,
         eps=eps,
