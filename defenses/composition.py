@@ -21,6 +21,22 @@ KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "le
 SUSPECTED = ("refuse", "purify")  # what becomes of images that a detector suspects
 
 
+def refuse_around(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse filters and detectors as parameters of a model that is named as the defense itself.
+
+    Args:
+        name: of the model.
+        given: its parameters.
+
+    Raises:
+        UserError: there are some.
+    """
+    for key in ("filters", "detector"):
+        if key in given:
+            part = key.removesuffix("s")
+            raise UserError(f'"{name}" takes no {key}; name the {part} as the defense, with classifier = "{name}"')
+
+
 @dataclass(frozen=True)
 class Named:
     """A part that a composition names, with parameters of its own."""

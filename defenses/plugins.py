@@ -80,6 +80,7 @@ def load_plugin(
     from torch import nn
 
     from defenses.base import Defense, Foreign
+    from defenses.composition import refuse_around
     from defenses.identity import check_built
     from defenses.purifier import Purifier
 
@@ -88,6 +89,8 @@ def load_plugin(
         if is_purifier(found):
             with staying():
                 return _composed(name, found, params, dataset, weights_root, training_seed, data_root)
+        if not (callable(found) and {"filters", "detector"} & signature(found).parameters.keys()):
+            refuse_around(name, params)
         if training_seed is not None:
             if isinstance(found, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')

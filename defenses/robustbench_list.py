@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from defenses.composition import refuse_around
 from defenses.errors import UserError, unknown
 
 SCHEME = "robustbench"
@@ -64,6 +65,7 @@ def find(name: str, dataset: str, given: Mapping[str, Any]) -> Entry:
     Raises:
         UserError: unknown parameter, data set, threat model or id; a preprocessing that is not the model's.
     """
+    refuse_around(name, given)
     for key in given:
         if key not in _PARAMETERS:
             raise unknown(f"parameter of {name}", key, _PARAMETERS)

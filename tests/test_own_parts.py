@@ -188,6 +188,15 @@ def test_weights_that_a_part_loads_are_part_of_it(file, tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("around", [{"filters": ["bit-depth"]}, {"detector": "score-norm"}])
+def test_what_stands_around_a_model_is_named_as_the_defense(file, around):
+    part = next(iter(around)).removesuffix("s")
+    with pytest.raises(UserError, match=rf'takes no {part}s?; name the {part} as the defense, with classifier = "'):
+        load_model(f"{file}:linear", "digits", **around)
+    with pytest.raises(UserError, match=rf'takes no {part}s?; name the {part} as the defense, with classifier = "robust'):
+        load_model("robustbench:Wong2020Fast", "cifar10", **around)
+
+
 def test_a_classifier_that_takes_no_seed_stands_behind_a_seeded_purifier(file):
     assert load_model("bit-depth", "digits", classifier=f"{file}:linear", training_seed=1).gradients
 
