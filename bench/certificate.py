@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Defense, Purified
+from bench.single_draws import SingleDraws
+from defenses.base import Defense, Foreign, Purified
 from defenses.detector import Guard, Guarded, guard_of, unguarded
 from defenses.detectors.gated import Gated
 from defenses.noise import Noise
@@ -63,7 +64,7 @@ class Certificate:
     Args:
         checks: the measurements.
         images: how many images they were made on.
-        steps: steps of the purifier in the float64 checks; None where there is no purifier.
+        steps: steps of the purifier in the float64 checks that are not over all; None where there is no purifier.
     """
 
     checks: tuple[Check, ...]
@@ -89,10 +90,11 @@ class Certificate:
 def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None:
     """Measure how exact the gradients of the mode "exact" are.
 
-    What is differentiated is a fixed random combination of the logits, under fixed noise. Purifiers are shortened to 20
-    steps for float64; replayed states are compared over all steps, and so is float32 with float64. A gate before a
-    purifier gets a threshold that half of the images exceed, whatever it suspects as deployed: both ways are measured.
-    A detector that declares a gradient of its scores has that compared with differences too.
+    What is differentiated is a fixed random combination of the logits, under fixed noise; that of a random module of
+    somebody's own is drawn in float32 in float64 too. Purifiers are shortened to 20 steps for most of float64; over all
+    steps, replayed states are compared, float32 with float64, and float64 with differences in one direction. A gate
+    before a purifier gets a threshold that half of the images exceed, whatever it suspects as deployed: both ways are
+    measured. A detector that declares a gradient of its scores has that compared with differences too.
 
     Args:
         defense: the defense, on the device it runs on.
@@ -109,21 +111,29 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
     if "exact" not in defense.gradients:
         return None
     probe, defense = _Probe(x, seed), _ajar(defense, x)
+    purifier = _purifier(defense)
+    steps = None if purifier is None else min(_STEPS, purifier.steps)
+    with SingleDraws() if _draws(defense) else nullcontext():  # type: ignore[no-untyped-call]
+        return Certificate(tuple(_checks(probe, defense)), len(x), steps)
+
+
+def _checks(probe: _Probe, defense: Defense) -> list[Check]:
     long = _double(defense)
     short = _shortened(long)
     exact = probe.gradient(short, torch.float64)
     worst = probe.against_differences(partial(probe.value, short), exact)
     checks = [Check("float64 gradient against central differences", worst, _DOUBLE)]
-    purifier = _purifier(defense)
-    if purifier is not None:
+    if _purifier(defense) is not None:
         checks = [*_replay_checks(probe, defense, short, exact), *checks, *_paths(probe, short, exact)]
     single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
     checks.append(Check("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
+    if short is not long:
+        worst = probe.against_differences(partial(probe.value, long), double, probes=1)
+        checks.append(Check("float64 gradient over all steps against a central difference", worst, _DOUBLE))
     guard = guard_of(long)
     if guard is not None and guard.detector.differentiable:
         checks.append(_scores_check(probe, guard))
-    steps = None if purifier is None else min(_STEPS, purifier.steps)
-    return Certificate(tuple(checks), len(x), steps)
+    return checks
 
 
 class NoGradient(Exception):
@@ -169,10 +179,12 @@ class _Probe:
         return gradient.double()
 
     @torch.no_grad()
-    def against_differences(self, value: Callable[[Tensor], Tensor], gradient: Tensor) -> float:
+    def against_differences(
+        self, value: Callable[[Tensor], Tensor], gradient: Tensor, *, probes: int = _PROBES
+    ) -> float:
         """The relative error of directional derivatives, image by image; the largest over directions and images."""
         errors = []
-        for i in range(_PROBES):
+        for i in range(probes):
             generator = torch.Generator().manual_seed(self.seed + 1 + i)
             along = torch.randn(self.x.shape, generator=generator, dtype=torch.float64).to(self.x.device)
             slope = (gradient * along).flatten(1).sum(1)
@@ -282,6 +294,11 @@ def _with_purifier(defense: Defense, purifier: Purifier) -> Defense:
 def _ajar(defense: Defense, x: Tensor) -> Defense:
     purifier = _purifier(defense)
     return _with_purifier(defense, purifier.ajar(x)) if isinstance(purifier, Gated) else defense
+
+
+def _draws(defense: Defense) -> bool:
+    """Whether it draws from global generators, and not from `Noise`, whose values are the same in float64."""
+    return defense.stochastic and isinstance(unguarded(defense), Foreign)
 
 
 def _double(defense: Defense) -> Defense:
