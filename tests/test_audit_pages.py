@@ -59,15 +59,25 @@ def test_a_damaged_file_is_one_line(tmp_path):
         write(tmp_path, Audit("x", about(), (finding(),)))
 
 
-@pytest.mark.parametrize("kind", ["line", "bar"])
+@pytest.mark.parametrize("kind", ["line", "bar", "rows"])
 def test_pictures_are_well_formed(kind):
     plot = Plot(kind, "x & y", "<y>", {"a": (("p", "q"), (0.5, 0.25))}, 0.1)
     root = ElementTree.fromstring(as_svg(plot))
     texts = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"x & y", "<y>", "p", "q"} <= set(texts)
+    assert {"x & y", "p", "q"} <= set(texts)
+    assert ("<y>" in texts) == (kind != "rows")
 
 
 def test_bars_are_as_high_as_their_values():
     root = ElementTree.fromstring(as_svg(Plot("bar", "", "", {"a": (("p", "q"), (0.5, 0.25))})))
     heights = [float(r.get("height")) for r in root.iter("{http://www.w3.org/2000/svg}rect")]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
+
+
+def test_rows_are_as_long_as_their_values_and_nothing_below_zero():
+    plot = Plot("rows", "", "", {"a": (("p", "q", "r"), (8.0, 4.0, -3.0))})
+    root = ElementTree.fromstring(as_svg(plot))
+    lengths = [float(r.get("width")) for r in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert lengths[0] == pytest.approx(2 * lengths[1], abs=0.2)
+    assert lengths[2] == 0
+    assert "-3" in {t.text for t in root.iter("{http://www.w3.org/2000/svg}text")}

@@ -4,6 +4,9 @@ For one image at a time the last layer of the defense is replaced by a linear re
 random points inside the ball from a point planted on its boundary. So an adversarial example is known to exist, and an
 attack that does not find one would not find one on the defense either. Random search with as many questions must not
 find it, or the test is too easy to say anything.
+
+PGD is tried first, and APGD where it misses. The test fails where the upper end of Clopper and Pearson's 95% interval
+of the share that they find is below what is asked: of 20 images, one missed by chance is a share of 5%.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from bench.audit.features import Features
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.planted import boundary, inner
 from bench.audit.subject import Shot, Subject, attacked
+from bench.stats import clopper_pearson
 from bench.viewspec import ViewSpec
 from defenses.base import Defense
 from defenses.noise import Noise
 
 CHECK = "binarisation"
-_FOUND = 0.95  # share of images on which the attack must succeed
+_FOUND = 0.95  # share of images on which the attacks must succeed, as far as so few images tell
 _RANDOM = 0.5  # share of images on which random search may
 _COPIES = 4  # draws of an inner point of a randomised defense
 _RIDGE = 1.0  # of the covariance, times its mean eigenvalue: units that are silent inside would get all the weight
@@ -77,7 +81,7 @@ class Test:
 
 
 def binarisation(subject: Subject) -> Finding:
-    """The white box finds the planted class on nearly all images, and random search does not."""
+    """PGD and APGD find the planted class on nearly all images, and random search does not."""
     x = subject.x[: subject.budget.planted]
     test = _test(subject, x)
     n = int(test.valid.sum())
@@ -86,15 +90,20 @@ def binarisation(subject: Subject) -> Finding:
     attack = _attack(subject, test)
     search = _random_search(subject, test)
     share, chance = (float(t[test.valid].double().mean()) for t in (attack, search))
-    numbers = {"attack": share, "random search": chance, "images": float(n), "limit": _FOUND}
-    said = f"the white box finds the planted class on {share:.0%} of {n} images, random search on {chance:.0%}"
-    plot = Plot("bar", "", "found", {"found": (("white box", "random search"), (share, chance))}, _FOUND)
+    low, high = (float(v) for v in clopper_pearson(int(attack[test.valid].sum()), n))
+    numbers = {"attack": share, "low": low, "high": high, "random search": chance, "images": float(n), "limit": _FOUND}
+    said = (
+        f"PGD and APGD find the planted class on {share:.0%} of {n} images [{low:.1%}, {high:.1%}], "
+        f"random search on {chance:.0%}"
+    )
+    plot = Plot("bar", "", "found", {"found": (("PGD and APGD", "random search"), (share, chance))}, _FOUND)
     if chance > _RANDOM:
         return Finding(CHECK, "not applicable", f"{said}: too easy to tell anything", numbers, plot=plot)
-    ok = share >= _FOUND
     missed = (test.valid & ~attack).cpu().numpy()
     images = tuple(int(i) for i in subject.indices.numpy()[: len(x)][missed])
-    return Finding(CHECK, found(ok), f"{said}; at least {_FOUND:.0%} is asked", numbers, images, plot)
+    return Finding(
+        CHECK, found(high >= _FOUND), f"{said}; {_FOUND:.0%} is asked of the upper end", numbers, images, plot
+    )
 
 
 def _test(subject: Subject, x: Tensor) -> Test:
@@ -152,17 +161,27 @@ def _gap(subject: Subject, x: Tensor) -> Tensor:
 
 
 def _attack(subject: Subject, test: Test) -> Tensor:
-    """Where an iterative attack reaches the planted class, bool [n].
+    """Where PGD or APGD reaches the planted class, bool [n].
 
-    PGD takes all images together. What it misses of a randomised defense is tried by the white box too, image by image:
-    that puts its rows together as it likes, and a readout belongs to one image.
+    PGD takes all images together; its steps of a fixed size miss some planted points of honest defenses. What it misses
+    is tried by APGD image by image: that puts its rows together as it likes, and a readout belongs to one image.
     """
     everything = slice(0, len(test.x))
     reached = torch.stack([_shot(subject, test, subject.pgd(mode), everything) for mode in subject.modes]).any(0)
-    if subject.defense.stochastic:
-        for i in torch.nonzero(test.valid & ~reached).flatten().tolist():
-            reached[i] = any(_shot(subject, test, subject.iterative(m), slice(i, i + 1)).item() for m in subject.modes)
+    for i in torch.nonzero(test.valid & ~reached).flatten().tolist():
+        reached[i] = any(_shot(subject, test, _apgd(subject, mode), slice(i, i + 1)).item() for mode in subject.modes)
     return reached
+
+
+def _apgd(subject: Subject, mode: str) -> Shot:
+    """APGD; on a deterministic defense AutoAttack's, on the cross-entropy.
+
+    Not on a margin, as `bench:apgd` has it for one copy: where softmax saturates, the white box has no gradient, and a
+    margin would hide that.
+    """
+    if subject.defense.stochastic:
+        return subject.iterative(mode)
+    return Shot("autoattack:apgd-ce", {"n_iter": subject.budget.steps}, mode, 1, str(subject.threat.eps))
 
 
 def _shot(subject: Subject, test: Test, shot: Shot, rows: slice) -> Tensor:

@@ -15,14 +15,14 @@ class Plot:
     """Curves or bars of one check.
 
     Args:
-        kind: "line" or "bar".
+        kind: "line", "bar", or "rows": bars from left to right under long names.
         x_label: of the horizontal axis.
-        y_label: of the vertical axis.
+        y_label: of the vertical axis; rows have none.
         series: by name, (positions, values); a bar has a name for its position.
-        limit: a line across at this value; None: none.
+        limit: a line across at this value; None: none. Rows have none.
     """
 
-    kind: Literal["line", "bar"]
+    kind: Literal["line", "bar", "rows"]
     x_label: str
     y_label: str
     series: Mapping[str, tuple[tuple[float | str, ...], tuple[float, ...]]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.flags import SOFTMAX
 from bench.audit.subject import FINITE, Subject
-from bench.certificate import NoGradient, certify
+from bench.certificate import Check, NoGradient, certify
 from bench.checks import are_probabilities
 from bench.stats import wilson
 from bench.view import attack_view
@@ -19,6 +21,8 @@ _AGREEMENT = 0.1  # mean cosine of two seeds' gradients: independent directions 
 _PAIRS = 2  # of seeds
 _MORE = 4  # times the copies of the attacks, at the end of the curve
 _CERTIFIED = 4  # images of the certificate
+_DECADES = 16.0  # of a plot: an error of 0 is as far inside its limit
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def zeros(subject: Subject) -> Finding:
@@ -38,6 +42,7 @@ def zeros(subject: Subject) -> Finding:
         f"{int(lost.sum())} of {len(lost)} images have no cross-entropy gradient; {pixels:.0%} of all pixels have none",
         {"share": float(lost.mean()), "low": low, "high": high, "limit": _ZEROS, "pixels": pixels},
         subject.images(lost),
+        Plot("bar", "", "without gradient", {"share": (("images", "pixels"), (float(lost.mean()), pixels))}, _ZEROS),
     )
 
 
@@ -72,11 +77,14 @@ def outputs(subject: Subject) -> Finding:
     with torch.no_grad():
         logits = subject.defense.logits(subject.x, Noise.of(subject.seed, subject.indices, subject.x.device))
     top = logits.topk(2).values
-    gap = float((top[:, 0] - top[:, 1]).median())
+    gaps = (top[:, 0] - top[:, 1]).double()
+    gap = float(gaps.median())
     is_softmax = are_probabilities(logits)
     what = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
     evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
-    return Finding(SOFTMAX, found(not is_softmax), evidence, {"median gap": gap})
+    spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
+    plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})
+    return Finding(SOFTMAX, found(not is_softmax), evidence, {"median gap": gap}, plot=plot)
 
 
 def certificate(subject: Subject) -> Finding:
@@ -96,7 +104,22 @@ def certificate(subject: Subject) -> Finding:
     if made.idle and others and not subject.informative:
         text = f"exact gradients equal bpda, the steps being piecewise linear; judged by {' and '.join(others)} too"
         return absent(check, text)
-    return Finding(check, found(made.passed), "; ".join(broken) or f"{len(made.checks)} measurements hold", numbers)
+    spare = (tuple(c.name for c in made.checks), tuple(_spare(c) for c in made.checks))
+    plot = Plot("rows", "decades inside the limit; below 0 beyond it", "", {"decades": spare})
+    text = "; ".join(broken) or f"{len(made.checks)} measurements hold"
+    return Finding(check, found(made.passed), text, numbers, plot=plot)
+
+
+def _spare(c: Check) -> float:
+    """How many decades a measurement is inside its limit, to +-16; below 0: beyond it. Of a cosine, by 1 - cosine."""
+    value, limit, least = c.value, c.limit, c.least
+    if c.name.startswith("cosine"):
+        value, limit, least = 1 - value, 1 - limit, False
+    if math.isnan(value):
+        return -_DECADES
+    small, large = (limit, value) if least else (value, limit)
+    decades = math.log10(max(large, 1e-300)) - math.log10(max(small, 1e-300))
+    return max(-_DECADES, min(_DECADES, decades))
 
 
 def _cosine(subject: Subject, copies: int) -> float:

@@ -1,4 +1,4 @@
-"""Small pictures as SVG: a line or bars, two axes, labels."""
+"""Small pictures as SVG: a line, bars or rows, axes, labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def as_svg(plot: Plot) -> str:
     Args:
         plot: values; those that are not finite are left out.
     """
-    draw = _bars if plot.kind == "bar" else _lines
+    draw = {"bar": _bars, "line": _lines, "rows": _rows}[plot.kind]
     top = max([1.0, *(v for _, values in plot.series.values() for v in values if math.isfinite(v))])
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" font-family="sans-serif" font-size="11" role="img">',
-        *_frame(plot, top),
+        *([] if plot.kind == "rows" else _scale(plot, top)),
+        *_frame(plot),
         *draw(plot, top),
     ]
     if plot.limit is not None:
@@ -42,15 +43,18 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "")
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
 
 
-def _frame(plot: Plot, top: float) -> list[str]:
-    bottom, middle = _HEIGHT - _BOTTOM, _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
-    parts = [f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" fill="none" stroke="#333"/>']
-    for i in range(_TICKS + 1):
-        value = top * i / _TICKS
-        parts.append(_text(_LEFT - 6, _y(value, top) + 4, f"{value:.3g}", "end"))
-    parts.append(_text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 6, plot.x_label))
-    parts.append(_text(14, middle, plot.y_label, "middle", f'transform="rotate(-90 14 {middle})"'))
-    return parts
+def _scale(plot: Plot, top: float) -> list[str]:
+    """The numbers of the vertical axis, and its label."""
+    middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
+    values = [top * i / _TICKS for i in range(_TICKS + 1)]
+    parts = [_text(_LEFT - 6, _y(v, top) + 4, f"{v:.3g}", "end") for v in values]
+    return [*parts, _text(10, middle, plot.y_label, "middle", f'transform="rotate(-90 10 {middle})"')]
+
+
+def _frame(plot: Plot) -> list[str]:
+    axes = f"M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}"
+    label = _text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 6, plot.x_label)
+    return [f'<path d="{axes}" fill="none" stroke="#333"/>', label]
 
 
 def _bars(plot: Plot, top: float) -> list[str]:
@@ -65,6 +69,19 @@ def _bars(plot: Plot, top: float) -> list[str]:
             )
             middle = round(x + slot / 4, 1)
             parts += [_text(middle, _HEIGHT - _BOTTOM + 15, str(name)), _text(middle, y - 3, f"{value:.3g}")]
+    return parts
+
+
+def _rows(plot: Plot, top: float) -> list[str]:
+    """A name and a bar under it for every value; a value below 0 has no bar."""
+    parts = []
+    for names, values in plot.series.values():
+        high, wide = (_HEIGHT - _TOP - _BOTTOM) / len(names), _WIDTH - _LEFT - _RIGHT - 40
+        for i, (name, value) in enumerate(zip(names, values, strict=True)):
+            y, length = round(_TOP + high * i, 1), round(max(0.0, value) / top * wide, 1)
+            parts.append(_text(_LEFT + 4, round(y + 10, 1), str(name), "start"))
+            parts.append(f'<rect x="{_LEFT}" y="{round(y + 14, 1)}" width="{length}" height="6" fill="{_COLOURS[0]}"/>')
+            parts.append(_text(round(_LEFT + length + 4, 1), round(y + 21, 1), f"{value:.3g}", "start"))
     return parts
 
 

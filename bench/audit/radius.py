@@ -71,4 +71,11 @@ def _bounded(subject: Subject, check: str, outcome: Outcome, most: float, why: s
         f"accuracy {outcome.accuracy:.1%} [{low:.1%}, {high:.1%}], at most {most:.1%} may be left: {why}",
         {"accuracy": outcome.accuracy, "low": low, "high": high, "limit": most},
         subject.images(outcome.shares > 0.5) if low > most else (),
+        Plot(
+            "bar",
+            "",
+            "accuracy",
+            {"accuracy": (("lower end", "measured", "upper end"), (low, outcome.accuracy, high))},
+            most,
+        ),
     )

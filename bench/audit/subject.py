@@ -27,7 +27,7 @@ from defenses.base import Defense
 from defenses.modes import carries_information
 from defenses.noise import Noise
 
-VERSION = 2  # counts up when the same defense would be found otherwise
+VERSION = 3  # counts up when the same defense would be found otherwise
 _MODES = ("exact", "bpda")  # of the white box, as far as a defense has them
 FINITE = ("smooth", "difference")  # besides, where exact gradients say no more than BPDA's
 _RAMP = 4  # `bench:apgd` ends with so many times the copies that it begins with
