@@ -193,7 +193,7 @@ def test_what_stands_around_a_model_is_named_as_the_defense(file, around):
     part = next(iter(around)).removesuffix("s")
     with pytest.raises(UserError, match=rf'takes no {part}s?; name the {part} as the defense, with classifier = "'):
         load_model(f"{file}:linear", "digits", **around)
-    with pytest.raises(UserError, match=rf'takes no {part}s?; name the {part} as the defense, with classifier = "robust'):
+    with pytest.raises(UserError, match=rf'takes no {part}s?; name the {part} as the defense, with classifier = "ro'):
         load_model("robustbench:Wong2020Fast", "cifar10", **around)
 
 
