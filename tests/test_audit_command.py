@@ -69,6 +69,7 @@ def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):
         (("pgd-at",), "eps is missing"),
         (("pgd-att", "--eps", "1/5"), '"pgd-att" is no board, no results folder and no defense'),
         (("pgd-at", "--eps", "3", "--norm", "L0"), "an audit attacks in Linf, L2, L1, not in L0"),
+        (("pgd-at", "--eps", "300"), "eps is larger than any image: under Linf, 1 reaches them all"),
         (("pgd-at", "--eps", "1/5", "--budget", "fulll"), 'unknown budget "fulll"'),
         (("pgd-at", "--eps", "1/5", "--transfer-from", "nobody"), 'unknown defense "nobody"'),
         (("pgd-at", "--eps", "1/5", "--defense", "adp"), "--defense picks from a board"),
