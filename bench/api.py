@@ -80,13 +80,18 @@ def benchmark(
 
     Returns:
         One row per image and attack, as `load_results`; the null attacks "none" and "uniform" are among them. What
-        could not be judged (status "error" or "unsupported") has accuracy NaN, and there is a warning for it.
+        could not be judged (status "error" or "unsupported") has accuracy NaN, and there is a warning for it. The
+        column `warnings` is as in tables.csv: of short budgets, and of exact gradients without a passed certificate,
+        for which there is a warning too. Certificates are measured before any attack.
 
     Raises:
-        UserError: bad input.
+        UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
+    from bench.certificates import uncertified
     from bench.describe import describe_loaded
+    from bench.footnotes import with_warnings
+    from bench.manifest import read_manifest
     from bench.results import load_cells, load_results
     from bench.run import Options, run_board
     from bench.work import device_named
@@ -121,17 +126,19 @@ def benchmark(
         threads=_threads(),
         data_root=root,
     )
-    kept = out is not None  # a certificate is kept with results, and shown in their tables
-    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense}, certified=kept)
+    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else Path(out)
         run_board(board, folder, options)
-        frame, problems = load_results(folder), _problems(load_cells(folder))
+        frame, cells = load_results(folder), load_cells(folder)
+        reasons = uncertified(folder, cells, read_manifest(folder))
+    problems = _problems(cells)
     if not frame.loc[~frame["attack"].isin(NULLS), "accuracy"].notna().any():
         raise RuntimeError(f"nothing could be judged: {next(iter(problems.values()), 'no attack has run')}")
-    for problem in problems.values():
+    doubts = [f"{label}: exact gradients that nothing certifies ({reason})" for label, reason in reasons.items()]
+    for problem in (*problems.values(), *doubts):
         warnings.warn(problem, stacklevel=2)
-    return frame
+    return with_warnings(frame, cells, reasons)
 
 
 def _problems(cells: pd.DataFrame) -> dict[tuple[str, str], str]:

@@ -50,7 +50,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the return value is the exit code: 0 done, 1 a fault of purebench, 2 bad input."""
+    """Run the command line.
+
+    Returns:
+        The exit code: 0 done; 1 a defense that fails its certificate or audit, a claim that differs, or a fault of
+        purebench; 2 bad input, errors on record, a broken environment, or verdicts that differ; 130 interrupted.
+    """
     arguments = _arguments().parse_args(argv)
     pressed = _heed_interruptions()
     try:

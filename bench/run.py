@@ -49,7 +49,6 @@ class Options:
         loaded: defenses in memory by label: their cells run here.
         time_limit: seconds that a cell may take; None: what the board says.
         memory: GiB that a worker process may hold; None: its share of what is there.
-        certified: measure the gradient certificates that are missing.
         probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
     """
 
@@ -64,7 +63,6 @@ class Options:
     loaded: Mapping[str, Defense] = field(default_factory=dict)
     time_limit: float | None = None
     memory: float | None = None
-    certified: bool = True
     probabilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -174,7 +172,7 @@ def _run_pending(
     expected = {row: forecast.seconds for row, forecast in known.items()}
     progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
     by_key = {c.key: c for c in pending}
-    uncertified = certificates.missing(store.folder, pending) if options.certified else {}
+    uncertified = certificates.missing(store.folder, pending)
 
     options = replace(options, probabilities=options.probabilities | taken(board, read_manifest(store.folder)))
 

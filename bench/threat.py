@@ -16,6 +16,7 @@ Norm = Literal["Linf", "L2", "L1", "L0"]
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
 TARGETS = ("none", "next", "random")
 _LEAST, _MOST = Fraction(1, 10**9), Fraction(10**9)  # of eps: less than a step of float32, more than any image
+_WHOLE = Fraction(1)  # of eps under Linf: every image reaches every other
 
 
 def exact(value: str | int | float | Fraction) -> Fraction:
@@ -44,7 +45,8 @@ class ThreatModel:
         knowledge: what the attacker knows, in words, for the table; what it differentiates is the attack view.
 
     Raises:
-        UserError: unknown norm or targets, or eps is not a positive number, or one beyond all images.
+        UserError: unknown norm or targets, or eps is not a positive number, or one beyond all images (more than 1 under
+            Linf).
     """
 
     norm: Norm
@@ -61,8 +63,9 @@ class ThreatModel:
         object.__setattr__(self, "eps", exact(self.eps))
         if self.eps <= 0:
             raise UserError(f"eps is {self.eps}; it must be positive")
-        if not _LEAST <= self.eps <= _MOST:
-            what = "smaller than float32 images resolve" if self.eps < _LEAST else "larger than any image"
+        if not _LEAST <= self.eps <= (_WHOLE if self.norm == "Linf" else _MOST):
+            large = "larger than any image" + (": under Linf, 1 reaches them all" if self.norm == "Linf" else "")
+            what = "smaller than float32 images resolve" if self.eps < _LEAST else large
             raise UserError(f"eps is {what}; write the radius on pixels in [0, 1], as 8/255")
         if self.norm == "L0" and self.eps.denominator != 1:
             raise UserError(f"eps is {self.eps}; under L0 it is a number of pixels, so it must be whole")

@@ -186,13 +186,14 @@ def test_proposals_and_the_defense_never_draw_from_one_stream(name: str, monkeyp
 @given(
     name=st.sampled_from(["adaptive", "apgd", "pgd", "transfer", "spsa", "square"]),
     norm=st.sampled_from(NORMS),
-    eps=st.floats(0.01, 20),
+    reach=st.floats(0.01, 20),
     targets=st.sampled_from(["none", "next", "random"]),
     loss=st.sampled_from(["ce", "margin", "dlr", "ce-targeted", "dlr-targeted"]),
     noisy=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_ball_and_box(name: str, norm: Norm, eps: float, targets: str, loss: str, noisy: bool, seed: int) -> None:
+def test_ball_and_box(name: str, norm: Norm, reach: float, targets: str, loss: str, noisy: bool, seed: int) -> None:
+    eps = min(reach, 1.0) if norm == "Linf" else reach
     bare, x = classifier(), images(4, seed=seed)
     y = labels_of(bare, x)
     purifier = AddNoise(0.2) if noisy else Squash(2)

@@ -139,6 +139,7 @@ def test_bad_arguments(models, arguments, words):
         (lambda: benchmark("undefended", 4, name=3, eps="1/5"), "label in .defense. is 3"),
         (lambda: benchmark("undefended", 4, seed=-1, eps="1/5"), "seed in the board is -1; it must be .* at least 0"),
         (lambda: benchmark("undefended", 4, eps="1e400"), "eps is larger than any image"),
+        (lambda: benchmark("undefended", 4, eps=8), "eps is larger than any image: under Linf, .* as 8/255"),
         (lambda: load_model(None), "model_name is None; give a name"),
         (lambda: load_model("adp", training_seed="x"), "training_seed is 'x'; it must be a whole number"),
         (lambda: load_model("adp", norm="Linf"), "give threat_model"),
@@ -291,6 +292,6 @@ def test_public_names_are_there():
     ],
 )
 def test_a_float_is_the_fraction_that_was_meant(value, text):
-    assert str(ThreatModel("Linf", value).eps) == text
+    assert str(ThreatModel("L2", value).eps) == text
     assert canonical({"alpha": value}) == {"alpha": text}
-    assert float(ThreatModel("Linf", value).eps) == value
+    assert float(ThreatModel("L2", value).eps) == value

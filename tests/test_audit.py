@@ -352,6 +352,11 @@ def test_grid_has_the_threat_in_it(tmp_path):
     assert np.all(np.diff(plot.series["white box"][1]) <= 0)
 
 
+def test_grid_ends_where_the_ball_is_the_whole_box(tmp_path):
+    one = subject(load_model("undefended"), tmp_path, eps="4/5", other=False)
+    assert list(radius.radii(one)[0].plot.series["white box"][0]) == [0.4, 0.5, 0.8, 1.0]
+
+
 def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):
     """The energy of the EBM's paper: exact gradients equal BPDA's, which is no fault of the defense."""
     from defenses.base import Purified

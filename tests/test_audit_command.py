@@ -59,7 +59,7 @@ def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):
     assert run(model, "--eps", "1/5", "--out", tmp_path) == 2
     assert "returns probabilities; return logits" in capsys.readouterr().err
     assert not (tmp_path / "audit").exists()
-    assert run(model, "--eps", "1/5", "--out", tmp_path, "--force") == 2
+    assert run(model, "--eps", "1/5", "--out", tmp_path, "--force") == 1
     assert "logits and no softmax" in read_audits(tmp_path)[0]["failed"]
 
 
@@ -69,6 +69,7 @@ def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):
         (("pgd-at",), "eps is missing"),
         (("pgd-att", "--eps", "1/5"), '"pgd-att" is no board, no results folder and no defense'),
         (("pgd-at", "--eps", "3", "--norm", "L0"), "an audit attacks in Linf, L2, L1, not in L0"),
+        (("pgd-at", "--eps", "300"), "eps is larger than any image: under Linf, 1 reaches them all"),
         (("pgd-at", "--eps", "1/5", "--budget", "fulll"), 'unknown budget "fulll"'),
         (("pgd-at", "--eps", "1/5", "--transfer-from", "nobody"), 'unknown defense "nobody"'),
         (("pgd-at", "--eps", "1/5", "--defense", "adp"), "--defense picks from a board"),
@@ -90,14 +91,14 @@ def test_tables_flag_what_fails(tmp_path, capsys):
     board.write_text(BOARD)
     assert main(["run", str(board), "--out", str(folder), "--workers", "0", "--quiet"]) == 0
     assert "‡" not in current_table(folder)
-    assert run(board, "--out", folder, "--defense", "masked") == 2
+    assert run(board, "--out", folder, "--defense", "masked") == 1
     table = current_table(folder, "markdown")
     assert "| masked ‡ |" in table
     assert "pgd-at ‡" not in table
     assert "‡ masked fails the audit, so its numbers have no rank: zero gradients" in table
     assert "zero gradients; " in (folder / "tables.csv").read_text()
     # The folder knows its defenses, threat and images.
-    assert run(folder, "--defense", "masked", "pgd-at") == 2
+    assert run(folder, "--defense", "masked", "pgd-at") == 1
     assert [a["label"] for a in read_audits(folder)] == ["masked", "pgd-at"]
     assert set(failures(folder, read_manifest(folder))) == {"masked"}
     capsys.readouterr()

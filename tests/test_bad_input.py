@@ -38,6 +38,7 @@ def refused(result, *words: str) -> None:
         ('eps = "1/10"', 'eps = "8/225x"', ['"8/225x" is not a number', "8/255"]),
         ('eps = "1/10"', 'eps = "-1/10"', ["positive"]),
         ('eps = "1/10"', 'eps = "1e400"', ["larger than any image", "8/255"]),
+        ('eps = "1/10"', "eps = 8", ["larger than any image: under Linf, 1 reaches them all", "8/255"]),
         ('eps = "1/10"', 'eps = "1e-400"', ["smaller than float32", "8/255"]),
         ('norm = "Linf"', 'norm = "Lind"', ['unknown norm "Lind"', "Linf"]),
         ('indices = "first-60"', 'indices = "first-6000"', ["first-6000", "500"]),

@@ -129,6 +129,35 @@ def test_a_model_in_memory_has_one_where_results_are_kept(tmp_path):
     assert [c["passed"] for c in read(tmp_path / "out").values()] == [True]
 
 
+def in_memory(defense, out):
+    space = {"__name__": "models_of_test"}
+    exec(MODELS + HIDDEN, space)
+    attacks = [{"name": "foolbox:LinfPGD", "steps": 1}, {"name": "foolbox:LinfPGD", "steps": 2}]
+    return benchmark(space[defense](), 6, attacks=attacks, eps="1/5", out=out, name="mine")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_model_in_memory_without_a_gradient_is_refused_before_any_attack(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr("bench.run.work", None)  # would do the cells
+    with pytest.raises(UserError, match="mine declares exact gradients and has none: leave"):
+        in_memory("Hides", tmp_path / "out" if kept else None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_model_in_memory_whose_gradient_is_another_is_marked(tmp_path, kept):
+    with pytest.warns(UserWarning, match=r"^mine: exact gradients that nothing certifies \(fails: float64 gradient"):
+        frame = in_memory("Pretends", tmp_path / "out" if kept else None)
+    marked = frame["warnings"].str.contains("gradient certificate: fails: float64 gradient against central differences")
+    assert marked.equals(frame["attack"].str.startswith("foolbox:"))
+
+
+def test_one_with_a_certificate_is_not_marked():
+    frame = benchmark("undefended", 6, attacks=[{"name": "foolbox:LinfPGD", "steps": 1}], eps="1/5")
+    assert frame["warnings"].str.contains("steps").any()  # of the short budget
+    assert not frame["warnings"].str.contains("certificate").any()
+
+
 def test_a_defense_by_name(capsys):
     done = purebench_here("certify", "adp", "--set", "sigma=1/8")
     assert done.returncode == 0

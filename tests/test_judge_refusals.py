@@ -129,6 +129,8 @@ def test_no_eps_and_an_unknown_defense(tmp_path):
     np.savez(tmp_path / "good.npz", x_adv=X)
     out = tmp_path / "out"
     refused(purebench_here("judge", tmp_path / "good.npz", "--defense", "adp", "--out", out), "--eps 8/255")
+    done = purebench_here("judge", tmp_path / "good.npz", "--defense", "adp", "--eps", "2", "--out", out)
+    refused(done, "under Linf, 1 reaches them all", "8/255")
     done = purebench_here("judge", tmp_path / "good.npz", "--defense", "apd", "--eps", "1/5", "--out", out)
     refused(done, 'unknown defense "apd"', "adp")
     assert not out.exists()

@@ -16,7 +16,8 @@ _UNBOUNDED = 0.02  # accuracy that may be left where every image can be reached
 
 def radii(subject: Subject) -> list[Finding]:
     """Accuracy falls with the radius; to chance at Linf 1/2, to nothing where the ball is the whole box."""
-    grid = sorted({subject.threat.eps * f for f in _GRID} | set(_wide(subject)))
+    wide = _wide(subject)
+    grid = sorted({min(subject.threat.eps * f, wide[-1]) for f in _GRID} | set(wide))
     curve = {eps: subject.white(eps=str(eps)) for eps in grid}
     return [_monotone(subject, curve), _half(subject, curve), _whole(subject, curve)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from defenses.errors import UserError
 
-Command = Callable[[argparse.Namespace], int]  # the exit code: 0 done, 1 a fault of purebench, 2 bad input
+Command = Callable[[argparse.Namespace], int]  # the exit code, as of `bench.cli.main`
 Declare = Callable[[str, Command, str], argparse.ArgumentParser]  # name, function, one line of help
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add(declare: Declare) -> None:
     """Declare the command."""
-    sub = declare("audit", _audit, "Check whether the attacks on a defense are fit to judge it; exits with 2 if not.")
+    sub = declare("audit", _audit, "Check whether the attacks on a defense are fit to judge it; exits with 1 if not.")
     sub.add_argument("target", help="a board, a results folder, or a defense, as adp or file.py:Class")
     sub.add_argument("--defense", nargs="+", action="extend", default=[], help="of a board or folder, only these")
     sub.add_argument("--budget", default="quick", help="quick or full (default: quick)")
@@ -75,7 +75,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         write(setting.out, made)
         print(as_text(made))
         failed |= bool(made.failed)
-    return 2 if failed else 0
+    return 1 if failed else 0
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:

@@ -8,6 +8,7 @@ The bare interpreter's start is printed beside them.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ RUNS = 11
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = str(Path(scratch) / "quickstart")
         small = ["run", "quickstart", "--out", out, "--defense", "undefended", "pgd-at", "--quiet"]
