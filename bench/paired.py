@@ -102,8 +102,9 @@ def compare(
 ) -> list[Comparison]:
     """Compare two rows of results on the same images, in every setting that has both.
 
-    The difference has Bonett and Price's interval (`bench.stats.paired_difference`); where a side has several
-    trainings, these vary too, in a bootstrap (`bench.resampling`).
+    The difference has Bonett and Price's interval (`bench.stats.paired_difference`) over images; what the draws of
+    random defenses add is in the shares. Where a side has several trainings, these vary too, in a bootstrap
+    (`bench.resampling`).
 
     Args:
         source: the results folder.

@@ -1,9 +1,9 @@
-"""Bootstrap intervals, level by level: images, the draws within each, and trained models across them.
+"""Bootstrap intervals over images, and over trained models across them; and the variance by images and draws.
 
-Which one to take: `over_images` for anything that is a number per image (what the draws add to the variance is in
-the numbers, so it needs no level of its own); `over_draws` where the two parts are wanted apart; `over_trainings` where
-the claim is about a recipe and not about one trained model. None of them says anything where all images agree, as 0 of
-500: Wilson's interval does (`bench.stats.wilson`).
+Which one to take: `over_images` for anything that is a number per image; `over_trainings` where the claim is about a
+recipe and not about one trained model. Draws need no level of their own: what they add to the variance is in the
+numbers of the images already, and drawing from them again would count it twice. Neither says anything where all images
+agree, as 0 of 500: Wilson's interval does (`bench.stats.wilson`).
 """
 
 from __future__ import annotations
@@ -108,52 +108,6 @@ def variance_split(correct: npt.ArrayLike, draws: npt.ArrayLike) -> Split:
     share = c / n
     one_draw = share * (1 - share) * n / (n - 1)
     return Split(max(0.0, float(share.var(ddof=1) - (one_draw / n).mean())), float(one_draw.mean()))
-
-
-def over_draws(
-    correct: npt.ArrayLike,
-    draws: npt.ArrayLike,
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Interval:
-    """Resample images, and within each the draws; percentiles.
-
-    Images with equal counts are drawn together (multinomial) and their draws too (binomial): the same distribution
-    as resampling one by one, in a fraction of the time. Observed shares vary by their draws already, so drawing from
-    them again would count that part twice; they are pulled towards their mean first, until they vary as the true
-    shares do.
-
-    Args:
-        correct: right draws per image, whole numbers, [images].
-        draws: draws per image; broadcast. Of one draw each, images alone are resampled.
-        confidence: in (0, 1).
-        seed: of the resampling.
-        resamples: how many.
-
-    Raises:
-        ValueError: no images, or counts outside [0, draws].
-
-    Source: Davison and Hinkley 1997, 3.8, for the double counting and its remedy.
-    """
-    c, n = np.broadcast_arrays(_numbers(correct, 1), np.asarray(draws, float))
-    if np.any(c < 0) or np.any(c > n) or np.any(n < 1):
-        raise ValueError("correct must lie in [0, draws]")
-    share = c / n
-    mean, between = float(share.mean()), float(share.var(ddof=1)) if len(c) > 1 else 0.0
-    if between == 0:
-        return Interval(mean, float("nan"), float("nan"), len(c))
-    true = variance_split(c, n).images if n.min() > 1 else between
-    kinds, times = np.unique(np.stack([c, n]), axis=1, return_counts=True)
-    chance = np.clip(mean + np.sqrt(true / between) * (kinds[0] / kinds[1] - mean), 0, 1)
-    rng = np.random.default_rng(seed)
-    means = []
-    for size in _passes(resamples, len(times)):
-        images = rng.multinomial(len(c), times / len(c), size)
-        right = rng.binomial(images * kinds[1].astype(np.int64), chance)
-        means.append((right / kinds[1]).sum(1) / len(c))
-    return _percentiles(mean, np.concatenate(means), confidence, len(c))
 
 
 def over_trainings(

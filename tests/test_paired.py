@@ -172,11 +172,20 @@ def test_a_whole_name_comes_before_a_part_of_one(tmp_path):
     assert compare(out, "plain@pgd (exact)", "plain@apgd")[0].a.title == "plain, pgd (exact)"
 
 
-def test_paired_intervals_cover_for_stochastic_defenses():
+@pytest.mark.parametrize("draws", [1, 3, 15])
+def test_paired_intervals_cover_for_stochastic_defenses(draws):
     rng, covered = np.random.default_rng(0), 0
     for _ in range(400):
         p = rng.beta(1, 1, 120)
-        a, b = rng.binomial(15, p) / 15, rng.binomial(15, p**2) / 15
+        a, b = rng.binomial(draws, p) / draws, rng.binomial(draws, p**2) / draws
         found = stats.paired_difference(a, b)
         covered += found.low <= 1 / 2 - 1 / 3 <= found.high
     assert 0.93 <= covered / 400 < 1
+
+
+def test_paired_intervals_have_the_width_that_draws_alone_make():
+    """Images that do not differ: a level of the draws on top of the images would count their variance twice."""
+    rng, n, draws = np.random.default_rng(1), 4000, 3
+    found = stats.paired_difference(rng.binomial(draws, 0.7, n) / draws, rng.binomial(draws, 0.4, n) / draws)
+    deviation = ((0.7 * 0.3 + 0.4 * 0.6) / draws / n) ** 0.5
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.05)

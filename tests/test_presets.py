@@ -23,6 +23,7 @@ from defenses.noise import Draw, Noise
 from defenses.values import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
+TRANSFER = ("autoattack:apgd-ce", "blind", 1, None, "fresh")
 RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"}]}
 
 
@@ -68,7 +69,16 @@ def test_the_presets_that_there_are():
     ],
 )
 def test_what_a_preset_runs(name, wanted):
-    assert rows(board(name)) == wanted
+    assert rows(board(name)) == wanted | {TRANSFER}
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "standard"])
+def test_every_preset_has_the_null_attacks_of_every_table(name):
+    found = board(name, "pgd-at", "undefended")
+    cells = {(c.defense.label, c.attack.label): c for c in found.cells()}
+    assert {label for of, label in cells if of == "pgd-at"} > {"none", "uniform", "transfer"}
+    assert cells["pgd-at", "transfer"].source.label == "undefended"
+    assert ("undefended", "transfer") not in cells  # its own images would be plain white box
 
 
 def test_the_numbers_of_the_papers():
@@ -159,7 +169,7 @@ def test_in_a_board(tmp_path):
     assert found.preset.name == "diffbreak"
     assert found.verdict.draws == 21
     assert found.block == 20
-    assert rows(found, "noisy") == {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}
+    assert rows(found, "noisy") == {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh"), TRANSFER}
 
 
 @pytest.mark.parametrize(

@@ -42,37 +42,6 @@ def test_clopper_pearson_refuses_fractions_and_marks_nothing():
     assert stats.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
 
 
-@pytest.mark.parametrize(("images", "draws"), [(60, 3), (60, 15), (300, 1), (300, 3)])
-@pytest.mark.parametrize("spread", [(2, 2), (0.6, 0.2), (60, 30)])
-def test_images_then_draws_cover(images, draws, spread):
-    # Of 60 images with one verdict each the counts are too coarse (92.9% to 97.2%): Wilson's interval is for those.
-    rng, truth, trials, covered = np.random.default_rng(7), spread[0] / sum(spread), 1200, 0
-    for trial in range(trials):
-        correct = rng.binomial(draws, rng.beta(*spread, images))
-        found = resampling.over_draws(correct, draws, seed=trial, resamples=400)
-        covered += found.low <= truth <= found.high
-    assert 0.93 <= covered / trials <= 0.97
-
-
-def test_resampling_draws_without_the_pull_would_count_them_twice():
-    rng = np.random.default_rng(0)
-    share = rng.binomial(3, 0.7, 4000) / 3  # images do not differ: all variance is of draws
-    found = resampling.over_draws(3 * share, 3, seed=0)
-    twice = 1.96 * np.sqrt(2 * share.var() / 4000)
-    assert (found.high - found.low) / 2 == pytest.approx(twice / np.sqrt(2), rel=0.07)
-
-
-def test_counts_together_are_images_and_draws_one_by_one():
-    rng, images, draws = np.random.default_rng(1), 80, 5
-    correct = rng.binomial(draws, rng.beta(0.6, 0.4, images))
-    found = resampling.over_draws(correct, draws, seed=0, resamples=20_000)
-    share = correct / draws
-    pull = np.sqrt(resampling.variance_split(correct, draws).images / share.var(ddof=1))
-    chance = np.clip(share.mean() + pull * (share - share.mean()), 0, 1)
-    by_hand = [rng.binomial(draws, chance[rng.integers(0, images, images)]).mean() / draws for _ in range(20_000)]
-    assert [found.low, found.high] == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.004)
-
-
 def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():
     from scipy.stats import bootstrap
 
@@ -121,8 +90,8 @@ def test_a_difference_of_recipes_takes_both_trainings_in():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 9))
 def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, images, draws):
-    correct = np.random.default_rng(seed).integers(0, draws + 1, images)
-    found, again = (resampling.over_draws(correct, draws, seed=seed, resamples=400) for _ in range(2))
+    shares = np.random.default_rng(seed).integers(0, draws + 1, images)[None] / draws
+    found, again = (resampling.over_trainings(shares, seed=seed, resamples=400) for _ in range(2))
     assert found == again or np.isnan(found.low)
     assert found.n == images
     if not np.isnan(found.low):
@@ -130,7 +99,7 @@ def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, ima
 
 
 def test_where_all_images_agree_nothing_is_said():
-    for found in (resampling.over_draws([0] * 9, 5), resampling.over_images([1.0] * 9)):
+    for found in (resampling.over_trainings([[0.0] * 9]), resampling.over_images([1.0] * 9)):
         assert np.isnan([found.low, found.high]).all()
 
 
@@ -149,7 +118,6 @@ def test_ten_thousand_images_take_seconds():
     rng = np.random.default_rng(8)
     correct = rng.binomial(65, rng.beta(0.5, 0.5, 10_000))
     begin = time.process_time()
-    resampling.over_draws(correct, 65, resamples=2000)
     resampling.over_images(correct / 65, resamples=2000)
     resampling.over_trainings(np.stack([correct / 65] * 3), resamples=2000)
     assert time.process_time() - begin < 5

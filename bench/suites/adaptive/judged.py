@@ -9,7 +9,7 @@ from bench.sequential import Sequential
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import Problem
 from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
-from bench.suites.adaptive.settings import MAJORITY_ERROR, Settings
+from bench.suites.adaptive.settings import Settings
 from bench.suites.attack import Unsupported
 from defenses.detector import Guarded
 from defenses.noise import Noise
@@ -26,7 +26,7 @@ class Chosen:
     its selection draws is right and, since the best of many iterates may owe that to chance, of as many draws again
     that are fresh for every such claim. A draw is a copy; where copies stand for the S runs that a prediction combines,
     the share is that of such predictions (`losses.unbroken_combined`). A defense without noise is asked once. With
-    `majority` a sequential rule says when an image is decided, and reads as few of the fresh draws as it needs.
+    `majority` or `screen` a sequential rule says when an image is decided, and reads as few fresh draws as it needs.
 
     Against a detector an iterate is as good as its loss or as the distance of its score below the threshold, whichever
     is less: above 0 both ends are reached, so no wrong image that is refused ranks before one that is not.
@@ -34,12 +34,12 @@ class Chosen:
     Args:
         problem: the images.
         ask: the defense.
-        settings: `draws`, `decided` and `majority`.
+        settings: `draws`, `decided`, `majority` and `screen`.
         mode: whose values are those of the deployed defense.
         varying: whether the defense is random.
 
     Raises:
-        Unsupported: a majority of predictions, where a draw is less than one.
+        Unsupported: a rule of predictions, where a draw is less than one.
     """
 
     def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
@@ -50,10 +50,10 @@ class Chosen:
         # A blind view asks the bare classifier: what is suspected there is purified, or refused.
         self.refuses = isinstance(ask.defense, Guarded) or mode == "blind"
         self.combines = ask.stands_for if varying and self.draws > 1 else 1
-        self.rule = Sequential(settings.majority, MAJORITY_ERROR) if settings.majority and varying else None
+        self.rule = settings.rule if varying else None
         if self.rule is not None and ask.stands_for > 1:
-            text = f"a majority is of predictions that combine {ask.stands_for} runs, and the attack's copies have one"
-            raise Unsupported(f"{text}; write on_top = true")
+            text = f"majority and screen are of predictions that combine {ask.stands_for} runs"
+            raise Unsupported(f"{text}, and the attack's copies have one; write on_top = true")
         self.score = "ce-logits" if ask.averages_logits else "ce"
         self.images = problem.x.clone()
         self.loss = torch.full((n,), -torch.inf, dtype=torch.float64, device=device)
@@ -84,18 +84,18 @@ class Chosen:
         at = items[better]
         self.images[at], self.loss[at] = x[better], loss[better]
         if self.rule is not None:
-            return loss, better & self._majority(self.rule, self._stands(aim, said), len(items))[0]
+            return loss, better & self._by_rule(self.rule, self._stands(aim, said), len(items))[0]
         return loss, better & (self._standing(aim, said, copies) <= self.limit)
 
     def confirmed(self, items: Tensor, *when: Tensor) -> Tensor:
         """Bool [m]: whether the best iterates pass on draws that are fresh for `when`, each int64 [m]."""
         if self.rule is not None:
-            return self._confirmed_majority(self.rule, items, when)
+            return self._confirmed_by_rule(self.rule, items, when)
         said = self._said(items, self.images[items], self.problem.noise.rows(items).child(CONFIRM, *when))
         return self._standing(self.problem.aim.rows(items), said, self._copies(items)) <= self.limit
 
-    def _confirmed_majority(self, rule: Sequential, items: Tensor, when: tuple[Tensor, ...]) -> Tensor:
-        """Bool [m]: whose majority the rule calls lost, by a prefix of its fresh draws."""
+    def _confirmed_by_rule(self, rule: Sequential, items: Tensor, when: tuple[Tensor, ...]) -> Tensor:
+        """Bool [m]: which the rule calls lost, by a prefix of their fresh draws."""
         lost, going = torch.zeros_like(items, dtype=torch.bool), torch.arange(len(items), device=items.device)
         seen = torch.zeros(len(items), 0, dtype=torch.bool, device=items.device)
         for begin in range(0, rule.n_max, _ROUND):
@@ -104,14 +104,14 @@ class Chosen:
             said = self.ask.logits(self.images[at], noise, torch.full_like(at, size), self.mode)
             new = self._stands(self.problem.aim.rows(at), said)
             seen = torch.cat([seen, new.view(len(at), -1)], 1)
-            lost[going], undecided = self._majority(rule, seen, len(at))
+            lost[going], undecided = self._by_rule(rule, seen, len(at))
             going, seen = going[undecided], seen[undecided]
             if not len(going):
                 break
         return lost
 
     @staticmethod
-    def _majority(rule: Sequential, standing: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def _by_rule(rule: Sequential, standing: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """(Bool [n]: lost, bool [n]: undecided) by which draws of n images stand, in their order."""
         said = rule.decide(standing.view(n, -1)[:, : rule.n_max].cpu().numpy())
         undecided = torch.from_numpy(said.undecided).to(standing.device)

@@ -10,6 +10,7 @@ from bench.suites.source import check_params
 from defenses.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from bench.sequential import Sequential
     from bench.viewspec import ViewSpec
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
@@ -31,8 +32,10 @@ class Settings:
         decided: an image leaves when at most this share of its selection draws is right, and of as many fresh ones
             that confirm it.
         majority: for boards of majority decisions alone: in place of `decided`, an image leaves when a sequential rule
-            of so many draws (`bench.sequential`, error `MAJORITY_ERROR`) decides that its majority is lost, by its
+            of so many draws (`bench.sequential`, error `RULE_ERROR`) decides that its majority is lost, by its
             selection draws and again by a prefix of fresh ones. 0: not so.
+        screen: for boards of Rob(M) alone: (draws, M); the same, when the rule decides that the image has less than an
+            even chance of surviving M submissions. The verdict counts what survives. None: not so.
         on_top: every copy combines the deployed S runs, instead of being one run in their place.
         rows: at most this many copies of images go through the defense at once; the images do not depend on it.
         queries: steps of the random search.
@@ -47,18 +50,34 @@ class Settings:
     draws: int = 32
     decided: float = 0.05
     majority: int = 0
+    screen: tuple[int, int] | None = None
     on_top: bool = False
     rows: int = 2048
     queries: int = 500
     detector: float = 0.0
+
+    @property
+    def rule(self) -> Sequential | None:
+        """Which decides that an image may leave; None: `decided` does.
+
+        Raises:
+            UserError: numbers that make no rule, or two rules.
+        """
+        from bench.sequential import Sequential
+
+        if self.majority and self.screen:
+            raise UserError("majority and screen are two rules for one image; leave one out")
+        if self.screen:
+            return Sequential(self.screen[0], RULE_ERROR, self.screen[1])
+        return Sequential(self.majority, RULE_ERROR) if self.majority else None
 
 
 # Of 24 digits, ADP, bench:adaptive leaves 22.0% standing in Linf with 20 steps, 17.8% with 50, 16.3% with 100; of 200,
 # PGD-AT, bench:square 66.5% with 200 queries, 60.5% with 500, 60.0% with 2000 [measured].
 ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}
 
-MAJORITY_ERROR = 0.001  # small, since many iterates of an image are looked at
-_COMMON = ("eot", "draws", "decided", "majority", "on_top", "rows", "detector")
+RULE_ERROR = 0.001  # small, since many iterates of an image are looked at
+_COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
 ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its parameters, defaults other than above)
     "adaptive": (_ASCENT, {}),
@@ -92,10 +111,8 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
     if type(given.get("eot")) is int:
         given["eot"] = (given["eot"],) * 2
     chosen = Settings(**{**defaults, **given})
-    if chosen.majority:
-        from bench.sequential import Sequential
-
-        Sequential(chosen.majority, MAJORITY_ERROR)
+    if chosen.majority or chosen.screen:
+        _ = chosen.rule  # refuses what makes none
     return chosen
 
 
@@ -120,6 +137,9 @@ def _problem(key: str, value: Any) -> str:
     if key == "losses":
         listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
         return "" if listed else f"a list of {', '.join(LOSSES)}"
+    if key == "screen":
+        good = isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int for v in value)
+        return "" if good else "[draws, submissions], as [65, 5]"
     if key == "eot":
         pair = [value, value] if type(value) is int else value
         good = isinstance(pair, Sequence) and len(pair) == 2 and all(type(v) is int for v in pair)
