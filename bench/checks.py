@@ -63,7 +63,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
         remedy = (
             "it draws from a generator of its own; let it use the global one, or subclass Defense and use `noise`"
             if defense.stochastic
-            else "it is random; declare it stochastic = true"
+            else "it is random; declare it: --stochastic on the command line, stochastic = true in a board"
         )
         raise UserError(f"{label} gives two answers to one question: {remedy}")
     if isinstance(defense, Foreign) and defense.stochastic:

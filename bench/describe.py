@@ -45,7 +45,7 @@ def describe(
         plugin = _plugin(name, dataset, given, entry, asked)
         return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)
     if "stochastic" in entry:
-        raise UserError(f'"stochastic" is for modules of your own; leave it out for "{name}"')
+        raise UserError(f'"stochastic" (--stochastic) is for modules of your own; leave it out for "{name}"')
     if is_zoo(name):
         identified = fingerprint(name, dataset, given, **asked)
         return DefenseRef(label, name, given, identified, False, ("exact",))
@@ -70,7 +70,9 @@ def _plugin(name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any
     if isinstance(defense, Foreign):
         defense.stochastic = bool(stochastic)
     elif stochastic is not None:
-        raise UserError(f'"{name}" is a Defense and says itself whether it is stochastic; leave "stochastic" out')
+        raise UserError(
+            f'"{name}" is a Defense and says itself whether it is stochastic; leave "stochastic" (--stochastic) out'
+        )
     return defense
 
 

@@ -154,6 +154,7 @@ def board_of_preset(
     norm: str | None = None,
     indices: str | None = None,
     params: Mapping[str, Any] | None = None,
+    stochastic: bool = False,
     weights_root: Path | None = None,
     data_root: Path | None = None,
 ) -> Board:
@@ -167,6 +168,7 @@ def board_of_preset(
         norm: None: the preset's first.
         indices: index list; None: the preset's on its own data sets, else all images.
         params: of the defense, where there is one.
+        stochastic: whether the defenses, modules of one's own, are random.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
 
@@ -183,6 +185,7 @@ def board_of_preset(
     if params and len(defenses) > 1:
         raise UserError("--set is for one defense; run the others apart, or write a board")
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
+    said = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
     labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
     raw = {
         "name": "-".join(labels),
@@ -190,7 +193,7 @@ def board_of_preset(
         "preset": name,
         "dataset": dataset,
         "threat": threat,
-        "defense": [{"name": defense, **({"params": dict(params)} if params else {})} for defense in defenses],
+        "defense": [{"name": defense, **said} for defense in defenses],
         **({} if indices is None else {"indices": indices}),
     }
     board = read_board(raw, name, weights_root=weights_root, data_root=data_root)

@@ -165,6 +165,65 @@ def test_a_defense_by_name(capsys):
     assert "unknown defense" in purebench_here("certify", "nope").stderr
 
 
+NOISY = '''
+import torch
+from defenses import load_model
+
+class Noisy(torch.nn.Module):
+    """A network behind noise of torch's global generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = load_model("undefended", dataset="digits")
+        self.eval()
+
+    def forward(self, x):
+        return self.net(x + 0.1 * torch.randn_like(x))
+'''
+
+
+def test_a_random_module_by_name(tmp_path):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    name = f"{tmp_path}/noisy.py:Noisy"
+    done = purebench_here("certify", name)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "it is random; declare it: --stochastic on the command line, stochastic = true in a board" in done.stderr
+    assert done.stdout == ""
+    done = purebench_here("certify", name, "--stochastic")
+    assert done.returncode == 0, done.stdout
+    assert "ok   cosine of float32 and float64 gradients" in done.stdout
+
+
+def test_a_random_module_by_name_and_preset(tmp_path):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    what = "run", "--preset", "standard", "--dataset", "digits", "--eps", "1/5", "--indices", "first-2"
+    asked = *what, "--defense", f"{tmp_path}/noisy.py:Noisy", "--out", tmp_path / "out"
+    done = purebench_here(*asked)
+    assert done.returncode == 2
+    assert "--stochastic on the command line" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = purebench_here(*asked, "--stochastic", "--attack", "autoattack:apgd-ce")
+    assert done.returncode == 0, done.stderr
+    assert [c["passed"] for c in read(tmp_path / "out").values()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("certify", "adp", "--stochastic"), '(--stochastic) is for modules of your own; leave it out for "adp"'),
+        (("certify", "quickstart", "--stochastic"), "--stochastic is for a single defense; a board says it itself"),
+        (("certify", "quickstart", "--set", "sigma=1/8"), "--set is for a single defense"),
+        (("run", "quickstart", "--stochastic"), "--stochastic belongs to --preset; in a board, write it into its file"),
+    ],
+)
+def test_what_is_not_for_it_is_refused(asked, said):
+    done = purebench_here(*asked)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_gradient_that_says_nothing_is_named():
     import torch
     from torch import nn

@@ -20,6 +20,22 @@ def positive(text: str) -> int:
     return value
 
 
+def refuse_with(what: str, arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse options that only a single defense takes.
+
+    Args:
+        what: is given in its place, as "board".
+        arguments: of the command line.
+        names: of the options.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name in names:
+        if getattr(arguments, name):
+            raise UserError(f"--{name} is for a single defense; a {what} says it itself, leave it out")
+
+
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE pairs of the command line; a value is read as TOML where it is, and as text elsewhere.
 

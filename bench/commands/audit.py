@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.commands import Declare, key_values
+from bench.commands import Declare, key_values, refuse_with
 from defenses.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _is_board(target: str) -> bool:
 def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[Setting, list[Candidate], int]:
     from bench.audit.targets import stored
 
-    _refuse(arguments, "results folder", ("dataset", "split", "set", "stochastic"))
+    refuse_with("results folder", arguments, "dataset", "split", "set", "stochastic")
     line, candidates = stored(folder, _roots(arguments))
     said = {key: line[key] for key in ("dataset", "split", "indices", "norm", "eps", "seed")}
     return _setting(arguments, said, folder), candidates, 1
@@ -114,7 +114,7 @@ def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], 
     from bench.audit.targets import candidate
     from bench.board import load_board
 
-    _refuse(arguments, "board", ("dataset", "split", "set", "stochastic"))
+    refuse_with("board", arguments, "dataset", "split", "set", "stochastic")
     roots = _roots(arguments)
     board = load_board(arguments.target, **roots)
     threat = board.threats[0]
@@ -166,9 +166,3 @@ def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) 
         seed=seed,
         out=arguments.out or out,
     )
-
-
-def _refuse(arguments: argparse.Namespace, what: str, names: tuple[str, ...]) -> None:
-    for name in names:
-        if getattr(arguments, name):
-            raise UserError(f"--{name} is for a single defense; a {what} says it itself, leave it out")

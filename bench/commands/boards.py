@@ -38,6 +38,7 @@ def board_arguments(sub: argparse.ArgumentParser, *, preset: bool = False) -> No
         sub.add_argument(
             "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="with --preset: defense parameters"
         )
+        sub.add_argument("--stochastic", action="store_true", help="with --preset: a module of your own is random")
     sub.add_argument("--out", type=Path, help="results folder (default: results/<board>)")
     sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
     sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
@@ -112,7 +113,7 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     """The board of --preset; None where a board is given."""
     from defenses.errors import UserError
 
-    names = ("preset", "dataset", "eps", "norm", "indices", "set")
+    names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")
     said: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, given = said.pop("preset"), [name for name, value in said.items() if value]
     if preset is None:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, key_values
+from bench.commands import Declare, key_values, refuse_with
 from bench.commands.boards import board_arguments, board_of, folder_of, names_board
 
 if TYPE_CHECKING:
@@ -24,25 +24,37 @@ def add(declare: Declare) -> None:
     board_arguments(sub)
     sub.add_argument("--dataset", dest="data", default="digits", help="for a defense by name (default: digits)")
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of a defense by name")
+    sub.add_argument("--stochastic", action="store_true", help="a module of your own is random")
 
 
 def _certify(arguments: argparse.Namespace) -> int:
     given = str(arguments.board)
-    found = _of_board(board_of(arguments), arguments) if names_board(given) else {given: _of_name(given, arguments)}
+    if names_board(given):
+        refuse_with("board", arguments, "set", "stochastic")
+        found = _of_board(board_of(arguments), arguments)
+    else:
+        found = {given: _of_name(given, arguments)}
     for title, certificate in found.items():
         _show(title, certificate)
     return 0 if all(c["passed"] for c in found.values()) else 1
 
 
 def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    from bench.audit.targets import candidate
     from bench.certificates import certificate_of
+    from bench.checks import check_model
     from bench.data import load_dataset
-    from defenses.registry import load_model
+    from bench.describe import describe
+    from bench.guard import as_it_was
 
-    params = key_values(arguments.set)
+    entry: dict[str, Any] = {"name": name, "params": key_values(arguments.set)}
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
-    defense = load_model(name, arguments.data, **roots, **params)
-    return certificate_of(defense, load_dataset(arguments.data, root=arguments.data_root).x[:8], name)
+    with as_it_was():
+        reference = describe(entry | ({"stochastic": True} if arguments.stochastic else {}), arguments.data, **roots)
+        defense = candidate(reference, arguments.data, roots).load()
+        data = load_dataset(arguments.data, root=arguments.data_root)
+        check_model(defense, data.x[:8], data.num_classes, name, probabilities=True)
+        return certificate_of(defense, data.x[:8], name)
 
 
 def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
