@@ -92,9 +92,9 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
 
     What is differentiated is a fixed random combination of the logits, under fixed noise; that of a random module of
     somebody's own is drawn in float32 in float64 too. Purifiers are shortened to 20 steps for most of float64; over all
-    steps, replayed states are compared, float32 with float64, and float64 with differences in one direction. A gate
-    before a purifier gets a threshold that half of the images exceed, whatever it suspects as deployed: both ways are
-    measured. A detector that declares a gradient of its scores has that compared with differences too.
+    steps, replayed states are compared, float32 with float64, and float64 with differences in one direction, by the
+    median image. A gate before a purifier gets a threshold that half of the images exceed, whatever it suspects as
+    deployed: both ways are measured. A detector that declares a gradient of its scores has that compared too.
 
     Args:
         defense: the defense, on the device it runs on.
@@ -128,8 +128,9 @@ def _checks(probe: _Probe, defense: Defense) -> list[Check]:
     single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
     checks.append(Check("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
     if short is not long:
-        worst = probe.against_differences(partial(probe.value, long), double, probes=1)
-        checks.append(Check("float64 gradient over all steps against a central difference", worst, _DOUBLE))
+        # Of long chains some images lie at kinks, as where restarts change places; a fault is in most of them.
+        middle = probe.against_differences(partial(probe.value, long), double, probes=1, over=torch.median)
+        checks.append(Check("float64 gradient over all steps against a central difference", middle, _DOUBLE))
     guard = guard_of(long)
     if guard is not None and guard.detector.differentiable:
         checks.append(_scores_check(probe, guard))
@@ -180,9 +181,14 @@ class _Probe:
 
     @torch.no_grad()
     def against_differences(
-        self, value: Callable[[Tensor], Tensor], gradient: Tensor, *, probes: int = _PROBES
+        self,
+        value: Callable[[Tensor], Tensor],
+        gradient: Tensor,
+        *,
+        probes: int = _PROBES,
+        over: Callable[[Tensor], Tensor] = torch.amax,
     ) -> float:
-        """The relative error of directional derivatives, image by image; the largest over directions and images."""
+        """The relative error of directional derivatives, image by image; the largest `over` directions and images."""
         errors = []
         for i in range(probes):
             generator = torch.Generator().manual_seed(self.seed + 1 + i)
@@ -194,7 +200,7 @@ class _Probe:
                 up, down = (value(self.x.double() + s * h * along) for s in (1, -1))
                 best = torch.minimum(best, ((up - down) / (2 * h) - slope).abs())
             errors.append(best / scale.clamp_min(torch.finfo(torch.float64).tiny))
-        return float(torch.stack(errors).amax())
+        return float(over(torch.stack(errors)))
 
 
 def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tensor) -> list[Check]:

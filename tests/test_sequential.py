@@ -102,7 +102,7 @@ def test_on_the_committed_draws_a_third_is_enough():
     pred = np.where(frame["rejected"], -1, frame["pred"]).reshape(-1, 65)
     label = labels.loc[frame["index"].to_numpy()[::65]].to_numpy()
     said = Sequential(65).decide_votes(pred, label)
-    assert len(pred) == 18 * 500
+    assert len(pred) == 20 * 500
     assert (said.right == stats.majority(pred, label)).mean() >= 0.999
     assert said.drawn.mean() <= 65 / 5
 

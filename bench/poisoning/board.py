@@ -17,7 +17,7 @@ from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigge
 from bench.schema import check
 from defenses.catalogue import card
 from defenses.errors import UserError, unknown
-from defenses.training.recipe import Recipe, load_recipe
+from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.values import as_fraction, canonical, decode
 from defenses.weights_io import check_classifier, weights_hash
 
@@ -168,9 +168,10 @@ def _board(
     training = check("training", raw["training"])
     if "recipe" not in training:
         raise UserError('[training] has no recipe; write recipe = "undefended"')
-    recipe = load_recipe(training["recipe"], raw["dataset"], training.get("set"))
-    if card(recipe.method).kind != "classifier":
-        raise UserError(f'recipe "{recipe.method}" trains a part of a {card(recipe.method).kind}; name a classifier\'s')
+    method = training["recipe"]
+    if method in methods() and card(method).kind != "classifier":
+        raise UserError(f'recipe "{method}" trains a part of a {card(method).kind}; name a classifier\'s')
+    recipe = load_recipe(method, raw["dataset"], training.get("set"))
     trigger = check("trigger", raw.get("trigger", {}))
     entries = [check("purifier", entry) for entry in raw.get("purifier", [])]
     if any("name" not in entry for entry in entries):
