@@ -47,7 +47,9 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
         )
     if not torch.isfinite(logits).all():
         raise UserError(f"{label} returns NaN or infinite logits on clean images; check its weights")
-    softmax = are_probabilities(logits)
+    # The classifier behind a purifier may return them where its runs are combined to something else.
+    bare = defense.logits(x, noise, gradient="blind") if "blind" in defense.gradients else logits
+    softmax = are_probabilities(logits) or are_probabilities(bare)
     if softmax and not probabilities:
         raise UserError(
             f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients; "

@@ -120,6 +120,14 @@ def test_bad_parameters(name: str, params: dict[str, Any], message: str) -> None
         find_attack(f"bench:{name}", params)
 
 
+@pytest.mark.parametrize(("params", "words"), [({"screen": [65, 5]}, "Rob(M)"), ({"majority": 65}, "a majority vote")])
+def test_rows_of_images_that_are_let_go_say_what_they_are_no_evidence_of(params: dict[str, Any], words: str) -> None:
+    assert not any("stops at" in w for w in find_attack("bench:apgd", {}).warnings)
+    said = [w for w in find_attack("bench:apgd", params).warnings if "stops at images" in w]
+    assert len(said) == 1
+    assert f"read {words} in its row" in said[0]
+
+
 def test_what_does_not_go_together() -> None:
     bare, x = classifier(3), images(2)
     y = labels_of(bare, x)

@@ -197,6 +197,19 @@ def test_what_stands_around_a_model_is_named_as_the_defense(file, around):
         load_model("robustbench:Wong2020Fast", "cifar10", **around)
 
 
+def test_probabilities_behind_a_purifier_are_refused_as_those_of_a_model(tmp_path):
+    (tmp_path / "p.py").write_text(
+        "import torch\nclass Probs(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return (9 * x.flatten(1)[:, :10]).softmax(1)\n"
+    )
+    chosen = ("run", "--preset", "standard", "--dataset", "digits", "--eps", "1/5", "--indices", "first-4")
+    named = ("--defense", "adp", "--set", f"classifier={tmp_path}/p.py:Probs")
+    said = purebench_here(*chosen, *named, "--out", tmp_path / "o")
+    assert said.returncode == 2
+    assert "adp returns probabilities; return logits" in said.stderr
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_classifier_that_takes_no_seed_stands_behind_a_seeded_purifier(file):
     assert load_model("bit-depth", "digits", classifier=f"{file}:linear", training_seed=1).gradients
 

@@ -46,8 +46,17 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
     settings_of(local, params)
     run, notes = partial(_run, local), partial(_notes, local)
-    return Attack(
-        name=name, run=run, minimisation=False, version=VERSION, notes=notes, warnings=short_of(params, ENOUGH)
+    warnings = (*short_of(params, ENOUGH), *_let_go(params))
+    return Attack(name=name, run=run, minimisation=False, version=VERSION, notes=notes, warnings=warnings)
+
+
+def _let_go(params: dict[str, Any]) -> tuple[str, ...]:
+    """Of attacks that stop at images which a rule has decided: what their rows are no evidence of."""
+    read = {"majority": "a majority vote", "screen": "Rob(M)"}
+    return tuple(
+        f"{name} = {params[name]} stops at images that it decides; read {what} in its row, the mean is too high"
+        for name, what in read.items()
+        if params.get(name)
     )
 
 
