@@ -89,7 +89,7 @@ def load_plugin(
         if is_purifier(found):
             with staying():
                 return _composed(name, found, params, dataset, weights_root, training_seed, data_root)
-        if not (callable(found) and {"filters", "detector"} & signature(found).parameters.keys()):
+        if not _takes(found, params):
             refuse_around(name, params)
         if training_seed is not None:
             if isinstance(found, nn.Module):
@@ -175,6 +175,15 @@ def _made(name: str, found: Any, own: Mapping[str, Any], training_seed: int | No
         return found
     seeded = training_seed is not None and takes_seed(found)
     return found(**own, **({"training_seed": training_seed} if seeded else {}))
+
+
+def _takes(found: Any, params: Mapping[str, Any]) -> bool:
+    """Whether a class or function of one's own can be called with these parameters, as far as its signature tells."""
+    try:
+        signature(found).bind(**params)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def takes_seed(found: Any) -> bool:

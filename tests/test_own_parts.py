@@ -197,6 +197,15 @@ def test_what_stands_around_a_model_is_named_as_the_defense(file, around):
         load_model("robustbench:Wong2020Fast", "cifar10", **around)
 
 
+def test_a_function_that_puts_filters_around_by_itself_is_given_them(tmp_path):
+    (tmp_path / "whole.py").write_text(
+        "from defenses import load_model\n"
+        "def model(**params):\n    return load_model('undefended', 'digits', **params)\n"
+    )
+    whole = load_model(f"{tmp_path}/whole.py:model", "digits", filters=["bit-depth"])
+    assert "bpda" in whole.gradients
+
+
 def test_probabilities_behind_a_purifier_are_refused_as_those_of_a_model(tmp_path):
     (tmp_path / "p.py").write_text(
         "import torch\nclass Probs(torch.nn.Module):\n    def forward(self, x):\n"
