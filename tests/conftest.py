@@ -1,8 +1,6 @@
 """Helpers of the tests are importable by name; data sets that are not at hand are skipped with the reason."""
 
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ import torch
 torch.set_num_threads(1)
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

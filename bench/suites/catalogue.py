@@ -1,4 +1,4 @@
-"""The table of all attacks: what each was measured to do on a small model. `tests/attack_table.py` makes it.
+"""The table of all attacks: what each was measured to do on a small model. `tests/tools/attack_table.py` makes it.
 
 It is read without the libraries, so it tells of the versions that it was made with; its tests run every attack again.
 """
@@ -103,8 +103,9 @@ def markdown(entries: Sequence[Entry], versions: str) -> str:
     table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
     return (
         "# All attacks by name\n\n"
-        f"Made by `python tests/attack_table.py`, which runs every attack on a small model of 3x8x8 images through "
-        f"purebench's adapters, with {versions}: {runs} of {len(entries)} run. `tests/test_attack_table.py` fails when "
+        f"Made by `python tests/tools/attack_table.py`, which runs every attack on a small model of 3x8x8 images "
+        f"through purebench's adapters, with {versions}: {runs} of {len(entries)} run. "
+        "`tests/bench/attacks/test_attack_table.py` fails when "
         "it is out of date.\n\n"
         "Norms: the attack ran under this threat, untargeted. Varying: it ran on a defense whose answers vary. Asks "
         "for: gradients if it went back through the network. Minimisation attacks know no eps and are judged at eps "

@@ -1,8 +1,8 @@
 """A failed audit is told wherever a number of the defense is: in the summary, in comparisons, in model_info."""
 
-from pathlib import Path
 
 import pytest
+from boards import ROOT
 
 from bench import summary
 from bench.doubts import doubts
@@ -10,8 +10,8 @@ from bench.model_info_export import export
 from bench.paired import compare
 from bench.results import read_results
 
-AUDITED = Path(__file__).parents[1] / "results" / "digits-audit"
-PLAIN = Path(__file__).parents[1] / "results" / "digits-linf"
+AUDITED = ROOT / "results" / "digits-audit"
+PLAIN = ROOT / "results" / "digits-linf"
 BROKEN = "broken: quantisation"
 
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from all_paths import Everything, X, energy, net
+from certificate_checks import DIFFERENCES, values
 from models import Net
-from test_replay import Everything, X, energy, net
 from torch import nn
 
 from bench.certificate import NoGradient, certify
@@ -23,8 +24,6 @@ from defenses.replay import _Back
 
 STATES = "replayed states against those of the forward pass"
 REPLAYED = "replayed float64 gradient against unrolled autograd"
-DIFFERENCES = "float64 gradient against central differences"
-COSINE = "cosine of float32 and float64 gradients"
 ALL_STEPS = "float64 gradient over all steps against a central difference"
 SCORES = "float64 gradient of the detector's scores against central differences"
 
@@ -54,11 +53,6 @@ class Own(nn.Module):
 
 def own(before, *, stochastic=False):
     return Foreign(Own(before), stochastic=stochastic)
-
-
-def values(defense, x=X):
-    certificate = certify(defense, x)
-    return certificate, {c.name: c for c in certificate.checks}
 
 
 @pytest.mark.parametrize("name", ["undefended", "pgd-at", "adp", "ebm-mcmc"])

@@ -2,9 +2,9 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from boards import ROOT
 
 import bench.audit.budget
 from bench.audit.flags import failures, flagged, read_audits
@@ -13,7 +13,7 @@ from bench.manifest import read_manifest
 from bench.render import Table
 from bench.write import current_table
 
-HERE = Path(__file__).parent
+HELPERS = ROOT / "tests" / "helpers"
 BOARD = """
 dataset = "digits"
 indices = "first-8"
@@ -55,7 +55,7 @@ def test_a_defense_by_name(tmp_path, capsys):
 
 
 def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):
-    model = f"{HERE / 'audit_models.py'}:Probabilities"
+    model = f"{HELPERS / 'audit_models.py'}:Probabilities"
     assert run(model, "--eps", "1/5", "--out", tmp_path) == 2
     assert "returns probabilities; return logits" in capsys.readouterr().err
     assert not (tmp_path / "audit").exists()
@@ -107,7 +107,7 @@ def test_tables_flag_what_fails(tmp_path, capsys):
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_run_takes_probabilities_by_force_and_flags_them(tmp_path, capsys, workers):
     board, folder, other = tmp_path / "small.toml", tmp_path / "results", tmp_path / "other"
-    board.write_text(BOARD.replace("defenses.broken:Saturated", f"{HERE / 'audit_models.py'}:Probabilities"))
+    board.write_text(BOARD.replace("defenses.broken:Saturated", f"{HELPERS / 'audit_models.py'}:Probabilities"))
 
     def go(out, *more):
         return main(["run", str(board), "--out", str(out), "--workers", workers, "--quiet", *more])
@@ -151,7 +151,7 @@ def test_the_mean_over_trainings_is_flagged_with_any_of_them():
     ("name", "more", "words"),
     [
         ("adp", ["--indices", "first-3"], "an audit of 3 images can tell nothing"),
-        (f"{Path(__file__).parent / 'audit_models.py'}:Cut", [], "declares exact gradients and has none"),
+        (f"{HELPERS / 'audit_models.py'}:Cut", [], "declares exact gradients and has none"),
     ],
 )
 def test_what_no_audit_can_judge_is_refused(name, more, words, tmp_path, capsys):

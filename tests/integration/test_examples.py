@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from boards import purebench_here
+from boards import ROOT, purebench_here
 from safetensors.numpy import load_file
 
 from bench import benchmark, load_results
@@ -22,7 +22,7 @@ from defenses.base import Purified
 from defenses.errors import UserError
 from defenses.noise import Noise
 
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = ROOT / "tests" / "examples"
 
 
 def install(site: Path, package: str = "own_suite", *, name: str = "own", version: str = "1.0", dist: str = "") -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_certificate import COSINE, DIFFERENCES, values
+from certificate_checks import COSINE, DIFFERENCES, values
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from attack_table import PAGE, entry, versions
 from suite_runs import ALL
+from tools.attack_table import PAGE, entry, versions
 
 from bench.suites.catalogue import HEADER, catalogue, columns, markdown
 
@@ -38,7 +38,7 @@ NEEDS = {
     "torchattacks:Square": "square images in L2",
     "torchattacks:TIFGSM": "3 channels; square images",
 }
-REMEDY = "out of date: run `python tests/attack_table.py`"
+REMEDY = "out of date: run `python tests/tools/attack_table.py`"
 # Numba compiles each of Brendel and Bethge's for 10 to 40 s.
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if "BrendelBethge" in n else n for n in ALL]
 

@@ -1,10 +1,10 @@
 """What cannot be certified, judged, imported or trained: one line, before any work."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from boards import ROOT
 
 from bench.cli import main
 from defenses import load_model
@@ -12,7 +12,7 @@ from defenses.errors import UserError
 from defenses.networks import build_network, data_args
 from defenses.weights_io import save_network
 
-WEIGHTS = Path(__file__).parents[1] / "defenses" / "weights"
+WEIGHTS = ROOT / "defenses" / "weights"
 
 
 def refused(capsys, *arguments):

@@ -1,4 +1,4 @@
-"""Run every attack in every norm and write the table of all attacks: `python tests/attack_table.py`.
+"""Run every attack in every norm and write the table of all attacks: `python tests/tools/attack_table.py`.
 
 It takes about three minutes, much of it for the compilation of Foolbox's Brendel-Bethge attacks.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    sys.path[:0] = [str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).parents[2])]
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Defense, Purified
 from defenses.errors import UserError
 
-PAGE = Path(__file__).parents[1] / "leaderboards" / "attacks.md"
+PAGE = Path(__file__).parents[2] / "leaderboards" / "attacks.md"
 NEEDED: dict[str, Any] = {"steps": 12, "attacks": ["apgd-ce", "square"]}
 # A parameter whose other value needs other classes.
 OTHER: dict[str, dict[str, Any]] = {

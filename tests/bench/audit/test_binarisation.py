@@ -5,9 +5,9 @@ from dataclasses import replace
 import audit_models
 import pytest
 import torch
+from audit_subjects import SMALL, subject
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_audit import SMALL, subject
 
 from bench.audit import binarise
 from bench.audit.budget import BUDGETS

@@ -3,13 +3,13 @@
 import re
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
+from boards import ROOT
 
 from bench.data import load_dataset
 
-FOLDER = Path(__file__).parent / "benchmarks"
+FOLDER = ROOT / "tests" / "benchmarks"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

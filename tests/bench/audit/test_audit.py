@@ -7,43 +7,22 @@ import audit_models
 import numpy as np
 import pytest
 import torch
+from audit_subjects import SMALL, subject
 
 from bench.audit import gradients, radius, strength
 from bench.audit.budget import BUDGETS, budget
 from bench.audit.fixed import Fixed
 from bench.audit.run import audit
-from bench.audit.subject import Outcome, Shot, Subject, worst
+from bench.audit.subject import Outcome, Shot, worst
 from bench.certificate import Check
 from bench.data import load_dataset
-from bench.threat import ThreatModel
 from defenses import load_model
 from defenses.base import Foreign
 from defenses.broken import Dithered, Quantised, Saturated
 from defenses.errors import UserError
 from defenses.noise import Noise
 
-SMALL = replace(BUDGETS["quick"], images=32, steps=15, queries=60, spsa=(4, 8), planted=12, inner=64, draws=8)
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
-
-
-def subject(defense, folder, *, norm="Linf", eps="1/5", size=SMALL, name="it", other=True):
-    data = load_dataset("digits")
-    n = size.images
-    return Subject(
-        defense=defense,
-        label=name,
-        fingerprint={"name": name},
-        x=data.x[:n],
-        y=data.y[:n],
-        indices=torch.arange(n),
-        num_classes=10,
-        dataset="digits",
-        threat=ThreatModel(norm, eps),
-        budget=size,
-        seed=0,
-        folder=folder / "audit" / "raw",
-        other=load_model("undefended") if other else None,
-    )
 
 
 @pytest.fixture(scope="module")

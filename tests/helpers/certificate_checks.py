@@ -1,0 +1,13 @@
+"""Names and values of the checks of a gradient certificate."""
+
+from all_paths import X
+
+from bench.certificate import certify
+
+DIFFERENCES = "float64 gradient against central differences"
+COSINE = "cosine of float32 and float64 gradients"
+
+
+def values(defense, x=X):
+    certificate = certify(defense, x)
+    return certificate, {c.name: c for c in certificate.checks}
