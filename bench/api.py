@@ -17,7 +17,7 @@ from bench.robustbench_call import translated
 from bench.schema import check
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,7 +254,7 @@ def _defense(
 
     from bench.checks import refuse_train_mode
     from defenses.base import Defense, Foreign
-    from defenses.identity import check_built
+    from defenses.utils.identity import check_built
 
     if isinstance(loaded, nn.Module):
         check_built(loaded)

@@ -11,8 +11,8 @@ from bench.looks import source_of
 from bench.schema import check
 from bench.suites import find_attack
 from bench.viewspec import ViewSpec
-from defenses.errors import UserError, unknown
-from defenses.values import canonical
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import canonical
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from bench.schema import check
 from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.errors import UserError, unknown
-from defenses.values import decode
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import decode
 
 
 @dataclass(frozen=True)

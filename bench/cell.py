@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.values import canonical, decode
+from defenses.utils.parameters import canonical, decode
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
 GIVEN = "given:"  # before the file of images that somebody else made

@@ -20,7 +20,7 @@ from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import advance, start, step_noise, unrolled
 from defenses.replay import replayed
-from defenses.twins import twin
+from defenses.utils.modules import twin
 
 _STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned
 _DOUBLE = 1e-6  # relative error of gradients in float64

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import GIVEN, NULLS, Cell
 from bench.store import write_atomic
-from defenses.errors import UserError
-from defenses.seal import is_whole, sealed
-from defenses.values import canonical
+from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     from defenses.base import Foreign
     from defenses.modes import information_note
     from defenses.noise import Noise
-    from defenses.plugins import line_of
+    from defenses.utils.plugins import line_of
 
     try:
         certificate = certify(defense, x[:4])

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from bench.guard import state
 from defenses.base import Defense, Foreign
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by 1e-6
 

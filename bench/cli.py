@@ -32,8 +32,8 @@ from bench.commands import (
     train,
     verify,
 )
-from bench.text import clean
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
+from defenses.utils.text import clean
 
 _COMMANDS = (
     *(boards, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 _KINDS = {
     "records.parquet": {

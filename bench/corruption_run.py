@@ -13,7 +13,7 @@ from bench.render import Table, to_csv, to_markdown, to_text
 from bench.sources import corrupted, robust
 from bench.sources.corrupted import SEVERITIES
 from bench.stats import wilson
-from defenses.errors import UserError, check_whole, unknown
+from defenses.utils.errors import UserError, check_whole, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,7 +234,7 @@ def write(folder: Path, title: str) -> str:
     """Write tables.md and tables.csv of a folder; the first table as text."""
     import pandas as pd
 
-    from defenses.files import write_whole
+    from defenses.utils.files import write_whole
 
     found = frame(folder)
     made = tables(found, title)

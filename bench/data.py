@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bench.sources import FORMS, DatasetInfo, clean_name, find_source
 from bench.sources.published import NAMES, digits_order
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import DefenseRef, portable
 from defenses.catalogue import card, is_plugin, is_zoo
 from defenses.composition import with_own
-from defenses.errors import UserError, told
 from defenses.registry import fingerprint, load_model
-from defenses.values import canonical, decode
+from defenses.utils.errors import UserError, told
+from defenses.utils.parameters import canonical, decode
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -88,8 +88,8 @@ def describe_loaded(
     """A reference to a defense in memory.
 
     A registered defense that is as `load_model` gave it has the fingerprint that boards give it. Of any other, the
-    fingerprint is its `defenses.identity.identity` and, for a plug-in, its parameters and a hash of its file and of
-    the modules in the same folder that this imports; its parts that are plug-ins have hashes of their own. Whatever
+    fingerprint is its `defenses.utils.identity.identity` and, for a plug-in, its parameters and a hash of its file and
+    of the modules in the same folder that this imports; its parts that are plug-ins have hashes of their own. Whatever
     none of them covers makes results not resumable: a random number goes into the fingerprint then, so that nothing is
     reused wrongly.
 
@@ -101,8 +101,8 @@ def describe_loaded(
         training_seed: of a plug-in that is asked for several.
         resumable: whether results are kept, so that they could be taken for those of another model.
     """
-    from defenses.identity import Provenance, identity
-    from defenses.plugins import code_hash
+    from defenses.utils.identity import Provenance, identity
+    from defenses.utils.plugins import code_hash
 
     state, complete = identity(defense)
     known = vars(defense).get("provenance")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.stats import Floats, Ints
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,14 +19,14 @@ from bench.memory import Rows, free, rows_of
 from bench.progress import since
 from bench.store import CellResult
 from bench.suites import Unsupported, find_attack
-from bench.text import clean
 from bench.threat import distances, in_box, target_labels
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import failure
 from defenses.base import Defense
-from defenses.errors import UserError
-from defenses.values import decode
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import decode
+from defenses.utils.text import clean
 
 _LONGEST = 400  # characters of a message
 UNCHANGED = "its images are the clean ones"  # a note on given images

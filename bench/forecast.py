@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.progress import row_of
-from bench.text import counted
+from defenses.utils.text import counted
 
 FILE = "forecast.json"
 SAMPLE = "a few images"  # a source: see `bench.sampled`

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bench.cell import NULLS
 from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
 from bench.readers import as_labels, to_nchw, whole_numbers
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
 _IMAGES = ("x_adv", "x", "adv_complete", "images")  # the third is what AutoAttack's own script saves

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import published_subsets
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
 

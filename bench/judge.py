@@ -20,7 +20,7 @@ from bench.manifest import check_board
 from bench.protocols import Protocols
 from bench.store import Store, write_atomic
 from bench.threat import ThreatModel
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.given import Given

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from defenses.errors import UserError
-from defenses.files import disk_errors, make_folder
+from defenses.utils.errors import UserError
+from defenses.utils.files import disk_errors, make_folder
 
 _KEPT = "finished lines are kept"
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 GIB = 1 << 30
 _SHARE = 0.9  # of the memory that is available, for all workers together

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from bench.cell import GIVEN, NULLS, Cell, DefenseRef
 from bench.viewspec import ViewSpec
-from defenses.errors import UserError, unknown
 from defenses.modes import parsed
+from defenses.utils.errors import UserError, unknown
 
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 TRANSFER = "transfer"  # a null attack that a board may ask for
@@ -131,7 +131,7 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str
     Returns:
         Fields of an attack entry; None where neither is there, so that the null does not apply.
     """
-    from defenses.values import canonical
+    from defenses.utils.parameters import canonical
 
     entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:

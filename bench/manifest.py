@@ -19,8 +19,8 @@ from bench.board import Board
 from bench.cell import SCHEMA
 from bench.parts import refuse_newer, sha256
 from bench.store import Store, write_atomic
-from defenses.errors import UserError
-from defenses.seal import is_whole, sealed
+from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.errors import UserError
 
 _ENVIRONMENT = ("torch", "threads", "device", "processor")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.columns import check_columns
 from bench.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def merged(keys: list[str], where: dict[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:

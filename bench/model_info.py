@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.model_info import KEYS, PERCENTS, ModelInfo
-from bench.text import counted
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.readers import I64, as_images, as_labels
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

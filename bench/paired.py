@@ -17,7 +17,7 @@ from bench.records import CLEAN, NULL
 from bench.resampling import Interval, over_trainings
 from bench.results import Results, read_results
 from bench.stats import Bools, Floats, Paired, paired_difference, wilson
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.records import Ints

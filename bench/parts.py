@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from bench.cell import SCHEMA
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
     "records.parquet",

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.board import Board

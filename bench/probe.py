@@ -25,13 +25,13 @@ from bench.sampled import sampled
 from bench.sequential import Sequential
 from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.suites import Unsupported
-from bench.text import clean
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import Workshop
 from defenses.base import Defense
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
+from defenses.utils.text import clean
 
 _STEPS = 5  # of the attack that tells which images break soon
 _SHARE = 0.3  # of the time for a row, at most this for its longest single measurement

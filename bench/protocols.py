@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 M = (5, 15)  # submissions of Rob(M), where a board does not say
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 _FOLDER = Path(__file__).parent / "subsets"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]

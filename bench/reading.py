@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bench.columns import check_columns
 from bench.manifest import check_manifest
 from bench.parts import CELLS, json_lines, opened, part_folders, read_lines, read_whole
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 TEXTS = ("cell", "status", "error")  # read as codes into a list of the texts: they repeat
 _TRIES = 3  # parts may be merged by a running board while they are read

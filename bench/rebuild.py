@@ -12,8 +12,8 @@ from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.catalogue import COMMON, is_plugin, is_zoo
 from defenses.composition import renamed
-from defenses.errors import UserError
-from defenses.values import canonical, decode
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical, decode
 
 if TYPE_CHECKING:
     from defenses.base import Defense

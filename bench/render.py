@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.text import clean
+from defenses.utils.text import clean
 
 if TYPE_CHECKING:
     import pandas as pd

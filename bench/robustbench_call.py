@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from defenses.errors import UserError, unknown
-from defenses.values import plain
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import plain
 
 _SAME = {"data_dir": "data_root", "model_name": "name"}
 _INSTEAD = {

@@ -26,8 +26,8 @@ from bench.progress import Progress
 from bench.store import NotWritable, Store, write_atomic
 from bench.work import Line, Workshop, device_named, one_per_defense, work
 from bench.workers import Orders, run_workers
-from defenses.errors import UserError, unknown
-from defenses.files import no_empty_folder
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.files import no_empty_folder
 
 if TYPE_CHECKING:
     from defenses.base import Defense

@@ -19,7 +19,7 @@ from bench.stand_in import Enough
 from bench.suites import Unsupported
 from bench.threat import target_labels
 from defenses.base import Defense
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 _FIRST = 8  # a first image is timed again, without what is made but once, where it took a smaller share of the time
 

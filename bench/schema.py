@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from defenses.errors import UserError, unknown
-from defenses.values import as_fraction, as_number
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import as_fraction, as_number
 
 
 def _text(value: Any) -> bool:

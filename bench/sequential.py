@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.stats import Bools, Floats, Ints, rob_at_m
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 LARGEST = 1001  # draws; a rule of more would take minutes to work out
 

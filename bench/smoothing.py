@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from defenses.base import Defense, Foreign
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 _SMOOTH, _CHOICE, _ESTIMATE = 0x534D4F4F, 0, 1  # names of noise streams
 ABSTAIN = -1

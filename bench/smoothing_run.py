@@ -12,8 +12,8 @@ from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
 from bench.stats import wilson
 from defenses.catalogue import card, is_plugin, is_zoo
-from defenses.errors import UserError, check_whole
-from defenses.values import as_number, canonical, decode
+from defenses.utils.errors import UserError, check_whole
+from defenses.utils.parameters import as_number, canonical, decode
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -261,7 +261,7 @@ def write(folder: Path, radii: Sequence[str], title: str) -> str:
     import pandas as pd
 
     from bench.render import to_csv
-    from defenses.files import write_whole
+    from defenses.utils.files import write_whole
 
     found = rows(folder, radii)
     made = table(found, title)

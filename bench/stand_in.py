@@ -14,7 +14,7 @@ from bench.cell import Cell
 from bench.execute import Block
 from bench.suites import find_attack
 from bench.threat import target_labels
-from defenses.values import decode
+from defenses.utils.parameters import decode
 
 
 class NeedsDefense(Exception):

@@ -37,8 +37,8 @@ from bench.parts import (
     sha256,
     stored,
 )
-from defenses import files
-from defenses.files import NotWritable
+from defenses.utils import files
+from defenses.utils.files import NotWritable
 
 __all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from defenses.errors import UserError, unknown
-from defenses.values import as_fraction, as_number, plain
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import as_fraction, as_number, plain
 
 if TYPE_CHECKING:
     from torch import Tensor

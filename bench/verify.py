@@ -14,7 +14,7 @@ from bench.manifest import check_schema, read_manifest, versions
 from bench.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
 from bench.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.verification import Row, Verification
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd

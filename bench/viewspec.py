@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from defenses.errors import UserError, unknown
 from defenses.modes import parsed, spelled
+from defenses.utils.errors import UserError, unknown
 
 OUTPUTS = ("logits", "log-mean-prob")
 SEEDS = ("fresh", "known")

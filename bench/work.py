@@ -13,7 +13,7 @@ from bench.cell import Cell
 from bench.progress import since
 from bench.store import CellResult, Store
 from defenses.catalogue import is_plugin
-from defenses.errors import UserError, told
+from defenses.utils.errors import UserError, told
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ class Workshop:
             from bench.guard import as_it_was
             from defenses.base import Foreign
             from defenses.registry import load_model
-            from defenses.values import decode
+            from defenses.utils.parameters import decode
 
             given = decode(cell.defense.given)
             roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
@@ -177,7 +177,7 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
     if state is None:
         same = known is None or _own_states(known.fingerprint) == _own_states(cell.defense.fingerprint)
     else:
-        from defenses.identity import identity
+        from defenses.utils.identity import identity
 
         same = identity(defense)[0] == state
     if not same:

@@ -21,7 +21,7 @@ from bench.certificates import failed
 from bench.limits import GIB
 from bench.store import CellResult, Store
 from bench.work import Line, Workshop, failure, finish
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 try:
     import resource

@@ -20,7 +20,7 @@ from bench.schedule import Schedule
 from bench.store import Store
 from bench.work import Line, Report, failure, finish, one_per_defense
 from bench.worker import Task, WorkerFailed
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.run import Options

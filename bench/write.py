@@ -14,7 +14,7 @@ from bench.audit.flags import NAME
 from bench.certificates import FILE as CERTIFICATES
 from bench.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from bench.store import NotWritable, Store, write_atomic
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 FORMATS = {
     "text": "tables.txt",

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.networks import Trained
 from defenses.noise import Draw, Kind
 from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _ALPHA = (1e-5, 1e-1)  # the release clamps the step size to this range
 # The release maps pixels to the centres of 256 grey levels before its network sees them.

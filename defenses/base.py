@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from defenses.backward import purified, repeated
-from defenses.errors import UserError, check_whole
 from defenses.modes import check_mode, modes_of, variant
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import purify
+from defenses.utils.errors import UserError, check_whole
 
 Combine = Literal["softmax-mean", "logit-mean"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from defenses.base import Classifier, Defense
-from defenses.errors import check_whole
 from defenses.noise import Draw, Noise
+from defenses.utils.errors import check_whole
 
 
 class _Masked(Defense):

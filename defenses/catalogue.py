@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from defenses.errors import UserError, told, unknown
-from defenses.values import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
+from defenses.utils.errors import UserError, told, unknown
+from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
 _CARDS = Path(__file__).parent / "cards"
 Kind = Literal["classifier", "purifier", "detector"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.catalogue import card, is_plugin, is_zoo, list_models
-from defenses.errors import UserError, unknown
-from defenses.values import canonical
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import canonical
 
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense
@@ -140,8 +140,8 @@ class Parts:
     def note(self, role: str, part: Named, made: Any) -> None:
         """Add a part of somebody's own, as it was made, to `own`."""
         from bench.cell import portable
-        from defenses.identity import identity
-        from defenses.plugins import code_hash
+        from defenses.utils.identity import identity
+        from defenses.utils.plugins import code_hash
 
         said = {"role": role, "name": portable(part.name), "parameters": canonical(part.params)}
         self.own.append({**said, "code": code_hash(part.name), "state": identity(made)[0]})
@@ -155,8 +155,8 @@ class Parts:
         from bench.data import dataset_info
         from defenses.base import Classifier, Foreign
         from defenses.classifiers import build
-        from defenses.plugins import is_purifier, load_object, takes_seed
         from defenses.registry import load_model
+        from defenses.utils.plugins import is_purifier, load_object, takes_seed
         from defenses.weights_places import has_weights
 
         name, info = part.name, dataset_info(self.dataset, root=self.data_root)
@@ -276,8 +276,8 @@ def _fit_together(label: str, behind: Classifier, purifiers: Sequence[tuple[str,
     import torch
 
     from defenses.noise import Noise
-    from defenses.plugins import line_of
     from defenses.purify import start, step_noise
+    from defenses.utils.plugins import line_of
 
     if behind.input_shape is None:
         return

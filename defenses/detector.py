@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from defenses.base import Classifier, Defense, Prediction
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 FPR = 0.05  # share of clean images that is refused, where nothing else is said
 _GUARD = 0x47554152  # name of the noise stream

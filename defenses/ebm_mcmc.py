@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, SmoothLeakyReLU, smooth
-from defenses.twins import twin
+from defenses.utils.errors import UserError, check_numbers, check_whole
+from defenses.utils.modules import twin
 
 
 class EnergyGradient(nn.Module):

@@ -10,8 +10,8 @@ from fractions import Fraction
 from inspect import signature
 from typing import TYPE_CHECKING
 
-from defenses.errors import UserError, unknown
-from defenses.values import as_number
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,7 +149,7 @@ def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
     """
     from defenses.detector import unguarded
     from defenses.detectors.gated import Gated
-    from defenses.twins import twin
+    from defenses.utils.modules import twin
 
     defense = unguarded(defense)
     purifier = getattr(defense, "purifier", None)

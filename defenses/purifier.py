@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.noise import Draw
-from defenses.twins import twin
+from defenses.utils.errors import UserError
+from defenses.utils.modules import twin
 
 State = dict[str, Tensor]  # batch first, every entry
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.catalogue import COMMON, Card, card, is_plugin, is_zoo, list_models
 from defenses.composition import KEYS, Named, Parts, composed, parts_of, with_own
-from defenses.errors import UserError, told
-from defenses.values import canonical, decode, plain
+from defenses.utils.errors import UserError, told
+from defenses.utils.parameters import canonical, decode, plain
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -162,11 +162,11 @@ def load_model(
 
     dataset = clean_name(plain(dataset))
     if is_plugin(model_name):
-        from defenses.plugins import load_plugin
+        from defenses.utils.plugins import load_plugin
 
         return load_plugin(model_name, params, dataset, weights_root, training_seed, data_root)
-    from defenses.identity import Provenance, identity
     from defenses.robustbench_call import translated
+    from defenses.utils.identity import Provenance, identity
 
     params = {key: plain(value) for key, value in params.items()}
     weights_root, params = translated(model_name, weights_root, params)
@@ -201,7 +201,7 @@ def parts(
     dataset: str, weights_root: str | Path | None, training_seed: int | None, data_root: str | Path | None = None
 ) -> Parts:
     """Where a composition takes its parts from."""
-    from defenses.plugins import load_filter
+    from defenses.utils.plugins import load_filter
 
     def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
         if role == "filter" and is_plugin(part.name):
@@ -220,7 +220,7 @@ def parts(
 def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
     """What a card's `build` makes of its own parameters."""
     from bench.data import dataset_info
-    from defenses.plugins import load_object
+    from defenses.utils.plugins import load_object
 
     info = dataset_info(source.dataset, root=source.data_root)
     build = load_object(known.build)

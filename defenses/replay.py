@@ -22,10 +22,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from defenses.free_memory import free_memory
 from defenses.noise import Noise
 from defenses.purifier import Purifier, State
 from defenses.purify import advance, start, step_noise
+from defenses.utils.memory import free_memory
 
 _SHARE = 0.25  # of the free memory: a graph that takes less is kept whole
 _measuring = ContextVar("measuring", default=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from defenses.catalogue import card, is_zoo
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def translated(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from defenses.composition import refuse_around
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 SCHEME = "robustbench"
 DATASETS = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}  # -> classes

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError
-from defenses.files import disk_errors
 from defenses.robustbench_list import DATASETS, Entry, find
+from defenses.utils.errors import UserError
+from defenses.utils.files import disk_errors
 
 if TYPE_CHECKING:
     from torch import nn

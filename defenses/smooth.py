@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from defenses.twins import exchanged
+from defenses.utils.modules import exchanged
 
 
 class SmoothLeakyReLU(nn.Module):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.catalogue import card, list_models
-from defenses.errors import UserError
-from defenses.files import disk_errors, write_whole
-from defenses.seal import is_whole, sealed
+from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.errors import UserError
+from defenses.utils.files import disk_errors, write_whole
 from defenses.weights_fit import check_data, check_trained_on, load_tensors
 from defenses.weights_places import find_weights, make_again
 

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from defenses.catalogue import is_plugin, list_models
-from defenses.errors import UserError
-from defenses.values import as_number
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import as_number
 
 _PACKAGED = Path(__file__).parent / "weights"
 

@@ -15,7 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def need_data():
     """Call with a data set's name: skips when its files are not at hand."""
     from bench.data import load_dataset
-    from defenses.errors import UserError
+    from defenses.utils.errors import UserError
 
     def need(name: str):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from defenses.errors import unknown
+from defenses.utils.errors import unknown
 
 
 @dataclass(frozen=True, kw_only=True)

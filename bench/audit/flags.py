@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.certificates import MARK as UNCERTIFIED
 from bench.certificates import digest
-from defenses.errors import UserError
-from defenses.seal import is_whole
+from defenses.utils.checksums import is_whole
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.audit.plot import as_svg
 from bench.render import Table, html_table, html_text, page, to_markdown
-from bench.text import clean
+from defenses.utils.text import clean
 
 if TYPE_CHECKING:
     from bench.audit.finding import Finding

@@ -15,9 +15,9 @@ from bench.audit.page import as_html, as_markdown
 from bench.audit.subject import Subject
 from bench.store import Store, write_atomic
 from bench.suites import Unsupported
-from defenses.errors import UserError
-from defenses.seal import sealed
-from defenses.values import canonical
+from defenses.utils.checksums import sealed
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
 
 Check = Callable[[Subject], Finding | list[Finding]]
 

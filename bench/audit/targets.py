@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.threat import ThreatModel
-from defenses.errors import UserError, unknown
 from defenses.registry import load_model
-from defenses.values import canonical, decode
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import canonical, decode
 
 if TYPE_CHECKING:
     from bench.audit.budget import Budget

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 Command = Callable[[argparse.Namespace], int]  # the exit code, as of `bench.cli.main`
 Declare = Callable[[str, Command, str], argparse.ArgumentParser]  # name, function, one line of help

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.commands import Declare, key_values
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.board import Board
@@ -111,7 +111,7 @@ def board_of(arguments: argparse.Namespace) -> Board:
 
 def _of_preset(arguments: argparse.Namespace) -> Board | None:
     """The board of --preset; None where a board is given."""
-    from defenses.errors import UserError
+    from defenses.utils.errors import UserError
 
     names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")
     said: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}

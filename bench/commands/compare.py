@@ -37,7 +37,7 @@ def _share(text: str) -> float:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from bench.paired import compare
-    from defenses.errors import UserError
+    from defenses.utils.errors import UserError
 
     if arguments.seed < 0:
         raise UserError(f"the seed {arguments.seed} is negative; take 0, say")
@@ -56,7 +56,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _lines(c: Comparison, confidence: float) -> list[str]:
-    from bench.text import clean
+    from defenses.utils.text import clean
 
     level = f"{100 * confidence:g}%"
     n = c.difference.n
@@ -78,7 +78,7 @@ def _lines(c: Comparison, confidence: float) -> list[str]:
 
 
 def _side(side: Side, confidence: float) -> str:
-    from bench.text import clean
+    from defenses.utils.text import clean
 
     share = side.share(confidence)
     draws = f"{side.draws} held-out draws" if side.draws > 1 else "one verdict"

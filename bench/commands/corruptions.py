@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.commands import Declare, key_values, positive
 from bench.commands.boards import names_board
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.audit.targets import Candidate

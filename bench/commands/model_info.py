@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands import Declare
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def add(declare: Declare) -> None:
@@ -41,7 +41,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         print(info.to_json(), end="")
     else:
-        from defenses.files import write_whole
+        from defenses.utils.files import write_whole
 
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out, info.to_json(), "results are kept")

@@ -103,7 +103,7 @@ def _probed(
     from bench.forecast import read_forecast, write_forecast
     from bench.probe import probe
     from bench.work import Workshop
-    from defenses.files import make_folder, no_empty_folder
+    from defenses.utils.files import make_folder, no_empty_folder
 
     unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
     torch.set_num_threads(board.threads)
@@ -123,7 +123,7 @@ def _probed(
 
 def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
     from bench.progress import human_time
-    from bench.text import counted
+    from defenses.utils.text import counted
 
     total, done = len(cells), sum(c.key in lines for c in cells)
     seeds = len({c.defense.training_seed for c in cells} - {None})
@@ -143,7 +143,7 @@ def _forecast(
     """Totals of what is not finished: per defense, and of all."""
     from bench.forecast import SAMPLE, makespan
     from bench.progress import human_time
-    from bench.text import counted
+    from defenses.utils.text import counted
 
     left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
     told = {row: cells for row, cells in left.items() if cells and row in known}

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands import Declare, key_values, positive
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 
 def add(declare: Declare) -> None:

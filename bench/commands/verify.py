@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands import Declare, positive
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def add(declare: Declare) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from bench.doctor import files, hardware, modules, versions
 from bench.doctor.environment import Environment
 from bench.doctor.finding import Finding
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 __all__ = ["Environment", "Finding", "examine", "require"]
 

@@ -9,9 +9,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 
 CONTROL = "none"  # no poison at all
 KINDS = ("badnets", "clean-label")

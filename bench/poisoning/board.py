@@ -16,9 +16,9 @@ from bench.describe import describe
 from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from bench.schema import check
 from defenses.catalogue import card
-from defenses.errors import UserError, unknown
 from defenses.training.recipe import Recipe, load_recipe, methods
-from defenses.values import as_fraction, canonical, decode
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import as_fraction, canonical, decode
 from defenses.weights_io import check_classifier, weights_hash
 
 NO_CLEANING, CLEANING = "none", ("train", "test", "both")

@@ -16,8 +16,8 @@ from bench.manifest import describe_run
 from bench.poisoning.board import PoisonBoard, Trial
 from bench.poisoning.work import Laboratory, Trained
 from bench.store import Store, write_atomic
-from defenses.errors import UserError
-from defenses.seal import is_whole, sealed
+from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.errors import UserError
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
 SCHEMA = 1

@@ -15,14 +15,14 @@ from bench.data import Dataset, load_dataset
 from bench.poisoning.attacks import poisoned
 from bench.poisoning.board import PoisonBoard, Trial
 from defenses.base import Classifier, Defense, Purified
-from defenses.errors import UserError
 from defenses.noise import Noise
 from defenses.purify import purify
 from defenses.registry import load_model
 from defenses.training import fit_recipe
 from defenses.training.objective import Material
 from defenses.training.streams import stream_seed
-from defenses.values import decode
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import decode
 from defenses.weights_io import load_classifier
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.sources import corrupted, files, folder, hub, own, published, robust
 from bench.sources.base import DatasetInfo, Source
-from defenses.errors import unknown
+from defenses.utils.errors import unknown
 
 __all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import numpy as np

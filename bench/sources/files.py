@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.sources.base import DatasetInfo
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.npz import NpzFile

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.sources import pictures
 from bench.sources.base import DatasetInfo, hold_out, revision_of
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.sources.base import F32, I64

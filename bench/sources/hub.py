@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.sources import pictures
 from bench.sources.base import DatasetInfo, hold_out, revision_of
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.sources.base import F32, I64

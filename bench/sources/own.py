@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.sources.base import DatasetInfo
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.sources.base import F32, I64
@@ -48,7 +48,7 @@ class Own:
         return self.load(split)[1]
 
     def _seen(self) -> _Seen:
-        from defenses.plugins import code_hash
+        from defenses.utils.plugins import code_hash
 
         return _look(self.name, code_hash(self.name))
 
@@ -74,7 +74,7 @@ def _look(name: str, code: str) -> _Seen:
     Raises:
         UserError: it has none, or they do not fit together.
     """
-    from defenses.plugins import load_object
+    from defenses.utils.plugins import load_object
 
     declared = getattr(load_object(name), "splits", _SPLITS)
     if not set(declared) <= set(_SPLITS):
@@ -107,7 +107,7 @@ def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     import numpy as np
 
     from bench.readers import as_images, as_labels
-    from defenses.plugins import line_of, load_object, staying
+    from defenses.utils.plugins import line_of, load_object, staying
 
     call = f'{name}("{split}")'
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.sources.base import DatasetInfo, unit
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

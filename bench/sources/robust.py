@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.sources.base import DatasetInfo, revision_of
 from bench.suites.source import package_folder
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.sources.base import F32, I64

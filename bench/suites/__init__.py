@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from bench.suites import adaptive, autoattack, builtin, foolbox, given, installed, own, torchattacks
 from bench.suites.attack import Attack, Unsupported, library_version
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
 

@@ -15,7 +15,7 @@ from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
 from bench.suites.source import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
 from bench.suites.tiles import check_tiles
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -27,7 +27,7 @@ from bench.suites.source import (
     short_of,
     short_of_steps,
 )
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

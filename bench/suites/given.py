@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack
 from bench.suites.source import check_params
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from bench.suites.attack import Attack
-from defenses.errors import UserError
-from defenses.plugins import line_of, staying
+from defenses.utils.errors import UserError
+from defenses.utils.plugins import line_of, staying
 
 GROUP = "purebench.suites"
 
@@ -64,7 +64,7 @@ class Suite:
         Raises:
             UserError: the suite cannot be used, or refuses the name or a parameter.
         """
-        from defenses.plugins import code_hash
+        from defenses.utils.plugins import code_hash
 
         try:
             attack = self._loaded().find(local, params)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack
 from bench.suites.source import Parameters, check_params, function_parameters, package_folder, parse
-from defenses.errors import UserError, unknown
-from defenses.plugins import code_hash
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.plugins import code_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: 
     import torch
 
     from defenses.base import seeded_globals
-    from defenses.plugins import load_object
+    from defenses.utils.plugins import load_object
 
     try:
         attack = load_object(f"{where}:{function}")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 ENOUGH_STEPS = 100
 ENOUGH_QUERIES = 2000  # of 200 digits, PGD-AT, Square leaves 72.0% standing in Linf at 500, 68.0% at 1000, 64.5% at

@@ -28,7 +28,7 @@ from bench.suites.source import (
     short_of_steps,
 )
 from bench.suites.tiles import check_tiles
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from defenses.base import Classifier
 from defenses.detector import Detector
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.networks import Trained
 from defenses.noise import Noise
+from defenses.utils.errors import UserError, check_numbers, check_whole
 
 
 class ScoreNorm(Detector):

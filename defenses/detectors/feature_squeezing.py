@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from defenses.backward import purified
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError
 from defenses.filters import Filter
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.median import Median
 from defenses.filters.non_local_means import NonLocalMeans
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 
 class FeatureSqueezing(Detector):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: s
 
 def _file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
     """Where it is kept; None where what it depends on cannot be seen whole."""
-    from defenses.identity import identity
+    from defenses.utils.identity import identity
     from defenses.weights_places import cache_dir
 
     parts = [identity(detector), identity(classifier)]
@@ -100,7 +100,7 @@ def _read(file: Path) -> dict[str, Tensor] | None:
 def _write(file: Path, kept: dict[str, Tensor]) -> None:
     from safetensors.torch import save
 
-    from defenses.files import write_whole
+    from defenses.utils.files import write_whole
 
     with suppress(OSError, UserError):  # it is made again next time
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.detector import Guard
-from defenses.errors import UserError, check_numbers
 from defenses.noise import Noise
 from defenses.purifier import NoiseSpec, Purifier, State
-from defenses.twins import twin
+from defenses.utils.errors import UserError, check_numbers
+from defenses.utils.modules import twin
 
 _MARK = "purifier."  # before the names of the purifier's own state
 _APART = 1e-3  # scores that differ by less, in scales of clean images, are alike

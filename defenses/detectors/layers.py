@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw, Noise
+from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _BATCH = 500
 

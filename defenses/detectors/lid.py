@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from defenses.detectors.layers import LayerDetector
-from defenses.errors import UserError, check_whole
+from defenses.utils.errors import UserError, check_whole
 
 _LEAST = 1e-12  # of a distance: an image may be one of the reference
 

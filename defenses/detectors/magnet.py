@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from defenses.base import Classifier
 from defenses.detector import Detector
-from defenses.errors import UserError, check_numbers
 from defenses.networks import Trained
 from defenses.noise import Noise
+from defenses.utils.errors import UserError, check_numbers
 
 
 class Reconstruction(Detector):

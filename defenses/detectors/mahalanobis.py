@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from defenses.detectors.layers import LayerDetector
-from defenses.errors import UserError
 from defenses.filters import within
+from defenses.utils.errors import UserError
 
 
 def whitening(features: Tensor, y: Tensor, classes: Tensor, *, least: float) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import SDE, START, time
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
-from defenses.twins import twin
+from defenses.utils.errors import UserError, check_numbers, check_whole
+from defenses.utils.modules import twin
 
 
 def grid(t_star: float, end: float, steps: int) -> tuple[float, ...]:

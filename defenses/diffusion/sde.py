@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 START = 1e-5  # the time at which data are taken to lie, as in the paper: scores blow up towards 0
 

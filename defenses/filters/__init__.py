@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from defenses.errors import UserError
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.utils.errors import UserError
 
 
 class Filter(Purifier):

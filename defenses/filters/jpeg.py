@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.errors import UserError
 from defenses.filters import Filter, image_by_image, whole
+from defenses.utils.errors import UserError
 
 
 class Jpeg(Filter):

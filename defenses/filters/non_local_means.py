@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.errors import UserError
 from defenses.filters import Filter, image_by_image, whole, within
+from defenses.utils.errors import UserError
 
 
 class NonLocalMeans(Filter):

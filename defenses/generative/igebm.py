@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
-from defenses.errors import UserError, check_numbers, check_whole
 from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.smooth import Differenced, smooth
-from defenses.twins import twin
+from defenses.utils.errors import UserError, check_numbers, check_whole
+from defenses.utils.modules import twin
 
 
 class ClippedLangevin(Purifier):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import Langevin
-from defenses.errors import UserError, check_numbers
 from defenses.networks import Trained
 from defenses.noise import Draw
 from defenses.purifier import NoiseSpec, State
+from defenses.utils.errors import UserError, check_numbers
 
 
 class JointEnergy(nn.Module):

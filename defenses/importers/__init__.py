@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,8 @@ def import_weights(
             of another data set; weights of that name are there already.
     """
     from bench.data import dataset_info
-    from defenses.files import make_folder
     from defenses.networks import build_network
+    from defenses.utils.files import make_folder
     from defenses.weights_fit import check_data, put_tensors
     from defenses.weights_io import save_network
     from defenses.weights_places import check_name

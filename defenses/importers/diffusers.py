@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError
 from defenses.importers import Imported
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.data import DatasetInfo

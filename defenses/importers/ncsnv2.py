@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.errors import UserError
 from defenses.importers import Imported
 from defenses.importers.torch_files import read_torch, tensors_of
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.data import DatasetInfo

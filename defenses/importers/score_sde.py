@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from defenses.errors import UserError, check_whole
 from defenses.importers import Imported
 from defenses.importers.torch_files import read_torch, tensors_of
+from defenses.utils.errors import UserError, check_whole
 
 if TYPE_CHECKING:
     from bench.data import DatasetInfo

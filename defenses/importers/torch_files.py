@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def read_torch(file: Path) -> Any:

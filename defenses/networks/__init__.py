@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -162,7 +162,7 @@ def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
         UserError: unknown kind or argument; a value of another kind, or a whole number below 1: all of them count
             something.
     """
-    from defenses.training.settings import Count, read
+    from defenses.utils.settings import Count, read
 
     maker = _maker(kind)
     check_names(f'network "{kind}"', maker, args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def doublings(size: int) -> tuple[int, int]:

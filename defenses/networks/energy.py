@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def energy_conv(*, in_channels: int = 3, size: int = 32, features: int = 32) -> nn.Sequential:

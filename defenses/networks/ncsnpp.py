@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import sde_of
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 STEPS = 999  # time 1 as the network's label
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def _normalised(conv: nn.Module, channels: int) -> list[nn.Module]:

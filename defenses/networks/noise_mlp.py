@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import sde_of
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 class NoiseMLP(nn.Module):

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError, unknown
 from defenses.networks import check_names
 from defenses.networks.normalise import Normalise
-from defenses.plugins import line_of
 from defenses.robustbench_zoo import library
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.plugins import line_of
 
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
 

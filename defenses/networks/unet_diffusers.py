@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from defenses.diffusion.sde import sde_of
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 STEPS = 999  # time 1 in the steps that the networks count
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.networks.normalise import Normalise
+from defenses.utils.errors import UserError
 
 
 class _Block(nn.Module):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.networks.normalise import Normalise
+from defenses.utils.errors import UserError
 
 
 class _Block(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +58,8 @@ def train(
     """
     import torch
 
-    from defenses.files import make_folder, no_empty_folder
     from defenses.training.recipe import load_recipe
+    from defenses.utils.files import make_folder, no_empty_folder
     from defenses.weights_io import save_network
     from defenses.weights_places import check_name, seeded
 

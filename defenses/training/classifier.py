@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.settings import PartShare, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import PartShare, Whole
 
 
 @dataclass(frozen=True)

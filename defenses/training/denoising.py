@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from defenses.networks import Role
 from defenses.training.objective import Material, Objective, settings_of
-from defenses.training.settings import NotNegative, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import NotNegative, Whole
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from defenses.ebm_mcmc import EnergyGradient
 from defenses.networks import Role
 from defenses.training.objective import Material, Objective, settings_of
-from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
 from defenses.training.streams import stream
+from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
 
 
 @dataclass(frozen=True)

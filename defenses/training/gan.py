@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from defenses.networks import Role, build_network
 from defenses.training.objective import Material, Objective, settings_of
-from defenses.training.settings import Count, NotNegative, PartShare, Positive
 from defenses.training.streams import stream, stream_seed
+from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 
 @dataclass(frozen=True)

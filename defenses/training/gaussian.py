@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.settings import Count, Positive, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import Count, Positive, Whole
 
 
 @dataclass(frozen=True)

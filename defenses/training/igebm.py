@@ -13,8 +13,8 @@ from defenses.generative.igebm import ClippedLangevin
 from defenses.networks import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
-from defenses.training.settings import Count, NotNegative, PartShare, Positive, Share, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Share, Whole
 
 
 @dataclass(frozen=True)

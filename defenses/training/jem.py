@@ -15,8 +15,8 @@ from defenses.generative.jem import JointEnergy
 from defenses.networks import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.settings import Count, NotNegative, Positive, Share, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
 
 
 @dataclass(frozen=True)

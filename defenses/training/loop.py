@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
-from defenses.plugins import line_of
 from defenses.training.finite import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
 from defenses.training.phases import Phase, PhasedOptimizer, optimizer_of
 from defenses.training.streams import Order, seeded_step
+from defenses.utils.errors import UserError
+from defenses.utils.plugins import line_of
 
 _MOST = 1e9  # times the first loss: so large, none comes back
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError, unknown
 from defenses.networks import Role
-from defenses.training.settings import read
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.settings import read
 
 T = TypeVar("T")
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.catalogue import card, list_models
-from defenses.errors import UserError, unknown
 from defenses.networks import check_role, checked_args
-from defenses.plugins import load_object
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
-from defenses.training.settings import Count
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.plugins import load_object
+from defenses.utils.settings import Count
 
 
 @dataclass(frozen=True)

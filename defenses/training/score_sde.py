@@ -12,8 +12,8 @@ from defenses.diffusion.sde import SDE, START
 from defenses.networks import Role
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
-from defenses.training.settings import PartShare, Positive, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import PartShare, Positive, Whole
 
 
 @dataclass(frozen=True)

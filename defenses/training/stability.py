@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
-from defenses.errors import UserError
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
         <weights>/<dataset>/ebm-mcmc.stability.json.
     """
     from bench.data import load_dataset
-    from defenses.files import make_folder, write_whole
+    from defenses.utils.files import make_folder, write_whole
     from defenses.weights_io import load_network, read_sidecar
     from defenses.weights_places import find_weights
 

@@ -13,8 +13,8 @@ from defenses.networks import Role
 from defenses.networks.vae import VAE
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import Material, Objective, settings_of
-from defenses.training.settings import Count, NotNegative, Radius, Share
 from defenses.training.streams import stream
+from defenses.utils.settings import Count, NotNegative, Radius, Share
 
 
 @dataclass(frozen=True)

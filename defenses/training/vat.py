@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.errors import UserError
 from defenses.networks import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.settings import Count, NotNegative, Positive, Whole
 from defenses.training.streams import Order, augmented, stream, stream_seed
+from defenses.utils.errors import UserError
+from defenses.utils.settings import Count, NotNegative, Positive, Whole
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def write(folder: Path, results, plan=None) -> Path:
     (folder / "plan.jsonl").write_text("".join(json.dumps(p) + "\n" for p in planned))
     defenses = {p["defense"]: {"name": p["defense"]} for p in planned}
     (folder / "manifest.json").write_text(json.dumps({"defenses": defenses}))
-    certificates.add(folder, {certificates.digest(f): {"passed": True} for f in defenses.values()})
+    certificates.add(folder, {certificates.digest(f): {"passed": True} for f in defenses.utils.parameters()})
     return folder
 
 

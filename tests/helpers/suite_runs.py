@@ -13,7 +13,7 @@ from bench.threat import Norm, ThreatModel, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Defense
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 EPS = {"Linf": "1/10", "L2": "1", "L1": "5", "L0": "5"}
 SEED = 5

@@ -19,8 +19,8 @@ from bench.results import load_cells
 from bench.suites import attack_names, find_attack
 from defenses import load_model
 from defenses.base import Purified
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 EXAMPLES = ROOT / "tests" / "examples"
 

@@ -27,7 +27,7 @@ from bench.threat import Norm, ThreatModel, distances, in_box, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Defense, Purified
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 PAGE = Path(__file__).parents[2] / "leaderboards" / "attacks.md"
 NEEDED: dict[str, Any] = {"steps": 12, "attacks": ["apgd-ce", "square"]}

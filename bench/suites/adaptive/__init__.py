@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bench.suites.adaptive.settings import ATTACKS, ENOUGH, settings_of
 from bench.suites.attack import Attack
 from bench.suites.source import short_of
-from defenses.errors import unknown
+from defenses.utils.errors import unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bench.suites.source import check_params
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.sequential import Sequential

@@ -16,8 +16,8 @@ from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.average import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.settings import Count, NotNegative, PartShare, Positive, Radius, Whole
 from defenses.training.streams import augmented, stream
+from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Radius, Whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material
-from defenses.training.settings import Count
+from defenses.utils.settings import Count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import kept_buffers
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material, accuracy
-from defenses.training.settings import Count, NotNegative, PartShare, Positive
 from defenses.training.streams import stream, stream_seed
+from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def test_audits_of_several_threats_are_told_apart(tmp_path):
 
     from bench.audit.flags import failures
     from bench.manifest import read_manifest
-    from defenses.seal import sealed
+    from defenses.utils.checksums import sealed
 
     folder = tmp_path / "audited"
     shutil.copytree(AUDITED, folder)

@@ -11,7 +11,7 @@ from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 from bench import stats, summary
 from bench.paired import compare
 from bench.summarise import WORST
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def identified(folder, revision="r1"):

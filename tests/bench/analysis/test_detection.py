@@ -12,7 +12,7 @@ from bench.results import load_draws
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from defenses import load_model
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def test_auroc_is_that_of_scikit_learn():

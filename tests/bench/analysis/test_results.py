@@ -16,7 +16,7 @@ from bench.results import read_results
 from bench.store import Store
 from bench.summarise import WORST
 from bench.tables import write_tables
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.fixture

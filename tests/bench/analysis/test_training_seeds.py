@@ -17,8 +17,8 @@ from bench.stats import paired_difference, wilson
 from bench.summarise import WORST
 from bench.tables import full_table, pivot, write_tables
 from defenses import load_model
-from defenses.errors import UserError
 from defenses.training import train
+from defenses.utils.errors import UserError
 from defenses.weights_io import weights_hash
 from defenses.weights_places import find_weights, seeded
 

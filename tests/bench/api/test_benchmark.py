@@ -11,9 +11,9 @@ from bench.data import load_dataset
 from bench.describe import describe, describe_loaded
 from defenses import load_model
 from defenses.base import Defense, Foreign
-from defenses.errors import UserError
-from defenses.identity import identity
-from defenses.values import canonical
+from defenses.utils.errors import UserError
+from defenses.utils.identity import identity
+from defenses.utils.parameters import canonical
 
 FEW = {"n_examples": 20, "eps": "1/4", "attacks": [{"name": "foolbox:LinfPGD", "steps": 5, "rel_stepsize": 0.5}]}
 

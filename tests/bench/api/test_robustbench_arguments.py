@@ -9,7 +9,7 @@ from boards import MODELS
 from bench import benchmark, clean_accuracy
 from bench.data import load_dataset
 from bench.robustbench_call import translated
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

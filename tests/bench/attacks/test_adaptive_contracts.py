@@ -18,9 +18,9 @@ from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Foreign, Purified
-from defenses.errors import UserError
 from defenses.noise import Noise
-from defenses.values import canonical
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
 
 
 def test_budget_is_counted() -> None:

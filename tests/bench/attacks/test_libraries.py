@@ -16,7 +16,7 @@ from suite_runs import NAMES, budget, first_that_runs, run, threat_of
 from bench.suites import Unsupported, attack_names, find_attack
 from bench.threat import Norm, ThreatModel, distances
 from defenses.base import Classifier, Purified
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def test_names_are_read_without_importing_anything_heavy() -> None:

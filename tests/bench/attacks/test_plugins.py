@@ -13,7 +13,7 @@ from suite_runs import EPS, run, threat_of
 
 from bench.suites import find_attack
 from bench.threat import Norm, ThreatModel, distances
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.mark.parametrize("norm", list(EPS))

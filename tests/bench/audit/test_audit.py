@@ -19,8 +19,8 @@ from bench.data import load_dataset
 from defenses import load_model
 from defenses.base import Foreign
 from defenses.broken import Dithered, Quantised, Saturated
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
 

@@ -9,7 +9,7 @@ import pytest
 from bench.audit.finding import Finding, Plot
 from bench.audit.plot import as_svg
 from bench.audit.run import Audit, write
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def finding(status="pass", **more):

@@ -10,7 +10,7 @@ from bench.rebuild import changes, rebuild_defense
 from defenses import load_model
 from defenses.detector import guard_of
 from defenses.noise import Noise
-from defenses.values import canonical
+from defenses.utils.parameters import canonical
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from boards import ROOT, write_board
 
 from bench.board import load_board, read_board
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 BOARD = """
 dataset = "digits"
@@ -172,7 +172,7 @@ def test_plugins_that_cannot_be_loaded(tmp_path, text, name, more, words):
 
 
 def test_a_module_beside_a_plugin_is_part_of_it(tmp_path, monkeypatch):
-    from defenses.plugins import code_hash
+    from defenses.utils.plugins import code_hash
 
     (tmp_path / "plug.py").write_text("import torch\nfrom beside import deep\n")
     (tmp_path / "beside.py").write_text("import deeper\ndeep = 1\n")

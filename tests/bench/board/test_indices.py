@@ -9,7 +9,7 @@ import pytest
 
 from bench import published_subsets
 from bench.indices import first_images, resolve
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def test_index_lists():

@@ -18,9 +18,9 @@ from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Purified
-from defenses.errors import UserError
 from defenses.noise import Draw, Noise
-from defenses.values import decode
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
 TRANSFER = ("autoattack:apgd-ce", "blind", 1, None, "fresh")

@@ -13,8 +13,8 @@ from bench.reading import read_folder
 from bench.rebuild import rebuild_defense
 from bench.run import Options, run_board
 from defenses import load_model
-from defenses.errors import UserError
-from defenses.values import canonical
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
 
 PARTS = """
 from torch.nn.functional import avg_pool2d

@@ -12,7 +12,7 @@ from boards import BOARD, ROOT, write_board
 from boards import purebench_here as purebench
 
 from bench.results import load_cells, load_results
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def refused(result, *words: str) -> None:
@@ -275,7 +275,7 @@ class Plain(torch.nn.Module):
 @pytest.mark.parametrize("name", ["Own", "Plain"])
 def test_a_class_that_forgets_super_init_is_told_so(tmp_path, name):
     from bench import benchmark
-    from defenses.plugins import load_object
+    from defenses.utils.plugins import load_object
 
     (tmp_path / "forgetful.py").write_text(UNBUILT)
     found = purebench("certify", f"{tmp_path / 'forgetful.py'}:{name}")

@@ -8,8 +8,8 @@ from boards import ROOT
 
 from bench.cli import main
 from defenses import load_model
-from defenses.errors import UserError
 from defenses.networks import build_network, data_args
+from defenses.utils.errors import UserError
 from defenses.weights_io import save_network
 
 WEIGHTS = ROOT / "defenses" / "weights"

@@ -11,7 +11,7 @@ from doctor_site import Site
 import bench.doctor
 from bench.doctor import CHECKS, Environment, examine, files, modules, require, versions
 from bench.doctor.deep import imports
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 FRA31 = """
 class AutoAttack():

@@ -7,7 +7,7 @@ from torch import nn
 from bench.checks import refuse_train_mode
 from bench.guard import state
 from defenses.base import Classifier
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def network():

@@ -20,8 +20,8 @@ from bench.verdict import known_noise, verdict
 from bench.view import AttackView, attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Foreign, Purified
-from defenses.errors import UserError
 from defenses.noise import Draw, Noise
+from defenses.utils.errors import UserError
 
 SHAPE = (1, 1, 2)
 KNOWN = ViewSpec(seed="known")

@@ -10,7 +10,7 @@ from bench.board import load_board
 from bench.certificates import FILE, MARK, digest, read
 from bench.run import Options, run_board
 from defenses import load_model
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 BOARD = """
 name = "certified"

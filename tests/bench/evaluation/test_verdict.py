@@ -13,8 +13,8 @@ from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.base import Defense, Foreign
-from defenses.errors import UserError
 from defenses.noise import Draw
+from defenses.utils.errors import UserError
 
 
 class OneMask(nn.Module):

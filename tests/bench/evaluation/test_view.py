@@ -14,8 +14,8 @@ from bench.meter import Meter
 from bench.view import AttackView, attack_view
 from bench.viewspec import ViewSpec
 from defenses.base import Classifier, Defense, Foreign, Purified
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 
 def linear(classes: int = 3) -> Classifier:

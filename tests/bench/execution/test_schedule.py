@@ -19,7 +19,7 @@ from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.schedule import Schedule
 from bench.worker import _share_accelerator
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from bench.run import Options, run_board
 from bench.work import finish
 from bench.worker import Means
 from bench.workers import WorkerFailed
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 FLAKY = """
 

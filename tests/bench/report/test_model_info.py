@@ -12,7 +12,7 @@ from bench import summary
 from bench.cli import main
 from bench.model_info import compare, read_model_info
 from bench.model_info_export import eps_text, export
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 RESULTS = ROOT / "results" / "digits-linf"
 WONG = {

@@ -12,7 +12,7 @@ from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, 
 from bench import load_results, summary
 from bench.summarise import WORST
 from bench.tables import full_table, pivot
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from bench import planning
 from bench.planning import Question
 from bench.resampling import Split
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.mark.parametrize("text", ["3pp", "3%", ".03", "0.03", " 3 PP", "3.0 %", "3e-2"])

@@ -19,8 +19,8 @@ from bench import load_draws, load_results, stats
 from bench.sequential import Decisions, Sequential
 from bench.verdict import sequential_verdict, verdict
 from defenses.base import Defense, Foreign, Prediction, Purified
-from defenses.errors import UserError
 from defenses.noise import Draw
+from defenses.utils.errors import UserError
 
 COMMITTED = "results/digits-linf"
 

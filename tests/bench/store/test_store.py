@@ -14,7 +14,7 @@ from bench.manifest import mixed, read_manifest, update_manifest
 from bench.parts import attempts, stored
 from bench.store import NotWritable, Store
 from bench.write import current_table
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 def keys(folder):

@@ -17,9 +17,9 @@ from bench.manifest import read_manifest, versions
 from bench.sources.corrupted import CORRUPTIONS
 from bench.verdict import verdict
 from defenses import load_model
-from defenses.errors import UserError
 from defenses.noise import Noise
-from defenses.values import canonical
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)

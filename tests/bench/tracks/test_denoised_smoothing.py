@@ -14,9 +14,9 @@ from defenses import load_model
 from defenses.base import Classifier, Purified
 from defenses.diffusion.purifiers import DenoiseOnce
 from defenses.diffusion.sde import VP, sde_of, time
-from defenses.errors import UserError
 from defenses.noise import Noise
 from defenses.purify import purify
+from defenses.utils.errors import UserError
 
 SDES, SIGMA = ["ve", "vp", "subvp"], 0.25
 

@@ -10,7 +10,7 @@ from bench.data import load_dataset
 from bench.poisoning.attacks import Perturbation, Poison, Poisoned, Trigger, poisoned
 from bench.poisoning.tables import interval, shares_of
 from bench.resampling import over_trainings
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 
 TARGET, TRIGGER = 0, Trigger()

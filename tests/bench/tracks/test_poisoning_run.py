@@ -11,7 +11,7 @@ from bench.poisoning.run import read_plan, read_trials, run_poisoning
 from bench.poisoning.tables import poisoning_summary, write_poisoning_tables
 from bench.poisoning.work import Laboratory
 from bench.store import Store
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 BOARD = """
 name = "tiny"

@@ -18,12 +18,12 @@ from bench.smoothing_run import RADII, noisy, rows
 from defenses import load_model
 from defenses.base import Classifier, Foreign, Purified
 from defenses.chain import Chain
-from defenses.errors import UserError
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.noise import Noise
 from defenses.training import train
 from defenses.training.recipe import load_recipe
+from defenses.utils.errors import UserError
 
 SIGMA = 0.5
 

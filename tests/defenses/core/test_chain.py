@@ -7,11 +7,11 @@ from torch import Tensor
 
 from defenses.base import Purified
 from defenses.chain import Chain
-from defenses.errors import UserError
 from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.purify import purify, unrolled
 from defenses.replay import replayed
+from defenses.utils.errors import UserError
 
 
 class Blend(Purifier):

@@ -15,10 +15,10 @@ from defenses import load_model
 from defenses.adp import ADP
 from defenses.base import Purified
 from defenses.ebm_mcmc import Langevin
-from defenses.errors import UserError
 from defenses.modes import MODES, carries_information, information_note
 from defenses.noise import Noise
 from defenses.purify import purify, unrolled
+from defenses.utils.errors import UserError
 
 OTHER_VALUES = ("blind", "surrogate")
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from defenses.base import Classifier, Purified
-from defenses.errors import UserError
 from defenses.noise import Draw, Noise
 from defenses.purifier import NoiseSpec, Purifier
 from defenses.purify import purify
+from defenses.utils.errors import UserError
 
 
 class Shrink(Purifier):

@@ -9,8 +9,8 @@ from bench.verdict import verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import card, list_models, load_model
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 SMALL = {
     "adp": {"runs": 2, "steps": 3},
@@ -152,7 +152,7 @@ def test_purifiers_compose_with_any_classifier(data):
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
 def test_cards_deploy_what_the_recipes_chose(dataset):
     from defenses.training.recipe import load_recipe, methods
-    from defenses.values import decode
+    from defenses.utils.parameters import decode
 
     for name in methods():
         deployed = decode(card(name).merged(dataset, {}))

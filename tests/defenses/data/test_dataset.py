@@ -16,7 +16,7 @@ import torch
 
 from bench import data, readers
 from bench.data import dataset_info, load_dataset
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 ROOT = data.data_root()
 needs_mnist = pytest.mark.skipif(not (ROOT / "MNIST" / "raw").is_dir(), reason=f"no MNIST in {ROOT}")

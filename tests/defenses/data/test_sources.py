@@ -18,7 +18,7 @@ from torchvision import transforms
 from bench.cell import portable
 from bench.data import dataset_info, labels_of, load_dataset
 from bench.sources import base, published, robust
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 SPLITS = ("train", "validation", "test")

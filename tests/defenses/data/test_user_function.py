@@ -10,7 +10,7 @@ import torch
 
 from bench.cell import portable
 from bench.data import dataset_info, labels_of, load_dataset
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 RNG = np.random.default_rng(1)
 

@@ -12,7 +12,7 @@ from bench.run import Options, run_board
 from bench.verify import Settings, verify
 from defenses import load_model
 from defenses.detector import calibrated, clean_scores
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 from defenses.weights_places import find_weights
 
 SQUEEZING = {"classifier": "small", "bits": 1, "median": 0, "search": 0, "fpr": "1/10"}

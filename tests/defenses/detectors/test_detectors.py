@@ -19,8 +19,8 @@ from defenses.detectors.feature_squeezing import build as squeezing
 from defenses.detectors.lid import dimension
 from defenses.detectors.magnet import Divergence, Reconstruction
 from defenses.detectors.mahalanobis import distance, whitening
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 DETECTORS = [name for name in list_models() if card(name).kind == "detector"]
 CALLS = {  # forwards through networks for the score of one image; one that is not here costs every image alike

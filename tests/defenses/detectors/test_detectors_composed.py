@@ -16,10 +16,10 @@ from defenses.composition import composed
 from defenses.detector import Guard, Guarded, clean_scores, guard_of
 from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
-from defenses.errors import UserError
 from defenses.filters.bit_depth import BitDepth
 from defenses.noise import Noise
 from defenses.registry import fingerprint, parts
+from defenses.utils.errors import UserError
 
 
 def test_bad_compositions_are_named():

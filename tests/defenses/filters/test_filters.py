@@ -12,7 +12,6 @@ from scipy.ndimage import median_filter
 from defenses import card, load_model
 from defenses.base import Purified
 from defenses.chain import Chain
-from defenses.errors import UserError
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.filters.jpeg import Jpeg
@@ -23,6 +22,7 @@ from defenses.filters.total_variation import TotalVariation
 from defenses.noise import Noise
 from defenses.purifier import Purifier
 from defenses.purify import purify
+from defenses.utils.errors import UserError
 
 SMALLER = partial(RandomResizePad, low=0.75)
 

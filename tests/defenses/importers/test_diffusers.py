@@ -5,10 +5,10 @@ import torch
 from diffusion_releases import DIGITS, Code, run, saved
 
 from defenses import load_model
-from defenses.errors import UserError
 from defenses.importers import import_weights
 from defenses.importers.diffusers import unet as diffusers_unet
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 
 UNET = {

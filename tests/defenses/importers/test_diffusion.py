@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusion_releases import DIGITS, OPTIONS, Code, checkpoint, ncsnv2_states, saved
 
-from defenses.errors import UserError
 from defenses.importers import import_weights
 from defenses.importers.ncsnv2 import ncsnv2
 from defenses.importers.score_sde import score_sde
 from defenses.networks import build_network
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 
 

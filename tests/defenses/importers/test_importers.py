@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from bench.cli import main
-from defenses.errors import UserError
 from defenses.importers import import_weights
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 
 

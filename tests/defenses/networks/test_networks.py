@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.errors import UserError
 from defenses.networks import build_network, data_args, deployed, kinds
-from defenses.seal import sealed
+from defenses.utils.checksums import sealed
+from defenses.utils.errors import UserError
 from defenses.weights_fit import load_tensors
 from defenses.weights_io import load_network, save_network, weights_hash
 from defenses.weights_places import find_weights

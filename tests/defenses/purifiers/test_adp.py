@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from defenses.adp import ADP
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
 from defenses.purify import purify
+from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)
 MU, SLOPE = 0.55, 3.0

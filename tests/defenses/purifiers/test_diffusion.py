@@ -8,11 +8,11 @@ from gaussian_diffusion import MU, Exact, S, law
 
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.diffusion.sde import START, VE, VP, sde_of, time
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
 from defenses.purify import purify, unrolled
 from defenses.replay import replayed
+from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)
 ALL = [ReverseSDE, PredictorCorrector, FlowODE, Ancestral, DenoiseOnce]

@@ -8,8 +8,8 @@ from bench.data import load_dataset
 from defenses import card, load_model
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.purifiers import FlowODE, PredictorCorrector
-from defenses.errors import UserError
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 
 CARDS = [

@@ -6,7 +6,6 @@ from torch import nn
 
 from bench.meter import Meter
 from defenses.base import Classifier, Purified
-from defenses.errors import UserError
 from defenses.generative.defense_gan import DefenseGAN
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.jem import JointEnergy, Refinement
@@ -15,6 +14,7 @@ from defenses.networks import build_network
 from defenses.noise import Noise
 from defenses.purify import purify, unrolled
 from defenses.replay import replayed
+from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from defenses.ebm_mcmc import EnergyGradient, Langevin
-from defenses.errors import UserError
 from defenses.networks import build_network, deployed
 from defenses.noise import Noise
 from defenses.purify import purify
 from defenses.training.stability import stability
+from defenses.utils.errors import UserError
 
 
 def by_autograd(energy: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ from gaussian_diffusion import MU, Exact, S, law
 from defenses import load_model
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.sde import START
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.noise import Noise
+from defenses.utils.errors import UserError
 
 SHAPE = (1, 3, 3)
 

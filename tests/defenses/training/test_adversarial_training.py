@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training.adversarial.attacks import fgsm
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
@@ -18,6 +17,7 @@ from defenses.training.adversarial.trades import TradesTraining, divergence
 from defenses.training.objective import Material, accuracy
 from defenses.training.pgd_at import PgdTraining
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 
 W = torch.linspace(-1, 1, 64)
 ROWS = torch.arange(10)

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from bench.data import load_dataset
-from defenses.errors import UserError
 from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 from defenses.weights_places import find_weights
 

@@ -10,13 +10,13 @@ from torch.func import functional_call
 
 from bench.data import load_dataset
 from defenses import load_model
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import train
 from defenses.training.adversarial.gan_at import GanTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 from defenses.weights_io import read_sidecar
 from defenses.weights_places import find_weights
 

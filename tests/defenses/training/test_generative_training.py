@@ -10,7 +10,6 @@ from bench.certificate import certify
 from bench.data import load_dataset
 from defenses import load_model
 from defenses.base import Classifier, Purified
-from defenses.errors import UserError
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.reformer import Reformer
 from defenses.networks import build_network
@@ -22,6 +21,7 @@ from defenses.training.igebm import IgebmTraining
 from defenses.training.jem import JemTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.streams import stream
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 
 

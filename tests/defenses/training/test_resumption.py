@@ -7,12 +7,12 @@ import pytest
 import torch
 from short_trainings import SHORT, Exploding, material, run
 
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training import loop
 from defenses.training.loop import Plan, fit
 from defenses.training.phases import Phase
 from defenses.training.recipe import methods
+from defenses.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

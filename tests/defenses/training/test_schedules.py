@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from defenses.errors import UserError
 from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe
 from defenses.training.schedules import learning_rates
+from defenses.utils.errors import UserError
 
 
 def test_schedules_are_the_closed_forms():

@@ -5,13 +5,13 @@ import torch
 from gaussian_diffusion import MU, Exact, S
 
 from bench.data import load_dataset
-from defenses.errors import UserError
 from defenses.networks import build_network
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material
 from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe
 from defenses.training.score_sde import ScoreSDE
+from defenses.utils.errors import UserError
 
 
 class Known(Exact):

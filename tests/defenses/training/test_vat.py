@@ -9,12 +9,12 @@ from models import Linear, seeded
 from torch import nn
 
 from bench.data import load_dataset
-from defenses.errors import UserError
 from defenses.training import train
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
 from defenses.training.vat import VatTraining, still_statistics, stratified, virtual_direction
+from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from defenses.errors import UserError
-from defenses.files import NotWritable, no_empty_folder, write_whole
+from defenses.utils.errors import UserError
+from defenses.utils.files import NotWritable, no_empty_folder, write_whole
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from boards import purebench_here as purebench
 
 from defenses import card, list_models, load_model
-from defenses.errors import UserError, unknown
-from defenses.values import COUNT, FLAG, LIST, NUMBER, PART, TEXT, WHOLE, canonical, is_kind, kind_of
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import COUNT, FLAG, LIST, NUMBER, PART, TEXT, WHOLE, canonical, is_kind, kind_of
 
 # What a parameter of a composition takes, and None where it may be left out.
 COMMON = {"filters": LIST, "detector": PART, "classifier": PART, "runs": COUNT, "combine": TEXT, "level": NUMBER}

@@ -10,7 +10,7 @@ from robustbench.model_zoo.enums import ThreatModel
 from zoo import CORRUPT, SMALL, empty_cache, make_checkpoint
 
 from defenses import load_model
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 from defenses.weights_places import find_weights
 
 

@@ -15,7 +15,7 @@ from bench.describe import describe, describe_loaded
 from bench.run import Options, run_board
 from bench.work import Workshop
 from defenses import load_model, robustbench_list
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.board import load_board
 from bench.run import Options, run_board
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 from defenses.weights_places import find_weights
 
 BOARD = """

@@ -7,7 +7,7 @@ asks for the names.
 from functools import partial
 
 from bench.suites import Attack, Unsupported
-from defenses.errors import unknown
+from defenses.utils.errors import unknown
 
 _PARAMETERS = {"corner": ("tries",), "towards": ("value",)}
 

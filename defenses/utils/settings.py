@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from defenses.errors import UserError
-from defenses.values import as_number
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import as_number
 
 
 @dataclass(frozen=True)

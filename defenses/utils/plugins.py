@@ -15,7 +15,7 @@ from inspect import isclass, isroutine, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from defenses.errors import UserError, unknown
+from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from defenses.base import Defense
@@ -81,8 +81,8 @@ def load_plugin(
 
     from defenses.base import Defense, Foreign
     from defenses.composition import refuse_around
-    from defenses.identity import check_built
     from defenses.purifier import Purifier
+    from defenses.utils.identity import check_built
 
     found = load_object(name)
     try:
@@ -141,8 +141,8 @@ def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None 
     Raises:
         UserError: it cannot be imported or built, or is no purifier.
     """
-    from defenses.identity import check_built
     from defenses.purifier import Purifier
+    from defenses.utils.identity import check_built
 
     found = load_object(name)
     try:

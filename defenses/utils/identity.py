@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 # Tensors and children are hashed as such; the others say nothing about outputs.
 _APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}

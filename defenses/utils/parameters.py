@@ -9,7 +9,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from defenses.errors import UserError
+from defenses.utils.errors import UserError
 
 _EXPONENT, _LONGEST = re.compile(r"[eE][+-]?\d{4}"), 200  # of texts that are numbers
 

@@ -1,0 +1,1 @@
+"""Errors, files, names, parameters, paths, identity of modules and plug-in loading; no defense."""
