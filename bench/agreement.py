@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from defenses.detector import Guard
+    from defenses.core.detector import Guard
 
 TIE = 1e-5  # a class may change between machines where the two largest logits are this close; see `_near` for refusals
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected", "majority_right")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 
 def benchmark(
@@ -253,7 +253,7 @@ def _defense(
     from torch import nn
 
     from bench.checks import refuse_train_mode
-    from defenses.base import Defense, Foreign
+    from defenses.core.defense import Defense, Foreign
     from defenses.utils.identity import check_built
 
     if isinstance(loaded, nn.Module):

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.single_draws import SingleDraws
-from defenses.base import Defense, Foreign, Purified
-from defenses.detector import Guard, Guarded, guard_of, unguarded
+from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.detector import Guard, Guarded, guard_of, unguarded
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import advance, start, step_noise, unrolled
+from defenses.core.replay import replayed
 from defenses.detectors.gated import Gated
-from defenses.noise import Noise
-from defenses.purifier import Purifier
-from defenses.purify import advance, start, step_noise, unrolled
-from defenses.replay import replayed
 from defenses.utils.modules import twin
 
 _STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned

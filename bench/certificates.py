@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 FILE = "certificates.json"
 MARK = "†"
@@ -73,9 +73,9 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
     """
     from bench.certificate import NoGradient, certify
-    from defenses.base import Foreign
-    from defenses.modes import information_note
-    from defenses.noise import Noise
+    from defenses.core.defense import Foreign
+    from defenses.core.gradient_modes import information_note
+    from defenses.core.noise import Noise
     from defenses.utils.plugins import line_of
 
     try:

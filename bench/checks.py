@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.guard import state
-from defenses.base import Defense, Foreign
-from defenses.noise import Noise
+from defenses.core.defense import Defense, Foreign
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by 1e-6
@@ -125,7 +125,7 @@ def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
 @torch.no_grad()
 def looks_random(module: nn.Module, x: Tensor) -> bool:
     """Whether a module answers differently under three states of the global random generators."""
-    from defenses.base import seeded_globals
+    from defenses.core.defense import seeded_globals
 
     outputs = []
     for seed in range(3):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from defenses.core.noise import Draw, Noise
 from defenses.filters.jpeg import Jpeg
-from defenses.noise import Draw, Noise
 
 _ROWS = 500  # images at once
 _ANGLE = 45  # degrees, at most, of motion

@@ -17,7 +17,7 @@ from bench.progress import since
 from bench.sequential import Decisions, Sequential
 from bench.verdict import Draws, sequential_verdict, verdict
 from bench.view import device_of
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 
 @dataclass

@@ -14,7 +14,7 @@ from defenses.utils.errors import UserError, told
 from defenses.utils.parameters import canonical, decode
 
 if TYPE_CHECKING:
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 
 def describe(
@@ -63,7 +63,7 @@ def _loads(classifier: Any) -> bool:
 
 
 def _plugin(name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], asked: dict[str, Any]) -> Defense:
-    from defenses.base import Foreign
+    from defenses.core.defense import Foreign
 
     stochastic = entry.get("stochastic")
     defense = load_model(name, dataset, **asked, **decode(given))

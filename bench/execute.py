@@ -23,7 +23,7 @@ from bench.threat import distances, in_box, target_labels
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import failure
-from defenses.base import Defense
+from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.utils.text import clean

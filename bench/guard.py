@@ -15,7 +15,7 @@ from typing import TextIO
 import torch
 from torch import nn
 
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 _MOST = 2000  # characters that a cell may print
 

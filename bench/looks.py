@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from bench.cell import GIVEN, NULLS, Cell, DefenseRef
 from bench.viewspec import ViewSpec
-from defenses.modes import parsed
+from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
 
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw

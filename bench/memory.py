@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 _TEXTS = ("out of memory", "not enough memory", "allocate memory", "_STATUS_ALLOC_FAILED")
 

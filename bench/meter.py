@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from defenses.base import Defense
-from defenses.purifier import Purifier
-from defenses.replay import measuring
+from defenses.core.defense import Defense
+from defenses.core.purifier import Purifier
+from defenses.core.replay import measuring
 
 
 class Meter:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bench.memory import Rows
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 
 Call = Callable[[Tensor, Noise], Tensor]  # images [B, C, H, W] and B streams -> logits [B, K]
 

@@ -29,7 +29,7 @@ from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import Workshop
-from defenses.base import Defense
+from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 

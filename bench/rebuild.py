@@ -16,7 +16,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical, decode
 
 if TYPE_CHECKING:
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def rebuild_defense(
         code: where the files of somebody's own defenses and parts lie; None: in the current folder.
     """
     from bench.describe import describe_loaded
-    from defenses.base import Foreign
     from defenses.catalogue import card
+    from defenses.core.defense import Foreign
     from defenses.registry import load_model
 
     name = str(fingerprint.get("name", ""))

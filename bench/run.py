@@ -30,7 +30,7 @@ from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 
 if TYPE_CHECKING:
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 
 @dataclass(frozen=True)

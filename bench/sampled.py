@@ -18,7 +18,7 @@ from bench.meter import Meter
 from bench.stand_in import Enough
 from bench.suites import Unsupported
 from bench.threat import target_labels
-from defenses.base import Defense
+from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 
 _FIRST = 8  # a first image is timed again, without what is made but once, where it took a smaller share of the time

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.suites.attack import Unsupported
 from bench.suites.noise import uniform_in_ball
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 
 if TYPE_CHECKING:
     from bench.threat import ThreatModel

@@ -10,8 +10,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from defenses.base import Defense, Foreign
-from defenses.noise import Noise
+from defenses.core.defense import Defense, Foreign
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 _SMOOTH, _CHOICE, _ESTIMATE = 0x534D4F4F, 0, 1  # names of noise streams
@@ -128,8 +128,8 @@ def check_form(base: Defense, sigma: float) -> None:
     Raises:
         UserError: it is not.
     """
-    from defenses.base import Purified
-    from defenses.chain import Chain
+    from defenses.core.chain import Chain
+    from defenses.core.defense import Purified
     from defenses.diffusion.purifiers import DenoiseOnce
     from defenses.filters.gaussian_noise import GaussianNoise
 

@@ -18,7 +18,7 @@ from defenses.utils.parameters import as_number, canonical, decode
 if TYPE_CHECKING:
     from bench.data import Dataset
     from bench.smoothing import Protocol
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 _NOISE, _DENOISER = "gaussian-noise", "denoise-once"
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables

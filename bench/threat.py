@@ -130,7 +130,7 @@ def target_labels(threat: ThreatModel, y: Tensor, indices: Tensor, num_classes: 
         return None
     if threat.targets == "next":
         return (y + 1) % num_classes
-    from defenses.noise import Draw, Noise
+    from defenses.core.noise import Draw, Noise
 
     u = Noise.of(seed, indices.cpu()).draw(Draw((1,), "uniform"))[:, 0].to(y.device)
     return (y + 1 + (u * (num_classes - 1)).long()) % num_classes

@@ -11,8 +11,8 @@ from torch import Tensor
 from bench.memory import Rows
 from bench.sequential import Decisions, Sequential
 from bench.stats import Bools, Ints
-from defenses.base import Defense, Foreign
-from defenses.noise import Noise
+from defenses.core.defense import Defense, Foreign
+from defenses.core.noise import Noise
 
 _VERDICT, _SELECTION, HELD_OUT, _KNOWN = 0x56455244, 0, 1, 2  # names of noise streams
 

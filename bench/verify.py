@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.data import Dataset
     from bench.execute import Block
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 Line = Mapping[str, Any]
 
@@ -178,7 +178,7 @@ class _Judge:
         import torch
 
         from bench.execute import execute
-        from defenses.detector import guard_of
+        from defenses.core.detector import guard_of
 
         block = self._block(cell, data, before)
         if block is None:
@@ -271,7 +271,7 @@ class _Judge:
 
     def _sample(self, defense: Defense, indices: list[int]) -> list[int]:
         """The rows to judge, in their order: for all attacks those of the same images."""
-        from defenses.base import Foreign
+        from defenses.core.defense import Foreign
 
         n = self.settings.sample
         if n is None or (isinstance(defense, Foreign) and defense.stochastic):

@@ -15,9 +15,9 @@ from bench.meter import Meter
 from bench.piecewise import piecewise
 from bench.verdict import known_noise
 from bench.viewspec import ViewSpec
-from defenses.base import Defense, Foreign, Purified
-from defenses.modes import NUMBERS, check_mode, variant
-from defenses.noise import Noise
+from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.gradient_modes import NUMBERS, check_mode, variant
+from defenses.core.noise import Noise
 
 
 class _Count:

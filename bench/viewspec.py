@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from defenses.modes import parsed, spelled
+from defenses.core.gradient_modes import parsed, spelled
 from defenses.utils.errors import UserError, unknown
 
 OUTPUTS = ("logits", "log-mean-prob")
@@ -16,9 +16,10 @@ class ViewSpec:
     """How an attacker looks at a defense.
 
     Args:
-        gradient: one of `defenses.modes.MODES`, as "exact" (through every step), "bpda" (identity backward) or "blind"
+        gradient: one of `defenses.core.gradient_modes.MODES`, as "exact" (through every step), "bpda" (identity
+            backward) or "blind"
             (the bare classifier). "surrogate", "smooth" and "difference" take a number, as "surrogate:25"
-            (`defenses.modes.NUMBERS`).
+            (`defenses.core.gradient_modes.NUMBERS`).
         eot: predictions averaged in one call (expectation over transformation).
         runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
             S; 1 puts them in its place.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.execute import Block
     from bench.run import Options
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 Line = dict[str, Any]  # of cells.jsonl
 Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: done elsewhere), note
@@ -73,7 +73,7 @@ class Workshop:
         label = cell.defense.title
         if label not in self._defenses:
             from bench.guard import as_it_was
-            from defenses.base import Foreign
+            from defenses.core.defense import Foreign
             from defenses.registry import load_model
             from defenses.utils.parameters import decode
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from defenses.base import Classifier, Defense, Purified
     from defenses.catalogue import card, list_models
+    from defenses.core.defense import Classifier, Defense, Purified
     from defenses.registry import load_model
 
 __all__ = ["Classifier", "Defense", "Purified", "card", "list_models", "load_model"]
 
 _WHERE = {
-    "Classifier": "defenses.base",
-    "Defense": "defenses.base",
-    "Purified": "defenses.base",
+    "Classifier": "defenses.core.defense",
+    "Defense": "defenses.core.defense",
+    "Purified": "defenses.core.defense",
     "card": "defenses.catalogue",
     "list_models": "defenses.catalogue",
     "load_model": "defenses.registry",

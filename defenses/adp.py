@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from defenses.core.noise import Draw, Kind
+from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.networks import Trained
-from defenses.noise import Draw, Kind
-from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _ALPHA = (1e-5, 1e-1)  # the release clamps the step size to this range

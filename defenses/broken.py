@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from defenses.base import Classifier, Defense
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Classifier, Defense
+from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import check_whole
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from defenses.base import Classifier
+from defenses.core.defense import Classifier
 from defenses.networks import Trained
 
 

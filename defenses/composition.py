@@ -12,10 +12,10 @@ from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import canonical
 
 if TYPE_CHECKING:
-    from defenses.base import Classifier, Defense
-    from defenses.detector import Guard
+    from defenses.core.defense import Classifier, Defense
+    from defenses.core.detector import Guard
+    from defenses.core.purifier import Purifier
     from defenses.networks import Role
-    from defenses.purifier import Purifier
 
 KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others are a part's own
 SUSPECTED = ("refuse", "purify")  # what becomes of images that a detector suspects
@@ -153,8 +153,8 @@ class Parts:
             UserError: it is no plain classifier.
         """
         from bench.data import dataset_info
-        from defenses.base import Classifier, Foreign
         from defenses.classifiers import build
+        from defenses.core.defense import Classifier, Foreign
         from defenses.registry import load_model
         from defenses.utils.plugins import is_purifier, load_object, takes_seed
         from defenses.weights_places import has_weights
@@ -206,10 +206,10 @@ def composed(label: str, found: Any, params: Mapping[str, Any], parts: Parts) ->
     Raises:
         UserError: no classifier is named, what is named is none, or the parts do not fit each other.
     """
-    from defenses.base import Classifier, Purified
-    from defenses.chain import Chain
-    from defenses.detector import Detector, Guarded
-    from defenses.purifier import Purifier
+    from defenses.core.chain import Chain
+    from defenses.core.defense import Classifier, Purified
+    from defenses.core.detector import Detector, Guarded
+    from defenses.core.purifier import Purifier
 
     called = [(entry.name, parts.make("filter", entry)[0]) for entry in filters_of(params)]
     called += [(label, found)] if isinstance(found, Purifier) else []
@@ -257,7 +257,7 @@ def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
 
 def _guard(label: str, found: Any, params: Mapping[str, Any], behind: Classifier, parts: Parts) -> Guard | None:
     """The detector that is named or found, fitted on training images and calibrated on validation images."""
-    from defenses.detector import FPR, Detector
+    from defenses.core.detector import FPR, Detector
 
     detector, own = found, params
     if isinstance(found, Detector) and params.get("detector"):
@@ -275,8 +275,8 @@ def _fit_together(label: str, behind: Classifier, purifiers: Sequence[tuple[str,
     """Let one blank image pass: a purifier of other images than the classifier's is refused before any work."""
     import torch
 
-    from defenses.noise import Noise
-    from defenses.purify import start, step_noise
+    from defenses.core.noise import Noise
+    from defenses.core.purify import start, step_noise
     from defenses.utils.plugins import line_of
 
     if behind.input_shape is None:

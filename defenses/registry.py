@@ -13,7 +13,7 @@ from defenses.utils.errors import UserError, told
 from defenses.utils.parameters import canonical, decode, plain
 
 if TYPE_CHECKING:
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
 _KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifier"}  # by role in a composition
 
@@ -105,7 +105,9 @@ def _known_classifier(name: str, dataset: str, weights_root: str | Path | None, 
 
 def _known(role: str, part: Named) -> Card:
     if is_zoo(part.name) or is_plugin(part.name):
-        raise UserError(f'"{part.name}" cannot stand as a {role} by its name; put it together with defenses.base')
+        raise UserError(
+            f'"{part.name}" cannot stand as a {role} by its name; put it together with defenses.core.defense'
+        )
     known = card(part.name)
     if known.kind != _KINDS[role]:
         raise UserError(f'"{part.name}" is a {known.kind} and cannot stand as a {role}; name a {_KINDS[role]}')

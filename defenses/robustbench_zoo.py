@@ -25,7 +25,7 @@ from defenses.utils.files import disk_errors
 if TYPE_CHECKING:
     from torch import nn
 
-    from defenses.base import Classifier
+    from defenses.core.defense import Classifier
 
 _PIXELS = {"Crop288": 288}  # of ImageNet's preprocessings; all others end at 224
 _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -61,7 +61,7 @@ def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str
     Raises:
         UserError: see `fingerprint`; or a file is damaged, of another model, or holds more than tensors.
     """
-    from defenses.base import Classifier
+    from defenses.core.defense import Classifier
 
     entry = find(name, dataset, given)
     files = _files(entry, weights_root)
@@ -149,7 +149,7 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
     """What RobustBench's load_model gives, without effect on global generators."""
     import torch
 
-    from defenses.base import seeded_globals
+    from defenses.core.defense import seeded_globals
 
     with library(), seeded_globals(0, torch.device("cpu")):
         from robustbench.utils import load_model

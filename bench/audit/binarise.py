@@ -22,8 +22,8 @@ from bench.audit.planted import boundary, inner
 from bench.audit.subject import Shot, Subject, attacked
 from bench.stats import clopper_pearson
 from bench.viewspec import ViewSpec
-from defenses.base import Defense
-from defenses.noise import Noise
+from defenses.core.defense import Defense
+from defenses.core.noise import Noise
 
 CHECK = "binarisation"
 _FOUND = 0.95  # share of images on which the attacks must succeed, as far as so few images tell

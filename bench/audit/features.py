@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Defense, Foreign
-from defenses.noise import Noise
+from defenses.core.defense import Defense, Foreign
+from defenses.core.noise import Noise
 
 _ROWS = 1024  # at once, without a graph
 

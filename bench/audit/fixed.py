@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from defenses.base import Defense
-from defenses.noise import Noise
+from defenses.core.defense import Defense
+from defenses.core.noise import Noise
 
 
 class Fixed(Defense):

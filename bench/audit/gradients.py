@@ -14,7 +14,7 @@ from bench.certificate import Check, NoGradient, certify
 from bench.checks import are_probabilities
 from bench.stats import wilson
 from bench.view import attack_view
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 
 _ZEROS = 0.01  # share of images without a gradient
 _AGREEMENT = 0.1  # mean cosine of two seeds' gradients: independent directions have 0

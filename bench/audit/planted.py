@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.suites.noise import uniform_in_ball
 from bench.threat import ThreatModel, distances
-from defenses.noise import Draw, Noise
+from defenses.core.noise import Draw, Noise
 
 _INSIDE = 0.95  # inner points keep to this share of the radius
 

@@ -23,9 +23,9 @@ from bench.threat import ThreatModel
 from bench.verdict import verdict
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
-from defenses.base import Defense
-from defenses.modes import carries_information
-from defenses.noise import Noise
+from defenses.core.defense import Defense
+from defenses.core.gradient_modes import carries_information
+from defenses.core.noise import Noise
 
 VERSION = 3  # counts up when the same defense would be found otherwise
 _MODES = ("exact", "bpda")  # of the white box, as far as a defense has them

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.audit.budget import Budget
     from bench.audit.subject import Subject
     from bench.cell import DefenseRef
-    from defenses.base import Defense
+    from defenses.core.defense import Defense
 
     Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`
 
@@ -67,7 +67,7 @@ def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
     """The defense that a reference is of."""
 
     def load() -> Defense:
-        from defenses.base import Foreign
+        from defenses.core.defense import Foreign
 
         given, seed = decode(reference.given), reference.training_seed
         defense = load_model(reference.name, dataset, training_seed=seed, **roots, **given)
@@ -159,7 +159,7 @@ def subject(
     from bench.data import load_dataset
     from bench.indices import resolve
     from bench.work import device_named
-    from defenses.base import Foreign
+    from defenses.core.defense import Foreign
 
     data = load_dataset(setting.dataset, setting.split, root=data_root)
     listed = resolve(setting.indices, len(data), dataset=data.name, split=data.split, labels=data.y.tolist)

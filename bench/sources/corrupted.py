@@ -92,7 +92,7 @@ class Corrupted:
         import torch
 
         from bench.corruptions import corrupt
-        from defenses.noise import Noise
+        from defenses.core.noise import Noise
 
         x, y = self.base.load(split)
         noise = Noise.of(zlib.crc32(f"{split}/{self.corruption}".encode()), len(x))

@@ -42,6 +42,6 @@ def _run(
     if name == "none":
         return x.clone()
     from bench.suites.noise import uniform_in_ball
-    from defenses.noise import Noise
+    from defenses.core.noise import Noise
 
     return uniform_in_ball(x, threat, Noise.of(seed, len(x) if indices is None else indices, x.device))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.threat import ThreatModel
-from defenses.noise import Draw, Noise
+from defenses.core.noise import Draw, Noise
 
 _SIZE, _SIGN, _RADIUS = 0, 1, 2  # names of the noise streams
 

@@ -79,7 +79,7 @@ def _says_minimisation(tree: ast.Module, function: str) -> bool:
 def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
     import torch
 
-    from defenses.base import seeded_globals
+    from defenses.core.defense import seeded_globals
     from defenses.utils.plugins import load_object
 
     try:

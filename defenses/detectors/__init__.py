@@ -1,1 +1,1 @@
-"""Detectors of adversarial images: each a score beside any defense (`defenses.detector`)."""
+"""Detectors of adversarial images: each a score beside any defense (`defenses.core.detector`)."""

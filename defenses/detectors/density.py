@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Classifier
-from defenses.detector import Detector
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector
+from defenses.core.noise import Noise
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.networks import Trained
-from defenses.noise import Noise
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 

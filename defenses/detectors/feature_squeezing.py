@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from defenses.backward import purified
-from defenses.base import Classifier
-from defenses.detector import Detector
+from defenses.core.backward import purified
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector
+from defenses.core.noise import Noise
 from defenses.filters import Filter
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.median import Median
 from defenses.filters.non_local_means import NonLocalMeans
-from defenses.noise import Noise
 from defenses.utils.errors import UserError
 
 

@@ -13,8 +13,8 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from defenses.base import Classifier
-    from defenses.detector import Detector, Guard
+    from defenses.core.defense import Classifier
+    from defenses.core.detector import Detector, Guard
 
 _LONG = 5.0  # seconds: what took less is done again
 _VERSION = "1"  # counts up when functions outside the classes of detectors, which digests do not see, change
@@ -40,7 +40,7 @@ def guarded_by(
         UserError: the data set has no validation images, or no training images to learn from, or too few for `fpr`.
     """
     from bench.data import dataset_info
-    from defenses.detector import calibrated, check_fpr
+    from defenses.core.detector import calibrated, check_fpr
 
     info = dataset_info(dataset, root=data_root)
     for split, why in (("validation", "is calibrated on"), *([("train", "learns from")] if detector.learns else [])):
@@ -63,7 +63,7 @@ def guarded_by(
 
 def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: str | Path | None) -> dict[str, Tensor]:
     from bench.data import load_dataset
-    from defenses.detector import clean_scores
+    from defenses.core.detector import clean_scores
 
     if detector.learns:
         train = load_dataset(dataset, "train", root=data_root)

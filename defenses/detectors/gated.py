@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from defenses.detector import Guard
-from defenses.noise import Noise
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.core.detector import Guard
+from defenses.core.noise import Noise
+from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.utils.errors import UserError, check_numbers
 from defenses.utils.modules import twin
 

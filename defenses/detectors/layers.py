@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.base import Classifier
-from defenses.detector import Detector
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector
+from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _BATCH = 500

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from defenses.base import Classifier
-from defenses.detector import Detector
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector
+from defenses.core.noise import Noise
 from defenses.networks import Trained
-from defenses.noise import Noise
 from defenses.utils.errors import UserError, check_numbers
 
 

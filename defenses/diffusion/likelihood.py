@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import NoiseSpec, State
+from defenses.core.purify import purify, start
 from defenses.diffusion.purifiers import FlowODE
 from defenses.diffusion.sde import START
-from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, State
-from defenses.purify import purify, start
 from defenses.utils.errors import check_whole
 
 _DEQUANTISE, _PROBE = 0, 1  # names of the noise streams

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.diffusion.sde import SDE, START, time
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import twin
 

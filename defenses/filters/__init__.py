@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.utils.errors import UserError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from defenses.core.noise import Draw
 from defenses.filters import Filter, within
-from defenses.noise import Draw
 
 
 class GaussianNoise(Filter):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from defenses.core.noise import Draw
 from defenses.filters import Filter, within
-from defenses.noise import Draw
 
 
 class RandomResizePad(Filter):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defenses.core.noise import Draw
 from defenses.filters import Filter, image_by_image, whole, within
-from defenses.noise import Draw
 
 
 class TotalVariation(Filter):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
+from defenses.core.smooth_activations import Differenced, smooth
 from defenses.ebm_mcmc import EnergyGradient
 from defenses.networks import Trained
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
-from defenses.smooth import Differenced, smooth
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import twin
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, State
 from defenses.ebm_mcmc import Langevin
 from defenses.networks import Trained
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, State
 from defenses.utils.errors import UserError, check_numbers
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from defenses.core.purifier import Purifier, State
 from defenses.networks import Trained
-from defenses.purifier import Purifier, State
 
 
 class Reformer(Purifier):

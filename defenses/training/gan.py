@@ -130,9 +130,9 @@ class GanTraining(Objective):
 
     def validate(self) -> dict[str, float]:
         """Mean squared error of validation images' reconstructions: 4 restarts, 50 steps, of the last weights."""
+        from defenses.core.noise import Noise
+        from defenses.core.purify import purify
         from defenses.generative.defense_gan import DefenseGAN
-        from defenses.noise import Noise
-        from defenses.purify import purify
 
         x = self.data.x_validation[:100]
         pixels = x[0].numel()

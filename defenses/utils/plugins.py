@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from defenses.base import Defense
-    from defenses.purifier import Purifier
+    from defenses.core.defense import Defense
+    from defenses.core.purifier import Purifier
 
 
 @contextmanager
@@ -79,9 +79,9 @@ def load_plugin(
     """
     from torch import nn
 
-    from defenses.base import Defense, Foreign
     from defenses.composition import refuse_around
-    from defenses.purifier import Purifier
+    from defenses.core.defense import Defense, Foreign
+    from defenses.core.purifier import Purifier
     from defenses.utils.identity import check_built
 
     found = load_object(name)
@@ -141,7 +141,7 @@ def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None 
     Raises:
         UserError: it cannot be imported or built, or is no purifier.
     """
-    from defenses.purifier import Purifier
+    from defenses.core.purifier import Purifier
     from defenses.utils.identity import check_built
 
     found = load_object(name)
@@ -153,14 +153,14 @@ def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None 
     except (Exception, SystemExit) as error:
         raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
     if not isinstance(made, Purifier):
-        raise UserError(f'filter "{name}" is a {type(made).__name__}; let it be a defenses.purifier.Purifier')
+        raise UserError(f'filter "{name}" is a {type(made).__name__}; let it be a defenses.core.purifier.Purifier')
     check_built(made)
     return made.eval()
 
 
 def is_purifier(found: Any) -> bool:
     """Whether an object is a purifier, or the class of one."""
-    from defenses.purifier import Purifier
+    from defenses.core.purifier import Purifier
 
     return isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier))
 

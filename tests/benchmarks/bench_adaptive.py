@@ -30,7 +30,7 @@ from bench.verdict import verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 _DRAWS = 65
 

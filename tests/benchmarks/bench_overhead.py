@@ -26,7 +26,7 @@ from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, seeded_globals
+from defenses.core.defense import Classifier, seeded_globals
 from defenses.networks.small_cnn import SmallCNN
 
 SEED, EPS = 5, "1/1000"

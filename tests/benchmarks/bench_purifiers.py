@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.adp import ADP
+from defenses.core.noise import Draw, Noise
+from defenses.core.purify import purify
 from defenses.ebm_mcmc import Langevin
 from defenses.networks import build_network, deployed
-from defenses.noise import Draw, Noise
-from defenses.purify import purify
 from defenses.weights_io import load_network
 
 
@@ -158,8 +158,8 @@ import resource, sys, torch
 from defenses.adp import ADP
 from defenses.ebm_mcmc import Langevin
 from defenses.networks import build_network, deployed
-from defenses.noise import Noise
-from defenses.purify import purify
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
 kind, steps = sys.argv[1], int(sys.argv[2])
 network = deployed(build_network("energy-conv" if kind == "langevin" else "score-conv", in_channels=3))
 purifier = Langevin(network, steps=steps) if kind == "langevin" else ADP(network, steps=steps)

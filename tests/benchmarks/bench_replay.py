@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from defenses.adp import ADP
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import unrolled
+from defenses.core.replay import _saved_bytes, _sizes, replayed
 from defenses.ebm_mcmc import Langevin
-from defenses.noise import Noise
-from defenses.purifier import Purifier
-from defenses.purify import unrolled
-from defenses.replay import _saved_bytes, _sizes, replayed
 
 SHARE = 0.05  # of the whole graph may be held for convolutions
 

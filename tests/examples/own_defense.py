@@ -7,8 +7,8 @@ meets the same draws whatever the attack, the batch and the number of processes.
 from own_classifier import OwnClassifier
 from torch import Tensor
 
-from defenses.base import Defense
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Defense
+from defenses.core.noise import Draw, Noise
 
 
 class OwnDefense(Defense):

@@ -12,8 +12,8 @@ image, combination of runs, and cost in evaluations.
 import torch
 from torch import Tensor
 
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
 
 
 class OwnPurifier(Purifier):

@@ -12,7 +12,7 @@ from bench.suites import find_attack
 from bench.threat import Norm, ThreatModel, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Defense
+from defenses.core.defense import Classifier, Defense
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")
 INNER = {"Linf": "1/10", "L2": "1/2", "L1": "2"}

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier
 
 
 class Everything(Purifier):

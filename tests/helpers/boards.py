@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 MODELS = '''
 import torch
 from torch import nn
-from defenses.base import Classifier, Purified
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier
 
 
 def linear(seed=0, k=10):

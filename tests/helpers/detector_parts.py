@@ -5,9 +5,9 @@ from __future__ import annotations
 from models import SHAPE, Linear, images, seeded
 from torch import Tensor
 
-from defenses.base import Classifier
-from defenses.detector import Detector
-from defenses.noise import Noise
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector
+from defenses.core.noise import Noise
 
 X = images(6)
 NOISE = Noise.of(0, 6)

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from defenses.base import Classifier, Purified
-from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import NoiseSpec, Purifier
 
 D, CLASSES, B = 36, 4, 5
 SHAPE = (1, 6, 6)

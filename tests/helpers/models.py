@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Classifier
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.core.defense import Classifier
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
 
 SHAPE = (1, 8, 8)
 

@@ -12,7 +12,7 @@ from bench.suites.source import exported
 from bench.threat import Norm, ThreatModel, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Defense
+from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 
 EPS = {"Linf": "1/10", "L2": "1", "L1": "5", "L0": "5"}

@@ -9,8 +9,8 @@ from torch import nn
 
 from bench import benchmark, load_results, summary
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Defense
-from defenses.noise import Draw
+from defenses.core.defense import Classifier, Defense
+from defenses.core.noise import Draw
 
 N, SHAPE = 120, (1, 3, 3)
 W = torch.tensor([0.5, -1.0, 0.25, 0.75, -0.5, 1.0, -0.25, 0.5, -0.75])

@@ -18,8 +18,8 @@ from bench.data import load_dataset
 from bench.results import load_cells
 from bench.suites import attack_names, find_attack
 from defenses import load_model
-from defenses.base import Purified
-from defenses.noise import Noise
+from defenses.core.defense import Purified
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 EXAMPLES = ROOT / "tests" / "examples"

@@ -13,8 +13,8 @@ from bench.write import current_table
 PURIFIER = """
 import torch
 from torch.nn.functional import avg_pool2d
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier
 
 
 class Mine(Purifier):

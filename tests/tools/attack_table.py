@@ -26,7 +26,7 @@ from bench.suites.catalogue import NORMS, Entry, markdown, write
 from bench.threat import Norm, ThreatModel, distances, in_box, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Defense, Purified
+from defenses.core.defense import Classifier, Defense, Purified
 from defenses.utils.errors import UserError
 
 PAGE = Path(__file__).parents[2] / "leaderboards" / "attacks.md"

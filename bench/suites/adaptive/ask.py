@@ -13,9 +13,9 @@ from torch import Tensor
 from bench.memory import Rows, free
 from bench.piecewise import piecewise
 from bench.verdict import known_noise
-from defenses.base import Foreign
-from defenses.detector import Guard
-from defenses.noise import Noise
+from defenses.core.defense import Foreign
+from defenses.core.detector import Guard
+from defenses.core.noise import Noise
 
 
 @dataclass(frozen=True)

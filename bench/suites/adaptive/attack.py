@@ -13,8 +13,8 @@ from bench.suites.adaptive.losses import NEEDS, Aim
 from bench.suites.adaptive.scheduler import Program, Tally, run
 from bench.suites.adaptive.settings import Settings
 from bench.suites.attack import Unsupported
-from defenses.detector import guard_of
-from defenses.noise import Noise
+from defenses.core.detector import guard_of
+from defenses.core.noise import Noise
 
 if TYPE_CHECKING:
     from bench.threat import Norm, ThreatModel

@@ -11,8 +11,8 @@ from bench.suites.adaptive.attack import Problem
 from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
 from bench.suites.adaptive.settings import Settings
 from bench.suites.attack import Unsupported
-from defenses.detector import Guarded
-from defenses.noise import Noise
+from defenses.core.detector import Guarded
+from defenses.core.noise import Noise
 
 START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
 _ROUND = 8  # fresh draws that a sequential rule reads at once

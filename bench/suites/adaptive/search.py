@@ -15,7 +15,7 @@ from bench.suites.adaptive.attack import Problem
 from bench.suites.adaptive.judged import STEP, Chosen
 from bench.suites.adaptive.losses import image_losses, suspicion
 from bench.suites.adaptive.settings import Settings
-from defenses.noise import Draw, Noise
+from defenses.core.noise import Draw, Noise
 
 _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls
 _AREA = 0.8  # of the first squares, as a share of the image

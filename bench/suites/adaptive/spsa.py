@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.suites.adaptive.ask import Ask, Said, Value
-from defenses.noise import Draw, Noise
+from defenses.core.noise import Draw, Noise
 
 _PROBE = 1 / 50  # how far it looks on both sides, in pixels
 _DIRECTION = 1 << 32  # name of the directions' noise stream, which no copy has

@@ -10,7 +10,7 @@ from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
 from bench.data import load_dataset
 from bench.describe import describe, describe_loaded
 from defenses import load_model
-from defenses.base import Defense, Foreign
+from defenses.core.defense import Defense, Foreign
 from defenses.utils.errors import UserError
 from defenses.utils.identity import identity
 from defenses.utils.parameters import canonical

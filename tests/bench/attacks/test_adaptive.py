@@ -17,8 +17,8 @@ from bench.suites import Unsupported, find_attack
 from bench.threat import Norm, ThreatModel, distances, exact, in_box
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Defense, Purified
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Classifier, Defense, Purified
+from defenses.core.noise import Draw, Noise
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -17,8 +17,8 @@ from bench.suites.adaptive.settings import settings_of
 from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Foreign, Purified
-from defenses.noise import Noise
+from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
 

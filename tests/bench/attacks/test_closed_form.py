@@ -19,7 +19,7 @@ from bench.suites import find_attack
 from bench.threat import Norm, ThreatModel, distances
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier
+from defenses.core.defense import Classifier
 
 N = 16
 

@@ -8,10 +8,10 @@ from adaptive_runs import attacked, linear, margin
 from torch import Tensor
 
 from bench.suites import Unsupported
-from defenses.base import Classifier, Prediction, Purified
-from defenses.detector import Detector, Guard, Guarded
+from defenses.core.defense import Classifier, Prediction, Purified
+from defenses.core.detector import Detector, Guard, Guarded
+from defenses.core.noise import Noise
 from defenses.detectors.gated import Gated
-from defenses.noise import Noise
 
 
 class Sphere(Detector):

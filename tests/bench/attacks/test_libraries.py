@@ -15,7 +15,7 @@ from suite_runs import NAMES, budget, first_that_runs, run, threat_of
 
 from bench.suites import Unsupported, attack_names, find_attack
 from bench.threat import Norm, ThreatModel, distances
-from defenses.base import Classifier, Purified
+from defenses.core.defense import Classifier, Purified
 from defenses.utils.errors import UserError
 
 

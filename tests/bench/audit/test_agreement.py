@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.agreement import compare
 from bench.verification import Row, Verification
-from defenses.detector import Guard
+from defenses.core.detector import Guard
 
 
 def judgement(

@@ -17,9 +17,9 @@ from bench.audit.subject import Outcome, Shot, worst
 from bench.certificate import Check
 from bench.data import load_dataset
 from defenses import load_model
-from defenses.base import Foreign
 from defenses.broken import Dithered, Quantised, Saturated
-from defenses.noise import Noise
+from defenses.core.defense import Foreign
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
@@ -226,7 +226,7 @@ def test_grid_ends_where_the_ball_is_the_whole_box(tmp_path):
 
 def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):
     """The energy of the EBM's paper: exact gradients equal BPDA's, which is no fault of the defense."""
-    from defenses.base import Purified
+    from defenses.core.defense import Purified
     from defenses.ebm_mcmc import Langevin
     from defenses.networks import build_network
 

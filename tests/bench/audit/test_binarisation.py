@@ -16,9 +16,9 @@ from bench.audit.planted import boundary, inner
 from bench.data import load_dataset
 from bench.threat import ThreatModel, distances, in_box
 from defenses import load_model
-from defenses.base import Foreign
 from defenses.broken import Dithered, Quantised, Saturated
-from defenses.noise import Noise
+from defenses.core.defense import Foreign
+from defenses.core.noise import Noise
 
 
 def test_features_are_what_the_last_linear_layer_sees():

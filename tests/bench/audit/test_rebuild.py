@@ -8,8 +8,8 @@ import torch
 from bench.data import load_dataset
 from bench.rebuild import changes, rebuild_defense
 from defenses import load_model
-from defenses.detector import guard_of
-from defenses.noise import Noise
+from defenses.core.detector import guard_of
+from defenses.core.noise import Noise
 from defenses.utils.parameters import canonical
 
 

@@ -145,7 +145,7 @@ def test_data_root(tmp_path):
 PLUGIN = """
 import torch
 from torch import nn
-from defenses.base import Classifier, Defense
+from defenses.core.defense import Classifier, Defense
 def raises():
     raise ValueError("no such\\nweights")
 class Own(Defense):

@@ -17,8 +17,8 @@ from bench.suites.attack import Unsupported
 from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Purified
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 

@@ -244,7 +244,10 @@ def test_a_part_that_is_made_by_chance_is_refused(file, tmp_path):
         ({"classifier": "{file}:GlobalNoise"}, 'the classifier behind "adp" is random'),
         ({"filters": ["{folder}/none.py:Blur"]}, "there is no file .*none.py"),
         ({"filters": ["{file}:Blurr"]}, "did you mean Blur"),
-        ({"filters": ["{file}:linear"]}, 'filter ".*:linear" is a Sequential; let it be a defenses.purifier.Purifier'),
+        (
+            {"filters": ["{file}:linear"]},
+            'filter ".*:linear" is a Sequential; let it be a defenses.core.purifier.Purifier',
+        ),
         ({"filters": [{"name": "{file}:Blur", "shear": 1}]}, "unexpected keyword argument 'shear'"),
         ({"filters": [{"name": "{file}:instance", "share": 1}]}, 'made already, so it takes no "share"'),
         ({"filters": [{"name": "{file}:Blur", "runs": 2}]}, 'takes no "runs" inside a composition'),

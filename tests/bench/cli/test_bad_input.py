@@ -257,7 +257,7 @@ def test_parameters_of_a_defense_are_checked(name, params, text):
 
 UNBUILT = """
 import torch
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 class Own(Defense):
     def __init__(self):

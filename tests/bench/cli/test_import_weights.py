@@ -4,9 +4,9 @@ import torch
 from diffusion_releases import OPTIONS, Code, checkpoint, ncsnv2_states, run, saved
 
 from defenses import load_model
+from defenses.core.noise import Noise
 from defenses.importers import FORMATS
 from defenses.networks import build_network
-from defenses.noise import Noise
 from defenses.weights_io import read_sidecar
 
 

@@ -205,7 +205,7 @@ def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
 def test_logits_that_are_not_finite_under_noise(tmp_path, capsys, monkeypatch):
     """From the second image on: the first one's certificate is kept."""
     from bench.ledger import read
-    from defenses.base import Purified
+    from defenses.core.defense import Purified
 
     asked, logits = [], Purified.logits
 

@@ -13,9 +13,9 @@ from bench.tables import write_tables
 from bench.verdict import verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Foreign, Purified
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier
+from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier
 
 HUNGRY = '''
 

@@ -13,14 +13,14 @@ from bench.certificate import NoGradient, certify
 from bench.data import load_dataset
 from defenses import load_model
 from defenses.adp import ADP
-from defenses.base import Classifier, Foreign, Purified
-from defenses.detector import Detector, Guard, Guarded
+from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.detector import Detector, Guard, Guarded
+from defenses.core.gradient_modes import carries_information
+from defenses.core.noise import Noise
+from defenses.core.purify import advance, step_noise
+from defenses.core.replay import _Back
 from defenses.detectors.gated import Gated
 from defenses.ebm_mcmc import Langevin
-from defenses.modes import carries_information
-from defenses.noise import Noise
-from defenses.purify import advance, step_noise
-from defenses.replay import _Back
 
 STATES = "replayed states against those of the forward pass"
 REPLAYED = "replayed float64 gradient against unrolled autograd"
@@ -154,7 +154,7 @@ def _without_guidance(back, before, segment):
 )
 def test_faults_of_the_backward_pass_are_found(monkeypatch, part, fault):
     """Noise not reused, a step too early, coarse backward over fine forward, guidance dropped."""
-    monkeypatch.setattr(f"defenses.replay.{part}", fault)
+    monkeypatch.setattr(f"defenses.core.replay.{part}", fault)
     certificate, checks = values(purified(Everything(steps=6)))
     assert not certificate.passed
     assert checks[REPLAYED].value > 1e-3

@@ -7,7 +7,7 @@ from certificate_checks import COSINE, DIFFERENCES, values
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from defenses.base import Foreign
+from defenses.core.defense import Foreign
 
 
 class Curved(nn.Module):

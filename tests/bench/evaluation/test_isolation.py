@@ -6,7 +6,7 @@ from torch import nn
 
 from bench.checks import refuse_train_mode
 from bench.guard import state
-from defenses.base import Classifier
+from defenses.core.defense import Classifier
 from defenses.utils.errors import UserError
 
 

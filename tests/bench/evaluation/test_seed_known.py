@@ -19,8 +19,8 @@ from bench.threat import ThreatModel
 from bench.verdict import known_noise, verdict
 from bench.view import AttackView, attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Foreign, Purified
-from defenses.noise import Draw, Noise
+from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 1, 2)

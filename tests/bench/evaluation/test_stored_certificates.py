@@ -28,7 +28,7 @@ name = "foolbox:LinfPGD"
 params = { steps = 2 }
 """
 HIDDEN = '''
-from defenses.base import Defense
+from defenses.core.defense import Defense
 
 class Hides(Defense):
     """Declares exact gradients and detaches them."""
@@ -229,7 +229,7 @@ def test_a_gradient_that_says_nothing_is_named():
     from torch import nn
 
     from bench.certificates import certificate_of
-    from defenses.base import Classifier, Purified
+    from defenses.core.defense import Classifier, Purified
     from defenses.ebm_mcmc import Langevin
 
     torch.manual_seed(0)

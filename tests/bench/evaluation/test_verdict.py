@@ -12,8 +12,8 @@ from bench.verdict import verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
-from defenses.base import Defense, Foreign
-from defenses.noise import Draw
+from defenses.core.defense import Defense, Foreign
+from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bench.meter import Meter
 from bench.view import AttackView, attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Defense, Foreign, Purified
-from defenses.noise import Noise
+from defenses.core.defense import Classifier, Defense, Foreign, Purified
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 

@@ -23,7 +23,7 @@ from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from bench.verdict import verdict
 from bench.verify import Settings, verify
-from defenses.base import Prediction
+from defenses.core.defense import Prediction
 from defenses.registry import load_model
 from defenses.utils.errors import UserError
 

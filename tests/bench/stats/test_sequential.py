@@ -18,8 +18,8 @@ from scipy.stats import betabinom
 from bench import load_draws, load_results, stats
 from bench.sequential import Decisions, Sequential
 from bench.verdict import sequential_verdict, verdict
-from defenses.base import Defense, Foreign, Prediction, Purified
-from defenses.noise import Draw
+from defenses.core.defense import Defense, Foreign, Prediction, Purified
+from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 
 COMMITTED = "results/digits-linf"

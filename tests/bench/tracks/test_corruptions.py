@@ -17,7 +17,7 @@ from bench.manifest import read_manifest, versions
 from bench.sources.corrupted import CORRUPTIONS
 from bench.verdict import verdict
 from defenses import load_model
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
 

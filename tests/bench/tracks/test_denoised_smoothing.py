@@ -11,11 +11,11 @@ from bench.cli import main
 from bench.smoothing import Protocol, certified, check_form
 from bench.smoothing_run import noisy
 from defenses import load_model
-from defenses.base import Classifier, Purified
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.diffusion.purifiers import DenoiseOnce
 from defenses.diffusion.sde import VP, sde_of, time
-from defenses.noise import Noise
-from defenses.purify import purify
 from defenses.utils.errors import UserError
 
 SDES, SIGMA = ["ve", "vp", "subvp"], 0.25

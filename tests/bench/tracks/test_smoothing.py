@@ -16,11 +16,11 @@ from bench.manifest import read_manifest
 from bench.smoothing import ABSTAIN, Protocol, certified, check_form, radius_of
 from bench.smoothing_run import RADII, noisy, rows
 from defenses import load_model
-from defenses.base import Classifier, Foreign, Purified
-from defenses.chain import Chain
+from defenses.core.chain import Chain
+from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.noise import Noise
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
-from defenses.noise import Noise
 from defenses.training import train
 from defenses.training.recipe import load_recipe
 from defenses.utils.errors import UserError

@@ -5,12 +5,12 @@ import torch
 from models import AddNoise, classifier, seeded
 from torch import Tensor
 
-from defenses.base import Purified
-from defenses.chain import Chain
-from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier, State
-from defenses.purify import purify, unrolled
-from defenses.replay import replayed
+from defenses.core.chain import Chain
+from defenses.core.defense import Purified
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import NoiseSpec, Purifier, State
+from defenses.core.purify import purify, unrolled
+from defenses.core.replay import replayed
 from defenses.utils.errors import UserError
 
 

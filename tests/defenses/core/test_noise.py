@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from defenses.noise import Draw, Noise
+from defenses.core.noise import Draw, Noise
 
 
 def test_rows_do_not_depend_on_their_company():

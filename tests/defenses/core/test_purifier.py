@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.base import Classifier, Purified
-from defenses.noise import Draw, Noise
-from defenses.purifier import NoiseSpec, Purifier
-from defenses.purify import purify
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import NoiseSpec, Purifier
+from defenses.core.purify import purify
 from defenses.utils.errors import UserError
 
 
@@ -67,7 +67,7 @@ def test_rows_do_not_depend_on_the_batch():
 def test_segments_of_noise_do_not_change_the_path(monkeypatch):
     noise = Noise.of(0, len(X))
     whole = purify(Shrink(scale=0.05), X, noise)
-    monkeypatch.setattr("defenses.purify._NOISE_VALUES", 1)
+    monkeypatch.setattr("defenses.core.purify._NOISE_VALUES", 1)
     assert torch.equal(purify(Shrink(scale=0.05), X, noise), whole)
 
 

@@ -9,7 +9,7 @@ from bench.verdict import verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import card, list_models, load_model
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 SMALL = {

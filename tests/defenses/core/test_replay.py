@@ -8,11 +8,11 @@ from all_paths import Everything, X, energy, net
 from torch import nn
 
 from defenses.adp import ADP
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import purify, unrolled
+from defenses.core.replay import _saved_bytes, _sizes, extent, replayed
 from defenses.ebm_mcmc import Langevin
-from defenses.noise import Noise
-from defenses.purifier import Purifier
-from defenses.purify import purify, unrolled
-from defenses.replay import _saved_bytes, _sizes, extent, replayed
 
 
 def made(name):
@@ -113,7 +113,7 @@ def test_autocast_is_had_again(name):
 @pytest.mark.parametrize("budget", [0.0, float("inf")])
 def test_purify_chooses_by_memory_and_the_result_does_not_change(monkeypatch, budget):
     purifier = made("everything").requires_grad_(False)
-    monkeypatch.setattr("defenses.replay.free_memory", lambda device: budget)
+    monkeypatch.setattr("defenses.core.replay.free_memory", lambda device: budget)
     found = extent(purifier, X, Noise.of(4, 5))
     assert found.last == purifier.steps if budget else 1 <= found.length <= found.last < purifier.steps
     image, found = gradient(purify, purifier)
@@ -149,7 +149,9 @@ def test_the_graph_of_the_last_steps_fills_the_memory_that_is_left(monkeypatch, 
     purifier = Everything(steps).requires_grad_(False)
     state, graph = (len(X) * size for size in _sizes(purifier, X, Noise.of(4, 5)))
     for graphs in range(steps):
-        monkeypatch.setattr("defenses.replay.free_memory", lambda device, n=graphs: 4 * (steps * state + n * graph))
+        monkeypatch.setattr(
+            "defenses.core.replay.free_memory", lambda device, n=graphs: 4 * (steps * state + n * graph)
+        )
         found = extent(purifier, X, Noise.of(4, 5))
         assert found.length <= found.last < steps or found.last == steps
         assert found.last >= graphs

@@ -10,13 +10,13 @@ from linear_purifier import CLASSES, SHAPE, WEIGHTS, B, D, X, energy, gradient, 
 from torch import nn
 
 from bench.meter import Meter
-from defenses.backward import purified
-from defenses.base import Purified
+from defenses.core.backward import purified
+from defenses.core.defense import Purified
+from defenses.core.noise import Noise
+from defenses.core.purify import advance, start, step_noise
+from defenses.core.replay import _saved_bytes
+from defenses.core.smooth_activations import SmoothLeakyReLU, smooth
 from defenses.ebm_mcmc import Langevin
-from defenses.noise import Noise
-from defenses.purify import advance, start, step_noise
-from defenses.replay import _saved_bytes
-from defenses.smooth import SmoothLeakyReLU, smooth
 
 
 def states(purifier, x):

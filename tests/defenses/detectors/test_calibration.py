@@ -11,7 +11,7 @@ from bench.data import dataset_info, load_dataset
 from bench.run import Options, run_board
 from bench.verify import Settings, verify
 from defenses import load_model
-from defenses.detector import calibrated, clean_scores
+from defenses.core.detector import calibrated, clean_scores
 from defenses.utils.errors import UserError
 from defenses.weights_places import find_weights
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from bench.data import load_dataset
 from bench.meter import Meter
 from defenses import card, list_models, load_model
-from defenses.detector import calibrated, check_fpr
+from defenses.core.detector import calibrated, check_fpr
+from defenses.core.noise import Noise
 from defenses.detectors.density import Energy, ScoreNorm
 from defenses.detectors.feature_squeezing import build as squeezing
 from defenses.detectors.lid import dimension
 from defenses.detectors.magnet import Divergence, Reconstruction
 from defenses.detectors.mahalanobis import distance, whitening
-from defenses.noise import Noise
 from defenses.utils.errors import UserError
 
 DETECTORS = [name for name in list_models() if card(name).kind == "detector"]

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from bench.data import load_dataset
 from defenses import load_model
-from defenses.base import Purified
-from defenses.chain import Chain
 from defenses.composition import composed
-from defenses.detector import Guard, Guarded, clean_scores, guard_of
+from defenses.core.chain import Chain
+from defenses.core.defense import Purified
+from defenses.core.detector import Guard, Guarded, clean_scores, guard_of
+from defenses.core.noise import Noise
 from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth
-from defenses.noise import Noise
 from defenses.registry import fingerprint, parts
 from defenses.utils.errors import UserError
 

@@ -10,8 +10,11 @@ from models import classifier, seeded
 from scipy.ndimage import median_filter
 
 from defenses import card, load_model
-from defenses.base import Purified
-from defenses.chain import Chain
+from defenses.core.chain import Chain
+from defenses.core.defense import Purified
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import purify
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.filters.jpeg import Jpeg
@@ -19,9 +22,6 @@ from defenses.filters.median import Median
 from defenses.filters.non_local_means import NonLocalMeans
 from defenses.filters.random_resize_pad import RandomResizePad
 from defenses.filters.total_variation import TotalVariation
-from defenses.noise import Noise
-from defenses.purifier import Purifier
-from defenses.purify import purify
 from defenses.utils.errors import UserError
 
 SMALLER = partial(RandomResizePad, low=0.75)

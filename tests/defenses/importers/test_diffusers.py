@@ -5,9 +5,9 @@ import torch
 from diffusion_releases import DIGITS, Code, run, saved
 
 from defenses import load_model
+from defenses.core.noise import Noise
 from defenses.importers import import_weights
 from defenses.importers.diffusers import unet as diffusers_unet
-from defenses.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 

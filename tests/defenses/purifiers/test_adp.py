@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from defenses.adp import ADP
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.networks import build_network
-from defenses.noise import Noise
-from defenses.purify import purify
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from gaussian_diffusion import MU, Exact, S, law
 
+from defenses.core.noise import Noise
+from defenses.core.purify import purify, unrolled
+from defenses.core.replay import replayed
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.diffusion.sde import START, VE, VP, sde_of, time
 from defenses.networks import build_network
-from defenses.noise import Noise
-from defenses.purify import purify, unrolled
-from defenses.replay import replayed
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from bench.meter import Meter
-from defenses.base import Classifier, Purified
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Noise
+from defenses.core.purify import purify, unrolled
+from defenses.core.replay import replayed
 from defenses.generative.defense_gan import DefenseGAN
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.jem import JointEnergy, Refinement
 from defenses.generative.reformer import Reformer
 from defenses.networks import build_network
-from defenses.noise import Noise
-from defenses.purify import purify, unrolled
-from defenses.replay import replayed
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.ebm_mcmc import EnergyGradient, Langevin
 from defenses.networks import build_network, deployed
-from defenses.noise import Noise
-from defenses.purify import purify
 from defenses.training.stability import stability
 from defenses.utils.errors import UserError
 

@@ -7,10 +7,10 @@ import torch
 from gaussian_diffusion import MU, Exact, S, law
 
 from defenses import load_model
+from defenses.core.noise import Noise
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.sde import START
 from defenses.networks import build_network
-from defenses.noise import Noise
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 3, 3)
@@ -64,7 +64,7 @@ def test_same_noise_gives_the_same_value_and_rows_are_their_own():
 @pytest.mark.parametrize("bounded", [False, True])
 def test_gradient_is_exact(bounded, monkeypatch):
     """Against differences, through self-attention too, with the whole graph and with steps made again."""
-    from defenses import replay
+    from defenses.core import replay
 
     small = {"in_channels": 1, "size": 4, "channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [4]}
     network = build_network("ncsnpp", **small).double().eval().requires_grad_(False)

@@ -20,9 +20,9 @@ from bench.threat import ThreatModel
 from bench.verdict import Draws, verdict
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.base import Classifier, Purified
-from defenses.noise import Draw
-from defenses.purifier import NoiseSpec, Purifier, State
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Draw
+from defenses.core.purifier import NoiseSpec, Purifier, State
 
 SHAPE, STEPS, N, EPS = (1, 4, 4), 6, 24, 1 / 16
 DRAWS, M, K = 1500, 5, 9

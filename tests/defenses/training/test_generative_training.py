@@ -9,11 +9,11 @@ from torch import nn
 from bench.certificate import certify
 from bench.data import load_dataset
 from defenses import load_model
-from defenses.base import Classifier, Purified
+from defenses.core.defense import Classifier, Purified
+from defenses.core.noise import Noise
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.reformer import Reformer
 from defenses.networks import build_network
-from defenses.noise import Noise
 from defenses.training import train
 from defenses.training.bank import Bank
 from defenses.training.gan import GanTraining

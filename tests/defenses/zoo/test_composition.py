@@ -8,7 +8,7 @@ from models import seeded
 from bench.data import load_dataset
 from defenses import load_model
 from defenses.composition import KEYS, composed
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 from defenses.registry import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}
@@ -101,8 +101,8 @@ def test_the_identity_in_the_place_of_steps_leaves_finish_and_start():
     """Of 1.5 x, steps, x / 2 + .1 twice in turn only the 3/4 of each is left of the gradient."""
     from linear_purifier import Affine, X, linear
 
-    from defenses.base import Purified
-    from defenses.chain import Chain
+    from defenses.core.chain import Chain
+    from defenses.core.defense import Purified
 
     net = linear()
     defense = Purified(Chain([Affine(), Affine(3)]), net)

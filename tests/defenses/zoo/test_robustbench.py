@@ -17,7 +17,7 @@ from torch import nn
 
 from bench.data import data_root, load_dataset
 from defenses.adp import ADP
-from defenses.base import Classifier, Purified
+from defenses.core.defense import Classifier, Purified
 
 SIGNATURES = {  # fra31/auto-attack at a392200
     "__init__": "model, norm, eps, seed, verbose, attacks_to_run, version, is_tf_model, device, log_path",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from defenses import load_model
-from defenses.noise import Noise
+from defenses.core.noise import Noise
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy
 from defenses.training.recipe import load_recipe, methods

@@ -1,7 +1,7 @@
 """Gradient modes: what a backward pass through a defense goes through. Names and meanings, without torch.
 
-The names follow DiffBreak (Kassis et al. 2025). `defenses.backward` computes them. Three take a number, after a colon:
-"surrogate:25", "smooth:1/100", "difference:0.03"; left out, the purifier chooses it.
+The names follow DiffBreak (Kassis et al. 2025). `defenses.core.backward` computes them. Three take a number, after a
+colon: "surrogate:25", "smooth:1/100", "difference:0.03"; left out, the purifier chooses it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from defenses.base import Defense
-    from defenses.noise import Noise
-    from defenses.purifier import Purifier
+    from defenses.core.defense import Defense
+    from defenses.core.noise import Noise
+    from defenses.core.purifier import Purifier
 
 MODES = {
     "exact": "through every step of the purifier: states, noise, step sizes, context",
@@ -147,7 +147,7 @@ def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
         x: some images [B, C, H, W] in [0, 1]; a handful is enough.
         noise: B streams.
     """
-    from defenses.detector import unguarded
+    from defenses.core.detector import unguarded
     from defenses.detectors.gated import Gated
     from defenses.utils.modules import twin
 
@@ -195,8 +195,8 @@ def _bends(purifier: Purifier, x: Tensor, noise: Noise) -> bool:
     """Whether purified images move otherwise than the images do at a finite distance."""
     import torch
 
-    from defenses.noise import Draw
-    from defenses.purify import purify
+    from defenses.core.noise import Draw
+    from defenses.core.purify import purify
 
     with torch.no_grad():
         move = _REACH * noise.child(2).draw(Draw(tuple(x.shape[1:]), "rademacher")).to(x.dtype)

@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from defenses.noise import Noise
-from defenses.purifier import Purifier, State
-from defenses.purify import advance, start, step_noise
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier, State
+from defenses.core.purify import advance, start, step_noise
 from defenses.utils.memory import free_memory
 
 _SHARE = 0.25  # of the free memory: a graph that takes less is kept whole
@@ -186,7 +186,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: what is found here has none, and would pass for a constant
-            raise RuntimeError("a replayed gradient is differentiable once; use defenses.purify.unrolled for more")
+            raise RuntimeError("a replayed gradient is differentiable once; use defenses.core.purify.unrolled for more")
         x, keys, *rest = ctx.saved_tensors
         n, plan = ctx.n_parameters, ctx.plan
         names, constants = plan.names

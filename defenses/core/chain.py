@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from defenses.purifier import NoiseSpec, Purifier, State, kept, with_gradient
+from defenses.core.purifier import NoiseSpec, Purifier, State, kept, with_gradient
 from defenses.utils.errors import UserError
 
 _ANY = (1, 1, 1)  # how many draws a purifier needs does not depend on the shape

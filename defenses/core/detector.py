@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from defenses.base import Classifier, Defense, Prediction
-from defenses.noise import Noise
+from defenses.core.defense import Classifier, Defense, Prediction
+from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
 FPR = 0.05  # share of clean images that is refused, where nothing else is said

@@ -1,4 +1,4 @@
-"""Purified images whose gradient is that of a mode (`defenses.modes.MODES`)."""
+"""Purified images whose gradient is that of a mode (`defenses.core.gradient_modes.MODES`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from defenses.modes import JOINT, NUMBERS, parsed, variant
-from defenses.noise import Noise
-from defenses.purifier import Purifier, with_gradient
-from defenses.purify import purify, run_steps, start, step_noise
-from defenses.replay import replayed
+from defenses.core.gradient_modes import JOINT, NUMBERS, parsed, variant
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier, with_gradient
+from defenses.core.purify import purify, run_steps, start, step_noise
+from defenses.core.replay import replayed
 
 Network = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> the same
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from defenses.noise import Draw, Noise
-from defenses.purifier import Purifier, State, kept
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import Purifier, State, kept
 
 _START, _STEP = 0, 1  # names of the noise streams
 _NOISE_VALUES = 1 << 24  # at most this many values of step noise are held at once (64 MB)
@@ -50,7 +50,7 @@ def purify(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
     """Run a purifier.
 
     With grad enabled and `x` requiring grad, the result carries the exact gradient through every step, in bounded
-    memory (see `defenses.replay`). Otherwise no graph is kept, and images that are done leave the batch.
+    memory (see `defenses.core.replay`). Otherwise no graph is kept, and images that are done leave the batch.
 
     Args:
         purifier: the purifier.
@@ -61,7 +61,7 @@ def purify(purifier: Purifier, x: Tensor, noise: Noise) -> Tensor:
         Purified images [B, C, H, W].
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        from defenses.replay import extent, replayed
+        from defenses.core.replay import extent, replayed
 
         held = extent(purifier, x, noise)
         if held.last >= purifier.steps:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from defenses.backward import purified, repeated
-from defenses.modes import check_mode, modes_of, variant
-from defenses.noise import Noise
-from defenses.purifier import Purifier
-from defenses.purify import purify
+from defenses.core.backward import purified, repeated
+from defenses.core.gradient_modes import check_mode, modes_of, variant
+from defenses.core.noise import Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import purify
 from defenses.utils.errors import UserError, check_whole
 
 Combine = Literal["softmax-mean", "logit-mean"]
@@ -65,7 +65,8 @@ class Defense(nn.Module, ABC):
         Args:
             x: images, float32 [B, C, H, W] in [0, 1].
             noise: B streams.
-            gradient: what a backward pass goes through (`defenses.modes.MODES`); the forward values are those of the
+            gradient: what a backward pass goes through (`defenses.core.gradient_modes.MODES`); the forward values are
+                those of the
                 deployed defense, except under "surrogate" and under "blind", which leaves it out altogether.
             runs: how many runs one prediction combines; None is the deployed number.
 

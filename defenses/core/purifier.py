@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from defenses.noise import Draw
+from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 from defenses.utils.modules import twin
 
@@ -94,7 +94,8 @@ class Purifier(nn.Module, ABC):
         """The purifier with its first so many steps alone, for checks of its gradient."""
         return twin(self, steps=steps)
 
-    # What follows is for gradient modes (`defenses.modes`) alone: None means that the purifier lacks the mode.
+    # What follows is for gradient modes (`defenses.core.gradient_modes`) alone: None means that the purifier lacks the
+    # mode.
 
     def straightened(self) -> Purifier:
         """The purifier whose steps have their values, and the gradient of the identity."""
@@ -135,7 +136,7 @@ class Purifier(nn.Module, ABC):
         """The purifier with smooth activations and the same weights, where some are piecewise linear.
 
         Args:
-            width: see `defenses.smooth.SmoothLeakyReLU`; None: the purifier's choice.
+            width: see `defenses.core.smooth_activations.SmoothLeakyReLU`; None: the purifier's choice.
         """
         return None
 
@@ -143,6 +144,6 @@ class Purifier(nn.Module, ABC):
         """The purifier with steps that are differentiated at a finite scale.
 
         Args:
-            scale: see `defenses.smooth.Differenced`; None: the purifier's choice.
+            scale: see `defenses.core.smooth_activations.Differenced`; None: the purifier's choice.
         """
         return None
