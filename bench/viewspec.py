@@ -17,9 +17,8 @@ class ViewSpec:
 
     Args:
         gradient: one of `defenses.core.gradient_modes.MODES`, as "exact" (through every step), "bpda" (identity
-            backward) or "blind"
-            (the bare classifier). "surrogate", "smooth" and "difference" take a number, as "surrogate:25"
-            (`defenses.core.gradient_modes.NUMBERS`).
+            backward) or "blind" (the bare classifier). "surrogate", "smooth" and "difference" take a number, as
+            "surrogate:25" (`defenses.core.gradient_modes.NUMBERS`).
         eot: predictions averaged in one call (expectation over transformation).
         runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
             S; 1 puts them in its place.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from defenses.core.defense import Classifier
-from defenses.networks import Trained
+from defenses.networks.registry import Trained
 
 
 def build(network: Trained, *, num_classes: int, input_shape: tuple[int, int, int], classifier: str) -> Classifier:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from defenses.core.defense import Classifier, Defense
     from defenses.core.detector import Guard
     from defenses.core.purifier import Purifier
-    from defenses.networks import Role
+    from defenses.networks.registry import Role
 
 KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others are a part's own
 SUSPECTED = ("refuse", "purify")  # what becomes of images that a detector suspects

@@ -31,7 +31,7 @@ def check_data(
         UserError: channels, size or classes differ.
     """
     from bench.data import dataset_info
-    from defenses.networks import data_args
+    from defenses.networks.registry import data_args
 
     info = dataset_info(dataset, root=data_root)
     for name, wanted in data_args(kind, info.shape, info.num_classes).items():

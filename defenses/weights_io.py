@@ -21,7 +21,7 @@ from defenses.weights_places import find_weights, make_again
 if TYPE_CHECKING:
     from torch import nn
 
-    from defenses.networks import Role
+    from defenses.networks.registry import Role
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def load_network(
     Raises:
         UserError: no such weights; or a file is missing, damaged, not of this network or of another role.
     """
-    from defenses.networks import build_network, check_role, deployed
+    from defenses.networks.registry import build_network, check_role, deployed
 
     path = find_weights(name, dataset, root, training_seed=training_seed)
     side = read_sidecar(path)
@@ -169,7 +169,7 @@ def check_classifier(
     Raises:
         UserError: it gives none, is of another data set, or has no weights.
     """
-    from defenses.networks import role_of
+    from defenses.networks.registry import role_of
 
     remedy = f'name a classifier of {dataset}, as "undefended"'
     if name in list_models() and card(name).kind != "classifier":

@@ -66,8 +66,8 @@ class Defense(nn.Module, ABC):
             x: images, float32 [B, C, H, W] in [0, 1].
             noise: B streams.
             gradient: what a backward pass goes through (`defenses.core.gradient_modes.MODES`); the forward values are
-                those of the
-                deployed defense, except under "surrogate" and under "blind", which leaves it out altogether.
+                those of the deployed defense, except under "surrogate" and under "blind", which leaves it out
+                altogether.
             runs: how many runs one prediction combines; None is the deployed number.
 
         Returns:

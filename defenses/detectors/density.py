@@ -9,7 +9,7 @@ from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
-from defenses.networks import Trained
+from defenses.networks.registry import Trained
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 

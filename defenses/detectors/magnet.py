@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
-from defenses.networks import Trained
+from defenses.networks.registry import Trained
 from defenses.utils.errors import UserError, check_numbers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, Diffused, FlowODE, PredictorCorrector, ReverseSDE
-from defenses.networks import Trained
+from defenses.networks.registry import Trained
 from defenses.utils.errors import unknown
 
 _SAMPLERS = ("predictor-corrector", "ode")

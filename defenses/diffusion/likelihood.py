@@ -18,7 +18,7 @@ from defenses.core.noise import Draw, Noise
 from defenses.core.purifier import NoiseSpec, State
 from defenses.core.purify import purify, start
 from defenses.diffusion.purifiers import FlowODE
-from defenses.diffusion.sde import START
+from defenses.networks.sde import START
 from defenses.utils.errors import check_whole
 
 _DEQUANTISE, _PROBE = 0, 1  # names of the noise streams

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
-from defenses.diffusion.sde import SDE, START, time
+from defenses.networks.sde import SDE, START, time
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import twin
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from defenses.core.purifier import Purifier, State
-from defenses.networks import Trained
+from defenses.networks.registry import Trained
 
 
 class Reformer(Purifier):

@@ -74,7 +74,7 @@ def import_weights(
             of another data set; weights of that name are there already.
     """
     from bench.data import dataset_info
-    from defenses.networks import build_network
+    from defenses.networks.registry import build_network
     from defenses.utils.files import make_folder
     from defenses.weights_fit import check_data, put_tensors
     from defenses.weights_io import save_network

@@ -44,7 +44,7 @@ def score_sde(
     Raises:
         UserError: an argument is out of range; the file is not readable or of another network.
     """
-    from defenses.networks import build_network
+    from defenses.networks.registry import build_network
     from defenses.weights_fit import check_tensors
 
     check_whole(1, channels=channels, blocks=blocks)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.diffusion.sde import sde_of
+from defenses.networks.sde import sde_of
 from defenses.utils.errors import UserError
 
 STEPS = 999  # time 1 as the network's label

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from defenses.diffusion.sde import sde_of
+from defenses.networks.sde import sde_of
 from defenses.utils.errors import UserError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.networks import check_names
 from defenses.networks.normalise import Normalise
+from defenses.networks.registry import check_names
 from defenses.robustbench_zoo import library
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.plugins import line_of

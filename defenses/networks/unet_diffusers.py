@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from defenses.diffusion.sde import sde_of
+from defenses.networks.sde import sde_of
 from defenses.utils.errors import UserError
 
 STEPS = 999  # time 1 in the steps that the networks count

@@ -127,7 +127,7 @@ def fit_recipe(
     Raises:
         UserError: as `train`.
     """
-    from defenses.networks import build_network, data_args
+    from defenses.networks.registry import build_network, data_args
     from defenses.training.loop import Plan, fit
     from defenses.training.recipe import objective_of
     from defenses.training.streams import Order, stream_seed

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import NotNegative, Whole

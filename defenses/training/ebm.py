@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream
 from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.networks import Role, build_network
+from defenses.networks.registry import Role, build_network
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream, stream_seed
 from defenses.utils.settings import Count, NotNegative, PartShare, Positive

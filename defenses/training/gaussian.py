@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, Positive, Whole

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.generative.igebm import ClippedLangevin
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import augmented, stream

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from defenses.ebm_mcmc import EnergyGradient
 from defenses.generative.jem import JointEnergy
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream

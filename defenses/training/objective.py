@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.settings import read
 

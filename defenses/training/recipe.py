@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.catalogue import card, list_models
-from defenses.networks import check_role, checked_args
+from defenses.networks.registry import check_role, checked_args
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.errors import UserError, unknown

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from defenses.diffusion.sde import SDE, START
-from defenses.networks import Role
+from defenses.networks.registry import Role
+from defenses.networks.sde import SDE, START
 from defenses.training.average import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.streams import augmented, stream

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.networks.vae import VAE
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import Material, Objective, settings_of

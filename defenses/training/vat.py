@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import Order, augmented, stream, stream_seed
 from defenses.utils.errors import UserError

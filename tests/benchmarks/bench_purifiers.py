@@ -23,7 +23,7 @@ from defenses.adp import ADP
 from defenses.core.noise import Draw, Noise
 from defenses.core.purify import purify
 from defenses.ebm_mcmc import Langevin
-from defenses.networks import build_network, deployed
+from defenses.networks.registry import build_network, deployed
 from defenses.weights_io import load_network
 
 
@@ -157,7 +157,7 @@ _PEAK = """
 import resource, sys, torch
 from defenses.adp import ADP
 from defenses.ebm_mcmc import Langevin
-from defenses.networks import build_network, deployed
+from defenses.networks.registry import build_network, deployed
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 kind, steps = sys.argv[1], int(sys.argv[2])

@@ -4,7 +4,7 @@ import torch
 
 from bench.cli import main
 from bench.data import dataset_info
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 
 DIGITS = dataset_info("digits")
 OPTIONS = {"channels": 8, "multipliers": [1, 2], "blocks": 2, "attention": [4]}

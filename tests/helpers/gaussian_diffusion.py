@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from defenses.diffusion.sde import sde_of
+from defenses.networks.sde import sde_of
 
 MU, S = 0.3, 0.4
 

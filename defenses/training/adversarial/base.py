@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from defenses.networks import Role
+from defenses.networks.registry import Role
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.average import decay_at

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from defenses.networks import build_network, data_args
+from defenses.networks.registry import build_network, data_args
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import kept_buffers
 from defenses.training.adversarial.base import AdversarialTraining, Frame

@@ -228,7 +228,7 @@ def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):
     """The energy of the EBM's paper: exact gradients equal BPDA's, which is no fault of the defense."""
     from defenses.core.defense import Purified
     from defenses.ebm_mcmc import Langevin
-    from defenses.networks import build_network
+    from defenses.networks.registry import build_network
 
     energy = build_network("energy-conv", in_channels=1, size=8, features=4)
     defense = Purified(Langevin(energy, eps=0.02, steps=5), load_model("undefended"), runs=1).requires_grad_(False)

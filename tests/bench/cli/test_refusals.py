@@ -8,7 +8,7 @@ from boards import ROOT
 
 from bench.cli import main
 from defenses import load_model
-from defenses.networks import build_network, data_args
+from defenses.networks.registry import build_network, data_args
 from defenses.utils.errors import UserError
 from defenses.weights_io import save_network
 

@@ -15,7 +15,7 @@ from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.diffusion.purifiers import DenoiseOnce
-from defenses.diffusion.sde import VP, sde_of, time
+from defenses.networks.sde import VP, sde_of, time
 from defenses.utils.errors import UserError
 
 SDES, SIGMA = ["ve", "vp", "subvp"], 0.25

@@ -9,7 +9,7 @@ from diffusion_releases import DIGITS, OPTIONS, Code, checkpoint, ncsnv2_states,
 from defenses.importers import import_weights
 from defenses.importers.ncsnv2 import ncsnv2
 from defenses.importers.score_sde import score_sde
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError
 from defenses.weights_io import load_network, read_sidecar
 

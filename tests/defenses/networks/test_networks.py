@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.networks import build_network, data_args, deployed, kinds
+from defenses.networks.registry import build_network, data_args, deployed, kinds
 from defenses.utils.checksums import sealed
 from defenses.utils.errors import UserError
 from defenses.weights_fit import load_tensors

@@ -9,7 +9,7 @@ from torch import nn
 from defenses.adp import ADP
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -10,8 +10,8 @@ from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.core.replay import replayed
 from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
-from defenses.diffusion.sde import START, VE, VP, sde_of, time
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
+from defenses.networks.sde import START, VE, VP, sde_of, time
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -13,7 +13,7 @@ from defenses.generative.defense_gan import DefenseGAN
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.jem import JointEnergy, Refinement
 from defenses.generative.reformer import Reformer
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -9,7 +9,7 @@ from torch import nn
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.ebm_mcmc import EnergyGradient, Langevin
-from defenses.networks import build_network, deployed
+from defenses.networks.registry import build_network, deployed
 from defenses.training.stability import stability
 from defenses.utils.errors import UserError
 

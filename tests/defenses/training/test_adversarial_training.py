@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training.adversarial.attacks import fgsm
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
 from defenses.training.adversarial.ensemble_at import EnsembleTraining

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from bench.data import load_dataset
 from defenses import load_model
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training import train
 from defenses.training.adversarial.gan_at import GanTraining
 from defenses.training.objective import Material, accuracy

@@ -13,7 +13,7 @@ from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.reformer import Reformer
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training import train
 from defenses.training.bank import Bank
 from defenses.training.gan import GanTraining

@@ -10,7 +10,7 @@ from bench.data import dataset_info
 from bench.poisoning.board import load_poison_board
 from bench.poisoning.work import Laboratory
 from defenses.catalogue import card
-from defenses.networks import checked_args, kinds
+from defenses.networks.registry import checked_args, kinds
 from defenses.training.recipe import load_recipe, methods, objective_of
 from defenses.utils.errors import UserError
 from defenses.weights_io import check_classifier

@@ -7,7 +7,7 @@ import pytest
 import torch
 from short_trainings import SHORT, Exploding, material, run
 
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training import loop
 from defenses.training.loop import Plan, fit
 from defenses.training.phases import Phase

@@ -5,7 +5,7 @@ import torch
 from gaussian_diffusion import MU, Exact, S
 
 from bench.data import load_dataset
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material
 from defenses.training.phases import Phase

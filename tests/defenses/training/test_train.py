@@ -6,7 +6,7 @@ from short_trainings import Exploding, material
 from torch import nn
 
 from defenses.catalogue import card
-from defenses.networks import build_network
+from defenses.networks.registry import build_network
 from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.ebm import EnergyTraining

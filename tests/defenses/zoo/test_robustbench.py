@@ -194,7 +194,7 @@ def test_robustbench_benchmarks_a_defense_as_the_bare_network(cifar, monkeypatch
 def test_robustbench_benchmarks_a_trained_network_at_its_full_budget(need_data, monkeypatch):
     from robustbench import eval as robustbench_eval
 
-    from defenses.networks import build_network
+    from defenses.networks.registry import build_network
     from defenses.weights_fit import load_tensors
 
     need_data("cifar10")

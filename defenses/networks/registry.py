@@ -1,0 +1,224 @@
+"""Networks by kind: the parts that defenses are made of, built lazily."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
+
+from defenses.utils.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Role = Literal[
+    "classifier",
+    "score network",
+    "noise predictor",
+    "energy of images in [-1, 1]",
+    "energy of images in [0, 1]",
+    "generator",
+    "discriminator",
+    "noise generator",
+    "autoencoder",
+    "variational autoencoder",
+]
+
+_KINDS: Mapping[str, tuple[Role, str]] = {
+    "small-cnn": ("classifier", "defenses.networks.small_cnn:SmallCNN"),
+    "resnet20": ("classifier", "defenses.networks.resnet:resnet20"),
+    "resnet56": ("classifier", "defenses.networks.resnet:resnet56"),
+    "resnet110": ("classifier", "defenses.networks.resnet:resnet110"),
+    "wrn-28-10": ("classifier", "defenses.networks.wide_resnet:WideResNet"),
+    "ncsnv2": ("score network", "defenses.networks.ncsnv2:NCSNv2"),
+    "score-mlp": ("score network", "defenses.networks.score:ScoreMLP"),
+    "score-conv": ("score network", "defenses.networks.score:ScoreConv"),
+    "noise-mlp": ("noise predictor", "defenses.networks.noise_mlp:NoiseMLP"),
+    "unet-diffusers": ("noise predictor", "defenses.networks.unet_diffusers:DiffusersUNet"),
+    "ncsnpp": ("noise predictor", "defenses.networks.ncsnpp:NCSNpp"),
+    "energy-conv": ("energy of images in [-1, 1]", "defenses.networks.energy:energy_conv"),
+    "energy-mlp": ("energy of images in [-1, 1]", "defenses.networks.energy:energy_mlp"),
+    "noise-generator": ("noise generator", "defenses.networks.noise_generator:NoiseGenerator"),
+    "timm": ("classifier", "defenses.networks.outside:timm_network"),
+    "robustbench": ("classifier", "defenses.networks.outside:robustbench_network"),
+    "igebm-mlp": ("energy of images in [0, 1]", "defenses.networks.igebm:igebm_mlp"),
+    "igebm-resnet": ("energy of images in [0, 1]", "defenses.networks.igebm:igebm_resnet"),
+    "dcgan-discriminator": ("discriminator", "defenses.networks.dcgan:discriminator"),
+    "dcgan-generator": ("generator", "defenses.networks.dcgan:Generator"),
+    "vae": ("variational autoencoder", "defenses.networks.vae:VAE"),
+    "autoencoder": ("autoencoder", "defenses.networks.autoencoder:Autoencoder"),
+    "classifier-mlp": ("classifier", "defenses.networks.classifier_mlp:classifier_mlp"),
+    "wrn-biased": ("classifier", "defenses.networks.wide_resnet_biased:BiasedWideResNet"),
+}
+
+
+class Trained(Protocol):
+    """What gives trained networks by the names of their weights."""
+
+    def __call__(self, name: str, *roles: Role) -> nn.Module:
+        """The network of a name.
+
+        Raises:
+            UserError: there is none, or its role is none of those that are given.
+        """
+
+
+def kinds(*roles: Role) -> list[str]:
+    """All kinds of network, or those that have one of the roles."""
+    return sorted(kind for kind, (role, _) in _KINDS.items() if not roles or role in roles)
+
+
+def _entry(kind: str) -> tuple[Role, str]:
+    if kind not in _KINDS:
+        raise unknown("network kind", kind, _KINDS)
+    return _KINDS[kind]
+
+
+def role_of(kind: str) -> Role:
+    """What networks of a kind are; `build_network` says what each role takes and returns.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    return _entry(kind)[0]
+
+
+def check_role(kind: str, wanted: Sequence[Role], given: str) -> None:
+    """Refuse networks of a role that is none of the wanted ones.
+
+    Args:
+        kind: of the network.
+        wanted: roles, any of which will do.
+        given: the message's words before the kind, as "recipe of adp: network.kind is".
+
+    Raises:
+        UserError: unknown kind, or one of another role.
+    """
+    role = role_of(kind)
+    if role not in wanted:
+        needed = " or ".join(map(_with_article, wanted))
+        known = ", ".join(kinds(*wanted))
+        raise UserError(f'{given} "{kind}", {_with_article(role)}; it must be {needed}: {known}')
+
+
+def _with_article(role: Role) -> str:
+    return f"{'an' if role[0] in 'ae' else 'a'} {role}"
+
+
+def _maker(kind: str) -> Any:
+    module, name = _entry(kind)[1].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
+    """A network with fresh weights.
+
+    By role (`role_of`): classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take
+    them in [-1, 1], where their Langevin dynamics live (IGEBM's in [0, 1]), discriminators and noise generators in
+    [-1, 1], generators latent vectors [B, D]. Classifiers return logits [B, K], score networks and autoencoders images,
+    energies and discriminators [B], generators and noise generators images in [-1, 1]. Noise predictors take noisy data
+    of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
+
+    Args:
+        kind: one of `kinds()`.
+        seed: seed of the initial weights; the global generator is left as it was.
+        **args: the constructor's keyword arguments.
+
+    Raises:
+        UserError: unknown kind or argument; mean or std of another number of channels.
+    """
+    import torch
+
+    maker = _maker(kind)
+    check_names(f'network "{kind}"', maker, args)
+    try:
+        bound = inspect.signature(maker).bind(**args)
+    except TypeError as error:
+        raise UserError(f'network "{kind}": {error}') from None
+    bound.apply_defaults()
+    _check_channels(kind, bound.arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return maker(**args)  # type: ignore[no-any-return]
+
+
+def _check_channels(kind: str, args: Mapping[str, Any]) -> None:
+    channels = args.get("in_channels")
+    for name in ("mean", "std"):
+        given = args.get(name)
+        if channels and given and len(given) not in (1, channels):
+            raise UserError(f'network "{kind}": {name} is of {len(given)} channels, and the images have {channels}')
+
+
+def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments as a recipe gives them, each of the kind that the constructor says.
+
+    Args:
+        kind: one of `kinds()`.
+        args: by name.
+
+    Raises:
+        UserError: unknown kind or argument; a value of another kind, or a whole number below 1: all of them count
+            something.
+    """
+    from defenses.utils.settings import Count, read
+
+    maker = _maker(kind)
+    check_names(f'network "{kind}"', maker, args)
+    maker = getattr(maker, "func", maker)  # of a partial
+    hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
+    wanted = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
+    return {name: read(f"network.args.{name}", wanted.get(name, Any), value) for name, value in args.items()}
+
+
+def check_names(what: str, maker: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Refuse arguments that a constructor does not name; one that takes any (**more) checks them itself.
+
+    Args:
+        what: it makes, for messages.
+        maker: the constructor.
+        args: by name.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    parameters = inspect.signature(maker).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in args:
+        if name not in parameters:
+            raise unknown(f"argument of {what}", name, parameters)
+
+
+def data_args(kind: str, shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
+    """The constructor arguments of a kind that the data decide.
+
+    Args:
+        kind: one of `kinds()`.
+        shape: (C, H, W) of an image.
+        num_classes: number of classes.
+
+    Raises:
+        UserError: unknown kind; or the kind wants square images and these are not.
+    """
+    channels, height, width = shape
+    wanted = inspect.signature(_maker(kind)).parameters
+    if "size" in wanted and height != width:
+        raise UserError(f'network "{kind}" takes square images, not {height}x{width}')
+    given = {"in_channels": channels, "size": height, "num_classes": num_classes}
+    return {n: v for n, v in given.items() if n in wanted}
+
+
+def deployed(network: nn.Module) -> nn.Module:
+    """The network as it is evaluated: evaluation mode, no weight gradients, convolutions in channels-last order.
+
+    On a CPU the memory order alone makes small residual networks several times as fast; it changes no value.
+    """
+    import torch
+    from torch import nn
+
+    network = network.eval().requires_grad_(False)
+    if any(isinstance(m, nn.Conv2d) for m in network.modules()):
+        network = network.to(memory_format=torch.channels_last)
+    return network
