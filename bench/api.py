@@ -268,7 +268,7 @@ def _defense(
 
 def _is_random(model: nn.Module, dataset: str, split: str, root: Path | None) -> bool:
     from bench.checks import looks_random
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     try:
         return looks_random(model, load_dataset(dataset, split, root=root).x[:8])

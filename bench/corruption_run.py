@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.ledger import Ledger, check_about, read
 from bench.render import Table, to_csv, to_markdown, to_text
-from bench.sources import corrupted, robust
-from bench.sources.corrupted import SEVERITIES
 from bench.stats import wilson
+from defenses.data.sources import corrupted
+from defenses.data.sources import robustbench as robust
+from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.audit.targets import Candidate
-    from bench.data import Dataset, DatasetInfo
+    from defenses.data.dataset import Dataset, DatasetInfo
 
 CLEAN = "clean"
 _KEPT = "finished corruptions are kept"
@@ -96,8 +97,8 @@ class Work:
         Raises:
             UserError: missing files, a folder of other work, or a defense whose answers are not finite on a data set.
         """
-        from bench.data import dataset_info
         from bench.manifest import journal
+        from defenses.data.dataset import dataset_info
 
         infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}  # before any work
         self._images(next(self.sets())[2])
@@ -143,8 +144,8 @@ class Work:
         """(the chosen images of a data set, their positions)."""
         import torch
 
-        from bench.data import load_dataset
         from bench.indices import resolve
+        from defenses.data.dataset import load_dataset
 
         data = load_dataset(dataset, self.split, root=self.data_root)
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions

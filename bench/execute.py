@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bench.cell import GIVEN, NULLS, Cell
-from bench.data import Dataset
 from bench.deployed import Cost, Deployed, ask
 from bench.draw_columns import draw_columns
 from bench.memory import Rows, free, rows_of
@@ -24,6 +23,7 @@ from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from bench.work import failure
 from defenses.core.defense import Defense
+from defenses.data.dataset import Dataset
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.utils.text import clean

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bench.cell import NULLS
 from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
-from bench.readers import as_labels, to_nchw, whole_numbers
+from defenses.data.formats import as_labels, to_nchw, whole_numbers
 from defenses.utils.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")

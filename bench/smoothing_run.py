@@ -16,9 +16,9 @@ from defenses.utils.errors import UserError, check_whole
 from defenses.utils.parameters import as_number, canonical, decode
 
 if TYPE_CHECKING:
-    from bench.data import Dataset
     from bench.smoothing import Protocol
     from defenses.core.defense import Defense
+    from defenses.data.dataset import Dataset
 
 _NOISE, _DENOISER = "gaussian-noise", "denoise-once"
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables

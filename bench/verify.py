@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.cell import Cell
-    from bench.data import Dataset
     from bench.execute import Block
     from defenses.core.defense import Defense
+    from defenses.data.dataset import Dataset
 
 Line = Mapping[str, Any]
 
@@ -218,7 +218,7 @@ class _Judge:
         return self._defenses[said].defense
 
     def _dataset(self, cell: Cell, line: Line) -> Dataset | None:
-        from bench.data import load_dataset
+        from defenses.data.dataset import load_dataset
 
         key = (line["dataset"], line["split"])
         if key not in self._data:

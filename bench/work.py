@@ -45,8 +45,8 @@ class Workshop:
     def data(self) -> Any:
         """The data set of the board."""
         if self._data is None:
-            from bench.data import load_dataset
             from bench.indices import resolve
+            from defenses.data.dataset import load_dataset
 
             self._data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)
             chosen = resolve(

@@ -152,9 +152,9 @@ class Parts:
         Raises:
             UserError: it is no plain classifier.
         """
-        from bench.data import dataset_info
         from defenses.classifiers import build
         from defenses.core.defense import Classifier, Foreign
+        from defenses.data.dataset import dataset_info
         from defenses.registry import load_model
         from defenses.utils.plugins import is_purifier, load_object, takes_seed
         from defenses.weights_places import has_weights

@@ -34,7 +34,7 @@ def fingerprint(
     Raises:
         UserError: unknown name or parameter; weights missing.
     """
-    from bench.data import clean_name
+    from defenses.data.dataset import clean_name
     from defenses.weights_io import weights_hash
 
     dataset = clean_name(dataset)
@@ -60,7 +60,7 @@ def fingerprint(
             continue
         around.append({"role": role, **_part(role, part, dataset, weights_root, training_seed)})
     if known.kind == "detector" or any(part["role"] == "detector" for part in around):
-        from bench.data import dataset_info
+        from defenses.data.dataset import dataset_info
 
         # What it is fitted and calibrated on.
         identified["detector_data"] = dataset_info(dataset, root=data_root).revision
@@ -146,7 +146,7 @@ def load_model(
             purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
             networks' names alone. One's own class gets it as an argument.
         data_root: where data sets lie, for a detector learns from one and is calibrated on it; None: where
-            `bench.data.data_root` says.
+            `defenses.data.dataset.data_root` says.
         **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model. A call
             written for RobustBench is understood: model_dir is weights_root, and threat_model (a name or its enum) may
             be any norm for a registered defense, which is the same under all of them.
@@ -160,7 +160,7 @@ def load_model(
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
-    from bench.data import clean_name
+    from defenses.data.dataset import clean_name
 
     dataset = clean_name(plain(dataset))
     if is_plugin(model_name):
@@ -221,7 +221,7 @@ def parts(
 
 def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
     """What a card's `build` makes of its own parameters."""
-    from bench.data import dataset_info
+    from defenses.data.dataset import dataset_info
     from defenses.utils.plugins import load_object
 
     info = dataset_info(source.dataset, root=source.data_root)

@@ -30,7 +30,7 @@ def check_data(
     Raises:
         UserError: channels, size or classes differ.
     """
-    from bench.data import dataset_info
+    from defenses.data.dataset import dataset_info
     from defenses.networks.registry import data_args
 
     info = dataset_info(dataset, root=data_root)
@@ -50,7 +50,7 @@ def check_trained_on(path: Path, recipe: object, dataset: str) -> None:
     Raises:
         UserError: it is another one.
     """
-    from bench.data import NAMES
+    from defenses.data.dataset import NAMES
 
     trained = recipe.get("dataset") if isinstance(recipe, Mapping) else None
     if trained != dataset and {trained, dataset} <= set(NAMES):

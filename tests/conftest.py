@@ -14,7 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def need_data():
     """Call with a data set's name: skips when its files are not at hand."""
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     from defenses.utils.errors import UserError
 
     def need(name: str):

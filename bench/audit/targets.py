@@ -156,10 +156,10 @@ def subject(
     from bench.certificate import has_gradient
     from bench.certificates import no_gradient
     from bench.checks import check_model
-    from bench.data import load_dataset
     from bench.indices import resolve
     from bench.work import device_named
     from defenses.core.defense import Foreign
+    from defenses.data.dataset import load_dataset
 
     data = load_dataset(setting.dataset, setting.split, root=data_root)
     listed = resolve(setting.indices, len(data), dataset=data.name, split=data.split, labels=data.y.tolist)

@@ -43,9 +43,9 @@ def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.audit.targets import candidate
     from bench.certificates import certificate_of
     from bench.checks import check_model
-    from bench.data import load_dataset
     from bench.describe import describe
     from bench.guard import as_it_was
+    from defenses.data.dataset import load_dataset
 
     entry: dict[str, Any] = {"name": name, "params": key_values(arguments.set)}
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}

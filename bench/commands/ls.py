@@ -42,7 +42,7 @@ def _warn(text: str) -> None:
 
 
 def _datasets() -> Iterable[str]:
-    from bench.data import FORMS
+    from defenses.data.dataset import FORMS
 
     return FORMS
 

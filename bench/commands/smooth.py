@@ -36,11 +36,11 @@ def add(declare: Declare) -> None:
 def _smooth(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from bench.data import load_dataset
     from bench.indices import resolve
     from bench.smoothing import Protocol
     from bench.smoothing_run import RADII, Work, noisy, number, run_all, write
     from bench.work import device_named
+    from defenses.data.dataset import load_dataset
     from defenses.registry import load_model
 
     given, dataset = key_values(arguments.set), arguments.dataset

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import DefenseRef
-from bench.data import DatasetInfo, dataset_info, labels_of
 from bench.describe import describe
 from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from bench.schema import check
 from defenses.catalogue import card
+from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import as_fraction, canonical, decode

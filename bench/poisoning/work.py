@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.data import Dataset, load_dataset
 from bench.poisoning.attacks import poisoned
 from bench.poisoning.board import PoisonBoard, Trial
 from defenses.core.defense import Classifier, Defense, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
+from defenses.data.dataset import Dataset, load_dataset
 from defenses.registry import load_model
 from defenses.training import fit_recipe
 from defenses.training.objective import Material

@@ -34,13 +34,13 @@ def guarded_by(
         classifier: see `Guard`.
         dataset: name of a data set.
         fpr: share of clean images that it suspects.
-        data_root: where data sets lie; None: where `bench.data.data_root` says.
+        data_root: where data sets lie; None: where `defenses.data.dataset.data_root` says.
 
     Raises:
         UserError: the data set has no validation images, or no training images to learn from, or too few for `fpr`.
     """
-    from bench.data import dataset_info
     from defenses.core.detector import calibrated, check_fpr
+    from defenses.data.dataset import dataset_info
 
     info = dataset_info(dataset, root=data_root)
     for split, why in (("validation", "is calibrated on"), *([("train", "learns from")] if detector.learns else [])):
@@ -62,8 +62,8 @@ def guarded_by(
 
 
 def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: str | Path | None) -> dict[str, Tensor]:
-    from bench.data import load_dataset
     from defenses.core.detector import clean_scores
+    from defenses.data.dataset import load_dataset
 
     if detector.learns:
         train = load_dataset(dataset, "train", root=data_root)

@@ -73,7 +73,7 @@ def import_weights(
         UserError: unknown format, option or data set; a source that is no such checkpoint, with the first mismatch, or
             of another data set; weights of that name are there already.
     """
-    from bench.data import dataset_info
+    from defenses.data.dataset import dataset_info
     from defenses.networks.registry import build_network
     from defenses.utils.files import make_folder
     from defenses.weights_fit import check_data, put_tensors

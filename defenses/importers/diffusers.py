@@ -12,7 +12,7 @@ from defenses.importers import Imported
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.data import DatasetInfo
+    from defenses.data.dataset import DatasetInfo
 
 _LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
 _OURS = ("sample_size", "in_channels", "out_channels")

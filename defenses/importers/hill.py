@@ -16,7 +16,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data import DatasetInfo
+    from defenses.data.dataset import DatasetInfo
 
 _CHAIN = "f."
 _EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # of training, and so of purification

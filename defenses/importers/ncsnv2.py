@@ -12,7 +12,7 @@ from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.data import DatasetInfo
+    from defenses.data.dataset import DatasetInfo
 
 _RENAMED = (  # names in the release, and here
     (re.compile(r"^(res\d\.\d)\.(conv2|shortcut)\.conv\."), r"\1.\2."),

@@ -14,7 +14,7 @@ from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError, check_whole
 
 if TYPE_CHECKING:
-    from bench.data import DatasetInfo
+    from defenses.data.dataset import DatasetInfo
 
 
 def score_sde(

@@ -158,7 +158,7 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
 
 
 def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     from defenses.training.objective import Material
     from defenses.weights_io import load_classifier
 

@@ -143,7 +143,7 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
     Returns:
         <weights>/<dataset>/ebm-mcmc.stability.json.
     """
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     from defenses.utils.files import make_folder, write_whole
     from defenses.weights_io import load_network, read_sidecar
     from defenses.weights_places import find_weights

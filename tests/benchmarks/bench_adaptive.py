@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data import load_dataset
 from bench.stats import majority
 from bench.suites import find_attack
 from bench.suites.adaptive.ask import Ask
@@ -31,6 +30,7 @@ from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.core.defense import Defense
+from defenses.data.dataset import load_dataset
 
 _DRAWS = 65
 

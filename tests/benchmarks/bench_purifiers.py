@@ -103,7 +103,7 @@ def _langevin_case(name: str, plain_energy: nn.Module, x: Tensor, p: Langevin) -
 
 
 def _digits(rows: int) -> Tensor:
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     x = load_dataset("digits", "validation").x
     return x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows]

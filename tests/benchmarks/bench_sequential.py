@@ -104,9 +104,9 @@ def for_real(images: int, repeats: int, device: str) -> None:
     """The third part."""
     import torch
 
-    from bench.data import load_dataset
     from bench.verdict import sequential_verdict, verdict
     from defenses import load_model
+    from defenses.data.dataset import load_dataset
 
     torch.set_num_threads(1)
     defense, data = load_model("adp", dataset="digits").to(device), load_dataset("digits")

@@ -143,7 +143,7 @@ def board(ground: Ground) -> Iterator[Outcome]:
 
 
 def _own_data(ground: Ground) -> tuple[Path, Path]:
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     digits, file = load_dataset("digits"), ground.tmp / "own.npz"
     np.savez_compressed(file, x=digits.x[:60].numpy(), y=digits.y[:60].numpy())

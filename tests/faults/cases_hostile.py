@@ -75,7 +75,7 @@ def pickle_index(ground: Ground) -> Iterator[Outcome]:
 
 @case("a pickle as a batch of CIFAR-10", "refused naming the file; not executed, even with the right checksum")
 def pickle_cifar(ground: Ground) -> Outcome:
-    from bench.readers import unpickle_arrays
+    from defenses.data.formats import unpickle_arrays
     from defenses.utils.errors import UserError
 
     raw, mark = _armed(ground)

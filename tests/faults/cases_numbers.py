@@ -97,7 +97,7 @@ def infinite_images(ground: Ground) -> Outcome:
 def data(ground: Ground) -> Outcome:
     import numpy as np
 
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     digits, file = load_dataset("digits"), ground.tmp / "own.npz"
     x = digits.x[:60].numpy().copy()

@@ -48,7 +48,7 @@ class Exits(Wrapped):
 
 def doomed(x):
     """Whether a gradient is asked at the clean images of the first block, which one attack does in one cell."""
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     return x.requires_grad and torch.equal(x[0], load_dataset("digits").x[0])
 
 

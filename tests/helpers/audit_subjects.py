@@ -6,9 +6,9 @@ import torch
 
 from bench.audit.budget import BUDGETS
 from bench.audit.subject import Subject
-from bench.data import load_dataset
 from bench.threat import ThreatModel
 from defenses import load_model
+from defenses.data.dataset import load_dataset
 
 SMALL = replace(BUDGETS["quick"], images=32, steps=15, queries=60, spsa=(4, 8), planted=12, inner=64, draws=8)
 

@@ -19,7 +19,7 @@ from defenses.core.purifier import NoiseSpec, Purifier
 
 def linear(seed=0, k=10):
     """A linear classifier of digits; the nearest class mean."""
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     train = load_dataset("digits", "train")
     means = torch.stack([train.x[train.y == c].mean(0).flatten() for c in range(k)])
     layer = nn.Linear(64, k)

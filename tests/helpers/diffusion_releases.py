@@ -3,7 +3,7 @@
 import torch
 
 from bench.cli import main
-from bench.data import dataset_info
+from defenses.data.dataset import dataset_info
 from defenses.networks.registry import build_network
 
 DIGITS = dataset_info("digits")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from boards import ROOT
 
-from bench.data import load_dataset
+from defenses.data.dataset import load_dataset
 
 FOLDER = ROOT / "tests" / "benchmarks"
 

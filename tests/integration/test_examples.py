@@ -14,12 +14,12 @@ from safetensors.numpy import load_file
 
 from bench import benchmark, load_results
 from bench.board import load_board
-from bench.data import load_dataset
 from bench.results import load_cells
 from bench.suites import attack_names, find_attack
 from defenses import load_model
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 
 EXAMPLES = ROOT / "tests" / "examples"

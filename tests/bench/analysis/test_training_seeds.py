@@ -227,7 +227,7 @@ def test_a_board_of_two_trainings_from_end_to_end(tmp_path):
     assert fgsm["training_seed"].tolist() == [0, 1]
     assert row(frame, "plain", WORST).n_seeds == 2
     # Each training was attacked and judged as the model that it is.
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     data = load_dataset("digits")
     clean = by_seed[by_seed.attack == "none"].set_index("training_seed")["clean_mean"]

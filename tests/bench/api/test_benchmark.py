@@ -7,10 +7,10 @@ from torch import nn
 
 import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
-from bench.data import load_dataset
 from bench.describe import describe, describe_loaded
 from defenses import load_model
 from defenses.core.defense import Defense, Foreign
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import identity
 from defenses.utils.parameters import canonical

@@ -7,8 +7,8 @@ import torch
 from boards import MODELS
 
 from bench import benchmark, clean_accuracy
-from bench.data import load_dataset
 from bench.robustbench_call import translated
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 
 

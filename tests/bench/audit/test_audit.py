@@ -15,11 +15,11 @@ from bench.audit.fixed import Fixed
 from bench.audit.run import audit
 from bench.audit.subject import Outcome, Shot, worst
 from bench.certificate import Check
-from bench.data import load_dataset
 from defenses import load_model
 from defenses.broken import Dithered, Quantised, Saturated
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}

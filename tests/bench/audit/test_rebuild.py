@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.data import load_dataset
 from bench.rebuild import changes, rebuild_defense
 from defenses import load_model
 from defenses.core.detector import guard_of
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.utils.parameters import canonical
 
 

@@ -20,7 +20,7 @@ def tree(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A folder with models.py and out/, the results of a board on an .npz of a user's own."""
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     folder = tmp_path_factory.mktemp("verify")
     data = load_dataset("digits")

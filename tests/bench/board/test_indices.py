@@ -109,7 +109,7 @@ def test_stratified_lists_of_a_board(tmp_path):
     from boards import BOARD, write_board
 
     from bench.board import load_board
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     board = load_board(write_board(tmp_path, BOARD.replace("first-60", "stratified-20-seed0")))
     assert {(c.data.indices, c.data.stop - c.data.start) for c in board.cells()} == {("stratified-20-seed0", 20)}

@@ -188,8 +188,8 @@ class LateNaN(torch.nn.Module):
 
 def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
     """Brighter images give NaN; the clean ones, which came first, are kept."""
-    from bench.data import load_dataset
     from bench.ledger import read
+    from defenses.data.dataset import load_dataset
 
     limit = float(load_dataset("digits").x[:5].mean((1, 2, 3)).max()) + 0.01
     (tmp_path / "late.py").write_text(LATE_NAN.format(limit=limit))

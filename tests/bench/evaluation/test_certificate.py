@@ -10,7 +10,6 @@ from models import Net
 from torch import nn
 
 from bench.certificate import NoGradient, certify
-from bench.data import load_dataset
 from defenses import load_model
 from defenses.adp import ADP
 from defenses.core.defense import Classifier, Foreign, Purified
@@ -19,6 +18,7 @@ from defenses.core.gradient_modes import carries_information
 from defenses.core.noise import Noise
 from defenses.core.purify import advance, step_noise
 from defenses.core.replay import _Back
+from defenses.data.dataset import load_dataset
 from defenses.detectors.gated import Gated
 from defenses.ebm_mcmc import Langevin
 

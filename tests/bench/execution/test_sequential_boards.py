@@ -196,7 +196,7 @@ def test_rules_that_make_no_sense_are_refused_before_any_work(tmp_path, table, w
 
 def test_an_image_that_is_not_finite_in_a_further_draw_has_no_verdict(tmp_path):
     """The first draws are fine; a later one is not, and the image is still undecided then."""
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     board = load_board(board_with(tmp_path, RULE))
     cell = next(c for c in board.cells() if c.defense.label == "noisy")

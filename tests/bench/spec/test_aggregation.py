@@ -134,9 +134,9 @@ def test_transfer_is_a_null_attack_where_a_board_asks_for_it(tmp_path):
 def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     from safetensors.torch import load_file
 
-    from bench.data import load_dataset
     from bench.suites import find_attack
     from bench.verify import Settings, verify
+    from defenses.data.dataset import load_dataset
     from defenses.registry import load_model
 
     path = write_board(tmp_path)
@@ -175,8 +175,8 @@ source = "undefended"
 def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
     from safetensors.torch import load_file
 
-    from bench.data import load_dataset
     from bench.suites import find_attack
+    from defenses.data.dataset import load_dataset
     from defenses.registry import load_model
 
     path = write_board(tmp_path)

@@ -261,7 +261,7 @@ def test_a_foreign_random_module_keeps_its_batch_and_so_its_draws():
     space: dict = {"__name__": "models_of_test"}
     exec(compile(MODELS, "models.py", "exec"), space)
     foreign = Foreign(space["GlobalNoise"](), stochastic=True)
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     data = load_dataset("digits")
     x, y, indices = data.x[:60], data.y[:60], torch.arange(60)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data import load_dataset
 from bench.smoothing import Protocol, Radius, certified
 from bench.suites import find_attack
 from bench.threat import ThreatModel, distances
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
+from defenses.data.dataset import load_dataset
 
 AT, PROTOCOL = torch.arange(10), Protocol(0.25, n=1000)  # images of the test split
 AGAIN = replace(PROTOCOL, n0=10_000)  # near the border, 100 draws do not tell the smoothed prediction

@@ -11,13 +11,13 @@ from skimage.util import random_noise
 from bench.audit.targets import Candidate
 from bench.cli import main
 from bench.corruption_run import Work, frame
-from bench.corruptions import corrupt
-from bench.data import clean_name, dataset_info, load_dataset
 from bench.manifest import read_manifest, versions
-from bench.sources.corrupted import CORRUPTIONS
 from bench.verdict import verdict
 from defenses import load_model
 from defenses.core.noise import Noise
+from defenses.data.corruptions import corrupt
+from defenses.data.dataset import clean_name, dataset_info, load_dataset
+from defenses.data.sources.corrupted import CORRUPTIONS
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
 

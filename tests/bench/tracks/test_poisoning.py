@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data import load_dataset
 from bench.poisoning.attacks import Perturbation, Poison, Poisoned, Trigger, poisoned
 from bench.poisoning.tables import interval, shares_of
 from bench.resampling import over_trainings
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 

@@ -10,7 +10,6 @@ from scipy.stats import binom
 from torch import nn
 
 from bench.cli import main
-from bench.data import load_dataset
 from bench.ledger import read
 from bench.manifest import read_manifest
 from bench.smoothing import ABSTAIN, Protocol, certified, check_form, radius_of
@@ -19,6 +18,7 @@ from defenses import load_model
 from defenses.core.chain import Chain
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.training import train

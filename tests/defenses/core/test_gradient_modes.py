@@ -8,7 +8,6 @@ from linear_purifier import WEIGHTS, Affine, B, D, Triple, X, affine, energy, gr
 from models import AddNoise
 from torch import nn
 
-from bench.data import load_dataset
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
@@ -17,6 +16,7 @@ from defenses.core.defense import Purified
 from defenses.core.gradient_modes import MODES, carries_information, information_note
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
+from defenses.data.dataset import load_dataset
 from defenses.ebm_mcmc import Langevin
 from defenses.utils.errors import UserError
 

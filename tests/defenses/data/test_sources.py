@@ -16,8 +16,9 @@ from torchvision import datasets as theirs
 from torchvision import transforms
 
 from bench.cell import portable
-from bench.data import dataset_info, labels_of, load_dataset
-from bench.sources import base, published, robust
+from defenses.data.dataset import dataset_info, labels_of, load_dataset
+from defenses.data.sources import base, published
+from defenses.data.sources import robustbench as robust
 from defenses.utils.errors import UserError
 
 RNG = np.random.default_rng(0)

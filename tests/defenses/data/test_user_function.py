@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.cell import portable
-from bench.data import dataset_info, labels_of, load_dataset
+from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 
 RNG = np.random.default_rng(1)

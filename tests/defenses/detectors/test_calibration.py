@@ -7,11 +7,11 @@ import pytest
 from boards import purebench_here
 
 from bench.board import load_board
-from bench.data import dataset_info, load_dataset
 from bench.run import Options, run_board
 from bench.verify import Settings, verify
 from defenses import load_model
 from defenses.core.detector import calibrated, clean_scores
+from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
 from defenses.weights_places import find_weights
 

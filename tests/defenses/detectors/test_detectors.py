@@ -10,11 +10,11 @@ from detector_parts import NOISE, Brightness, X, linear
 from models import seeded
 from torch import Tensor, nn
 
-from bench.data import load_dataset
 from bench.meter import Meter
 from defenses import card, list_models, load_model
 from defenses.core.detector import calibrated, check_fpr
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.detectors.density import Energy, ScoreNorm
 from defenses.detectors.feature_squeezing import build as squeezing
 from defenses.detectors.lid import dimension

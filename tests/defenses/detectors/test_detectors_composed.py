@@ -8,13 +8,13 @@ from detector_parts import Brightness, X, linear
 from models import SHAPE, AddNoise, Squash, seeded
 from torch import Tensor, nn
 
-from bench.data import load_dataset
 from defenses import load_model
 from defenses.composition import composed
 from defenses.core.chain import Chain
 from defenses.core.defense import Purified
 from defenses.core.detector import Guard, Guarded, clean_scores, guard_of
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth

@@ -119,7 +119,7 @@ def test_flow_is_accurate_where_pixels_hardly_vary(name, steps):
 
 
 def test_shipped_flow_is_near_the_fine_one():
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
     from defenses.weights_io import load_network
 
     network, x = load_network("score-sde", "digits").double(), load_dataset("digits", "validation").x[:20].double()

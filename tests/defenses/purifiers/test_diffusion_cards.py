@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.certificate import certify
-from bench.data import load_dataset
 from defenses import card, load_model
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.diffusion.purifiers import FlowODE, PredictorCorrector
 from defenses.utils.errors import UserError

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.data import load_dataset
+from defenses.data.dataset import load_dataset
 from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy

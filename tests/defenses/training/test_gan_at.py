@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from bench.data import load_dataset
 from defenses import load_model
+from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
 from defenses.training import train
 from defenses.training.adversarial.gan_at import GanTraining

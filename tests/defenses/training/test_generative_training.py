@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from bench.certificate import certify
-from bench.data import load_dataset
 from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.generative.igebm import ClippedLangevin
 from defenses.generative.reformer import Reformer
 from defenses.networks.registry import build_network

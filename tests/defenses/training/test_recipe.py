@@ -6,10 +6,10 @@ import re
 import pytest
 from boards import purebench_here
 
-from bench.data import dataset_info
 from bench.poisoning.board import load_poison_board
 from bench.poisoning.work import Laboratory
 from defenses.catalogue import card
+from defenses.data.dataset import dataset_info
 from defenses.networks.registry import checked_args, kinds
 from defenses.training.recipe import load_recipe, methods, objective_of
 from defenses.utils.errors import UserError
@@ -195,8 +195,8 @@ def test_names_that_cannot_be_are_refused(name, message, tmp_path):
 
 
 def test_a_changed_recipe_stands_beside_its_defense_and_is_loaded(tmp_path):
-    from bench.data import load_dataset
     from defenses import load_model
+    from defenses.data.dataset import load_dataset
 
     short = ["unit=steps", "validate_every=2", f"phases=[{{{PHASE}}}]", "objective.iterations=1", "objective.eps=3/10"]
     done = purebench_here("train", "pgd-at", "--out", tmp_path, "--name", "pgd-at-eps-3-10", "--set", *short)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussian_diffusion import MU, Exact, S
 
-from bench.data import load_dataset
+from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material

@@ -8,7 +8,7 @@ import torch
 from models import Linear, seeded
 from torch import nn
 
-from bench.data import load_dataset
+from defenses.data.dataset import load_dataset
 from defenses.training import train
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe

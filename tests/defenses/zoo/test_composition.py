@@ -5,10 +5,10 @@ import pytest
 import torch
 from models import seeded
 
-from bench.data import load_dataset
 from defenses import load_model
 from defenses.composition import KEYS, composed
 from defenses.core.noise import Noise
+from defenses.data.dataset import load_dataset
 from defenses.registry import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import defenses
-from bench.data import data_root, load_dataset
 from bench.verdict import verdict
 from defenses import card, list_models, load_model
+from defenses.data.dataset import data_root, load_dataset
 from defenses.training.recipe import load_recipe, methods
 
 FOLDER = Path(defenses.__file__).parent / "weights" / "mnist"

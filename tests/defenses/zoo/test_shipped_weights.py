@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def validation():
-    from bench.data import load_dataset
+    from defenses.data.dataset import load_dataset
 
     return load_dataset("digits", "validation")
 

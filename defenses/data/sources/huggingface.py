@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.sources import pictures
-from bench.sources.base import DatasetInfo, hold_out, revision_of
+from defenses.data import images as pictures
+from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
 
 FORM = "hf:<owner/name or ./folder>[:<config>][@<revision>][?image=<column>&label=<column>]"
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -38,7 +38,7 @@ class _Catalogue:
 
 @dataclass
 class Hub:
-    """See `bench.sources.base.Source`."""
+    """See `defenses.data.sources.base.Source`."""
 
     name: str
     where: str
@@ -78,7 +78,7 @@ class Hub:
         """Labels."""
         import numpy as np
 
-        from bench.readers import as_labels
+        from defenses.data.formats import as_labels
 
         with _datasets(self.name) as library:
             table = self._part(library, split)
@@ -164,7 +164,7 @@ class Hub:
 
 
 def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
-    """See `bench.sources`."""
+    """See `defenses.data.sources.registry`."""
     if not name.startswith("hf:"):
         return None
     head, options = pictures.parse(name.removeprefix("hf:"), "image", "label")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.readers import I64, as_images, as_labels
+from defenses.data.formats import I64, as_images, as_labels
 from defenses.utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources.base import DatasetInfo, Source
+from defenses.data.sources.base import DatasetInfo, Source
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
 
 _PREFIX = "corrupted:"
 FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"
@@ -55,12 +55,12 @@ def parts_of(name: str) -> tuple[str, str, str] | None:
 
 
 def find(name: str, root: Path) -> Corrupted | None:
-    """See `bench.sources`.
+    """See `defenses.data.sources.registry`.
 
     Raises:
         UserError: no such corruption or severity; the data set below is not found.
     """
-    from bench.sources import find_source
+    from defenses.data.sources.registry import find_source
 
     parts = parts_of(name)
     if parts is None:
@@ -70,7 +70,7 @@ def find(name: str, root: Path) -> Corrupted | None:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """A corruption of a data set's images; see `bench.sources.base.Source`.
+    """A corruption of a data set's images; see `defenses.data.sources.base.Source`.
 
     What is random in it is keyed by split, position and corruption: it is the same at every severity, in every run.
     """
@@ -91,8 +91,8 @@ class Corrupted:
         """Images and labels."""
         import torch
 
-        from bench.corruptions import corrupt
         from defenses.core.noise import Noise
+        from defenses.data.corruptions import corrupt
 
         x, y = self.base.load(split)
         noise = Noise.of(zlib.crc32(f"{split}/{self.corruption}".encode()), len(x))

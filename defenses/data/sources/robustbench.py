@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.sources.base import DatasetInfo, revision_of
 from bench.suites.source import package_folder
+from defenses.data.sources.base import DatasetInfo, revision_of
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
 
 # fmt: off
 CORRUPTIONS: tuple[str, ...] = (
@@ -46,7 +46,7 @@ FORMS = (
 
 
 def find(name: str, root: Path) -> CorruptCifar | ImageNet | None:
-    """See `bench.sources`.
+    """See `defenses.data.sources.registry`.
 
     Raises:
         UserError: a corruption, severity or preprocessing that RobustBench does not have.
@@ -76,7 +76,7 @@ def _corruption(name: str, rest: list[str], known: tuple[str, ...]) -> tuple[str
 
 @dataclass(frozen=True)
 class CorruptCifar:
-    """A corruption of CIFAR's test images; see `bench.sources.base.Source`."""
+    """A corruption of CIFAR's test images; see `defenses.data.sources.base.Source`."""
 
     name: str
     root: Path
@@ -116,7 +116,7 @@ class CorruptCifar:
 
 @dataclass(frozen=True)
 class ImageNet:
-    """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `bench.sources.base.Source`.
+    """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `base.Source`.
 
     Args:
         name: as given.
@@ -188,7 +188,7 @@ def imagenet_lists() -> tuple[list[str], dict[str, int]]:
 
 
 def _shape_of(path: Path) -> tuple[int, int, int]:
-    from bench.sources.pictures import open_picture
+    from defenses.data.images import open_picture
 
     image = open_picture(path)
     return 3, image.height, image.width

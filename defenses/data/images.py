@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources.base import positive, split_options
+from defenses.data.sources.base import positive, split_options
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from bench.sources.base import F32
+    from defenses.data.sources.base import F32
 
 OPTIONS = ("resize", "crop", "mode")
 _CHANNELS = {"RGB": 3, "L": 1}

@@ -1,4 +1,4 @@
-"""Common corruptions of images, by kornia, scipy, Pillow and torch; see `bench.sources.corrupted` for severities."""
+"""Common corruptions of images, by kornia, scipy, Pillow and torch; severities in `sources.corrupted`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
     """Corrupted images.
 
     Args:
-        kind: a key of `bench.sources.corrupted.CORRUPTIONS`.
+        kind: a key of `defenses.data.sources.corrupted.CORRUPTIONS`.
         x: images, float32 [N, C, H, W] in [0, 1].
         noise: N streams.
         level: how much, in the kind's unit.

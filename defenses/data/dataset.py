@@ -6,8 +6,8 @@ Checkpoints and thresholds are chosen on `validation`; only `test` is attacked. 
   500 test. It is the test part of UCI's optdigits; the writers are not known, so they are shared between splits.
 - mnist, fashion-mnist, cifar10, cifar100, svhn: test is the official test part in its official order; validation the
   last 5,000 images of the official training part, train the rest.
-- a folder or a set of the hub that has train and no validation: `bench.sources.base.hold_out` of its train.
-- everything of RobustBench's is test; a corrupted set (`bench.sources.corrupted`) has no train.
+- a folder or a set of the hub that has train and no validation: `defenses.data.sources.base.hold_out` of its train.
+- everything of RobustBench's is test; a corrupted set (`defenses.data.sources.corrupted`) has no train.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources import FORMS, DatasetInfo, clean_name, find_source
-from bench.sources.published import NAMES, digits_order
+from defenses.data.sources.published import NAMES, digits_order
+from defenses.data.sources.registry import FORMS, DatasetInfo, clean_name, find_source
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def data_root(root: str | Path | None = None) -> Path:
     chosen = root or os.environ.get("PUREBENCH_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     beside = checkout.parent / "shared" / "data"
     if (checkout / "pyproject.toml").is_file() and beside.is_dir():
         return beside
@@ -133,7 +133,7 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
               "mode=L" reads grey pictures as one channel.
             - "cifar10-c/gaussian_noise/3", "cifar100-c/...", "imagenet-c/...", "imagenet-3dcc/..." and "imagenet" or
               "imagenet/Crop288", through RobustBench's loaders.
-            - "corrupted:digits/contrast/3": a corruption of any of these, made by `bench.corruptions`.
+            - "corrupted:digits/contrast/3": a corruption of any of these, made by `defenses.data.corruptions`.
             - "hf:owner/name", "hf:owner/name:config@revision?image=img&label=fine_label", "hf:./folder": with the
               library `datasets`. Columns are found by their features; resize, crop and mode as for folders.
             - "file.py:function" or "package.module:function": function(split) returns (x, y), or a dict with x, y

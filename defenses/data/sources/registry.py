@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.sources import corrupted, files, folder, hub, own, published, robust
-from bench.sources.base import DatasetInfo, Source
+from defenses.data.sources import corrupted, published
+from defenses.data.sources import huggingface as hub
+from defenses.data.sources import image_folder as folder
+from defenses.data.sources import robustbench as robust
+from defenses.data.sources import user_function as own
+from defenses.data.sources.base import DatasetInfo, Source
+from defenses.data.sources.registry import files
 from defenses.utils.errors import unknown
 
 __all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
@@ -42,7 +47,7 @@ def find_source(name: str, root: Path) -> Source:
     """The source that a data set's name stands for.
 
     Args:
-        name: see `bench.data.load_dataset`.
+        name: see `defenses.data.dataset.load_dataset`.
         root: where data sets lie.
 
     Raises:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.sources.base import DatasetInfo, unit
+from defenses.data.sources.base import DatasetInfo, unit
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from bench.sources.base import F32, I64, U8
+    from defenses.data.sources.base import F32, I64, U8
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -75,7 +75,7 @@ _INFO = {
 
 @dataclass(frozen=True)
 class Published:
-    """A data set of `NAMES`; see `bench.sources.base.Source`."""
+    """A data set of `NAMES`; see `defenses.data.sources.base.Source`."""
 
     name: str
     root: Path
@@ -106,7 +106,7 @@ class Published:
 
 
 def find(name: str, root: Path) -> Published | None:
-    """See `bench.sources`."""
+    """See `defenses.data.sources.registry`."""
     return Published(name, root) if name in NAMES else None
 
 
@@ -161,7 +161,7 @@ def _digits(split: str) -> tuple[F32, I64]:
 
 
 def _idx(source: Published, split: str, what: str) -> U8:
-    from bench.readers import read_idx
+    from defenses.data.formats import read_idx
 
     prefix, rank = ("t10k" if split == "test" else "train"), {"images": 3, "labels": 1}[what]
     file = f"{prefix}-{what}-idx{rank}-ubyte.gz"
@@ -178,7 +178,7 @@ def _mnist(source: Published, split: str) -> tuple[U8, I64]:
 def _cifar(source: Published, split: str) -> tuple[U8, I64]:
     import numpy as np
 
-    from bench.readers import read_cifar
+    from defenses.data.formats import read_cifar
 
     sums = CHECKSUMS[source.name]
     files = [f for f in sums if f.startswith("test") == (split == "test")]
@@ -190,7 +190,7 @@ def _cifar(source: Published, split: str) -> tuple[U8, I64]:
 
 
 def _svhn(source: Published, split: str) -> tuple[U8, I64]:
-    from bench.readers import read_svhn
+    from defenses.data.formats import read_svhn
 
     file = f"{'test' if split == 'test' else 'train'}_32x32.mat"
     return read_svhn(source.folder / file, CHECKSUMS["svhn"][file], f"put {file} ({_SVHN}) into {source.root}")

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources.base import DatasetInfo
+from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
 
 FORM = "<file.py or package.module>:<function>"
 _SPLITS = ("train", "validation", "test")
@@ -28,7 +28,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class Own:
-    """See `bench.sources.base.Source`; the function is described at `bench.data.load_dataset`."""
+    """See `defenses.data.sources.base.Source`; the function is described at `defenses.data.dataset.load_dataset`."""
 
     name: str
 
@@ -54,7 +54,7 @@ class Own:
 
 
 def find(name: str, root: Path) -> Own | None:  # noqa: ARG001
-    """See `bench.sources`; None if it is no file's name and no such package is there."""
+    """See `defenses.data.sources.registry`; None if it is no file's name and no such package is there."""
     where, colon, function = name.rpartition(":")
     if not colon or not function.isidentifier():
         return None
@@ -106,7 +106,7 @@ def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     """Images, labels and the number of classes, if it is stated; None: no such split."""
     import numpy as np
 
-    from bench.readers import as_images, as_labels
+    from defenses.data.formats import as_images, as_labels
     from defenses.utils.plugins import line_of, load_object, staying
 
     call = f'{name}("{split}")'

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources import pictures
-from bench.sources.base import DatasetInfo, hold_out, revision_of
+from defenses.data import images as pictures
+from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
 
 FORM = "folder:<path>[?resize=256&crop=224&mode=RGB]"
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -23,7 +23,7 @@ Samples = list[tuple[Path, int]]  # file, label
 
 @dataclass(frozen=True)
 class Folder:
-    """See `bench.sources.base.Source`."""
+    """See `defenses.data.sources.base.Source`."""
 
     name: str
     path: Path
@@ -53,7 +53,7 @@ class Folder:
 
 
 def find(name: str, root: Path) -> Folder | None:
-    """See `bench.sources`; a folder that is not found from the current one is looked for under the root."""
+    """See `registry.find_source`; a folder that is not found from the current one is looked for under the root."""
     if not name.startswith("folder:"):
         return None
     where, options = pictures.parse(name.removeprefix("folder:"))

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.sources.base import DatasetInfo
+from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.npz import NpzFile
-    from bench.sources.base import F32, I64
+    from defenses.data.sources.base import F32, I64
+    from defenses.data.sources.npz_file import NpzFile
 
 FORM = "<path>.npz"
 
 
 @dataclass(frozen=True)
 class Npz:
-    """See `bench.sources.base.Source`."""
+    """See `defenses.data.sources.base.Source`."""
 
     name: str
     file: NpzFile
 
     def info(self) -> DatasetInfo:
         """From headers and labels; the file is hashed."""
-        from bench.npz import SPLITS
-        from bench.readers import to_nchw
+        from defenses.data.formats import to_nchw
+        from defenses.data.sources.npz_file import SPLITS
 
         file, path = self.file, self.file.path
         shapes = {s: file.shape(s) for s in SPLITS if s in file.keys}
@@ -54,10 +54,10 @@ class Npz:
 
 
 def find(name: str, root: Path) -> Npz | None:
-    """See `bench.sources`; a file that is not found from the current folder is looked for under the root."""
+    """See `registry.find_source`; a file that is not found from the current folder is looked for under the root."""
     if not name.lower().endswith(".npz") or name.startswith(("folder:", "hf:")):
         return None
-    from bench.npz import NpzFile
+    from defenses.data.sources.npz_file import NpzFile
 
     path = Path(name).expanduser()
     below = root / path
