@@ -130,8 +130,8 @@ def check_form(base: Defense, sigma: float) -> None:
     """
     from defenses.core.chain import Chain
     from defenses.core.defense import Purified
-    from defenses.diffusion.purifiers import DenoiseOnce
     from defenses.filters.gaussian_noise import GaussianNoise
+    from defenses.purifiers.diffusion.samplers import DenoiseOnce
 
     if not isinstance(base, Purified):
         what = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"

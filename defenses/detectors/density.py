@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
-from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.networks.registry import Trained
+from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 
@@ -62,7 +62,7 @@ class FlowLikelihood(Detector):
 
     Args:
         network: noise predictor with its SDE as attribute `sde`.
-        steps: see `defenses.diffusion.likelihood.Flow`; four calls each.
+        steps: see `defenses.purifiers.diffusion.likelihood.Flow`; four calls each.
         probes: see there.
         levels: grey levels of the data.
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from defenses.ebm_mcmc import EnergyGradient
 from defenses.networks.registry import Role
+from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream
 from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole

@@ -132,7 +132,7 @@ class GanTraining(Objective):
         """Mean squared error of validation images' reconstructions: 4 restarts, 50 steps, of the last weights."""
         from defenses.core.noise import Noise
         from defenses.core.purify import purify
-        from defenses.generative.defense_gan import DefenseGAN
+        from defenses.purifiers.defense_gan import DefenseGAN
 
         x = self.data.x_validation[:100]
         pixels = x[0].numel()

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from defenses.generative.igebm import ClippedLangevin
 from defenses.networks.registry import Role
+from defenses.purifiers.igebm import ClippedLangevin
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import augmented, stream

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.ebm_mcmc import EnergyGradient
-from defenses.generative.jem import JointEnergy
 from defenses.networks.registry import Role
+from defenses.purifiers.jem import JointEnergy
+from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.ebm_mcmc import EnergyGradient
+from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from defenses.adp import ADP
 from defenses.core.noise import Draw, Noise
 from defenses.core.purify import purify
-from defenses.ebm_mcmc import Langevin
 from defenses.networks.registry import build_network, deployed
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 from defenses.weights_io import load_network
 
 
@@ -155,8 +155,8 @@ def compare(case: Case, pairs: int) -> tuple[float, float, float]:
 
 _PEAK = """
 import resource, sys, torch
-from defenses.adp import ADP
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 from defenses.networks.registry import build_network, deployed
 from defenses.core.noise import Noise
 from defenses.core.purify import purify

@@ -19,12 +19,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from defenses.adp import ADP
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import unrolled
 from defenses.core.replay import _saved_bytes, _sizes, replayed
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 
 SHARE = 0.05  # of the whole graph may be held for convolutions
 

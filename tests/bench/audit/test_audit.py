@@ -227,8 +227,8 @@ def test_grid_ends_where_the_ball_is_the_whole_box(tmp_path):
 def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):
     """The energy of the EBM's paper: exact gradients equal BPDA's, which is no fault of the defense."""
     from defenses.core.defense import Purified
-    from defenses.ebm_mcmc import Langevin
     from defenses.networks.registry import build_network
+    from defenses.purifiers.langevin import Langevin
 
     energy = build_network("energy-conv", in_channels=1, size=8, features=4)
     defense = Purified(Langevin(energy, eps=0.02, steps=5), load_model("undefended"), runs=1).requires_grad_(False)

@@ -11,7 +11,6 @@ from torch import nn
 
 from bench.certificate import NoGradient, certify
 from defenses import load_model
-from defenses.adp import ADP
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.detector import Detector, Guard, Guarded
 from defenses.core.gradient_modes import carries_information
@@ -20,7 +19,8 @@ from defenses.core.purify import advance, step_noise
 from defenses.core.replay import _Back
 from defenses.data.dataset import load_dataset
 from defenses.detectors.gated import Gated
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 
 STATES = "replayed states against those of the forward pass"
 REPLAYED = "replayed float64 gradient against unrolled autograd"

@@ -230,7 +230,7 @@ def test_a_gradient_that_says_nothing_is_named():
 
     from bench.certificates import certificate_of
     from defenses.core.defense import Classifier, Purified
-    from defenses.ebm_mcmc import Langevin
+    from defenses.purifiers.langevin import Langevin
 
     torch.manual_seed(0)
     energy = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.LeakyReLU(), nn.Linear(32, 1), nn.Flatten(0))

@@ -14,8 +14,8 @@ from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
-from defenses.diffusion.purifiers import DenoiseOnce
 from defenses.networks.sde import VP, sde_of, time
+from defenses.purifiers.diffusion.samplers import DenoiseOnce
 from defenses.utils.errors import UserError
 
 SDES, SIGMA = ["ve", "vp", "subvp"], 0.25

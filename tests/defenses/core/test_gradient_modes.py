@@ -11,13 +11,13 @@ from torch import nn
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
-from defenses.adp import ADP
 from defenses.core.defense import Purified
 from defenses.core.gradient_modes import MODES, carries_information, information_note
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.data.dataset import load_dataset
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 from defenses.utils.errors import UserError
 
 OTHER_VALUES = ("blind", "surrogate")

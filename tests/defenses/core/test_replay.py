@@ -7,12 +7,12 @@ import torch
 from all_paths import Everything, X, energy, net
 from torch import nn
 
-from defenses.adp import ADP
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import purify, unrolled
 from defenses.core.replay import _saved_bytes, _sizes, extent, replayed
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.adp import ADP
+from defenses.purifiers.langevin import Langevin
 
 
 def made(name):

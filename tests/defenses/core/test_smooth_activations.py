@@ -16,7 +16,7 @@ from defenses.core.noise import Noise
 from defenses.core.purify import advance, start, step_noise
 from defenses.core.replay import _saved_bytes
 from defenses.core.smooth_activations import SmoothLeakyReLU, smooth
-from defenses.ebm_mcmc import Langevin
+from defenses.purifiers.langevin import Langevin
 
 
 def states(purifier, x):

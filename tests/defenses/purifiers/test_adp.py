@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from defenses.adp import ADP
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.networks.registry import build_network
+from defenses.purifiers.adp import ADP
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

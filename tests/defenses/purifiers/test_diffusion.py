@@ -9,9 +9,9 @@ from gaussian_diffusion import MU, Exact, S, law
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.core.replay import replayed
-from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.networks.registry import build_network
 from defenses.networks.sde import START, VE, VP, sde_of, time
+from defenses.purifiers.diffusion.samplers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

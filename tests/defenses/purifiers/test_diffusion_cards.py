@@ -7,8 +7,8 @@ from bench.certificate import certify
 from defenses import card, load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
-from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
-from defenses.diffusion.purifiers import FlowODE, PredictorCorrector
+from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
+from defenses.purifiers.diffusion.samplers import FlowODE, PredictorCorrector
 from defenses.utils.errors import UserError
 from defenses.weights_io import load_network
 

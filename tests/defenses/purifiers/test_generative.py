@@ -9,11 +9,11 @@ from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.core.replay import replayed
-from defenses.generative.defense_gan import DefenseGAN
-from defenses.generative.igebm import ClippedLangevin
-from defenses.generative.jem import JointEnergy, Refinement
-from defenses.generative.reformer import Reformer
 from defenses.networks.registry import build_network
+from defenses.purifiers.autoencoder import Reformer
+from defenses.purifiers.defense_gan import DefenseGAN
+from defenses.purifiers.igebm import ClippedLangevin
+from defenses.purifiers.jem import JointEnergy, Refinement
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 4, 4)

@@ -8,8 +8,8 @@ from torch import nn
 
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
-from defenses.ebm_mcmc import EnergyGradient, Langevin
 from defenses.networks.registry import build_network, deployed
+from defenses.purifiers.langevin import EnergyGradient, Langevin
 from defenses.training.stability import stability
 from defenses.utils.errors import UserError
 

@@ -8,9 +8,9 @@ from gaussian_diffusion import MU, Exact, S, law
 
 from defenses import load_model
 from defenses.core.noise import Noise
-from defenses.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.networks.registry import build_network
 from defenses.networks.sde import START
+from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.utils.errors import UserError
 
 SHAPE = (1, 3, 3)

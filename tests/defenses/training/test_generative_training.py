@@ -11,9 +11,9 @@ from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
-from defenses.generative.igebm import ClippedLangevin
-from defenses.generative.reformer import Reformer
 from defenses.networks.registry import build_network
+from defenses.purifiers.autoencoder import Reformer
+from defenses.purifiers.igebm import ClippedLangevin
 from defenses.training import train
 from defenses.training.bank import Bank
 from defenses.training.gan import GanTraining

@@ -15,9 +15,9 @@ from autoattack.state import EvaluationState
 from boards import MODELS
 from torch import nn
 
-from defenses.adp import ADP
 from defenses.core.defense import Classifier, Purified
 from defenses.data.dataset import data_root, load_dataset
+from defenses.purifiers.adp import ADP
 
 SIGNATURES = {  # fra31/auto-attack at a392200
     "__init__": "model, norm, eps, seed, verbose, attacks_to_run, version, is_tf_model, device, log_path",

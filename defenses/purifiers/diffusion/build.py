@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from defenses.diffusion.purifiers import Ancestral, DenoiseOnce, Diffused, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.networks.registry import Trained
+from defenses.purifiers.diffusion.samplers import (
+    Ancestral,
+    DenoiseOnce,
+    Diffused,
+    FlowODE,
+    PredictorCorrector,
+    ReverseSDE,
+)
 from defenses.utils.errors import unknown
 
 _SAMPLERS = ("predictor-corrector", "ode")

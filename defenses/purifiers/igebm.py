@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import Differenced, smooth
-from defenses.ebm_mcmc import EnergyGradient
 from defenses.networks.registry import Trained
+from defenses.purifiers.langevin import EnergyGradient
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import twin
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, State
-from defenses.ebm_mcmc import Langevin
 from defenses.networks.registry import Trained
+from defenses.purifiers.langevin import Langevin
 from defenses.utils.errors import UserError, check_numbers
 
 

@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from defenses.core.noise import Draw, Noise
 from defenses.core.purifier import NoiseSpec, State
 from defenses.core.purify import purify, start
-from defenses.diffusion.purifiers import FlowODE
 from defenses.networks.sde import START
+from defenses.purifiers.diffusion.samplers import FlowODE
 from defenses.utils.errors import check_whole
 
 _DEQUANTISE, _PROBE = 0, 1  # names of the noise streams

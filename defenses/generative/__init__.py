@@ -1,1 +1,0 @@
-"""Purifiers that are generative models: GAN, autoencoders, joint and implicit energies."""

@@ -1,0 +1,1 @@
+"""Generative purifiers: ADP, Langevin dynamics, diffusion, JEM, IGEBM, Defense-GAN, autoencoders."""

@@ -1,0 +1,1 @@
+"""Diffusion purifiers: build, samplers, likelihood."""
