@@ -9,7 +9,7 @@ from defenses.core.backward import purified
 from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
-from defenses.filters import Filter
+from defenses.filters.base import Filter
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.median import Median
 from defenses.filters.non_local_means import NonLocalMeans

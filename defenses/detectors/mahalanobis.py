@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from defenses.detectors.layers import LayerDetector
-from defenses.filters import within
+from defenses.filters.base import within
 from defenses.utils.errors import UserError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.filters import Filter, whole
+from defenses.filters.base import Filter, whole
 
 
 class BitDepth(Filter):

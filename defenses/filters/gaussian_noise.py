@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from defenses.core.noise import Draw
-from defenses.filters import Filter, within
+from defenses.filters.base import Filter, within
 
 
 class GaussianNoise(Filter):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.filters import Filter, image_by_image, whole
+from defenses.filters.base import Filter, image_by_image, whole
 from defenses.utils.errors import UserError
 
 

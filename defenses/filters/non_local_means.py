@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.filters import Filter, image_by_image, whole, within
+from defenses.filters.base import Filter, image_by_image, whole, within
 from defenses.utils.errors import UserError
 
 

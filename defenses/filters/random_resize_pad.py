@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.core.noise import Draw
-from defenses.filters import Filter, within
+from defenses.filters.base import Filter, within
 
 
 class RandomResizePad(Filter):

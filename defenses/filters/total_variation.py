@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from defenses.core.noise import Draw
-from defenses.filters import Filter, image_by_image, whole, within
+from defenses.filters.base import Filter, image_by_image, whole, within
 
 
 class TotalVariation(Filter):
