@@ -266,7 +266,7 @@ def _guard(label: str, found: Any, params: Mapping[str, Any], behind: Classifier
         if not params.get("detector"):
             return None
         detector, own = parts.make("detector", named(params["detector"], "detector"))
-    from defenses.detectors.fitted import guarded_by
+    from defenses.detectors.calibration import guarded_by
 
     return guarded_by(detector, behind, parts.dataset, own.get("fpr", FPR), data_root=parts.data_root)
 

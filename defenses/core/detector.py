@@ -19,7 +19,8 @@ _GUARD = 0x47554152  # name of the noise stream
 class Detector(nn.Module, ABC):
     """Tells clean images from others by a score; higher is more suspicious.
 
-    What `fit` learns stands in buffers of the detector itself, so that it can be kept (`defenses.detectors.fitted`).
+    What `fit` learns stands in buffers of the detector itself, so that it can be kept
+    (`defenses.detectors.calibration`).
 
     Attributes:
         stochastic: whether the score depends on the noise.

@@ -1,1 +1,1 @@
-"""Detectors of adversarial images: each a score beside any defense (`defenses.core.detector`)."""
+"""Detectors of adversarial images, and purification gated by a detector."""

@@ -182,7 +182,7 @@ def test_clean_images_are_refused_as_often_as_said(guarded):
 
 
 def test_what_took_long_is_kept_and_read_again(tmp_path, monkeypatch):
-    from defenses.detectors import fitted
+    from defenses.detectors import calibration as fitted
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(fitted, "_LONG", -1.0)

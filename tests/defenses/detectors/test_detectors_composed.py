@@ -46,7 +46,7 @@ def test_data_without_a_validation_split(tmp_path):
 
     file = tmp_path / "mine.npz"
     np.savez(file, x=np.zeros((4, 1, 8, 8), np.float32), y=np.arange(4), num_classes=np.array(10))
-    from defenses.detectors.fitted import guarded_by
+    from defenses.detectors.calibration import guarded_by
 
     with pytest.raises(UserError, match=r"is calibrated on validation images, and .* has none"):
         guarded_by(Brightness(), linear(10), str(file), 0.05)
