@@ -235,8 +235,8 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
 def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel, root: Path | None) -> nn.Module:
     from torch import nn
 
-    from defenses.catalogue import is_zoo
-    from defenses.registry import load_model
+    from defenses.zoo.cards import is_zoo
+    from defenses.zoo.registry import load_model
 
     if not isinstance(model, str):
         if not isinstance(model, nn.Module):

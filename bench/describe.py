@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
-from defenses.catalogue import card, is_plugin, is_zoo
-from defenses.composition import with_own
-from defenses.registry import fingerprint, load_model
 from defenses.utils.errors import UserError, told
 from defenses.utils.parameters import canonical, decode
+from defenses.zoo.cards import card, is_plugin, is_zoo
+from defenses.zoo.composition import with_own
+from defenses.zoo.registry import fingerprint, load_model
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense

@@ -181,7 +181,7 @@ def eps_text(eps: Fraction) -> str:
 def _card(rows: Rows) -> dict[str, Any]:
     """Bibliography and claim of a registered defense; of any other what RobustBench's own code cannot do without."""
     from bench.threat import exact
-    from defenses.catalogue import card, list_models
+    from defenses.zoo.cards import card, list_models
 
     if rows.name not in list_models():
         return {"link": "", "name": rows.name, "authors": "", "additional_data": None, "venue": "", "architecture": ""}

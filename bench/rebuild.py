@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
-from defenses.catalogue import COMMON, is_plugin, is_zoo
-from defenses.composition import renamed
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical, decode
+from defenses.zoo.cards import COMMON, is_plugin, is_zoo
+from defenses.zoo.composition import renamed
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -81,9 +81,9 @@ def rebuild_defense(
         code: where the files of somebody's own defenses and parts lie; None: in the current folder.
     """
     from bench.describe import describe_loaded
-    from defenses.catalogue import card
     from defenses.core.defense import Foreign
-    from defenses.registry import load_model
+    from defenses.zoo.cards import card
+    from defenses.zoo.registry import load_model
 
     name = str(fingerprint.get("name", ""))
     given = fingerprint.get("parameters") or {}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
 from bench.stats import wilson
-from defenses.catalogue import card, is_plugin, is_zoo
 from defenses.utils.errors import UserError, check_whole
 from defenses.utils.parameters import as_number, canonical, decode
+from defenses.zoo.cards import card, is_plugin, is_zoo
 
 if TYPE_CHECKING:
     from bench.smoothing import Protocol

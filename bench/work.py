@@ -12,8 +12,8 @@ from bench.board import Board
 from bench.cell import Cell
 from bench.progress import since
 from bench.store import CellResult, Store
-from defenses.catalogue import is_plugin
 from defenses.utils.errors import UserError, told
+from defenses.zoo.cards import is_plugin
 
 if TYPE_CHECKING:
     import torch
@@ -74,8 +74,8 @@ class Workshop:
         if label not in self._defenses:
             from bench.guard import as_it_was
             from defenses.core.defense import Foreign
-            from defenses.registry import load_model
             from defenses.utils.parameters import decode
+            from defenses.zoo.registry import load_model
 
             given = decode(cell.defense.given)
             roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}

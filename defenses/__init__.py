@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from defenses.catalogue import card, list_models
     from defenses.core.defense import Classifier, Defense, Purified
-    from defenses.registry import load_model
+    from defenses.zoo.cards import card, list_models
+    from defenses.zoo.registry import load_model
 
 __all__ = ["Classifier", "Defense", "Purified", "card", "list_models", "load_model"]
 
@@ -15,9 +15,9 @@ _WHERE = {
     "Classifier": "defenses.core.defense",
     "Defense": "defenses.core.defense",
     "Purified": "defenses.core.defense",
-    "card": "defenses.catalogue",
-    "list_models": "defenses.catalogue",
-    "load_model": "defenses.registry",
+    "card": "defenses.zoo.cards",
+    "list_models": "defenses.zoo.cards",
+    "load_model": "defenses.zoo.registry",
 }
 
 

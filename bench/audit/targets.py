@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.threat import ThreatModel
-from defenses.registry import load_model
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import canonical, decode
+from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
     from bench.audit.budget import Budget

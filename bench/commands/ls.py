@@ -22,7 +22,7 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _defenses() -> Iterable[str]:
-    from defenses.catalogue import card, list_models
+    from defenses.zoo.cards import card, list_models
 
     return [f"{name:<12} {card(name).summary}" for name in list_models()]
 

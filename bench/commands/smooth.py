@@ -41,7 +41,7 @@ def _smooth(arguments: argparse.Namespace) -> int:
     from bench.smoothing_run import RADII, Work, noisy, number, run_all, write
     from bench.work import device_named
     from defenses.data.dataset import load_dataset
-    from defenses.registry import load_model
+    from defenses.zoo.registry import load_model
 
     given, dataset = key_values(arguments.set), arguments.dataset
     for text in arguments.radii or RADII:

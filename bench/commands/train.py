@@ -27,7 +27,7 @@ def add(declare: Declare) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from defenses.catalogue import card, list_models
+    from defenses.zoo.cards import card, list_models
 
     trainable = [n for n in list_models() if card(n).trainer]
     if arguments.name not in trainable:
@@ -35,7 +35,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
 
     from defenses.training import train
-    from defenses.weights_places import cache_dir
+    from defenses.zoo.weight_paths import cache_dir
 
     if arguments.stability:
         from defenses.training.stability import write_stability

@@ -14,12 +14,12 @@ from bench.cell import DefenseRef
 from bench.describe import describe
 from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from bench.schema import check
-from defenses.catalogue import card
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import as_fraction, canonical, decode
-from defenses.weights_io import check_classifier, weights_hash
+from defenses.zoo.cards import card
+from defenses.zoo.checkpoints import check_classifier, weights_hash
 
 NO_CLEANING, CLEANING = "none", ("train", "test", "both")
 _VERSION = 1  # counts up when the same board gives other results

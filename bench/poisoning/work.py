@@ -17,13 +17,13 @@ from defenses.core.defense import Classifier, Defense, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.data.dataset import Dataset, load_dataset
-from defenses.registry import load_model
 from defenses.training import fit_recipe
 from defenses.training.objective import Material
 from defenses.training.streams import stream_seed
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
-from defenses.weights_io import load_classifier
+from defenses.zoo.checkpoints import load_classifier
+from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
     from torch import nn

@@ -76,7 +76,7 @@ def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: s
 def _file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
     """Where it is kept; None where what it depends on cannot be seen whole."""
     from defenses.utils.identity import identity
-    from defenses.weights_places import cache_dir
+    from defenses.zoo.weight_paths import cache_dir
 
     parts = [identity(detector), identity(classifier)]
     if not all(complete for _, complete in parts):

@@ -76,9 +76,9 @@ def import_weights(
     from defenses.data.dataset import dataset_info
     from defenses.networks.registry import build_network
     from defenses.utils.files import make_folder
-    from defenses.weights_fit import check_data, put_tensors
-    from defenses.weights_io import save_network
-    from defenses.weights_places import check_name
+    from defenses.zoo.checkpoint_checks import check_data, put_tensors
+    from defenses.zoo.checkpoints import save_network
+    from defenses.zoo.weight_paths import check_name
 
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)

@@ -45,7 +45,7 @@ def score_sde(
         UserError: an argument is out of range; the file is not readable or of another network.
     """
     from defenses.networks.registry import build_network
-    from defenses.weights_fit import check_tensors
+    from defenses.zoo.checkpoint_checks import check_tensors
 
     check_whole(1, channels=channels, blocks=blocks)
     for key, values in (("multipliers", multipliers), ("attention", attention)):

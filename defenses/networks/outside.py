@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from defenses.networks.normalise import Normalise
 from defenses.networks.registry import check_names
-from defenses.robustbench_zoo import library
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.plugins import line_of
+from defenses.zoo.robustbench import library
 
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
 

@@ -60,8 +60,8 @@ def train(
 
     from defenses.training.recipe import load_recipe
     from defenses.utils.files import make_folder, no_empty_folder
-    from defenses.weights_io import save_network
-    from defenses.weights_places import check_name, seeded
+    from defenses.zoo.checkpoints import save_network
+    from defenses.zoo.weight_paths import check_name, seeded
 
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
@@ -160,7 +160,7 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
 def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     from defenses.data.dataset import load_dataset
     from defenses.training.objective import Material
-    from defenses.weights_io import load_classifier
+    from defenses.zoo.checkpoints import load_classifier
 
     def trained(name: str) -> nn.Module:
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from defenses.catalogue import card, list_models
 from defenses.networks.registry import check_role, checked_args
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.plugins import load_object
 from defenses.utils.settings import Count
+from defenses.zoo.cards import card, list_models
 
 
 @dataclass(frozen=True)

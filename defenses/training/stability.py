@@ -145,8 +145,8 @@ def write_stability(dataset: str, *, root: Path | str | None = None, data_root: 
     """
     from defenses.data.dataset import load_dataset
     from defenses.utils.files import make_folder, write_whole
-    from defenses.weights_io import load_network, read_sidecar
-    from defenses.weights_places import find_weights
+    from defenses.zoo.checkpoints import load_network, read_sidecar
+    from defenses.zoo.weight_paths import find_weights
 
     path = find_weights("ebm-mcmc", dataset, root)
     side = read_sidecar(path)

@@ -79,10 +79,10 @@ def load_plugin(
     """
     from torch import nn
 
-    from defenses.composition import refuse_around
     from defenses.core.defense import Defense, Foreign
     from defenses.core.purifier import Purifier
     from defenses.utils.identity import check_built
+    from defenses.zoo.composition import refuse_around
 
     found = load_object(name)
     try:
@@ -119,8 +119,8 @@ def _composed(
     data_root: str | Path | None,
 ) -> Defense:
     """A purifier, a class or an instance, with what `params` put around it."""
-    from defenses.composition import KEYS, composed
-    from defenses.registry import parts
+    from defenses.zoo.composition import KEYS, composed
+    from defenses.zoo.registry import parts
 
     own = {key: value for key, value in params.items() if key not in KEYS}
     around = {key: value for key, value in params.items() if key in KEYS}

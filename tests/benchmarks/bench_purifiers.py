@@ -24,7 +24,7 @@ from defenses.core.purify import purify
 from defenses.networks.registry import build_network, deployed
 from defenses.purifiers.adp import ADP
 from defenses.purifiers.langevin import Langevin
-from defenses.weights_io import load_network
+from defenses.zoo.checkpoints import load_network
 
 
 def plain_adp(score: nn.Module, x: Tensor, z: Tensor, p: ADP) -> Tensor:

@@ -204,7 +204,7 @@ def weights(ground: Ground) -> Iterator[Outcome]:
 
 @case("the description of weights (.json) truncated, empty or with a bit flipped", "refused naming the file; no result")
 def weights_description(ground: Ground) -> Iterator[Outcome]:
-    from defenses.weights_io import load_network, save_network
+    from defenses.zoo.checkpoints import load_network, save_network
 
     board, file = trained(ground)
     side = file.with_suffix(".json")

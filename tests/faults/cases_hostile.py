@@ -97,7 +97,7 @@ def pickle_weights(ground: Ground) -> Iterator[Outcome]:
 
     from boards import BOARD
 
-    from defenses.weights_places import find_weights
+    from defenses.zoo.weight_paths import find_weights
 
     raw, mark = _armed(ground)
     source = find_weights("undefended", "digits")

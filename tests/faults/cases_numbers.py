@@ -14,8 +14,8 @@ from faults.ground import Ground, Outcome
 def weights(ground: Ground) -> Iterator[Outcome]:
     from boards import BOARD
 
-    from defenses.weights_io import load_network, read_sidecar, save_network
-    from defenses.weights_places import find_weights
+    from defenses.zoo.checkpoints import load_network, read_sidecar, save_network
+    from defenses.zoo.weight_paths import find_weights
 
     file = ground.tmp / "weights/digits/undefended.safetensors"
     board = ground.tmp / "trained.toml"

@@ -208,7 +208,7 @@ class Ground:
 
 def trained(ground: Ground) -> tuple[Path, Path]:
     """A board on a trained network, "trained", and a copy of its weights; see --weights-root."""
-    from defenses.weights_places import find_weights
+    from defenses.zoo.weight_paths import find_weights
 
     source = find_weights("undefended", "digits")
     folder = ground.tmp / "weights/digits"

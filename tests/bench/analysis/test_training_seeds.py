@@ -19,8 +19,8 @@ from bench.tables import full_table, pivot, write_tables
 from defenses import load_model
 from defenses.training import train
 from defenses.utils.errors import UserError
-from defenses.weights_io import weights_hash
-from defenses.weights_places import find_weights, seeded
+from defenses.zoo.checkpoints import weights_hash
+from defenses.zoo.weight_paths import find_weights, seeded
 
 CLEAN = [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]
 APGD = [[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1]]

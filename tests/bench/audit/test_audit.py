@@ -16,11 +16,11 @@ from bench.audit.run import audit
 from bench.audit.subject import Outcome, Shot, worst
 from bench.certificate import Check
 from defenses import load_model
-from defenses.broken import Dithered, Quantised, Saturated
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
+from defenses.zoo.obfuscated import Dithered, Quantised, Saturated
 
 BROKEN = {"quantisation": Quantised, "randomness": Dithered, "vanishing": Saturated}
 

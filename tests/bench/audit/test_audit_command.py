@@ -25,7 +25,7 @@ eps = "1/5"
 name = "pgd-at"
 [[defense]]
 label = "masked"
-name = "defenses.broken:Saturated"
+name = "defenses.zoo.obfuscated:Saturated"
 [[attack]]
 name = "foolbox:LinfPGD"
 params = { steps = 5 }
@@ -107,7 +107,7 @@ def test_tables_flag_what_fails(tmp_path, capsys):
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_run_takes_probabilities_by_force_and_flags_them(tmp_path, capsys, workers):
     board, folder, other = tmp_path / "small.toml", tmp_path / "results", tmp_path / "other"
-    board.write_text(BOARD.replace("defenses.broken:Saturated", f"{HELPERS / 'audit_models.py'}:Probabilities"))
+    board.write_text(BOARD.replace("defenses.zoo.obfuscated:Saturated", f"{HELPERS / 'audit_models.py'}:Probabilities"))
 
     def go(out, *more):
         return main(["run", str(board), "--out", str(out), "--workers", workers, "--quiet", *more])

@@ -15,10 +15,10 @@ from bench.audit.features import Features
 from bench.audit.planted import boundary, inner
 from bench.threat import ThreatModel, distances, in_box
 from defenses import load_model
-from defenses.broken import Dithered, Quantised, Saturated
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
+from defenses.zoo.obfuscated import Dithered, Quantised, Saturated
 
 
 def test_features_are_what_the_last_linear_layer_sees():

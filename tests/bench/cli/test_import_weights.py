@@ -7,7 +7,7 @@ from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.importers import FORMATS
 from defenses.networks.registry import build_network
-from defenses.weights_io import read_sidecar
+from defenses.zoo.checkpoints import read_sidecar
 
 
 def test_the_command_writes_what_defenses_load_by_name(tmp_path, capsys):
@@ -33,7 +33,7 @@ def test_the_command_writes_what_defenses_load_by_name(tmp_path, capsys):
 
 def test_diffpure_takes_an_import_for_cifar10(tmp_path):
     """The names and shapes of CIFAR-10 with few channels, and a classifier of the test's own."""
-    from defenses.weights_io import save_network
+    from defenses.zoo.checkpoints import save_network
 
     network = build_network("ncsnpp", seed=1, channels=8, multipliers=[1, 1], blocks=1, attention=[16])
     model = {f"module.{n}": v for n, v in network.state_dict().items()}

@@ -10,7 +10,7 @@ from bench.cli import main
 from defenses import load_model
 from defenses.networks.registry import build_network, data_args
 from defenses.utils.errors import UserError
-from defenses.weights_io import save_network
+from defenses.zoo.checkpoints import save_network
 
 WEIGHTS = ROOT / "defenses" / "weights"
 

@@ -24,8 +24,8 @@ from bench.tables import write_tables
 from bench.verdict import verdict
 from bench.verify import Settings, verify
 from defenses.core.defense import Prediction
-from defenses.registry import load_model
 from defenses.utils.errors import UserError
+from defenses.zoo.registry import load_model
 
 K, ERROR = 33, 0.02
 RULE = f"draws = 5\nk = {K}\nsequential = {ERROR}"

@@ -11,7 +11,7 @@ from bench.poisoning.tables import interval, shares_of
 from bench.resampling import over_trainings
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network
+from defenses.zoo.checkpoints import load_network
 
 TARGET, TRIGGER = 0, Trigger()
 

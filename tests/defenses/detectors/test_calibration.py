@@ -13,7 +13,7 @@ from defenses import load_model
 from defenses.core.detector import calibrated, clean_scores
 from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
-from defenses.weights_places import find_weights
+from defenses.zoo.weight_paths import find_weights
 
 SQUEEZING = {"classifier": "small", "bits": 1, "median": 0, "search": 0, "fpr": "1/10"}
 BOARD = """

@@ -9,7 +9,6 @@ from models import SHAPE, AddNoise, Squash, seeded
 from torch import Tensor, nn
 
 from defenses import load_model
-from defenses.composition import composed
 from defenses.core.chain import Chain
 from defenses.core.defense import Purified
 from defenses.core.detector import Guard, Guarded, clean_scores, guard_of
@@ -18,8 +17,9 @@ from defenses.data.dataset import load_dataset
 from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth
-from defenses.registry import fingerprint, parts
 from defenses.utils.errors import UserError
+from defenses.zoo.composition import composed
+from defenses.zoo.registry import fingerprint, parts
 
 
 def test_bad_compositions_are_named():

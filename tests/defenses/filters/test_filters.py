@@ -98,8 +98,8 @@ def test_median_is_scipys(window):
 def test_exact_gradients_of_the_median_fail_at_ties_alone_as_its_card_says():
     from bench.certificate import certify
     from defenses import load_model
-    from defenses.catalogue import card
     from defenses.data.dataset import load_dataset
+    from defenses.zoo.cards import card
 
     defense, x = load_model("median", "digits"), load_dataset("digits").x[:4]
     untied = 0.99 * x + 0.01 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))

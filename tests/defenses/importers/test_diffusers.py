@@ -9,7 +9,7 @@ from defenses.core.noise import Noise
 from defenses.importers import import_weights
 from defenses.importers.diffusers import unet as diffusers_unet
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network
+from defenses.zoo.checkpoints import load_network
 
 UNET = {
     "block_out_channels": (16, 16),

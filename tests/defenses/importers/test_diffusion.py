@@ -11,7 +11,7 @@ from defenses.importers.ncsnv2 import ncsnv2
 from defenses.importers.score_sde import score_sde
 from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network, read_sidecar
+from defenses.zoo.checkpoints import load_network, read_sidecar
 
 
 def test_score_sde_takes_the_average_by_the_names_of_the_model(tmp_path):

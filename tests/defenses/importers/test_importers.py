@@ -7,7 +7,7 @@ from torch import nn
 from bench.cli import main
 from defenses.importers import import_weights
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network, read_sidecar
+from defenses.zoo.checkpoints import load_network, read_sidecar
 
 
 class Energy(nn.Module):

@@ -10,9 +10,9 @@ from torch import nn
 from defenses.networks.registry import build_network, data_args, deployed, kinds
 from defenses.utils.checksums import sealed
 from defenses.utils.errors import UserError
-from defenses.weights_fit import load_tensors
-from defenses.weights_io import load_network, save_network, weights_hash
-from defenses.weights_places import find_weights
+from defenses.zoo.checkpoint_checks import load_tensors
+from defenses.zoo.checkpoints import load_network, save_network, weights_hash
+from defenses.zoo.weight_paths import find_weights
 
 SMALL = {
     "wrn-28-10": {"depth": 10, "width": 1},
@@ -229,7 +229,7 @@ def test_hashes_are_read_without_torch():
     import sys
 
     code = (
-        "import sys; from defenses.weights_io import weights_hash; "
+        "import sys; from defenses.zoo.checkpoints import weights_hash; "
         "assert len(weights_hash('adp', 'digits')) == 64; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

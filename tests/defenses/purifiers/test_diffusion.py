@@ -120,7 +120,7 @@ def test_flow_is_accurate_where_pixels_hardly_vary(name, steps):
 
 def test_shipped_flow_is_near_the_fine_one():
     from defenses.data.dataset import load_dataset
-    from defenses.weights_io import load_network
+    from defenses.zoo.checkpoints import load_network
 
     network, x = load_network("score-sde", "digits").double(), load_dataset("digits", "validation").x[:20].double()
     fine, coarse = (purify(FlowODE(network, t_star=0.1, steps=n), x, Noise.of(0, 20)) for n in (400, 10))

@@ -10,7 +10,7 @@ from defenses.data.dataset import load_dataset
 from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.purifiers.diffusion.samplers import FlowODE, PredictorCorrector
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network
+from defenses.zoo.checkpoints import load_network
 
 CARDS = [
     ("score-sde", {}),

@@ -17,8 +17,8 @@ from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
-from defenses.weights_io import read_sidecar
-from defenses.weights_places import find_weights
+from defenses.zoo.checkpoints import read_sidecar
+from defenses.zoo.weight_paths import find_weights
 
 ROWS = torch.arange(8)
 

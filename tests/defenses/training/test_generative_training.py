@@ -22,7 +22,7 @@ from defenses.training.jem import JemTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network, read_sidecar
+from defenses.zoo.checkpoints import load_network, read_sidecar
 
 
 def material(n=20) -> Material:

@@ -8,13 +8,13 @@ from boards import purebench_here
 
 from bench.poisoning.board import load_poison_board
 from bench.poisoning.work import Laboratory
-from defenses.catalogue import card
 from defenses.data.dataset import dataset_info
 from defenses.networks.registry import checked_args, kinds
 from defenses.training.recipe import load_recipe, methods, objective_of
 from defenses.utils.errors import UserError
-from defenses.weights_io import check_classifier
-from defenses.weights_places import check_name
+from defenses.zoo.cards import card
+from defenses.zoo.checkpoints import check_classifier
+from defenses.zoo.weight_paths import check_name
 
 PHASE = "until=3, optimizer='adam', lr=1e-3"
 # (recipe, what is set, what the line says of key, value and kind)
@@ -223,7 +223,7 @@ def test_only_classifiers_are_attacked(tmp_path):
     for name in ("adp", "defense-gan", "magnet", "lid"):
         with pytest.raises(UserError, match="a classifier is to be attacked; name a classifier of digits"):
             check_classifier(name, "digits")
-    from defenses.weights_places import find_weights
+    from defenses.zoo.weight_paths import find_weights
 
     # Under a name of one's own the network tells.
     (tmp_path / "digits").mkdir()

@@ -5,7 +5,6 @@ import torch
 from short_trainings import Exploding, material
 from torch import nn
 
-from defenses.catalogue import card
 from defenses.networks.registry import build_network
 from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
@@ -15,6 +14,7 @@ from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.utils.errors import UserError
+from defenses.zoo.cards import card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,7 +15,7 @@ from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
 from defenses.training.vat import VatTraining, still_statistics, stratified, virtual_direction
 from defenses.utils.errors import UserError
-from defenses.weights_io import load_network, read_sidecar
+from defenses.zoo.checkpoints import load_network, read_sidecar
 
 
 def linear(classes: int = 5) -> nn.Module:

@@ -53,7 +53,7 @@ def test_texts_that_are_no_name_are_refused(name, key):
 
 @pytest.mark.parametrize("name", list_models())
 def test_parameters_of_a_composition_are_checked_too(name):
-    from defenses.catalogue import COMMON as known
+    from defenses.zoo.cards import COMMON as known
 
     for key in known[card(name).kind]:
         for value in BAD:

@@ -6,10 +6,10 @@ import torch
 from models import seeded
 
 from defenses import load_model
-from defenses.composition import KEYS, composed
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
-from defenses.registry import parts
+from defenses.zoo.composition import KEYS, composed
+from defenses.zoo.registry import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}
 GATED = {"detector": "score-norm", "suspected": "purify"}

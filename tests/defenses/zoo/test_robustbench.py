@@ -195,7 +195,7 @@ def test_robustbench_benchmarks_a_trained_network_at_its_full_budget(need_data, 
     from robustbench import eval as robustbench_eval
 
     from defenses.networks.registry import build_network
-    from defenses.weights_fit import load_tensors
+    from defenses.zoo.checkpoint_checks import load_tensors
 
     need_data("cifar10")
     path = data_root().parent / "models" / "cifar10-resnet20.safetensors"

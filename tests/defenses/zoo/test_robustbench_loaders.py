@@ -11,7 +11,7 @@ from zoo import CORRUPT, SMALL, empty_cache, make_checkpoint
 
 from defenses import load_model
 from defenses.utils.errors import UserError
-from defenses.weights_places import find_weights
+from defenses.zoo.weight_paths import find_weights
 
 
 @pytest.fixture(scope="module")

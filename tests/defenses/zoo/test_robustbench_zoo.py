@@ -14,8 +14,9 @@ from bench.board import load_board
 from bench.describe import describe, describe_loaded
 from bench.run import Options, run_board
 from bench.work import Workshop
-from defenses import load_model, robustbench_list
+from defenses import load_model
 from defenses.utils.errors import UserError
+from defenses.zoo import robustbench_index as robustbench_list
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,6 @@ def test_damaged_checkpoints_are_refused_before_any_work(board_and_file, damaged
 
 def test_a_cache_that_is_no_folder_is_one_line(nowhere, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("defenses.weights_places.cache_dir", lambda: tmp_path / "file/weights")
+    monkeypatch.setattr("defenses.zoo.weight_paths.cache_dir", lambda: tmp_path / "file/weights")
     with pytest.raises(UserError, match=r"cannot write to .*: set XDG_CACHE_HOME"):
         load_model(f"robustbench:{SMALL}", **CORRUPT)

@@ -10,8 +10,8 @@ from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import stream
-from defenses.weights_io import load_network, read_sidecar
-from defenses.weights_places import find_weights
+from defenses.zoo.checkpoints import load_network, read_sidecar
+from defenses.zoo.weight_paths import find_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,7 +9,7 @@ import pytest
 from bench.board import load_board
 from bench.run import Options, run_board
 from defenses.utils.errors import UserError
-from defenses.weights_places import find_weights
+from defenses.zoo.weight_paths import find_weights
 
 BOARD = """
 dataset = "digits"

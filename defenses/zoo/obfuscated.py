@@ -1,6 +1,6 @@
 """Defenses that only look robust: what an audit must find. Each stands before or behind the undefended network.
 
-Name them in a board as "defenses.broken:Quantised", with params = { dataset = "digits" }.
+Name them in a board as "defenses.zoo.obfuscated:Quantised", with params = { dataset = "digits" }.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Masked(Defense):
     """
 
     def __init__(self, dataset: str = "digits"):
-        from defenses.registry import load_model
+        from defenses.zoo.registry import load_model
 
         super().__init__()
         bare = load_model("undefended", dataset)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.catalogue import card, list_models
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, write_whole
-from defenses.weights_fit import check_data, check_trained_on, load_tensors
-from defenses.weights_places import find_weights, make_again
+from defenses.zoo.cards import card, list_models
+from defenses.zoo.checkpoint_checks import check_data, check_trained_on, load_tensors
+from defenses.zoo.weight_paths import find_weights, make_again
 
 if TYPE_CHECKING:
     from torch import nn

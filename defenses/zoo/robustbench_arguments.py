@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from defenses.catalogue import card, is_zoo
 from defenses.utils.errors import UserError
+from defenses.zoo.cards import card, is_zoo
 
 
 def translated(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from defenses.composition import refuse_around
 from defenses.utils.errors import UserError, unknown
+from defenses.zoo.composition import refuse_around
 
 SCHEME = "robustbench"
 DATASETS = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}  # -> classes

@@ -7,10 +7,10 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.catalogue import COMMON, Card, card, is_plugin, is_zoo, list_models
-from defenses.composition import KEYS, Named, Parts, composed, parts_of, with_own
 from defenses.utils.errors import UserError, told
 from defenses.utils.parameters import canonical, decode, plain
+from defenses.zoo.cards import COMMON, Card, card, is_plugin, is_zoo, list_models
+from defenses.zoo.composition import KEYS, Named, Parts, composed, parts_of, with_own
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -29,17 +29,18 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Everything that the outputs of a registered defense or a zoo's model depend on: parameters, hashes of weights.
 
-    What a classifier or filter in somebody's own file is, only `load_model` can tell (`defenses.composition.with_own`).
+    What a classifier or filter in somebody's own file is, only `load_model` can tell
+    (`defenses.zoo.composition.with_own`).
 
     Raises:
         UserError: unknown name or parameter; weights missing.
     """
     from defenses.data.dataset import clean_name
-    from defenses.weights_io import weights_hash
+    from defenses.zoo.checkpoints import weights_hash
 
     dataset = clean_name(dataset)
     if is_zoo(name):
-        from defenses import robustbench_zoo
+        from defenses.zoo import robustbench as robustbench_zoo
 
         if training_seed is not None:
             raise UserError(f"{name} comes with weights of its own, of one training; leave the training seed out")
@@ -72,7 +73,7 @@ def _own(
     known: Card, dataset: str, given: Mapping[str, Any], weights_root: str | Path | None, training_seed: int | None
 ) -> dict[str, Any]:
     """The fingerprint of a registered defense by itself."""
-    from defenses.weights_io import weights_hash
+    from defenses.zoo.checkpoints import weights_hash
 
     merged = known.merged(dataset, given)
     files = known.networks(merged)
@@ -97,7 +98,7 @@ def _part(
 
 def _known_classifier(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> None:
     """A card's name, or that of weights."""
-    from defenses.weights_places import has_weights
+    from defenses.zoo.weight_paths import has_weights
 
     if name in list_models() or not has_weights(name, dataset, weights_root, training_seed=training_seed):
         _known("classifier", Named(name, {}))
@@ -167,8 +168,8 @@ def load_model(
         from defenses.utils.plugins import load_plugin
 
         return load_plugin(model_name, params, dataset, weights_root, training_seed, data_root)
-    from defenses.robustbench_call import translated
     from defenses.utils.identity import Provenance, identity
+    from defenses.zoo.robustbench_arguments import translated
 
     params = {key: plain(value) for key, value in params.items()}
     weights_root, params = translated(model_name, weights_root, params)
@@ -176,7 +177,7 @@ def load_model(
         model_name, dataset, params, weights_root=weights_root, training_seed=training_seed, data_root=data_root
     )
     if is_zoo(model_name):
-        from defenses import robustbench_zoo
+        from defenses.zoo import robustbench as robustbench_zoo
 
         defense: Defense = robustbench_zoo.load(model_name, dataset, params, weights_root=weights_root)
     else:

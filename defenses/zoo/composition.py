@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.catalogue import card, is_plugin, is_zoo, list_models
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import canonical
+from defenses.zoo.cards import card, is_plugin, is_zoo, list_models
 
 if TYPE_CHECKING:
     from defenses.core.defense import Classifier, Defense
@@ -125,7 +125,8 @@ class Parts:
         weights_root: where weights are looked for first.
         training_seed: of every trained part.
         data_root: where data sets lie.
-        make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.registry` knows.
+        make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.zoo.registry`
+            knows.
         own: what the parts of somebody's own are that were made, for fingerprints: role, name, parameters, hash of
             the code, and identity, which tells the weights that a part loads.
     """
@@ -152,12 +153,12 @@ class Parts:
         Raises:
             UserError: it is no plain classifier.
         """
-        from defenses.classifiers import build
         from defenses.core.defense import Classifier, Foreign
         from defenses.data.dataset import dataset_info
-        from defenses.registry import load_model
         from defenses.utils.plugins import is_purifier, load_object, takes_seed
-        from defenses.weights_places import has_weights
+        from defenses.zoo.classifiers import build
+        from defenses.zoo.registry import load_model
+        from defenses.zoo.weight_paths import has_weights
 
         name, info = part.name, dataset_info(self.dataset, root=self.data_root)
         shape = {"num_classes": info.num_classes, "input_shape": info.shape}
@@ -185,7 +186,7 @@ class Parts:
 
     def trained(self, name: str, *roles: Role) -> Any:
         """See `networks.Trained`."""
-        from defenses.weights_io import load_network
+        from defenses.zoo.checkpoints import load_network
 
         roots = {"root": self.weights_root, "data_root": self.data_root}
         return load_network(name, self.dataset, roles=roles, training_seed=self.training_seed, **roots)

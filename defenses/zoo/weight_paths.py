@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from defenses.catalogue import is_plugin, list_models
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import as_number
+from defenses.zoo.cards import is_plugin, list_models
 
-_PACKAGED = Path(__file__).parent / "weights"
+_PACKAGED = Path(__file__).parents[1] / "weights"
 
 
 def cache_dir() -> Path:

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.robustbench_list import DATASETS, Entry, find
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors
+from defenses.zoo.robustbench_index import DATASETS, Entry, find
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +76,7 @@ def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str
 
 def _files(entry: Entry, root: str | Path | None) -> list[Path]:
     """The files of a model, all in one folder; downloaded to the cache if they are nowhere."""
-    from defenses.weights_places import cache_dir, weight_roots
+    from defenses.zoo.weight_paths import cache_dir, weight_roots
 
     if not entry.ids:
         return [_hosted(entry)]

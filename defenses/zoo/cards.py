@@ -12,7 +12,7 @@ from typing import Any, Literal
 from defenses.utils.errors import UserError, told, unknown
 from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
-_CARDS = Path(__file__).parent / "cards"
+_CARDS = Path(__file__).parents[1] / "cards"
 Kind = Literal["classifier", "purifier", "detector"]
 # Parameters of a composition, which every defense of a kind understands beside its own.
 COMMON: Mapping[Kind, tuple[str, ...]] = {
@@ -148,7 +148,7 @@ def card(name: str) -> Card:
         UserError: there is none of that name.
     """
     if name not in _cards():
-        from defenses.robustbench_list import lists
+        from defenses.zoo.robustbench_index import lists
 
         if lists(name):
             raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')

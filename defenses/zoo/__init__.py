@@ -1,0 +1,1 @@
+"""Model cards, weights, composition and load_model."""
