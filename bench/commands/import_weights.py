@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.commands import Declare, key_values
-from defenses.importers import FORMATS
+from defenses.importers.registry import FORMATS
 
 
 def add(declare: Declare) -> None:
@@ -22,7 +22,7 @@ def add(declare: Declare) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from defenses.importers import import_weights
+    from defenses.importers.registry import import_weights
     from defenses.zoo.weight_paths import cache_dir
 
     a = arguments

@@ -5,7 +5,7 @@ from diffusion_releases import OPTIONS, Code, checkpoint, ncsnv2_states, run, sa
 
 from defenses import load_model
 from defenses.core.noise import Noise
-from defenses.importers import FORMATS
+from defenses.importers.registry import FORMATS
 from defenses.networks.registry import build_network
 from defenses.zoo.checkpoints import read_sidecar
 

@@ -6,8 +6,8 @@ from diffusion_releases import DIGITS, Code, run, saved
 
 from defenses import load_model
 from defenses.core.noise import Noise
-from defenses.importers import import_weights
 from defenses.importers.diffusers import unet as diffusers_unet
+from defenses.importers.registry import import_weights
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusion_releases import DIGITS, OPTIONS, Code, checkpoint, ncsnv2_states, saved
 
-from defenses.importers import import_weights
 from defenses.importers.ncsnv2 import ncsnv2
+from defenses.importers.registry import import_weights
 from defenses.importers.score_sde import score_sde
 from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError

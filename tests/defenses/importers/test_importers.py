@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bench.cli import main
-from defenses.importers import import_weights
+from defenses.importers.registry import import_weights
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network, read_sidecar
 
