@@ -34,7 +34,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise unknown("recipe", arguments.name, trainable)
     import torch
 
-    from defenses.training import train
+    from defenses.training.train import train
     from defenses.zoo.weight_paths import cache_dir
 
     if arguments.stability:

@@ -17,9 +17,9 @@ from defenses.core.defense import Classifier, Defense, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.data.dataset import Dataset, load_dataset
-from defenses.training import fit_recipe
 from defenses.training.objective import Material
 from defenses.training.streams import stream_seed
+from defenses.training.train import fit_recipe
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.zoo.checkpoints import load_classifier

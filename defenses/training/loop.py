@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from defenses.training.finite import Diverged, check_gradient, check_weights
+from defenses.training.divergence import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
 from defenses.training.phases import Phase, PhasedOptimizer, optimizer_of
 from defenses.training.streams import Order, seeded_step

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from defenses.training import train
 from defenses.training.objective import Material, Objective
+from defenses.training.train import train
 
 QUICK = {"unit": "steps", "validate_every": 4, "phases": [{"until": 9, "optimizer": "adam", "lr": 1e-3}]}
 SHORT = {

@@ -1,1 +1,1 @@
-"""Adversarial training: one frame (`base`), one file for each method's attack and loss."""
+"""Adversarial training of classifiers."""

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from defenses.networks.registry import Role
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
-from defenses.training.average import decay_at
+from defenses.training.ema import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Radius, Whole

@@ -17,7 +17,7 @@ from bench.stats import paired_difference, wilson
 from bench.summarise import WORST
 from bench.tables import full_table, pivot, write_tables
 from defenses import load_model
-from defenses.training import train
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import weights_hash
 from defenses.zoo.weight_paths import find_weights, seeded

@@ -21,8 +21,8 @@ from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
-from defenses.training import train
 from defenses.training.recipe import load_recipe
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 
 SIGMA = 0.5

@@ -13,9 +13,9 @@ from defenses.training.adversarial.fgsm_at import FgsmTraining
 from defenses.training.adversarial.free_at import FreeTraining
 from defenses.training.adversarial.grad_align import GradAlignTraining
 from defenses.training.adversarial.mart import MartTraining, mart_loss
+from defenses.training.adversarial.pgd_at import PgdTraining
 from defenses.training.adversarial.trades import TradesTraining, divergence
 from defenses.training.objective import Material, accuracy
-from defenses.training.pgd_at import PgdTraining
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
 

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from defenses.data.dataset import load_dataset
-from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network, read_sidecar
 from defenses.zoo.weight_paths import find_weights

@@ -11,11 +11,11 @@ from torch.func import functional_call
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
-from defenses.training import train
 from defenses.training.adversarial.gan_at import GanTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import read_sidecar
 from defenses.zoo.weight_paths import find_weights

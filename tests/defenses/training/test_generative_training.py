@@ -14,13 +14,13 @@ from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
 from defenses.purifiers.autoencoder import Reformer
 from defenses.purifiers.igebm import ClippedLangevin
-from defenses.training import train
-from defenses.training.bank import Bank
-from defenses.training.gan import GanTraining
-from defenses.training.igebm import IgebmTraining
-from defenses.training.jem import JemTraining
 from defenses.training.objective import Material, accuracy
+from defenses.training.objectives.chain_bank import Bank
+from defenses.training.objectives.gan import GanTraining
+from defenses.training.objectives.igebm import IgebmTraining
+from defenses.training.objectives.jem import JemTraining
 from defenses.training.streams import stream
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network, read_sidecar
 

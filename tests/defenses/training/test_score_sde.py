@@ -8,9 +8,9 @@ from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Material
+from defenses.training.objectives.score_sde import ScoreSDE
 from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe
-from defenses.training.score_sde import ScoreSDE
 from defenses.utils.errors import UserError
 
 

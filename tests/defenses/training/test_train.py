@@ -6,13 +6,13 @@ from short_trainings import Exploding, material
 from torch import nn
 
 from defenses.networks.registry import build_network
-from defenses.training import train
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.ebm import EnergyTraining
 from defenses.training.loop import Plan, fit
+from defenses.training.objectives.ebm import EnergyTraining
 from defenses.training.phases import Phase
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.cards import card
 

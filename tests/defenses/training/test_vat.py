@@ -9,11 +9,11 @@ from models import Linear, seeded
 from torch import nn
 
 from defenses.data.dataset import load_dataset
-from defenses.training import train
 from defenses.training.objective import Material, accuracy
+from defenses.training.objectives.vat import VatTraining, still_statistics, stratified, virtual_direction
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
-from defenses.training.vat import VatTraining, still_statistics, stratified, virtual_direction
+from defenses.training.train import train
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network, read_sidecar
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from defenses.networks.registry import Role
 from defenses.networks.sde import SDE, START
-from defenses.training.average import Averaged, Ship
+from defenses.training.ema import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import PartShare, Positive, Whole

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from defenses.networks.registry import Role
 from defenses.purifiers.jem import JointEnergy
 from defenses.purifiers.langevin import EnergyGradient
-from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, accuracy, settings_of
+from defenses.training.objectives.chain_bank import Bank
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
 

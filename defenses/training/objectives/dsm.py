@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.networks.registry import Role
-from defenses.training.average import Averaged, Ship
+from defenses.training.ema import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, PartShare, Positive, Whole

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from defenses.networks.registry import Role
 from defenses.purifiers.igebm import ClippedLangevin
-from defenses.training.bank import Bank
 from defenses.training.objective import Material, Objective, settings_of
+from defenses.training.objectives.chain_bank import Bank
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Share, Whole
 

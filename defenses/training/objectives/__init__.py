@@ -1,0 +1,1 @@
+"""Training objectives of networks and generative models."""
