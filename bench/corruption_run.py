@@ -12,7 +12,7 @@ from bench.ledger import Ledger, check_about, read
 from bench.render import Table, to_csv, to_markdown, to_text
 from bench.stats import wilson
 from defenses.data.sources import corrupted
-from defenses.data.sources import robustbench as robust
+from defenses.data.sources import robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
 
@@ -59,7 +59,7 @@ class Work:
 
     def __post_init__(self) -> None:
         check_whole(0, seed=self.seed)
-        known: Sequence[str] = robust.CORRUPTIONS if self.published else list(corrupted.CORRUPTIONS)
+        known: Sequence[str] = robustbench.CORRUPTIONS if self.published else list(corrupted.CORRUPTIONS)
         for kind in self.corruptions:
             if kind not in known:
                 raise unknown("corruption", kind, known)

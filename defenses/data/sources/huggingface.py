@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.data import images as pictures
+from defenses.data import images
 from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError, unknown
 
@@ -72,7 +72,7 @@ class Hub:
             table = self._part(library, split)
             image, _ = self._columns(table.features)
             named = ((f"{self.name} {split} {i}", row[image]) for i, row in enumerate(table.select_columns([image])))
-            return pictures.stack(named, len(table), self._recipe(table, image)), self.labels(split)
+            return images.stack(named, len(table), self._recipe(table, image)), self.labels(split)
 
     def labels(self, split: str) -> I64:
         """Labels."""
@@ -156,18 +156,18 @@ class Hub:
             chosen[role] = names[0]
         return chosen["image"], chosen["label"]
 
-    def _recipe(self, table: Any, image: str) -> pictures.Recipe:
+    def _recipe(self, table: Any, image: str) -> images.Recipe:
         first = table[0][image]
         if not hasattr(first, "convert"):
             raise UserError(f"{self.name}: the column {image} holds no pictures; name one that does by ?image=<column>")
-        return pictures.recipe(self.options, "L" if first.mode in pictures.GREY else "RGB")
+        return images.recipe(self.options, "L" if first.mode in images.GREY else "RGB")
 
 
 def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
     """See `defenses.data.sources.registry`."""
     if not name.startswith("hf:"):
         return None
-    head, options = pictures.parse(name.removeprefix("hf:"), "image", "label")
+    head, options = images.parse(name.removeprefix("hf:"), "image", "label")
     parts = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", head)
     if parts is None:
         raise UserError(f"{name} names no data set; write {FORM}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.data import images as pictures
+from defenses.data import images
 from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError
 
@@ -27,7 +27,7 @@ class Folder:
 
     name: str
     path: Path
-    recipe: pictures.Recipe
+    recipe: images.Recipe
     classes: tuple[str, ...]
     splits: dict[str, Samples]
 
@@ -35,15 +35,15 @@ class Folder:
         """From the listing, the hash of the files, and at most one picture."""
         files = {str(file.relative_to(self.path).as_posix()): file for s in self.splits.values() for file, _ in s}
         first = next(iter(self.splits.values()))[0][0]
-        shape = self.recipe.shape(lambda: pictures.open_picture(first))
+        shape = self.recipe.shape(lambda: images.open_picture(first))
         sizes = {split: len(samples) for split, samples in self.splits.items()}
         return DatasetInfo(self.name, len(self.classes), shape, revision_of(files), sizes)
 
     def load(self, split: str) -> tuple[F32, I64]:
         """Images and labels."""
         samples = self.splits[split]
-        opened = ((str(file), pictures.open_picture(file)) for file, _ in samples)
-        return pictures.stack(opened, len(samples), self.recipe), self.labels(split)
+        opened = ((str(file), images.open_picture(file)) for file, _ in samples)
+        return images.stack(opened, len(samples), self.recipe), self.labels(split)
 
     def labels(self, split: str) -> I64:
         """Labels, from the folders' names."""
@@ -56,7 +56,7 @@ def find(name: str, root: Path) -> Folder | None:
     """See `registry.find_source`; a folder that is not found from the current one is looked for under the root."""
     if not name.startswith("folder:"):
         return None
-    where, options = pictures.parse(name.removeprefix("folder:"))
+    where, options = images.parse(name.removeprefix("folder:"))
     if not where:
         raise UserError(f"{name} names no folder; write {FORM}")
     path = Path(where).expanduser()
@@ -68,7 +68,7 @@ def find(name: str, root: Path) -> Folder | None:
     parts = {_SPLITS[d]: path / d for d in sorted(inside)} if inside and inside <= set(_SPLITS) else {"test": path}
     classes = sorted({d.name for part in parts.values() for d in part.iterdir() if d.is_dir()})
     splits = {split: _samples(part, classes) for split, part in parts.items()}
-    return Folder(name, path, pictures.recipe(options, "RGB"), tuple(classes), _with_validation(splits))
+    return Folder(name, path, images.recipe(options, "RGB"), tuple(classes), _with_validation(splits))
 
 
 def _samples(part: Path, classes: list[str]) -> Samples:

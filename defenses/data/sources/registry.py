@@ -8,26 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from defenses.data.sources import corrupted, published
-from defenses.data.sources import huggingface as hub
-from defenses.data.sources import image_folder as folder
-from defenses.data.sources import robustbench as robust
-from defenses.data.sources import user_function as own
+from defenses.data.sources import corrupted, huggingface, image_folder, npz, published, robustbench, user_function
 from defenses.data.sources.base import DatasetInfo, Source
-from defenses.data.sources.registry import files
 from defenses.utils.errors import unknown
 
 __all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
 
-FORMS = (*published.NAMES, *robust.FORMS, corrupted.FORM, files.FORM, folder.FORM, hub.FORM, own.FORM)  # for people
+FORMS = (
+    *published.NAMES,
+    *robustbench.FORMS,
+    corrupted.FORM,
+    npz.FORM,
+    image_folder.FORM,
+    huggingface.FORM,
+    user_function.FORM,
+)  # for people
 _KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
     published.find,
-    robust.find,
+    robustbench.find,
     corrupted.find,
-    files.find,
-    folder.find,
-    hub.find,
-    own.find,
+    npz.find,
+    image_folder.find,
+    huggingface.find,
+    user_function.find,
 )
 
 
