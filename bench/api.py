@@ -235,7 +235,7 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
 def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel, root: Path | None) -> nn.Module:
     from torch import nn
 
-    from defenses.zoo.cards import is_zoo
+    from defenses.utils.names import is_zoo
     from defenses.zoo.registry import load_model
 
     if not isinstance(model, str):

@@ -45,7 +45,7 @@ class Board:
         threads: torch threads of every worker.
         time_limit: seconds that a cell may take; no part of its key.
         budget: "full" or "reduced", shown in tables.
-        data_root: where data sets lie; None: where `defenses.data.dataset.data_root` says.
+        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
         nulls: null attacks; "none" and "uniform" are on every board, "transfer" may be.
         protocols: what the draws are combined to.
         preset: the published protocol that the board follows.
@@ -159,7 +159,7 @@ def load_board(
     Args:
         path: a TOML file, or the name of a board that comes with purebench ("quickstart").
         weights_root: where weights are looked for first.
-        data_root: where data sets lie; None: where `defenses.data.dataset.data_root` says.
+        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
 
     Raises:
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of

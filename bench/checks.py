@@ -125,7 +125,7 @@ def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
 @torch.no_grad()
 def looks_random(module: nn.Module, x: Tensor) -> bool:
     """Whether a module answers differently under three states of the global random generators."""
-    from defenses.core.defense import seeded_globals
+    from defenses.utils.isolation import seeded_globals
 
     outputs = []
     for seed in range(3):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef, portable
 from defenses.utils.errors import UserError, told
+from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
-from defenses.zoo.cards import card, is_plugin, is_zoo
+from defenses.zoo.cards import card
 from defenses.zoo.composition import with_own
 from defenses.zoo.registry import fingerprint, load_model
 

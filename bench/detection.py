@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import Floats, Ints
+from defenses.utils.arrays import F64, I64
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _IMAGE = ("right", "wrong", "refused", "accepted", "score")  # per image, shares
 _RESAMPLES = 1000
 
 
-def auroc(clean: Floats, adversarial: Floats) -> float:
+def auroc(clean: F64, adversarial: F64) -> float:
     """The chance that an adversarial image has a higher score than a clean one; ties count half.
 
     Args:
@@ -42,12 +42,12 @@ def auroc(clean: Floats, adversarial: Floats) -> float:
 class _Ranks:
     """AUROC of weighted images, for resampling: what is sorted once serves all resamples."""
 
-    def __init__(self, clean: Floats, adversarial: Floats):
+    def __init__(self, clean: F64, adversarial: F64):
         self.order = np.argsort(clean, kind="stable")
         ordered = clean[self.order]
         self.below, self.upto = (np.searchsorted(ordered, adversarial, side) for side in ("left", "right"))
 
-    def __call__(self, clean: Floats, adversarial: Floats) -> float:
+    def __call__(self, clean: F64, adversarial: F64) -> float:
         total = clean.sum() * adversarial.sum()
         if not total:
             return float("nan")
@@ -55,7 +55,7 @@ class _Ranks:
         return float((adversarial * (weight[self.below] + weight[self.upto])).sum() / (2 * total))
 
 
-def auroc_interval(clean: Floats, adversarial: Floats, which: Ints, *, seed: int = 0) -> tuple[float, float]:
+def auroc_interval(clean: F64, adversarial: F64, which: I64, *, seed: int = 0) -> tuple[float, float]:
     """A 95% interval of `auroc`: the percentiles of a bootstrap over images, clean and adversarial together.
 
     Args:
@@ -76,7 +76,7 @@ def auroc_interval(clean: Floats, adversarial: Floats, which: Ints, *, seed: int
     return float(low), float(high)
 
 
-def detected(clean: Floats, adversarial: Floats, rate: float) -> Floats:
+def detected(clean: F64, adversarial: F64, rate: float) -> F64:
     """Which adversarial images are above a threshold that at most a share of the clean ones is above, 0 or 1 [P].
 
     Args:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.judged import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
-from bench.records import CLEAN, NULL, Ints, owners
+from bench.records import CLEAN, NULL, owners
 from bench.selection import worst_case
+from defenses.utils.arrays import I64
 
 if TYPE_CHECKING:
     from bench.results import Results
@@ -97,7 +98,7 @@ def grouped(results: Results) -> Iterator[list[Group]]:
             yield [_group(seed, of_seed, everywhere) for seed, of_seed in seeds.items()]
 
 
-def _split(cells: Ints, codes: Ints) -> list[Ints]:
+def _split(cells: I64, codes: I64) -> list[I64]:
     """Cells, given by position, apart by their codes, in order of appearance."""
     own = codes[cells]
     order = np.argsort(own, kind="stable")
@@ -110,7 +111,7 @@ def _group(seed: int, rows: list[Row], everywhere: set[str]) -> Group:
     return Group(seed, rows, attacks, [r for r in candidates if r.attack not in everywhere or r.status == NOT_RUN])
 
 
-def _row(columns: Columns, cells: Ints, planned: int) -> Row:
+def _row(columns: Columns, cells: I64, planned: int) -> Row:
     judged, reason = judged_of(columns, cells)
     names = {name: columns.cell[name][cells[0]] for name in ROW}
     stochastic = bool(columns.cell["stochastic"][cells].any())
@@ -125,7 +126,7 @@ def _row(columns: Columns, cells: Ints, planned: int) -> Row:
     )
 
 
-def _costs(columns: Columns, cells: Ints) -> dict[str, float]:
+def _costs(columns: Columns, cells: I64) -> dict[str, float]:
     """Cost of the attack per image, over the cells that have finished; evaluations are NaN where none was counted."""
     done = cells[columns.cell["status"][cells] == "ok"]
     images = float(columns.cell["images"][done].sum())
@@ -137,7 +138,7 @@ def _costs(columns: Columns, cells: Ints) -> dict[str, float]:
     return dict(zip(COSTS, (evaluations, total["queries"], total["seconds_attack"]), strict=True))
 
 
-def _status(columns: Columns, cells: Ints, n: int, planned: int, reason: str) -> str:
+def _status(columns: Columns, cells: I64, n: int, planned: int, reason: str) -> str:
     """Whether a row is whole, and if not, what is missing and why."""
     if n == planned:
         return "ok"
@@ -163,7 +164,7 @@ def _unsupported_everywhere(rows: Iterable[Row]) -> set[str]:
     return {attack for attack, possible in supported.items() if not possible}
 
 
-def choose(rows: Sequence[Row]) -> tuple[Judged, Ints] | None:
+def choose(rows: Sequence[Row]) -> tuple[Judged, I64] | None:
     """Per image that all rows have judged, the verdict of the worst row.
 
     Args:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pandas as pd
 
     from bench.results import Results
     from bench.stats import Rate
+    from defenses.utils.arrays import F64
 
-    Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,20 +37,20 @@ class Judged:
     """
 
     index: Any
-    label: Floats
-    correct: Floats
-    draws: Floats
-    withstood: Floats
-    withstood_sel: Floats
-    draws_sel: Floats
-    margin_sel: Floats
-    rejected: Floats
-    clean: Floats
-    success: Floats
-    newly_wrong: Floats
-    size: Floats
-    majority: Floats
-    mean_logit: Floats
+    label: F64
+    correct: F64
+    draws: F64
+    withstood: F64
+    withstood_sel: F64
+    draws_sel: F64
+    margin_sel: F64
+    rejected: F64
+    clean: F64
+    success: F64
+    newly_wrong: F64
+    size: F64
+    majority: F64
+    mean_logit: F64
 
     def __len__(self) -> int:
         return len(self.index)
@@ -249,5 +247,5 @@ def intervals(means: Mapping[str, float], n: Mapping[str, float]) -> dict[str, f
     return found
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: F64) -> float:
     return float(values.mean()) if len(values) else float("nan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import Floats
+from defenses.utils.arrays import F64
 
 
 def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
@@ -52,5 +52,5 @@ def median_interval(size: npt.ArrayLike, success: npt.ArrayLike, confidence: flo
     return (0.0, float("inf")) if below < 0 else (float(sizes[below]), float(sizes[n - 1 - below]))
 
 
-def _sorted(size: npt.ArrayLike, success: npt.ArrayLike) -> Floats:
+def _sorted(size: npt.ArrayLike, success: npt.ArrayLike) -> F64:
     return np.sort(np.where(np.asarray(success, bool), np.asarray(size, float), np.inf))

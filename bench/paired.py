@@ -16,11 +16,12 @@ from bench.parts import stored
 from bench.records import CLEAN, NULL
 from bench.resampling import Interval, over_trainings
 from bench.results import Results, read_results
-from bench.stats import Bools, Floats, Paired, paired_difference, wilson
+from bench.stats import Paired, paired_difference, wilson
+from defenses.utils.arrays import F64, Bools
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.records import Ints
+    from defenses.utils.arrays import I64
 
 _WORST = "worst case"
 _ALIASES = {"clean images": CLEAN, "uniform noise": NULL}
@@ -44,9 +45,9 @@ class Side:
 
     title: str
     setting: tuple[Any, ...]
-    index: Ints
-    label: Floats
-    shares: Floats
+    index: I64
+    label: F64
+    shares: F64
     decisions: Bools | None
     draws: int
     judged_by: tuple[tuple[int, int] | None, str]

@@ -7,14 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from bench.cell import Cell
-
-
-def human_time(seconds: float) -> str:
-    """Seconds as "8 s", "12 min" or "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+from defenses.utils.text import human_time
 
 
 def since(begin: float) -> float:

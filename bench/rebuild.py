@@ -11,8 +11,9 @@ from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
 from defenses.utils.errors import UserError
+from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
-from defenses.zoo.cards import COMMON, is_plugin, is_zoo
+from defenses.zoo.cards import COMMON
 from defenses.zoo.composition import renamed
 
 if TYPE_CHECKING:

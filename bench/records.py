@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.cell import NULLS
 from bench.looks import KNOWN
 from bench.parts import RECORDS
 from bench.reading import TEXTS
+from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +29,11 @@ _COLUMNS = (
 )
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
-def owners(cells: pd.DataFrame, by: Sequence[str]) -> Ints:
+def owners(cells: pd.DataFrame, by: Sequence[str]) -> I64:
     """A number per cell; cells that agree in all columns of `by` share it."""
-    codes: Ints = np.asarray(cells.groupby(list(by), sort=False).ngroup(), np.int64)
+    codes: I64 = np.asarray(cells.groupby(list(by), sort=False).ngroup(), np.int64)
     return codes
 
 
@@ -46,14 +44,14 @@ class Lookup:
         keys: int64.
     """
 
-    _first: Ints | None
+    _first: I64 | None
 
-    def __init__(self, keys: Ints):
+    def __init__(self, keys: I64):
         self._keys, self._first = keys, None
         if not (np.diff(keys) > 0).all():
             self._keys, self._first = np.unique(keys, return_index=True)
 
-    def __call__(self, wanted: Ints) -> Ints:
+    def __call__(self, wanted: I64) -> I64:
         """The row of each number; -1 where there is none."""
         if np.array_equal(wanted, self._keys):
             at = np.arange(len(wanted))
@@ -64,7 +62,7 @@ class Lookup:
             at = np.where(self._keys[at] == wanted, at, -1)
         return at if self._first is None else np.where(at < 0, -1, self._first[at])
 
-    def values(self, wanted: Ints, of: Floats) -> Floats:
+    def values(self, wanted: I64, of: F64) -> F64:
         """For each number what `of` has in its row; NaN where there is none."""
         at = self(wanted)
         return np.where(at < 0, np.nan, of[at]) if len(of) else np.full(len(wanted), np.nan)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import Floats
+from defenses.utils.arrays import F64
 
 _CELLS = 1 << 20  # resampled values at once (memory)
 
@@ -152,7 +152,7 @@ def over_trainings(
     return _percentiles(float(per_image.mean()), means, confidence, n)
 
 
-def _numbers(values: npt.ArrayLike, axes: int) -> Floats:
+def _numbers(values: npt.ArrayLike, axes: int) -> F64:
     given = np.asarray(values, float)
     if given.ndim != axes or not given.size:
         raise ValueError(f"values are needed, in {axes} ax{'e' if axes > 1 else 'i'}s, at least one")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import Floats, Ints
+from defenses.utils.arrays import F64, I64
 
 
 def select_worst(
@@ -16,7 +16,7 @@ def select_worst(
     *,
     margin: npt.ArrayLike = np.nan,
     idle: npt.ArrayLike = False,
-) -> Ints:
+) -> I64:
     """The attack that hurts each image most, by its selection draws.
 
     Few draws are often equal, so their mean margin decides next: without it, ties go to what is no attack at all, or
@@ -52,9 +52,9 @@ class Worst:
         n: its held-out draws, float64 [images].
     """
 
-    attack: Ints
-    withstood: Floats
-    n: Floats
+    attack: I64
+    withstood: F64
+    n: F64
 
 
 def worst_case(

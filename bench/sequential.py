@@ -19,7 +19,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import Bools, Floats, Ints, rob_at_m
+from bench.stats import rob_at_m
+from defenses.utils.arrays import F64, I64, Bools
 from defenses.utils.errors import UserError
 
 LARGEST = 1001  # draws; a rule of more would take minutes to work out
@@ -37,7 +38,7 @@ class Decisions:
 
     right: Bools
     undecided: Bools
-    drawn: Ints
+    drawn: I64
 
     def __len__(self) -> int:
         return len(self.right)
@@ -83,7 +84,7 @@ class Sequential:
         return int(np.argmax(rob_at_m(counts, self.n_max, self.m) >= 0.5))
 
     @cached_property
-    def bounds(self) -> tuple[Ints, Ints]:
+    def bounds(self) -> tuple[I64, I64]:
         """After n draws (index, 0 to n_max): right from so many right ones on; wrong up to so many; int64 each.
 
         Where no number decides they are n + 1 and -1. Under an even spread the chance that of all draws at least
@@ -108,7 +109,7 @@ class Sequential:
         return int(np.argmax((upper <= np.arange(self.n_max + 1)) | (lower >= 0)))
 
     @cached_property
-    def _exact(self) -> tuple[Floats, Floats]:
+    def _exact(self) -> tuple[F64, F64]:
         """(Chance to decide otherwise, expected draws) by right draws of the full count."""
         upper, lower = self.bounds
         total = np.arange(self.n_max + 1)[:, None]  # of the full count
@@ -176,7 +177,7 @@ class Sequential:
             raise ValueError(f"a majority rule and pred [images, draws], 1 to {self.n_max} draws, are needed")
         return self._first_stop(_scores(votes, y))
 
-    def _first_stop(self, score: Floats) -> Decisions:
+    def _first_stop(self, score: F64) -> Decisions:
         """Decisions at the first draw whose score meets a bound; whole or half numbers, [images, draws]."""
         n = score.shape[1]
         upper, lower = (bound[1 : n + 1] for bound in self.bounds)
@@ -187,7 +188,7 @@ class Sequential:
         return Decisions(right[np.arange(len(score)), at] & done, ~done, np.where(done, at + 1, n))
 
 
-def _scores(votes: Ints, label: Ints) -> Floats:
+def _scores(votes: I64, label: I64) -> F64:
     """(draws + votes of the label - votes of its strongest rival) / 2 after each draw, [images, draws]."""
     images, draws = votes.shape
     out = np.empty((images, draws))

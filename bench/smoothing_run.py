@@ -12,8 +12,9 @@ from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
 from bench.stats import wilson
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import as_number, canonical, decode
-from defenses.zoo.cards import card, is_plugin, is_zoo
+from defenses.zoo.cards import card
 
 if TYPE_CHECKING:
     from bench.smoothing import Protocol

@@ -12,12 +12,10 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from defenses.utils.arrays import F64, Bools
 
 
-def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[F64, F64]:
     """Wilson's score interval for a proportion.
 
     With n = number of images and the sum of the images' fractions as `successes` it covers at least as often as it
@@ -55,7 +53,7 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
     return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
 
 
-def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[F64, F64]:
     """Clopper and Pearson's exact interval for a proportion: it never covers less often than it says.
 
     For counts of single yes-or-no outcomes, as the images that a deterministic defense gets right, where the bound
@@ -89,7 +87,7 @@ def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: floa
     return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
 
 
-def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> Floats:
+def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> F64:
     """Rob(M): the chance that m draws of an image are all right, when the attacker may submit it m times.
 
     C(correct, m) / C(n, m), which is unbiased; (correct / n)^m is biased upward.

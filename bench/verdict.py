@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bench.memory import Rows
 from bench.sequential import Decisions, Sequential
-from bench.stats import Bools, Ints
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
+from defenses.utils.arrays import I64, Bools
 
 _VERDICT, _SELECTION, HELD_OUT, _KNOWN = 0x56455244, 0, 1, 2  # names of noise streams
 
@@ -136,7 +136,7 @@ def sequential_verdict(
     rule: Sequential,
     seed: int,
     *,
-    begun: Ints | None = None,
+    begun: I64 | None = None,
     batch: int = 2048,
     ahead: int = 1,
     memory: Rows | None = None,
@@ -194,8 +194,8 @@ def sequential_verdict(
 
 
 def _drawn(
-    defense: Defense, x: Tensor, at: Ints, streams: Noise, draws: range, batch: int, memory: Rows
-) -> tuple[Ints, Bools]:
+    defense: Defense, x: Tensor, at: I64, streams: Noise, draws: range, batch: int, memory: Rows
+) -> tuple[I64, Bools]:
     """Predicted classes of some images in some draws, [images, draws], a refusal is -1; and which have all of them."""
     rows = torch.from_numpy(at).to(x.device)
     keys = torch.cat([streams.rows(rows).child(HELD_OUT, d).keys for d in draws])

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.parts import DRAWS
-from bench.records import Floats, Ints, Lookup
+from bench.records import Lookup
 from bench.stats import majority, mean_logit
+from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,8 @@ class Images:
     """
 
     known: Lookup
-    label: Ints
-    target: Ints
+    label: I64
+    target: I64
 
     @classmethod
     def of(cls, records: pd.DataFrame) -> Images:
@@ -43,9 +44,9 @@ class Images:
         return cls(Lookup(keys), *(records[name].to_numpy(np.int64) for name in ("label", "target")))
 
 
-def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> Ints:
+def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> I64:
     """One number for a cell (or what stands for it) and an image."""
-    out: Ints = (np.asarray(high, np.int64) << 32) + np.asarray(index, np.int64)
+    out: I64 = (np.asarray(high, np.int64) << 32) + np.asarray(index, np.int64)
     return out
 
 
@@ -70,11 +71,11 @@ class CleanDraws:
         right: 1 or 0, or -1 where it is not known; int8 [images, draws].
     """
 
-    owner: Ints
+    owner: I64
     known: Lookup
     right: npt.NDArray[np.int8]
 
-    def of(self, at: Ints, index: Ints, count: Ints, draw: Ints) -> Floats:
+    def of(self, at: I64, index: I64, count: I64, draw: I64) -> F64:
         """For each draw of some images whether the clean image is right under the same draw; NaN: not known.
 
         Args:
@@ -90,7 +91,7 @@ class CleanDraws:
         return np.where(found & (values >= 0), values, np.nan)
 
 
-def clean_draws(parts: Sequence[Part], images: Images, owner: Ints) -> CleanDraws:
+def clean_draws(parts: Sequence[Part], images: Images, owner: I64) -> CleanDraws:
     """The right draws of clean images.
 
     Args:
@@ -114,7 +115,7 @@ def clean_draws(parts: Sequence[Part], images: Images, owner: Ints) -> CleanDraw
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
-def _margins(draws: Any, images: Images) -> tuple[Ints, Floats]:
+def _margins(draws: Any, images: Images) -> tuple[I64, F64]:
     """(Rows of the records, `margin_sel` of these) for whole cells."""
     import pyarrow.compute as pc
 
@@ -129,7 +130,7 @@ def _margins(draws: Any, images: Images) -> tuple[Ints, Floats]:
     return found, np.bincount(group, margin, len(found)) / count
 
 
-def _over(logits: Floats, target: Ints) -> Floats:
+def _over(logits: F64, target: I64) -> F64:
     """By how much the largest other logit exceeds the target's, [rows] from [rows, K]."""
     at = np.arange(len(logits)), target
     own = logits[at]
@@ -137,7 +138,7 @@ def _over(logits: Floats, target: Ints) -> Floats:
     return np.asarray(logits.max(1) - own)
 
 
-def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tuple[Ints, dict[str, Floats]]:
+def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
     """(Rows of the records, votes of their draws) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
     keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())
@@ -174,8 +175,8 @@ def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tupl
 
 
 def votes(
-    parts: Iterable[Part], images: Images, clean: CleanDraws, draws: Ints, *, k: int | None = None
-) -> dict[str, Floats]:
+    parts: Iterable[Part], images: Images, clean: CleanDraws, draws: I64, *, k: int | None = None
+) -> dict[str, F64]:
     """What the draws of every record say.
 
     Args:

@@ -13,7 +13,7 @@ from bench.cell import Cell
 from bench.progress import since
 from bench.store import CellResult, Store
 from defenses.utils.errors import UserError, told
-from defenses.zoo.cards import is_plugin
+from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
     import torch

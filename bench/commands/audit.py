@@ -90,7 +90,8 @@ def _asked(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int
 
 def _is_board(target: str) -> bool:
     from bench.board import find_board
-    from defenses.zoo.cards import is_plugin, is_zoo, list_models
+    from defenses.utils.names import is_plugin, is_zoo
+    from defenses.zoo.cards import list_models
 
     if target in list_models() or is_plugin(target) or is_zoo(target):
         return False

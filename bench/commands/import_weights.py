@@ -23,7 +23,7 @@ def add(declare: Declare) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     from defenses.importers.registry import import_weights
-    from defenses.zoo.weight_paths import cache_dir
+    from defenses.utils.paths import cache_dir
 
     a = arguments
     out, options = (a.out or cache_dir()) / a.dataset, key_values(a.set)

@@ -122,8 +122,7 @@ def _probed(
 
 
 def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
-    from bench.progress import human_time
-    from defenses.utils.text import counted
+    from defenses.utils.text import counted, human_time
 
     total, done = len(cells), sum(c.key in lines for c in cells)
     seeds = len({c.defense.training_seed for c in cells} - {None})
@@ -142,8 +141,7 @@ def _forecast(
 ) -> None:
     """Totals of what is not finished: per defense, and of all."""
     from bench.forecast import SAMPLE, makespan
-    from bench.progress import human_time
-    from defenses.utils.text import counted
+    from defenses.utils.text import counted, human_time
 
     left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
     told = {row: cells for row, cells in left.items() if cells and row in known}

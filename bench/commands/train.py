@@ -35,7 +35,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import torch
 
     from defenses.training.train import train
-    from defenses.zoo.weight_paths import cache_dir
+    from defenses.utils.paths import cache_dir
 
     if arguments.stability:
         from defenses.training.stability import write_stability

@@ -15,19 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
-from bench.suites.source import (
-    ENOUGH_QUERIES,
-    GREEDY,
-    ClassFacts,
-    check_params,
-    class_facts,
-    exported,
-    package_folder,
-    short_budgets,
-    short_of,
-    short_of_steps,
-)
+from bench.suites.source import ENOUGH_QUERIES, GREEDY, check_params, short_budgets, short_of, short_of_steps
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import ClassFacts, class_facts, exported, package_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack
-from bench.suites.source import Parameters, check_params, function_parameters, package_folder, parse
+from bench.suites.source import check_params
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import Parameters, function_parameters, package_folder, parse
 from defenses.utils.plugins import code_hash
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _says_minimisation(tree: ast.Module, function: str) -> bool:
 def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
     import torch
 
-    from defenses.core.defense import seeded_globals
+    from defenses.utils.isolation import seeded_globals
     from defenses.utils.plugins import load_object
 
     try:

@@ -22,7 +22,7 @@ def library_call(seed: int, device: torch.device, *loggers: str) -> Iterator[Non
     This is the seeding rule of all adapters: on entry `torch.manual_seed(seed)`, `numpy.random.seed(seed % 2**32)`
     and `random.seed(seed)`; on leaving, every generator is what it was.
     """
-    from defenses.core.defense import seeded_globals
+    from defenses.utils.isolation import seeded_globals
 
     levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in loggers]
     tracer = sys.gettrace()

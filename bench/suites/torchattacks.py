@@ -17,18 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.suites.attack import Attack, Unsupported, library_version
 from bench.suites.quiet import library_call
-from bench.suites.source import (
-    GREEDY,
-    ClassFacts,
-    check_params,
-    class_facts,
-    exported,
-    package_folder,
-    short_budgets,
-    short_of_steps,
-)
+from bench.suites.source import GREEDY, check_params, short_budgets, short_of_steps
 from bench.suites.tiles import check_tiles
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import ClassFacts, class_facts, exported, package_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

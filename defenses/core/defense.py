@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import purify
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.isolation import seeded_globals
 
 Combine = Literal["softmax-mean", "logit-mean"]
 
@@ -211,34 +212,3 @@ class Foreign(Defense):
             return self.module(x)  # type: ignore[no-any-return]
         with seeded_globals(noise.seed(), x.device):
             return self.module(x)  # type: ignore[no-any-return]
-
-
-class seeded_globals:
-    """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving."""
-
-    def __init__(self, seed: int, device: torch.device):
-        self.seed, self.device = seed, device
-
-    def __enter__(self) -> None:
-        """Fork and seed."""
-        import random
-
-        import numpy as np
-
-        self._python: Any = random.getstate()
-        self._numpy: Any = np.random.get_state()
-        self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-        self._torch.__enter__()
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed % (1 << 32))
-        random.seed(self.seed)
-
-    def __exit__(self, *exc: object) -> None:
-        """Restore."""
-        import random
-
-        import numpy as np
-
-        self._torch.__exit__(None, None, None)
-        np.random.set_state(self._numpy)
-        random.setstate(self._python)

@@ -13,7 +13,6 @@ Checkpoints and thresholds are chosen on `validation`; only `test` is attacked. 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from defenses.data.sources.published import NAMES, digits_order
 from defenses.data.sources.registry import FORMS, DatasetInfo, clean_name, find_source
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.paths import data_root
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,22 +72,6 @@ class Dataset:
 
         at = torch.as_tensor(positions, dtype=torch.int64)
         return Dataset(self.name, self.split, self.x[at], self.y[at], self.num_classes, self.revision)
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    """The folder that holds data sets: `root`, else $PUREBENCH_DATA, else a checkout's ../shared/data, else the cache.
-
-    Args:
-        root: an explicit choice.
-    """
-    chosen = root or os.environ.get("PUREBENCH_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    checkout = Path(__file__).resolve().parents[2]
-    beside = checkout.parent / "shared" / "data"
-    if (checkout / "pyproject.toml").is_file() and beside.is_dir():
-        return beside
-    return Path.home() / ".cache" / "purebench" / "data"
 
 
 def dataset_info(name: str, *, root: str | Path | None = None) -> DatasetInfo:

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from defenses.utils.arrays import I64, U8
 from defenses.utils.errors import UserError
-
-U8 = npt.NDArray[np.uint8]
-I64 = npt.NDArray[np.int64]
 
 
 def read_bytes(path: Path, remedy: str) -> bytes:

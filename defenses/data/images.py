@@ -13,7 +13,7 @@ from defenses.utils.errors import UserError, unknown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from defenses.data.sources.base import F32
+    from defenses.utils.arrays import F32
 
 OPTIONS = ("resize", "crop", "mode")
 _CHANNELS = {"RGB": 3, "L": 1}

@@ -34,7 +34,7 @@ def guarded_by(
         classifier: see `Guard`.
         dataset: name of a data set.
         fpr: share of clean images that it suspects.
-        data_root: where data sets lie; None: where `defenses.data.dataset.data_root` says.
+        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
 
     Raises:
         UserError: the data set has no validation images, or no training images to learn from, or too few for `fpr`.
@@ -76,7 +76,7 @@ def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: s
 def _file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
     """Where it is kept; None where what it depends on cannot be seen whole."""
     from defenses.utils.identity import identity
-    from defenses.zoo.weight_paths import cache_dir
+    from defenses.utils.paths import cache_dir
 
     parts = [identity(detector), identity(classifier)]
     if not all(complete for _, complete in parts):

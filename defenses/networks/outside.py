@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from defenses.networks.normalise import Normalise
 from defenses.networks.registry import check_names
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.isolation import library
 from defenses.utils.plugins import line_of
-from defenses.zoo.robustbench import library
 
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
 

@@ -10,7 +10,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from defenses.core.defense import seeded_globals
+from defenses.utils.isolation import seeded_globals
 
 
 def stream_seed(seed: int, purpose: str, number: int = 0) -> int:

@@ -16,3 +16,11 @@ def clean(text: str) -> str:
 def counted(n: int, what: str) -> str:
     """A number and its noun: "1 block", "2 blocks"."""
     return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def human_time(seconds: float) -> str:
+    """Seconds as "8 s", "12 min" or "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

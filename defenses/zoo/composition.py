@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical
-from defenses.zoo.cards import card, is_plugin, is_zoo, list_models
+from defenses.zoo.cards import card, list_models
 
 if TYPE_CHECKING:
     from defenses.core.defense import Classifier, Defense

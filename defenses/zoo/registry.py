@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.utils.errors import UserError, told
+from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
-from defenses.zoo.cards import COMMON, Card, card, is_plugin, is_zoo, list_models
+from defenses.zoo.cards import COMMON, Card, card, list_models
 from defenses.zoo.composition import KEYS, Named, Parts, composed, parts_of, with_own
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def load_model(
             purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
             networks' names alone. One's own class gets it as an argument.
         data_root: where data sets lie, for a detector learns from one and is calibrated on it; None: where
-            `defenses.data.dataset.data_root` says.
+            `defenses.utils.paths.data_root` says.
         **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model. A call
             written for RobustBench is understood: model_dir is weights_root, and threat_model (a name or its enum) may
             be any norm for a registered defense, which is the same under all of them.

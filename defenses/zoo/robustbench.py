@@ -5,21 +5,18 @@ Checkpoints are read with `weights_only`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
 import pickle
 import shutil
-import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors
+from defenses.utils.isolation import library
 from defenses.zoo.robustbench_index import DATASETS, Entry, find
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from defenses.core.defense import Classifier
 
 _PIXELS = {"Crop288": 288}  # of ImageNet's preprocessings; all others end at 224
-_UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def fingerprint(
@@ -76,7 +72,8 @@ def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str
 
 def _files(entry: Entry, root: str | Path | None) -> list[Path]:
     """The files of a model, all in one folder; downloaded to the cache if they are nowhere."""
-    from defenses.zoo.weight_paths import cache_dir, weight_roots
+    from defenses.utils.paths import cache_dir
+    from defenses.zoo.weight_paths import weight_roots
 
     if not entry.ids:
         return [_hosted(entry)]
@@ -149,7 +146,7 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
     """What RobustBench's load_model gives, without effect on global generators."""
     import torch
 
-    from defenses.core.defense import seeded_globals
+    from defenses.utils.isolation import seeded_globals
 
     with library(), seeded_globals(0, torch.device("cpu")):
         from robustbench.utils import load_model
@@ -158,19 +155,6 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
             entry.name, model_dir=model_dir, dataset=entry.dataset, threat_model=entry.threat_model
         )
     return network.eval()
-
-
-@contextlib.contextmanager
-def library() -> Iterator[None]:
-    """What RobustBench prints goes to stderr, its warnings nowhere; nothing is unpickled that is no tensor."""
-    unsafe = os.environ.pop(_UNSAFE, None)
-    try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if unsafe is not None:
-            os.environ[_UNSAFE] = unsafe
 
 
 def _reason(error: BaseException) -> str:

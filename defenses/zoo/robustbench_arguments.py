@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from defenses.utils.errors import UserError
-from defenses.zoo.cards import card, is_zoo
+from defenses.utils.names import is_zoo
+from defenses.zoo.cards import card
 
 
 def translated(

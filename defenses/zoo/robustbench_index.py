@@ -106,7 +106,7 @@ def lists(name: str) -> bool:
 def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
     """The zoo's models of a data set by threat model."""
     from bench.doctor import require
-    from bench.suites.source import package_folder, parse
+    from defenses.utils.introspection import package_folder, parse
 
     require("robustbench")
     folder = package_folder("robustbench")

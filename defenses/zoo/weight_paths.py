@@ -9,15 +9,12 @@ import os
 from pathlib import Path
 
 from defenses.utils.errors import UserError
+from defenses.utils.names import is_plugin
 from defenses.utils.parameters import as_number
-from defenses.zoo.cards import is_plugin, list_models
+from defenses.utils.paths import cache_dir
+from defenses.zoo.cards import list_models
 
 _PACKAGED = Path(__file__).parents[1] / "weights"
-
-
-def cache_dir() -> Path:
-    """Where `purebench train` puts weights unless told otherwise: ~/.cache/purebench/weights."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "purebench" / "weights"
 
 
 def weight_roots(root: Path | str | None) -> list[Path]:

@@ -26,8 +26,9 @@ from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
-from defenses.core.defense import Classifier, seeded_globals
+from defenses.core.defense import Classifier
 from defenses.networks.small_cnn import SmallCNN
+from defenses.utils.isolation import seeded_globals
 
 SEED, EPS = 5, "1/1000"
 

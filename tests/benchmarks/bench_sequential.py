@@ -20,7 +20,8 @@ from functools import cached_property
 import numpy as np
 
 from bench.sequential import Decisions, Sequential
-from bench.stats import Bools, Ints, clopper_pearson, majority
+from bench.stats import clopper_pearson, majority
+from defenses.utils.arrays import I64, Bools
 
 RESULTS, N = "results/digits-linf", 65
 
@@ -33,7 +34,7 @@ class Lead(Sequential):
     power: float = 0.0
 
     @cached_property
-    def bounds(self) -> tuple[Ints, Ints]:
+    def bounds(self) -> tuple[I64, I64]:
         """See `Sequential.bounds`; what cannot change any more is decided too."""
         n = np.arange(self.n_max + 1)
         lead = np.maximum(self.scale * n**self.power, 1)
@@ -70,7 +71,7 @@ def agreement(name: str, said: Decisions, full: Bools) -> None:
     )
 
 
-def committed() -> tuple[list[str], Ints, Ints]:
+def committed() -> tuple[list[str], I64, I64]:
     """Names of the stochastic rows of the committed run, predicted classes [rows, images, draws], labels [images]."""
     from bench import load_draws, load_results
 

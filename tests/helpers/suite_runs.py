@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from bench.suites import Attack, Unsupported, attack_names, find_attack, foolbox
-from bench.suites.source import exported
 from bench.threat import Norm, ThreatModel, target_labels
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
+from defenses.utils.introspection import exported
 
 EPS = {"Linf": "1/10", "L2": "1", "L1": "5", "L0": "5"}
 SEED = 5

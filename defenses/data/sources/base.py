@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.paths import cache_folder
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
-    U8 = npt.NDArray[np.uint8]
-    F32 = npt.NDArray[np.float32]
-    I64 = npt.NDArray[np.int64]
+    from defenses.utils.arrays import F32, I64
+
 
 _HELD_OUT = 5000
 _REMEMBERED = 50_000_000  # bytes from which on a hash of files is kept between commands
@@ -145,11 +144,6 @@ def _revision(listing: tuple[tuple[str, str, int, int], ...]) -> str:
     except OSError:
         pass  # a home that cannot be written only costs the hashing anew
     return revision
-
-
-def cache_folder() -> Path:
-    """Where purebench keeps what it can make again."""
-    return Path.home() / ".cache" / "purebench"
 
 
 def _hash(listing: tuple[tuple[str, str, int, int], ...]) -> str:

@@ -16,7 +16,7 @@ from defenses.data.sources.base import DatasetInfo, Source
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
+    from defenses.utils.arrays import F32, I64
 
 _PREFIX = "corrupted:"
 FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"

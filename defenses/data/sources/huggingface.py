@@ -21,7 +21,7 @@ from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
+    from defenses.utils.arrays import F32, I64
 
 FORM = "hf:<owner/name or ./folder>[:<config>][@<revision>][?image=<column>&label=<column>]"
 _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}

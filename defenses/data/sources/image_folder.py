@@ -12,7 +12,7 @@ from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
+    from defenses.utils.arrays import F32, I64
 
 FORM = "folder:<path>[?resize=256&crop=224&mode=RGB]"
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

@@ -11,8 +11,8 @@ from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
     from defenses.data.sources.npz_file import NpzFile
+    from defenses.utils.arrays import F32, I64
 
 FORM = "<path>.npz"
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from defenses.data.formats import I64, as_images, as_labels
+from defenses.data.formats import as_images, as_labels
+from defenses.utils.arrays import I64
 from defenses.utils.errors import UserError
 
 SPLITS = ("train", "validation", "test")

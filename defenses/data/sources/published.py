@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from defenses.data.sources.base import F32, I64, U8
+    from defenses.utils.arrays import F32, I64, U8
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 

@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.source import package_folder
 from defenses.data.sources.base import DatasetInfo, revision_of
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import package_folder
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
+    from defenses.utils.arrays import F32, I64
 
 # fmt: off
 CORRUPTIONS: tuple[str, ...] = (

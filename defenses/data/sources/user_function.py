@@ -14,7 +14,7 @@ from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from defenses.data.sources.base import F32, I64
+    from defenses.utils.arrays import F32, I64
 
 FORM = "<file.py or package.module>:<function>"
 _SPLITS = ("train", "validation", "test")

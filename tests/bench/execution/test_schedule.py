@@ -14,12 +14,13 @@ from trouble import LIMIT, board
 
 from bench.board import load_board
 from bench.forecast import makespan
-from bench.limits import available_memory, default_memory, duration
+from bench.limits import default_memory, duration
 from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.schedule import Schedule
 from bench.worker import _share_accelerator
 from defenses.utils.errors import UserError
+from defenses.utils.memory import available_memory
 
 
 @pytest.fixture(scope="module")

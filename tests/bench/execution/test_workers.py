@@ -18,13 +18,14 @@ import bench.worker
 from bench.board import load_board
 from bench.cell import Cell
 from bench.cli import main
-from bench.progress import Progress, human_time
+from bench.progress import Progress
 from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.work import finish
 from bench.worker import Means
 from bench.workers import WorkerFailed
 from defenses.utils.errors import UserError
+from defenses.utils.text import human_time
 
 FLAKY = """
 

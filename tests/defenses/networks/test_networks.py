@@ -126,7 +126,8 @@ def test_bad_arguments(kind, args, message):
 
 def test_resnet20_has_its_published_accuracy(need_data):
     need_data("cifar10")
-    from defenses.data.dataset import data_root, load_dataset
+    from defenses.data.dataset import load_dataset
+    from defenses.utils.paths import data_root
 
     path = data_root().parent / "models" / "cifar10-resnet20.safetensors"
     if not path.is_file():

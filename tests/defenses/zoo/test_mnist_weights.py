@@ -9,8 +9,9 @@ import torch
 import defenses
 from bench.verdict import verdict
 from defenses import card, list_models, load_model
-from defenses.data.dataset import data_root, load_dataset
+from defenses.data.dataset import load_dataset
 from defenses.training.recipe import load_recipe, methods
+from defenses.utils.paths import data_root
 
 FOLDER = Path(defenses.__file__).parent / "weights" / "mnist"
 SHIPPED = {p.stem for p in FOLDER.glob("*.safetensors")}

@@ -16,8 +16,9 @@ from boards import MODELS
 from torch import nn
 
 from defenses.core.defense import Classifier, Purified
-from defenses.data.dataset import data_root, load_dataset
+from defenses.data.dataset import load_dataset
 from defenses.purifiers.adp import ADP
+from defenses.utils.paths import data_root
 
 SIGNATURES = {  # fra31/auto-attack at a392200
     "__init__": "model, norm, eps, seed, verbose, attacks_to_run, version, is_tf_model, device, log_path",

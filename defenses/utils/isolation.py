@@ -1,0 +1,59 @@
+"""Run code of others without leaving traces: random states, environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+class seeded_globals:
+    """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving."""
+
+    def __init__(self, seed: int, device: torch.device):
+        self.seed, self.device = seed, device
+
+    def __enter__(self) -> None:
+        """Fork and seed."""
+        import random
+
+        import numpy as np
+
+        self._python: Any = random.getstate()
+        self._numpy: Any = np.random.get_state()
+        self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        self._torch.__enter__()
+        torch.manual_seed(self.seed)
+        np.random.seed(self.seed % (1 << 32))
+        random.seed(self.seed)
+
+    def __exit__(self, *exc: object) -> None:
+        """Restore."""
+        import random
+
+        import numpy as np
+
+        self._torch.__exit__(None, None, None)
+        np.random.set_state(self._numpy)
+        random.setstate(self._python)
+
+
+_UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextlib.contextmanager
+def library() -> Iterator[None]:
+    """What RobustBench prints goes to stderr, its warnings nowhere; nothing is unpickled that is no tensor."""
+    unsafe = os.environ.pop(_UNSAFE, None)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if unsafe is not None:
+            os.environ[_UNSAFE] = unsafe
