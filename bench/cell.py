@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.threat import ThreatModel
 from bench.viewspec import ViewSpec
+from defenses.utils.names import portable
 from defenses.utils.parameters import canonical, decode
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
@@ -119,11 +120,12 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """All that the result depends on, in canonical form: labels are not in it."""
         view, data, judged = self.view, self.data, self.verdict
+        attack = GIVEN if self.attack.name.startswith(GIVEN) else portable(self.attack.name)
         beyond = [] if judged.sequential is None else [list(judged.sequential)]
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
-            "attack": [portable(self.attack.name), canonical(self.attack.params), self.attack.version],
+            "attack": [attack, canonical(self.attack.params), self.attack.version],
             "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
@@ -185,14 +187,3 @@ class Cell:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""
         digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
-
-
-def portable(name: str) -> str:
-    """A name without the folder of the user's own file: its contents are hashed, and it may lie anywhere."""
-    if name.startswith(GIVEN):
-        return GIVEN
-    kind, colon, rest = name.partition(":")
-    if colon and (kind == "folder" or (kind == "hf" and rest.startswith(("/", ".", "~")))):
-        path, mark, options = rest.partition("?")
-        return f"{kind}:{path.rstrip('/').rpartition('/')[2]}{mark}{options}"
-    return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name or name.endswith(".npz") else name

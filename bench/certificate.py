@@ -17,8 +17,9 @@ from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
-from defenses.core.purify import advance, start, step_noise, unrolled
+from defenses.core.purify import unrolled
 from defenses.core.replay import replayed
+from defenses.core.steps import advance, start, step_noise
 from defenses.detectors.gated import Gated
 from defenses.utils.modules import twin
 

@@ -73,8 +73,8 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
     """
     from bench.certificate import NoGradient, certify
+    from bench.evaluation.certificates.information import information_note
     from defenses.core.defense import Foreign
-    from defenses.core.gradient_modes import information_note
     from defenses.core.noise import Noise
     from defenses.utils.plugins import line_of
 

@@ -6,9 +6,10 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import DefenseRef, portable
+from bench.cell import DefenseRef
+from bench.doctor import require
 from defenses.utils.errors import UserError, told
-from defenses.utils.names import is_plugin, is_zoo
+from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.cards import card
 from defenses.zoo.composition import with_own
@@ -48,6 +49,7 @@ def describe(
     if "stochastic" in entry:
         raise UserError(f'"stochastic" (--stochastic) is for modules of your own; leave it out for "{name}"')
     if is_zoo(name):
+        require("robustbench")  # a broken library is refused before its list of models is read
         identified = fingerprint(name, dataset, given, **asked)
         return DefenseRef(label, name, given, identified, False, ("exact",))
     known = card(name)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.audit.budget import Budget
 from bench.audit.fixed import Fixed
+from bench.evaluation.certificates.information import carries_information
 from bench.manifest import versions
 from bench.store import write_atomic
 from bench.suites import find_attack
@@ -24,7 +25,6 @@ from bench.verdict import verdict
 from bench.view import attack_view, device_of
 from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense
-from defenses.core.gradient_modes import carries_information
 from defenses.core.noise import Noise
 
 VERSION = 3  # counts up when the same defense would be found otherwise

@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 from defenses.core.gradient_modes import JOINT, NUMBERS, parsed, variant
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier, with_gradient
-from defenses.core.purify import purify, run_steps, start, step_noise
+from defenses.core.purify import purify
 from defenses.core.replay import replayed
+from defenses.core.steps import run_steps, start, step_noise
 
 Network = Callable[[Tensor], Tensor]  # images [B, C, H, W] in [0, 1] -> the same
 

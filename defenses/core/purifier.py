@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 from defenses.utils.modules import twin
+
+if TYPE_CHECKING:
+    from defenses.core.purifier import Purifier
 
 State = dict[str, Tensor]  # batch first, every entry
 
@@ -147,3 +151,10 @@ class Purifier(nn.Module, ABC):
             scale: see `defenses.core.smooth_activations.Differenced`; None: the purifier's choice.
         """
         return None
+
+
+def is_purifier(found: Any) -> bool:
+    """Whether an object is a purifier, or the class of one."""
+    from defenses.core.purifier import Purifier
+
+    return isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier))

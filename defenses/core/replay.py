@@ -24,7 +24,7 @@ from torch import Tensor
 
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier, State
-from defenses.core.purify import advance, start, step_noise
+from defenses.core.steps import advance, start, step_noise
 from defenses.utils.memory import free_memory
 
 _SHARE = 0.25  # of the free memory: a graph that takes less is kept whole

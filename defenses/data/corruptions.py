@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.core.noise import Draw, Noise
-from defenses.filters.jpeg import Jpeg
+from defenses.data.images import jpeg_round_trip
 
 _ROWS = 500  # images at once
 _ANGLE = 45  # degrees, at most, of motion
@@ -85,7 +85,7 @@ def _pixelate(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
 
 
 def _jpeg(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
-    return Jpeg(quality=int(level)).filtered(x, ())
+    return torch.stack([jpeg_round_trip(image, int(level)) for image in x])
 
 
 _KINDS: dict[str, Callable[[Tensor, Noise, float], Tensor]] = {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
-from defenses.data.sources.base import positive, split_options
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from defenses.utils.arrays import F32
 
@@ -138,3 +139,56 @@ def _check(name: str, picture: Image, recipe: Recipe) -> None:
         raise UserError(f"{name} is {picture.width}x{picture.height} pixels, less than crop={recipe.crop}; add resize")
     if recipe.mode == "L" and picture.mode not in GREY:
         raise UserError(f"{name} has colours ({picture.mode}), which mode=L would lose; write mode=RGB")
+
+
+def jpeg_round_trip(image: Tensor, quality: int) -> Tensor:
+    """Return an image encoded and decoded by libjpeg; pixels are rounded to bytes first.
+
+    Args:
+        image: [C, H, W] in [0, 1], C 1 or 3.
+        quality: 1 to 100.
+    """
+    import io
+
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    pixels = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    with Image.open(file) as decoded:
+        found = torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1)
+    return found.permute(2, 0, 1).to(image.dtype) / 255
+
+
+def split_options(name: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """A name and its options, "path?resize=256&crop=224".
+
+    Raises:
+        UserError: an option that is not known, twice, or without a value.
+    """
+    head, _, tail = name.partition("?")
+    options: dict[str, str] = {}
+    for key, value in parse_qsl(tail, keep_blank_values=True):
+        if key not in known:
+            raise unknown(f"option of {head}", key, known)
+        if key in options or not value:
+            raise UserError(f"{name}: the option {key} must be given once, with a value")
+        options[key] = value
+    if tail and not options:
+        raise UserError(f'{name}: "{tail}" is no option; write {known[0]}=...')
+    return head, options
+
+
+def positive(name: str, options: Mapping[str, str], key: str) -> int | None:
+    """An option that is a whole number above 0; None where it is not given.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if key not in options:
+        return None
+    if not options[key].isdecimal() or int(options[key]) < 1:
+        raise UserError(f"{name}: {key} is {options[key]}; it must be a whole number, at least 1")
+    return int(options[key])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from defenses.data.images import jpeg_round_trip
 from defenses.filters.base import Filter, image_by_image, whole
 from defenses.utils.errors import UserError
 
@@ -40,7 +40,7 @@ class Jpeg(Filter):
             UserError: images of neither one nor three channels.
         """
         _channels(x)
-        return image_by_image(x, lambda image, row: _coded(image, self.quality))  # noqa: ARG005
+        return image_by_image(x, lambda image, row: jpeg_round_trip(image, self.quality))  # noqa: ARG005
 
     def backward_network(self) -> Callable[[Tensor], Tensor]:
         """The differentiable codec; grey images are its three equal channels."""
@@ -54,18 +54,6 @@ class Jpeg(Filter):
             return coded if x.shape[1] == 3 else coded.mean(1, keepdim=True)
 
         return network
-
-
-def _coded(image: Tensor, quality: int) -> Tensor:
-    import numpy as np
-    from PIL import Image
-
-    pixels = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    with Image.open(file) as decoded:
-        found = torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1)
-    return found.permute(2, 0, 1).to(image.dtype) / 255
 
 
 def _channels(x: Tensor) -> None:

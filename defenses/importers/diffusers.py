@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.importers.registry import Imported
+from defenses.importers.checkpoint import Imported
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.importers.registry import Imported
+from defenses.importers.checkpoint import Imported
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError
 

@@ -6,15 +6,13 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.importers.checkpoint import Imported
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     Convert = Callable[..., "Imported"]  # (source, DatasetInfo, *, options)
 
 FORMATS = {  # name -> what reads a file, folder or id of that format
@@ -24,25 +22,6 @@ FORMATS = {  # name -> what reads a file, folder or id of that format
     "ncsnv2": "defenses.importers.ncsnv2:ncsnv2",
     "diffusers": "defenses.importers.diffusers:unet",
 }
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What a checkpoint holds, in our terms.
-
-    Args:
-        name: what the weights are called unless told otherwise.
-        kind: kind of network.
-        args: its arguments.
-        tensors: its tensors by our names.
-        recipe: how it was trained, as far as published.
-    """
-
-    name: str
-    kind: str
-    args: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
-    recipe: Mapping[str, Any]
 
 
 def import_weights(

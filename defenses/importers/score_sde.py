@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from defenses.importers.registry import Imported
+from defenses.importers.checkpoint import Imported
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError, check_whole
 

@@ -8,6 +8,15 @@ def is_zoo(name: str) -> bool:
     return name.startswith("robustbench:")
 
 
+def portable(name: str) -> str:
+    """Return a name without the folder of a user's file: its contents are hashed, and it may lie anywhere."""
+    kind, colon, rest = name.partition(":")
+    if colon and (kind == "folder" or (kind == "hf" and rest.startswith(("/", ".", "~")))):
+        path, mark, options = rest.partition("?")
+        return f"{kind}:{path.rstrip('/').rpartition('/')[2]}{mark}{options}"
+    return name.replace("\\", "/").rpartition("/")[2] if ".py:" in name or name.endswith(".npz") else name
+
+
 def is_plugin(name: str) -> bool:
     """Whether a name means somebody's own class: "module:Class" or "path/to/file.py:Class"."""
     return isinstance(name, str) and ":" in name and not is_zoo(name)

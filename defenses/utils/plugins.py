@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isclass, isroutine, signature
 from pathlib import Path
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from defenses.core.defense import Defense
-    from defenses.core.purifier import Purifier
+    pass
 
 
 @contextmanager
@@ -62,128 +61,6 @@ def load_object(name: str) -> Any:
     if not hasattr(module, what):
         raise unknown(f"name in {where}", what, [n for n in vars(module) if not n.startswith("_")])
     return getattr(module, what)
-
-
-def load_plugin(
-    name: str,
-    params: Mapping[str, Any],
-    dataset: str = "digits",
-    weights_root: str | Path | None = None,
-    training_seed: int | None = None,
-    data_root: str | Path | None = None,
-) -> Defense:
-    """Make a defense of one's own class, function or instance; a purifier is put before the classifier it names.
-
-    Raises:
-        UserError: it cannot be imported or built, or is no module.
-    """
-    from torch import nn
-
-    from defenses.core.defense import Defense, Foreign
-    from defenses.core.purifier import Purifier
-    from defenses.utils.identity import check_built
-    from defenses.zoo.composition import refuse_around
-
-    found = load_object(name)
-    try:
-        if is_purifier(found):
-            with staying():
-                return _composed(name, found, params, dataset, weights_root, training_seed, data_root)
-        if not _takes(found, params):
-            refuse_around(name, params)
-        if training_seed is not None:
-            if isinstance(found, nn.Module):
-                raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
-            params = {**params, "training_seed": training_seed}
-        with staying():
-            model = found if isinstance(found, nn.Module) else found(**params)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
-    if not isinstance(model, nn.Module):
-        raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
-    check_built(model)
-    if isinstance(model, Purifier):
-        raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
-    return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
-
-
-def _composed(
-    name: str,
-    found: Any,
-    params: Mapping[str, Any],
-    dataset: str,
-    weights_root: str | Path | None,
-    training_seed: int | None,
-    data_root: str | Path | None,
-) -> Defense:
-    """A purifier, a class or an instance, with what `params` put around it."""
-    from defenses.zoo.composition import KEYS, composed
-    from defenses.zoo.registry import parts
-
-    own = {key: value for key, value in params.items() if key not in KEYS}
-    around = {key: value for key, value in params.items() if key in KEYS}
-    source = parts(dataset, weights_root, training_seed, data_root)
-    defense = composed(name, _made(name, found, own, training_seed), around, source)
-    vars(defense)["own_parts"] = source.own
-    return defense
-
-
-def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None = None) -> Purifier:
-    """Make a filter of one's own purifier: a class, a function that makes one, or an instance.
-
-    Args:
-        name: "module:Class" or "file.py:Class".
-        params: of its class or function.
-        training_seed: given to a class that takes it.
-
-    Raises:
-        UserError: it cannot be imported or built, or is no purifier.
-    """
-    from defenses.core.purifier import Purifier
-    from defenses.utils.identity import check_built
-
-    found = load_object(name)
-    try:
-        with staying():
-            made = _made(name, found, params, training_seed)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
-    if not isinstance(made, Purifier):
-        raise UserError(f'filter "{name}" is a {type(made).__name__}; let it be a defenses.core.purifier.Purifier')
-    check_built(made)
-    return made.eval()
-
-
-def is_purifier(found: Any) -> bool:
-    """Whether an object is a purifier, or the class of one."""
-    from defenses.core.purifier import Purifier
-
-    return isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier))
-
-
-def _made(name: str, found: Any, own: Mapping[str, Any], training_seed: int | None) -> Any:
-    """The module itself, or what a class or function makes of its own parameters."""
-    from torch import nn
-
-    if isinstance(found, nn.Module):
-        if own:
-            raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
-        return found
-    seeded = training_seed is not None and takes_seed(found)
-    return found(**own, **({"training_seed": training_seed} if seeded else {}))
-
-
-def _takes(found: Any, params: Mapping[str, Any]) -> bool:
-    """Whether a class or function of one's own can be called with these parameters, as far as its signature tells."""
-    try:
-        signature(found).bind(**params)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def takes_seed(found: Any) -> bool:

@@ -138,9 +138,21 @@ def card(name: str) -> Card:
         UserError: there is none of that name.
     """
     if name not in _cards():
-        from defenses.zoo.robustbench_index import lists
-
-        if lists(name):
-            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
         raise unknown("defense", name, _cards())
     return _cards()[name]
+
+
+def refuse_around(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse filters and detectors as parameters of a model that is named as the defense itself.
+
+    Args:
+        name: of the model.
+        given: its parameters.
+
+    Raises:
+        UserError: there are some.
+    """
+    for key in ("filters", "detector"):
+        if key in given:
+            part = key.removesuffix("s")
+            raise UserError(f'"{name}" takes no {key}; name the {part} as the defense, with classifier = "{name}"')

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.names import is_plugin, is_zoo
+from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical
 from defenses.zoo.cards import card, list_models
 
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 
 KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others are a part's own
 SUSPECTED = ("refuse", "purify")  # what becomes of images that a detector suspects
-
-
-def refuse_around(name: str, given: Mapping[str, Any]) -> None:
-    """Refuse filters and detectors as parameters of a model that is named as the defense itself.
-
-    Args:
-        name: of the model.
-        given: its parameters.
-
-    Raises:
-        UserError: there are some.
-    """
-    for key in ("filters", "detector"):
-        if key in given:
-            part = key.removesuffix("s")
-            raise UserError(f'"{name}" takes no {key}; name the {part} as the defense, with classifier = "{name}"')
 
 
 @dataclass(frozen=True)
@@ -111,8 +95,6 @@ def with_own(fingerprint: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -
     """
     if not own:
         return dict(fingerprint)
-    from bench.cell import portable
-
     around = [*fingerprint.get("around", []), *own]
     return {**fingerprint, "parameters": renamed(fingerprint["parameters"], portable), "around": around}
 
@@ -126,8 +108,8 @@ class Parts:
         weights_root: where weights are looked for first.
         training_seed: of every trained part.
         data_root: where data sets lie.
-        make: gives, of a role and a part, the `Purifier` or `Detector` and its parameters; `defenses.zoo.registry`
-            knows.
+        make: from a role and a part to the `Purifier` or `Detector` and its parameters.
+        load: `load_model`.
         own: what the parts of somebody's own are that were made, for fingerprints: role, name, parameters, hash of
             the code, and identity, which tells the weights that a part loads.
     """
@@ -137,11 +119,11 @@ class Parts:
     training_seed: int | None
     data_root: str | Path | None
     make: Callable[[str, Named], tuple[Any, Mapping[str, Any]]]
+    load: Callable[..., Defense]
     own: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, role: str, part: Named, made: Any) -> None:
         """Add a part of somebody's own, as it was made, to `own`."""
-        from bench.cell import portable
         from defenses.utils.identity import identity
         from defenses.utils.plugins import code_hash
 
@@ -155,10 +137,10 @@ class Parts:
             UserError: it is no plain classifier.
         """
         from defenses.core.defense import Classifier, Foreign
+        from defenses.core.purifier import is_purifier
         from defenses.data.dataset import dataset_info
-        from defenses.utils.plugins import is_purifier, load_object, takes_seed
+        from defenses.utils.plugins import load_object, takes_seed
         from defenses.zoo.classifiers import build
-        from defenses.zoo.registry import load_model
         from defenses.zoo.weight_paths import has_weights
 
         name, info = part.name, dataset_info(self.dataset, root=self.data_root)
@@ -175,8 +157,8 @@ class Parts:
         roots = {"weights_root": self.weights_root, "data_root": self.data_root}
         # A card's own filters belong in front of all of the composition, where it names them.
         alone: dict[str, Any] = {"filters": []} if name in list_models() and "filters" in card(name).parameters else {}
-        model: Defense = load_model(name, self.dataset, training_seed=seed, **roots, **{**alone, **part.params})
-        found = model
+        model = self.load(name, self.dataset, training_seed=seed, **roots, **{**alone, **part.params})
+        found: Defense = model
         if isinstance(model, Foreign):  # a plain module of the user's own
             found = Classifier(model.module, **shape)  # type: ignore[arg-type]
         if not isinstance(found, Classifier):
@@ -278,7 +260,7 @@ def _fit_together(label: str, behind: Classifier, purifiers: Sequence[tuple[str,
     import torch
 
     from defenses.core.noise import Noise
-    from defenses.core.purify import start, step_noise
+    from defenses.core.steps import start, step_noise
     from defenses.utils.plugins import line_of
 
     if behind.input_shape is None:

@@ -46,7 +46,7 @@ def fingerprint(
         if training_seed is not None:
             raise UserError(f"{name} comes with weights of its own, of one training; leave the training seed out")
         return robustbench_zoo.fingerprint(name, dataset, given, weights_root=weights_root)
-    known = card(name)
+    known = named_card(name)
     identified = _own(known, dataset, given, weights_root, training_seed)
     around = []
     for role, part in parts_of(decode(identified["parameters"])):
@@ -68,6 +68,20 @@ def fingerprint(
         identified["detector_data"] = dataset_info(dataset, root=data_root).revision
     seed = {"training_seed": training_seed} if training_seed else {}
     return identified | seed | ({"around": around} if around else {})
+
+
+def named_card(name: str) -> Card:
+    """Return the card of a registered defense.
+
+    Raises:
+        UserError: unknown name; suggests RobustBench's model where the name is one of its zoo.
+    """
+    if name not in list_models():
+        from defenses.zoo.robustbench_index import lists
+
+        if lists(name):
+            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
+    return card(name)
 
 
 def _own(
@@ -166,13 +180,15 @@ def load_model(
 
     dataset = clean_name(plain(dataset))
     if is_plugin(model_name):
-        from defenses.utils.plugins import load_plugin
+        from defenses.zoo.user_models import load_plugin
 
-        return load_plugin(model_name, params, dataset, weights_root, training_seed, data_root)
+        return load_plugin(model_name, params, parts(dataset, weights_root, training_seed, data_root))
     from defenses.utils.identity import Provenance, identity
     from defenses.zoo.robustbench_arguments import translated
 
     params = {key: plain(value) for key, value in params.items()}
+    if isinstance(model_name, str) and not is_zoo(model_name):
+        named_card(model_name)
     weights_root, params = translated(model_name, weights_root, params)
     identified = fingerprint(
         model_name, dataset, params, weights_root=weights_root, training_seed=training_seed, data_root=data_root
@@ -205,7 +221,7 @@ def parts(
     dataset: str, weights_root: str | Path | None, training_seed: int | None, data_root: str | Path | None = None
 ) -> Parts:
     """Where a composition takes its parts from."""
-    from defenses.utils.plugins import load_filter
+    from defenses.zoo.user_models import load_filter
 
     def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
         if role == "filter" and is_plugin(part.name):
@@ -217,7 +233,7 @@ def parts(
         values = {k: decode(v) for k, v in known.merged(dataset, part.params).items()}
         return _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source), values
 
-    source = Parts(dataset, weights_root, training_seed, data_root, make)
+    source = Parts(dataset, weights_root, training_seed, data_root, make, load_model)
     return source
 
 

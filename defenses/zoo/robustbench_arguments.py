@@ -8,7 +8,8 @@ from typing import Any
 
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_zoo
-from defenses.zoo.cards import card
+
+_NORMS = ("Linf", "L2", "L1", "L0")
 
 
 def translated(
@@ -39,14 +40,11 @@ def translated(
     if rest.pop("custom_checkpoint", None):
         raise UserError("custom_checkpoint is not taken; give the file as weights_root, or your own module:Class")
     if not is_zoo(name):
-        card(name)
         _check_norm(name, rest.pop("threat_model", None))
     return weights_root, rest
 
 
 def _check_norm(name: str, threat_model: Any) -> None:
-    from bench.threat import NORMS
-
-    if threat_model is not None and str(threat_model).lower() not in map(str.lower, NORMS):
-        text = f'threat_model is "{str(threat_model)[:40]}"; {name} is attacked in the norms {", ".join(NORMS)}'
+    if threat_model is not None and str(threat_model).lower() not in map(str.lower, _NORMS):
+        text = f'threat_model is "{str(threat_model)[:40]}"; {name} is attacked in the norms {", ".join(_NORMS)}'
         raise UserError(f"{text} (corrupted images are a data set)")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from defenses.utils.errors import UserError, unknown
-from defenses.zoo.composition import refuse_around
+from defenses.zoo.cards import refuse_around
 
 SCHEME = "robustbench"
 DATASETS = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}  # -> classes
@@ -105,12 +105,11 @@ def lists(name: str) -> bool:
 @functools.cache
 def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
     """The zoo's models of a data set by threat model."""
-    from bench.doctor import require
     from defenses.utils.introspection import package_folder, parse
 
-    require("robustbench")
     folder = package_folder("robustbench")
-    assert folder is not None
+    if folder is None:
+        raise UserError("robustbench is not installed; pip install robustbench")
     try:
         return _listed(dataset, parse(folder / "model_zoo" / f"{dataset}.py"))
     except (AssertionError, KeyError, ValueError, StopIteration) as error:

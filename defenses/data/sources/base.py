@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl
 
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError
 from defenses.utils.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -80,38 +79,6 @@ def hold_out(n: int) -> dict[str, list[int]]:
     by_hash = sorted(range(n), key=lambda i: hashlib.sha256(f"purebench validation {i}".encode()).digest())
     count = min(_HELD_OUT, n // 10)
     return {"train": sorted(by_hash[count:]), "validation": sorted(by_hash[:count])}
-
-
-def split_options(name: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """A name and its options, "path?resize=256&crop=224".
-
-    Raises:
-        UserError: an option that is not known, twice, or without a value.
-    """
-    head, _, tail = name.partition("?")
-    options: dict[str, str] = {}
-    for key, value in parse_qsl(tail, keep_blank_values=True):
-        if key not in known:
-            raise unknown(f"option of {head}", key, known)
-        if key in options or not value:
-            raise UserError(f"{name}: the option {key} must be given once, with a value")
-        options[key] = value
-    if tail and not options:
-        raise UserError(f'{name}: "{tail}" is no option; write {known[0]}=...')
-    return head, options
-
-
-def positive(name: str, options: Mapping[str, str], key: str) -> int | None:
-    """An option that is a whole number above 0; None where it is not given.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if key not in options:
-        return None
-    if not options[key].isdecimal() or int(options[key]) < 1:
-        raise UserError(f"{name}: {key} is {options[key]}; it must be a whole number, at least 1")
-    return int(options[key])
 
 
 def revision_of(files: Mapping[str, Path]) -> str:

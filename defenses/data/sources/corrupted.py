@@ -8,6 +8,7 @@ of the other. For CIFAR-10-C itself name "cifar10-c/fog/3".
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,14 +55,17 @@ def parts_of(name: str) -> tuple[str, str, str] | None:
     return base, rest[0], rest[1]
 
 
-def find(name: str, root: Path) -> Corrupted | None:
-    """See `defenses.data.sources.registry`.
+def find(name: str, root: Path, find_source: Callable[[str, Path], Source]) -> Corrupted | None:
+    """Return the source of a corrupted data set; None where the name is of another kind.
+
+    Args:
+        name: "corrupted:digits/contrast/3".
+        root: where data sets lie.
+        find_source: finds the data set below.
 
     Raises:
         UserError: no such corruption or severity; the data set below is not found.
     """
-    from defenses.data.sources.registry import find_source
-
     parts = parts_of(name)
     if parts is None:
         return None

@@ -26,7 +26,6 @@ FORMS = (
 _KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
     published.find,
     robustbench.find,
-    corrupted.find,
     npz.find,
     image_folder.find,
     huggingface.find,
@@ -56,7 +55,9 @@ def find_source(name: str, root: Path) -> Source:
     Raises:
         UserError: no kind knows the name, or what it names is missing or damaged.
     """
+    if found := corrupted.find(name, root, find_source):
+        return found
     for find in _KINDS:
-        if found := find(name, root):
-            return found
+        if source := find(name, root):
+            return source
     raise unknown("data set", name, FORMS)

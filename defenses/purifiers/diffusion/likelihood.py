@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from defenses.core.noise import Draw, Noise
 from defenses.core.purifier import NoiseSpec, State
-from defenses.core.purify import purify, start
+from defenses.core.purify import purify
+from defenses.core.steps import start
 from defenses.networks.sde import START
 from defenses.purifiers.diffusion.samplers import FlowODE
 from defenses.utils.errors import check_whole

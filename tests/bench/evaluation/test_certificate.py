@@ -10,13 +10,13 @@ from models import Net
 from torch import nn
 
 from bench.certificate import NoGradient, certify
+from bench.evaluation.certificates.information import carries_information
 from defenses import load_model
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.detector import Detector, Guard, Guarded
-from defenses.core.gradient_modes import carries_information
 from defenses.core.noise import Noise
-from defenses.core.purify import advance, step_noise
 from defenses.core.replay import _Back
+from defenses.core.steps import advance, step_noise
 from defenses.data.dataset import load_dataset
 from defenses.detectors.gated import Gated
 from defenses.purifiers.adp import ADP

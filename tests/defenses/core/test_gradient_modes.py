@@ -8,11 +8,12 @@ from linear_purifier import WEIGHTS, Affine, B, D, Triple, X, affine, energy, gr
 from models import AddNoise
 from torch import nn
 
+from bench.evaluation.certificates.information import carries_information, information_note
 from bench.view import attack_view
 from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.core.defense import Purified
-from defenses.core.gradient_modes import MODES, carries_information, information_note
+from defenses.core.gradient_modes import MODES
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.data.dataset import load_dataset

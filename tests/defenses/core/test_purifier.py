@@ -67,7 +67,7 @@ def test_rows_do_not_depend_on_the_batch():
 def test_segments_of_noise_do_not_change_the_path(monkeypatch):
     noise = Noise.of(0, len(X))
     whole = purify(Shrink(scale=0.05), X, noise)
-    monkeypatch.setattr("defenses.core.purify._NOISE_VALUES", 1)
+    monkeypatch.setattr("defenses.core.steps._NOISE_VALUES", 1)
     assert torch.equal(purify(Shrink(scale=0.05), X, noise), whole)
 
 

@@ -13,9 +13,9 @@ from bench.meter import Meter
 from defenses.core.backward import purified
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise
-from defenses.core.purify import advance, start, step_noise
 from defenses.core.replay import _saved_bytes
 from defenses.core.smooth_activations import SmoothLeakyReLU, smooth
+from defenses.core.steps import advance, start, step_noise
 from defenses.purifiers.langevin import Langevin
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from torchvision import datasets as theirs
 from torchvision import transforms
 
-from bench.cell import portable
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.data.sources import base, published
 from defenses.data.sources import robustbench as robust
 from defenses.utils.errors import UserError
+from defenses.utils.names import portable
 
 RNG = np.random.default_rng(0)
 SPLITS = ("train", "validation", "test")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.cell import portable
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
+from defenses.utils.names import portable
 
 RNG = np.random.default_rng(1)
 

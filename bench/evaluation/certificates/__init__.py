@@ -1,0 +1,1 @@
+"""Certificates of gradients: measured, stored, read."""

@@ -1,0 +1,87 @@
+"""Tell whether exact gradients carry information that BPDA does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from defenses.core.defense import Defense
+    from defenses.core.noise import Noise
+    from defenses.core.purifier import Purifier
+
+_FLOAT32 = 1e-5  # gradients that differ by less, relative to their length, are one and the same
+_REACH = 0.05  # how far a pixel of [0, 1] is moved to see what the purifier does at a finite distance
+
+
+def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
+    """Whether exact gradients say anything that bpda does not.
+
+    They do not where the steps have the identity as derivative almost everywhere without being the identity: so it
+    is with Langevin steps on an energy of linear layers and (Leaky)ReLU, whose gradient is piecewise constant.
+    Behind a gate the purifier itself is asked, as if all images were suspected.
+    Measured, and not told by the type: on the given images the exact gradient of all logits equals the bpda gradient
+    to float precision, and yet, at a finite distance and with the same noise, the purified images do not move with
+    the images.
+
+    Args:
+        defense: the defense; one without both modes carries information.
+        x: some images [B, C, H, W] in [0, 1]; a handful is enough.
+        noise: B streams.
+    """
+    from defenses.core.detector import unguarded
+    from defenses.detectors.gated import Gated
+    from defenses.utils.modules import twin
+
+    defense = unguarded(defense)
+    purifier = getattr(defense, "purifier", None)
+    if isinstance(purifier, Gated):
+        purifier = purifier.purifier
+        defense = twin(defense, purifier=purifier)
+    if purifier is None or not {"exact", "bpda"} <= set(defense.gradients):
+        return True
+    exact, bpda = (_gradient(defense, x, noise, mode).flatten(1) for mode in ("exact", "bpda"))
+    if not bpda.any() or (exact - bpda).norm() > _FLOAT32 * bpda.norm():
+        return True
+    return not _bends(purifier, x, noise)
+
+
+def information_note(defense: Defense, x: Tensor, noise: Noise, *, label: str) -> str:
+    """One sentence for the notes of a row of exact gradients where they carry no information; else "".
+
+    Args:
+        defense: the defense.
+        x: some images [B, C, H, W] in [0, 1].
+        noise: B streams.
+        label: of the defense.
+    """
+    if carries_information(defense, x, noise):
+        return ""
+    other = [mode for mode in ("smooth", "difference") if mode in defense.gradients]
+    advice = f"use {' or '.join(other)}" if other else "use an attack without gradients"
+    return f"exact gradients through {label} equal bpda: its steps are piecewise linear with slope one; {advice}"
+
+
+def _gradient(defense: Defense, x: Tensor, noise: Noise, mode: str) -> Tensor:
+    import torch
+
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        logits = defense.logits(leaf, noise, gradient=mode, runs=1)
+        # Unequal weights: the gradient of a sum of log-probabilities may vanish.
+        weights = torch.arange(1, logits.shape[-1] + 1, device=x.device, dtype=logits.dtype).cos()
+        return torch.autograd.grad((logits * weights).sum(), leaf)[0]
+
+
+def _bends(purifier: Purifier, x: Tensor, noise: Noise) -> bool:
+    """Whether purified images move otherwise than the images do at a finite distance."""
+    import torch
+
+    from defenses.core.noise import Draw
+    from defenses.core.purify import purify
+
+    with torch.no_grad():
+        move = _REACH * noise.child(2).draw(Draw(tuple(x.shape[1:]), "rademacher")).to(x.dtype)
+        moved = purify(purifier, x + move, noise) - purify(purifier, x - move, noise)
+        return bool((moved - 2 * move).norm() > 1e-3 * (2 * move).norm())
