@@ -11,7 +11,7 @@ from bench.doctor import require
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode
-from defenses.zoo.cards import card
+from defenses.zoo.registry import named_card
 from defenses.zoo.composition import with_own
 from defenses.zoo.registry import fingerprint, load_model
 
@@ -52,7 +52,7 @@ def describe(
         require("robustbench")  # a broken library is refused before its list of models is read
         identified = fingerprint(name, dataset, given, **asked)
         return DefenseRef(label, name, given, identified, False, ("exact",))
-    known = card(name)
+    known = named_card(name)
     if any(given.get(key) for key in ("filters", "detector")) or _loads(given.get("classifier", "")):
         made = load_model(name, dataset, **asked, **decode(given))
         return describe_loaded(made, label, name="", given=given, training_seed=seed)
