@@ -11,9 +11,8 @@ from bench.doctor import require
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode
-from defenses.zoo.registry import named_card
 from defenses.zoo.composition import with_own
-from defenses.zoo.registry import fingerprint, load_model
+from defenses.zoo.registry import fingerprint, load_model, named_card
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
