@@ -86,7 +86,7 @@ class VerdictSpec:
         selection: further draws on which the worst attack is chosen.
         batch: at most this many images times draws go through the defense at once.
         sequential: (K, error): images that the majority rule of K draws leaves undecided are drawn on, see
-            `bench.sequential`; None: none are.
+            `bench.stats.sequential`; None: none are.
     """
 
     draws: int = 15

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.ledger import Ledger, check_about, read
 from bench.render import Table, to_csv, to_markdown, to_text
-from bench.stats import wilson
+from bench.stats.proportions import wilson
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown

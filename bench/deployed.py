@@ -14,7 +14,7 @@ from bench.cell import Cell
 from bench.memory import Rows, rows_of
 from bench.meter import Meter
 from bench.progress import since
-from bench.sequential import Decisions, Sequential
+from bench.stats.sequential import Decisions, Sequential
 from bench.verdict import Draws, sequential_verdict, verdict
 from bench.view import device_of
 from defenses.core.defense import Defense

@@ -169,7 +169,7 @@ def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str
 
 def _with_interval(name: str, values: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
     """The mean of shares in [0, 1], and Wilson's interval."""
-    from bench.stats import wilson
+    from bench.stats.proportions import wilson
 
     if not len(values):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.judged import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
 from bench.records import CLEAN, NULL, owners
-from bench.selection import worst_case
+from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, I64] | None:
 
     Returns:
         The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. For
-        rows that are equal on selection draws see `bench.selection.select_worst`.
+        rows that are equal on selection draws see `bench.stats.worst_case.select_worst`.
     """
     index = common([row.judged for row in rows])
     judged = [row.judged.of(index) for row in rows]

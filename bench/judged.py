@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.results import Results
-    from bench.stats import Rate
+    from bench.stats.proportions import Rate
     from defenses.utils.arrays import F64
 
 
@@ -186,8 +186,8 @@ def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: 
     """
     import numpy as np
 
-    from bench.medians import median_interval, median_perturbation
-    from bench.stats import Rate, attack_success_rate, rob_at_m
+    from bench.stats.median import median_interval, median_perturbation
+    from bench.stats.proportions import Rate, attack_success_rate, rob_at_m
 
     n = len(judged)
     known = ~np.isnan(judged.clean)
@@ -238,7 +238,7 @@ def intervals(means: Mapping[str, float], n: Mapping[str, float]) -> dict[str, f
         means: by name.
         n: images behind each; one without is taken as unknown.
     """
-    from bench.stats import wilson
+    from bench.stats.proportions import wilson
 
     found: dict[str, float] = {}
     for name, mean in means.items():

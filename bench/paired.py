@@ -14,9 +14,9 @@ from bench.groups import SETTING, Group, Row, choose, grouped
 from bench.judged import Judged, common
 from bench.parts import stored
 from bench.records import CLEAN, NULL
-from bench.resampling import Interval, over_trainings
 from bench.results import Results, read_results
-from bench.stats import Paired, paired_difference, wilson
+from bench.stats.bootstrap import Interval, over_trainings
+from bench.stats.proportions import Paired, paired_difference, wilson
 from defenses.utils.arrays import F64, Bools
 from defenses.utils.errors import UserError, unknown
 
@@ -103,9 +103,9 @@ def compare(
 ) -> list[Comparison]:
     """Compare two rows of results on the same images, in every setting that has both.
 
-    The difference has Bonett and Price's interval (`bench.stats.paired_difference`) over images; what the draws of
-    random defenses add is in the shares. Where a side has several trainings, these vary too, in a bootstrap
-    (`bench.resampling`).
+    The difference has Bonett and Price's interval (`bench.stats.proportions.paired_difference`) over images; what the
+    draws of random defenses add is in the shares. Where a side has several trainings, these vary too, in a bootstrap
+    (`bench.stats.bootstrap`).
 
     Args:
         source: the results folder.

@@ -13,7 +13,7 @@ from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.board import Board
-    from bench.resampling import Split
+    from bench.stats.bootstrap import Split
 
 _WIDER = 0.05  # by so much draws may widen an interval before more of them are worth having
 _MOST = 100_000_000  # images
@@ -166,7 +166,7 @@ def draws_worth(split: Split, wider: float = _WIDER) -> int | None:
     More are for Rob(M), which needs M of them, and for decisions per image.
 
     Args:
-        split: of the variance; see `bench.resampling.variance_split`.
+        split: of the variance; see `bench.stats.bootstrap.variance_split`.
         wider: more than 0.
 
     Source: two-stage sampling, Cochran 1977, 10.3.
@@ -211,8 +211,8 @@ def advice(board: Board, question: Question, folder: Path) -> Iterator[str]:
 def _splits(board: Board, folder: Path) -> Sequence[tuple[str, Split]]:
     """The split of the variance of each stochastic defense's worst case; of an even spread where none is measured."""
     from bench.groups import choose, grouped
-    from bench.resampling import Split, variance_split
     from bench.results import read_results
+    from bench.stats.bootstrap import Split, variance_split
 
     if not any(d.stochastic for d in board.defenses):
         return []

@@ -22,8 +22,8 @@ from bench.forecast import SAMPLE, Forecast
 from bench.meter import Meter
 from bench.progress import row_of
 from bench.sampled import sampled
-from bench.sequential import Sequential
 from bench.stand_in import Line, NeedsDefense, Rates, count
+from bench.stats.sequential import Sequential
 from bench.suites import Unsupported
 from bench.verdict import verdict
 from bench.view import AttackView, attack_view, device_of

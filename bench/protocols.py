@@ -59,7 +59,7 @@ class Protocols:
             what = "draws" if self.k is None else "k"
             raise UserError(f"{what} is {k}, and a majority of an even number may tie; write {k - 1} or {k + 1}")
         if self.rule is not None:
-            from bench.sequential import Sequential
+            from bench.stats.sequential import Sequential
 
             Sequential(*self.rule)
 

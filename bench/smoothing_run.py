@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
-from bench.stats import wilson
+from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError, check_whole
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import as_number, canonical, decode

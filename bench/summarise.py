@@ -47,7 +47,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
         image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
-        equals the one with the smaller margin on these, see `bench.selection.select_worst`).
+        equals the one with the smaller margin on these, see `bench.stats.worst_case.select_worst`).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
@@ -168,7 +168,7 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
     """A row of the summary: the means over training seeds, on the images that all have judged."""
     import numpy as np
 
-    from bench.stats import Rate, spread
+    from bench.stats.proportions import Rate, spread
 
     first = lines[0]
     index = common([line.judged for line in lines]) if len(lines) > 1 else first.judged.index

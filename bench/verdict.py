@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.memory import Rows
-from bench.sequential import Decisions, Sequential
+from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
 from defenses.utils.arrays import I64, Bools

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bench.parts import DRAWS
 from bench.records import Lookup
-from bench.stats import majority, mean_logit
+from bench.stats.proportions import majority, mean_logit
 from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
     """Per defense and image the worst of the clean image and all attacks, as the "worst case" of `summary` counts it.
 
     The worst is chosen on selection draws and counted on held-out ones; of equals the one with the smaller margin on
-    these (`bench.selection.select_worst`). Choosing and counting on the same draws would make a stochastic defense look
-    weaker than it is.
+    these (`bench.stats.worst_case.select_worst`). Choosing and counting on the same draws would make a stochastic
+    defense look weaker than it is.
 
     Args:
         source: a results folder, or what `read_results` gave.

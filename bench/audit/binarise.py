@@ -20,7 +20,7 @@ from bench.audit.features import Features
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.planted import boundary, inner
 from bench.audit.subject import Shot, Subject, attacked
-from bench.stats import clopper_pearson
+from bench.stats.proportions import clopper_pearson
 from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise

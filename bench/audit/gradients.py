@@ -12,7 +12,7 @@ from bench.audit.flags import SOFTMAX
 from bench.audit.subject import FINITE, Subject
 from bench.certificate import Check, NoGradient, certify
 from bench.checks import are_probabilities
-from bench.stats import wilson
+from bench.stats.proportions import wilson
 from bench.view import attack_view
 from defenses.core.noise import Noise
 

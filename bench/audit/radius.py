@@ -8,7 +8,7 @@ from fractions import Fraction
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.strength import clearly, stronger_by
 from bench.audit.subject import Outcome, Subject
-from bench.stats import wilson
+from bench.stats.proportions import wilson
 
 _GRID = (Fraction(1, 2), Fraction(1), Fraction(3, 2))  # times the radius of the threat
 _UNBOUNDED = 0.02  # accuracy that may be left where every image can be reached

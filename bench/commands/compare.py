@@ -10,7 +10,7 @@ from bench.commands import Declare, positive
 
 if TYPE_CHECKING:
     from bench.paired import Comparison, Side
-    from bench.resampling import Interval
+    from bench.stats.bootstrap import Interval
 
 
 def add(declare: Declare) -> None:

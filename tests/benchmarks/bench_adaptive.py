@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.stats import majority
+from bench.stats.proportions import majority
 from bench.suites import find_attack
 from bench.suites.adaptive.ask import Ask
 from bench.suites.adaptive.attack import Problem, program_of, scheduled

@@ -19,8 +19,8 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.sequential import Decisions, Sequential
-from bench.stats import clopper_pearson, majority
+from bench.stats.proportions import clopper_pearson, majority
+from bench.stats.sequential import Decisions, Sequential
 from defenses.utils.arrays import I64, Bools
 
 RESULTS, N = "results/digits-linf", 65

@@ -160,7 +160,8 @@ import sys, time
 from pathlib import Path
 import numpy, pandas, pyarrow.compute, pyarrow.parquet, safetensors.numpy, filelock
 import bench.groups, bench.judged, bench.manifest, bench.reading, bench.records, bench.render, bench.results
-import bench.selection, bench.stats, bench.store, bench.summarise, bench.tables, bench.votes, bench.write
+import bench.stats.worst_case, bench.stats.proportions, bench.store, bench.summarise, bench.tables, bench.votes,
+bench.write
 
 def held():
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.sequential import Sequential
+from bench.stats.sequential import Sequential
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import Problem
 from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined

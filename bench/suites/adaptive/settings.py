@@ -10,7 +10,7 @@ from bench.suites.source import check_params
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.sequential import Sequential
+    from bench.stats.sequential import Sequential
     from bench.viewspec import ViewSpec
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
@@ -32,7 +32,7 @@ class Settings:
         decided: an image leaves when at most this share of its selection draws is right, and of as many fresh ones
             that confirm it.
         majority: for boards of majority decisions alone: in place of `decided`, an image leaves when a sequential rule
-            of so many draws (`bench.sequential`, error `RULE_ERROR`) decides that its majority is lost, by its
+            of so many draws (`bench.stats.sequential`, error `RULE_ERROR`) decides that its majority is lost, by its
             selection draws and again by a prefix of fresh ones. 0: not so.
         screen: for boards of Rob(M) alone: (draws, M); the same, when the rule decides that the image has less than an
             even chance of surviving M submissions. The verdict counts what survives. None: not so.
@@ -63,7 +63,7 @@ class Settings:
         Raises:
             UserError: numbers that make no rule, or two rules.
         """
-        from bench.sequential import Sequential
+        from bench.stats.sequential import Sequential
 
         if self.majority and self.screen:
             raise UserError("majority and screen are two rules for one image; leave one out")

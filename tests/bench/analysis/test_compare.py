@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 
-from bench import stats, summary
+from bench import summary
 from bench.paired import compare
+from bench.stats.proportions import proportions as stats
 from bench.summarise import WORST
 from defenses.utils.errors import UserError
 

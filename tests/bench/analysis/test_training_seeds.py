@@ -13,7 +13,7 @@ from fake_board import HELD, SEL, failed, line, result, row, write
 
 from bench import load_cells, load_draws, load_results, summary, worst_per_image
 from bench.board import load_board
-from bench.stats import paired_difference, wilson
+from bench.stats.proportions import paired_difference, wilson
 from bench.summarise import WORST
 from bench.tables import full_table, pivot, write_tables
 from defenses import load_model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models import SHAPE, AddNoise, Squash, classifier, images, labels_of
 from torch import Tensor
 
-from bench.stats import rob_at_m
+from bench.stats.proportions import rob_at_m
 from bench.suites import Unsupported, find_attack
 from bench.threat import Norm, ThreatModel, distances, exact, in_box
 from bench.view import attack_view

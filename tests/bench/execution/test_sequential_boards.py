@@ -18,7 +18,7 @@ from bench.deployed import ask
 from bench.protocols import Protocols
 from bench.results import load_cells
 from bench.run import Options, run_board
-from bench.sequential import Sequential
+from bench.stats.sequential import Sequential
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from bench.verdict import verdict

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.board import load_board
 from bench.protocols import Protocols, check_m, protocols_of
 from bench.run import Options, run_board
-from bench.stats import wilson
+from bench.stats.proportions import wilson
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from bench.view import attack_view

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from bench import planning
 from bench.planning import Question
-from bench.resampling import Split
+from bench.stats.bootstrap import Split
 from defenses.utils.errors import UserError
 
 

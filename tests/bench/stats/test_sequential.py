@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from models import AddNoise, classifier, images, labels_of
 from scipy.stats import betabinom
 
-from bench import load_draws, load_results, stats
-from bench.sequential import Decisions, Sequential
+from bench import load_draws, load_results
+from bench.stats.proportions import proportions as stats
+from bench.stats.sequential import Decisions, Sequential
 from bench.verdict import sequential_verdict, verdict
 from defenses.core.defense import Defense, Foreign, Prediction, Purified
 from defenses.core.noise import Draw

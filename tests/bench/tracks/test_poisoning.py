@@ -8,7 +8,7 @@ import torch
 
 from bench.poisoning.attacks import Perturbation, Poison, Poisoned, Trigger, poisoned
 from bench.poisoning.tables import interval, shares_of
-from bench.resampling import over_trainings
+from bench.stats.bootstrap import over_trainings
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network

@@ -14,7 +14,7 @@ from models import Linear, seeded
 from scipy import stats as exact
 from torch import Tensor
 
-from bench import stats
+from bench.stats.proportions import proportions as stats
 from bench.suites import find_attack
 from bench.threat import ThreatModel
 from bench.verdict import Draws, verdict

@@ -3,7 +3,7 @@
 Which one to take: `over_images` for anything that is a number per image; `over_trainings` where the claim is about a
 recipe and not about one trained model. Draws need no level of their own: what they add to the variance is in the
 numbers of the images already, and drawing from them again would count it twice. Neither says anything where all images
-agree, as 0 of 500: Wilson's interval does (`bench.stats.wilson`).
+agree, as 0 of 500: Wilson's interval does (`bench.stats.proportions.wilson`).
 """
 
 from __future__ import annotations

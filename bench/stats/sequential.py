@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bench.stats import rob_at_m
+from bench.stats.proportions import rob_at_m
 from defenses.utils.arrays import F64, I64, Bools
 from defenses.utils.errors import UserError
 
@@ -160,7 +160,7 @@ class Sequential:
         return self._first_stop(np.cumsum(right, 1).astype(float))
 
     def decide_votes(self, pred: npt.ArrayLike, label: npt.ArrayLike) -> Decisions:
-        """Decide the majority vote of `bench.stats.majority`, which a class may win with less than half of the votes.
+        """Decide the majority vote of `proportions.majority`, which a class may win with less than half of the votes.
 
         A vote counts for its lead: (draws + votes of the label - votes of its strongest rival) / 2 takes the place of
         the number of right draws, which it is where all the others agree on one class.

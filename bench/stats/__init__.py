@@ -1,0 +1,1 @@
+"""Statistics on numpy arrays: intervals, tests, power, bootstrap; no board, no file."""
