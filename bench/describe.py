@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import DefenseRef
-from bench.doctor import require
+from bench.doctor.examine import require
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode

@@ -17,7 +17,7 @@ from bench.audit.flags import taken
 from bench.board import Board
 from bench.cell import NULLS, Cell
 from bench.certificates import digest
-from bench.doctor import require
+from bench.doctor.examine import require
 from bench.forecast import Forecast, measured, read_forecast, run_entry
 from bench.hands import warm_up
 from bench.limits import Limits, default_memory

@@ -15,8 +15,8 @@ def add(declare: Declare) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from bench.doctor import Environment, examine
-    from bench.doctor.deep import imports
+    from bench.doctor.examine import Environment, examine
+    from bench.doctor.imports import imports
 
     findings = examine(Environment.here())
     if arguments.deep:

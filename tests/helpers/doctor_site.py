@@ -4,7 +4,7 @@ import base64
 import hashlib
 import importlib
 
-from bench.doctor import Environment
+from bench.doctor.examine import Environment
 
 
 class Site:

@@ -8,9 +8,9 @@ import pytest
 from boards import ROOT, purebench_here
 from doctor_site import Site
 
-import bench.doctor
-from bench.doctor import CHECKS, Environment, examine, files, modules, require, versions
-from bench.doctor.deep import imports
+import bench.doctor.examine
+from bench.doctor.examine import CHECKS, Environment, examine, files, modules, require, versions
+from bench.doctor.imports import imports
 from defenses.utils.errors import UserError
 
 FRA31 = """
@@ -192,10 +192,10 @@ def broken(site, monkeypatch):
     """An environment in which foolbox is not what was installed."""
     site.install("foolbox", "3.3.4", {"foolbox/a.py": "a"})
     (site.folder / "foolbox" / "a.py").write_text("b")
-    bench.doctor._broken.cache_clear()
+    bench.doctor.examine._broken.cache_clear()
     monkeypatch.setattr(Environment, "here", classmethod(lambda cls: cls((str(site.folder),))))
     yield site
-    bench.doctor._broken.cache_clear()
+    bench.doctor.examine._broken.cache_clear()
 
 
 def test_a_broken_library_is_refused(broken):
@@ -230,7 +230,7 @@ def test_a_broken_library_stops_a_run_before_any_work(broken, tmp_path):
 
 
 def test_deep_looks_at_imports(monkeypatch):
-    monkeypatch.setattr("bench.doctor.deep._MODULES", {"good": "json", "bad": "no_such_module"})
+    monkeypatch.setattr("bench.doctor.imports._MODULES", {"good": "json", "bad": "no_such_module"})
     good, bad = imports()
     assert (good.status, bad.status) == ("ok", "broken")
     assert "ModuleNotFoundError: No module named 'no_such_module'" in bad.evidence

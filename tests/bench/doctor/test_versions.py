@@ -3,7 +3,7 @@
 import pytest
 from doctor_site import Site
 
-from bench.doctor import hardware, versions
+from bench.doctor.examine import hardware, versions
 
 
 @pytest.fixture
