@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.api import benchmark, clean_accuracy
     from bench.results import load_cells, load_draws, load_results
+    from bench.spec.threat import ThreatModel
+    from bench.spec.view import ViewSpec
     from bench.summarise import summary
-    from bench.threat import ThreatModel
-    from bench.viewspec import ViewSpec
     from bench.worst import worst_per_image
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 _WHERE = {
-    "ThreatModel": "bench.threat",
-    "ViewSpec": "bench.viewspec",
+    "ThreatModel": "bench.spec.threat",
+    "ViewSpec": "bench.spec.view",
     "benchmark": "bench.api",
     "clean_accuracy": "bench.api",
     "load_cells": "bench.results",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.attack_entry import AttackEntry, attack_entry
 from bench.board import Board
-from bench.cell import NULLS, VerdictSpec
 from bench.indices import first_images
 from bench.robustbench_call import translated
 from bench.schema import check
-from bench.threat import ThreatModel
-from bench.viewspec import ViewSpec
+from bench.spec.cell import NULLS, VerdictSpec
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

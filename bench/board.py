@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.attack_entry import AttackEntry, attack_entry
-from bench.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.indices import resolve
 from bench.limits import duration
 from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.presets import Preset, check_defenses, with_preset
-from bench.protocols import Protocols, protocols_of
 from bench.schema import check
+from bench.spec.aggregation import Protocols, protocols_of
+from bench.spec.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from bench.suites import find_attack
-from bench.threat import ThreatModel
-from bench.viewspec import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import decode

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import GIVEN, NULLS, Cell
+from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.store import write_atomic
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cell import Cell
 from bench.memory import Rows, rows_of
 from bench.meter import Meter
 from bench.progress import since
+from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
 from bench.verdict import Draws, sequential_verdict, verdict
 from bench.view import device_of

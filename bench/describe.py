@@ -6,8 +6,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import DefenseRef
 from bench.doctor.examine import require
+from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode

@@ -12,7 +12,7 @@ from bench.looks import KNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.protocols import Protocols
+    from bench.spec.aggregation import Protocols
 
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Cell
 from bench.progress import row_of
+from bench.spec.cell import Cell
 from defenses.utils.text import counted
 
 FILE = "forecast.json"

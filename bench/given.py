@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.cell import NULLS
 from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
+from bench.spec.cell import NULLS
 from defenses.data.formats import as_labels, to_nchw, whole_numbers
 from defenses.utils.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
 _IMAGES = ("x_adv", "x", "adv_complete", "images")  # the third is what AutoAttack's own script saves
 _ALIASES = {"labels": "y", "indices": "index"}
-_ROUNDING = 1e-6  # as `bench.threat.in_box`
+_ROUNDING = 1e-6  # as `bench.spec.threat.in_box`
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from bench.attack_entry import AttackEntry
 from bench.board import Board
-from bench.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.indices import resolve
 from bench.manifest import check_board
-from bench.protocols import Protocols
+from bench.spec.aggregation import Protocols
+from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
+from bench.spec.threat import ThreatModel
 from bench.store import Store, write_atomic
-from bench.threat import ThreatModel
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 

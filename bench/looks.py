@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from bench.cell import GIVEN, NULLS, Cell, DefenseRef
-from bench.viewspec import ViewSpec
+from bench.spec.cell import GIVEN, NULLS, Cell, DefenseRef
+from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.board import Board
-from bench.cell import SCHEMA
 from bench.parts import refuse_newer, sha256
+from bench.spec.cell import SCHEMA
 from bench.store import Store, write_atomic
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError

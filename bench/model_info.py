@@ -60,7 +60,7 @@ class ModelInfo:
     @property
     def eps(self) -> Fraction | None:
         """The radius; None for corruptions."""
-        from bench.threat import exact
+        from bench.spec.threat import exact
 
         value = self.raw.get("eps")
         return None if value in _NOTHING else exact(value)

@@ -98,7 +98,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
 
 
 def _of_threat(frame: pd.DataFrame, defense: str, eps: Any) -> pd.DataFrame:
-    from bench.threat import exact
+    from bench.spec.threat import exact
 
     threats = [f"{n} {e}" for n, e in frame[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
     if eps is not None:
@@ -180,7 +180,7 @@ def eps_text(eps: Fraction) -> str:
 
 def _card(rows: Rows) -> dict[str, Any]:
     """Bibliography and claim of a registered defense; of any other what RobustBench's own code cannot do without."""
-    from bench.threat import exact
+    from bench.spec.threat import exact
     from defenses.zoo.cards import card, list_models
 
     if rows.name not in list_models():

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from bench.cell import SCHEMA
+from bench.spec.cell import SCHEMA
 from defenses.utils.errors import UserError
 
 RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from bench.cell import Cell
+from bench.spec.cell import Cell
 from defenses.utils.text import human_time
 
 

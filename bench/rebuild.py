@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
-from bench.threat import ThreatModel
-from bench.viewspec import ViewSpec
+from bench.spec.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.cell import NULLS
 from bench.looks import KNOWN
 from bench.parts import RECORDS
 from bench.reading import TEXTS
+from bench.spec.cell import NULLS
 from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:

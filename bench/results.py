@@ -164,7 +164,7 @@ def read_results(path: str | Path) -> Results:
         UserError: no results there, or a damaged file.
     """
     from bench.manifest import read_manifest
-    from bench.protocols import protocols_of
+    from bench.spec.aggregation import protocols_of
 
     return read_folder(Path(path), partial(_results, k=protocols_of(read_manifest(Path(path))).k))
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from bench import certificates
 from bench.audit.flags import taken
 from bench.board import Board
-from bench.cell import NULLS, Cell
 from bench.certificates import digest
 from bench.doctor.examine import require
 from bench.forecast import Forecast, measured, read_forecast, run_entry
@@ -23,6 +22,7 @@ from bench.hands import warm_up
 from bench.limits import Limits, default_memory
 from bench.manifest import check_board, describe_run, read_manifest, update_manifest
 from bench.progress import Progress
+from bench.spec.cell import NULLS, Cell
 from bench.store import NotWritable, Store, write_atomic
 from bench.work import Line, Workshop, device_named, one_per_defense, work
 from bench.workers import Orders, run_workers

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from bench.cell import NULLS, Cell
+from bench.spec.cell import NULLS, Cell
 
 _CHECK_ROWS = 17  # images that the check of a model sends through it, in small batches
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.cell import Cell
 from bench.execute import Block
+from bench.spec.cell import Cell
+from bench.spec.threat import target_labels
 from bench.suites import find_attack
-from bench.threat import target_labels
 from defenses.utils.parameters import decode
 
 

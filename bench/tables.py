@@ -14,9 +14,9 @@ from bench.certificates import MARK, uncertified
 from bench.groups import ROW, SETTING
 from bench.judged import bounds_of
 from bench.looks import KNOWN
-from bench.protocols import M, Protocols
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
+from bench.spec.aggregation import M, Protocols
 from bench.summarise import REFUSED, WORST, numbers, ranked, summary
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
     from bench.manifest import mixed, read_manifest
-    from bench.protocols import protocols_of
     from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
+    from bench.spec.aggregation import protocols_of
     from bench.store import write_atomic
 
     folder = Path(results_dir)

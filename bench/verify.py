@@ -19,8 +19,8 @@ from defenses.utils.errors import UserError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.cell import Cell
     from bench.execute import Block
+    from bench.spec.cell import Cell
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
 

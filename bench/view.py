@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bench.memory import Rows, free
 from bench.meter import Meter
 from bench.piecewise import piecewise
+from bench.spec.view import ViewSpec
 from bench.verdict import known_noise
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
 from defenses.core.noise import Noise

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
-from bench.cell import Cell
 from bench.progress import since
+from bench.spec.cell import Cell
 from bench.store import CellResult, Store
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bench.board import Board
-from bench.cell import Cell
 from bench.certificates import failed
 from bench.limits import GIB
+from bench.spec.cell import Cell
 from bench.store import CellResult, Store
 from bench.work import Line, Workshop, failure, finish
 from defenses.utils.errors import UserError

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
-from bench.cell import Cell
 from bench.certificates import failed
 from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
 from bench.limits import GIB, Limits
 from bench.schedule import Schedule
+from bench.spec.cell import Cell
 from bench.store import Store
 from bench.work import Line, Report, failure, finish, one_per_defense
 from bench.worker import Task, WorkerFailed

@@ -20,8 +20,8 @@ from bench.audit.features import Features
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.planted import boundary, inner
 from bench.audit.subject import Shot, Subject, attacked
+from bench.spec.view import ViewSpec
 from bench.stats.proportions import clopper_pearson
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 

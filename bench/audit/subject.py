@@ -18,12 +18,12 @@ from bench.audit.budget import Budget
 from bench.audit.fixed import Fixed
 from bench.evaluation.certificates.information import carries_information
 from bench.manifest import versions
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from bench.store import write_atomic
 from bench.suites import find_attack
-from bench.threat import ThreatModel
 from bench.verdict import verdict
 from bench.view import attack_view, device_of
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.threat import ThreatModel
+from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.registry import load_model
@@ -16,7 +16,7 @@ from defenses.zoo.registry import load_model
 if TYPE_CHECKING:
     from bench.audit.budget import Budget
     from bench.audit.subject import Subject
-    from bench.cell import DefenseRef
+    from bench.spec.cell import DefenseRef
     from defenses.core.defense import Defense
 
     Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`

@@ -149,7 +149,7 @@ def _roots(arguments: argparse.Namespace) -> dict[str, Path | None]:
 
 def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) -> Setting:
     from bench.audit.targets import Setting
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
     if arguments.norm is not None and arguments.eps is None:
         raise UserError("--norm without --eps: a radius means nothing in another norm; give both")

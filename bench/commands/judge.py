@@ -13,7 +13,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from bench.given import Given
     from bench.judge import Request
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 
 def add(declare: Declare) -> None:
@@ -50,7 +50,7 @@ def add(declare: Declare) -> None:
 def _judge(arguments: argparse.Namespace) -> int:
     from bench.commands.boards import run_and_show
     from bench.judge import judge_board, unchanged
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
     if arguments.eps is None:
         raise UserError("eps is missing; give the radius of the ball, as --eps 8/255")
@@ -69,10 +69,10 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
-    from bench.cell import VerdictSpec
     from bench.describe import describe
     from bench.judge import Request
-    from bench.protocols import Protocols
+    from bench.spec.aggregation import Protocols
+    from bench.spec.cell import VerdictSpec
 
     if arguments.set and len(arguments.defense) > 1:
         raise UserError("--set is for one defense; judge the others apart")

@@ -21,10 +21,10 @@ from bench.commands.boards import (
 
 if TYPE_CHECKING:
     from bench.board import Board
-    from bench.cell import Cell
     from bench.forecast import Forecast
     from bench.planning import Question
     from bench.run import Options
+    from bench.spec.cell import Cell
 
 _SECONDS = 60.0  # that a probe takes, about
 

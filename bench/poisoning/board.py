@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cell import DefenseRef
 from bench.describe import describe
 from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from bench.schema import check
+from bench.spec.cell import DefenseRef
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.errors import UserError, unknown

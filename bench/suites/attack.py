@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 
 class Unsupported(Exception):

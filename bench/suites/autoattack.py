@@ -20,7 +20,7 @@ from defenses.utils.errors import UserError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 _STANDARD = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),

@@ -11,7 +11,7 @@ from bench.suites.source import check_params
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 _VERSION = "purebench noise 1"  # counts up when the images that come out change
 

@@ -22,7 +22,7 @@ from defenses.utils.introspection import ClassFacts, class_facts, exported, pack
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 _HOP = "HopSkipJumpAttack"  # declares L1, minimises what its `constraint` says
 _CONSTRAINTS = {"Linf": "linf", "L2": "l2"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.threat import ThreatModel
+from bench.spec.threat import ThreatModel
 from defenses.core.noise import Draw, Noise
 
 _SIZE, _SIGN, _RADIUS = 0, 1, 2  # names of the noise streams

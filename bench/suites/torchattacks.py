@@ -25,7 +25,7 @@ from defenses.utils.introspection import ClassFacts, class_facts, exported, pack
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 _RADII = ("eps", "max_epsilon", "pixels")
 _OURS = ("model", "eps", "max_epsilon", "norm", "n_classes", "seed", "verbose")

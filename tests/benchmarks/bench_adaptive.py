@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.spec.threat import ThreatModel, exact
+from bench.spec.view import ViewSpec
 from bench.stats.proportions import majority
 from bench.suites import find_attack
 from bench.suites.adaptive.ask import Ask
 from bench.suites.adaptive.attack import Problem, program_of, scheduled
 from bench.suites.adaptive.settings import settings_of
-from bench.threat import ThreatModel, exact
 from bench.verdict import verdict
 from bench.view import attack_view
-from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.core.defense import Defense
 from defenses.data.dataset import load_dataset

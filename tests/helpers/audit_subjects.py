@@ -6,7 +6,7 @@ import torch
 
 from bench.audit.budget import BUDGETS
 from bench.audit.subject import Subject
-from bench.threat import ThreatModel
+from bench.spec.threat import ThreatModel
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 

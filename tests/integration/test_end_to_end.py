@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench import benchmark, load_results, summary
-from bench.viewspec import ViewSpec
+from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Defense
 from defenses.core.noise import Draw
 

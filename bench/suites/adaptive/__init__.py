@@ -29,7 +29,7 @@ from defenses.utils.errors import unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.threat import ThreatModel
+    from bench.spec.threat import ThreatModel
 
 VERSION = "purebench adaptive 1"  # counts up when the images that come out change
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.spec.threat import ThreatModel, exact
 from bench.suites.adaptive import geometry
 from bench.suites.adaptive.ask import Ask, Said
 from bench.suites.adaptive.attack import SPSA, Problem, Stage
@@ -18,7 +19,6 @@ from bench.suites.adaptive.losses import Aim, image_losses, row_losses, suspicio
 from bench.suites.adaptive.settings import Settings
 from bench.suites.adaptive.spsa import estimated
 from bench.suites.noise import uniform_in_ball
-from bench.threat import ThreatModel, exact
 
 _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls; from _STEP on one for every mode of the stages
 _EVERY = (0.22, 0.03, 0.06)  # APGD's checkpoints, in shares of all steps: first interval, its shortening, the least

@@ -17,7 +17,7 @@ from defenses.core.detector import guard_of
 from defenses.core.noise import Noise
 
 if TYPE_CHECKING:
-    from bench.threat import Norm, ThreatModel
+    from bench.spec.threat import Norm, ThreatModel
 
 CASCADE = ("blind", "bpda", "surrogate", "exact")  # from cheap to dear
 SPSA = "spsa"  # in the place of a gradient mode: no gradient at all

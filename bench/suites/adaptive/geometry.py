@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.threat import Norm
+from bench.spec.threat import Norm
 
 _MOMENTUM = 0.75  # Croce & Hein 2020
 _HALVINGS = 40  # of the interval that holds the threshold of the L1 projection: beyond float32

@@ -10,8 +10,8 @@ from bench.suites.source import check_params
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from bench.spec.view import ViewSpec
     from bench.stats.sequential import Sequential
-    from bench.viewspec import ViewSpec
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
 

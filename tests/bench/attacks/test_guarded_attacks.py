@@ -94,7 +94,7 @@ def test_a_defense_without_a_detector_is_unsupported():
 def test_a_blind_look_at_detect_then_purify_stays_unsuspected():
     from models import Squash
 
-    from bench.viewspec import ViewSpec
+    from bench.spec.view import ViewSpec
 
     guarded, x, y, far = problem(1.05)
     gated = Purified(Gated(Squash(2), guarded.guard), guarded.guard.classifier)

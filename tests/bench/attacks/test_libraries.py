@@ -13,8 +13,8 @@ import torch
 from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import NAMES, budget, first_that_runs, run, threat_of
 
+from bench.spec.threat import Norm, ThreatModel, distances
 from bench.suites import Unsupported, attack_names, find_attack
-from bench.threat import Norm, ThreatModel, distances
 from defenses.core.defense import Classifier, Purified
 from defenses.utils.errors import UserError
 

@@ -13,7 +13,7 @@ from bench.audit import binarise
 from bench.audit.budget import BUDGETS
 from bench.audit.features import Features
 from bench.audit.planted import boundary, inner
-from bench.threat import ThreatModel, distances, in_box
+from bench.spec.threat import ThreatModel, distances, in_box
 from defenses import load_model
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise

@@ -12,11 +12,11 @@ from bench.board import load_board
 from bench.presets import board_of_preset, find_preset, preset_names, with_preset
 from bench.schema import check
 from bench.screened import bpda_eot
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from bench.suites import find_attack
 from bench.suites.attack import Unsupported
-from bench.threat import ThreatModel
 from bench.view import attack_view
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError

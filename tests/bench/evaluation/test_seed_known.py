@@ -12,13 +12,13 @@ from linear_purifier import Shift
 from bench.board import load_board
 from bench.looks import view_for
 from bench.run import Options, run_board
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from bench.suites import find_attack
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
-from bench.threat import ThreatModel
 from bench.verdict import known_noise, verdict
 from bench.view import AttackView, attack_view
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError

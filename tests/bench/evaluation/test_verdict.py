@@ -7,9 +7,9 @@ from torch import nn
 
 from bench import benchmark
 from bench.checks import check_model
+from bench.spec.view import ViewSpec
 from bench.verdict import verdict
 from bench.view import attack_view
-from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Draw

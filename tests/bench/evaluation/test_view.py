@@ -11,8 +11,8 @@ from models import SHAPE, AddNoise, Linear, Net, Squash, classifier, images, see
 from torch import Tensor, nn
 
 from bench.meter import Meter
+from bench.spec.view import ViewSpec
 from bench.view import AttackView, attack_view
-from bench.viewspec import ViewSpec
 from defenses.core.defense import Classifier, Defense, Foreign, Purified
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file
 
 from bench import load_draws, load_results
 from bench.board import load_board
-from bench.cell import VerdictSpec
 from bench.deployed import ask
-from bench.protocols import Protocols
 from bench.results import load_cells
 from bench.run import Options, run_board
+from bench.spec.aggregation import Protocols
+from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
 from bench.summarise import WORST, summary
 from bench.tables import write_tables

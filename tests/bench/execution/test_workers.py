@@ -16,11 +16,11 @@ from boards import BOARD, MODELS, ROOT, write_board
 import bench.run
 import bench.worker
 from bench.board import load_board
-from bench.cell import Cell
 from bench.cli import main
 from bench.progress import Progress
 from bench.results import load_cells
 from bench.run import Options, run_board
+from bench.spec.cell import Cell
 from bench.work import finish
 from bench.worker import Means
 from bench.workers import WorkerFailed

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from bench.smoothing import Protocol, Radius, certified
+from bench.spec.threat import ThreatModel, distances
+from bench.spec.view import ViewSpec
 from bench.suites import find_attack
-from bench.threat import ThreatModel, distances
 from bench.view import attack_view
-from bench.viewspec import ViewSpec
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bench.checks import check_model
+from bench.spec.view import ViewSpec
 from bench.verdict import verdict
 from bench.view import attack_view
-from bench.viewspec import ViewSpec
 from defenses import card, list_models, load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import dataset_info, load_dataset

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.threat import ThreatModel
-from bench.viewspec import ViewSpec
+from bench.spec.threat import ThreatModel
+from bench.spec.view import ViewSpec
 from defenses.utils.names import portable
 from defenses.utils.parameters import canonical, decode
 
