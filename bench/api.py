@@ -91,9 +91,9 @@ def benchmark(
     from bench.certificates import uncertified
     from bench.describe import describe_loaded
     from bench.footnotes import with_warnings
-    from bench.manifest import read_manifest
     from bench.results import load_cells, load_results
     from bench.run import Options, run_board
+    from bench.store.manifest import read_manifest
     from bench.work import device_named
 
     _check_batch_size(batch_size)

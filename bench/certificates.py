@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.spec.cell import GIVEN, NULLS, Cell
-from bench.store import write_atomic
+from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical

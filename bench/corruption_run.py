@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.ledger import Ledger, check_about, read
 from bench.render import Table, to_csv, to_markdown, to_text
 from bench.stats.proportions import wilson
+from bench.store.jsonl import Ledger, check_about, read
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
@@ -96,7 +96,7 @@ class Work:
         Raises:
             UserError: missing files, a folder of other work, or a defense whose answers are not finite on a data set.
         """
-        from bench.manifest import journal
+        from bench.store.manifest import journal
         from defenses.data.dataset import dataset_info
 
         infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}  # before any work

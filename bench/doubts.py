@@ -8,8 +8,8 @@ from bench.audit.flags import MARK as FAILED
 from bench.audit.flags import failures
 from bench.certificates import MARK as UNCERTIFIED
 from bench.certificates import uncertified
-from bench.manifest import read_manifest
 from bench.results import Results
+from bench.store.manifest import read_manifest
 
 
 def doubts(folder: Path, results: Results) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from bench.progress import since
 from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
-from bench.store import CellResult
+from bench.store.folder import CellResult
 from bench.suites import Unsupported, find_attack
 from bench.view import attack_view, device_of
 from bench.work import failure

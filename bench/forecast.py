@@ -75,7 +75,7 @@ def read_forecast(folder: Path) -> dict[str, Forecast]:
 
 def write_forecast(folder: Path, rows: Mapping[str, Forecast]) -> None:
     """Put a forecast into a results folder, which is made if need be."""
-    from bench.store import disk_errors, write_atomic
+    from bench.store.folder import disk_errors, write_atomic
 
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
 from bench.spec.cell import NULLS
+from bench.store.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
 from defenses.data.formats import as_labels, to_nchw, whole_numbers
 from defenses.utils.errors import UserError
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from bench.attack_entry import AttackEntry
 from bench.board import Board
 from bench.indices import resolve
-from bench.manifest import check_board
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
-from bench.store import Store, write_atomic
+from bench.store.folder import Store, write_atomic
+from bench.store.manifest import check_board
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 
@@ -123,7 +123,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
 def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
     """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
     from bench.execute import UNCHANGED
-    from bench.parts import stored
+    from bench.store.parts import stored
 
     lines = [line for line, _ in stored(out / "parts").values()]
     found = {g.label: [x for x in lines if x["attack"] == g.label] for g in given}

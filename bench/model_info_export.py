@@ -61,8 +61,8 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
         UserError: no results, no such defense, no such threat, a targeted one, or several to choose from.
     """
     from bench.looks import KNOWN
-    from bench.parts import stored
     from bench.results import CLEAN, NULL
+    from bench.store.parts import stored
     from bench.summarise import WORST, summary
 
     frame = summary(results)

@@ -12,11 +12,11 @@ import numpy as np
 from bench.doubts import doubts
 from bench.groups import SETTING, Group, Row, choose, grouped
 from bench.judged import Judged, common
-from bench.parts import stored
 from bench.records import CLEAN, NULL
 from bench.results import Results, read_results
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import Paired, paired_difference, wilson
+from bench.store.parts import stored
 from defenses.utils.arrays import F64, Bools
 from defenses.utils.errors import UserError, unknown
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.looks import KNOWN
-from bench.parts import RECORDS
-from bench.reading import TEXTS
 from bench.spec.cell import NULLS
+from bench.store.parts import RECORDS
+from bench.store.reader import TEXTS
 from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.reading import Part
+    from bench.store.reader import Part
 
 CLEAN, NULL = NULLS  # clean images, uniform noise in the ball
 CLEANS = (CLEAN, f"{CLEAN}{KNOWN}")  # clean images under draws that nobody knows, and under a known one

@@ -1,4 +1,4 @@
-"""Read a results folder into pandas. The folder's layout is told in `bench.store`."""
+"""Read a results folder into pandas. The folder's layout is told in `bench.store.folder`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.parts import DRAWS
-from bench.reading import Part, read_folder
 from bench.records import CLEAN, CLEANS, IMAGES, NULL, judge, owners, read_records, with_failed
+from bench.store.parts import DRAWS
+from bench.store.reader import Part, read_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,8 +163,8 @@ def read_results(path: str | Path) -> Results:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    from bench.manifest import read_manifest
     from bench.spec.aggregation import protocols_of
+    from bench.store.manifest import read_manifest
 
     return read_folder(Path(path), partial(_results, k=protocols_of(read_manifest(Path(path))).k))
 

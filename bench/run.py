@@ -20,10 +20,10 @@ from bench.doctor.examine import require
 from bench.forecast import Forecast, measured, read_forecast, run_entry
 from bench.hands import warm_up
 from bench.limits import Limits, default_memory
-from bench.manifest import check_board, describe_run, read_manifest, update_manifest
 from bench.progress import Progress
 from bench.spec.cell import NULLS, Cell
-from bench.store import NotWritable, Store, write_atomic
+from bench.store.folder import NotWritable, Store, write_atomic
+from bench.store.manifest import check_board, describe_run, read_manifest, update_manifest
 from bench.work import Line, Workshop, device_named, one_per_defense, work
 from bench.workers import Orders, run_workers
 from defenses.utils.errors import UserError, unknown

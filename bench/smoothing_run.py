@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.ledger import Ledger, read
 from bench.render import Table, to_markdown, to_text
 from bench.stats.proportions import wilson
+from bench.store.jsonl import Ledger, read
 from defenses.utils.errors import UserError, check_whole
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import as_number, canonical, decode
@@ -160,9 +160,9 @@ def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool
         progress: show bars.
 
     Raises:
-        UserError: see `Work.check` and `bench.manifest.journal`; nothing was computed then.
+        UserError: see `Work.check` and `bench.store.manifest.journal`; nothing was computed then.
     """
-    from bench.manifest import journal
+    from bench.store.manifest import journal
 
     for work in works:
         work.check(folder)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from bench.audit.flags import failures, labels, with_audit
 from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
-from bench.manifest import read_manifest
 from bench.records import CLEANS
 from bench.results import CLEAN, Results, read_results
 from bench.spec.aggregation import M, check_m
+from bench.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd

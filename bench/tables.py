@@ -263,10 +263,10 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     Raises:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
-    from bench.manifest import mixed, read_manifest
     from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
     from bench.spec.aggregation import protocols_of
-    from bench.store import write_atomic
+    from bench.store.folder import write_atomic
+    from bench.store.manifest import mixed, read_manifest
 
     folder = Path(results_dir)
     results, manifest = read_results(folder), read_manifest(folder)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.agreement import compare
-from bench.manifest import check_schema, read_manifest, versions
-from bench.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
 from bench.rebuild import Rebuilt, rebuild_cell, rebuild_defense
+from bench.store.manifest import check_schema, read_manifest, versions
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
 from bench.verification import Row, Verification
 from defenses.utils.errors import UserError, unknown
 

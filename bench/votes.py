@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.parts import DRAWS
 from bench.records import Lookup
 from bench.stats.proportions import majority, mean_logit
+from bench.store.parts import DRAWS
 from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.reading import Part
+    from bench.store.reader import Part
 
 _IMAGES = 4096  # per pass (memory)
 _JUDGED = ("index", "draw", "held_out", "pred", "rejected")

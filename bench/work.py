@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.board import Board
 from bench.progress import since
 from bench.spec.cell import Cell
-from bench.store import CellResult, Store
+from bench.store.folder import CellResult, Store
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin
 

@@ -19,7 +19,7 @@ from bench.board import Board
 from bench.certificates import failed
 from bench.limits import GIB
 from bench.spec.cell import Cell
-from bench.store import CellResult, Store
+from bench.store.folder import CellResult, Store
 from bench.work import Line, Workshop, failure, finish
 from defenses.utils.errors import UserError
 

@@ -17,7 +17,7 @@ from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pool
 from bench.limits import GIB, Limits
 from bench.schedule import Schedule
 from bench.spec.cell import Cell
-from bench.store import Store
+from bench.store.folder import Store
 from bench.work import Line, Report, failure, finish, one_per_defense
 from bench.worker import Task, WorkerFailed
 from defenses.utils.errors import UserError

@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.audit.flags import FOLDER as AUDITS
 from bench.audit.flags import NAME
 from bench.certificates import FILE as CERTIFICATES
-from bench.parts import FILES, SUMS, attempts, damage, part_folders, sha256
-from bench.store import NotWritable, Store, write_atomic
+from bench.store.folder import NotWritable, Store, write_atomic
+from bench.store.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError
 
 FORMATS = {

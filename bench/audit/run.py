@@ -13,7 +13,7 @@ from bench.audit.finding import Finding, absent
 from bench.audit.flags import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.audit.page import as_html, as_markdown
 from bench.audit.subject import Subject
-from bench.store import Store, write_atomic
+from bench.store.folder import Store, write_atomic
 from bench.suites import Unsupported
 from defenses.utils.checksums import sealed
 from defenses.utils.errors import UserError

@@ -17,10 +17,10 @@ from torch import Tensor
 from bench.audit.budget import Budget
 from bench.audit.fixed import Fixed
 from bench.evaluation.certificates.information import carries_information
-from bench.manifest import versions
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.store import write_atomic
+from bench.store.folder import write_atomic
+from bench.store.manifest import versions
 from bench.suites import find_attack
 from bench.verdict import verdict
 from bench.view import attack_view, device_of

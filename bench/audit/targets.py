@@ -84,7 +84,7 @@ def stored(results: Path, roots: Roots) -> tuple[dict[str, Any], list[Candidate]
     Raises:
         UserError: no results there, or a defense that cannot be made again or is another one by now.
     """
-    from bench.reading import read_folder
+    from bench.store.reader import read_folder
 
     lines: list[dict[str, Any]] = read_folder(results, lambda lines, _: lines)
     found = {line["defense"]: line["identity"]["defense"] for line in lines if line.get("identity")}

@@ -207,8 +207,8 @@ def stored_of(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], se
     Raises:
         UserError: the folder is a file, or holds what this board or version cannot go on with.
     """
-    from bench.manifest import check_board
-    from bench.parts import stored
+    from bench.store.manifest import check_board
+    from bench.store.parts import stored
     from bench.write import seen_whole
 
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
@@ -225,7 +225,7 @@ def stored_of(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], se
 
 def _keys(part: Path) -> set[str]:
     """The cells of a damaged part; none when their lines cannot be read."""
-    from bench.parts import read_lines
+    from bench.store.parts import read_lines
 
     try:
         return {line["key"] for line in read_lines(part)}

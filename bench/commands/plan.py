@@ -45,9 +45,9 @@ def add(declare: Declare) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.forecast import hindsight, measured, read_forecast
-    from bench.manifest import read_manifest
     from bench.progress import row_of
     from bench.run import Options, select
+    from bench.store.manifest import read_manifest
     from bench.work import Workshop
 
     question = _question(arguments)

@@ -14,7 +14,7 @@ from bench.poisoning.run import Line, read_plan, read_trials
 from bench.render import Table, to_csv, to_html, to_latex, to_markdown, to_text
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
-from bench.store import write_atomic
+from bench.store.folder import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd

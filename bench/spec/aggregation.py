@@ -70,7 +70,7 @@ class Protocols:
 
 
 def protocols_of(manifest: Mapping[str, Any]) -> Protocols:
-    """The protocols that a results folder was planned with (see `bench.manifest.read_manifest`)."""
+    """The protocols that a results folder was planned with (see `bench.store.manifest.read_manifest`)."""
     said = manifest.get("protocols") or {}
     return Protocols(tuple(said["m"]) if said.get("m") else None, said.get("k"), said.get("sequential"))
 

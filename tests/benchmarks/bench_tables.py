@@ -85,7 +85,7 @@ def _line(cell: dict[str, Any]) -> dict[str, Any]:
 
 def make(folder: Path, shape: Shape, *, merged: bool = True) -> None:
     """Write a folder: a part per defense, or when not merged one per cell."""
-    from bench.store import CellResult, Store
+    from bench.store.folder import CellResult, Store
 
     store = Store(folder)
     plan = []
@@ -159,8 +159,8 @@ _MEASURED = """
 import sys, time
 from pathlib import Path
 import numpy, pandas, pyarrow.compute, pyarrow.parquet, safetensors.numpy, filelock
-import bench.groups, bench.judged, bench.manifest, bench.reading, bench.records, bench.render, bench.results
-import bench.stats.worst_case, bench.stats.proportions, bench.store, bench.summarise, bench.tables, bench.votes,
+import bench.groups, bench.judged, bench.store.manifest, bench.store.reader, bench.records, bench.render, bench.results
+import bench.stats.worst_case, bench.stats.proportions, bench.store.folder, bench.summarise, bench.tables, bench.votes,
 bench.write
 
 def held():
@@ -199,7 +199,7 @@ TABLES = "bench.tables.write_tables(Path(sys.argv[1]))"
 _COMPACT = """
 import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]
-bench.store.Store(Path(sys.argv[1])).compact(plan)
+bench.store.folder.Store(Path(sys.argv[1])).compact(plan)
 """
 
 

@@ -40,9 +40,9 @@ def future(ground: Ground) -> Outcome:
 @case("a cell done again while the clock stands still or goes back", "the newer result counts, not the newer time")
 def same_time(ground: Ground) -> Outcome:
     from bench.board import load_board
-    from bench.parts import stored
     from bench.run import Options
-    from bench.store import Store
+    from bench.store.folder import Store
+    from bench.store.parts import stored
     from bench.work import Workshop
 
     out = ground.copy()

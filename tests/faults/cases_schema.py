@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.parts import SUMS, sha256
 from bench.spec.cell import SCHEMA
+from bench.store.parts import SUMS, sha256
 from faults.catalogue import case
 from faults.ground import Ground, Outcome, finished, run_command
 

@@ -124,7 +124,7 @@ def make_base(folder: Path) -> Base:
     """Run the board undisturbed."""
     from bench.board import load_board
     from bench.run import Options, run_board
-    from bench.store import Store
+    from bench.store.folder import Store
     from bench.work import Workshop
 
     path = write_board(folder)
@@ -221,14 +221,14 @@ def trained(ground: Ground) -> tuple[Path, Path]:
 
 def finished(folder: Path) -> Runs:
     """The cells of a folder that are whole."""
-    from bench.parts import damage, stored
+    from bench.store.parts import damage, stored
 
     return {k: line["run"] for k, (line, part) in stored(folder / "parts").items() if damage(part) is None}
 
 
 def finished_but(folder: Path, part: Path) -> tuple[Runs, set[str]]:
     """What a fault of one whole part must leave, and the keys of that part's cells, which may be lost."""
-    from bench.parts import read_lines
+    from bench.store.parts import read_lines
 
     lost = {line["key"] for line in read_lines(part)}
     kept = {k: run for k, run in finished(folder).items() if k not in lost}

@@ -86,7 +86,7 @@ def _images(folder: Path) -> dict[str, bytes]:
     """The adversarial images of every cell."""
     from safetensors.numpy import load_file
 
-    from bench.parts import ADVERSARIAL, stored
+    from bench.store.parts import ADVERSARIAL, stored
 
     found = {}
     for key, (line, part) in stored(folder / "parts").items():

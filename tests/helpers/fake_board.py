@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench import certificates
-from bench.store import CellResult, Store
+from bench.store.folder import CellResult, Store
 
 HOSTILE = '</td><script>alert("1")</script>|_x_ [a](javascript:b) \\input{/etc/passwd} & 50% \x1b[31m\u202e=1'
 SEL, HELD = 4, 15

@@ -53,7 +53,7 @@ def test_audits_of_several_threats_are_told_apart(tmp_path):
     import shutil
 
     from bench.audit.flags import failures
-    from bench.manifest import read_manifest
+    from bench.store.manifest import read_manifest
     from defenses.utils.checksums import sealed
 
     folder = tmp_path / "audited"

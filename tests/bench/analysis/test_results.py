@@ -13,7 +13,7 @@ from fake_board import HELD, SEL, deterministic, failed, line, result, row, stoc
 
 from bench import load_cells, load_draws, load_results, summary
 from bench.results import read_results
-from bench.store import Store
+from bench.store.folder import Store
 from bench.summarise import WORST
 from bench.tables import write_tables
 from defenses.utils.errors import UserError

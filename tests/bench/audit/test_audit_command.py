@@ -9,8 +9,8 @@ from boards import ROOT
 import bench.audit.budget
 from bench.audit.flags import failures, flagged, read_audits
 from bench.cli import main
-from bench.manifest import read_manifest
 from bench.render import Table
+from bench.store.manifest import read_manifest
 from bench.write import current_table
 
 HELPERS = ROOT / "tests" / "helpers"

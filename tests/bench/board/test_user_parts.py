@@ -8,10 +8,10 @@ from boards import MODELS, purebench_here
 
 from bench.board import load_board
 from bench.describe import describe
-from bench.ledger import read
-from bench.reading import read_folder
 from bench.rebuild import rebuild_defense
 from bench.run import Options, run_board
+from bench.store.jsonl import read
+from bench.store.reader import read_folder
 from defenses import load_model
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical

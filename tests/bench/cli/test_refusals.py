@@ -188,7 +188,7 @@ class LateNaN(torch.nn.Module):
 
 def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
     """Brighter images give NaN; the clean ones, which came first, are kept."""
-    from bench.ledger import read
+    from bench.store.jsonl import read
     from defenses.data.dataset import load_dataset
 
     limit = float(load_dataset("digits").x[:5].mean((1, 2, 3)).max()) + 0.01
@@ -204,7 +204,7 @@ def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
 
 def test_logits_that_are_not_finite_under_noise(tmp_path, capsys, monkeypatch):
     """From the second image on: the first one's certificate is kept."""
-    from bench.ledger import read
+    from bench.store.jsonl import read
     from defenses.core.defense import Purified
 
     asked, logits = [], Purified.logits

@@ -137,7 +137,7 @@ def test_a_decision_that_is_not_that_of_the_images_is_found(ran, tmp_path):
 
     import pyarrow.parquet as pq
 
-    from bench.parts import SUMS, sha256
+    from bench.store.parts import SUMS, sha256
 
     folder, rule, _ = ran
     shutil.copytree(rule, tmp_path / "out")

@@ -10,9 +10,9 @@ from boards import BOARD, purebench, write_board
 from fake_board import deterministic, failed, line, result, write
 
 from bench.board import load_board
-from bench.manifest import mixed, read_manifest, update_manifest
-from bench.parts import attempts, stored
-from bench.store import NotWritable, Store
+from bench.store.folder import NotWritable, Store
+from bench.store.manifest import mixed, read_manifest, update_manifest
+from bench.store.parts import attempts, stored
 from bench.write import current_table
 from defenses.utils.errors import UserError
 
@@ -60,20 +60,20 @@ def test_checksums_that_are_none(tmp_path):
 
 def test_a_part_that_moves_is_read_again(tmp_path, monkeypatch):
     """Another process merges all parts just after this one has listed them."""
-    import bench.parts
+    import bench.store.parts
 
     results = deterministic()
     folder = write(tmp_path, results)
-    honest = bench.parts.part_folders
+    honest = bench.store.parts.part_folders
     warnings = []
 
     def listing(parts):
         found = honest(parts)
-        monkeypatch.setattr(bench.parts, "part_folders", honest)
+        monkeypatch.setattr(bench.store.parts, "part_folders", honest)
         compact(folder, results)
         return found
 
-    monkeypatch.setattr(bench.parts, "part_folders", listing)
+    monkeypatch.setattr(bench.store.parts, "part_folders", listing)
     assert set(Store(folder).finished(warnings.append)) == {r.line["key"] for r in results}
     assert not warnings
 

@@ -11,7 +11,7 @@ from skimage.util import random_noise
 from bench.audit.targets import Candidate
 from bench.cli import main
 from bench.corruption_run import Work, frame
-from bench.manifest import read_manifest, versions
+from bench.store.manifest import read_manifest, versions
 from bench.verdict import verdict
 from defenses import load_model
 from defenses.core.noise import Noise

@@ -9,7 +9,7 @@ from bench.poisoning.board import load_poison_board
 from bench.poisoning.run import read_plan, read_trials, run_poisoning
 from bench.poisoning.tables import poisoning_summary, write_poisoning_tables
 from bench.poisoning.work import Laboratory
-from bench.store import Store
+from bench.store.folder import Store
 from defenses.data.dataset import dataset_info
 from defenses.utils.errors import UserError
 

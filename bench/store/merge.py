@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.columns import check_columns
-from bench.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
+from bench.store.columns import check_columns
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
 from defenses.utils.errors import UserError
 
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.merging import float_columns, merged
-from bench.parts import (
+from bench.store.merge import float_columns, merged
+from bench.store.parts import (
     ADVERSARIAL,
     CELLS,
     DRAWS,

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.columns import check_columns
-from bench.manifest import check_manifest
-from bench.parts import CELLS, json_lines, opened, part_folders, read_lines, read_whole
+from bench.store.columns import check_columns
+from bench.store.manifest import check_manifest
+from bench.store.parts import CELLS, json_lines, opened, part_folders, read_lines, read_whole
 from defenses.utils.errors import UserError
 
 TEXTS = ("cell", "status", "error")  # read as codes into a list of the texts: they repeat

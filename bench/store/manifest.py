@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.board import Board
-from bench.parts import refuse_newer, sha256
 from bench.spec.cell import SCHEMA
-from bench.store import Store, write_atomic
+from bench.store.folder import Store, write_atomic
+from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError
 
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def _git() -> dict[str, Any] | None:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
