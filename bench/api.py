@@ -88,8 +88,8 @@ def benchmark(
         UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
-    from bench.certificates import uncertified
     from bench.describe import describe_loaded
+    from bench.evaluation.certificates.stored import uncertified
     from bench.footnotes import with_warnings
     from bench.results import load_cells, load_results
     from bench.run import Options, run_board
@@ -252,7 +252,7 @@ def _defense(
     """The model as a defense."""
     from torch import nn
 
-    from bench.checks import refuse_train_mode
+    from bench.evaluation.model_checks import refuse_train_mode
     from defenses.core.defense import Defense, Foreign
     from defenses.utils.identity import check_built
 
@@ -267,7 +267,7 @@ def _defense(
 
 
 def _is_random(model: nn.Module, dataset: str, split: str, root: Path | None) -> bool:
-    from bench.checks import looks_random
+    from bench.evaluation.model_checks import looks_random
     from defenses.data.dataset import load_dataset
 
     try:

@@ -152,7 +152,7 @@ class Work:
 
     def _judged(self, defense: Any, label: str, dataset: str) -> dict[str, Any]:
         """Per image, the share of held-out draws that are right and of those that are refused."""
-        from bench.verdict import verdict
+        from bench.evaluation.verdict import verdict
 
         data, index = self._images(dataset)
         said = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)

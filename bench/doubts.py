@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench.audit.flags import MARK as FAILED
 from bench.audit.flags import failures
-from bench.certificates import MARK as UNCERTIFIED
-from bench.certificates import uncertified
+from bench.evaluation.certificates.stored import MARK as UNCERTIFIED
+from bench.evaluation.certificates.stored import uncertified
 from bench.results import Results
 from bench.store.manifest import read_manifest
 

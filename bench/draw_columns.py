@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from bench.evaluation.verdict import Draws
     from bench.execute import Block
     from bench.spec.cell import Cell
-    from bench.verdict import Draws
 
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
 

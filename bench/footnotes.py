@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.certificates import MARK
+from bench.evaluation.certificates.stored import MARK
 from bench.groups import ROW
 from bench.looks import KNOWN
 

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.evaluation.cost import Meter
+from bench.evaluation.verdict import verdict
+from bench.evaluation.view import AttackView, attack_view, device_of
 from bench.execute import Block
 from bench.forecast import SAMPLE, Forecast
-from bench.meter import Meter
 from bench.progress import row_of
 from bench.sampled import sampled
 from bench.spec.cell import NULLS, Cell, VerdictSpec
@@ -26,8 +28,6 @@ from bench.spec.view import ViewSpec
 from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.stats.sequential import Sequential
 from bench.suites import Unsupported
-from bench.verdict import verdict
-from bench.view import AttackView, attack_view, device_of
 from bench.work import Workshop
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import certificates
 from bench.audit.flags import taken
 from bench.board import Board
-from bench.certificates import digest
 from bench.doctor.examine import require
+from bench.evaluation.certificates import stored as certificates
+from bench.evaluation.certificates.stored import digest
 from bench.forecast import Forecast, measured, read_forecast, run_entry
 from bench.hands import warm_up
 from bench.limits import Limits, default_memory

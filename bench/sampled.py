@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.evaluation.cost import Meter
 from bench.execute import Block, attacked
-from bench.meter import Meter
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
 from bench.stand_in import Enough

@@ -13,8 +13,8 @@ from bench.suites.noise import uniform_in_ball
 from defenses.core.noise import Noise
 
 if TYPE_CHECKING:
+    from bench.evaluation.view import AttackView
     from bench.spec.threat import ThreatModel
-    from bench.view import AttackView
 
 _START, _VERIFY = 0x53544152, 0x56455249  # names of noise streams
 

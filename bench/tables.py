@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import footnotes
 from bench.audit.flags import failures, flagged, labels, with_audit
-from bench.certificates import MARK, uncertified
+from bench.evaluation.certificates.stored import MARK, uncertified
 from bench.groups import ROW, SETTING
 from bench.judged import bounds_of
 from bench.looks import KNOWN

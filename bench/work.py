@@ -72,7 +72,7 @@ class Workshop:
     def _loaded(self, cell: Cell) -> Defense:
         label = cell.defense.title
         if label not in self._defenses:
-            from bench.guard import as_it_was
+            from bench.evaluation.isolation import as_it_was
             from defenses.core.defense import Foreign
             from defenses.utils.parameters import decode
             from defenses.zoo.registry import load_model
@@ -120,9 +120,9 @@ class Workshop:
         Raises:
             UserError: a model that cannot be benchmarked.
         """
-        from bench.checks import check_model
-        from bench.guard import as_it_was
-        from bench.view import device_of
+        from bench.evaluation.isolation import as_it_was
+        from bench.evaluation.model_checks import check_model
+        from bench.evaluation.view import device_of
 
         data = self.data()
         defense, at = self.defense(cell), self._positions[:8]
@@ -134,10 +134,10 @@ class Workshop:
         return since(begin), softmax
 
     def certify(self, cell: Cell) -> Line:
-        """The gradient certificate of the defense of a cell; see `bench.certificates.certificate_of`."""
-        from bench.certificates import certificate_of
-        from bench.guard import as_it_was
-        from bench.view import device_of
+        """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
+        from bench.evaluation.certificates.stored import certificate_of
+        from bench.evaluation.isolation import as_it_was
+        from bench.evaluation.view import device_of
 
         data, defense = self.data(), self.defense(cell)
         with as_it_was():
@@ -151,8 +151,8 @@ class Workshop:
 
     def execute(self, cell: Cell) -> CellResult:
         """The result of a cell."""
+        from bench.evaluation.isolation import as_it_was, state
         from bench.execute import execute
-        from bench.guard import as_it_was, state
 
         block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
         if label not in self._states:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bench.board import Board
-from bench.certificates import failed
+from bench.evaluation.certificates.stored import failed
 from bench.limits import GIB
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store

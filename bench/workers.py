@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board import Board
-from bench.certificates import failed
+from bench.evaluation.certificates.stored import failed
 from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
 from bench.limits import GIB, Limits
 from bench.schedule import Schedule

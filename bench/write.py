@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.audit.flags import FOLDER as AUDITS
 from bench.audit.flags import NAME
-from bench.certificates import FILE as CERTIFICATES
+from bench.evaluation.certificates.stored import FILE as CERTIFICATES
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.certificates import MARK as UNCERTIFIED
-from bench.certificates import digest
+from bench.evaluation.certificates.stored import MARK as UNCERTIFIED
+from bench.evaluation.certificates.stored import digest
 from defenses.utils.checksums import is_whole
 from defenses.utils.errors import UserError
 

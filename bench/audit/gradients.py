@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from bench.audit.finding import Finding, Plot, absent, found
 from bench.audit.flags import SOFTMAX
 from bench.audit.subject import FINITE, Subject
-from bench.certificate import Check, NoGradient, certify
-from bench.checks import are_probabilities
+from bench.evaluation.certificates.measure import Check, NoGradient, certify
+from bench.evaluation.model_checks import are_probabilities
+from bench.evaluation.view import attack_view
 from bench.stats.proportions import wilson
-from bench.view import attack_view
 from defenses.core.noise import Noise
 
 _ZEROS = 0.01  # share of images without a gradient
@@ -88,7 +88,7 @@ def outputs(subject: Subject) -> Finding:
 
 
 def certificate(subject: Subject) -> Finding:
-    """The gradient certificate of `bench.certificate`."""
+    """The gradient certificate of `bench.evaluation.certificates.measure`."""
     check = "gradient certificate"
     try:
         made = certify(subject.defense, subject.x[:_CERTIFIED], seed=subject.seed)

@@ -17,13 +17,13 @@ from torch import Tensor
 from bench.audit.budget import Budget
 from bench.audit.fixed import Fixed
 from bench.evaluation.certificates.information import carries_information
+from bench.evaluation.verdict import verdict
+from bench.evaluation.view import attack_view, device_of
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.store.folder import write_atomic
 from bench.store.manifest import versions
 from bench.suites import find_attack
-from bench.verdict import verdict
-from bench.view import attack_view, device_of
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 

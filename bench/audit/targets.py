@@ -153,9 +153,9 @@ def subject(
 
     from bench.audit.flags import FOLDER
     from bench.audit.subject import Subject
-    from bench.certificate import has_gradient
-    from bench.certificates import no_gradient
-    from bench.checks import check_model
+    from bench.evaluation.certificates.measure import has_gradient
+    from bench.evaluation.certificates.stored import no_gradient
+    from bench.evaluation.model_checks import check_model
     from bench.indices import resolve
     from bench.work import device_named
     from defenses.core.defense import Foreign

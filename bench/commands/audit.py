@@ -49,7 +49,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     from bench.audit.page import as_text
     from bench.audit.run import audit, write
-    from bench.guard import as_it_was
+    from bench.evaluation.isolation import as_it_was
 
     torch.set_num_threads(threads)
     failed, stderr = False, sys.stderr  # what a model prints is bounded, progress is not

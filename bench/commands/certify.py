@@ -41,10 +41,10 @@ def _certify(arguments: argparse.Namespace) -> int:
 
 def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.audit.targets import candidate
-    from bench.certificates import certificate_of
-    from bench.checks import check_model
     from bench.describe import describe
-    from bench.guard import as_it_was
+    from bench.evaluation.certificates.stored import certificate_of
+    from bench.evaluation.isolation import as_it_was
+    from bench.evaluation.model_checks import check_model
     from defenses.data.dataset import load_dataset
 
     entry: dict[str, Any] = {"name": name, "params": key_values(arguments.set)}
@@ -59,8 +59,8 @@ def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Certificates of the defenses that the board attacks through exact gradients; measured where they are missing."""
-    from bench.certificates import add as store
-    from bench.certificates import digest, missing, read
+    from bench.evaluation.certificates.stored import add as store
+    from bench.evaluation.certificates.stored import digest, missing, read
     from bench.run import Options
     from bench.work import Workshop, one_per_defense
 

@@ -24,7 +24,7 @@ class ViewSpec:
             S; 1 puts them in its place.
         output: "logits" (mean logits of the copies) or "log-mean-prob" (log of their mean softmax).
         seed: "fresh" (every call draws noise of its own) or "known": the attacker knows the noise of the one draw on
-            which its images are judged, so that the defense is deterministic (`bench.verdict.known_noise`).
+            which its images are judged, so that the defense is deterministic (`bench.evaluation.verdict.known_noise`).
 
     Raises:
         UserError: a value out of range.

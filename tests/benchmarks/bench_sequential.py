@@ -105,7 +105,7 @@ def for_real(images: int, repeats: int, device: str) -> None:
     """The third part."""
     import torch
 
-    from bench.verdict import sequential_verdict, verdict
+    from bench.evaluation.verdict import sequential_verdict, verdict
     from defenses import load_model
     from defenses.data.dataset import load_dataset
 

@@ -2,7 +2,7 @@
 
 from all_paths import X
 
-from bench.certificate import certify
+from bench.evaluation.certificates.measure import certify
 
 DIFFERENCES = "float64 gradient against central differences"
 COSINE = "cosine of float32 and float64 gradients"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bench import certificates
+from bench.evaluation.certificates import stored as certificates
 from bench.store.folder import CellResult, Store
 
 HOSTILE = '</td><script>alert("1")</script>|_x_ [a](javascript:b) \\input{/etc/passwd} & 50% \x1b[31m\u202e=1'

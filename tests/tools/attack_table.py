@@ -21,11 +21,11 @@ from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import ALL, SEED, budget, class_of, threat_of
 from torch import Tensor
 
+from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.suites import Attack, Unsupported, find_attack, foolbox, library_version
 from bench.suites.catalogue import NORMS, Entry, markdown, write
-from bench.view import attack_view
 from defenses.core.defense import Classifier, Defense, Purified
 from defenses.utils.errors import UserError
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.memory import Rows, free
-from bench.piecewise import piecewise
-from bench.verdict import known_noise
+from bench.evaluation.batching import Rows, free
+from bench.evaluation.chunked import piecewise
+from bench.evaluation.verdict import known_noise
 from defenses.core.defense import Foreign
 from defenses.core.detector import Guard
 from defenses.core.noise import Noise

@@ -11,12 +11,12 @@ from adaptive_runs import N, attacked, linear
 from models import SHAPE, AddNoise, classifier, images, labels_of
 from torch import Tensor
 
+from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.suites import Unsupported, attack_names, find_attack
 from bench.suites.adaptive.attack import Problem, program_of, scheduled
 from bench.suites.adaptive.settings import settings_of
-from bench.view import attack_view
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError

@@ -14,7 +14,7 @@ from bench.audit.budget import BUDGETS, budget
 from bench.audit.fixed import Fixed
 from bench.audit.run import audit
 from bench.audit.subject import Outcome, Shot, worst
-from bench.certificate import Check
+from bench.evaluation.certificates.measure import Check
 from defenses import load_model
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise

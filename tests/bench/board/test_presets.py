@@ -9,6 +9,7 @@ from boards import ROOT, purebench_here, write_board
 from linear_purifier import Shift
 
 from bench.board import load_board
+from bench.evaluation.view import attack_view
 from bench.presets import board_of_preset, find_preset, preset_names, with_preset
 from bench.schema import check
 from bench.screened import bpda_eot
@@ -16,7 +17,6 @@ from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.suites import find_attack
 from bench.suites.attack import Unsupported
-from bench.view import attack_view
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError

@@ -6,13 +6,13 @@ from boards import MODELS
 from torch import nn
 
 from bench.board import load_board
-from bench.memory import Rows, out_of_memory, rows_of
+from bench.evaluation.batching import Rows, out_of_memory, rows_of
+from bench.evaluation.verdict import verdict
+from bench.evaluation.view import attack_view
 from bench.results import load_cells, load_results
 from bench.run import Options, run_board
 from bench.spec.view import ViewSpec
 from bench.tables import write_tables
-from bench.verdict import verdict
-from bench.view import attack_view
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier

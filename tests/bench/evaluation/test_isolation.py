@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.checks import refuse_train_mode
-from bench.guard import state
+from bench.evaluation.isolation import state
+from bench.evaluation.model_checks import refuse_train_mode
 from defenses.core.defense import Classifier
 from defenses.utils.errors import UserError
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from linear_purifier import Shift
 
 from bench.board import load_board
+from bench.evaluation.verdict import known_noise, verdict
+from bench.evaluation.view import AttackView, attack_view
 from bench.looks import view_for
 from bench.run import Options, run_board
 from bench.spec.threat import ThreatModel
@@ -17,8 +19,6 @@ from bench.spec.view import ViewSpec
 from bench.suites import find_attack
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
-from bench.verdict import known_noise, verdict
-from bench.view import AttackView, attack_view
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError

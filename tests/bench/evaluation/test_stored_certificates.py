@@ -7,7 +7,7 @@ from boards import MODELS, purebench_here
 
 from bench.api import benchmark
 from bench.board import load_board
-from bench.certificates import FILE, MARK, digest, read
+from bench.evaluation.certificates.stored import FILE, MARK, digest, read
 from bench.run import Options, run_board
 from defenses import load_model
 from defenses.utils.errors import UserError
@@ -81,7 +81,7 @@ def test_they_are_measured_once(certified, monkeypatch):
     path, out = certified
     text = path.read_text()
     path.write_text(text.replace("steps = 2", "steps = 3"))
-    monkeypatch.setattr("bench.certificate.certify", None)  # would be called here, in this process
+    monkeypatch.setattr("bench.evaluation.certificates.measure.certify", None)  # would be called here, in this process
     assert run_board(load_board(path), out, Options(quiet=True, workers=0)) == []
     path.write_text(text)
 
@@ -228,7 +228,7 @@ def test_a_gradient_that_says_nothing_is_named():
     import torch
     from torch import nn
 
-    from bench.certificates import certificate_of
+    from bench.evaluation.certificates.stored import certificate_of
     from defenses.core.defense import Classifier, Purified
     from defenses.purifiers.langevin import Langevin
 

@@ -6,10 +6,10 @@ from boards import MODELS
 from torch import nn
 
 from bench import benchmark
-from bench.checks import check_model
+from bench.evaluation.model_checks import check_model
+from bench.evaluation.verdict import verdict
+from bench.evaluation.view import attack_view
 from bench.spec.view import ViewSpec
-from bench.verdict import verdict
-from bench.view import attack_view
 from defenses import load_model
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Draw

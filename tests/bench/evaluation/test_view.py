@@ -10,9 +10,9 @@ import torch
 from models import SHAPE, AddNoise, Linear, Net, Squash, classifier, images, seeded
 from torch import Tensor, nn
 
-from bench.meter import Meter
+from bench.evaluation.cost import Meter
+from bench.evaluation.view import AttackView, attack_view
 from bench.spec.view import ViewSpec
-from bench.view import AttackView, attack_view
 from defenses.core.defense import Classifier, Defense, Foreign, Purified
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError

@@ -13,8 +13,8 @@ from fake_board import line, result, row, write
 
 from bench import load_draws, summary
 from bench.draw_columns import draw_columns
+from bench.evaluation.verdict import Draws
 from bench.store.folder import Store
-from bench.verdict import Draws
 
 DRAWS = ([0.0, -7e4], [-9e4, 0.0], [0.0, -7e4])  # means -3e4 and -4.7e4: the first class
 

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from bench import load_draws, load_results
 from bench.board import load_board
-from bench.deployed import ask
+from bench.evaluation.deployed import ask
+from bench.evaluation.verdict import verdict
 from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols
@@ -21,7 +22,6 @@ from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
-from bench.verdict import verdict
 from bench.verify import Settings, verify
 from defenses.core.defense import Prediction
 from defenses.utils.errors import UserError

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.board import load_board
+from bench.evaluation.view import attack_view
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols, check_m, protocols_of
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import wilson
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
-from bench.view import attack_view
 from defenses.utils.errors import UserError
 
 

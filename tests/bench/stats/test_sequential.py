@@ -16,9 +16,9 @@ from models import AddNoise, classifier, images, labels_of
 from scipy.stats import betabinom
 
 from bench import load_draws, load_results
+from bench.evaluation.verdict import sequential_verdict, verdict
 from bench.stats.proportions import proportions as stats
 from bench.stats.sequential import Decisions, Sequential
-from bench.verdict import sequential_verdict, verdict
 from defenses.core.defense import Defense, Foreign, Prediction, Purified
 from defenses.core.noise import Draw
 from defenses.utils.errors import UserError

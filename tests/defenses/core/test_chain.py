@@ -97,7 +97,7 @@ def test_noise_of_a_part_is_its_own():
 
 
 def test_a_certificate_reaches_the_paths_of_parts():
-    from bench.certificate import certify
+    from bench.evaluation.certificates.measure import certify
 
     net = classifier()
     made = certify(Purified(Chain([Blend(2), Blend(30, 0.005)]), net), X[:3], seed=0)

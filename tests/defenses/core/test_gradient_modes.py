@@ -9,8 +9,8 @@ from models import AddNoise
 from torch import nn
 
 from bench.evaluation.certificates.information import carries_information, information_note
+from bench.evaluation.view import attack_view
 from bench.spec.view import ViewSpec
-from bench.view import attack_view
 from defenses import load_model
 from defenses.core.defense import Purified
 from defenses.core.gradient_modes import MODES

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bench.checks import check_model
+from bench.evaluation.model_checks import check_model
+from bench.evaluation.verdict import verdict
+from bench.evaluation.view import attack_view
 from bench.spec.view import ViewSpec
-from bench.verdict import verdict
-from bench.view import attack_view
 from defenses import card, list_models, load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import dataset_info, load_dataset

@@ -96,7 +96,7 @@ def test_median_is_scipys(window):
 
 
 def test_exact_gradients_of_the_median_fail_at_ties_alone_as_its_card_says():
-    from bench.certificate import certify
+    from bench.evaluation.certificates.measure import certify
     from defenses import load_model
     from defenses.data.dataset import load_dataset
     from defenses.zoo.cards import card

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.certificate import certify
+from bench.evaluation.certificates.measure import certify
 from defenses import card, load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset

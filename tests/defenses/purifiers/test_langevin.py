@@ -130,7 +130,7 @@ def test_bad_parameters(args):
 
 
 def test_cost_is_counted_at_the_gradient():
-    from bench.meter import Meter
+    from bench.evaluation.cost import Meter
     from defenses import load_model
 
     defense = load_model("ebm-mcmc", steps=4, runs=3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.certificate import certify
+from bench.evaluation.certificates.measure import certify
 from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import defenses
-from bench.verdict import verdict
+from bench.evaluation.verdict import verdict
 from defenses import card, list_models, load_model
 from defenses.data.dataset import load_dataset
 from defenses.training.recipe import load_recipe, methods

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bench.memory import Rows
+from bench.evaluation.batching import Rows
 from defenses.core.noise import Noise
 
 Call = Callable[[Tensor, Noise], Tensor]  # images [B, C, H, W] and B streams -> logits [B, K]

@@ -72,8 +72,8 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     Raises:
         UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
     """
-    from bench.certificate import NoGradient, certify
     from bench.evaluation.certificates.information import information_note
+    from bench.evaluation.certificates.measure import NoGradient, certify
     from defenses.core.defense import Foreign
     from defenses.core.noise import Noise
     from defenses.utils.plugins import line_of

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.memory import Rows, rows_of
-from bench.meter import Meter
+from bench.evaluation.batching import Rows, rows_of
+from bench.evaluation.cost import Meter
+from bench.evaluation.verdict import Draws, sequential_verdict, verdict
+from bench.evaluation.view import device_of
 from bench.progress import since
 from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
-from bench.verdict import Draws, sequential_verdict, verdict
-from bench.view import device_of
 from defenses.core.defense import Defense
 
 

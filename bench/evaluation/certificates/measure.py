@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.single_draws import SingleDraws
+from bench.evaluation.certificates.float32_draws import SingleDraws
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
 from defenses.core.noise import Noise

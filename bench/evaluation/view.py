@@ -10,11 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.memory import Rows, free
-from bench.meter import Meter
-from bench.piecewise import piecewise
+from bench.evaluation.batching import Rows, free
+from bench.evaluation.chunked import piecewise
+from bench.evaluation.cost import Meter
+from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
-from bench.verdict import known_noise
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
 from defenses.core.noise import Noise

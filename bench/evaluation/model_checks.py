@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.guard import state
+from bench.evaluation.isolation import state
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError

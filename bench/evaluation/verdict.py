@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.memory import Rows
+from bench.evaluation.batching import Rows
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
