@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.attack_entry import AttackEntry, attack_entry
-from bench.board import Board
-from bench.indices import first_images
+from bench.board.attack_entry import AttackEntry, attack_entry
+from bench.board.board import Board
+from bench.board.indices import first_images
+from bench.board.schema import check
 from bench.robustbench_call import translated
-from bench.schema import check
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
@@ -70,7 +70,7 @@ def benchmark(
         seed: of everything.
         stochastic: whether a foreign module is random; None: try three states of the global generators.
         out: a results folder, to resume and to keep; None: nothing is kept. Results are taken up again for the same
-            model only, see `bench.describe.describe_loaded`.
+            model only, see `bench.board.defense_entry.describe_loaded`.
         data_root: where data sets lie.
         device: where to compute; the model is moved there. None: where it is.
         name: of the model, for tables.
@@ -88,7 +88,7 @@ def benchmark(
         UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
-    from bench.describe import describe_loaded
+    from bench.board.defense_entry import describe_loaded
     from bench.evaluation.certificates.stored import uncertified
     from bench.footnotes import with_warnings
     from bench.results import load_cells, load_results

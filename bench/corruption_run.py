@@ -143,7 +143,7 @@ class Work:
         """(the chosen images of a data set, their positions)."""
         import torch
 
-        from bench.indices import resolve
+        from bench.board.indices import resolve
         from defenses.data.dataset import load_dataset
 
         data = load_dataset(dataset, self.split, root=self.data_root)

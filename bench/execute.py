@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.attacks.registry import Unsupported, find_attack
 from bench.draw_columns import draw_columns
 from bench.evaluation.batching import Rows, free, rows_of
 from bench.evaluation.deployed import Cost, Deployed, ask
@@ -20,7 +21,6 @@ from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
-from bench.suites import Unsupported, find_attack
 from bench.work import failure
 from defenses.core.defense import Defense
 from defenses.data.dataset import Dataset

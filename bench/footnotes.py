@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.board.views import KNOWN
 from bench.evaluation.certificates.stored import MARK
 from bench.groups import ROW
-from bench.looks import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.board import Board
+from bench.board.board import Board
 from bench.worker import THREADS, Means, Task, serve
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _kill(hand: Hand) -> None:
 
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds; none when it is gone."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         return int(psutil.Process(pid).memory_info().rss)

@@ -60,7 +60,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     Raises:
         UserError: no results, no such defense, no such threat, a targeted one, or several to choose from.
     """
-    from bench.looks import KNOWN
+    from bench.board.views import KNOWN
     from bench.results import CLEAN, NULL
     from bench.store.parts import stored
     from bench.summarise import WORST, summary

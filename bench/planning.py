@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.board import Board
+    from bench.board.board import Board
     from bench.stats.bootstrap import Split
 
 _WIDER = 0.05  # by so much draws may widen an interval before more of them are worth having

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view, device_of
@@ -27,7 +28,6 @@ from bench.spec.cell import NULLS, Cell, VerdictSpec
 from bench.spec.view import ViewSpec
 from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.stats.sequential import Sequential
-from bench.suites import Unsupported
 from bench.work import Workshop
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError

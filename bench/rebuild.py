@@ -81,7 +81,7 @@ def rebuild_defense(
         data_root: where data sets lie.
         code: where the files of somebody's own defenses and parts lie; None: in the current folder.
     """
-    from bench.describe import describe_loaded
+    from bench.board.defense_entry import describe_loaded
     from defenses.core.defense import Foreign
     from defenses.zoo.cards import card
     from defenses.zoo.registry import load_model

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.looks import KNOWN
+from bench.board.views import KNOWN
 from bench.spec.cell import NULLS
 from bench.store.parts import RECORDS
 from bench.store.reader import TEXTS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.audit.flags import taken
-from bench.board import Board
+from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored as certificates
 from bench.evaluation.certificates.stored import digest

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
 from bench.execute import Block, attacked
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
 from bench.stand_in import Enough
-from bench.suites import Unsupported
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.registry import find_attack
 from bench.execute import Block
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
-from bench.suites import find_attack
 from defenses.utils.parameters import decode
 
 

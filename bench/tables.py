@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench import footnotes
 from bench.audit.flags import failures, flagged, labels, with_audit
+from bench.board.views import KNOWN
 from bench.evaluation.certificates.stored import MARK, uncertified
 from bench.groups import ROW, SETTING
 from bench.judged import bounds_of
-from bench.looks import KNOWN
 from bench.render import Table
 from bench.results import CLEAN, NULL, read_results
 from bench.spec.aggregation import M, Protocols

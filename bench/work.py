@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.board import Board
+from bench.board.board import Board
 from bench.progress import since
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
@@ -45,7 +45,7 @@ class Workshop:
     def data(self) -> Any:
         """The data set of the board."""
         if self._data is None:
-            from bench.indices import resolve
+            from bench.board.indices import resolve
             from defenses.data.dataset import load_dataset
 
             self._data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)

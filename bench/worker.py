@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.board import Board
+from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
 from bench.limits import GIB
 from bench.spec.cell import Cell
@@ -180,7 +180,7 @@ def _within(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
     """The result of a cell that gets no memory beyond the limit: torch says so, and fewer rows may do."""
     if memory is None or resource is None or sys.platform != "linux" or workshop.options.device != "cpu":
         return workshop.execute(cell)
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     held = psutil.Process().memory_info()
     before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.board import Board
+from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
 from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
 from bench.limits import GIB, Limits

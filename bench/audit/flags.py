@@ -16,7 +16,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.board import Board
+    from bench.board.board import Board
     from bench.render import Table
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1

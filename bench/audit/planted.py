@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.attacks.noise import uniform_in_ball
 from bench.spec.threat import ThreatModel, distances
-from bench.suites.noise import uniform_in_ball
 from defenses.core.noise import Draw, Noise
 
 _INSIDE = 0.95  # inner points keep to this share of the radius

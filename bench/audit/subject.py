@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bench.attacks.registry import find_attack
 from bench.audit.budget import Budget
 from bench.audit.fixed import Fixed
 from bench.evaluation.certificates.information import carries_information
@@ -23,7 +24,6 @@ from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.store.folder import write_atomic
 from bench.store.manifest import versions
-from bench.suites import find_attack
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 
@@ -167,7 +167,7 @@ class Subject:
         return replace(self.own("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
 
     def own(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> Shot:
-        """One of `bench.suites.adaptive`, which makes its copies itself."""
+        """One of `bench.attacks.adaptive.suite`, which makes its copies itself."""
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return Shot(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 

@@ -153,10 +153,10 @@ def subject(
 
     from bench.audit.flags import FOLDER
     from bench.audit.subject import Subject
+    from bench.board.indices import resolve
     from bench.evaluation.certificates.measure import has_gradient
     from bench.evaluation.certificates.stored import no_gradient
     from bench.evaluation.model_checks import check_model
-    from bench.indices import resolve
     from bench.work import device_named
     from defenses.core.defense import Foreign
     from defenses.data.dataset import load_dataset
@@ -194,7 +194,7 @@ def subject(
 
 def _other(one: Candidate, dataset: str, name: str | None, roots: Roots) -> Candidate | None:
     """Another network for transfer; None where there is none, or it is the defense itself."""
-    from bench.describe import describe
+    from bench.board.defense_entry import describe
 
     try:
         reference = describe({"name": name or "undefended"}, dataset, **roots)

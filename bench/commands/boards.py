@@ -11,7 +11,7 @@ from bench.commands import Declare, key_values
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.board import Board
+    from bench.board.board import Board
 
 _WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
 
@@ -102,7 +102,7 @@ def board_of(arguments: argparse.Namespace) -> Board:
     Raises:
         UserError: a board and a preset, or neither; or what `load_board` or `board_of_preset` raises.
     """
-    from bench.board import load_board
+    from bench.board.board import load_board
 
     if (found := _of_preset(arguments)) is not None:
         return found
@@ -127,7 +127,7 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     for name in ("dataset", "defense"):
         if not getattr(arguments, name):
             raise UserError(f"--preset needs --{name}; add it, as --{name} {'digits' if name == 'dataset' else 'adp'}")
-    from bench.presets import board_of_preset
+    from bench.board.presets import board_of_preset
 
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     params = key_values(said.pop("set") or ())

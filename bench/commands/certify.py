@@ -10,7 +10,7 @@ from bench.commands import Declare, key_values, refuse_with
 from bench.commands.boards import board_arguments, board_of, folder_of, names_board
 
 if TYPE_CHECKING:
-    from bench.board import Board
+    from bench.board.board import Board
 
 
 def add(declare: Declare) -> None:
@@ -41,7 +41,7 @@ def _certify(arguments: argparse.Namespace) -> int:
 
 def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.audit.targets import candidate
-    from bench.describe import describe
+    from bench.board.defense_entry import describe
     from bench.evaluation.certificates.stored import certificate_of
     from bench.evaluation.isolation import as_it_was
     from bench.evaluation.model_checks import check_model

@@ -61,8 +61,8 @@ def _corruptions(arguments: argparse.Namespace) -> int:
 def _asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candidate]]:
     """(data set, split, index list and seed; which defenses)."""
     from bench.audit.targets import candidate
-    from bench.board import load_board
-    from bench.describe import describe
+    from bench.board.board import load_board
+    from bench.board.defense_entry import describe
 
     given = {key: value for key in _DEFAULTS if (value := getattr(arguments, key)) is not None}
     names, params = arguments.defense, key_values(arguments.set)

@@ -11,8 +11,8 @@ from bench.commands import Declare, key_values, positive
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.given import Given
-    from bench.judge import Request
+    from bench.attacks.precomputed_files import Given
+    from bench.board.precomputed import Request
     from bench.spec.threat import ThreatModel
 
 
@@ -48,8 +48,8 @@ def add(declare: Declare) -> None:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
+    from bench.board.precomputed import judge_board, unchanged
     from bench.commands.boards import run_and_show
-    from bench.judge import judge_board, unchanged
     from bench.spec.threat import ThreatModel
 
     if arguments.eps is None:
@@ -69,8 +69,8 @@ def _judge(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
-    from bench.describe import describe
-    from bench.judge import Request
+    from bench.board.defense_entry import describe
+    from bench.board.precomputed import Request
     from bench.spec.aggregation import Protocols
     from bench.spec.cell import VerdictSpec
 
@@ -100,7 +100,7 @@ def _given(arguments: argparse.Namespace, threat: ThreatModel) -> list[Given]:
     """The images of all files, labelled."""
     from dataclasses import replace
 
-    from bench.given import read_given
+    from bench.attacks.precomputed_files import read_given
 
     found = [given for path in arguments.images for given in read_given(path, f"{threat.norm} {threat.eps}")]
     if arguments.label and len(arguments.label) != len(found):

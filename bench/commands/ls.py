@@ -29,8 +29,8 @@ def _defenses() -> Iterable[str]:
 
 def _attacks() -> Iterable[str]:
     """The table of all attacks; what the installed libraries have besides is not measured."""
-    from bench.suites import attack_names
-    from bench.suites.catalogue import HEADER, catalogue, columns
+    from bench.attacks.catalogue import HEADER, catalogue, columns
+    from bench.attacks.registry import attack_names
 
     known = {entry.name: columns(entry) for entry in catalogue()}
     blank = ("",) * (len(HEADER) - 2)
@@ -48,8 +48,8 @@ def _datasets() -> Iterable[str]:
 
 
 def _indices() -> Iterable[str]:
-    from bench.indices import FORMS
-    from bench.published_subsets import published
+    from bench.board.indices import FORMS
+    from bench.board.subsets import published
 
     return [*FORMS, *_aligned([(s.name, s.dataset, s.source) for s in published()])]
 
@@ -62,7 +62,7 @@ def board_names() -> list[str]:
 
 
 def _presets() -> Iterable[str]:
-    from bench.presets import find_preset, preset_names
+    from bench.board.presets import find_preset, preset_names
 
     for preset in map(find_preset, preset_names()):
         yield f"{preset.name}: {preset.summary}"

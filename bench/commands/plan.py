@@ -20,7 +20,7 @@ from bench.commands.boards import (
 )
 
 if TYPE_CHECKING:
-    from bench.board import Board
+    from bench.board.board import Board
     from bench.forecast import Forecast
     from bench.planning import Question
     from bench.run import Options

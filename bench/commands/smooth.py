@@ -36,7 +36,7 @@ def add(declare: Declare) -> None:
 def _smooth(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from bench.indices import resolve
+    from bench.board.indices import resolve
     from bench.smoothing import Protocol
     from bench.smoothing_run import RADII, Work, noisy, number, run_all, write
     from bench.work import device_named

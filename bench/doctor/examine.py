@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 
+from bench.doctor import files, hardware, modules, versions
 from bench.doctor.environment import Environment
-from bench.doctor.examine import files, hardware, modules, versions
 from bench.doctor.finding import Finding
 from defenses.utils.errors import UserError
 

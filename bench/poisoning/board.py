@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.describe import describe
+from bench.board.defense_entry import describe
+from bench.board.schema import check
 from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
-from bench.schema import check
 from bench.spec.cell import DefenseRef
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
@@ -141,7 +141,7 @@ def load_poison_board(
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
             range, a ratio that poisons nothing.
     """
-    from bench.board import find_board
+    from bench.board.board import find_board
 
     file = find_board(path)
     try:

@@ -172,7 +172,7 @@ class Cell:
         if self.attack.name.startswith(GIVEN):
             return "given"
         if self.attack.name.startswith(ADAPTIVE):
-            from bench.suites.adaptive.settings import view_of
+            from bench.attacks.adaptive.settings import view_of
 
             eot, runs = view_of(self.attack.name.removeprefix(ADAPTIVE), self._params, self.view)
             return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=eot, runs=runs)

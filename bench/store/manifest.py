@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.board import Board
+from bench.board.board import Board
 from bench.spec.cell import SCHEMA
 from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 from defenses.utils.modules import twin
-
-if TYPE_CHECKING:
-    from defenses.core.purifier import Purifier
 
 State = dict[str, Tensor]  # batch first, every entry
 
@@ -155,6 +152,4 @@ class Purifier(nn.Module, ABC):
 
 def is_purifier(found: Any) -> bool:
     """Whether an object is a purifier, or the class of one."""
-    from defenses.core.purifier import Purifier
-
     return isinstance(found, Purifier) or (isinstance(found, type) and issubclass(found, Purifier))

@@ -28,7 +28,7 @@ def _allowed() -> float:
         import resource
     except ImportError:  # Windows has none
         return float("inf")
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     most = resource.getrlimit(resource.RLIMIT_DATA)[0]
     used = getattr(psutil.Process().memory_info(), "data", 0)
@@ -37,7 +37,7 @@ def _allowed() -> float:
 
 def available_memory() -> float:
     """Bytes that processes can still get here: of the machine, and of the control group they are in."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     free = float(psutil.virtual_memory().available)
     for limit, used, cache in _group_files():

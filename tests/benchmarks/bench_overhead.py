@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses.core.defense import Classifier
 from defenses.networks.small_cnn import SmallCNN
 from defenses.utils.isolation import seeded_globals

@@ -39,7 +39,7 @@ def future(ground: Ground) -> Outcome:
 
 @case("a cell done again while the clock stands still or goes back", "the newer result counts, not the newer time")
 def same_time(ground: Ground) -> Outcome:
-    from bench.board import load_board
+    from bench.board.board import load_board
     from bench.run import Options
     from bench.store.folder import Store
     from bench.store.parts import stored

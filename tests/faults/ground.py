@@ -122,7 +122,7 @@ class Base:
 
 def make_base(folder: Path) -> Base:
     """Run the board undisturbed."""
-    from bench.board import load_board
+    from bench.board.board import load_board
     from bench.run import Options, run_board
     from bench.store.folder import Store
     from bench.work import Workshop

@@ -8,10 +8,10 @@ import torch
 from models import SHAPE, Linear, seeded
 from torch import Tensor
 
+from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, target_labels
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses.core.defense import Classifier, Defense
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1")

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.attacks.libraries import foolbox
+from bench.attacks.registry import Attack, Unsupported, attack_names, find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, target_labels
 from bench.spec.view import ViewSpec
-from bench.suites import Attack, Unsupported, attack_names, find_attack, foolbox
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.introspection import exported

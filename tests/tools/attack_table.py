@@ -21,11 +21,12 @@ from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import ALL, SEED, budget, class_of, threat_of
 from torch import Tensor
 
+from bench.attacks.catalogue import NORMS, Entry, markdown, write
+from bench.attacks.libraries import foolbox
+from bench.attacks.registry import Attack, Unsupported, find_attack, library_version
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, distances, in_box, target_labels
 from bench.spec.view import ViewSpec
-from bench.suites import Attack, Unsupported, find_attack, foolbox, library_version
-from bench.suites.catalogue import NORMS, Entry, markdown, write
 from defenses.core.defense import Classifier, Defense, Purified
 from defenses.utils.errors import UserError
 
@@ -201,7 +202,7 @@ def versions() -> str:
 
 
 if __name__ == "__main__":
-    from bench.suites.catalogue import FILE
+    from bench.attacks.catalogue import FILE
 
     torch.set_num_threads(1)
     table = [entry(name) for name in ALL]

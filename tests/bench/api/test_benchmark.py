@@ -7,7 +7,7 @@ from torch import nn
 
 import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
-from bench.describe import describe, describe_loaded
+from bench.board.defense_entry import describe, describe_loaded
 from defenses import load_model
 from defenses.core.defense import Defense, Foreign
 from defenses.data.dataset import load_dataset

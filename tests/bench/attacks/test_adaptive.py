@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from models import SHAPE, AddNoise, Squash, classifier, images, labels_of
 from torch import Tensor
 
+from bench.attacks.registry import Unsupported, find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, distances, exact, in_box
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import rob_at_m
-from bench.suites import Unsupported, find_attack
 from defenses.core.defense import Classifier, Defense, Purified
 from defenses.core.noise import Draw, Noise
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from models import SHAPE, images, seeded
 from torch import Tensor
 
+from bench.attacks.adaptive.batch_scheduler import run
+from bench.attacks.adaptive.losses import Aim, image_losses, row_losses, unbroken, unbroken_combined
+from bench.attacks.adaptive.projections import direction, project
 from bench.spec.threat import Norm
-from bench.suites.adaptive.geometry import direction, project
-from bench.suites.adaptive.losses import Aim, image_losses, row_losses, unbroken, unbroken_combined
-from bench.suites.adaptive.scheduler import run
 
 ITEM, COPIES = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([3, 2])
 

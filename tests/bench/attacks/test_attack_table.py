@@ -9,7 +9,7 @@ import pytest
 from suite_runs import ALL
 from tools.attack_table import PAGE, entry, versions
 
-from bench.suites.catalogue import HEADER, catalogue, columns, markdown
+from bench.attacks.catalogue import HEADER, catalogue, columns, markdown
 
 TABLE = {e.name: e for e in catalogue()}
 _TILES = "images that its tiles fit (except in Linf)"

@@ -15,10 +15,10 @@ import torch
 from models import SHAPE, Linear, labels_of, seeded
 from torch import Tensor
 
+from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, distances
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses.core.defense import Classifier
 
 N = 16

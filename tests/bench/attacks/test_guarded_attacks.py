@@ -7,7 +7,7 @@ import torch
 from adaptive_runs import attacked, linear, margin
 from torch import Tensor
 
-from bench.suites import Unsupported
+from bench.attacks.registry import Unsupported
 from defenses.core.defense import Classifier, Prediction, Purified
 from defenses.core.detector import Detector, Guard, Guarded
 from defenses.core.noise import Noise

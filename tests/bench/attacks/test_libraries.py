@@ -13,15 +13,15 @@ import torch
 from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import NAMES, budget, first_that_runs, run, threat_of
 
+from bench.attacks.registry import Unsupported, attack_names, find_attack
 from bench.spec.threat import Norm, ThreatModel, distances
-from bench.suites import Unsupported, attack_names, find_attack
 from defenses.core.defense import Classifier, Purified
 from defenses.utils.errors import UserError
 
 
 def test_names_are_read_without_importing_anything_heavy() -> None:
     code = (
-        "import sys; from bench.suites import attack_names, find_attack\n"
+        "import sys; from bench.attacks.registry import attack_names, find_attack\n"
         "names = attack_names()\n"
         "for n in names: n == 'autoattack:custom' or find_attack(n, {})\n"
         "print(len(names), [m for m in ('torch', 'numpy', 'foolbox', 'torchattacks') if m in sys.modules])"
@@ -44,7 +44,7 @@ def test_every_name_of_the_libraries_is_there() -> None:
 def test_kind_and_parameters_read_from_source_are_those_of_the_classes() -> None:
     import foolbox
 
-    from bench.suites import foolbox as adapter
+    from bench.attacks.libraries import foolbox as adapter
 
     for local in adapter.names():
         cls = getattr(foolbox.attacks, local)
@@ -237,9 +237,9 @@ def test_what_is_refused_would_fail_in_the_library(
     y, threat = labels_of(defense, x), ThreatModel(norm, "1/1000" if norm != "L0" else "5")
     with pytest.raises(Unsupported, match=said):
         run(find_attack(name, params), defense, x, y, threat, params)
-    monkeypatch.setattr("bench.suites.torchattacks._refuse", lambda *_: None)
-    monkeypatch.setattr("bench.suites.autoattack._LEAST_CLASSES", {})
-    monkeypatch.setattr("bench.suites.autoattack.check_tiles", lambda *_: None)
+    monkeypatch.setattr("bench.attacks.libraries.torchattacks._refuse", lambda *_: None)
+    monkeypatch.setattr("bench.attacks.libraries.autoattack._LEAST_CLASSES", {})
+    monkeypatch.setattr("bench.attacks.libraries.autoattack.check_tiles", lambda *_: None)
     with pytest.raises((RuntimeError, IndexError), match=fault):
         run(find_attack(name, params), defense, x, y, threat, params)
 

@@ -16,7 +16,7 @@ from models import classifier, images, labels_of
 from suite_runs import EPS, NAMES, SEED, budget, run, threat_of
 from torch import Tensor
 
-from bench.suites import Unsupported, find_attack
+from bench.attacks.registry import Unsupported, find_attack
 
 
 class seeded:

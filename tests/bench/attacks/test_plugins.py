@@ -11,8 +11,8 @@ import torch
 from models import classifier, images, labels_of
 from suite_runs import EPS, run, threat_of
 
+from bench.attacks.registry import find_attack
 from bench.spec.threat import Norm, ThreatModel, distances
-from bench.suites import find_attack
 from defenses.utils.errors import UserError
 
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from bench import published_subsets
-from bench.indices import first_images, resolve
+from bench.board import subsets as published_subsets
+from bench.board.indices import first_images, resolve
 from defenses.utils.errors import UserError
 
 
@@ -108,7 +108,7 @@ def test_stratified_lists():
 def test_stratified_lists_of_a_board(tmp_path):
     from boards import BOARD, write_board
 
-    from bench.board import load_board
+    from bench.board.board import load_board
     from defenses.data.dataset import load_dataset
 
     board = load_board(write_board(tmp_path, BOARD.replace("first-60", "stratified-20-seed0")))

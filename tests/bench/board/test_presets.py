@@ -8,15 +8,15 @@ import torch
 from boards import ROOT, purebench_here, write_board
 from linear_purifier import Shift
 
-from bench.board import load_board
+from bench.attacks.base import Unsupported
+from bench.attacks.bpda_eot import bpda_eot
+from bench.attacks.registry import find_attack
+from bench.board.board import load_board
+from bench.board.presets import board_of_preset, find_preset, preset_names, with_preset
+from bench.board.schema import check
 from bench.evaluation.view import attack_view
-from bench.presets import board_of_preset, find_preset, preset_names, with_preset
-from bench.schema import check
-from bench.screened import bpda_eot
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
-from bench.suites.attack import Unsupported
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError
@@ -60,7 +60,7 @@ def test_the_presets_that_there_are():
         ("lee-kim2023", {("foolbox:LinfPGD", mode, 20, 1, "fresh") for mode in ("surrogate", "exact")}),
         ("diffpure", {("autoattack:rand", "exact", 1, None, "fresh")}),
         ("diffbreak", {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}),
-        ("ebm-paper", {("bench.screened:bpda_eot", "bpda", 15, 1, "fresh")}),
+        ("ebm-paper", {("bench.attacks.bpda_eot:bpda_eot", "bpda", 15, 1, "fresh")}),
         (
             "adp-paper",
             {("foolbox:LinfPGD", "blind", 1, None, "fresh"), ("foolbox:LinfPGD", "joint-full", 1, 15, "fresh")}
@@ -88,7 +88,7 @@ def test_the_numbers_of_the_papers():
     lee_kim = params(board("lee-kim2023"), "foolbox:LinfPGD")
     assert lee_kim["rel_stepsize"] * 8 / 255 == pytest.approx(0.007, abs=1e-12)  # in its code
     assert (lee_kim["steps"], lee_kim["random_start"]) == (200, False)
-    screened = params(board("ebm-paper"), "bench.screened:bpda_eot")
+    screened = params(board("ebm-paper"), "bench.attacks.bpda_eot:bpda_eot")
     assert (screened["steps"], screened["verify"]) == (50, 150)
     assert screened["rel_stepsize"] == params(board("adp-paper"), "foolbox:LinfPGD")["rel_stepsize"] == 0.25
     assert (board("diffbreak").protocols.m, board("diffbreak").protocols.k) == ((10, 20), 11)

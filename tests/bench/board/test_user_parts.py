@@ -6,8 +6,8 @@ import shutil
 import pytest
 from boards import MODELS, purebench_here
 
-from bench.board import load_board
-from bench.describe import describe
+from bench.board.board import load_board
+from bench.board.defense_entry import describe
 from bench.rebuild import rebuild_defense
 from bench.run import Options, run_board
 from bench.store.jsonl import read

@@ -5,7 +5,7 @@ import torch
 from boards import MODELS
 from torch import nn
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.evaluation.batching import Rows, out_of_memory, rows_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from linear_purifier import Shift
 
-from bench.board import load_board
+from bench.attacks.registry import find_attack
+from bench.board.board import load_board
+from bench.board.views import view_for
 from bench.evaluation.verdict import known_noise, verdict
 from bench.evaluation.view import AttackView, attack_view
-from bench.looks import view_for
 from bench.run import Options, run_board
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from defenses.core.defense import Classifier, Foreign, Purified

@@ -6,7 +6,7 @@ import pytest
 from boards import MODELS, purebench_here
 
 from bench.api import benchmark
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.evaluation.certificates.stored import FILE, MARK, digest, read
 from bench.run import Options, run_board
 from defenses import load_model

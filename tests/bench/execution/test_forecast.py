@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from boards import MODELS, purebench, purebench_here
 
-from bench.board import load_board
+from bench.attacks.registry import Attack
+from bench.board.board import load_board
 from bench.execute import execute
 from bench.forecast import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.probe import probe
 from bench.progress import Progress, row_of
 from bench.run import Options
 from bench.sampled import sampled
-from bench.suites import Attack
 from bench.work import Workshop
 
 BOARD = """
@@ -144,7 +144,7 @@ ASKING = [
     ("bench:adaptive", "steps = 4, eot = [2, 8], draws = 8", "{}"),
     ("bench:pgd", "steps = 4, eot = 4, draws = 8", '{ gradient = "bpda" }'),
     ("bench:square", "queries = 10, eot = 4, draws = 8", "{}"),
-    ("bench.screened:bpda_eot", "steps = 4, verify = 20", '{ gradient = "bpda", eot = 5, runs = 1 }'),
+    ("bench.attacks.bpda_eot:bpda_eot", "steps = 4, verify = 20", '{ gradient = "bpda", eot = 5, runs = 1 }'),
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from boards import BOARD, ROOT, purebench, write_board
 
 from bench import load_draws, load_results
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.results import load_cells
 from bench.run import Options, run_board
 

@@ -12,7 +12,7 @@ import pytest
 from boards import ROOT, purebench_here
 from trouble import LIMIT, board
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.forecast import makespan
 from bench.limits import default_memory, duration
 from bench.results import load_cells
@@ -103,7 +103,7 @@ def test_a_script_without_a_guard_may_run_a_board(tmp_path):
     path, script = board(tmp_path, ["works"]), tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from bench.board import load_board\n"
+        "from bench.board.board import load_board\n"
         "from bench.run import Options, run_board\n"
         f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
         f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"

@@ -12,7 +12,7 @@ from boards import purebench_here, write_board
 from safetensors.numpy import load_file
 
 from bench import load_draws, load_results
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
 from bench.results import load_cells

@@ -15,7 +15,7 @@ from boards import BOARD, MODELS, ROOT, write_board
 
 import bench.run
 import bench.worker
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.cli import main
 from bench.progress import Progress
 from bench.results import load_cells

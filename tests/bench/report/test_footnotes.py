@@ -45,7 +45,7 @@ def test_attacks_that_did_not_run_have_no_warnings(tmp_path):
 def test_warnings_of_attacks_are_in_every_format(tmp_path):
     import pandas as pd
 
-    from bench.suites import find_attack
+    from bench.attacks.registry import find_attack
 
     names = ("torchattacks:AutoAttack", "torchattacks:EOTPGD", "torchattacks:SPSA", "torchattacks:OnePixel")
     names += ("torchattacks:CW", "torchattacks:PGD", "foolbox:LinfPGD", "foolbox:L2DeepFoolAttack")

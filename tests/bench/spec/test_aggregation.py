@@ -10,7 +10,7 @@ from fake_board import HELD, SEL, line, result, row, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.evaluation.view import attack_view
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols, check_m, protocols_of
@@ -134,7 +134,7 @@ def test_transfer_is_a_null_attack_where_a_board_asks_for_it(tmp_path):
 def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     from safetensors.torch import load_file
 
-    from bench.suites import find_attack
+    from bench.attacks.registry import find_attack
     from bench.verify import Settings, verify
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
@@ -175,7 +175,7 @@ source = "undefended"
 def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
     from safetensors.torch import load_file
 
-    from bench.suites import find_attack
+    from bench.attacks.registry import find_attack
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
 

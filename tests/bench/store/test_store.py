@@ -9,7 +9,7 @@ import pytest
 from boards import BOARD, purebench, write_board
 from fake_board import deterministic, failed, line, result, write
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.store.folder import NotWritable, Store
 from bench.store.manifest import mixed, read_manifest, update_manifest
 from bench.store.parts import attempts, stored

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
 from bench.smoothing import Protocol, Radius, certified
 from bench.spec.threat import ThreatModel, distances
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 

@@ -261,7 +261,7 @@ def test_root_is_chosen_in_order(tmp_path, monkeypatch):
 
 def test_information_needs_no_heavy_import():
     code = (
-        "import sys; from defenses.data.dataset import dataset_info; from bench.indices import resolve; "
+        "import sys; from defenses.data.dataset import dataset_info; from bench.board.indices import resolve; "
         "dataset_info('digits'); resolve('random-10-seed0', 500); "
         "print([m for m in ('torch', 'sklearn', 'pandas') if m in sys.modules])"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from boards import purebench_here
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.run import Options, run_board
 from bench.verify import Settings, verify
 from defenses import load_model

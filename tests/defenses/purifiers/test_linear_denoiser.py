@@ -14,12 +14,12 @@ from models import Linear, seeded
 from scipy import stats as exact
 from torch import Tensor
 
+from bench.attacks.registry import find_attack
 from bench.evaluation.verdict import Draws, verdict
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import proportions as stats
-from bench.suites import find_attack
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State

@@ -10,8 +10,8 @@ from boards import purebench_here
 from zoo import BOARD, CORRUPT, SMALL, empty_cache, make_checkpoint
 
 from bench import benchmark
-from bench.board import load_board
-from bench.describe import describe, describe_loaded
+from bench.board.board import load_board
+from bench.board.defense_entry import describe, describe_loaded
 from bench.run import Options, run_board
 from bench.work import Workshop
 from defenses import load_model

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from bench.board import load_board
+from bench.board.board import load_board
 from bench.run import Options, run_board
 from defenses.utils.errors import UserError
 from defenses.zoo.weight_paths import find_weights

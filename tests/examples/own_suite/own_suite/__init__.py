@@ -6,7 +6,7 @@ asks for the names.
 
 from functools import partial
 
-from bench.suites import Attack, Unsupported
+from bench.attacks.registry import Attack, Unsupported
 from defenses.utils.errors import unknown
 
 _PARAMETERS = {"corner": ("tries",), "towards": ("value",)}

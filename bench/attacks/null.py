@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.attack import Attack
-from bench.suites.source import check_params
+from bench.attacks.base import Attack
+from bench.attacks.budgets import check_params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def find(name: str, params: dict[str, Any]) -> Attack:
-    """See `bench.suites.find_attack`."""
+    """See `bench.attacks.registry.find_attack`."""
     check_params(name, params, ())
     return Attack(name=name, run=partial(_run, name), minimisation=False, version=_VERSION)
 
@@ -41,7 +41,7 @@ def _run(
 ) -> Tensor:
     if name == "none":
         return x.clone()
-    from bench.suites.noise import uniform_in_ball
+    from bench.attacks.noise import uniform_in_ball
     from defenses.core.noise import Noise
 
     return uniform_in_ball(x, threat, Noise.of(seed, len(x) if indices is None else indices, x.device))

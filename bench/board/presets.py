@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.board import Board
+    from bench.board.board import Board
 
 _FIXED = ("attack", "verdict", "nulls", "budget")  # what a preset says, and a board that follows it must not
 
@@ -178,8 +178,8 @@ def board_of_preset(
     Raises:
         UserError: a name that there is not, a preset that does not fit, or parameters for several defenses.
     """
-    from bench.board import read_board
-    from bench.schema import check
+    from bench.board.board import read_board
+    from bench.board.schema import check
 
     check("board", {"preset": name, "dataset": dataset})
     if params and len(defenses) > 1:

@@ -7,14 +7,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.attack import Attack
-from bench.suites.source import check_params
+from bench.attacks.base import Attack
+from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.given import Given
+    from bench.attacks.precomputed_files import Given
 
 
 def names() -> list[str]:
@@ -23,7 +23,7 @@ def names() -> list[str]:
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.suites.find_attack`. The file is described at `bench.given.read_given`, and needs an array `index`.
+    """See `registry.find_attack`. The file is described at `precomputed_files.read_given`, and needs an array `index`.
 
     The parameter `minimisation = true` says that images may lie outside the ball; they do not count then.
     """
@@ -47,7 +47,7 @@ def _sha(path: Path, time: int, size: int) -> str:  # noqa: ARG001
 
 @lru_cache(maxsize=2)
 def _read(path: Path, time: int) -> tuple[Given, dict[int, int]]:  # noqa: ARG001
-    from bench.given import read_given
+    from bench.attacks.precomputed_files import read_given
 
     held = read_given(path)
     if len(held) > 1:

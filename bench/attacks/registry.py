@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bench.suites import adaptive, autoattack, builtin, foolbox, given, installed, own, torchattacks
-from bench.suites.attack import Attack, Unsupported, library_version
+from bench.attacks import null as builtin
+from bench.attacks import plugins as installed
+from bench.attacks import precomputed as given
+from bench.attacks import user_function as own
+from bench.attacks.adaptive import suite as adaptive
+from bench.attacks.base import Attack, Unsupported, library_version
+from bench.attacks.libraries import autoattack, foolbox, torchattacks
 from defenses.utils.errors import UserError, unknown
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
@@ -52,7 +57,7 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
 
     Args:
         name: "none", "uniform", "suite:attack" ("autoattack:apgd-ce", "foolbox:LinfPGD", "torchattacks:EOTPGD", or
-            of a suite that is installed, see `bench.suites.installed`), "given:path" (images that somebody else
+            of a suite that is installed, see `bench.attacks.plugins`), "given:path" (images that somebody else
             made), or a function of the user's own, "package.module:function" or "path/file.py:function".
         params: the arguments that the board gives; `run` takes them again.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.source import check_params
+from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:

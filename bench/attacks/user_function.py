@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.attack import Attack
-from bench.suites.source import check_params
+from bench.attacks.base import Attack
+from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters, function_parameters, package_folder, parse
 from defenses.utils.plugins import code_hash
@@ -21,7 +21,7 @@ _OFFERED = ("threat", "target", "seed", "num_classes", "indices")
 
 
 def find(name: str, params: dict[str, Any]) -> Attack | None:
-    """See `bench.suites.find_attack`; None if there is no such file or package.
+    """See `bench.attacks.registry.find_attack`; None if there is no such file or package.
 
     The function takes `(view, x, y)` and by name whatever it wants of threat, target, seed, num_classes and indices;
     its other arguments are its parameters. `function.minimisation = True` in the file says that it knows no eps.

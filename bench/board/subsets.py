@@ -10,7 +10,7 @@ from pathlib import Path
 
 from defenses.utils.errors import UserError
 
-_FOLDER = Path(__file__).parent / "subsets"
+_FOLDER = Path(__file__).with_name("published_subsets")
 
 
 @dataclass(frozen=True)

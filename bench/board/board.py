@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.attack_entry import AttackEntry, attack_entry
-from bench.indices import resolve
+from bench.attacks.registry import find_attack
+from bench.board.attack_entry import AttackEntry, attack_entry
+from bench.board.indices import resolve
+from bench.board.presets import Preset, check_defenses, with_preset
+from bench.board.schema import check
+from bench.board.views import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.limits import duration
-from bench.looks import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
-from bench.presets import Preset, check_defenses, with_preset
-from bench.schema import check
 from bench.spec.aggregation import Protocols, protocols_of
 from bench.spec.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import decode
@@ -206,7 +206,7 @@ def read_board(
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
     """
-    from bench.describe import describe
+    from bench.board.defense_entry import describe
 
     if "training" in raw:
         raise UserError("it is about attacks on training data; run it with purebench poison")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.suites.adaptive import geometry
-from bench.suites.adaptive.ask import Ask
-from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.judged import STEP, Chosen
-from bench.suites.adaptive.losses import image_losses, suspicion
-from bench.suites.adaptive.settings import Settings
+from bench.attacks.adaptive import projections as geometry
+from bench.attacks.adaptive.losses import image_losses, suspicion
+from bench.attacks.adaptive.program import Problem
+from bench.attacks.adaptive.queries import Ask
+from bench.attacks.adaptive.selection import STEP, Chosen
+from bench.attacks.adaptive.settings import Settings
 from defenses.core.noise import Draw, Noise
 
 _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls

@@ -10,15 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.attacks.adaptive import projections as geometry
+from bench.attacks.adaptive.losses import Aim, image_losses, row_losses, suspicion
+from bench.attacks.adaptive.program import SPSA, Problem, Stage
+from bench.attacks.adaptive.queries import Ask, Said
+from bench.attacks.adaptive.selection import START, STEP, Chosen, aim_at_rank
+from bench.attacks.adaptive.settings import Settings
+from bench.attacks.adaptive.spsa import estimated
+from bench.attacks.noise import uniform_in_ball
 from bench.spec.threat import ThreatModel, exact
-from bench.suites.adaptive import geometry
-from bench.suites.adaptive.ask import Ask, Said
-from bench.suites.adaptive.attack import SPSA, Problem, Stage
-from bench.suites.adaptive.judged import START, STEP, Chosen, aim_at_rank
-from bench.suites.adaptive.losses import Aim, image_losses, row_losses, suspicion
-from bench.suites.adaptive.settings import Settings
-from bench.suites.adaptive.spsa import estimated
-from bench.suites.noise import uniform_in_ball
 
 _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls; from _STEP on one for every mode of the stages
 _EVERY = (0.22, 0.03, 0.06)  # APGD's checkpoints, in shares of all steps: first interval, its shortening, the least

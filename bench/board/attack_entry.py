@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.looks import source_of
-from bench.schema import check
+from bench.attacks.registry import find_attack
+from bench.board.schema import check
+from bench.board.views import source_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
-from bench.suites import find_attack
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import canonical
 

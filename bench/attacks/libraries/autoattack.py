@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.attack import Attack, Unsupported, library_version
-from bench.suites.quiet import library_call
-from bench.suites.source import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
-from bench.suites.tiles import check_tiles
+from bench.attacks.base import Attack, Unsupported, library_version
+from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
+from bench.attacks.libraries.isolation import library_call
+from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def names() -> list[str]:
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.suites.find_attack`."""
+    """See `bench.attacks.registry.find_attack`."""
     name = f"autoattack:{local}"
     if local not in names():
         raise unknown("attack", name, [f"autoattack:{n}" for n in names()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.suites.attack import Unsupported
+from bench.attacks.base import Unsupported
 
 
 def check_tiles(name: str, norm: str, height: int, width: int) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.suites.adaptive.ask import Ask
-from bench.suites.adaptive.losses import NEEDS, Aim
-from bench.suites.adaptive.scheduler import Program, Tally, run
-from bench.suites.adaptive.settings import Settings
-from bench.suites.attack import Unsupported
+from bench.attacks.adaptive.batch_scheduler import Program, Tally, run
+from bench.attacks.adaptive.losses import NEEDS, Aim
+from bench.attacks.adaptive.queries import Ask
+from bench.attacks.adaptive.settings import Settings
+from bench.attacks.base import Unsupported
 from defenses.core.detector import guard_of
 from defenses.core.noise import Noise
 
@@ -149,10 +149,10 @@ def program_of(local: str, view: Any, problem: Problem, settings: Settings) -> A
         raise Unsupported(f"bench:{local} with detector = {settings.detector:g} needs a detector beside the defense")
     ask = Ask(view, runs=runs, rows=settings.rows, guard=guard)
     if local == "square":
-        from bench.suites.adaptive.search import RandomSearch
+        from bench.attacks.adaptive.square import RandomSearch
 
         return RandomSearch(problem, ask, settings, forward_mode(view), varying=_varies(view))
-    from bench.suites.adaptive.ascent import Ascent
+    from bench.attacks.adaptive.ascent import Ascent
 
     stages = stages_of(settings, modes_of(local, view))
     _check_classes(local, stages, problem)

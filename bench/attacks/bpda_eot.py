@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bench.suites.attack import Unsupported
-from bench.suites.noise import uniform_in_ball
+from bench.attacks.base import Unsupported
+from bench.attacks.noise import uniform_in_ball
 from defenses.core.noise import Noise
 
 if TYPE_CHECKING:

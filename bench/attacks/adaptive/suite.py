@@ -21,9 +21,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.adaptive.settings import ATTACKS, ENOUGH, settings_of
-from bench.suites.attack import Attack
-from bench.suites.source import short_of
+from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, settings_of
+from bench.attacks.base import Attack
+from bench.attacks.budgets import short_of
 from defenses.utils.errors import unknown
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def names() -> list[str]:
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.suites.find_attack`."""
+    """See `bench.attacks.registry.find_attack`."""
     name = f"bench:{local}"
     if local not in ATTACKS:
         raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
@@ -82,7 +82,7 @@ def _run(
     indices: Tensor | None = None,
     **params: Any,
 ) -> Tensor:
-    from bench.suites.adaptive.attack import Problem, attacked
+    from bench.attacks.adaptive.program import Problem, attacked
 
     problem = Problem.of(x, y, threat=threat, target=target, seed=seed, num_classes=num_classes, indices=indices)
     return attacked(local, view, problem, settings_of(local, params))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.suites.adaptive.ask import Ask, Said, Value
+from bench.attacks.adaptive.queries import Ask, Said, Value
 from defenses.core.noise import Draw, Noise
 
 _PROBE = 1 / 50  # how far it looks on both sides, in pixels

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.attacks.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
+from bench.attacks.adaptive.program import Problem
+from bench.attacks.adaptive.queries import Ask, Said
+from bench.attacks.adaptive.settings import Settings
+from bench.attacks.base import Unsupported
 from bench.stats.sequential import Sequential
-from bench.suites.adaptive.ask import Ask, Said
-from bench.suites.adaptive.attack import Problem
-from bench.suites.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
-from bench.suites.adaptive.settings import Settings
-from bench.suites.attack import Unsupported
 from defenses.core.detector import Guarded
 from defenses.core.noise import Noise
 

@@ -11,7 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from bench import published_subsets
+from bench.board import subsets as published_subsets
 from defenses.utils.errors import UserError, unknown
 
 FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
@@ -50,7 +50,7 @@ def resolve(
             every version of everything, and a longer list starts with the shorter one); "stratified-N-seedS" (N
             images, of every class equally many as far as it has them, chosen and ordered in the same way: one of
             each class, then a second of each..., so a longer list starts with the shorter one too); the name of a
-            published subset (`bench.published_subsets`); or a file with one position a line (.txt, # starts a
+            published subset (`bench.board.subsets`); or a file with one position a line (.txt, # starts a
             comment), a list (.json) or an array of whole numbers (.npy).
         size: how many images the split has.
         dataset: name of the data set, which published subsets depend on.

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.suites.attack import Attack, Unsupported, library_version
-from bench.suites.quiet import library_call
-from bench.suites.source import ENOUGH_QUERIES, GREEDY, check_params, short_budgets, short_of, short_of_steps
+from bench.attacks.base import Attack, Unsupported, library_version
+from bench.attacks.budgets import ENOUGH_QUERIES, GREEDY, check_params, short_budgets, short_of, short_of_steps
+from bench.attacks.libraries.isolation import library_call
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import ClassFacts, class_facts, exported, package_folder
 
@@ -37,7 +37,7 @@ def names() -> list[str]:
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.suites.find_attack`."""
+    """See `bench.attacks.registry.find_attack`."""
     name = f"foolbox:{local}"
     if _exports_file() is None:
         raise UserError(f"{name}: foolbox is not installed; pip install foolbox")

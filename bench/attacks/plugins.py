@@ -1,4 +1,4 @@
-"""Suites of other distributions: modules like `bench.suites.foolbox`, found by the entry points `purebench.suites`.
+"""Suites of other distributions: modules like `libraries.foolbox`, found by the entry points `purebench.suites`.
 
 A distribution says in its pyproject.toml
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from bench.suites.attack import Attack
+from bench.attacks.base import Attack
 from defenses.utils.errors import UserError
 from defenses.utils.plugins import line_of, staying
 
@@ -59,7 +59,7 @@ class Suite:
         return sorted(found)
 
     def find(self, local: str, params: dict[str, Any]) -> Attack:
-        """See `bench.suites.find_attack`. To the attack's version come the distribution's and a hash of the code.
+        """See `registry.find_attack`. To the attack's version come the distribution's and a hash of the code.
 
         Raises:
             UserError: the suite cannot be used, or refuses the name or a parameter.
@@ -73,7 +73,9 @@ class Suite:
         except (Exception, SystemExit) as error:
             raise self._broken(f'find("{local}") failed: {line_of(error)}') from error
         if not isinstance(attack, Attack):
-            raise self._broken(f'find("{local}") gave {type(attack).__name__}; it must give a bench.suites.Attack')
+            raise self._broken(
+                f'find("{local}") gave {type(attack).__name__}; it must give a bench.attacks.registry.Attack'
+            )
         code = code_hash(f"{self.module}:find")[:16]
         return dataclasses.replace(attack, version=f"{attack.version}, {self.distribution} {code}".rstrip())
 

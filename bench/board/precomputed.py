@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.attack_entry import AttackEntry
-from bench.board import Board
-from bench.indices import resolve
+from bench.board.attack_entry import AttackEntry
+from bench.board.board import Board
+from bench.board.indices import resolve
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
@@ -23,7 +23,7 @@ from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.given import Given
+    from bench.attacks.precomputed_files import Given
 
 _LIST = "indices.json"  # in the results folder, where no name stands for the list
 
@@ -144,7 +144,7 @@ def _listed(request: Request, size: int) -> list[int]:
 
 def _found(path: Path, request: Request) -> list[int]:
     """Where the images of a file lie in the split, by their pixels; of equal ones the first that is left."""
-    from bench.given import read_given
+    from bench.attacks.precomputed_files import read_given
 
     data = load_dataset(request.dataset, request.split, root=request.data_root)
     places: dict[bytes, list[int]] = {}

@@ -1,0 +1,1 @@
+"""Attacks by name: libraries unchanged, the harness's own, a user's, a file's."""

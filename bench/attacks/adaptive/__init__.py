@@ -1,0 +1,1 @@
+"""The harness's own attacks, for randomised defenses above all."""

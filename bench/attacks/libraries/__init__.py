@@ -1,0 +1,1 @@
+"""Attacks of Foolbox, torchattacks and AutoAttack, unchanged."""

@@ -1,0 +1,1 @@
+"""Boards: TOML in, a checked Board with its cells out."""
