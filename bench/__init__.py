@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.analysis.results import load_cells, load_draws, load_results
+    from bench.analysis.summary import summary
+    from bench.analysis.worst_case import worst_per_image
     from bench.api import benchmark, clean_accuracy
-    from bench.results import load_cells, load_draws, load_results
     from bench.spec.threat import ThreatModel
     from bench.spec.view import ViewSpec
-    from bench.summarise import summary
-    from bench.worst import worst_per_image
 
 __all__ = [
     "ThreatModel",
@@ -29,11 +29,11 @@ _WHERE = {
     "ViewSpec": "bench.spec.view",
     "benchmark": "bench.api",
     "clean_accuracy": "bench.api",
-    "load_cells": "bench.results",
-    "load_draws": "bench.results",
-    "load_results": "bench.results",
-    "summary": "bench.summarise",
-    "worst_per_image": "bench.worst",
+    "load_cells": "bench.analysis.results",
+    "load_draws": "bench.analysis.results",
+    "load_results": "bench.analysis.results",
+    "summary": "bench.analysis.summary",
+    "worst_per_image": "bench.analysis.worst_case",
 }
 
 

@@ -88,10 +88,10 @@ def benchmark(
         UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
+    from bench.analysis.results import load_cells, load_results
     from bench.board.defense_entry import describe_loaded
     from bench.evaluation.certificates.stored import uncertified
     from bench.footnotes import with_warnings
-    from bench.results import load_cells, load_results
     from bench.run import Options, run_board
     from bench.store.manifest import read_manifest
     from bench.work import device_named

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.audit.flags import MARK as FAILED
-from bench.audit.flags import failures
+from bench.analysis.caveats import MARK as FAILED
+from bench.analysis.caveats import failures
+from bench.analysis.results import Results
 from bench.evaluation.certificates.stored import MARK as UNCERTIFIED
 from bench.evaluation.certificates.stored import uncertified
-from bench.results import Results
 from bench.store.manifest import read_manifest
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.rows import ROW
 from bench.board.views import KNOWN
 from bench.evaluation.certificates.stored import MARK
-from bench.groups import ROW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def of_sequential(said: Protocols, records: pd.DataFrame) -> tuple[str, ...]:
 
     Args:
         said: by what rule.
-        records: of the board, see `bench.results.Results`.
+        records: of the board, see `bench.analysis.results.Results`.
     """
     if said.rule is None or "majority_draws" not in records:
         return ()

@@ -60,10 +60,10 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     Raises:
         UserError: no results, no such defense, no such threat, a targeted one, or several to choose from.
     """
+    from bench.analysis.results import CLEAN, NULL
+    from bench.analysis.summary import WORST, summary
     from bench.board.views import KNOWN
-    from bench.results import CLEAN, NULL
     from bench.store.parts import stored
-    from bench.summarise import WORST, summary
 
     frame = summary(results)
     if defense not in set(frame["defense"]):

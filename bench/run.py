@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.audit.flags import taken
+from bench.analysis.caveats import taken
 from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored as certificates

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import footnotes
-from bench.audit.flags import failures, flagged, labels, with_audit
+from bench.analysis.caveats import failures, flagged, labels, with_audit
+from bench.analysis.results import CLEAN, NULL, read_results
+from bench.analysis.rows import ROW, SETTING
+from bench.analysis.scores import bounds_of
+from bench.analysis.summary import REFUSED, WORST, numbers, ranked, summary
 from bench.board.views import KNOWN
 from bench.evaluation.certificates.stored import MARK, uncertified
-from bench.groups import ROW, SETTING
-from bench.judged import bounds_of
 from bench.render import Table
-from bench.results import CLEAN, NULL, read_results
 from bench.spec.aggregation import M, Protocols
-from bench.summarise import REFUSED, WORST, numbers, ranked, summary
 
 if TYPE_CHECKING:
     import pandas as pd

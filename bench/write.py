@@ -9,8 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from bench.audit.flags import FOLDER as AUDITS
-from bench.audit.flags import NAME
+from bench.analysis.caveats import FOLDER as AUDITS
+from bench.analysis.caveats import NAME
 from bench.evaluation.certificates.stored import FILE as CERTIFICATES
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.parts import FILES, SUMS, attempts, damage, part_folders, sha256

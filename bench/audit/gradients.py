@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bench.analysis.caveats import SOFTMAX
 from bench.audit.finding import Finding, Plot, absent, found
-from bench.audit.flags import SOFTMAX
 from bench.audit.subject import FINITE, Subject
 from bench.evaluation.certificates.measure import Check, NoGradient, certify
 from bench.evaluation.model_checks import are_probabilities

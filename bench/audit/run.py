@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.caveats import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.attacks.registry import Unsupported
 from bench.audit import binarise, gradients, radius, strength
 from bench.audit.finding import Finding, absent
-from bench.audit.flags import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.audit.page import as_html, as_markdown
 from bench.audit.subject import Subject
 from bench.store.folder import Store, write_atomic

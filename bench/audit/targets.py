@@ -151,7 +151,7 @@ def subject(
     """
     import torch
 
-    from bench.audit.flags import FOLDER
+    from bench.analysis.caveats import FOLDER
     from bench.audit.subject import Subject
     from bench.board.indices import resolve
     from bench.evaluation.certificates.measure import has_gradient

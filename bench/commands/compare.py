@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.commands import Declare, positive
 
 if TYPE_CHECKING:
-    from bench.paired import Comparison, Side
+    from bench.analysis.compare import Comparison, Side
     from bench.stats.bootstrap import Interval
 
 
@@ -36,7 +36,7 @@ def _share(text: str) -> float:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from bench.paired import compare
+    from bench.analysis.compare import compare
     from defenses.utils.errors import UserError
 
     if arguments.seed < 0:

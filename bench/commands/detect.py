@@ -37,7 +37,7 @@ def add(declare: Declare) -> None:
 
 
 def _detect(arguments: argparse.Namespace) -> int:
-    from bench.detection import detection
+    from bench.analysis.detection import detection
     from bench.render import to_csv, to_markdown, to_text
 
     frame = detection(arguments.results)

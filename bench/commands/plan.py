@@ -20,9 +20,9 @@ from bench.commands.boards import (
 )
 
 if TYPE_CHECKING:
+    from bench.analysis.sample_size import Question
     from bench.board.board import Board
     from bench.forecast import Forecast
-    from bench.planning import Question
     from bench.run import Options
     from bench.spec.cell import Cell
 
@@ -77,7 +77,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
     if question is not None:
-        from bench.planning import advice
+        from bench.analysis.sample_size import advice
 
         print("\n".join(advice(board, question, folder)))
     return 0
@@ -85,7 +85,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _question(arguments: argparse.Namespace) -> Question | None:
     """What --detect asks; nothing without it."""
-    from bench.planning import Question, difference
+    from bench.analysis.sample_size import Question, difference
 
     if arguments.detect is None:
         return None

@@ -159,9 +159,10 @@ _MEASURED = """
 import sys, time
 from pathlib import Path
 import numpy, pandas, pyarrow.compute, pyarrow.parquet, safetensors.numpy, filelock
-import bench.groups, bench.judged, bench.store.manifest, bench.store.reader, bench.records, bench.render, bench.results
-import bench.stats.worst_case, bench.stats.proportions, bench.store.folder, bench.summarise, bench.tables, bench.votes,
-bench.write
+from bench.analysis import draws, records, results, rows, scores, summary
+from bench.report import files, table, tables
+from bench.stats import proportions, worst_case
+from bench.store import folder, manifest, reader
 
 def held():
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent too

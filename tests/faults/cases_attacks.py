@@ -34,7 +34,7 @@ def dtype(ground: Ground) -> Iterator[Outcome]:
 
 @case("an attack that returns double precision", "judged as float32, as the same attack in single precision")
 def double(ground: Ground) -> Outcome:
-    from bench.results import load_results
+    from bench.analysis.results import load_results
 
     out = ground.copy()
     told = ground.run(ground.attack("double"), out)
@@ -74,7 +74,7 @@ def spoils(ground: Ground) -> Outcome:
 
 @case("an attack that writes into the labels", "no number changes")
 def labels(ground: Ground) -> Outcome:
-    from bench.results import load_results
+    from bench.analysis.results import load_results
 
     out = ground.copy()
     told = ground.run(ground.attack("spoils_labels"), out)
@@ -145,7 +145,7 @@ def strange_errors(ground: Ground) -> Iterator[Outcome]:
 
 def _as_clean(out: object) -> None:
     """The attack that changes nothing finds the deployed model: its verdicts are those of the clean images."""
-    from bench.results import load_results
+    from bench.analysis.results import load_results
 
     frame = load_results(out).query("defense == 'linear'")  # type: ignore[arg-type]
     rows = [frame[frame["attack"] == name]["correct"].tolist() for name in ("none", "still")]

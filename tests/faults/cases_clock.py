@@ -16,7 +16,7 @@ def _ages(folder: Path, when: int) -> None:
 
 @case("all clocks a second earlier at every look", "no negative seconds in any record")
 def backwards(ground: Ground) -> Outcome:
-    from bench.results import load_cells, load_results
+    from bench.analysis.results import load_cells, load_results
 
     out = ground.copy("half")
     before = finished(out)

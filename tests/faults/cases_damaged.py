@@ -172,7 +172,7 @@ def _restored(file: Path, raw: bytes) -> Path:
 
 @case("a data file that changes between two runs", "its cells are others; nothing is mixed")
 def changed_data(ground: Ground) -> Outcome:
-    from bench.results import load_cells
+    from bench.analysis.results import load_cells
 
     file, path = _own_data(ground)
     out = ground.tmp / "own"

@@ -44,7 +44,7 @@ def leaks(ground: Ground) -> Outcome:
     "these three cells are errors, each named with how the process ended; all others are done",
 )
 def ends_the_process(ground: Ground) -> Iterator[Outcome]:
-    from bench.results import load_cells
+    from bench.analysis.results import load_cells
 
     how = {"Leaves": "exit code 0", "Dies": "signal 9", "Crashes": "signal 11"}
     more = "".join(f'\n[[defense]]\nname = "{{models}}:{name}"\nlabel = "{name}"\n' for name in how)
@@ -83,7 +83,7 @@ def learns(ground: Ground) -> Outcome:
 
 @case("a model that writes into the images", "what it leaves is out of the ball or a failed attack, and never robust")
 def writes(ground: Ground) -> Outcome:
-    from bench.results import load_results
+    from bench.analysis.results import load_results
 
     out = ground.copy()
     kept = finished(out)
@@ -100,7 +100,7 @@ def writes(ground: Ground) -> Outcome:
 
 @case("a model that prints megabytes with terminal escapes", "no more than a few lines are shown; no number changes")
 def prints(ground: Ground) -> Outcome:
-    from bench.results import load_results
+    from bench.analysis.results import load_results
 
     out = ground.copy()
     told = ground.run(ground.defense("Prints"), out, "--attack", "slow")

@@ -45,8 +45,8 @@ def _reference(folder: Path) -> dict[str, dict[Any, Any]]:
 
 
 def _contents(folder: Path) -> dict[str, dict[Any, Any]]:
-    from bench.results import load_cells, load_draws, load_results
-    from bench.summarise import summary
+    from bench.analysis.results import load_cells, load_draws, load_results
+    from bench.analysis.summary import summary
 
     keys = set(load_cells(folder)["key"])
     frames = {"records": load_results(folder), "draws": load_draws(folder)}

@@ -13,9 +13,9 @@ from boards import ROOT, purebench_here
 from safetensors.numpy import load_file
 
 from bench import benchmark, load_results
+from bench.analysis.results import load_cells
 from bench.attacks.registry import attack_names, find_attack
 from bench.board.board import load_board
-from bench.results import load_cells
 from defenses import load_model
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise

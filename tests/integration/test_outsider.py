@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 import bench.audit.budget
-from bench.audit.flags import read_audits
+from bench.analysis.caveats import read_audits
+from bench.analysis.summary import WORST, summary
 from bench.cli import main
-from bench.summarise import WORST, summary
 from bench.write import current_table
 
 PURIFIER = """

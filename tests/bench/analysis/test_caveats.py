@@ -5,10 +5,10 @@ import pytest
 from boards import ROOT
 
 from bench import summary
+from bench.analysis.compare import compare
+from bench.analysis.results import read_results
 from bench.doubts import doubts
 from bench.model_info_export import export
-from bench.paired import compare
-from bench.results import read_results
 
 AUDITED = ROOT / "results" / "digits-audit"
 PLAIN = ROOT / "results" / "digits-linf"
@@ -52,7 +52,7 @@ def test_audits_of_several_threats_are_told_apart(tmp_path):
     import json
     import shutil
 
-    from bench.audit.flags import failures
+    from bench.analysis.caveats import failures
     from bench.store.manifest import read_manifest
     from defenses.utils.checksums import sealed
 

@@ -9,9 +9,9 @@ import pytest
 from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 
 from bench import summary
-from bench.paired import compare
+from bench.analysis.compare import compare
+from bench.analysis.summary import WORST
 from bench.stats.proportions import proportions as stats
-from bench.summarise import WORST
 from defenses.utils.errors import UserError
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bench import benchmark
+from bench.analysis.detection import ALL, auroc, auroc_interval, detected, detection
+from bench.analysis.results import load_draws
+from bench.analysis.summary import WORST, summary
 from bench.cli import main
-from bench.detection import ALL, auroc, auroc_interval, detected, detection
-from bench.results import load_draws
-from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from defenses import load_model
 from defenses.utils.errors import UserError

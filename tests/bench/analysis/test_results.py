@@ -12,9 +12,9 @@ import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
 from bench import load_cells, load_draws, load_results, summary
-from bench.results import read_results
+from bench.analysis.results import read_results
+from bench.analysis.summary import WORST
 from bench.store.folder import Store
-from bench.summarise import WORST
 from bench.tables import write_tables
 from defenses.utils.errors import UserError
 

@@ -9,9 +9,9 @@ import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
 from bench import summary, worst_per_image
-from bench.paired import compare
-from bench.results import read_results
-from bench.summarise import WORST
+from bench.analysis.compare import compare
+from bench.analysis.results import read_results
+from bench.analysis.summary import WORST
 
 
 @pytest.fixture

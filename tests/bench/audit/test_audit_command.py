@@ -7,7 +7,7 @@ import pytest
 from boards import ROOT
 
 import bench.audit.budget
-from bench.audit.flags import failures, flagged, read_audits
+from bench.analysis.caveats import failures, flagged, read_audits
 from bench.cli import main
 from bench.render import Table
 from bench.store.manifest import read_manifest

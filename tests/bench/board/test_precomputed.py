@@ -10,7 +10,7 @@ from judging import X, judge, refused
 from safetensors.numpy import load_file, save_file
 
 from bench import load_results
-from bench.results import load_cells, load_draws
+from bench.analysis.results import load_cells, load_draws
 from defenses.data.dataset import load_dataset
 
 SAME = ["correct", "draws", "correct_sel", "draws_sel", "margin", "linf", "l2", "l1", "l0", "status"]

@@ -11,7 +11,7 @@ import pytest
 from boards import BOARD, ROOT, write_board
 from boards import purebench_here as purebench
 
-from bench.results import load_cells, load_results
+from bench.analysis.results import load_cells, load_results
 from defenses.utils.errors import UserError
 
 

@@ -5,11 +5,11 @@ import torch
 from boards import MODELS
 from torch import nn
 
+from bench.analysis.results import load_cells, load_results
 from bench.board.board import load_board
 from bench.evaluation.batching import Rows, out_of_memory, rows_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
-from bench.results import load_cells, load_results
 from bench.run import Options, run_board
 from bench.spec.view import ViewSpec
 from bench.tables import write_tables

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from linear_purifier import Shift
 
+from bench.analysis.summary import WORST, summary
 from bench.attacks.registry import find_attack
 from bench.board.board import load_board
 from bench.board.views import view_for
@@ -17,7 +18,6 @@ from bench.evaluation.view import AttackView, attack_view
 from bench.run import Options, run_board
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw, Noise

@@ -12,8 +12,8 @@ import pytest
 from boards import BOARD, ROOT, purebench, write_board
 
 from bench import load_draws, load_results
+from bench.analysis.results import load_cells
 from bench.board.board import load_board
-from bench.results import load_cells
 from bench.run import Options, run_board
 
 TIMES = ["seconds"]

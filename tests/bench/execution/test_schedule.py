@@ -12,10 +12,10 @@ import pytest
 from boards import ROOT, purebench_here
 from trouble import LIMIT, board
 
+from bench.analysis.results import load_cells
 from bench.board.board import load_board
 from bench.forecast import makespan
 from bench.limits import default_memory, duration
-from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.schedule import Schedule
 from bench.worker import _share_accelerator

@@ -12,15 +12,15 @@ from boards import purebench_here, write_board
 from safetensors.numpy import load_file
 
 from bench import load_draws, load_results
+from bench.analysis.results import load_cells
+from bench.analysis.summary import WORST, summary
 from bench.board.board import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
-from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
-from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from bench.verify import Settings, verify
 from defenses.core.defense import Prediction

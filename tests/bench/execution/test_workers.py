@@ -15,10 +15,10 @@ from boards import BOARD, MODELS, ROOT, write_board
 
 import bench.run
 import bench.worker
+from bench.analysis.results import load_cells
 from bench.board.board import load_board
 from bench.cli import main
 from bench.progress import Progress
-from bench.results import load_cells
 from bench.run import Options, run_board
 from bench.spec.cell import Cell
 from bench.work import finish

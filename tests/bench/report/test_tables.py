@@ -10,7 +10,7 @@ import pytest
 from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, write
 
 from bench import load_results, summary
-from bench.summarise import WORST
+from bench.analysis.summary import WORST
 from bench.tables import full_table, pivot
 from defenses.utils.errors import UserError
 

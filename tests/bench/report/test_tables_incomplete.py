@@ -10,7 +10,7 @@ import pytest
 from fake_board import HELD, deterministic, failed, line, result, row, write
 
 from bench import load_cells, summary
-from bench.summarise import WORST
+from bench.analysis.summary import WORST
 from bench.tables import full_table, pivot
 
 
@@ -103,7 +103,7 @@ def test_no_worst_case_without_selection_draws(tmp_path):
 
 
 def test_defenses_that_are_left_out_have_no_rank(tmp_path):
-    from bench.summarise import ranked
+    from bench.analysis.summary import ranked
 
     frame = summary(write(tmp_path, [*deterministic("a"), *deterministic("b")]))
     assert frame["rank"].dropna().tolist() == [1, 1]

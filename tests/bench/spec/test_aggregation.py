@@ -10,13 +10,13 @@ from fake_board import HELD, SEL, line, result, row, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.analysis.summary import WORST, summary
 from bench.board.board import load_board
 from bench.evaluation.view import attack_view
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols, check_m, protocols_of
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import wilson
-from bench.summarise import WORST, summary
 from bench.tables import write_tables
 from defenses.utils.errors import UserError
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from bench import planning
-from bench.planning import Question
+from bench.analysis import sample_size as planning
+from bench.analysis.sample_size import Question
 from bench.stats.bootstrap import Split
 from defenses.utils.errors import UserError
 

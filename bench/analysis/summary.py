@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.audit.flags import failures, labels, with_audit
-from bench.groups import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.judged import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
-from bench.records import CLEANS
-from bench.results import CLEAN, Results, read_results
+from bench.analysis.caveats import failures, labels, with_audit
+from bench.analysis.records import CLEANS
+from bench.analysis.results import CLEAN, Results, read_results
+from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
+from bench.analysis.scores import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.spec.aggregation import M, check_m
 from bench.store.manifest import read_manifest
 
@@ -54,7 +54,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean;
         right_or_refused_mean (where a refusal of an attacked image is a success of the defense; of attacks one by one,
-        NaN for clean images and for the worst case, which `bench.detection` has); rob_m<M>
+        NaN for clean images and for the worst case, which `bench.analysis.detection` has); rob_m<M>
         (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
         asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
         order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.groups import SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.results import Results, read_results
+from bench.analysis.results import Results, read_results
+from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.analysis.records import CLEAN, NULL
+from bench.analysis.results import Results, read_results
+from bench.analysis.rows import SETTING, Group, Row, choose, grouped
+from bench.analysis.scores import Judged, common
 from bench.doubts import doubts
-from bench.groups import SETTING, Group, Row, choose, grouped
-from bench.judged import Judged, common
-from bench.records import CLEAN, NULL
-from bench.results import Results, read_results
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import Paired, paired_difference, wilson
 from bench.store.parts import stored
@@ -33,7 +33,7 @@ class Side:
 
     Args:
         title: the defense and the attack.
-        setting: what `bench.groups.SETTING` names.
+        setting: what `bench.analysis.rows.SETTING` names.
         index: dataset indices, ascending.
         label: the right classes.
         shares: of held-out draws that withstand the attack, [trainings, images] in [0, 1].

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.records import CLEAN, CLEANS, IMAGES, NULL, judge, owners, read_records, with_failed
+from bench.analysis.records import CLEAN, CLEANS, IMAGES, NULL, judge, owners, read_records, with_failed
 from bench.store.parts import DRAWS
 from bench.store.reader import Part, read_folder
 
@@ -150,7 +150,7 @@ class Results:
             success; `majority` and `mean_logit`: whether the vote of the held-out draws, or of the first K where the
             board says so, is right (1, 0, or NaN where the draws do not tell), by the sequential rule where there is
             one; `newly_wrong`: number of held-out draws in which the clean image is right and the attack has what it
-            wants (NaN without the clean image); `margin_sel`: see `bench.votes.votes`.
+            wants (NaN without the clean image); `margin_sel`: see `bench.analysis.draws.votes`.
     """
 
     cells: pd.DataFrame
@@ -170,7 +170,7 @@ def read_results(path: str | Path) -> Results:
 
 
 def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:
-    from bench.votes import Images, clean_draws, votes
+    from bench.analysis.draws import Images, clean_draws, votes
 
     cells = _cell_frame(lines)
     records = read_records(parts, (*_JUDGED, *(norm.lower() for norm in cells["norm"].unique())))

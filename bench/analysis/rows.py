@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.judged import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
-from bench.records import CLEAN, NULL, owners
+from bench.analysis.records import CLEAN, NULL, owners
+from bench.analysis.scores import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
 from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
 
 if TYPE_CHECKING:
-    from bench.results import Results
+    from bench.analysis.results import Results
 
 NOT_RUN = "not run"
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets")  # rows are compared within one setting

@@ -210,8 +210,8 @@ def advice(board: Board, question: Question, folder: Path) -> Iterator[str]:
 
 def _splits(board: Board, folder: Path) -> Sequence[tuple[str, Split]]:
     """The split of the variance of each stochastic defense's worst case; of an even spread where none is measured."""
-    from bench.groups import choose, grouped
-    from bench.results import read_results
+    from bench.analysis.results import read_results
+    from bench.analysis.rows import choose, grouped
     from bench.stats.bootstrap import Split, variance_split
 
     if not any(d.stochastic for d in board.defenses):

@@ -125,7 +125,7 @@ def detection(folder: str | Path) -> pd.DataFrame:
 
 def _images(folder: Path) -> pd.DataFrame:
     """A row per guarded defense, attack and image: shares of its held-out draws, and its mean score."""
-    from bench.results import load_draws, load_results
+    from bench.analysis.results import load_draws, load_results
 
     draws, records = load_draws(folder), load_results(folder)
     if "score" not in draws or draws["score"].isna().all():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import Lookup
+from bench.analysis.records import Lookup
 from bench.stats.proportions import majority, mean_logit
 from bench.store.parts import DRAWS
 from defenses.utils.arrays import F64, I64
@@ -39,7 +39,7 @@ class Images:
 
     @classmethod
     def of(cls, records: pd.DataFrame) -> Images:
-        """Those of `bench.records.read_records`."""
+        """Those of `bench.analysis.records.read_records`."""
         keys = numbers(records["at"].to_numpy(), records["index"].to_numpy())
         return cls(Lookup(keys), *(records[name].to_numpy(np.int64) for name in ("label", "target")))
 
@@ -187,9 +187,10 @@ def votes(
         k: majority and mean logit are of the first so many; None: of all.
 
     Returns:
-        Columns for the records: majority, mean_logit, newly_wrong (see `bench.results.Results`) of the held-out draws;
-        margin_sel, the mean over selection draws of what the attack aims to lower: the margin of the label, or when
-        targeted that of the best other class over the target (NaN without all logits, or without selection draws).
+        Columns for the records: majority, mean_logit, newly_wrong (see `bench.analysis.results.Results`) of the
+        held-out draws; margin_sel, the mean over selection draws of what the attack aims to lower: the margin of the
+        label, or when targeted that of the best other class over the target (NaN without all logits, or without
+        selection draws).
 
     Raises:
         UserError: a file cannot be read.

@@ -11,10 +11,9 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.results import Results
+    from bench.analysis.results import Results
     from bench.stats.proportions import Rate
     from defenses.utils.arrays import F64
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +175,7 @@ def common(several: Sequence[Judged]) -> Any:
 
 
 def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:
-    """All aggregations of verdicts, by name; NaN where there is nothing to aggregate. See `bench.summarise.summary`.
+    """All aggregations of verdicts, by name; NaN where there is nothing to aggregate. See `summary`.
 
     Args:
         judged: the verdicts.

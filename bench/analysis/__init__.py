@@ -1,0 +1,1 @@
+"""From stored records to numbers: frames, worst cases, comparisons, caveats; no formatting."""
