@@ -91,7 +91,7 @@ def benchmark(
     from bench.analysis.results import load_cells, load_results
     from bench.board.defense_entry import describe_loaded
     from bench.evaluation.certificates.stored import uncertified
-    from bench.footnotes import with_warnings
+    from bench.report.footnotes import with_warnings
     from bench.run import Options, run_board
     from bench.store.manifest import read_manifest
     from bench.work import device_named

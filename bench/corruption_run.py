@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.render import Table, to_csv, to_markdown, to_text
+from bench.report.table import Table, to_csv, to_markdown, to_text
 from bench.stats.proportions import wilson
 from bench.store.jsonl import Ledger, check_about, read
 from defenses.data.sources import corrupted, robustbench

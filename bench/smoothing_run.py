@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.render import Table, to_markdown, to_text
+from bench.report.table import Table, to_markdown, to_text
 from bench.stats.proportions import wilson
 from bench.store.jsonl import Ledger, read
 from defenses.utils.errors import UserError, check_whole
@@ -261,7 +261,7 @@ def write(folder: Path, radii: Sequence[str], title: str) -> str:
     """Write tables.md and tables.csv of a folder; the table as text."""
     import pandas as pd
 
-    from bench.render import to_csv
+    from bench.report.table import to_csv
     from defenses.utils.files import write_whole
 
     found = rows(folder, radii)

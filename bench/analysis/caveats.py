@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.board.board import Board
-    from bench.render import Table
+    from bench.report.table import Table
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 MARK = "‡"

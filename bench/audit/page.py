@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.audit.plot import as_svg
-from bench.render import Table, html_table, html_text, page, to_markdown
+from bench.report.table import Table, html_table, html_text, page, to_markdown
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:

@@ -162,9 +162,9 @@ def run_and_show(
     attacks: tuple[str, ...] = (),
 ) -> int:
     """Run a board and print its table and the errors on record; the exit code."""
+    from bench.report.files import current_table
     from bench.run import Options, run_board
     from bench.workers import WorkerFailed
-    from bench.write import current_table
 
     options = Options(
         data_root=arguments.data_root,
@@ -207,9 +207,9 @@ def stored_of(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], se
     Raises:
         UserError: the folder is a file, or holds what this board or version cannot go on with.
     """
+    from bench.report.files import seen_whole
     from bench.store.manifest import check_board
     from bench.store.parts import stored
-    from bench.write import seen_whole
 
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir():

@@ -12,7 +12,7 @@ from bench.commands import Declare
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.render import Table
+    from bench.report.table import Table
 
 _SHARES = {
     "clean: right and accepted % [95%]": "right_accepted",
@@ -38,7 +38,7 @@ def add(declare: Declare) -> None:
 
 def _detect(arguments: argparse.Namespace) -> int:
     from bench.analysis.detection import detection
-    from bench.render import to_csv, to_markdown, to_text
+    from bench.report.table import to_csv, to_markdown, to_text
 
     frame = detection(arguments.results)
     if arguments.format == "csv":
@@ -50,7 +50,7 @@ def _detect(arguments: argparse.Namespace) -> int:
 
 
 def _table(frame: pd.DataFrame) -> Table:
-    from bench.render import Table
+    from bench.report.table import Table
 
     rows: list[Any] = list(frame.itertuples())
     setting = [name for name in ("norm", "eps", "targets", "training_seed") if frame[name].nunique() > 1]
@@ -72,7 +72,7 @@ def _table(frame: pd.DataFrame) -> Table:
 
 def _share(name: str) -> Any:
     def shown(row: Any) -> str:
-        from bench.tables import percent
+        from bench.report.tables import percent
 
         value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
         return percent(value) if math.isnan(value) else f"{percent(value)} [{percent(low)}, {percent(high)}]"

@@ -35,7 +35,7 @@ def add(declare: Declare) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from bench.model_info_export import export
+    from bench.report.model_info_export import export
 
     info = export(arguments.results, arguments.defense, eps=arguments.eps, given=_given(arguments.set))
     if arguments.out is None:
@@ -50,7 +50,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _given(pairs: list[str]) -> dict[str, Any]:
-    from bench.model_info import FLAGS
+    from bench.report.model_info import FLAGS
 
     values: dict[str, Any] = {}
     for pair in pairs:
@@ -64,7 +64,7 @@ def _given(pairs: list[str]) -> dict[str, Any]:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bench.model_info import compare, read_model_info
+    from bench.report.model_info import compare, read_model_info
 
     info = read_model_info(arguments.file)
     if (arguments.results is None) != (arguments.defense is None):

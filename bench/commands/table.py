@@ -17,7 +17,7 @@ def add(declare: Declare) -> None:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from bench.write import current_table
+    from bench.report.files import current_table
 
     if not (arguments.results / "plan.jsonl").is_file():
         raise UserError(f"{arguments.results} is no results folder (it has no plan.jsonl); run a board first")

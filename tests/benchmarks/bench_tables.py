@@ -196,7 +196,7 @@ def measured(work: str, folder: Path) -> Cost:
     return Cost(*map(float, done.stdout.split()))
 
 
-TABLES = "bench.tables.write_tables(Path(sys.argv[1]))"
+TABLES = "bench.report.tables.write_tables(Path(sys.argv[1]))"
 _COMPACT = """
 import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ import bench.audit.budget
 from bench.analysis.caveats import read_audits
 from bench.analysis.summary import WORST, summary
 from bench.cli import main
-from bench.write import current_table
+from bench.report.files import current_table
 
 PURIFIER = """
 import torch

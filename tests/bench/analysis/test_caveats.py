@@ -8,7 +8,7 @@ from bench import summary
 from bench.analysis.compare import compare
 from bench.analysis.results import read_results
 from bench.doubts import doubts
-from bench.model_info_export import export
+from bench.report.model_info_export import export
 
 AUDITED = ROOT / "results" / "digits-audit"
 PLAIN = ROOT / "results" / "digits-linf"

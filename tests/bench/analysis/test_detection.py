@@ -10,7 +10,7 @@ from bench.analysis.detection import ALL, auroc, auroc_interval, detected, detec
 from bench.analysis.results import load_draws
 from bench.analysis.summary import WORST, summary
 from bench.cli import main
-from bench.tables import write_tables
+from bench.report.tables import write_tables
 from defenses import load_model
 from defenses.utils.errors import UserError
 

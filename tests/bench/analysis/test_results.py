@@ -14,8 +14,8 @@ from fake_board import HELD, SEL, deterministic, failed, line, result, row, stoc
 from bench import load_cells, load_draws, load_results, summary
 from bench.analysis.results import read_results
 from bench.analysis.summary import WORST
+from bench.report.tables import write_tables
 from bench.store.folder import Store
-from bench.tables import write_tables
 from defenses.utils.errors import UserError
 
 

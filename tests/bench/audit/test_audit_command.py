@@ -9,9 +9,9 @@ from boards import ROOT
 import bench.audit.budget
 from bench.analysis.caveats import failures, flagged, read_audits
 from bench.cli import main
-from bench.render import Table
+from bench.report.files import current_table
+from bench.report.table import Table
 from bench.store.manifest import read_manifest
-from bench.write import current_table
 
 HELPERS = ROOT / "tests" / "helpers"
 BOARD = """

@@ -10,9 +10,9 @@ from bench.board.board import load_board
 from bench.evaluation.batching import Rows, out_of_memory, rows_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
+from bench.report.tables import write_tables
 from bench.run import Options, run_board
 from bench.spec.view import ViewSpec
-from bench.tables import write_tables
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier

@@ -15,10 +15,10 @@ from bench.board.board import load_board
 from bench.board.views import view_for
 from bench.evaluation.verdict import known_noise, verdict
 from bench.evaluation.view import AttackView, attack_view
+from bench.report.tables import write_tables
 from bench.run import Options, run_board
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.tables import write_tables
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError

@@ -17,11 +17,11 @@ from bench.analysis.summary import WORST, summary
 from bench.board.board import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
+from bench.report.tables import write_tables
 from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
-from bench.tables import write_tables
 from bench.verify import Settings, verify
 from defenses.core.defense import Prediction
 from defenses.utils.errors import UserError

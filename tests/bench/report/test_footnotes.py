@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from fake_board import deterministic, failed, line, result, write
 
-from bench.tables import write_tables
+from bench.report.tables import write_tables
 
 
 def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
 def test_warnings_of_attacks_are_footnotes(tmp_path):
     import pandas as pd
 
-    from bench.footnotes import warnings
+    from bench.report.footnotes import warnings
 
     cells = pd.DataFrame({"attack": ["a", "a", "b"], "status": "ok", "warnings": [["weak"], ["weak"], []]})
     assert warnings(cells) == ("a: weak",)

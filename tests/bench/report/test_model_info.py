@@ -10,8 +10,8 @@ from fake_board import deterministic, failed, line, result, write
 
 from bench import summary
 from bench.cli import main
-from bench.model_info import compare, read_model_info
-from bench.model_info_export import eps_text, export
+from bench.report.model_info import compare, read_model_info
+from bench.report.model_info_export import eps_text, export
 from defenses.utils.errors import UserError
 
 RESULTS = ROOT / "results" / "digits-linf"

@@ -10,8 +10,8 @@ import pytest
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 from bench import summary
-from bench.render import Table, to_csv, to_html, to_latex, to_markdown, to_text
-from bench.tables import full_table, pivot, write_tables
+from bench.report.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from bench.report.tables import full_table, pivot, write_tables
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, 
 
 from bench import load_results, summary
 from bench.analysis.summary import WORST
-from bench.tables import full_table, pivot
+from bench.report.tables import full_table, pivot
 from defenses.utils.errors import UserError
 
 

@@ -11,7 +11,7 @@ from fake_board import HELD, deterministic, failed, line, result, row, write
 
 from bench import load_cells, summary
 from bench.analysis.summary import WORST
-from bench.tables import full_table, pivot
+from bench.report.tables import full_table, pivot
 
 
 def test_errors_are_missing_and_never_robust(tmp_path):

@@ -10,10 +10,10 @@ from boards import BOARD, purebench, write_board
 from fake_board import deterministic, failed, line, result, write
 
 from bench.board.board import load_board
+from bench.report.files import current_table
 from bench.store.folder import NotWritable, Store
 from bench.store.manifest import mixed, read_manifest, update_manifest
 from bench.store.parts import attempts, stored
-from bench.write import current_table
 from defenses.utils.errors import UserError
 
 
@@ -285,10 +285,10 @@ def test_a_copy_shows_its_tables_without_making_them(made, tmp_path, monkeypatch
     copy = tmp_path / "copy"
     shutil.copytree(made, copy, copy_function=shutil.copyfile)  # other times
     (copy / ".tables-seen").unlink()
-    monkeypatch.setattr("bench.tables.write_tables", None)
+    monkeypatch.setattr("bench.report.tables.write_tables", None)
     assert current_table(copy) == shown
     assert (copy / ".tables-seen").is_file()
-    monkeypatch.setattr("bench.write.damage", None)  # it has been looked at
+    monkeypatch.setattr("bench.report.files.damage", None)  # it has been looked at
     assert current_table(copy) == shown
 
 

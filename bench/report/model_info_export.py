@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.model_info import KEYS, PERCENTS, ModelInfo
+from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.text import counted
 

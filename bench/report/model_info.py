@@ -147,7 +147,7 @@ def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | No
     Raises:
         UserError: no results, no such defense or threat there, or another data set or eps than the entry's.
     """
-    from bench.model_info_export import rows_of
+    from bench.report.model_info_export import rows_of
 
     wanted = eps if eps is not None else info.raw.get("eps")
     rows = rows_of(results, defense, eps=wanted)

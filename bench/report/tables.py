@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import footnotes
 from bench.analysis.caveats import failures, flagged, labels, with_audit
 from bench.analysis.results import CLEAN, NULL, read_results
 from bench.analysis.rows import ROW, SETTING
@@ -16,7 +15,8 @@ from bench.analysis.scores import bounds_of
 from bench.analysis.summary import REFUSED, WORST, numbers, ranked, summary
 from bench.board.views import KNOWN
 from bench.evaluation.certificates.stored import MARK, uncertified
-from bench.render import Table
+from bench.report import footnotes
+from bench.report.table import Table
 from bench.spec.aggregation import M, Protocols
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     Raises:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
-    from bench.render import to_csv, to_html, to_latex, to_markdown, to_text
+    from bench.report.table import to_csv, to_html, to_latex, to_markdown, to_text
     from bench.spec.aggregation import protocols_of
     from bench.store.folder import write_atomic
     from bench.store.manifest import mixed, read_manifest

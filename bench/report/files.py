@@ -63,7 +63,7 @@ def seen_whole(folder: Path) -> bool:
 
 def _made(folder: Path, form: str, *, whole: bool) -> str:
     """A table that is made now, with all others; readers refuse damaged parts, as far as they read them."""
-    from bench.tables import write_tables
+    from bench.report.tables import write_tables
 
     try:
         with Store(folder).lock("compact", wait=True):  # no part is merged meanwhile
@@ -79,7 +79,7 @@ def _made(folder: Path, form: str, *, whole: bool) -> str:
 
 def _elsewhere(folder: Path, form: str) -> str:
     """A table of a read-only folder, computed in a scratch folder that stands for it."""
-    from bench.tables import write_tables
+    from bench.report.tables import write_tables
 
     with tempfile.TemporaryDirectory() as scratch:
         double = Path(scratch) / folder.resolve().name
