@@ -91,10 +91,10 @@ def benchmark(
     from bench.analysis.results import load_cells, load_results
     from bench.board.defense_entry import describe_loaded
     from bench.evaluation.certificates.stored import uncertified
+    from bench.execution.cell_runner import device_named
+    from bench.execution.run_board import Options, run_board
     from bench.report.footnotes import with_warnings
-    from bench.run import Options, run_board
     from bench.store.manifest import read_manifest
-    from bench.work import device_named
 
     _check_batch_size(batch_size)
     if name is not None:
@@ -175,7 +175,7 @@ def clean_accuracy(
         raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
     if not bool(((x >= 0) & (x <= 1)).all()):
         raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
-    from bench.work import device_named
+    from bench.execution.cell_runner import device_named
 
     own = next((p.device for p in model.parameters()), torch.device("cpu"))
     where = own if device is None else device_named(str(device))

@@ -19,7 +19,7 @@ from defenses.utils.errors import UserError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.execute import Block
+    from bench.execution.run_cell import Block
     from bench.spec.cell import Cell
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
@@ -177,7 +177,7 @@ class _Judge:
         import pyarrow as pa
         import torch
 
-        from bench.execute import execute
+        from bench.execution.run_cell import execute
         from defenses.core.detector import guard_of
 
         block = self._block(cell, data, before)
@@ -196,7 +196,7 @@ class _Judge:
 
     def _defense(self, cell: Cell, line: Line) -> Defense | None:
         """The defense of a cell, as it can be made today."""
-        from bench.work import device_named
+        from bench.execution.cell_runner import device_named
 
         said = json.dumps(cell.defense.fingerprint, sort_keys=True)
         if said not in self._defenses:
@@ -236,7 +236,7 @@ class _Judge:
         """Today's images at the positions of a cell."""
         import torch
 
-        from bench.execute import Block
+        from bench.execution.run_cell import Block
 
         at = [int(i) for i in before["index"]]
         where = f"{cell.data.name} {cell.data.split}"

@@ -157,7 +157,7 @@ def subject(
     from bench.evaluation.certificates.measure import has_gradient
     from bench.evaluation.certificates.stored import no_gradient
     from bench.evaluation.model_checks import check_model
-    from bench.work import device_named
+    from bench.execution.cell_runner import device_named
     from defenses.core.defense import Foreign
     from defenses.data.dataset import load_dataset
 

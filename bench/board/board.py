@@ -16,7 +16,7 @@ from bench.board.indices import resolve
 from bench.board.presets import Preset, check_defenses, with_preset
 from bench.board.schema import check
 from bench.board.views import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
-from bench.limits import duration
+from bench.execution.workers.limits import duration
 from bench.spec.aggregation import Protocols, protocols_of
 from bench.spec.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel

@@ -122,7 +122,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
 
 def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
     """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
-    from bench.execute import UNCHANGED
+    from bench.execution.run_cell import UNCHANGED
     from bench.store.parts import stored
 
     lines = [line for line, _ in stored(out / "parts").values()]

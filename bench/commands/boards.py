@@ -71,7 +71,7 @@ def workers(text: str) -> int | None:
 
 
 def _duration(text: str) -> float:
-    from bench.limits import duration
+    from bench.execution.workers.limits import duration
 
     try:
         return duration(text)
@@ -142,7 +142,7 @@ def folder_of(arguments: argparse.Namespace, name: str) -> Path:
 
 def workers_of(arguments: argparse.Namespace, board: Board) -> int:
     """How many processes were asked for."""
-    from bench.limits import all_workers
+    from bench.execution.workers.limits import all_workers
 
     given: int | None = arguments.workers
     return all_workers(board.threads, arguments.device) if given is None else given
@@ -162,9 +162,9 @@ def run_and_show(
     attacks: tuple[str, ...] = (),
 ) -> int:
     """Run a board and print its table and the errors on record; the exit code."""
+    from bench.execution.run_board import Options, run_board
+    from bench.execution.workers.pool import WorkerFailed
     from bench.report.files import current_table
-    from bench.run import Options, run_board
-    from bench.workers import WorkerFailed
 
     options = Options(
         data_root=arguments.data_root,

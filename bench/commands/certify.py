@@ -61,8 +61,8 @@ def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str
     """Certificates of the defenses that the board attacks through exact gradients; measured where they are missing."""
     from bench.evaluation.certificates.stored import add as store
     from bench.evaluation.certificates.stored import digest, missing, read
-    from bench.run import Options
-    from bench.work import Workshop, one_per_defense
+    from bench.execution.cell_runner import Workshop, one_per_defense
+    from bench.execution.run_board import Options
 
     cells, folder = board.cells(), folder_of(arguments, board.name)
     workshop = Workshop(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))

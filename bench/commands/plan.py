@@ -22,8 +22,8 @@ from bench.commands.boards import (
 if TYPE_CHECKING:
     from bench.analysis.sample_size import Question
     from bench.board.board import Board
-    from bench.forecast import Forecast
-    from bench.run import Options
+    from bench.execution.forecast.estimates import Forecast
+    from bench.execution.run_board import Options
     from bench.spec.cell import Cell
 
 _SECONDS = 60.0  # that a probe takes, about
@@ -44,11 +44,11 @@ def add(declare: Declare) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bench.forecast import hindsight, measured, read_forecast
-    from bench.progress import row_of
-    from bench.run import Options, select
+    from bench.execution.cell_runner import Workshop
+    from bench.execution.forecast.estimates import hindsight, measured, read_forecast
+    from bench.execution.progress import row_of
+    from bench.execution.run_board import Options, select
     from bench.store.manifest import read_manifest
-    from bench.work import Workshop
 
     question = _question(arguments)
     board = board_of(arguments)
@@ -100,9 +100,9 @@ def _probed(
     """A forecast of the rows that have no results, which is put into the results folder too."""
     import torch
 
-    from bench.forecast import read_forecast, write_forecast
-    from bench.probe import probe
-    from bench.work import Workshop
+    from bench.execution.cell_runner import Workshop
+    from bench.execution.forecast.estimates import read_forecast, write_forecast
+    from bench.execution.forecast.probe import probe
     from defenses.utils.files import make_folder, no_empty_folder
 
     unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
@@ -140,7 +140,7 @@ def _forecast(
     rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], known: Mapping[str, Forecast], workers: int
 ) -> None:
     """Totals of what is not finished: per defense, and of all."""
-    from bench.forecast import SAMPLE, makespan
+    from bench.execution.forecast.estimates import SAMPLE, makespan
     from defenses.utils.text import counted, human_time
 
     left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}

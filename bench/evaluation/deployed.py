@@ -14,7 +14,7 @@ from bench.evaluation.batching import Rows, rows_of
 from bench.evaluation.cost import Meter
 from bench.evaluation.verdict import Draws, sequential_verdict, verdict
 from bench.evaluation.view import device_of
-from bench.progress import since
+from bench.execution.progress import since
 from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense

@@ -123,9 +123,9 @@ class Base:
 def make_base(folder: Path) -> Base:
     """Run the board undisturbed."""
     from bench.board.board import load_board
-    from bench.run import Options, run_board
+    from bench.execution.cell_runner import Workshop
+    from bench.execution.run_board import Options, run_board
     from bench.store.folder import Store
-    from bench.work import Workshop
 
     path = write_board(folder)
     (folder / "models.py").write_text(MODELS)

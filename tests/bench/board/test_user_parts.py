@@ -8,8 +8,8 @@ from boards import MODELS, purebench_here
 
 from bench.board.board import load_board
 from bench.board.defense_entry import describe
+from bench.execution.run_board import Options, run_board
 from bench.rebuild import rebuild_defense
-from bench.run import Options, run_board
 from bench.store.jsonl import read
 from bench.store.reader import read_folder
 from defenses import load_model

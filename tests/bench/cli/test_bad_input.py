@@ -181,7 +181,7 @@ def test_a_folder_is_tried_before_work_is_done_for_it(tmp_path, monkeypatch):
     def worked(*_: object, **__: object) -> None:
         raise AssertionError("work was done")
 
-    monkeypatch.setattr("bench.probe.probe", worked)
+    monkeypatch.setattr("bench.execution.forecast.probe.probe", worked)
     monkeypatch.setattr("defenses.training.train._material", worked)
     file = tmp_path / "file"
     file.touch()

@@ -10,8 +10,8 @@ from bench.board.board import load_board
 from bench.evaluation.batching import Rows, out_of_memory, rows_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
+from bench.execution.run_board import Options, run_board
 from bench.report.tables import write_tables
-from bench.run import Options, run_board
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.noise import Draw

@@ -15,8 +15,8 @@ from bench.board.board import load_board
 from bench.board.views import view_for
 from bench.evaluation.verdict import known_noise, verdict
 from bench.evaluation.view import AttackView, attack_view
+from bench.execution.run_board import Options, run_board
 from bench.report.tables import write_tables
-from bench.run import Options, run_board
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Foreign, Purified

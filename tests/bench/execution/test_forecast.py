@@ -10,13 +10,13 @@ from boards import MODELS, purebench, purebench_here
 
 from bench.attacks.registry import Attack
 from bench.board.board import load_board
-from bench.execute import execute
-from bench.forecast import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
-from bench.probe import probe
-from bench.progress import Progress, row_of
-from bench.run import Options
-from bench.sampled import sampled
-from bench.work import Workshop
+from bench.execution.cell_runner import Workshop
+from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
+from bench.execution.forecast.probe import probe
+from bench.execution.forecast.sampled import sampled
+from bench.execution.progress import Progress, row_of
+from bench.execution.run_board import Options
+from bench.execution.run_cell import execute
 
 BOARD = """
 name = "forecast"
@@ -108,7 +108,7 @@ def test_a_run_keeps_its_forecast_and_plan_says_how_far_off_it_was(finished):
 def test_plan_counts_seeds_and_blocks_apart(board, tmp_path):
     models = tmp_path / "models.py"
     models.write_text(MODELS + "\n\ndef noisy_seed(training_seed):\n    return noisy()\n")
-    text = BOARD.format(models=models).replace(":noisy\"", ":noisy_seed\"\nseeds = [0, 1]")
+    text = BOARD.format(models=models).replace(':noisy"', ':noisy_seed"\nseeds = [0, 1]')
     (tmp_path / "seeds.toml").write_text(text)
     shown = purebench_here("plan", tmp_path / "seeds.toml", "--out", tmp_path / "out").stdout
     assert "| noisy | pgd | exact, 2 EOT x 1 run | 2 seeds x 2 blocks" in shown
@@ -162,7 +162,9 @@ def test_an_attack_that_asks_the_defense_is_run_on_some_of_its_images(tmp_path, 
     assert complete
     assert every == pytest.approx(took, rel=0.25 if "screened" in name else 1e-3)  # rounding
     ticks = itertools.count()  # a clock that goes on when it is looked at, as before every call of a network
-    monkeypatch.setattr("bench.sampled.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(
+        "bench.execution.forecast.sampled.time", SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    )
     sampled(cell, defense, block, 10, float("inf"))
     seconds, some, complete = sampled(cell, defense, block, 10, 1.6 * next(ticks))
     assert complete
@@ -277,8 +279,10 @@ def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatc
         return x.clone()
 
     attack = Attack("slow", run, minimisation=False, version="1", load=lambda: log.append("load"))
-    monkeypatch.setattr("bench.execute.find_attack", lambda *_: attack)
-    monkeypatch.setattr("bench.execute.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0))
+    monkeypatch.setattr("bench.execution.run_cell.find_attack", lambda *_: attack)
+    monkeypatch.setattr(
+        "bench.execution.run_cell.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0)
+    )
     assert execute(cell, shop.defense(cell), shop.block(cell), 10).line["status"] == "ok"
     assert log[:3] == ["load", "clock", "run"]
 

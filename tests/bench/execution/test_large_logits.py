@@ -12,8 +12,8 @@ import torch
 from fake_board import line, result, row, write
 
 from bench import load_draws, summary
-from bench.draw_columns import draw_columns
 from bench.evaluation.verdict import Draws
+from bench.execution.records import draw_columns
 from bench.store.folder import Store
 
 DRAWS = ([0.0, -7e4], [-9e4, 0.0], [0.0, -7e4])  # means -3e4 and -4.7e4: the first class

@@ -14,7 +14,7 @@ from boards import BOARD, ROOT, purebench, write_board
 from bench import load_draws, load_results
 from bench.analysis.results import load_cells
 from bench.board.board import load_board
-from bench.run import Options, run_board
+from bench.execution.run_board import Options, run_board
 
 TIMES = ["seconds"]
 

@@ -14,11 +14,11 @@ from trouble import LIMIT, board
 
 from bench.analysis.results import load_cells
 from bench.board.board import load_board
-from bench.forecast import makespan
-from bench.limits import default_memory, duration
-from bench.run import Options, run_board
-from bench.schedule import Schedule
-from bench.worker import _share_accelerator
+from bench.execution.forecast.estimates import makespan
+from bench.execution.run_board import Options, run_board
+from bench.execution.workers.limits import default_memory, duration
+from bench.execution.workers.schedule import Schedule
+from bench.execution.workers.worker import _share_accelerator
 from defenses.utils.errors import UserError
 from defenses.utils.memory import available_memory
 
@@ -104,7 +104,7 @@ def test_a_script_without_a_guard_may_run_a_board(tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "from bench.board.board import load_board\n"
-        "from bench.run import Options, run_board\n"
+        "from bench.execution.run_board import Options, run_board\n"
         f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
         f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"
     )

@@ -17,8 +17,8 @@ from bench.analysis.summary import WORST, summary
 from bench.board.board import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
+from bench.execution.run_board import Options, run_board
 from bench.report.tables import write_tables
-from bench.run import Options, run_board
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential

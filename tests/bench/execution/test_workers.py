@@ -13,17 +13,17 @@ import psutil
 import pytest
 from boards import BOARD, MODELS, ROOT, write_board
 
-import bench.run
-import bench.worker
+import bench.execution.run_board
+import bench.execution.workers.worker
 from bench.analysis.results import load_cells
 from bench.board.board import load_board
 from bench.cli import main
-from bench.progress import Progress
-from bench.run import Options, run_board
+from bench.execution.cell_runner import finish
+from bench.execution.progress import Progress
+from bench.execution.run_board import Options, run_board
+from bench.execution.workers.pool import WorkerFailed
+from bench.execution.workers.worker import Means
 from bench.spec.cell import Cell
-from bench.work import finish
-from bench.worker import Means
-from bench.workers import WorkerFailed
 from defenses.utils.errors import UserError
 from defenses.utils.text import human_time
 
@@ -106,7 +106,7 @@ def test_a_record_that_another_process_redid_counts(tmp_path):
 
 def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
     path = write_board(tmp_path)
-    monkeypatch.setattr(bench.run, "work", lambda *_, **__: None)
+    monkeypatch.setattr(bench.execution.run_board, "work", lambda *_, **__: None)
     with pytest.raises(UserError, match="24 cells were not finished; repeat the command"):
         run(path, tmp_path / "out", workers=0)
 
@@ -115,11 +115,13 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise KeyError("oops")
 
-    monkeypatch.setattr(bench.worker, "Workshop", broken)
-    monkeypatch.setattr(bench.worker, "_prepare", lambda *_: None)
+    monkeypatch.setattr(bench.execution.workers.worker, "Workshop", broken)
+    monkeypatch.setattr(bench.execution.workers.worker, "_prepare", lambda *_: None)
     path = write_board(tmp_path)
     ear, mouth = multiprocessing.Pipe()
-    bench.worker.serve(load_board(path), tmp_path / "out", Options(), "run", mouth, Means(tmp_path / "words", {}))
+    bench.execution.workers.worker.serve(
+        load_board(path), tmp_path / "out", Options(), "run", mouth, Means(tmp_path / "words", {})
+    )
     failure = ear.recv()
     assert isinstance(failure, WorkerFailed)
     assert "KeyError" in capsys.readouterr().err
@@ -127,7 +129,7 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     def board(*_):
         raise failure
 
-    monkeypatch.setattr(bench.run, "run_board", board)
+    monkeypatch.setattr(bench.execution.run_board, "run_board", board)
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "purebench: a worker failed: KeyError: 'oops'\n"
 

@@ -7,7 +7,7 @@ import pytest
 from boards import purebench_here
 
 from bench.board.board import load_board
-from bench.run import Options, run_board
+from bench.execution.run_board import Options, run_board
 from bench.verify import Settings, verify
 from defenses import load_model
 from defenses.core.detector import calibrated, clean_scores

@@ -12,8 +12,8 @@ from zoo import BOARD, CORRUPT, SMALL, empty_cache, make_checkpoint
 from bench import benchmark
 from bench.board.board import load_board
 from bench.board.defense_entry import describe, describe_loaded
-from bench.run import Options, run_board
-from bench.work import Workshop
+from bench.execution.cell_runner import Workshop
+from bench.execution.run_board import Options, run_board
 from defenses import load_model
 from defenses.utils.errors import UserError
 from defenses.zoo import robustbench_index as robustbench_list

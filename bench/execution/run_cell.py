@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from bench.attacks.registry import Unsupported, find_attack
-from bench.draw_columns import draw_columns
 from bench.evaluation.batching import Rows, free, rows_of
 from bench.evaluation.deployed import Cost, Deployed, ask
 from bench.evaluation.view import attack_view, device_of
-from bench.progress import since
+from bench.execution.cell_runner import failure
+from bench.execution.progress import since
+from bench.execution.records import draw_columns
 from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
-from bench.work import failure
 from defenses.core.defense import Defense
 from defenses.data.dataset import Dataset
 from defenses.utils.errors import UserError

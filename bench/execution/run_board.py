@@ -17,15 +17,15 @@ from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored as certificates
 from bench.evaluation.certificates.stored import digest
-from bench.forecast import Forecast, measured, read_forecast, run_entry
-from bench.hands import warm_up
-from bench.limits import Limits, default_memory
-from bench.progress import Progress
+from bench.execution.cell_runner import Line, Workshop, device_named, one_per_defense, work
+from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
+from bench.execution.progress import Progress
+from bench.execution.workers.limits import Limits, default_memory
+from bench.execution.workers.pool import Orders, run_workers
+from bench.execution.workers.process import warm_up
 from bench.spec.cell import NULLS, Cell
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, describe_run, read_manifest, update_manifest
-from bench.work import Line, Workshop, device_named, one_per_defense, work
-from bench.workers import Orders, run_workers
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
-from bench.progress import since
+from bench.execution.progress import since
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from defenses.utils.errors import UserError, told
@@ -18,8 +18,8 @@ from defenses.utils.names import is_plugin
 if TYPE_CHECKING:
     import torch
 
-    from bench.execute import Block
-    from bench.run import Options
+    from bench.execution.run_board import Options
+    from bench.execution.run_cell import Block
     from defenses.core.defense import Defense
 
 Line = dict[str, Any]  # of cells.jsonl
@@ -145,14 +145,14 @@ class Workshop:
 
     def block(self, cell: Cell) -> Block:
         """The images of a cell."""
-        from bench.execute import block_of
+        from bench.execution.run_cell import block_of
 
         return block_of(cell, self.data(), self._positions)
 
     def execute(self, cell: Cell) -> CellResult:
         """The result of a cell."""
         from bench.evaluation.isolation import as_it_was, state
-        from bench.execute import execute
+        from bench.execution.run_cell import execute
 
         block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
         if label not in self._states:

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.progress import row_of
+from bench.execution.progress import row_of
 from bench.spec.cell import Cell
 from defenses.utils.text import counted
 
 FILE = "forecast.json"
-SAMPLE = "a few images"  # a source: see `bench.sampled`
+SAMPLE = "a few images"  # a source: see `bench.execution.forecast.sampled`
 _LEAST = 0.5  # seconds of a row's cells; the ratio of anything shorter says nothing
 
 

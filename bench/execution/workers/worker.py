@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.limits import GIB
+from bench.execution.cell_runner import Line, Workshop, failure, finish
+from bench.execution.workers.limits import GIB
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
-from bench.work import Line, Workshop, failure, finish
 from defenses.utils.errors import UserError
 
 try:
@@ -29,7 +29,7 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from bench.run import Options
+    from bench.execution.run_board import Options
 
 _ALLOWED = 0.95  # of the limit, so that memory runs out before the parent ends the worker
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool of their own

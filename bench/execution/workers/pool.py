@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.hands import Hand, death, end, end_all, hiring, resident, thread_pools
-from bench.limits import GIB, Limits
-from bench.schedule import Schedule
+from bench.execution.cell_runner import Line, Report, failure, finish, one_per_defense
+from bench.execution.workers.limits import GIB, Limits
+from bench.execution.workers.process import Hand, death, end, end_all, hiring, resident, thread_pools
+from bench.execution.workers.schedule import Schedule
+from bench.execution.workers.worker import Task, WorkerFailed
 from bench.spec.cell import Cell
 from bench.store.folder import Store
-from bench.work import Line, Report, failure, finish, one_per_defense
-from bench.worker import Task, WorkerFailed
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.run import Options
+    from bench.execution.run_board import Options
 
 __all__ = ["WorkerFailed", "run_workers"]
 

@@ -9,7 +9,7 @@ import torch
 
 if TYPE_CHECKING:
     from bench.evaluation.verdict import Draws
-    from bench.execute import Block
+    from bench.execution.run_cell import Block
     from bench.spec.cell import Cell
 
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones

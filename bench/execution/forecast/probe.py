@@ -3,7 +3,7 @@
 The stand-in is a linear model that gives up the images which a few gradient steps took from the defense, and no
 others. An attack that leaves broken images alone asks it about as often as it would ask the defense. Images that only
 the attack itself breaks make the forecast an upper estimate. An attack that asks the defense itself is run on a few
-images: see `bench.sampled`.
+images: see `bench.execution.forecast.sampled`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view, device_of
-from bench.execute import Block
-from bench.forecast import SAMPLE, Forecast
-from bench.progress import row_of
-from bench.sampled import sampled
+from bench.execution.cell_runner import Workshop
+from bench.execution.forecast.counting_model import Line, NeedsDefense, Rates, count
+from bench.execution.forecast.estimates import SAMPLE, Forecast
+from bench.execution.forecast.sampled import sampled
+from bench.execution.progress import row_of
+from bench.execution.run_cell import Block
 from bench.spec.cell import NULLS, Cell, VerdictSpec
 from bench.spec.view import ViewSpec
-from bench.stand_in import Line, NeedsDefense, Rates, count
 from bench.stats.sequential import Sequential
-from bench.work import Workshop
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
@@ -48,7 +48,7 @@ def probe(
 
     Args:
         workshop: data and defenses.
-        rows: a cell of each row, by row (see `bench.progress.row_of`).
+        rows: a cell of each row, by row (see `bench.execution.progress.row_of`).
         budget: seconds in total, about; at least a few calls of each view are made.
         report: is told which row comes now: its number, how many there are, its name.
 

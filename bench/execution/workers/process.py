@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.board.board import Board
-from bench.worker import THREADS, Means, Task, serve
+from bench.execution.workers.worker import THREADS, Means, Task, serve
 
 if TYPE_CHECKING:
-    from bench.run import Options
+    from bench.execution.run_board import Options
 
-_PRELOAD = ["torch", "bench.execute", "pyarrow.parquet", "safetensors.numpy"]
+_PRELOAD = ["torch", "bench.execution.run_cell", "pyarrow.parquet", "safetensors.numpy"]
 _TABLES = ["pandas", "pyarrow.parquet"]  # what the parent needs at the end
 _PATIENCE = 0.5  # seconds that a stuck worker gets for its last words
 
@@ -59,7 +59,7 @@ def warm_up(board: Board) -> None:
 def hiring(
     board: Board, folder: Path, options: Options, run: str, scratch: Path, *, memory: float | None
 ) -> Callable[[], Hand]:
-    """What starts a worker each time it is called; see `bench.worker.serve`.
+    """What starts a worker each time it is called; see `bench.execution.workers.worker.serve`.
 
     Args:
         board: what is run.

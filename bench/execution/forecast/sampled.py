@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
-from bench.execute import Block, attacked
+from bench.execution.forecast.counting_model import Enough
+from bench.execution.run_cell import Block, attacked
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
-from bench.stand_in import Enough
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 

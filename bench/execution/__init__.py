@@ -1,0 +1,1 @@
+"""Run cells: cell runner, worker processes, forecasts, progress."""

@@ -1,0 +1,1 @@
+"""Forecasts: how long a board will take."""
