@@ -1,1 +1,1 @@
-"""Audits: are the numbers of a defense to be trusted?"""
+"""Audits: can the numbers of a defense be trusted?"""

@@ -10,9 +10,10 @@ from typing import Any
 
 from bench.analysis.caveats import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.attacks.registry import Unsupported
-from bench.audit import binarise, gradients, radius, strength
-from bench.audit.finding import Finding, absent
-from bench.audit.page import as_html, as_markdown
+from bench.audit.checks import binarisation as binarise
+from bench.audit.checks import gradients, radius, strength
+from bench.audit.findings import Finding, absent
+from bench.audit.pages import as_html, as_markdown
 from bench.audit.subject import Subject
 from bench.store.folder import Store, write_atomic
 from defenses.utils.checksums import sealed

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bench.attacks.registry import find_attack
-from bench.audit.budget import Budget
-from bench.audit.fixed import Fixed
+from bench.audit.budgets import Budget
+from bench.audit.fixed_noise import Fixed
 from bench.evaluation.certificates.information import carries_information
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view, device_of

@@ -14,7 +14,7 @@ from defenses.utils.parameters import canonical, decode
 from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
-    from bench.audit.budget import Budget
+    from bench.audit.budgets import Budget
     from bench.audit.subject import Subject
     from bench.spec.cell import DefenseRef
     from defenses.core.defense import Defense
@@ -96,7 +96,7 @@ def stored(results: Path, roots: Roots) -> tuple[dict[str, Any], list[Candidate]
 
 def _rebuilt(label: str, fingerprint: Mapping[str, Any], dataset: str, roots: Roots) -> Candidate:
     def load() -> Defense:
-        from bench.rebuild import rebuild_defense
+        from bench.audit.reproduction.rebuild import rebuild_defense
 
         made = rebuild_defense(fingerprint, dataset, **roots)
         if made.defense is None:

@@ -38,7 +38,7 @@ def add(declare: Declare) -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from bench.audit.budget import budget
+    from bench.audit.budgets import budget
     from bench.audit.targets import chosen, subject
 
     size = budget(arguments.budget)
@@ -47,7 +47,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from bench.audit.page import as_text
+    from bench.audit.pages import as_text
     from bench.audit.run import audit, write
     from bench.evaluation.isolation import as_it_was
 

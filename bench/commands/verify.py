@@ -27,8 +27,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     import json
     import sys
 
-    from bench.verification import as_dict, as_text
-    from bench.verify import Settings, verify
+    from bench.audit.reproduction.report import as_dict, as_text
+    from bench.audit.reproduction.verify import Settings, verify
 
     if not (arguments.results / "plan.jsonl").is_file():
         raise UserError(f"{arguments.results} is no results folder (it has no plan.jsonl); run a board first")

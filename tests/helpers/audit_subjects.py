@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.audit.budget import BUDGETS
+from bench.audit.budgets import BUDGETS
 from bench.audit.subject import Subject
 from bench.spec.threat import ThreatModel
 from defenses import load_model

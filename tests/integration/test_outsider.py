@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-import bench.audit.budget
+import bench.audit.budgets
 from bench.analysis.caveats import read_audits
 from bench.analysis.summary import WORST, summary
 from bench.cli import main
@@ -47,8 +47,8 @@ class Masked(Mine):
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     sizes = {"images": 12, "steps": 15, "queries": 20, "spsa": (4, 8), "planted": 8, "inner": 48, "draws": 8}
-    small = replace(bench.audit.budget.BUDGETS["quick"], **sizes)
-    monkeypatch.setitem(bench.audit.budget.BUDGETS, "quick", small)
+    small = replace(bench.audit.budgets.BUDGETS["quick"], **sizes)
+    monkeypatch.setitem(bench.audit.budgets.BUDGETS, "quick", small)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(PURIFIER)
     return tmp_path / "mine.py"

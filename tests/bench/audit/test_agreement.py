@@ -9,8 +9,8 @@ import torch
 from boards import purebench_here
 from torch import nn
 
-from bench.agreement import compare
-from bench.verification import Row, Verification
+from bench.audit.reproduction.agreement import compare
+from bench.audit.reproduction.report import Row, Verification
 from defenses.core.detector import Guard
 
 
@@ -105,8 +105,8 @@ name = "foolbox:LinfFastGradientAttack"
 
 def test_the_detector_of_today_says_where_its_threshold_is(tmp_path, monkeypatch):
     """Every score is moved across the threshold, by rounding or by more."""
-    from bench.verify import Settings
-    from bench.verify import verify as verified
+    from bench.audit.reproduction.verify import Settings
+    from bench.audit.reproduction.verify import verify as verified
 
     board = tmp_path / "board.toml"
     board.write_text(BOARD)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from audit_subjects import SMALL, subject
 
-from bench.audit import gradients, radius, strength
-from bench.audit.budget import BUDGETS, budget
-from bench.audit.fixed import Fixed
+from bench.audit.budgets import BUDGETS, budget
+from bench.audit.checks import gradients, radius, strength
+from bench.audit.fixed_noise import Fixed
 from bench.audit.run import audit
 from bench.audit.subject import Outcome, Shot, worst
 from bench.evaluation.certificates.measure import Check

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from boards import ROOT
 
-import bench.audit.budget
+import bench.audit.budgets
 from bench.analysis.caveats import failures, flagged, read_audits
 from bench.cli import main
 from bench.report.files import current_table
@@ -35,8 +35,8 @@ params = { steps = 5 }
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     sizes = {"images": 16, "steps": 15, "queries": 20, "spsa": (4, 8), "planted": 8, "inner": 48, "draws": 8}
-    small = replace(bench.audit.budget.BUDGETS["quick"], **sizes)
-    monkeypatch.setitem(bench.audit.budget.BUDGETS, "quick", small)
+    small = replace(bench.audit.budgets.BUDGETS["quick"], **sizes)
+    monkeypatch.setitem(bench.audit.budgets.BUDGETS, "quick", small)
 
 
 def run(*arguments):

@@ -9,10 +9,10 @@ from audit_subjects import SMALL, subject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.audit import binarise
-from bench.audit.budget import BUDGETS
-from bench.audit.features import Features
-from bench.audit.planted import boundary, inner
+from bench.audit.budgets import BUDGETS
+from bench.audit.checks import binarisation as binarise
+from bench.audit.checks.features import Features
+from bench.audit.checks.planted_points import boundary, inner
 from bench.spec.threat import ThreatModel, distances, in_box
 from defenses import load_model
 from defenses.core.defense import Foreign

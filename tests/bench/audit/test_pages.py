@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.audit.finding import Finding, Plot
-from bench.audit.plot import as_svg
+from bench.audit.findings import Finding, Plot
 from bench.audit.run import Audit, write
+from bench.audit.svg import as_svg
 from defenses.utils.errors import UserError
 
 

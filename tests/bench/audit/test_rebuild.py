@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.rebuild import changes, rebuild_defense
+from bench.audit.reproduction.rebuild import changes, rebuild_defense
 from defenses import load_model
 from defenses.core.detector import guard_of
 from defenses.core.noise import Noise

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from bench import load_draws, load_results
 from bench.analysis.results import load_cells
 from bench.analysis.summary import WORST, summary
+from bench.audit.reproduction.verify import Settings, verify
 from bench.board.board import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
@@ -22,7 +23,6 @@ from bench.report.tables import write_tables
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
-from bench.verify import Settings, verify
 from defenses.core.defense import Prediction
 from defenses.utils.errors import UserError
 from defenses.zoo.registry import load_model

@@ -135,7 +135,7 @@ def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     from safetensors.torch import load_file
 
     from bench.attacks.registry import find_attack
-    from bench.verify import Settings, verify
+    from bench.audit.reproduction.verify import Settings, verify
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from boards import purebench_here
 
+from bench.audit.reproduction.verify import Settings, verify
 from bench.board.board import load_board
 from bench.execution.run_board import Options, run_board
-from bench.verify import Settings, verify
 from defenses import load_model
 from defenses.core.detector import calibrated, clean_scores
 from defenses.data.dataset import dataset_info, load_dataset

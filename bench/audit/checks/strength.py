@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.audit.finding import Finding, Plot, absent, found
+from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import Outcome, Shot, Subject, worst
 from bench.stats.proportions import Paired, paired_difference
 from defenses.core.defense import Foreign

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from bench.audit.finding import Plot
+from bench.audit.findings import Plot
 
 _WIDTH, _HEIGHT = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 42

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from bench.audit.finding import Finding, Plot, absent, found
-from bench.audit.strength import clearly, stronger_by
+from bench.audit.checks.strength import clearly, stronger_by
+from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import Outcome, Subject
 from bench.stats.proportions import wilson
 

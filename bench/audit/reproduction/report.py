@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.agreement import TIE, Agreement
+from bench.audit.reproduction.agreement import TIE, Agreement
 
 _SIZE = 1e-6  # norms are computed in float64 and stored as float32
 
@@ -17,7 +17,7 @@ class Row:
     Args:
         name: defense, attack, view and threat.
         agree: cells with the same verdict in every draw; margins may move, and it is told by how much.
-        ties: cells that differ in draws alone that `bench.agreement` takes for ties.
+        ties: cells that differ in draws alone that `bench.audit.reproduction.agreement` takes for ties.
         differ: all others.
         total: their agreement, summed up.
     """

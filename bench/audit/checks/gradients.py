@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.analysis.caveats import SOFTMAX
-from bench.audit.finding import Finding, Plot, absent, found
+from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import FINITE, Subject
 from bench.evaluation.certificates.measure import Check, NoGradient, certify
 from bench.evaluation.model_checks import are_probabilities

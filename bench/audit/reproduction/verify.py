@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.agreement import compare
-from bench.rebuild import Rebuilt, rebuild_cell, rebuild_defense
+from bench.audit.reproduction.agreement import compare
+from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
+from bench.audit.reproduction.report import Row, Verification
 from bench.store.manifest import check_schema, read_manifest, versions
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
-from bench.verification import Row, Verification
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.audit.plot import as_svg
+from bench.audit.svg import as_svg
 from bench.report.table import Table, html_table, html_text, page, to_markdown
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
-    from bench.audit.finding import Finding
+    from bench.audit.findings import Finding
     from bench.audit.run import Audit
 
 _STYLE = """

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.audit.features import Features
-from bench.audit.finding import Finding, Plot, absent, found
-from bench.audit.planted import boundary, inner
+from bench.audit.checks.features import Features
+from bench.audit.checks.planted_points import boundary, inner
+from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import Shot, Subject, attacked
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import clopper_pearson

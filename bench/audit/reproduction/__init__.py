@@ -1,0 +1,1 @@
+"""Judge stored results again: verify."""
