@@ -41,7 +41,7 @@ def add(declare: Declare) -> None:
 
 
 def _corruptions(arguments: argparse.Namespace) -> int:
-    from bench.corruption_run import Work, file_label, write
+    from bench.tracks.corruptions.run import Work, file_label, write
 
     said, candidates = _asked(arguments)
     work = Work(

@@ -23,9 +23,9 @@ def add(declare: Declare) -> None:
 
 
 def _poison(arguments: argparse.Namespace) -> int:
-    from bench.poisoning.board import load_poison_board
-    from bench.poisoning.run import run_poisoning
-    from bench.poisoning.tables import write_poisoning_tables
+    from bench.tracks.poisoning.board import load_poison_board
+    from bench.tracks.poisoning.run import run_poisoning
+    from bench.tracks.poisoning.tables import write_poisoning_tables
 
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     board = load_poison_board(arguments.board, **roots)

@@ -38,8 +38,8 @@ def _smooth(arguments: argparse.Namespace) -> int:
 
     from bench.board.indices import resolve
     from bench.execution.cell_runner import device_named
-    from bench.smoothing import Protocol
-    from bench.smoothing_run import RADII, Work, noisy, number, run_all, write
+    from bench.tracks.smoothing.certify import Protocol
+    from bench.tracks.smoothing.run import RADII, Work, noisy, number, run_all, write
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
-from bench.smoothing import Protocol, Radius, certified
 from bench.spec.threat import ThreatModel, distances
 from bench.spec.view import ViewSpec
+from bench.tracks.smoothing.certify import Protocol, Radius, certified
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 

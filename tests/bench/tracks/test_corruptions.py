@@ -10,9 +10,9 @@ from skimage.util import random_noise
 
 from bench.audit.targets import Candidate
 from bench.cli import main
-from bench.corruption_run import Work, frame
 from bench.evaluation.verdict import verdict
 from bench.store.manifest import read_manifest, versions
+from bench.tracks.corruptions.run import Work, frame
 from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.data.corruptions import corrupt

@@ -8,8 +8,8 @@ from gaussian_diffusion import MU, Exact, S
 from torch import nn
 
 from bench.cli import main
-from bench.smoothing import Protocol, certified, check_form
-from bench.smoothing_run import noisy
+from bench.tracks.smoothing.certify import Protocol, certified, check_form
+from bench.tracks.smoothing.run import noisy
 from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.poisoning.attacks import Perturbation, Poison, Poisoned, Trigger, poisoned
-from bench.poisoning.tables import interval, shares_of
 from bench.stats.bootstrap import over_trainings
+from bench.tracks.poisoning.attacks import Perturbation, Poison, Poisoned, Trigger, poisoned
+from bench.tracks.poisoning.tables import interval, shares_of
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network

@@ -5,11 +5,11 @@ import json
 import pytest
 from boards import MODELS, purebench
 
-from bench.poisoning.board import load_poison_board
-from bench.poisoning.run import read_plan, read_trials, run_poisoning
-from bench.poisoning.tables import poisoning_summary, write_poisoning_tables
-from bench.poisoning.work import Laboratory
 from bench.store.folder import Store
+from bench.tracks.poisoning.board import load_poison_board
+from bench.tracks.poisoning.run import read_plan, read_trials, run_poisoning
+from bench.tracks.poisoning.tables import poisoning_summary, write_poisoning_tables
+from bench.tracks.poisoning.training import Laboratory
 from defenses.data.dataset import dataset_info
 from defenses.utils.errors import UserError
 

@@ -10,10 +10,10 @@ from scipy.stats import binom
 from torch import nn
 
 from bench.cli import main
-from bench.smoothing import ABSTAIN, Protocol, certified, check_form, radius_of
-from bench.smoothing_run import RADII, noisy, rows
 from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
+from bench.tracks.smoothing.certify import ABSTAIN, Protocol, certified, check_form, radius_of
+from bench.tracks.smoothing.run import RADII, noisy, rows
 from defenses import load_model
 from defenses.core.chain import Chain
 from defenses.core.defense import Classifier, Foreign, Purified

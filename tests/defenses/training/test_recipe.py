@@ -6,8 +6,8 @@ import re
 import pytest
 from boards import purebench_here
 
-from bench.poisoning.board import load_poison_board
-from bench.poisoning.work import Laboratory
+from bench.tracks.poisoning.board import load_poison_board
+from bench.tracks.poisoning.training import Laboratory
 from defenses.data.dataset import dataset_info
 from defenses.networks.registry import checked_args, kinds
 from defenses.training.recipe import load_recipe, methods, objective_of

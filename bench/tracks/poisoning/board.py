@@ -12,8 +12,8 @@ from typing import Any
 
 from bench.board.defense_entry import describe
 from bench.board.schema import check
-from bench.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from bench.spec.cell import DefenseRef
+from bench.tracks.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.errors import UserError, unknown

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.poisoning.attacks import poisoned
-from bench.poisoning.board import PoisonBoard, Trial
+from bench.tracks.poisoning.attacks import poisoned
+from bench.tracks.poisoning.board import PoisonBoard, Trial
 from defenses.core.defense import Classifier, Defense, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify

@@ -17,7 +17,7 @@ from defenses.utils.parameters import as_number, canonical, decode
 from defenses.zoo.cards import card
 
 if TYPE_CHECKING:
-    from bench.smoothing import Protocol
+    from bench.tracks.smoothing.certify import Protocol
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
 
@@ -43,7 +43,9 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
     """
     if is_plugin(name):
         behind = f"as a plain classifier it goes behind noise, gaussian-noise --set classifier={name}"
-        raise UserError(f'"{name}" is a plug-in; {behind}; else certify it in Python, with bench.smoothing.certified')
+        raise UserError(
+            f'"{name}" is a plug-in; {behind}; else certify it in Python, with bench.tracks.smoothing.certify.certified'
+        )
     if is_zoo(name):
         name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
     params = dict(decode(card(name).merged(dataset, given)))
@@ -67,7 +69,7 @@ class Work:
 
     Args:
         label: of the defense.
-        defense: see `bench.smoothing.certified`.
+        defense: see `bench.tracks.smoothing.certify.certified`.
         data: the split.
         positions: of the images, in their order.
         protocol: how.
@@ -106,7 +108,7 @@ class Work:
             UserError: the seed is below 0, the defense does not begin with the noise, or the folder's file is of other
                 work.
         """
-        from bench.smoothing import check_form
+        from bench.tracks.smoothing.certify import check_form
 
         check_whole(0, seed=self.seed)
         check_form(self.defense, self.protocol.sigma)
@@ -137,7 +139,7 @@ class Work:
         """What the file keeps of an image."""
         import torch
 
-        from bench.smoothing import certified
+        from bench.tracks.smoothing.certify import certified
 
         begun, one = time.perf_counter(), torch.tensor([i])
         try:

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.poisoning.board import PoisonBoard, Trial
-from bench.poisoning.work import Laboratory, Trained
 from bench.store.folder import Store, write_atomic
 from bench.store.manifest import describe_run
+from bench.tracks.poisoning.board import PoisonBoard, Trial
+from bench.tracks.poisoning.training import Laboratory, Trained
 from defenses.data.dataset import dataset_info
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError

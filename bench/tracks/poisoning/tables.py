@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.poisoning.attacks import CONTROL
-from bench.poisoning.run import Line, read_plan, read_trials
 from bench.report.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
+from bench.tracks.poisoning.attacks import CONTROL
+from bench.tracks.poisoning.run import Line, read_plan, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,1 @@
+"""Evaluations beside evasion attacks: corruptions, randomised smoothing, poisoning."""

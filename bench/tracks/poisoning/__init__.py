@@ -1,0 +1,1 @@
+"""Attacks on training data: poison, train, evaluate the trigger."""
