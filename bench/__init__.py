@@ -27,8 +27,8 @@ __all__ = [
 _WHERE = {
     "ThreatModel": "bench.spec.threat",
     "ViewSpec": "bench.spec.view",
-    "benchmark": "bench.api",
-    "clean_accuracy": "bench.api",
+    "benchmark": "bench.api.benchmark",
+    "clean_accuracy": "bench.api.benchmark",
     "load_cells": "bench.analysis.results",
     "load_draws": "bench.analysis.results",
     "load_results": "bench.analysis.results",

@@ -7,7 +7,7 @@ import torch
 from boards import MODELS
 
 from bench import benchmark, clean_accuracy
-from bench.robustbench_call import translated
+from bench.api.robustbench_arguments import translated
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 

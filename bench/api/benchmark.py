@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.api.robustbench_arguments import translated
 from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
 from bench.board.indices import first_images
 from bench.board.schema import check
-from bench.robustbench_call import translated
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
