@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, key_values, positive
+from bench.cli.arguments import Declare, key_values, positive
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add(declare: Declare) -> None:
     """Declare the command."""
-    from bench.commands.boards import run_arguments
+    from bench.cli.board_options import run_arguments
 
     sub = declare("judge", _judge, "Judge adversarial images that somebody else made, and write the same records.")
     sub.add_argument("images", nargs="+", type=Path, help=".npz with x_adv, index and y (or .npy, .pt, .safetensors)")
@@ -49,7 +49,7 @@ def add(declare: Declare) -> None:
 
 def _judge(arguments: argparse.Namespace) -> int:
     from bench.board.precomputed import judge_board, unchanged
-    from bench.commands.boards import run_and_show
+    from bench.cli.board_options import run_and_show
     from bench.spec.threat import ThreatModel
 
     if arguments.eps is None:

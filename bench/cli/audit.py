@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.commands import Declare, key_values, refuse_with
+from bench.cli.arguments import Declare, key_values, refuse_with
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

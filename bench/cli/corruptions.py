@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, key_values, positive
-from bench.commands.boards import names_board
+from bench.cli.arguments import Declare, key_values, positive
+from bench.cli.board_options import names_board
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.commands import Declare, positive
+from bench.cli.arguments import Declare, positive
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Comparison, Side

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.commands import (
-    Command,
+from bench.cli import (
     audit,
-    boards,
     certify,
     compare,
     corruptions,
@@ -32,6 +30,8 @@ from bench.commands import (
     train,
     verify,
 )
+from bench.cli import board_options as boards
+from bench.cli.arguments import Command
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands import Declare, key_values, positive
+from bench.cli.arguments import Declare, key_values, positive
 from defenses.utils.errors import UserError, unknown
 
 

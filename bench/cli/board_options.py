@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, key_values
+from bench.cli.arguments import Declare, key_values
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _size(text: str) -> float:
 
 def names_board(text: str) -> bool:
     """Whether a text means a board: a TOML file, or one that comes along."""
-    from bench.commands.ls import board_names
+    from bench.cli.ls import board_names
 
     return text.endswith(".toml") or text in board_names()
 

@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from bench.commands import Declare, key_values, positive
+from bench.cli.arguments import Declare, key_values, positive
 
 
 def add(declare: Declare) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare
-from bench.commands.boards import (
+from bench.cli.arguments import Declare
+from bench.cli.board_options import (
     board_arguments,
     board_of,
     folder_of,

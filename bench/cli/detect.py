@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 from defenses.utils.errors import UserError
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 
 
 def add(declare: Declare) -> None:

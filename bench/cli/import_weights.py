@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.commands import Declare, key_values
+from bench.cli.arguments import Declare, key_values
 from defenses.importers.registry import FORMATS
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 
 
 def add(declare: Declare) -> None:

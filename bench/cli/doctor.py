@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 
 
 def add(declare: Declare) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.commands import Declare
+from bench.cli.arguments import Declare
 from defenses.utils.errors import UserError
 
 

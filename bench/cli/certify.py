@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.commands import Declare, key_values, refuse_with
-from bench.commands.boards import board_arguments, board_of, folder_of, names_board
+from bench.cli.arguments import Declare, key_values, refuse_with
+from bench.cli.board_options import board_arguments, board_of, folder_of, names_board
 
 if TYPE_CHECKING:
     from bench.board.board import Board
