@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from bench.analysis.results import load_cells, load_draws, load_results
     from bench.analysis.summary import summary
     from bench.analysis.worst_case import worst_per_image
-    from bench.api import benchmark, clean_accuracy
+    from bench.api.benchmark import benchmark, clean_accuracy
     from bench.spec.threat import ThreatModel
     from bench.spec.view import ViewSpec
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from bench.attacks import null as builtin
-from bench.attacks import plugins as installed
-from bench.attacks import precomputed as given
-from bench.attacks import user_function as own
+from bench.attacks import null, plugins, precomputed, user_function
 from bench.attacks.adaptive import suite as adaptive
 from bench.attacks.base import Attack, Unsupported, library_version
 from bench.attacks.libraries import autoattack, foolbox, torchattacks
@@ -32,7 +29,7 @@ _SUITES: dict[str, _Suite] = {
     "autoattack": autoattack,
     "foolbox": foolbox,
     "torchattacks": torchattacks,
-    "given": given,
+    "given": precomputed,
     "bench": adaptive,
 }
 
@@ -43,8 +40,8 @@ def attack_names(warn: Callable[[str], None] = lambda _: None) -> list[str]:
     Args:
         warn: is told, in one line, of every installed suite that cannot be used.
     """
-    found = builtin.names() + [f"{name}:{local}" for name, module in _SUITES.items() for local in module.names()]
-    for name, suite in installed.suites(_SUITES).items():
+    found = null.names() + [f"{name}:{local}" for name, module in _SUITES.items() for local in module.names()]
+    for name, suite in plugins.suites(_SUITES).items():
         try:
             found += [f"{name}:{local}" for local in suite.names()]
         except UserError as problem:
@@ -65,13 +62,13 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
         UserError: the name or the name of a parameter is unknown (nearest names given), or a value is no good.
     """
     arguments = dict(params or {})
-    if name in builtin.names():
-        return builtin.find(name, arguments)
+    if name in null.names():
+        return null.find(name, arguments)
     suite, colon, local = name.partition(":")
     if suite in _SUITES:
         return _SUITES[suite].find(local, arguments)
-    if colon and (other := installed.suites(_SUITES).get(suite)):
+    if colon and (other := plugins.suites(_SUITES).get(suite)):
         return other.find(local, arguments)
-    if colon and (found := own.find(name, arguments)):
+    if colon and (found := user_function.find(name, arguments)):
         return found
     raise unknown("attack", name, attack_names())

@@ -11,7 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from bench.board import subsets as published_subsets
+from bench.board import subsets
 from defenses.utils.errors import UserError, unknown
 
 FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
@@ -72,8 +72,8 @@ def resolve(
         name = f"{sample[1]}-{count}-seed{seed}"
         order = _shuffled(size, "random", seed) if sample[1] == "random" else _stratified(spec, size, seed, labels)
         at = order[:count]
-    elif spec in published_subsets.names():
-        at = published_subsets.positions(spec, dataset, split)
+    elif spec in subsets.names():
+        at = subsets.positions(spec, dataset, split)
     else:
         name, at = Path(spec).stem, _from_file(Path(spec).expanduser())
     _check(spec, at, size)
@@ -131,7 +131,7 @@ def _check(spec: str, at: list[int], size: int) -> None:
 
 def _from_file(path: Path) -> list[int]:
     if path.suffix not in (".txt", ".json", ".npy"):
-        raise unknown("index list", str(path), (*FORMS, *published_subsets.names()))
+        raise unknown("index list", str(path), (*FORMS, *subsets.names()))
     try:
         if not path.stat().st_size:
             raise UserError(f"index list {path} is empty; name at least one image")

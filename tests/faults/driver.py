@@ -150,7 +150,7 @@ _AT_END: list[object] = []
 
 
 def _child(job: dict, out: str, err: str) -> None:  # type: ignore[type-arg]
-    from bench.cli import main
+    from bench.cli.main import main
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -215,7 +215,7 @@ def purebench_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     import contextlib
     import io
 
-    from bench.cli import main
+    from bench.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.cli import main
+from bench.cli.main import main
 from defenses.data.dataset import dataset_info
 from defenses.networks.registry import build_network
 

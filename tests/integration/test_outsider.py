@@ -7,7 +7,7 @@ import pytest
 import bench.audit.budgets
 from bench.analysis.caveats import read_audits
 from bench.analysis.summary import WORST, summary
-from bench.cli import main
+from bench.cli.main import main
 from bench.report.files import current_table
 
 PURIFIER = """

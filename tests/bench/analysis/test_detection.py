@@ -9,7 +9,7 @@ from bench import benchmark
 from bench.analysis.detection import ALL, auroc, auroc_interval, detected, detection
 from bench.analysis.results import load_draws
 from bench.analysis.summary import WORST, summary
-from bench.cli import main
+from bench.cli.main import main
 from bench.report.tables import write_tables
 from defenses import load_model
 from defenses.utils.errors import UserError

@@ -92,7 +92,7 @@ def test_aliases_are_the_same_classes():
 
 def test_the_table_is_listed_without_the_libraries():
     code = (
-        "import sys; from bench.cli import main; main(['ls', 'attacks']); main(['ls', 'indices'])\n"
+        "import sys; from bench.cli.main import main; main(['ls', 'attacks']); main(['ls', 'indices'])\n"
         "print([m for m in ('torch', 'numpy', 'foolbox', 'torchattacks', 'pandas') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -8,7 +8,7 @@ from boards import ROOT
 
 import bench.audit.budgets
 from bench.analysis.caveats import failures, flagged, read_audits
-from bench.cli import main
+from bench.cli.main import main
 from bench.report.files import current_table
 from bench.report.table import Table
 from bench.store.manifest import read_manifest

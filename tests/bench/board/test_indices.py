@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.board import subsets as published_subsets
+from bench.board import subsets
 from bench.board.indices import first_images, resolve
 from defenses.utils.errors import UserError
 
@@ -133,4 +133,4 @@ def test_published_subsets():
             resolve(spec, 10000, dataset=dataset, split=split)
     with pytest.raises(UserError, match="did you mean lee-kim-2023"):
         resolve("lee-kim", 10)
-    assert all(s.source for s in published_subsets.published())
+    assert all(s.source for s in subsets.published())

@@ -264,7 +264,7 @@ def test_what_cannot_stand_there_is_one_line(file, tmp_path, params, words):
 
 
 def test_the_commands_take_them(file, tmp_path, monkeypatch, capsys):
-    from bench.cli import main
+    from bench.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     own = ["--set", "classifier=parts.py:linear"]

@@ -286,7 +286,7 @@ def test_a_class_that_forgets_super_init_is_told_so(tmp_path, name):
 
 
 def test_a_certificate_without_steps_says_so(capsys):
-    from bench.cli import main
+    from bench.cli.main import main
 
     assert main(["certify", "adp", "--set", "steps=0"]) == 0
     assert "passed on 4 images, 0 steps in float64" in capsys.readouterr().out

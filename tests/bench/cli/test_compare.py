@@ -56,7 +56,7 @@ def test_bad_input_gets_one_line(arguments):
 
 
 def test_a_confidence_out_of_range_gets_one_line(capsys):
-    from bench.cli import main
+    from bench.cli.main import main
 
     with pytest.raises(SystemExit) as left:
         main(["compare", COMMITTED, "adp", "ebm-mcmc", "--confidence", "95"])

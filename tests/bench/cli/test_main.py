@@ -9,7 +9,7 @@ from boards import ROOT, purebench, write_board
 def imported(*arguments: object) -> set[str]:
     """The modules that a command imports."""
     code = (
-        "import sys\nfrom bench.cli import main\n"
+        "import sys\nfrom bench.cli.main import main\n"
         f"try:\n    main({[str(a) for a in arguments]!r})\nexcept SystemExit:\n    pass\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )

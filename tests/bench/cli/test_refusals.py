@@ -6,7 +6,7 @@ import pytest
 import torch
 from boards import ROOT
 
-from bench.cli import main
+from bench.cli.main import main
 from defenses import load_model
 from defenses.networks.registry import build_network, data_args
 from defenses.utils.errors import UserError

@@ -5,7 +5,7 @@ import json
 import pytest
 from boards import MODELS, purebench_here
 
-from bench.api import benchmark
+from bench.api.benchmark import benchmark
 from bench.board.board import load_board
 from bench.evaluation.certificates.stored import FILE, MARK, digest, read
 from bench.execution.run_board import Options, run_board

@@ -17,7 +17,7 @@ import bench.execution.run_board
 import bench.execution.workers.worker
 from bench.analysis.results import load_cells
 from bench.board.board import load_board
-from bench.cli import main
+from bench.cli.main import main
 from bench.execution.cell_runner import finish
 from bench.execution.progress import Progress
 from bench.execution.run_board import Options, run_board

@@ -9,7 +9,7 @@ from boards import ROOT
 from skimage.util import random_noise
 
 from bench.audit.targets import Candidate
-from bench.cli import main
+from bench.cli.main import main
 from bench.evaluation.verdict import verdict
 from bench.store.manifest import read_manifest, versions
 from bench.tracks.corruptions.run import Work, frame

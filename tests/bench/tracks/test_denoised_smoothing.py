@@ -7,7 +7,7 @@ import torch
 from gaussian_diffusion import MU, Exact, S
 from torch import nn
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.tracks.smoothing.certify import Protocol, certified, check_form
 from bench.tracks.smoothing.run import noisy
 from defenses import load_model

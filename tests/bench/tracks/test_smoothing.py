@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 from torch import nn
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
 from bench.tracks.smoothing.certify import ABSTAIN, Protocol, certified, check_form, radius_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.cli import main
+from bench.cli.main import main
 from defenses.importers.registry import import_weights
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoints import load_network, read_sidecar
