@@ -11,7 +11,7 @@ from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 from bench import summary
 from bench.analysis.compare import compare
 from bench.analysis.summary import WORST
-from bench.stats.proportions import proportions as stats
+from bench.stats import proportions as stats
 from defenses.utils.errors import UserError
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from bench.stats.proportions import bootstrap as resampling
-from bench.stats.proportions import proportions as stats
+from bench.stats import bootstrap as resampling
+from bench.stats import proportions as stats
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from bench.stats.proportions import median as medians
-from bench.stats.proportions import proportions as stats
+from bench.stats import median as medians
+from bench.stats import proportions as stats
 from bench.stats.proportions import worst_case as selection
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -17,7 +17,7 @@ from scipy.stats import betabinom
 
 from bench import load_draws, load_results
 from bench.evaluation.verdict import sequential_verdict, verdict
-from bench.stats.proportions import proportions as stats
+from bench.stats import proportions as stats
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense, Foreign, Prediction, Purified
 from defenses.core.noise import Draw

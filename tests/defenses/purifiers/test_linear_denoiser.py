@@ -19,7 +19,7 @@ from bench.evaluation.verdict import Draws, verdict
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.stats.proportions import proportions as stats
+from bench.stats import proportions as stats
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State

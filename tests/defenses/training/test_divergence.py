@@ -5,10 +5,10 @@ import torch
 from short_trainings import SHORT, Exploding, material, run
 
 from defenses.networks.registry import build_network
+from defenses.training import loop
 from defenses.training.loop import Plan, fit
 from defenses.training.objective import Objective
 from defenses.training.phases import Phase
-from defenses.training.train import loop
 from defenses.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
