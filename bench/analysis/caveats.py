@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.evaluation.certificates.stored import MARK as UNCERTIFIED
-from bench.evaluation.certificates.stored import digest
-from defenses.utils.checksums import is_whole
-from defenses.utils.errors import UserError
+from bench.evaluation.certificates.stored import read
+from bench.spec.cell import NULLS, digest
+from bench.store.audits import SOFTMAX, read_audits
+from bench.store.manifest import forced_defenses, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.board.board import Board
-    from bench.report.table import Table
-
-FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
-MARK = "‡"
-SOFTMAX = "logits and no softmax"  # a check that a run makes too
+    from bench.analysis.results import Results
 
 
-def read_audits(results: Path) -> list[dict[str, Any]]:
-    """The audits of a results folder, as JSON has them; none where there is no file.
+FAILED_AUDIT = "‡"  # marks of table rows
+UNCERTIFIED = "†"
+
+
+def caveats(folder: Path, results: Results) -> dict[str, list[str]]:
+    """Label of a defense -> what speaks against its rows, with the marks of the tables.
+
+    Args:
+        folder: the results folder.
+        results: what `read_results` gave of it.
 
     Raises:
-        UserError: the file is damaged, or of a newer version.
+        UserError: its audits are damaged.
     """
-    file = results / FOLDER / NAME
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or not is_whole(said) or not isinstance(said.get("audits"), list):
-        raise UserError(f"{file} is damaged; remove it and run purebench audit again, which repeats nothing")
-    if said.get("schema", 0) > SCHEMA:
-        raise UserError(f"{file} is of a newer version; use the version of purebench that wrote it")
-    return list(said["audits"])
+    manifest = read_manifest(folder)
+    said: dict[str, list[str]] = {str(label): [] for label in results.cells["defense"].unique()}
+    for title, checks in failures(folder, manifest).items():
+        label = title.partition(" (training seed")[0]
+        said.setdefault(label, []).append(f"{FAILED_AUDIT} {title} fails the audit: {', '.join(checks)}")
+    for label, reason in uncertified(folder, results.cells, manifest).items():
+        said.setdefault(label, []).append(f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})")
+    return said
 
 
 def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -61,7 +58,7 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
     for said in audits:
         checks = (f"{check} at {_threat(said)}" if several else check for check in said["failed"])
         failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(checks))
-    for seen in _insisted(manifest):
+    for seen in forced_defenses(manifest):
         names = failed.setdefault(seen, {})
         if SOFTMAX not in names:
             names[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
@@ -73,36 +70,6 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
 
 def _threat(said: Mapping[str, Any]) -> str:
     return f"{said.get('norm')} {said.get('eps')}"
-
-
-def taken(board: Board, manifest: Mapping[str, Any]) -> set[str]:
-    """The titles of a board's defenses that earlier runs of its folder took although they return probabilities."""
-    seen = _insisted(manifest)
-    return {d.title for d in board.defenses if digest(d.fingerprint) in seen}
-
-
-def _insisted(manifest: Mapping[str, Any]) -> set[str]:
-    return {said for run in manifest.get("runs", []) for said in run.get("probabilities", {}).values()}
-
-
-def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:
-    """A table in which the defenses that fail their audit have a mark, and a footnote says which checks.
-
-    Args:
-        table: with a column "defense".
-        failed: the names of the checks, by title; the mean over trainings is marked where one of them fails.
-    """
-    if not failed or "defense" not in table.columns:
-        return table
-    at, marked = table.columns.index("defense"), failed.keys() | labels(failed)
-
-    def shown(name: str) -> str:
-        return f"{name} {MARK}" if name.removesuffix(f" {UNCERTIFIED}") in marked else name
-
-    rows = tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows)
-    text = "fails the audit, so its numbers have no rank"
-    notes = tuple(f"{MARK} {title} {text}: {', '.join(names)}" for title, names in failed.items())
-    return replace(table, rows=rows, footnotes=(*table.footnotes, *notes))
 
 
 def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
@@ -120,3 +87,27 @@ def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 def _label(title: str) -> str:
     return title.partition(" (training seed")[0]
+
+
+def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Label -> why the exact gradients of a defense are not certified, for the defenses that have rows of them."""
+    known, fingerprints = read(folder), manifest.get("defenses")
+    looks = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
+    exact = cells[(cells["gradient"] == "exact") & looks]
+    reasons: dict[str, str] = {}
+    for label in dict.fromkeys(exact["defense"]):
+        stated = fingerprints if isinstance(fingerprints, dict) else {}
+        mine = {key: value for key, value in stated.items() if key == label or key.startswith(f"{label} (")}
+        found = [known.get(digest(f)) for f in mine.values()] or [None]
+        if reason := next((r for r in map(_problem, found) if r), ""):
+            reasons[label] = reason
+    return reasons
+
+
+def _problem(certificate: Any) -> str:
+    if not isinstance(certificate, dict):
+        return "no certificate"
+    if certificate.get("passed") is True:
+        return ""
+    names = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
+    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(names)}")

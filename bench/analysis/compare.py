@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.analysis.caveats import caveats
 from bench.analysis.records import CLEAN, NULL
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING, Group, Row, choose, grouped
 from bench.analysis.scores import Judged, common
-from bench.doubts import doubts
 from bench.stats.bootstrap import Interval, over_trainings
-from bench.stats.proportions import Paired, paired_difference, wilson
+from bench.stats.paired import Paired, paired_difference
+from bench.stats.proportions import wilson
 from bench.store.parts import stored
 from defenses.utils.arrays import F64, Bools
 from defenses.utils.errors import UserError, unknown
@@ -78,7 +79,7 @@ class Comparison:
         decisions: the same of majority decisions (or of the single verdicts of deterministic defenses), with
             McNemar's test; None where there are several trainings.
         both: images that both decide right; 0 where `decisions` is None.
-        doubts: what speaks against a side, see `bench.doubts`.
+        caveats: what speaks against a side, see `bench.analysis.caveats`.
     """
 
     a: Side
@@ -88,7 +89,7 @@ class Comparison:
     how: str
     decisions: Paired | None
     both: int
-    doubts: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
 def compare(
@@ -103,7 +104,7 @@ def compare(
 ) -> list[Comparison]:
     """Compare two rows of results on the same images, in every setting that has both.
 
-    The difference has Bonett and Price's interval (`bench.stats.proportions.paired_difference`) over images; what the
+    The difference has Bonett and Price's interval (`bench.stats.paired.paired_difference`) over images; what the
     draws of random defenses add is in the shares. Where a side has several trainings, these vary too, in a bootstrap
     (`bench.stats.bootstrap`).
 
@@ -133,19 +134,19 @@ def compare(
     if other is not None:
         _same_data(Path(source), Path(other), settings)
     sides = ((source, here, a), (other or source, there, b))
-    against = [text for side in sides for text in _doubts(*side)]
+    against = [text for side in sides for text in _caveats(*side)]
     found = []
     for setting in settings:
         left, right = first[setting], second[setting]
         _refuse(left, right)
         made = _compared(left, right, planned[setting], confidence, seed, resamples)
-        found.append(replace(made, doubts=tuple(dict.fromkeys(against))))
+        found.append(replace(made, caveats=tuple(dict.fromkeys(against))))
     return found
 
 
-def _doubts(folder: str | Path, results: Results, name: str) -> list[str]:
+def _caveats(folder: str | Path, results: Results, name: str) -> list[str]:
     defense, _ = _parsed(name, list(dict.fromkeys(results.cells["defense"])))
-    return doubts(Path(folder), results).get(defense, [])
+    return caveats(Path(folder), results).get(defense, [])
 
 
 def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resamples: int) -> Comparison:

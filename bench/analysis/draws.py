@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.analysis.records import Lookup
-from bench.stats.proportions import majority, mean_logit
+from bench.stats.voting import majority, mean_logit
 from bench.store.parts import DRAWS
 from defenses.utils.arrays import F64, I64
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.board.views import KNOWN
-from bench.spec.cell import NULLS
+from bench.spec.cell import KNOWN, NULLS
 from bench.store.parts import RECORDS
 from bench.store.reader import TEXTS
 from defenses.utils.arrays import F64, I64

@@ -5,17 +5,15 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.api.arguments import _check_batch_size, _defense, _entries, _loaded, _threads, _threat, _views
 from bench.api.robustbench_arguments import translated
-from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
 from bench.board.indices import first_images
 from bench.board.schema import check
 from bench.spec.cell import NULLS, VerdictSpec
-from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
 
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from torch import nn
-
-    from defenses.core.defense import Defense
 
 
 def benchmark(
@@ -88,11 +84,12 @@ def benchmark(
         UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
+    from bench.analysis.caveats import uncertified
     from bench.analysis.results import load_cells, load_results
     from bench.board.defense_entry import describe_loaded
-    from bench.evaluation.certificates.stored import uncertified
-    from bench.execution.cell_runner import device_named
-    from bench.execution.run_board import Options, run_board
+    from bench.evaluation.devices import device_named
+    from bench.execution.options import Options
+    from bench.execution.run_board import run_board
     from bench.report.footnotes import with_warnings
     from bench.store.manifest import read_manifest
 
@@ -135,8 +132,8 @@ def benchmark(
     problems = _problems(cells)
     if not frame.loc[~frame["attack"].isin(NULLS), "accuracy"].notna().any():
         raise RuntimeError(f"nothing could be judged: {next(iter(problems.values()), 'no attack has run')}")
-    doubts = [f"{label}: exact gradients that nothing certifies ({reason})" for label, reason in reasons.items()]
-    for problem in (*problems.values(), *doubts):
+    caveats = [f"{label}: exact gradients that nothing certifies ({reason})" for label, reason in reasons.items()]
+    for problem in (*problems.values(), *caveats):
         warnings.warn(problem, stacklevel=2)
     return with_warnings(frame, cells, reasons)
 
@@ -175,7 +172,7 @@ def clean_accuracy(
         raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
     if not bool(((x >= 0) & (x <= 1)).all()):
         raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
-    from bench.execution.cell_runner import device_named
+    from bench.evaluation.devices import device_named
 
     own = next((p.device for p in model.parameters()), torch.device("cpu"))
     where = own if device is None else device_named(str(device))
@@ -184,99 +181,3 @@ def clean_accuracy(
         for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             right += int((model(part.to(where)).argmax(1).cpu() == labels.cpu()).sum())
     return right / len(x)
-
-
-def _check_batch_size(batch_size: object) -> None:
-    """A board calls it by another name, so its own check would not name it."""
-    if type(batch_size) is not int or batch_size < 1:
-        raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
-
-
-def _threat(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatModel:
-    if isinstance(threat_model, ThreatModel):
-        if eps is not None:
-            raise UserError("eps is given twice; leave it out, the ThreatModel has one")
-        return threat_model
-    if eps is None:
-        raise UserError('eps is missing; give it as eps="8/255"')
-    return ThreatModel(threat_model, eps)  # type: ignore[arg-type]
-
-
-def _views(views: Any) -> tuple[ViewSpec, ...]:
-    given = [views] if isinstance(views, ViewSpec | Mapping) else views
-    if not isinstance(given, Sequence) or any(not isinstance(v, ViewSpec | Mapping) for v in given):
-        raise UserError(f'views is {str(views)[:40]!r}; write {{"gradient": "exact"}}, a ViewSpec, or a list of these')
-    return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in given) or (ViewSpec(),)
-
-
-def _entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
-    """The attacks, those of one name labelled by their parameters too."""
-    given = [attacks] if isinstance(attacks, str | Mapping) else attacks
-    if not isinstance(given, Sequence):
-        raise UserError(f'attacks is {attacks!r}; write a name as "autoattack:standard", or a list of these')
-    entries = [_entry(attack, views) for attack in given]
-    labels = [e.label for e in entries]
-    return tuple(
-        replace(e, label=f"{e.label} ({', '.join(f'{k}={v}' for k, v in e.params.items())})")
-        if labels.count(e.label) > 1 and e.label == e.name and e.params
-        else e
-        for e in entries
-    )
-
-
-def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
-    if not isinstance(attack, str | Mapping):
-        raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
-    given = {"name": attack} if isinstance(attack, str) else dict(attack)
-    own = {key: given.pop(key) for key in ("name", "label") if given.get(key) is not None}
-    return replace(attack_entry(check("attack", {**own, "params": given}), ()), views=views)
-
-
-def _loaded(model: nn.Module | str, dataset: str, threat: ThreatModel, root: Path | None) -> nn.Module:
-    from torch import nn
-
-    from defenses.utils.names import is_zoo
-    from defenses.zoo.registry import load_model
-
-    if not isinstance(model, str):
-        if not isinstance(model, nn.Module):
-            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
-        return model
-    params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
-    return load_model(model, dataset, data_root=root, **params)
-
-
-def _defense(
-    loaded: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, root: Path | None
-) -> Defense:
-    """The model as a defense."""
-    from torch import nn
-
-    from bench.evaluation.model_checks import refuse_train_mode
-    from defenses.core.defense import Defense, Foreign
-    from defenses.utils.identity import check_built
-
-    if isinstance(loaded, nn.Module):
-        check_built(loaded)
-    if isinstance(loaded, Foreign):
-        loaded = loaded.module
-    if isinstance(loaded, Defense):
-        return loaded
-    refuse_train_mode(loaded, name or type(loaded).__name__)
-    return Foreign(loaded, stochastic=_is_random(loaded, dataset, split, root) if stochastic is None else stochastic)
-
-
-def _is_random(model: nn.Module, dataset: str, split: str, root: Path | None) -> bool:
-    from bench.evaluation.model_checks import looks_random
-    from defenses.data.dataset import load_dataset
-
-    try:
-        return looks_random(model, load_dataset(dataset, split, root=root).x[:8])
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return False  # the model check will say what is wrong
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

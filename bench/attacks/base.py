@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.spec.cell import Copies
     from bench.spec.threat import ThreatModel
 
 
@@ -38,6 +39,7 @@ class Attack:
         version: library and version, for the cell's key.
         warnings: what a reader of the numbers has to know (weak defaults); footnotes put the attack's label before it.
         notes: further warnings, which depend on `(threat, num_classes, params)`.
+        copies: of a randomised defense that the attack averages by itself; None: those of the view.
         load: imports the library, so that the first call of `run` takes no longer than others; may raise `Unsupported`.
     """
 
@@ -47,6 +49,7 @@ class Attack:
     version: str
     warnings: tuple[str, ...] = ()
     notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
+    copies: Copies | None = None
     load: Callable[[], object] = field(default=_nothing)
 
 

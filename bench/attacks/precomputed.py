@@ -65,3 +65,6 @@ def _run(path: Path, view: Any, x: Tensor, y: Tensor, *, indices: Tensor, **_: A
     if missing:
         raise ValueError(f"{path} has no image {missing[0]} of the data set")
     return torch.from_numpy(given.x[[rows[i] for i in indices.tolist()]]).to(x.device)
+
+
+UNCHANGED = "its images are the clean ones"  # a note on given images

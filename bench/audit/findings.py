@@ -72,3 +72,35 @@ def absent(check: str, why: str) -> Finding:
 def found(ok: bool) -> Status:
     """The status of a check that could be made."""
     return "pass" if ok else "fail"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found of one defense.
+
+    Args:
+        label: of the defense.
+        about: fingerprint, data set, threat, budget, seed: everything that it depends on.
+        findings: of all checks.
+    """
+
+    label: str
+    about: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The names of the checks that failed."""
+        return tuple(f.check for f in self.findings if f.status == "fail")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        said = {"label": self.label, **self.about, "passed": not self.failed, "failed": list(self.failed)}
+        return said | {"findings": [f.as_dict() for f in self.findings]}
+
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> Audit:
+        """What `as_dict` gave, after JSON."""
+        apart = {"label", "passed", "failed", "findings"}
+        about = {key: value for key, value in said.items() if key not in apart}
+        return cls(said["label"], about, tuple(Finding.from_dict(f) for f in said["findings"]))

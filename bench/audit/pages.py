@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.audit.svg import as_svg
-from bench.report.table import Table, html_table, html_text, page, to_markdown
+from bench.report.html import html_table, html_text, page
+from bench.report.plain import to_markdown
+from bench.report.table import Table
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
-    from bench.audit.findings import Finding
-    from bench.audit.run import Audit
+    from bench.audit.findings import Audit, Finding
 
 _STYLE = """
 td { white-space: normal; vertical-align: top; } td:nth-child(2) { min-width: 8rem; }

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.caveats import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.attacks.registry import Unsupported
-from bench.audit.checks import binarisation as binarise
-from bench.audit.checks import gradients, radius, strength
-from bench.audit.findings import Finding, absent
+from bench.audit.checks import binarisation, gradients, radius, strength
+from bench.audit.findings import Audit, Finding, absent
 from bench.audit.pages import as_html, as_markdown
 from bench.audit.subject import Subject
+from bench.store.audits import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.store.folder import Store, write_atomic
 from defenses.utils.checksums import sealed
 from defenses.utils.errors import UserError
@@ -32,41 +30,9 @@ CHECKS: dict[str, Check] = {  # cheap ones first; a name stands for the checks w
     "white box against others": strength.others,
     "twice the budget": strength.doubling,
     "noise fixed": strength.fixed_noise,
-    binarise.CHECK: binarise.binarisation,
+    binarisation.CHECK: binarisation.binarisation,
 }
 _LONGEST = 200  # characters of an error
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What was found of one defense.
-
-    Args:
-        label: of the defense.
-        about: fingerprint, data set, threat, budget, seed: everything that it depends on.
-        findings: of all checks.
-    """
-
-    label: str
-    about: Mapping[str, Any]
-    findings: tuple[Finding, ...]
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The names of the checks that failed."""
-        return tuple(f.check for f in self.findings if f.status == "fail")
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        said = {"label": self.label, **self.about, "passed": not self.failed, "failed": list(self.failed)}
-        return said | {"findings": [f.as_dict() for f in self.findings]}
-
-    @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Audit:
-        """What `as_dict` gave, after JSON."""
-        apart = {"label", "passed", "failed", "findings"}
-        about = {key: value for key, value in said.items() if key not in apart}
-        return cls(said["label"], about, tuple(Finding.from_dict(f) for f in said["findings"]))
 
 
 def audit(subject: Subject, budget: str) -> Audit:

@@ -18,12 +18,13 @@ from bench.attacks.registry import find_attack
 from bench.audit.budgets import Budget
 from bench.audit.fixed_noise import Fixed
 from bench.evaluation.certificates.information import carries_information
+from bench.evaluation.devices import device_of
 from bench.evaluation.verdict import verdict
-from bench.evaluation.view import attack_view, device_of
+from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from bench.store.environment import versions
 from bench.store.folder import write_atomic
-from bench.store.manifest import versions
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 

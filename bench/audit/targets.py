@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.board.defense_entry import Candidate, candidate
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.parameters import canonical, decode
-from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
     from bench.audit.budgets import Budget
     from bench.audit.subject import Subject
-    from bench.spec.cell import DefenseRef
+    from bench.board.defense_entry import Roots
     from defenses.core.defense import Defense
-
-    Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`
 
 FEWEST = 8  # images
 _NORMS = ("Linf", "L2", "L1")
@@ -52,30 +49,6 @@ class Setting:
         if self.threat.norm not in _NORMS:
             norms = ", ".join(_NORMS)
             raise UserError(f"an audit attacks in {norms}, not in {self.threat.norm}; give --norm and --eps")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A defense to audit: its label, its fingerprint as cells have it, and what loads it."""
-
-    label: str
-    fingerprint: Mapping[str, Any]
-    load: Callable[[], Defense]
-
-
-def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
-    """The defense that a reference is of."""
-
-    def load() -> Defense:
-        from defenses.core.defense import Foreign
-
-        given, seed = decode(reference.given), reference.training_seed
-        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **given)
-        if isinstance(defense, Foreign):
-            defense.stochastic = reference.stochastic
-        return defense
-
-    return Candidate(reference.title, canonical(reference.fingerprint), load)
 
 
 def stored(results: Path, roots: Roots) -> tuple[dict[str, Any], list[Candidate]]:
@@ -151,13 +124,13 @@ def subject(
     """
     import torch
 
-    from bench.analysis.caveats import FOLDER
     from bench.audit.subject import Subject
     from bench.board.indices import resolve
     from bench.evaluation.certificates.measure import has_gradient
     from bench.evaluation.certificates.stored import no_gradient
+    from bench.evaluation.devices import device_named
     from bench.evaluation.model_checks import check_model
-    from bench.execution.cell_runner import device_named
+    from bench.store.audits import FOLDER
     from defenses.core.defense import Foreign
     from defenses.data.dataset import load_dataset
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.attacks.registry import find_attack
-from bench.board.attack_entry import AttackEntry, attack_entry
+from bench.board.attack_entry import AttackEntry
 from bench.board.indices import resolve
-from bench.board.presets import Preset, check_defenses, with_preset
+from bench.board.presets import Preset, check_defenses
 from bench.board.schema import check
-from bench.board.views import KNOWN, TRANSFER, check_label, check_nulls, refuse_same, transfer_to, view_for
-from bench.execution.workers.limits import duration
-from bench.spec.aggregation import Protocols, protocols_of
-from bench.spec.cell import NULLS, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.board.views import check_label, check_nulls, refuse_same, transfer_to, view_for
+from bench.spec.aggregation import Protocols
+from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
@@ -92,6 +90,22 @@ class Board:
         if self.preset:
             check_defenses(self.preset, [d.label for d in self.defenses if d.stochastic])
 
+    def manifest_facts(self) -> dict[str, Any]:
+        """Return what a manifest states of the board."""
+        rare = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
+        return {
+            "schema": SCHEMA,
+            "board": self.name,
+            "title": self.title,
+            "dataset": self.dataset,
+            "split": self.split,
+            "indices": self.indices,
+            "seed": self.seed,
+            "budget": self.budget,
+            "defenses": {d.title: dict(d.fingerprint) for d in self.defenses},
+            **{key: value for key, value in rare.items() if value},
+        }
+
     def cells(self) -> list[Cell]:
         """All cells, in table order, each once.
 
@@ -131,7 +145,9 @@ class Board:
         params = decode(entry.params)
         attack = find_attack(entry.name, params)
         warnings = (*attack.warnings, *attack.notes(threat, num_classes, params))
-        reference = AttackRef(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings)
+        reference = AttackRef(
+            *(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings, attack.copies)
+        )
         once, source = VerdictSpec(1, 0, self.verdict.batch), entry.source
         drawn = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
         looks = entry.views if source else (view_for(defense, v, entry.name) for v in entry.views)
@@ -149,100 +165,6 @@ def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path 
     n = len(chosen.positions)
     for start in range(0, n, block):
         yield DataRef(info.name, split, info.revision, chosen.name, chosen.hash, start, min(n, start + block))
-
-
-def load_board(
-    path: str | Path, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
-) -> Board:
-    """Read a board file.
-
-    Args:
-        path: a TOML file, or the name of a board that comes with purebench ("quickstart").
-        weights_root: where weights are looked for first.
-        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
-
-    Raises:
-        UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
-            range.
-    """
-    file = find_board(path)
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of numbers too long and lists too deep too
-        raise UserError(f"{file} is not a TOML file: {error}") from None
-    try:
-        board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
-        board.cells()  # finds names that only show when cells are made
-        return board
-    except RecursionError:
-        raise UserError(f"{file} is nested too deeply") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-
-
-def find_board(path: str | Path) -> Path:
-    """The file of a board given by path or by name.
-
-    Raises:
-        UserError: there is none.
-    """
-    import leaderboards
-
-    own = Path(leaderboards.__file__).parent
-    for candidate in (Path(path), own / Path(path).name, own / f"{path}.toml"):
-        if candidate.is_file():
-            return candidate
-    raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
-
-
-def read_board(
-    raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
-) -> Board:
-    """The board of a parsed TOML file; `load_board` has the arguments and what it raises.
-
-    Args:
-        raw: as TOML gives it.
-        stem: its name, where it says none.
-        weights_root: where weights are looked for first.
-        data_root: where data sets lie.
-    """
-    from bench.board.defense_entry import describe
-
-    if "training" in raw:
-        raise UserError("it is about attacks on training data; run it with purebench poison")
-    raw, preset = with_preset(check("board", raw))
-    for key in ("dataset", "threat", "defense", "attack"):
-        if key not in raw:
-            raise UserError(f'the key "{key}" is missing')
-    rest = dict(check("threat", raw["threat"]))
-    eps = rest.pop("eps", None)
-    if eps is None or "norm" not in rest:
-        raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
-    entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
-    roots = {"weights_root": weights_root, "data_root": data_root}
-    defenses = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
-    verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
-    values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
-    return Board(
-        name=raw.get("name", stem),
-        title=raw.get("title", stem),
-        threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
-        defenses=defenses,
-        attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw["attack"]),
-        verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
-        nulls=tuple(raw.get("nulls", NULLS)),
-        protocols=protocols_of({"protocols": verdict}),
-        preset=preset,
-        time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
-        data_root=None if data_root is None else Path(data_root),
-        **values,
-    )
-
-
-def _trained(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """An entry for each seed of the training, where a defense names some."""
-    plain = {key: value for key, value in entry.items() if key != "seeds"}
-    return [plain | {"training_seed": seed} for seed in entry["seeds"]] if "seeds" in entry else [plain]
 
 
 def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
@@ -263,3 +185,6 @@ def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f'the {what} "{name}" occurs twice; give each a label of its own')
+
+
+

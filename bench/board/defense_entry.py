@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,10 @@ from defenses.zoo.composition import with_own
 from defenses.zoo.registry import fingerprint, load_model, named_card
 
 if TYPE_CHECKING:
+    from bench.spec.cell import DefenseRef
     from defenses.core.defense import Defense
+
+    Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`
 
 
 def describe(
@@ -130,3 +135,27 @@ def describe_loaded(
         identified["nonce"] = secrets.token_hex(8)
     identified = with_own(identified, vars(defense).get("own_parts", ()))
     return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients, training_seed)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A defense to audit: its label, its fingerprint as cells have it, and what loads it."""
+
+    label: str
+    fingerprint: Mapping[str, Any]
+    load: Callable[[], Defense]
+
+
+def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
+    """The defense that a reference is of."""
+
+    def load() -> Defense:
+        from defenses.core.defense import Foreign
+
+        given, seed = decode(reference.given), reference.training_seed
+        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **given)
+        if isinstance(defense, Foreign):
+            defense.stochastic = reference.stochastic
+        return defense
+
+    return Candidate(reference.title, canonical(reference.fingerprint), load)

@@ -112,7 +112,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
             seed=request.seed,
             data_root=request.data_root,
         )
-        check_board(out, board)
+        check_board(out, board.name)
         board.cells()  # finds images that are given twice
         if not named:
             write_atomic(Store(out).folder / _LIST, (folder / _LIST).read_bytes())
@@ -122,7 +122,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
 
 def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
     """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
-    from bench.execution.run_cell import UNCHANGED
+    from bench.attacks.precomputed import UNCHANGED
     from bench.store.parts import stored
 
     lines = [line for line, _ in stored(out / "parts").values()]

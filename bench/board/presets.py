@@ -6,7 +6,6 @@ defenses, seed) is the board's. A preset whose radius is meant for certain data 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.board.board import Board
+    pass
 
 _FIXED = ("attack", "verdict", "nulls", "budget")  # what a preset says, and a board that follows it must not
 
@@ -143,59 +142,3 @@ def check_defenses(preset: Preset, random: Sequence[str]) -> None:
             f'"{random[0]}" is randomised, which the preset "{preset.name}" refuses as RobustBench does; '
             "take --preset standard for it"
         )
-
-
-def board_of_preset(
-    name: str,
-    *,
-    dataset: str,
-    defenses: Sequence[str],
-    eps: str | None = None,
-    norm: str | None = None,
-    indices: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    stochastic: bool = False,
-    weights_root: Path | None = None,
-    data_root: Path | None = None,
-) -> Board:
-    """The board of a preset for some defenses, as `purebench run --preset` makes it.
-
-    Args:
-        name: of the preset.
-        dataset: name or path.
-        defenses: names of the registry, or plug-ins.
-        eps: radius; None: the preset's, on its own data sets.
-        norm: None: the preset's first.
-        indices: index list; None: the preset's on its own data sets, else all images.
-        params: of the defense, where there is one.
-        stochastic: whether the defenses, modules of one's own, are random.
-        weights_root: where weights are looked for first.
-        data_root: where data sets lie.
-
-    Returns:
-        The board; it is named after preset, data set and defenses, so that its results folder is its own.
-
-    Raises:
-        UserError: a name that there is not, a preset that does not fit, or parameters for several defenses.
-    """
-    from bench.board.board import read_board
-    from bench.board.schema import check
-
-    check("board", {"preset": name, "dataset": dataset})
-    if params and len(defenses) > 1:
-        raise UserError("--set is for one defense; run the others apart, or write a board")
-    threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
-    said = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
-    labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
-    raw = {
-        "name": "-".join(labels),
-        "title": f"{name}: {dataset}",
-        "preset": name,
-        "dataset": dataset,
-        "threat": threat,
-        "defense": [{"name": defense, **said} for defense in defenses],
-        **({} if indices is None else {"indices": indices}),
-    }
-    board = read_board(raw, name, weights_root=weights_root, data_root=data_root)
-    board.cells()
-    return board

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -153,3 +155,22 @@ def check(what: str, table: Any) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+
+
+def duration(text: str | float) -> float:
+    """Seconds from 600, "600", "90 s", "10min" or "1.5h".
+
+    Raises:
+        UserError: it is none of these, or not positive.
+    """
+    found = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", str(text).strip().lower())
+    try:
+        value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    except (KeyError, ValueError):
+        value = 0.0
+    if not (0 < value < math.inf):
+        raise UserError(f'the time limit is {text!r}; write seconds, or "10min" or "2h"')
+    return value

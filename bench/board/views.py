@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from bench.spec.cell import GIVEN, NULLS, Cell, DefenseRef
+from bench.spec.cell import GIVEN, KNOWN, NULLS, TRANSFER, Cell, DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
 
-KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
-TRANSFER = "transfer"  # a null attack that a board may ask for
 _ALWAYS = (*NULLS, "clean images", "uniform noise")
 _RESERVED = (*_ALWAYS, *(f"{name}{KNOWN}" for name in _ALWAYS), "worst case")  # rows of every table
 _BARE = "undefended"  # whose images are judged on defenses that have no bare classifier inside

@@ -11,7 +11,8 @@ from bench.cli.arguments import Declare, key_values, refuse_with
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.audit.targets import Candidate, Setting
+    from bench.audit.targets import Setting
+    from bench.board.defense_entry import Candidate
 
 
 def add(declare: Declare) -> None:
@@ -89,7 +90,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int
 
 
 def _is_board(target: str) -> bool:
-    from bench.board.board import find_board
+    from bench.board.load import find_board
     from defenses.utils.names import is_plugin, is_zoo
     from defenses.zoo.cards import list_models
 
@@ -112,8 +113,8 @@ def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[Setting, l
 
 
 def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
-    from bench.audit.targets import candidate
-    from bench.board.board import load_board
+    from bench.board.defense_entry import candidate
+    from bench.board.load import load_board
 
     refuse_with("board", arguments, "dataset", "split", "set", "stochastic")
     roots = _roots(arguments)
@@ -125,8 +126,7 @@ def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], 
 
 
 def _of_defense(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
-    from bench.audit.targets import candidate
-    from bench.board.defense_entry import describe
+    from bench.board.defense_entry import candidate, describe
 
     if arguments.eps is None:
         raise UserError("eps is missing; give the radius at which the defense is judged, as --eps 8/255")

@@ -7,22 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.arguments import Declare, key_values
+from bench.cli.arguments import key_values
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.board.board import Board
 
 _WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
-
-
-def add(declare: Declare) -> None:
-    """Declare the commands."""
-    run = declare("run", _run, "Run a board: attack, judge, write records and tables. Finished cells are skipped.")
-    board_arguments(run, preset=True)
-    selection_arguments(run)
-    run_arguments(run)
-    board_arguments(declare("status", _status, "Show what of a board is finished."))
 
 
 def board_arguments(sub: argparse.ArgumentParser, *, preset: bool = False) -> None:
@@ -71,7 +62,7 @@ def workers(text: str) -> int | None:
 
 
 def _duration(text: str) -> float:
-    from bench.execution.workers.limits import duration
+    from bench.board.schema import duration
 
     try:
         return duration(text)
@@ -91,7 +82,7 @@ def _size(text: str) -> float:
 
 def names_board(text: str) -> bool:
     """Whether a text means a board: a TOML file, or one that comes along."""
-    from bench.cli.ls import board_names
+    from bench.board.load import board_names
 
     return text.endswith(".toml") or text in board_names()
 
@@ -102,7 +93,7 @@ def board_of(arguments: argparse.Namespace) -> Board:
     Raises:
         UserError: a board and a preset, or neither; or what `load_board` or `board_of_preset` raises.
     """
-    from bench.board.board import load_board
+    from bench.board.load import load_board
 
     if (found := _of_preset(arguments)) is not None:
         return found
@@ -127,7 +118,7 @@ def _of_preset(arguments: argparse.Namespace) -> Board | None:
     for name in ("dataset", "defense"):
         if not getattr(arguments, name):
             raise UserError(f"--preset needs --{name}; add it, as --{name} {'digits' if name == 'dataset' else 'adp'}")
-    from bench.board.presets import board_of_preset
+    from bench.board.load import board_of_preset
 
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     params = key_values(said.pop("set") or ())
@@ -148,12 +139,6 @@ def workers_of(arguments: argparse.Namespace, board: Board) -> int:
     return all_workers(board.threads, arguments.device) if given is None else given
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    board = board_of(arguments)
-    chosen = tuple(arguments.defense), tuple(arguments.attack)
-    return run_and_show(board, folder_of(arguments, board.name), arguments, *chosen)
-
-
 def run_and_show(
     board: Board,
     folder: Path,
@@ -162,7 +147,8 @@ def run_and_show(
     attacks: tuple[str, ...] = (),
 ) -> int:
     """Run a board and print its table and the errors on record; the exit code."""
-    from bench.execution.run_board import Options, run_board
+    from bench.execution.options import Options
+    from bench.execution.run_board import run_board
     from bench.execution.workers.pool import WorkerFailed
     from bench.report.files import current_table
 
@@ -214,7 +200,7 @@ def stored_of(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], se
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir():
         raise UserError(f"{there} is no folder; choose another one with --out")
-    check_board(folder, board)
+    check_board(folder, board.name)
     damaged: dict[Path, str] = {}
     lines = stored(folder / "parts", None if seen_whole(folder) else damaged.__setitem__)
     for part, problem in damaged.items():
@@ -231,21 +217,3 @@ def _keys(part: Path) -> set[str]:
         return {line["key"] for line in read_lines(part)}
     except (FileNotFoundError, ValueError):
         return set()
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    board = board_of(arguments)
-    folder = folder_of(arguments, board.name)
-    cells = board.cells()
-    stored, damaged = stored_of(folder, board)
-    counts: dict[str, dict[str, int]] = {}
-    for cell in cells:
-        row = counts.setdefault(cell.defense.title, {})
-        line = stored.get(cell.key)
-        state = line["status"] if line else "damaged" if cell.key in damaged else "missing"
-        row[state] = row.get(state, 0) + 1
-    for label, row in counts.items():
-        print(f"{label}: " + ", ".join(f"{n} {state}" for state, n in sorted(row.items())))
-    done = sum(c.key in stored for c in cells)
-    print(f"{done} of {len(cells)} cells finished in {folder}")
-    return 0

@@ -40,8 +40,7 @@ def _certify(arguments: argparse.Namespace) -> int:
 
 
 def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from bench.audit.targets import candidate
-    from bench.board.defense_entry import describe
+    from bench.board.defense_entry import candidate, describe
     from bench.evaluation.certificates.stored import certificate_of
     from bench.evaluation.isolation import as_it_was
     from bench.evaluation.model_checks import check_model
@@ -60,9 +59,10 @@ def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Certificates of the defenses that the board attacks through exact gradients; measured where they are missing."""
     from bench.evaluation.certificates.stored import add as store
-    from bench.evaluation.certificates.stored import digest, missing, read
+    from bench.evaluation.certificates.stored import missing, read
     from bench.execution.cell_runner import Workshop, one_per_defense
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
+    from bench.spec.cell import digest
 
     cells, folder = board.cells(), folder_of(arguments, board.name)
     workshop = Workshop(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))

@@ -74,7 +74,7 @@ def _lines(c: Comparison, confidence: float) -> list[str]:
             f"{what}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
             f"of neither {neither}; McNemar's exact p = {d.p_value:.3g}"
         )
-    return [*lines, f"n = {n} images{planned}", *map(clean, c.doubts)]
+    return [*lines, f"n = {n} images{planned}", *map(clean, c.caveats)]
 
 
 def _side(side: Side, confidence: float) -> str:

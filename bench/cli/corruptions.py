@@ -12,7 +12,7 @@ from bench.cli.board_options import names_board
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.audit.targets import Candidate
+    from bench.board.defense_entry import Candidate
 
 # Where no board says them.
 _DEFAULTS: dict[str, Any] = {"dataset": "digits", "split": "test", "indices": "all", "seed": 0}
@@ -41,7 +41,8 @@ def add(declare: Declare) -> None:
 
 
 def _corruptions(arguments: argparse.Namespace) -> int:
-    from bench.tracks.corruptions.run import Work, file_label, write
+    from bench.tracks.corruptions.run import Work, file_label
+    from bench.tracks.corruptions.tables import write
 
     said, candidates = _asked(arguments)
     work = Work(
@@ -60,9 +61,8 @@ def _corruptions(arguments: argparse.Namespace) -> int:
 
 def _asked(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candidate]]:
     """(data set, split, index list and seed; which defenses)."""
-    from bench.audit.targets import candidate
-    from bench.board.board import load_board
-    from bench.board.defense_entry import describe
+    from bench.board.defense_entry import candidate, describe
+    from bench.board.load import load_board
 
     given = {key: value for key in _DEFAULTS if (value := getattr(arguments, key)) is not None}
     names, params = arguments.defense, key_values(arguments.set)

@@ -38,7 +38,7 @@ def add(declare: Declare) -> None:
 
 def _detect(arguments: argparse.Namespace) -> int:
     from bench.analysis.detection import detection
-    from bench.report.table import to_csv, to_markdown, to_text
+    from bench.report.plain import to_csv, to_markdown, to_text
 
     frame = detection(arguments.results)
     if arguments.format == "csv":

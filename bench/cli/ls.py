@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from bench.board.load import board_names
 from bench.cli.arguments import Declare
 
 
@@ -52,13 +52,6 @@ def _indices() -> Iterable[str]:
     from bench.board.subsets import published
 
     return [*FORMS, *_aligned([(s.name, s.dataset, s.source) for s in published()])]
-
-
-def board_names() -> list[str]:
-    """Names of the boards that come along."""
-    import leaderboards
-
-    return sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))
 
 
 def _presets() -> Iterable[str]:

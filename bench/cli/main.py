@@ -25,18 +25,18 @@ from bench.cli import (
     model_info,
     plan,
     poison,
+    run,
     smooth,
     table,
     train,
     verify,
 )
-from bench.cli import board_options as boards
 from bench.cli.arguments import Command
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 
 _COMMANDS = (
-    *(boards, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),
+    *(run, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),
     *(train, import_weights, doctor, model_info, judge, verify),
 )
 

@@ -64,7 +64,8 @@ def _given(pairs: list[str]) -> dict[str, Any]:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bench.report.model_info import compare, read_model_info
+    from bench.report.model_info import read_model_info
+    from bench.report.model_info_compare import compare
 
     info = read_model_info(arguments.file)
     if (arguments.results is None) != (arguments.defense is None):

@@ -20,11 +20,11 @@ from bench.cli.board_options import (
 )
 
 if TYPE_CHECKING:
-    from bench.analysis.sample_size import Question
     from bench.board.board import Board
     from bench.execution.forecast.estimates import Forecast
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
     from bench.spec.cell import Cell
+    from bench.stats.power import Question
 
 _SECONDS = 60.0  # that a probe takes, about
 
@@ -46,8 +46,9 @@ def add(declare: Declare) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.execution.cell_runner import Workshop
     from bench.execution.forecast.estimates import hindsight, measured, read_forecast
-    from bench.execution.progress import row_of
-    from bench.execution.run_board import Options, select
+    from bench.execution.options import Options
+    from bench.execution.run_board import select
+    from bench.spec.cell import row_of
     from bench.store.manifest import read_manifest
 
     question = _question(arguments)
@@ -85,7 +86,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _question(arguments: argparse.Namespace) -> Question | None:
     """What --detect asks; nothing without it."""
-    from bench.analysis.sample_size import Question, difference
+    from bench.stats.power import Question, difference
 
     if arguments.detect is None:
         return None

@@ -37,9 +37,10 @@ def _smooth(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from bench.board.indices import resolve
-    from bench.execution.cell_runner import device_named
+    from bench.evaluation.devices import device_named
     from bench.tracks.smoothing.certify import Protocol
-    from bench.tracks.smoothing.run import RADII, Work, noisy, number, run_all, write
+    from bench.tracks.smoothing.run import Work, noisy, number, run_all
+    from bench.tracks.smoothing.tables import RADII, write
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
 

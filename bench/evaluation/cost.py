@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -61,3 +63,19 @@ def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
             inner = list(module.children())
         found += inner if module in inner else _networks(inner)
     return found
+
+
+def since(begin: float) -> float:
+    """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
+    return max(0.0, time.perf_counter() - begin)
+
+
+@dataclass
+class Cost:
+    """Totals of a phase over a block; rows at once, if memory ran out."""
+
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+    queries: int = 0
+    rows: int | None = None

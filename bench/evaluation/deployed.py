@@ -11,24 +11,13 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.batching import Rows, rows_of
-from bench.evaluation.cost import Meter
-from bench.evaluation.verdict import Draws, sequential_verdict, verdict
-from bench.evaluation.view import device_of
-from bench.execution.progress import since
+from bench.evaluation.cost import Cost, Meter, since
+from bench.evaluation.devices import device_of
+from bench.evaluation.sequential_verdict import sequential_verdict
+from bench.evaluation.verdict import Draws, verdict
 from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense
-
-
-@dataclass
-class Cost:
-    """Totals of a phase over a block; rows at once, if memory ran out."""
-
-    seconds: float = 0.0
-    forwards: int = 0
-    backwards: int = 0
-    queries: int = 0
-    rows: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.evaluation.batching import Rows, free
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.cost import Meter
+from bench.evaluation.devices import device_of
 from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Defense, Foreign, Purified
@@ -200,9 +201,3 @@ def _refuse_nan(x: Tensor, gradient: Tensor) -> None:
 
 def _only_from_bad_images(x: Tensor, logits: Tensor) -> bool:
     return bool((logits.isfinite().all(1) | ~x.isfinite().flatten(1).all(1)).all())
-
-
-def device_of(defense: Defense) -> torch.device:
-    """Where a defense is: the device of its first parameter or buffer, else the CPU."""
-    tensor = next(defense.parameters(), next(defense.buffers(), None))
-    return torch.device("cpu") if tensor is None else tensor.device

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
-from bench.execution.progress import since
+from bench.evaluation.cost import since
+from bench.evaluation.devices import device_named
+from bench.execution.records import failure
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from defenses.utils.errors import UserError, told
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
-    import torch
-
-    from bench.execution.run_board import Options
-    from bench.execution.run_cell import Block
+    from bench.execution.options import Options
+    from bench.execution.records import Block
     from defenses.core.defense import Defense
 
 Line = dict[str, Any]  # of cells.jsonl
@@ -120,9 +120,9 @@ class Workshop:
         Raises:
             UserError: a model that cannot be benchmarked.
         """
+        from bench.evaluation.devices import device_of
         from bench.evaluation.isolation import as_it_was
         from bench.evaluation.model_checks import check_model
-        from bench.evaluation.view import device_of
 
         data = self.data()
         defense, at = self.defense(cell), self._positions[:8]
@@ -136,8 +136,8 @@ class Workshop:
     def certify(self, cell: Cell) -> Line:
         """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
         from bench.evaluation.certificates.stored import certificate_of
+        from bench.evaluation.devices import device_of
         from bench.evaluation.isolation import as_it_was
-        from bench.evaluation.view import device_of
 
         data, defense = self.data(), self.defense(cell)
         with as_it_was():
@@ -145,7 +145,7 @@ class Workshop:
 
     def block(self, cell: Cell) -> Block:
         """The images of a cell."""
-        from bench.execution.run_cell import block_of
+        from bench.execution.records import block_of
 
         return block_of(cell, self.data(), self._positions)
 
@@ -189,27 +189,6 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
 def _own_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
     """The identities of the parts that are somebody's own."""
     return [part.get("state") for part in fingerprint.get("around", ())]
-
-
-def device_named(name: str) -> torch.device:
-    """The device of a name.
-
-    Raises:
-        UserError: it cannot be used here.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:  # torch lists every backend that it has ever had
-        text = f'device "{name[:40]}" cannot be used: torch knows none of that name'
-        raise UserError(f"{text}; try --device cpu, or cuda:0") from None
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0][:60]
-        raise UserError(f'device "{name[:40]}" cannot be used: {reason}; try --device cpu') from None
-    return device
 
 
 def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
@@ -265,15 +244,3 @@ def finish(
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
     report(cell.key, result.line["status"], since(begin), note)
-
-
-def failure(cell: Cell, message: str, trace: str | None) -> CellResult:
-    """The record of a cell that went wrong.
-
-    Args:
-        cell: which.
-        message: one line for tables.
-        trace: its traceback, where there is one.
-    """
-    line = {"status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
-    return CellResult(cell.columns() | line)

@@ -6,13 +6,9 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from bench.spec.cell import Cell
+from bench.evaluation.cost import since
+from bench.spec.cell import Cell, row_of
 from defenses.utils.text import human_time
-
-
-def since(begin: float) -> float:
-    """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
-    return max(0.0, time.perf_counter() - begin)
 
 
 class Progress:
@@ -73,11 +69,6 @@ class Progress:
             return expected
         known = next((self._seconds[kind] for kind in _kinds(cell) if kind in self._seconds), None)
         return None if known is None else known[0] / known[1]
-
-
-def row_of(cell: Cell) -> str:
-    """The row of a table that a cell belongs to, as text: cells of a row differ in their images alone."""
-    return f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | {cell.view_label}"
 
 
 def _kinds(cell: Cell) -> list[tuple[str, ...]]:

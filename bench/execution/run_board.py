@@ -3,73 +3,34 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import taken
 from bench.board.board import Board
 from bench.doctor.examine import require
-from bench.evaluation.certificates import stored as certificates
-from bench.evaluation.certificates.stored import digest
-from bench.execution.cell_runner import Line, Workshop, device_named, one_per_defense, work
+from bench.evaluation.certificates import stored
+from bench.evaluation.devices import device_named
+from bench.execution.cell_runner import Line, Workshop, one_per_defense, work
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
+from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import Orders, run_workers
 from bench.execution.workers.process import warm_up
-from bench.spec.cell import NULLS, Cell
+from bench.spec.cell import NULLS, Cell, digest
+from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
-from bench.store.manifest import check_board, describe_run, read_manifest, update_manifest
+from bench.store.manifest import check_board, forced_defenses, read_manifest, update_manifest
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 
 if TYPE_CHECKING:
-    from defenses.core.defense import Defense
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a board is run; none of it changes a result.
-
-    Args:
-        data_root: where data sets lie.
-        weights_root: where weights are looked for first.
-        workers: processes in which cells run, apart from this one; 0: none, cells run here, where nothing stops them.
-        device: where models run, as "cuda:0"; bit-equal repetition is promised on the CPU alone.
-        defenses: labels to run; empty: all.
-        attacks: labels to run; empty: all.
-        retry_errors: run cells again that ended in an error, or some of whose images did.
-        quiet: no progress.
-        loaded: defenses in memory by label: their cells run here.
-        time_limit: seconds that a cell may take; None: what the board says.
-        memory: GiB that a worker process may hold; None: its share of what is there.
-        probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
-    """
-
-    data_root: Path | None = None
-    weights_root: Path | None = None
-    workers: int = 1
-    device: str = "cpu"
-    defenses: tuple[str, ...] = ()
-    attacks: tuple[str, ...] = ()
-    retry_errors: bool = False
-    quiet: bool = False
-    loaded: Mapping[str, Defense] = field(default_factory=dict)
-    time_limit: float | None = None
-    memory: float | None = None
-    probabilities: frozenset[str] = frozenset()
-
-    def __post_init__(self) -> None:
-        for name in ("time_limit", "memory"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} is {value}; it must be a positive number")
+    from bench.board.board import Board
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -88,7 +49,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """
     cells = board.cells()
     chosen = select(cells, options)
-    check_board(folder, board)
+    check_board(folder, board.name)
     if options.device != "cpu":
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
@@ -106,7 +67,7 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         finished = store.finished(_warn)
     else:
         _write_plan(store, cells)
-        update_manifest(store, board)
+        update_manifest(store, board.manifest_facts())
     with suppress(NotWritable):  # parts left to merge are as good as merged ones
         store.compact([c.columns() for c in cells])
     missing = sum(c.key not in finished for c in pending)
@@ -172,7 +133,7 @@ def _run_pending(
     expected = {row: forecast.seconds for row, forecast in known.items()}
     progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
     by_key = {c.key: c for c in pending}
-    uncertified = certificates.missing(store.folder, pending)
+    uncertified = stored.missing(store.folder, pending)
 
     options = replace(options, probabilities=options.probabilities | taken(board, read_manifest(store.folder)))
 
@@ -180,8 +141,8 @@ def _run_pending(
         _write_plan(store, cells)
         if softmax:
             run["probabilities"] = {d.title: digest(d.fingerprint) for d in board.defenses if d.title in softmax}
-        update_manifest(store, board, run)
-        certificates.add(store.folder, {uncertified[title]: found[title] for title in found})
+        update_manifest(store, board.manifest_facts(), run)
+        stored.add(store.folder, {uncertified[title]: found[title] for title in found})
 
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         progress.finished(by_key[key], status, seconds, note)
@@ -199,7 +160,7 @@ def _run_pending(
         work(store, pending, workshop, run["id"], report, redo=redo)
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run["seconds"] = round(progress.elapsed(), 3)
-    update_manifest(store, board, run)
+    update_manifest(store, board.manifest_facts(), run)
 
 
 def _limits(board: Board, options: Options) -> Limits:
@@ -215,3 +176,9 @@ def _in_processes(board: Board, options: Options) -> bool:
     if not options.workers and (asked or board.time_limit is not None):
         raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
     return options.workers > 0 and not options.loaded
+
+
+def taken(board: Board, manifest: Mapping[str, Any]) -> set[str]:
+    """The titles of a board's defenses that earlier runs of its folder took although they return probabilities."""
+    seen = forced_defenses(manifest)
+    return {d.title for d in board.defenses if digest(d.fingerprint) in seen}

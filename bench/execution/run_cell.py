@@ -4,56 +4,29 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from bench.attacks.precomputed import UNCHANGED
 from bench.attacks.registry import Unsupported, find_attack
 from bench.evaluation.batching import Rows, free, rows_of
-from bench.evaluation.deployed import Cost, Deployed, ask
-from bench.evaluation.view import attack_view, device_of
-from bench.execution.cell_runner import failure
-from bench.execution.progress import since
-from bench.execution.records import draw_columns
+from bench.evaluation.cost import Cost, since
+from bench.evaluation.deployed import ask
+from bench.evaluation.devices import device_of
+from bench.evaluation.view import attack_view
+from bench.execution.records import Block, _records, draw_columns, failure
 from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
 from defenses.core.defense import Defense
-from defenses.data.dataset import Dataset
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.utils.text import clean
 
 _LONGEST = 400  # characters of a message
-UNCHANGED = "its images are the clean ones"  # a note on given images
 _SAME = 1e-6  # as much as rounding to float32 and back may change
-
-
-@dataclass(frozen=True)
-class Block:
-    """The images of a cell: x float32 [B, C, H, W], y int64 [B], dataset indices int64 [B], sha per image."""
-
-    x: Tensor
-    y: Tensor
-    indices: Tensor
-    shas: tuple[str, ...]
-
-
-def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
-    """The block of a cell.
-
-    Args:
-        cell: says which positions of the index list.
-        data: the whole split.
-        positions: the index list.
-    """
-    chosen = positions[cell.data.start : cell.data.stop]
-    at = torch.tensor(chosen, dtype=torch.int64)
-    return Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in chosen))
 
 
 def execute(
@@ -211,48 +184,3 @@ def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[
     beyond = distances(x, x_adv)[cell.threat.norm] > float(cell.threat.eps) + cell.threat.tolerance
     keep_clean = beyond | torch.tensor([bool(p) for p in problems])
     return torch.where(keep_clean.view(-1, 1, 1, 1), x, x_adv), beyond
-
-
-def _records(
-    cell: Cell,
-    block: Block,
-    target: Tensor | None,
-    x_adv: Tensor,
-    beyond: Tensor,
-    problems: list[str],
-    said: Deployed,
-    cost: Cost,
-) -> dict[str, Any]:
-    """Columns of the records table; images that could not be judged have zero draws."""
-    n = len(block.y)
-    ok, draws = torch.tensor([not p for p in problems]), said.draws
-    correct = (draws.predictions == block.y) & ~draws.rejected & ok
-    hits = torch.zeros_like(correct) if target is None else (draws.predictions == target) & ~draws.rejected & ok
-    held, chosen = draws.held_out, ~draws.held_out if (~draws.held_out).any() else draws.held_out
-    size = distances(block.x, x_adv)
-    per_image = {"queries": cost.queries, "forwards": cost.forwards, "backwards": cost.backwards}
-    return {
-        "cell": [cell.key] * n,
-        "index": block.indices.numpy().astype(np.int32),
-        "sha": [s[:16] for s in block.shas],
-        "label": block.y.numpy().astype(np.int16),
-        "target": (torch.full_like(block.y, -1) if target is None else target).numpy().astype(np.int16),
-        "correct": correct[held].sum(0).numpy().astype(np.int32),
-        "draws": (ok * int(held.sum())).numpy().astype(np.int32),
-        "correct_sel": correct[chosen].sum(0).numpy().astype(np.int32),
-        "draws_sel": (ok * int(chosen.sum())).numpy().astype(np.int32),
-        "hits": hits[held].sum(0).numpy().astype(np.int32),
-        "hits_sel": hits[chosen].sum(0).numpy().astype(np.int32),
-        "rejected": (draws.rejected[held].sum(0) * ok).numpy().astype(np.int32),
-        "margin": draws.margins(block.y)[held].mean(0).numpy(),
-        **{norm.lower(): size[norm].numpy().astype(np.float32) for norm in ("Linf", "L2", "L1", "L0")},
-        "in_box": in_box(x_adv).numpy(),
-        "in_ball": (size[cell.threat.norm] <= float(cell.threat.eps) + cell.threat.tolerance).numpy(),
-        "finite": torch.isfinite(x_adv.flatten(1)).all(1).numpy(),
-        "beyond": (beyond & ok).numpy(),
-        **{name: np.full(n, total / n, np.float64) for name, total in per_image.items()},
-        "seconds": np.full(n, cost.seconds / n, np.float64),
-        **said.columns(ok),
-        "status": ["error" if p else "ok" for p in problems],
-        "error": problems,
-    }

@@ -9,9 +9,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from bench.analysis.caveats import FOLDER as AUDITS
-from bench.analysis.caveats import NAME
 from bench.evaluation.certificates.stored import FILE as CERTIFICATES
+from bench.store.audits import FOLDER as AUDITS
+from bench.store.audits import NAME
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError

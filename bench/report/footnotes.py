@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.caveats import UNCERTIFIED
 from bench.analysis.rows import ROW
-from bench.board.views import KNOWN
-from bench.evaluation.certificates.stored import MARK
+from bench.spec.cell import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
     if not reasons:
         return ()
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    return (f"{MARK}: exact gradients that nothing certifies ({told}); `purebench certify` measures them",)
+    return (f"{UNCERTIFIED}: exact gradients that nothing certifies ({told}); `purebench certify` measures them",)
 
 
 def warnings(cells: pd.DataFrame) -> tuple[str, ...]:
@@ -151,3 +151,39 @@ def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping
 def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     """Of which row of the tables each line is."""
     return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))
+
+
+_ENVIRONMENT = ("torch", "threads", "device", "processor")
+
+
+def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know of cells that were not all computed alike.
+
+    Args:
+        lines: of cells, each with "defense", "status" and "run".
+        manifest: see `read_manifest`.
+
+    Returns:
+        One footnote per defense whose finished cells come from runs that differ in the version of torch, threads,
+        device or processor, as "adp: cells from 2 environments: torch 2.15.0 / 2.16.0".
+    """
+    environments = {r["id"]: _environment(r) for r in manifest.get("runs", [])}
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for line in lines:
+        if line["status"] == "ok":
+            environment = environments.get(line.get("run"), ("unknown",) * len(_ENVIRONMENT))
+            found.setdefault(line["defense"], {})[environment] = None
+    notes = []
+    for defense, seen in found.items():
+        values = [list(dict.fromkeys(column)) for column in zip(*seen, strict=True)]
+        pairs = zip(_ENVIRONMENT, values, strict=True)
+        differ = "; ".join(f"{name} {' / '.join(sorted(given))}" for name, given in pairs if len(given) > 1)
+        if differ:
+            notes.append(f"{defense}: cells from {len(seen)} environments: {differ}")
+    return notes
+
+
+def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
+    hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
+    found = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
+    return tuple("unknown" if value is None else str(value) for value in found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # In the order in which RobustBench writes them.
 KEYS: tuple[str, ...] = (
@@ -104,69 +104,3 @@ def read_model_info(path: str | Path) -> ModelInfo:
         return ModelInfo(raw)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A claimed accuracy against the measured one, in [0, 1].
-
-    Args:
-        key: of the entry.
-        claimed: its number.
-        measured: ours, of `attack`.
-        low: lower end of its interval (Wilson, 95%).
-        high: upper end.
-        attack: the row of our table.
-    """
-
-    key: str
-    claimed: float
-    measured: float
-    low: float
-    high: float
-    attack: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the claim, which is rounded to hundredths of a percent, lies in the interval."""
-        return self.low - 5e-5 <= self.claimed <= self.high + 5e-5
-
-
-def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | None = None) -> list[Comparison]:
-    """Hold an entry's claims against a results folder.
-
-    Args:
-        info: the entry.
-        results: the folder.
-        defense: label of the defense there.
-        eps: the threat there, where the entry has none; None: the entry's.
-
-    Returns:
-        Clean accuracy, AutoAttack (where it was run as it is) and the worst case, as far as both sides have them.
-
-    Raises:
-        UserError: no results, no such defense or threat there, or another data set or eps than the entry's.
-    """
-    from bench.report.model_info_export import rows_of
-
-    wanted = eps if eps is not None else info.raw.get("eps")
-    rows = rows_of(results, defense, eps=wanted)
-    if info.raw.get("dataset") not in (None, rows.dataset):
-        raise UserError(
-            f"the entry is of {info.raw['dataset']}, the results are of {rows.dataset}; compare like with like"
-        )
-    if info.eps is not None and info.eps != Fraction(rows.eps):
-        raise UserError(
-            f"the eps differ: the entry is of {info.raw['eps']}, the results are of {rows.eps}; compare like with like"
-        )
-    return list(
-        _comparisons(info, {"clean_acc": rows.clean, "autoattack_acc": rows.autoattack, "external": rows.worst})
-    )
-
-
-def _comparisons(info: ModelInfo, found: Mapping[str, pd.Series[Any] | None]) -> Iterator[Comparison]:
-    for key, row in found.items():
-        claimed = info.share(key)
-        if claimed is not None and row is not None:
-            mean, low, high = (float(row[c]) for c in ("robust_mean", "robust_low", "robust_high"))
-            yield Comparison(key, claimed, mean, low, high, str(row["attack"]))

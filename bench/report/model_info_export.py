@@ -62,7 +62,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     """
     from bench.analysis.results import CLEAN, NULL
     from bench.analysis.summary import WORST, summary
-    from bench.board.views import KNOWN
+    from bench.spec.cell import KNOWN
     from bench.store.parts import stored
 
     frame = summary(results)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import failures, flagged, labels, with_audit
+from bench.analysis.caveats import FAILED_AUDIT, UNCERTIFIED, failures, labels, uncertified, with_audit
 from bench.analysis.results import CLEAN, NULL, read_results
 from bench.analysis.rows import ROW, SETTING
 from bench.analysis.scores import bounds_of
 from bench.analysis.summary import REFUSED, WORST, numbers, ranked, summary
-from bench.board.views import KNOWN
-from bench.evaluation.certificates.stored import MARK, uncertified
 from bench.report import footnotes
 from bench.report.table import Table
 from bench.spec.aggregation import M, Protocols
+from bench.spec.cell import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.report.table import Table
 
 __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 
@@ -187,7 +188,7 @@ def _shown(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str,
 
 
 def _with_mark(text: str, row: Any, marked: Collection[str]) -> str:
-    return f"{text} {MARK}" if row.defense in marked else text
+    return f"{text} {UNCERTIFIED}" if row.defense in marked else text
 
 
 def full_table(
@@ -263,10 +264,13 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     Raises:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
-    from bench.report.table import to_csv, to_html, to_latex, to_markdown, to_text
+    from bench.report.footnotes import mixed
+    from bench.report.html import to_html
+    from bench.report.latex import to_latex
+    from bench.report.plain import to_csv, to_markdown, to_text
     from bench.spec.aggregation import protocols_of
     from bench.store.folder import write_atomic
-    from bench.store.manifest import mixed, read_manifest
+    from bench.store.manifest import read_manifest
 
     folder = Path(results_dir)
     results, manifest = read_results(folder), read_manifest(folder)
@@ -293,3 +297,23 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     write_atomic(folder / "tables.tex", to_latex(tables))
     write_atomic(folder / "tables.html", to_html(tables, title))
     return comparison
+
+
+def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:
+    """A table in which the defenses that fail their audit have a mark, and a footnote says which checks.
+
+    Args:
+        table: with a column "defense".
+        failed: the names of the checks, by title; the mean over trainings is marked where one of them fails.
+    """
+    if not failed or "defense" not in table.columns:
+        return table
+    at, marked = table.columns.index("defense"), failed.keys() | labels(failed)
+
+    def shown(name: str) -> str:
+        return f"{name} {FAILED_AUDIT}" if name.removesuffix(f" {UNCERTIFIED}") in marked else name
+
+    rows = tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows)
+    text = "fails the audit, so its numbers have no rank"
+    notes = tuple(f"{FAILED_AUDIT} {title} {text}: {', '.join(names)}" for title, names in failed.items())
+    return replace(table, rows=rows, footnotes=(*table.footnotes, *notes))

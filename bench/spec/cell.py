@@ -11,11 +11,10 @@ from typing import Any
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.names import portable
-from defenses.utils.parameters import canonical, decode
+from defenses.utils.parameters import canonical
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
 GIVEN = "given:"  # before the file of images that somebody else made
-ADAPTIVE = "bench:"  # these attacks make copies of their own
 SCHEMA = 1  # of cells, records and draws
 
 
@@ -53,6 +52,19 @@ class DefenseRef:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Copies of a randomised defense that an attack averages by itself.
+
+    Args:
+        a_step: copies a step, as "8" or "4-64".
+        on_top: whether each copy combines the deployed runs, where the view says no other number.
+    """
+
+    a_step: str
+    on_top: bool
+
+
+@dataclass(frozen=True)
 class AttackRef:
     """An attack as a board names it: label for tables, name, parameters by the library's names, library version."""
 
@@ -62,6 +74,7 @@ class AttackRef:
     version: str
     minimisation: bool = False
     warnings: tuple[str, ...] = ()
+    copies: Copies | None = None
 
 
 @dataclass(frozen=True)
@@ -171,19 +184,28 @@ class Cell:
             return "deployed, seed known" if self.view.known else "deployed"
         if self.attack.name.startswith(GIVEN):
             return "given"
-        if self.attack.name.startswith(ADAPTIVE):
-            from bench.attacks.adaptive.settings import view_of
-
-            eot, runs = view_of(self.attack.name.removeprefix(ADAPTIVE), self._params, self.view)
-            return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=eot, runs=runs)
-        return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
-
-    @property
-    def _params(self) -> dict[str, Any]:
-        """The attack's parameters as Python values, also where they were read from a key."""
-        return {key: decode(canonical(value)) for key, value in self.attack.params.items()}
+        copies = self.attack.copies
+        if copies is None:
+            return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
+        runs = self.view.runs or (None if copies.on_top or self.view.known else 1)
+        return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=copies.a_step, runs=runs)
 
     def noise_seed(self, purpose: str) -> int:
         """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""
         digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
+
+
+def digest(fingerprint: Any) -> str:
+    """The key of a defense: a hash of its fingerprint, parameters and weights included."""
+    text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
+TRANSFER = "transfer"  # a null attack that a board may ask for
+
+
+def row_of(cell: Cell) -> str:
+    """The row of a table that a cell belongs to, as text: cells of a row differ in their images alone."""
+    return f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | {cell.view_label}"

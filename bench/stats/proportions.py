@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from defenses.utils.arrays import F64, Bools
+from defenses.utils.arrays import F64
 
 
 def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[F64, F64]:
@@ -114,52 +114,6 @@ def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> F64:
     return out
 
 
-def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike | None = None) -> Bools:
-    """Whether the majority vote of an image's draws is right. A tie with another class is wrong.
-
-    Args:
-        pred: predicted class per draw, int [images, draws]; a refusal is a class of its own, as -1.
-        label: int [images].
-        counted: bool [images, draws]; others do not vote. Default: all do.
-
-    Returns:
-        Bool [images]; False where nothing votes.
-    """
-    votes, y = np.asarray(pred), np.asarray(label)
-    ballots = np.ones(votes.shape, bool) if counted is None else np.asarray(counted, bool)
-    lowest = int(min(votes.min(), y.min())) if votes.size else 0
-    classes = int(max(votes.max(), y.max())) - lowest + 1 if votes.size else 1
-    out = np.zeros(len(votes), bool)
-    per_pass = max(1, (1 << 22) // classes)  # memory
-    for begin in range(0, len(votes) if votes.size else 0, per_pass):
-        at = slice(begin, begin + per_pass)
-        rows = np.arange(len(votes[at]))
-        cast = (rows[:, None] * classes + (votes[at] - lowest))[ballots[at]]
-        count = np.bincount(cast, minlength=len(rows) * classes).reshape(len(rows), classes)
-        right = count[rows, y[at] - lowest]
-        count[rows, y[at] - lowest] = 0
-        out[at] = right > count.max(1)
-    return out
-
-
-def mean_logit(logits: npt.ArrayLike, label: npt.ArrayLike) -> Bools:
-    """Whether the class with the highest mean logit is the label. A tie is wrong, and so is NaN.
-
-    Args:
-        logits: [images, draws, K].
-        label: int [images].
-
-    Returns:
-        Bool [images].
-    """
-    mean = np.asarray(logits, np.float64).mean(1)
-    at = np.arange(len(mean)), np.asarray(label)
-    own = mean[at]
-    mean[at] = -np.inf
-    out: Bools = own > mean.max(1)
-    return out
-
-
 def spread(values: npt.ArrayLike) -> float:
     """The sample standard deviation, as of a number over seeds of training; NaN for fewer than two values.
 
@@ -194,61 +148,3 @@ def attack_success_rate(clean: npt.ArrayLike, newly_wrong: npt.ArrayLike) -> Rat
             or its target), counted draw by draw since both images share them, [images] in [0, clean].
     """
     return Rate(float(np.sum(newly_wrong)), float(np.sum(clean)))
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Defense a against defense b on the same images.
-
-    Args:
-        difference: mean accuracy of a minus that of b.
-        low: lower end of its confidence interval.
-        high: upper end.
-        p_value: McNemar's exact two-sided p for 0/1 outcomes; None for fractional ones.
-        only_a: images (or expected share of images, summed) on which a does better.
-        only_b: the same for b.
-        n: number of images.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float | None
-    only_a: float
-    only_b: float
-    n: int
-
-
-def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Paired:  # noqa: ARG001
-    """Compare two defenses on the same images.
-
-    The interval is Bonett and Price's, written for differences of any size in [-1, 1]: z standard errors about the
-    mean of the differences and two more, +1 and -1. So it has width where all images agree, and from 32 images on
-    95% covers at least 93%, however few differ; a bootstrap over images falls below 60% [simulated]. What an image's
-    draws add to the variance is in the fractions themselves. Single outcomes, 0 or 1, have McNemar's exact test too.
-
-    Args:
-        a: share of right draws per image, [images] in [0, 1].
-        b: the same for the other defense, in the same order.
-        confidence: in (0, 1).
-        seed: of nothing: the interval is no bootstrap any more, and calls that name a seed stay valid.
-
-    Raises:
-        ValueError: the shapes differ, or there are no images.
-
-    Source: McNemar 1947; Bonett and Price 2012.
-    """
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise ValueError("both defenses need the same images, at least one")
-    delta = first - second
-    n, only_a, only_b = len(delta), float(np.maximum(delta, 0).sum()), float(np.maximum(-delta, 0).sum())
-    p: float | None = None
-    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-        from scipy.stats import binomtest
-
-        p = float(binomtest(int(only_a), int(only_a + only_b)).pvalue) if only_a + only_b else 1.0
-    centre = (only_a - only_b) / (n + 2)
-    variance = (float(delta @ delta) + 2) / (n + 2) - centre**2
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * (variance / (n + 2)) ** 0.5
-    return Paired(float(delta.mean()), max(-1.0, centre - half), min(1.0, centre + half), p, only_a, only_b, n)

@@ -2,84 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.board.board import Board
 from bench.spec.cell import SCHEMA
+from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError
 
-_ENVIRONMENT = ("torch", "threads", "device", "processor")
-
-_OPTIONAL = "preset", "protocols"  # facts of some boards
+_OPTIONAL = "preset", "protocols"  # facts that some boards state
 Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of what the manifest says now
-
-_PACKAGES = (
-    *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
-    *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
-)
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of everything that results depend on; nothing is imported."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git() -> dict[str, Any] | None:
-    here = Path(__file__).parents[1]
-
-    def ask(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        changed = ask("status", "--porcelain", "--", ".", "../defenses")
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def describe_run(threads: int, workers: int, device: str) -> dict[str, Any]:
-    """One entry of the manifest's runs."""
-    return {
-        "id": uuid.uuid4().hex[:12],
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["purebench", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "purebench" else "(from Python)",
-        "versions": versions(),
-        "git": _git(),
-        "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system(), "device": device},
-        "threads": threads,
-        "workers": workers,
-    }
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -137,16 +77,16 @@ def check_manifest(folder: Path) -> None:
         raise UserError(f"{plan} is damaged, or of another run; {remedy}")
 
 
-def check_board(folder: Path, board: Board) -> None:
-    """Two boards in one folder would hide each other's rows.
+def check_board(folder: Path, name: str) -> None:
+    """Refuse the folder of another board: two boards in one folder would hide each other's rows.
+
+    Args:
+        folder: of results.
+        name: of the board.
 
     Raises:
         UserError: the folder holds the results of a board of another name, or of a newer version.
     """
-    _check_name(folder, board.name)
-
-
-def _check_name(folder: Path, name: str) -> None:
     check_schema(folder)
     other = read_manifest(folder).get("board", name)
     if other != name:
@@ -177,7 +117,7 @@ def journal(
     """
     import torch
 
-    _check_name(folder, name)
+    check_board(folder, name)
     run: dict[str, Any] = {}
     stated = {"schema": SCHEMA, "board": name, **facts}
 
@@ -197,12 +137,12 @@ def journal(
         write()
 
 
-def update_manifest(store: Store, board: Board, run: dict[str, Any] | None = None) -> None:
-    """Write the board's facts, and add or replace a run. Where all is there already, nothing is written.
+def update_manifest(store: Store, facts: Mapping[str, Any], run: dict[str, Any] | None = None) -> None:
+    """Write a board's facts, and add or replace a run. Where all is there already, nothing is written.
 
     A damaged manifest is moved to manifest.json.damaged, with a warning.
     """
-    _write(store, lambda _: _facts(board), run)
+    _write(store, lambda _: facts, run)
 
 
 def _write(store: Store, facts: Facts, run: dict[str, Any] | None) -> None:
@@ -241,50 +181,6 @@ def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dic
     return content
 
 
-def _facts(board: Board) -> dict[str, Any]:
-    said = zip(_OPTIONAL, (board.preset.as_dict() if board.preset else {}, board.protocols.as_dict()), strict=True)
-    return {
-        "schema": SCHEMA,
-        "board": board.name,
-        "title": board.title,
-        "dataset": board.dataset,
-        "split": board.split,
-        "indices": board.indices,
-        "seed": board.seed,
-        "budget": board.budget,
-        "defenses": {d.title: dict(d.fingerprint) for d in board.defenses},
-        **{key: value for key, value in said if value},
-    }
-
-
-def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know of cells that were not all computed alike.
-
-    Args:
-        lines: of cells, each with "defense", "status" and "run".
-        manifest: see `read_manifest`.
-
-    Returns:
-        One footnote per defense whose finished cells come from runs that differ in the version of torch, threads,
-        device or processor, as "adp: cells from 2 environments: torch 2.15.0 / 2.16.0".
-    """
-    environments = {r["id"]: _environment(r) for r in manifest.get("runs", [])}
-    found: dict[str, dict[tuple[str, ...], None]] = {}
-    for line in lines:
-        if line["status"] == "ok":
-            environment = environments.get(line.get("run"), ("unknown",) * len(_ENVIRONMENT))
-            found.setdefault(line["defense"], {})[environment] = None
-    notes = []
-    for defense, seen in found.items():
-        values = [list(dict.fromkeys(column)) for column in zip(*seen, strict=True)]
-        pairs = zip(_ENVIRONMENT, values, strict=True)
-        differ = "; ".join(f"{name} {' / '.join(sorted(given))}" for name, given in pairs if len(given) > 1)
-        if differ:
-            notes.append(f"{defense}: cells from {len(seen)} environments: {differ}")
-    return notes
-
-
-def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
-    hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
-    found = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
-    return tuple("unknown" if value is None else str(value) for value in found)
+def forced_defenses(manifest: Mapping[str, Any]) -> set[str]:
+    """Return digests of defenses that were run with --force although they return probabilities."""
+    return {said for run in manifest.get("runs", []) for said in run.get("probabilities", {}).values()}

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.attacks.adaptive.program import Problem, program_of, scheduled
+from bench.attacks.adaptive.problem import Problem
+from bench.attacks.adaptive.program import program_of, scheduled
 from bench.attacks.adaptive.queries import Ask
 from bench.attacks.adaptive.settings import settings_of
 from bench.attacks.registry import find_attack
@@ -27,7 +28,7 @@ from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel, exact
 from bench.spec.view import ViewSpec
-from bench.stats.proportions import majority
+from bench.stats.voting import majority
 from defenses import load_model
 from defenses.core.defense import Defense
 from defenses.data.dataset import load_dataset

@@ -19,8 +19,9 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.stats.proportions import clopper_pearson, majority
+from bench.stats.proportions import clopper_pearson
 from bench.stats.sequential import Decisions, Sequential
+from bench.stats.voting import majority
 from defenses.utils.arrays import I64, Bools
 
 RESULTS, N = "results/digits-linf", 65
@@ -105,7 +106,8 @@ def for_real(images: int, repeats: int, device: str) -> None:
     """The third part."""
     import torch
 
-    from bench.evaluation.verdict import sequential_verdict, verdict
+    from bench.evaluation.sequential_verdict import sequential_verdict
+    from bench.evaluation.verdict import verdict
     from defenses import load_model
     from defenses.data.dataset import load_dataset
 

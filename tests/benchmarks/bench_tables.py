@@ -196,11 +196,11 @@ def measured(work: str, folder: Path) -> Cost:
     return Cost(*map(float, done.stdout.split()))
 
 
-TABLES = "bench.report.tables.write_tables(Path(sys.argv[1]))"
+TABLES = "tables.write_tables(Path(sys.argv[1]))"
 _COMPACT = """
 import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]
-bench.store.folder.Store(Path(sys.argv[1])).compact(plan)
+folder.Store(Path(sys.argv[1])).compact(plan)
 """
 
 

@@ -39,9 +39,9 @@ def future(ground: Ground) -> Outcome:
 
 @case("a cell done again while the clock stands still or goes back", "the newer result counts, not the newer time")
 def same_time(ground: Ground) -> Outcome:
-    from bench.board.board import load_board
+    from bench.board.load import load_board
     from bench.execution.cell_runner import Workshop
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
     from bench.store.folder import Store
     from bench.store.parts import stored
 

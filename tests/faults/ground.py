@@ -122,9 +122,10 @@ class Base:
 
 def make_base(folder: Path) -> Base:
     """Run the board undisturbed."""
-    from bench.board.board import load_board
+    from bench.board.load import load_board
     from bench.execution.cell_runner import Workshop
-    from bench.execution.run_board import Options, run_board
+    from bench.execution.options import Options
+    from bench.execution.run_board import run_board
     from bench.store.folder import Store
 
     path = write_board(folder)

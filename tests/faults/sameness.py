@@ -117,6 +117,6 @@ def _written(folder: Path, rows: Mapping[Any, Mapping[str, Any]]) -> None:
 
 
 def _shown(text: str) -> str:
-    from bench.report.table import _csv
+    from bench.report.plain import _csv
 
     return str(_csv(text))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bench.evaluation.certificates import stored as certificates
+from bench.evaluation.certificates import stored
+from bench.spec.cell import digest
 from bench.store.folder import CellResult, Store
 
 HOSTILE = '</td><script>alert("1")</script>|_x_ [a](javascript:b) \\input{/etc/passwd} & 50% \x1b[31m\u202e=1'
@@ -79,7 +80,7 @@ def write(folder: Path, results, plan=None) -> Path:
     (folder / "plan.jsonl").write_text("".join(json.dumps(p) + "\n" for p in planned))
     defenses = {p["defense"]: {"name": p["defense"]} for p in planned}
     (folder / "manifest.json").write_text(json.dumps({"defenses": defenses}))
-    certificates.add(folder, {certificates.digest(f): {"passed": True} for f in defenses.utils.parameters()})
+    stored.add(folder, {digest(f): {"passed": True} for f in defenses.values()})
     return folder
 
 

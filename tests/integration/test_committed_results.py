@@ -5,7 +5,7 @@ import json
 import pytest
 from boards import ROOT
 
-from bench.board.board import load_board
+from bench.board.load import load_board
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
 

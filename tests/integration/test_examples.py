@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from bench import benchmark, load_results
 from bench.analysis.results import load_cells
 from bench.attacks.registry import attack_names, find_attack
-from bench.board.board import load_board
+from bench.board.load import load_board
 from defenses import load_model
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise

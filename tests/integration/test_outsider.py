@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 import bench.audit.budgets
-from bench.analysis.caveats import read_audits
 from bench.analysis.summary import WORST, summary
 from bench.cli.main import main
 from bench.report.files import current_table
+from bench.store.audits import read_audits
 
 PURIFIER = """
 import torch

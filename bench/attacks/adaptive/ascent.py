@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.attacks.adaptive import projections as geometry
+from bench.attacks.adaptive import projections
 from bench.attacks.adaptive.losses import Aim, image_losses, row_losses, suspicion
-from bench.attacks.adaptive.program import SPSA, Problem, Stage
+from bench.attacks.adaptive.problem import SPSA, Problem, Stage
 from bench.attacks.adaptive.queries import Ask, Said
 from bench.attacks.adaptive.selection import START, STEP, Chosen, aim_at_rank
 from bench.attacks.adaptive.settings import Settings
@@ -146,7 +146,7 @@ class Ascent:
         stage = self.stage[items]
         fresh, x = self.table.fresh[stage], p.x[items]
         random = uniform_in_ball(x, ThreatModel(p.norm, exact(p.eps)), p.noise.rows(items).child(START, stage))
-        start = torch.where(fresh.view(-1, 1, 1, 1), geometry.project(x, random, p.norm, p.eps), self.best[items])
+        start = torch.where(fresh.view(-1, 1, 1, 1), projections.project(x, random, p.norm, p.eps), self.best[items])
         self.at[items] = self.before[items] = self.best[items] = start
         self.top[items] = torch.where(fresh, -torch.inf, self.top[items])
         self.before_top[items] = self.top[items]
@@ -168,10 +168,10 @@ class Ascent:
         self.last[items] = loss
         # Equal steps of many pixels never become sparse: plain PGD goes along the gradient; projection makes it sparse.
         steepest = "L2" if self.plain and p.norm == "L1" else p.norm
-        way = geometry.direction(gradient, steepest, self.sparsity[items])
+        way = projections.direction(gradient, steepest, self.sparsity[items])
         momentum = torch.zeros_like(first) if self.plain else ~first
-        ball = geometry.Ball(p.x[items], p.norm, p.eps)
-        self.at[items] = geometry.step(ball, at, self.before[items], way, self.size[items], momentum)
+        ball = projections.Ball(p.x[items], p.norm, p.eps)
+        self.at[items] = projections.step(ball, at, self.before[items], way, self.size[items], momentum)
         self.before[items] = at
         self.step[items] += 1
         over = self.step[items] >= self.steps[items]
@@ -248,7 +248,7 @@ class Ascent:
         Where it has not, the step size is the first one again, from the best iterate (Croce & Hein 2021, section 3.3).
         """
         p = self.problem
-        changed = geometry.changed(p.x[items], self.best[items])
+        changed = projections.changed(p.x[items], self.best[items])
         settled: Tensor = changed >= _L1_SAME * self.changed[items]
         self.changed[items], self.sparsity[items] = changed, changed / _L1_SHRINK
         again = items[~settled]

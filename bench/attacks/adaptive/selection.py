@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
-from bench.attacks.adaptive.program import Problem
+from bench.attacks.adaptive.problem import Problem
 from bench.attacks.adaptive.queries import Ask, Said
 from bench.attacks.adaptive.settings import Settings
 from bench.attacks.base import Unsupported

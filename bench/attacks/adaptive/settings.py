@@ -10,7 +10,7 @@ from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.spec.view import ViewSpec
+    from bench.spec.cell import Copies
     from bench.stats.sequential import Sequential
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
@@ -116,12 +116,10 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
     return chosen
 
 
-def view_of(local: str, params: Mapping[str, Any], view: ViewSpec) -> tuple[str, int | None]:
-    """What an attack makes of a view that names no copies: (copies a step, as "4-64"; runs of each, None: all S)."""
-    chosen = settings_of(local, params)
+def copies_of(chosen: Settings) -> Copies:
+    """Return the copies that an attack averages with these settings."""
     low, high = chosen.eot
-    runs = view.runs or (None if chosen.on_top or view.known else 1)
-    return (f"{low}-{high}" if high > low else str(low)), runs
+    return Copies(f"{low}-{high}" if high > low else str(low), chosen.on_top)
 
 
 def _problem(key: str, value: Any) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.attacks.adaptive import projections as geometry
+from bench.attacks.adaptive import projections
 from bench.attacks.adaptive.losses import image_losses, suspicion
-from bench.attacks.adaptive.program import Problem
+from bench.attacks.adaptive.problem import Problem
 from bench.attacks.adaptive.queries import Ask
 from bench.attacks.adaptive.selection import STEP, Chosen
 from bench.attacks.adaptive.settings import Settings
@@ -108,11 +108,11 @@ class RandomSearch:
         inside = _within(top, side, h)[:, None, :, None] & _within(left, side, w)[:, None, None, :]
         if p.norm == "Linf":
             moved = torch.where(inside, x + p.eps * signs, at)
-            return geometry.project(x, torch.where(first, x + p.eps * stripes, moved), p.norm, p.eps)
+            return projections.project(x, torch.where(first, x + p.eps * stripes, moved), p.norm, p.eps)
         pixels = (c * side * side).view(-1, 1, 1, 1).to(x.dtype)
         size = p.eps / (pixels.sqrt() if p.norm == "L2" else pixels)
         moved = at + torch.where(inside, size * signs, torch.zeros_like(size))
-        return geometry.project(x, torch.where(first, x + p.eps * stripes, moved), p.norm, p.eps)
+        return projections.project(x, torch.where(first, x + p.eps * stripes, moved), p.norm, p.eps)
 
     def _area(self, step: Tensor) -> Tensor:
         scaled = step * 10000 // self.queries

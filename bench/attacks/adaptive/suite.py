@@ -21,7 +21,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, settings_of
+from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, copies_of, settings_of
 from bench.attacks.base import Attack
 from bench.attacks.budgets import short_of
 from defenses.utils.errors import unknown
@@ -44,10 +44,16 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     name = f"bench:{local}"
     if local not in ATTACKS:
         raise unknown("attack", name, [f"bench:{n}" for n in ATTACKS])
-    settings_of(local, params)
-    run, notes = partial(_run, local), partial(_notes, local)
-    warnings = (*short_of(params, ENOUGH), *_let_go(params))
-    return Attack(name=name, run=run, minimisation=False, version=VERSION, notes=notes, warnings=warnings)
+    chosen = settings_of(local, params)
+    return Attack(
+        name=name,
+        run=partial(_run, local),
+        minimisation=False,
+        version=VERSION,
+        notes=partial(_notes, local),
+        warnings=(*short_of(params, ENOUGH), *_let_go(params)),
+        copies=copies_of(chosen),
+    )
 
 
 def _let_go(params: dict[str, Any]) -> tuple[str, ...]:
@@ -82,7 +88,8 @@ def _run(
     indices: Tensor | None = None,
     **params: Any,
 ) -> Tensor:
-    from bench.attacks.adaptive.program import Problem, attacked
+    from bench.attacks.adaptive.problem import Problem
+    from bench.attacks.adaptive.program import attacked
 
     problem = Problem.of(x, y, threat=threat, target=target, seed=seed, num_classes=num_classes, indices=indices)
     return attacked(local, view, problem, settings_of(local, params))

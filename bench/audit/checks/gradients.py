@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.analysis.caveats import SOFTMAX
 from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import FINITE, Subject
-from bench.evaluation.certificates.measure import Check, NoGradient, certify
+from bench.evaluation.certificates.certificate import Check, NoGradient
+from bench.evaluation.certificates.measure import certify
 from bench.evaluation.model_checks import are_probabilities
 from bench.evaluation.view import attack_view
 from bench.stats.proportions import wilson
+from bench.store.audits import SOFTMAX
 from defenses.core.noise import Noise
 
 _ZEROS = 0.01  # share of images without a gradient

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.audit.findings import Finding, Plot, absent, found
 from bench.audit.subject import Outcome, Shot, Subject, worst
-from bench.stats.proportions import Paired, paired_difference
+from bench.stats.paired import Paired, paired_difference
 from defenses.core.defense import Foreign
 
 TOLERANCE = 0.01  # of the images; an honest robust network loses the odd one to another attack

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.spec.cell import AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.attacks.adaptive.settings import ATTACKS, copies_of, settings_of
+from bench.spec.cell import AttackRef, Cell, Copies, DataRef, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
@@ -44,7 +45,7 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
         draws, selection, *beyond = said["verdict"]
         cell = Cell(
             DefenseRef(line["defense"], fingerprint["name"], {}, fingerprint, line["stochastic"], ()),
-            AttackRef(line["attack"], attack, params, version, line["minimisation"]),
+            AttackRef(line["attack"], attack, params, version, line["minimisation"], copies=_copies(attack, params)),
             DataRef(data[0], data[1], data[2], line["indices"], data[3], data[4], data[5]),
             ThreatModel(threat[0], threat[1], threat[2]),
             ViewSpec(*view),
@@ -55,6 +56,14 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
     except (KeyError, TypeError, ValueError, IndexError, UserError):
         return None
     return cell if cell.key == line["key"] else None
+
+
+def _copies(attack: str, params: Mapping[str, Any]) -> Copies | None:
+    """Return the copies that an attack averages by itself; None: it is none of the harness's own."""
+    suite, _, local = attack.partition(":")
+    if suite != "bench" or local not in ATTACKS:
+        return None
+    return copies_of(settings_of(local, {key: decode(value) for key, value in params.items()}))
 
 
 def _source(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:

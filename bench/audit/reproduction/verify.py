@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Row, Verification
-from bench.store.manifest import check_schema, read_manifest, versions
+from bench.store.environment import versions
+from bench.store.manifest import check_schema, read_manifest
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.execution.run_cell import Block
+    from bench.execution.records import Block
     from bench.spec.cell import Cell
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
@@ -196,7 +197,7 @@ class _Judge:
 
     def _defense(self, cell: Cell, line: Line) -> Defense | None:
         """The defense of a cell, as it can be made today."""
-        from bench.execution.cell_runner import device_named
+        from bench.evaluation.devices import device_named
 
         said = json.dumps(cell.defense.fingerprint, sort_keys=True)
         if said not in self._defenses:
@@ -236,7 +237,7 @@ class _Judge:
         """Today's images at the positions of a cell."""
         import torch
 
-        from bench.execution.run_cell import Block
+        from bench.execution.records import Block
 
         at = [int(i) for i in before["index"]]
         where = f"{cell.data.name} {cell.data.split}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.evaluation.certificates.certificate import _PATH, Certificate, Check, NoGradient
 from bench.evaluation.certificates.float32_draws import SingleDraws
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
@@ -29,63 +29,8 @@ _STATES = 1e-6  # relative difference of replayed states in float32
 _COSINE = 0.9999  # between float32 and float64
 _WIDTHS = (1e-4, 1e-5, 1e-6, 1e-7)  # of central differences: the best counts, between rounding and curvature
 _PROBES = 3
-_PATH = 1e-9  # relative change of the gradient without a path that contributes
 
 Loop = Callable[[Purifier, Tensor, Noise], Tensor]  # runs the steps of a purifier
-
-
-@dataclass(frozen=True)
-class Check:
-    """One measurement of a certificate.
-
-    Args:
-        name: what was compared.
-        value: the worst that was measured.
-        limit: what it may be at most; at least, where `least` is set.
-        least: whether the limit is a lower one.
-        note: what a reader should know.
-    """
-
-    name: str
-    value: float
-    limit: float
-    least: bool = False
-    note: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether it holds; NaN does not."""
-        return self.value >= self.limit if self.least else self.value <= self.limit
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What was measured for one defense.
-
-    Args:
-        checks: the measurements.
-        images: how many images they were made on.
-        steps: steps of the purifier in the float64 checks that are not over all; None where there is no purifier.
-    """
-
-    checks: tuple[Check, ...]
-    images: int
-    steps: int | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether all checks hold."""
-        return all(c.passed for c in self.checks)
-
-    @property
-    def idle(self) -> bool:
-        """Whether all that fails is that paths carry nothing."""
-        return not self.passed and all(c.passed or c.limit == _PATH for c in self.checks)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
-        return {"passed": self.passed, "images": self.images, "steps": self.steps, "checks": checks}
 
 
 def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None:
@@ -136,10 +81,6 @@ def _checks(probe: _Probe, defense: Defense) -> list[Check]:
     if guard is not None and guard.detector.differentiable:
         checks.append(_scores_check(probe, guard))
     return checks
-
-
-class NoGradient(Exception):
-    """The logits have no graph to the image."""
 
 
 def has_gradient(defense: Defense, x: Tensor) -> bool:

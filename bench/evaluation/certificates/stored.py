@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.spec.cell import GIVEN, NULLS, Cell
+from bench.spec.cell import GIVEN, NULLS, Cell, digest
 from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, sealed
 from defenses.utils.errors import UserError
-from defenses.utils.parameters import canonical
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from defenses.core.defense import Defense
 
 FILE = "certificates.json"
-MARK = "†"
-
-
-def digest(fingerprint: Any) -> str:
-    """The key of a defense: a hash of its fingerprint, parameters and weights included."""
-    text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -72,8 +62,9 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     Raises:
         UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
     """
+    from bench.evaluation.certificates.certificate import NoGradient
     from bench.evaluation.certificates.information import information_note
-    from bench.evaluation.certificates.measure import NoGradient, certify
+    from bench.evaluation.certificates.measure import certify
     from defenses.core.defense import Foreign
     from defenses.core.noise import Noise
     from defenses.utils.plugins import line_of
@@ -96,34 +87,10 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
 
 def no_gradient(title: str) -> UserError:
     """What is said of a defense that declares exact gradients and has none."""
-    text = "leave \"exact\" out of its gradients, or let autograd reach the image (no detach, no no_grad)"
+    text = 'leave "exact" out of its gradients, or let autograd reach the image (no detach, no no_grad)'
     return UserError(f"{title} declares exact gradients and has none: {text}")
 
 
 def failed(problem: str) -> dict[str, Any]:
     """What is stored where no certificate could be made."""
     return {"passed": False, "error": problem}
-
-
-def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Label -> why the exact gradients of a defense are not certified, for the defenses that have rows of them."""
-    known, fingerprints = read(folder), manifest.get("defenses")
-    looks = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
-    exact = cells[(cells["gradient"] == "exact") & looks]
-    reasons: dict[str, str] = {}
-    for label in dict.fromkeys(exact["defense"]):
-        stated = fingerprints if isinstance(fingerprints, dict) else {}
-        mine = {key: value for key, value in stated.items() if key == label or key.startswith(f"{label} (")}
-        found = [known.get(digest(f)) for f in mine.values()] or [None]
-        if reason := next((r for r in map(_problem, found) if r), ""):
-            reasons[label] = reason
-    return reasons
-
-
-def _problem(certificate: Any) -> str:
-    if not isinstance(certificate, dict):
-        return "no certificate"
-    if certificate.get("passed") is True:
-        return ""
-    names = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
-    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(names)}")

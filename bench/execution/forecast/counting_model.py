@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.registry import find_attack
-from bench.execution.run_cell import Block
+from bench.execution.records import Block
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
 from defenses.utils.parameters import decode

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.execution.progress import row_of
-from bench.spec.cell import Cell
+from bench.spec.cell import Cell, row_of
 from defenses.utils.text import counted
 
 FILE = "forecast.json"

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
+from bench.evaluation.devices import device_of
 from bench.evaluation.verdict import verdict
-from bench.evaluation.view import AttackView, attack_view, device_of
+from bench.evaluation.view import AttackView, attack_view
 from bench.execution.cell_runner import Workshop
 from bench.execution.forecast.counting_model import Line, NeedsDefense, Rates, count
 from bench.execution.forecast.estimates import SAMPLE, Forecast
 from bench.execution.forecast.sampled import sampled
-from bench.execution.progress import row_of
-from bench.execution.run_cell import Block
-from bench.spec.cell import NULLS, Cell, VerdictSpec
+from bench.execution.records import Block
+from bench.spec.cell import NULLS, Cell, VerdictSpec, row_of
 from bench.spec.view import ViewSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Defense
@@ -48,7 +48,7 @@ def probe(
 
     Args:
         workshop: data and defenses.
-        rows: a cell of each row, by row (see `bench.execution.progress.row_of`).
+        rows: a cell of each row, by row (see `bench.spec.cell.row_of`).
         budget: seconds in total, about; at least a few calls of each view are made.
         report: is told which row comes now: its number, how many there are, its name.
 

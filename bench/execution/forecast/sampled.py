@@ -15,7 +15,8 @@ from torch import Tensor
 from bench.attacks.registry import Unsupported
 from bench.evaluation.cost import Meter
 from bench.execution.forecast.counting_model import Enough
-from bench.execution.run_cell import Block, attacked
+from bench.execution.records import Block
+from bench.execution.run_cell import attacked
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
 from defenses.core.defense import Defense

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from dataclasses import dataclass
 
-from defenses.utils.errors import UserError
 from defenses.utils.memory import available_memory
 
 GIB = 1 << 30
 _SHARE = 0.9  # of the memory that is available, for all workers together
 _LEAST = 1.0  # GiB: below that a worker could not even load torch; the kernel has to judge then
-_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -27,22 +23,6 @@ class Limits:
 
     seconds: float | None = None
     memory: float | None = None
-
-
-def duration(text: str | float) -> float:
-    """Seconds from 600, "600", "90 s", "10min" or "1.5h".
-
-    Raises:
-        UserError: it is none of these, or not positive.
-    """
-    found = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", str(text).strip().lower())
-    try:
-        value = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    except (KeyError, ValueError):
-        value = 0.0
-    if not (0 < value < math.inf):
-        raise UserError(f'the time limit is {text!r}; write seconds, or "10min" or "2h"')
-    return value
 
 
 def default_memory(workers: int) -> float:

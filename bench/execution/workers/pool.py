@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import Line, Report, failure, finish, one_per_defense
+from bench.execution.cell_runner import Line, Report, finish, one_per_defense
+from bench.execution.records import failure
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.process import Hand, death, end, end_all, hiring, resident, thread_pools
 from bench.execution.workers.schedule import Schedule
@@ -23,7 +24,7 @@ from bench.store.folder import Store
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
 
 __all__ = ["WorkerFailed", "run_workers"]
 

@@ -20,7 +20,7 @@ from bench.board.board import Board
 from bench.execution.workers.worker import THREADS, Means, Task, serve
 
 if TYPE_CHECKING:
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
 
 _PRELOAD = ["torch", "bench.execution.run_cell", "pyarrow.parquet", "safetensors.numpy"]
 _TABLES = ["pandas", "pyarrow.parquet"]  # what the parent needs at the end

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import Line, Workshop, failure, finish
+from bench.execution.cell_runner import Line, Workshop, finish
+from bench.execution.records import failure
 from bench.execution.workers.limits import GIB
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
@@ -29,7 +30,7 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from bench.execution.run_board import Options
+    from bench.execution.options import Options
 
 _ALLOWED = 0.95  # of the limit, so that memory runs out before the parent ends the worker
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool of their own

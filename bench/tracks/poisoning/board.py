@@ -141,7 +141,7 @@ def load_poison_board(
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
             range, a ratio that poisons nothing.
     """
-    from bench.board.board import find_board
+    from bench.board.load import find_board
 
     file = find_board(path)
     try:

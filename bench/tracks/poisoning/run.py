@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
-from bench.store.manifest import describe_run
 from bench.tracks.poisoning.board import PoisonBoard, Trial
 from bench.tracks.poisoning.training import Laboratory, Trained
 from defenses.data.dataset import dataset_info

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.report.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from bench.report.html import to_html
+from bench.report.latex import to_latex
+from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.table import Table
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic

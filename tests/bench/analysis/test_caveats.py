@@ -5,9 +5,9 @@ import pytest
 from boards import ROOT
 
 from bench import summary
+from bench.analysis.caveats import caveats
 from bench.analysis.compare import compare
 from bench.analysis.results import read_results
-from bench.doubts import doubts
 from bench.report.model_info_export import export
 
 AUDITED = ROOT / "results" / "digits-audit"
@@ -27,9 +27,9 @@ def test_the_summary_ranks_nothing_that_fails():
 
 def test_a_comparison_tells_what_speaks_against_its_sides():
     (found,) = compare(AUDITED, BROKEN, "pgd-at")
-    assert [text[0] for text in found.doubts] == ["‡", "†"]
-    assert f"{BROKEN} fails the audit: " in found.doubts[0]
-    assert compare(PLAIN, "pgd-at", "adp")[0].doubts == ()
+    assert [text[0] for text in found.caveats] == ["‡", "†"]
+    assert f"{BROKEN} fails the audit: " in found.caveats[0]
+    assert compare(PLAIN, "pgd-at", "adp")[0].caveats == ()
 
 
 def test_exact_gradients_without_a_certificate_are_told(tmp_path):
@@ -39,8 +39,8 @@ def test_exact_gradients_without_a_certificate_are_told(tmp_path):
     shutil.copytree(PLAIN, folder)
     (folder / "certificates.json").unlink()
     (found,) = compare(folder, "pgd-at", "adp")
-    assert any(text.startswith("† adp: exact gradients that nothing certifies") for text in found.doubts)
-    assert doubts(folder, read_results(folder))["undefended"][0].startswith("† undefended")
+    assert any(text.startswith("† adp: exact gradients that nothing certifies") for text in found.caveats)
+    assert caveats(folder, read_results(folder))["undefended"][0].startswith("† undefended")
 
 
 @pytest.mark.parametrize(("defense", "told"), [(BROKEN, True), ("pgd-at", False)])

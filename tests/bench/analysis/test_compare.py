@@ -11,7 +11,7 @@ from fake_board import HELD, SEL, deterministic, line, result, stochastic, write
 from bench import summary
 from bench.analysis.compare import compare
 from bench.analysis.summary import WORST
-from bench.stats import proportions as stats
+from bench.stats import paired
 from defenses.utils.errors import UserError
 
 
@@ -40,7 +40,7 @@ def out(tmp_path):
 def test_single_verdicts_are_mcnemar_s(out):
     (found,) = compare(out, "plain@apgd", "other@apgd")
     a, b = np.array([1, 1, 0, 0, 1, 0]), np.array([0, 1, 0, 0, 1, 1])
-    by_hand = stats.paired_difference(a, b)
+    by_hand = paired.paired_difference(a, b)
     assert found.decisions == by_hand
     assert (found.decisions.only_a, found.decisions.only_b, found.both) == (1, 1, 2)
     assert (found.difference.value, found.difference.low, found.difference.n) == (0, by_hand.low, 6)
@@ -63,9 +63,9 @@ def test_worst_cases_are_the_table_s(out):
 def test_draws_are_compared_by_shares_and_by_majorities(out):
     (found,) = compare(out, "noisy@apgd", "noisy@square")
     a, b = np.array([15, 9, 6, 0, 9, 3]) / 15, np.array([12, 3, 9, 6, 8, 0]) / 15
-    by_hand = stats.paired_difference(a, b)
+    by_hand = paired.paired_difference(a, b)
     assert (found.difference.value, found.difference.low) == (by_hand.difference, by_hand.low)
-    assert found.decisions == stats.paired_difference(a > 0.5, b > 0.5)
+    assert found.decisions == paired.paired_difference(a > 0.5, b > 0.5)
 
 
 @pytest.mark.parametrize("name", ["noisy@none", "noisy@clean images", "noisy@none (exact)"])
@@ -179,7 +179,7 @@ def test_paired_intervals_cover_for_stochastic_defenses(draws):
     for _ in range(400):
         p = rng.beta(1, 1, 120)
         a, b = rng.binomial(draws, p) / draws, rng.binomial(draws, p**2) / draws
-        found = stats.paired_difference(a, b)
+        found = paired.paired_difference(a, b)
         covered += found.low <= 1 / 2 - 1 / 3 <= found.high
     assert 0.93 <= covered / 400 < 1
 
@@ -187,6 +187,6 @@ def test_paired_intervals_cover_for_stochastic_defenses(draws):
 def test_paired_intervals_have_the_width_that_draws_alone_make():
     """Images that do not differ: a level of the draws on top of the images would count their variance twice."""
     rng, n, draws = np.random.default_rng(1), 4000, 3
-    found = stats.paired_difference(rng.binomial(draws, 0.7, n) / draws, rng.binomial(draws, 0.4, n) / draws)
+    found = paired.paired_difference(rng.binomial(draws, 0.7, n) / draws, rng.binomial(draws, 0.4, n) / draws)
     deviation = ((0.7 * 0.3 + 0.4 * 0.6) / draws / n) ** 0.5
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.05)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from bench import benchmark
-from bench.analysis.detection import ALL, auroc, auroc_interval, detected, detection
+from bench.analysis.detection import ALL, detection
 from bench.analysis.results import load_draws
 from bench.analysis.summary import WORST, summary
 from bench.cli.main import main
 from bench.report.tables import write_tables
+from bench.stats.detection import auroc, auroc_interval, detected
 from defenses import load_model
 from defenses.utils.errors import UserError
 

@@ -11,7 +11,8 @@ from adaptive_runs import N, attacked, linear
 from models import SHAPE, AddNoise, classifier, images, labels_of
 from torch import Tensor
 
-from bench.attacks.adaptive.program import Problem, program_of, scheduled
+from bench.attacks.adaptive.problem import Problem
+from bench.attacks.adaptive.program import program_of, scheduled
 from bench.attacks.adaptive.settings import settings_of
 from bench.attacks.registry import Unsupported, attack_names, find_attack
 from bench.evaluation.view import attack_view
@@ -151,7 +152,7 @@ def test_what_does_not_go_together() -> None:
     ],
 )
 def test_a_label_tells_the_copies_that_the_attack_makes(name, params, view, label):
-    from bench.board.board import read_board
+    from bench.board.load import read_board
 
     attack = {"name": name, "params": params, "views": [{"gradient": "exact"} | view]}
     raw = {"dataset": "digits", "indices": "first-4", "threat": {"norm": "Linf", "eps": "1/5"}, "attack": [attack]}

@@ -14,7 +14,7 @@ from bench.audit.checks import gradients, radius, strength
 from bench.audit.fixed_noise import Fixed
 from bench.audit.run import audit
 from bench.audit.subject import Outcome, Shot, worst
-from bench.evaluation.certificates.measure import Check
+from bench.evaluation.certificates.certificate import Check
 from defenses import load_model
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise

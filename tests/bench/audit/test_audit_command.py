@@ -7,10 +7,12 @@ import pytest
 from boards import ROOT
 
 import bench.audit.budgets
-from bench.analysis.caveats import failures, flagged, read_audits
+from bench.analysis.caveats import failures
 from bench.cli.main import main
 from bench.report.files import current_table
 from bench.report.table import Table
+from bench.report.tables import flagged
+from bench.store.audits import read_audits
 from bench.store.manifest import read_manifest
 
 HELPERS = ROOT / "tests" / "helpers"

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.audit.findings import Finding, Plot
-from bench.audit.run import Audit, write
+from bench.audit.findings import Audit, Finding, Plot
+from bench.audit.run import write
 from bench.audit.svg import as_svg
 from defenses.utils.errors import UserError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from boards import ROOT, write_board
 
-from bench.board.board import load_board, read_board
+from bench.board.load import load_board, read_board
 from defenses.utils.errors import UserError, unknown
 
 BOARD = """

@@ -108,7 +108,7 @@ def test_stratified_lists():
 def test_stratified_lists_of_a_board(tmp_path):
     from boards import BOARD, write_board
 
-    from bench.board.board import load_board
+    from bench.board.load import load_board
     from defenses.data.dataset import load_dataset
 
     board = load_board(write_board(tmp_path, BOARD.replace("first-60", "stratified-20-seed0")))

@@ -11,8 +11,8 @@ from linear_purifier import Shift
 from bench.attacks.base import Unsupported
 from bench.attacks.bpda_eot import bpda_eot
 from bench.attacks.registry import find_attack
-from bench.board.board import load_board
-from bench.board.presets import board_of_preset, find_preset, preset_names, with_preset
+from bench.board.load import board_of_preset, load_board
+from bench.board.presets import find_preset, preset_names, with_preset
 from bench.board.schema import check
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel

@@ -7,9 +7,10 @@ import pytest
 from boards import MODELS, purebench_here
 
 from bench.audit.reproduction.rebuild import rebuild_defense
-from bench.board.board import load_board
 from bench.board.defense_entry import describe
-from bench.execution.run_board import Options, run_board
+from bench.board.load import load_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from bench.store.jsonl import read
 from bench.store.reader import read_folder
 from defenses import load_model

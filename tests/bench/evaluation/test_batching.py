@@ -6,11 +6,12 @@ from boards import MODELS
 from torch import nn
 
 from bench.analysis.results import load_cells, load_results
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.evaluation.batching import Rows, out_of_memory, rows_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
-from bench.execution.run_board import Options, run_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Foreign, Purified

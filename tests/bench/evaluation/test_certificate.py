@@ -9,8 +9,9 @@ from certificate_checks import DIFFERENCES, values
 from models import Net
 from torch import nn
 
+from bench.evaluation.certificates.certificate import NoGradient
 from bench.evaluation.certificates.information import carries_information
-from bench.evaluation.certificates.measure import NoGradient, certify
+from bench.evaluation.certificates.measure import certify
 from defenses import load_model
 from defenses.core.defense import Classifier, Foreign, Purified
 from defenses.core.detector import Detector, Guard, Guarded

@@ -11,11 +11,12 @@ from linear_purifier import Shift
 
 from bench.analysis.summary import WORST, summary
 from bench.attacks.registry import find_attack
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.board.views import view_for
 from bench.evaluation.verdict import known_noise, verdict
 from bench.evaluation.view import AttackView, attack_view
-from bench.execution.run_board import Options, run_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec

@@ -5,10 +5,13 @@ import json
 import pytest
 from boards import MODELS, purebench_here
 
+from bench.analysis.caveats import UNCERTIFIED
 from bench.api.benchmark import benchmark
-from bench.board.board import load_board
-from bench.evaluation.certificates.stored import FILE, MARK, digest, read
-from bench.execution.run_board import Options, run_board
+from bench.board.load import load_board
+from bench.evaluation.certificates.stored import FILE, read
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
+from bench.spec.cell import digest
 from defenses import load_model
 from defenses.utils.errors import UserError
 
@@ -74,7 +77,7 @@ def test_a_run_measures_and_keeps_them(certified):
     found = read(out)
     assert set(found) == {digest(d.fingerprint) for d in load_board(path).defenses}
     assert all(c["passed"] for c in found.values())
-    assert MARK not in purebench_here("table", out, "--format", "markdown").stdout
+    assert UNCERTIFIED not in purebench_here("table", out, "--format", "markdown").stdout
 
 
 def test_they_are_measured_once(certified, monkeypatch):
@@ -94,14 +97,14 @@ def test_a_row_without_one_is_marked(certified, tmp_path):
     content = json.loads((out / FILE).read_text())
     (out / FILE).write_text(json.dumps(content | {"certificates": {}}))  # its checksum is wrong: it is not believed
     shown = purebench_here("table", out, "--format", "markdown").stdout
-    assert shown.count(f"exact, 1 EOT x S runs {MARK}") == 1
-    assert f"adp {MARK}" in shown
+    assert shown.count(f"exact, 1 EOT x S runs {UNCERTIFIED}") == 1
+    assert f"adp {UNCERTIFIED}" in shown
     assert "adp: no certificate; undefended: no certificate" in shown
     assert "gradient certificate: no certificate" in purebench_here("table", out, "--format", "csv").stdout
     done = purebench_here("certify", certified[0], "--out", out)
     assert done.returncode == 0
     assert done.stdout.count("passed on 4 images") == 2
-    assert MARK not in purebench_here("table", out, "--format", "markdown").stdout
+    assert UNCERTIFIED not in purebench_here("table", out, "--format", "markdown").stdout
 
 
 def test_a_gradient_that_is_not_that_of_the_values_is_named(tmp_path):

@@ -9,14 +9,15 @@ import pytest
 from boards import MODELS, purebench, purebench_here
 
 from bench.attacks.registry import Attack
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.execution.cell_runner import Workshop
 from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
-from bench.execution.progress import Progress, row_of
-from bench.execution.run_board import Options
+from bench.execution.options import Options
+from bench.execution.progress import Progress
 from bench.execution.run_cell import execute
+from bench.spec.cell import row_of
 
 BOARD = """
 name = "forecast"

@@ -13,8 +13,9 @@ from boards import BOARD, ROOT, purebench, write_board
 
 from bench import load_draws, load_results
 from bench.analysis.results import load_cells
-from bench.board.board import load_board
-from bench.execution.run_board import Options, run_board
+from bench.board.load import load_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 
 TIMES = ["seconds"]
 

@@ -13,10 +13,12 @@ from boards import ROOT, purebench_here
 from trouble import LIMIT, board
 
 from bench.analysis.results import load_cells
-from bench.board.board import load_board
+from bench.board.load import load_board
+from bench.board.schema import duration
 from bench.execution.forecast.estimates import makespan
-from bench.execution.run_board import Options, run_board
-from bench.execution.workers.limits import default_memory, duration
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
+from bench.execution.workers.limits import default_memory
 from bench.execution.workers.schedule import Schedule
 from bench.execution.workers.worker import _share_accelerator
 from defenses.utils.errors import UserError

@@ -15,10 +15,11 @@ from bench import load_draws, load_results
 from bench.analysis.results import load_cells
 from bench.analysis.summary import WORST, summary
 from bench.audit.reproduction.verify import Settings, verify
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
-from bench.execution.run_board import Options, run_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.aggregation import Protocols
 from bench.spec.cell import VerdictSpec

@@ -16,11 +16,12 @@ from boards import BOARD, MODELS, ROOT, write_board
 import bench.execution.run_board
 import bench.execution.workers.worker
 from bench.analysis.results import load_cells
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.cli.main import main
 from bench.execution.cell_runner import finish
+from bench.execution.options import Options
 from bench.execution.progress import Progress
-from bench.execution.run_board import Options, run_board
+from bench.execution.run_board import run_board
 from bench.execution.workers.pool import WorkerFailed
 from bench.execution.workers.worker import Means
 from bench.spec.cell import Cell

@@ -14,7 +14,7 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
         assert cells == [{"defense": "plain", "status": "ok", "run": None}]
         return ["made by two versions"]
 
-    monkeypatch.setattr("bench.store.manifest.mixed", mixed, raising=False)
+    monkeypatch.setattr("bench.report.footnotes.mixed", mixed, raising=False)
     assert write_tables(write(tmp_path, deterministic())).footnotes[-1] == "made by two versions"
 
 

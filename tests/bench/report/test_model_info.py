@@ -10,7 +10,8 @@ from fake_board import deterministic, failed, line, result, write
 
 from bench import summary
 from bench.cli.main import main
-from bench.report.model_info import compare, read_model_info
+from bench.report.model_info import read_model_info
+from bench.report.model_info_compare import compare
 from bench.report.model_info_export import eps_text, export
 from defenses.utils.errors import UserError
 

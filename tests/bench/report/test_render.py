@@ -10,7 +10,10 @@ import pytest
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 from bench import summary
-from bench.report.table import Table, to_csv, to_html, to_latex, to_markdown, to_text
+from bench.report.html import to_html
+from bench.report.latex import to_latex
+from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.table import Table
 from bench.report.tables import full_table, pivot, write_tables
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.summary import WORST, summary
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.evaluation.view import attack_view
-from bench.execution.run_board import Options, run_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.aggregation import Protocols, check_m, protocols_of
 from bench.spec.view import ViewSpec

@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from bench.stats import bootstrap as resampling
-from bench.stats import proportions as stats
+from bench.stats import bootstrap, proportions
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
 @given(counts, st.sampled_from([0.8, 0.95, 0.99]))
 def test_clopper_pearson_agrees_with_scipy(case, confidence):
-    low, high = stats.clopper_pearson(*case, confidence)
+    low, high = proportions.clopper_pearson(*case, confidence)
     reference = binomtest(*case).proportion_ci(confidence, "exact")
     assert low == pytest.approx(reference.low, abs=1e-9)
     assert high == pytest.approx(reference.high, abs=1e-9)
@@ -29,7 +28,7 @@ def test_clopper_pearson_covers_at_every_p_and_wilson_does_not(n):
     k, p = np.arange(n + 1), np.linspace(0.001, 0.999, 999)
     chance = binom.pmf(k, n, p[:, None])
     least = {}
-    for interval in (stats.clopper_pearson, stats.wilson):
+    for interval in (proportions.clopper_pearson, proportions.wilson):
         low, high = interval(k, n)
         least[interval.__name__] = (chance * ((low <= p[:, None]) & (p[:, None] <= high))).sum(1).min()
     assert least["clopper_pearson"] >= 0.95
@@ -38,9 +37,9 @@ def test_clopper_pearson_covers_at_every_p_and_wilson_does_not(n):
 
 def test_clopper_pearson_refuses_fractions_and_marks_nothing():
     with pytest.raises(ValueError, match="wilson takes fractions"):
-        stats.clopper_pearson(2.5, 10)
-    assert np.isnan(stats.clopper_pearson(0, 0)).all()
-    assert stats.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
+        proportions.clopper_pearson(2.5, 10)
+    assert np.isnan(proportions.clopper_pearson(0, 0)).all()
+    assert proportions.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
 
 
 def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():
@@ -48,16 +47,16 @@ def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():
 
     values = np.random.default_rng(2).binomial(15, 0.8, 200) / 15
     reference = bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(3)).confidence_interval
-    found = resampling.over_images(values, seed=3)
+    found = bootstrap.over_images(values, seed=3)
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.002)
-    plain, ours = resampling.over_images(values, method="percentile"), resampling.over_trainings(values[None])
+    plain, ours = bootstrap.over_images(values, method="percentile"), bootstrap.over_trainings(values[None])
     assert (plain.low, plain.high) == pytest.approx((ours.low, ours.high), abs=0.003)
 
 
 def test_bca_sees_the_skew_of_rare_successes():
     values = np.zeros(200)
     values[:6] = 1
-    bca, plain = (resampling.over_images(values, method=m) for m in ("BCa", "percentile"))
+    bca, plain = (bootstrap.over_images(values, method=m) for m in ("BCa", "percentile"))
     assert bca.low > plain.low
     assert bca.high > plain.high
 
@@ -70,9 +69,9 @@ def test_trainings_are_covered_and_images_alone_would_not_be(trainings, apart):
         trained = apart * rng.standard_normal(trainings)
         shares = 0.5 + 0.1 * rng.standard_normal(images) + trained[:, None]
         shares = shares + 0.1 * rng.standard_normal((trainings, images))
-        found = resampling.over_trainings(shares, seed=trial, resamples=500)
+        found = bootstrap.over_trainings(shares, seed=trial, resamples=500)
         covered += found.low <= 0.5 <= found.high
-        simple = resampling.over_trainings(shares.mean(0)[None], seed=trial, resamples=500)
+        simple = bootstrap.over_trainings(shares.mean(0)[None], seed=trial, resamples=500)
         alone += simple.low <= 0.5 <= simple.high
     assert 0.93 <= covered / trials <= 0.995
     assert alone / trials < (0.75 if apart else 0.97)
@@ -81,18 +80,18 @@ def test_trainings_are_covered_and_images_alone_would_not_be(trainings, apart):
 def test_a_difference_of_recipes_takes_both_trainings_in():
     rng = np.random.default_rng(5)
     a, b = (0.5 + 0.05 * rng.standard_normal(3)[:, None] + 0.1 * rng.standard_normal((3, 100)) for _ in range(2))
-    both, one = resampling.over_trainings(a, b), resampling.over_trainings(a, b[:1])
+    both, one = bootstrap.over_trainings(a, b), bootstrap.over_trainings(a, b[:1])
     assert both.value == pytest.approx(a.mean() - b.mean())
     assert both.high - both.low > one.high - one.low
     with pytest.raises(ValueError, match="same images"):
-        resampling.over_trainings(a, b[:, :-1])
+        bootstrap.over_trainings(a, b[:, :-1])
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 9))
 def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, images, draws):
     shares = np.random.default_rng(seed).integers(0, draws + 1, images)[None] / draws
-    found, again = (resampling.over_trainings(shares, seed=seed, resamples=400) for _ in range(2))
+    found, again = (bootstrap.over_trainings(shares, seed=seed, resamples=400) for _ in range(2))
     assert found == again or np.isnan(found.low)
     assert found.n == images
     if not np.isnan(found.low):
@@ -100,25 +99,25 @@ def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, ima
 
 
 def test_where_all_images_agree_nothing_is_said():
-    for found in (resampling.over_trainings([[0.0] * 9]), resampling.over_images([1.0] * 9)):
+    for found in (bootstrap.over_trainings([[0.0] * 9]), bootstrap.over_images([1.0] * 9)):
         assert np.isnan([found.low, found.high]).all()
 
 
 def test_variance_split_is_unbiased():
     rng, splits = np.random.default_rng(6), []
     for _ in range(400):
-        splits.append(resampling.variance_split(rng.binomial(7, rng.beta(2, 3, 200)), 7))
+        splits.append(bootstrap.variance_split(rng.binomial(7, rng.beta(2, 3, 200)), 7))
     p_mean, p_var = 0.4, 0.4 * 0.6 / 6
     assert np.mean([s.images for s in splits]) == pytest.approx(p_var, rel=0.02)
     assert np.mean([s.draws for s in splits]) == pytest.approx(p_mean * (1 - p_mean) - p_var, rel=0.02)
     with pytest.raises(ValueError, match="two draws"):
-        resampling.variance_split([1, 0], 1)
+        bootstrap.variance_split([1, 0], 1)
 
 
 def test_ten_thousand_images_take_seconds():
     rng = np.random.default_rng(8)
     correct = rng.binomial(65, rng.beta(0.5, 0.5, 10_000))
     begin = time.process_time()
-    resampling.over_images(correct / 65, resamples=2000)
-    resampling.over_trainings(np.stack([correct / 65] * 3), resamples=2000)
+    bootstrap.over_images(correct / 65, resamples=2000)
+    bootstrap.over_trainings(np.stack([correct / 65] * 3), resamples=2000)
     assert time.process_time() - begin < 5

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from bench.analysis import sample_size as planning
-from bench.analysis.sample_size import Question
 from bench.stats.bootstrap import Split
+from bench.stats.power import Question
 from defenses.utils.errors import UserError
 
 

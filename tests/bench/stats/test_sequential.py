@@ -16,8 +16,9 @@ from models import AddNoise, classifier, images, labels_of
 from scipy.stats import betabinom
 
 from bench import load_draws, load_results
-from bench.evaluation.verdict import sequential_verdict, verdict
-from bench.stats import proportions as stats
+from bench.evaluation.sequential_verdict import sequential_verdict
+from bench.evaluation.verdict import verdict
+from bench.stats import proportions, voting
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense, Foreign, Prediction, Purified
 from defenses.core.noise import Draw
@@ -104,7 +105,7 @@ def test_on_the_committed_draws_a_third_is_enough():
     label = labels.loc[frame["index"].to_numpy()[::65]].to_numpy()
     said = Sequential(65).decide_votes(pred, label)
     assert len(pred) == 20 * 500
-    assert (said.right == stats.majority(pred, label)).mean() >= 0.999
+    assert (said.right == voting.majority(pred, label)).mean() >= 0.999
     assert said.drawn.mean() <= 65 / 5
 
 
@@ -135,7 +136,7 @@ def test_a_rule_hardly_ever_wrong_says_what_the_full_count_says(draws):
 def test_votes_of_several_classes_end_as_the_majority_does(pred, data):
     label = data.draw(st.lists(st.integers(0, 4), min_size=len(pred), max_size=len(pred)))
     said = Sequential(9, 1e-9).decide_votes(pred, label)
-    assert said.right.tolist() == stats.majority(pred, label).tolist()
+    assert said.right.tolist() == voting.majority(pred, label).tolist()
     assert not said.undecided.any()
     two = np.where(np.array(pred) == np.array(label)[:, None], np.array(label)[:, None], 9)
     votes, plain = (Sequential(9).decide_votes(two, label), Sequential(9).decide(two == np.array(label)[:, None]))
@@ -150,17 +151,17 @@ def test_votes_of_several_classes_agree_with_the_full_count(classes, spread):
     pred = (rng.random((3000, 65))[:, :, None] > shares.cumsum(1)[:, None]).sum(2)
     label = np.argsort(-shares, 1)[np.arange(3000), rng.integers(0, 2, 3000)]  # the likeliest class, or the next
     said = Sequential(65).decide_votes(pred, label)
-    assert (said.right == stats.majority(pred, label)).mean() >= 0.99
+    assert (said.right == voting.majority(pred, label)).mean() >= 0.99
 
 
 def test_a_screening_asks_for_an_even_chance_of_surviving():
     rule = Sequential(65, 0.01, m=15)
-    assert stats.rob_at_m(rule.need, 65, 15) >= 0.5 > stats.rob_at_m(rule.need - 1, 65, 15)
+    assert proportions.rob_at_m(rule.need, 65, 15) >= 0.5 > proportions.rob_at_m(rule.need - 1, 65, 15)
     assert Sequential(65, m=1).need == Sequential(65).need
     rng = np.random.default_rng(2)
     correct = rng.random((5000, 65)) < rng.random((5000, 1))
     said = rule.decide(correct)
-    assert (said.right == (stats.rob_at_m(correct.sum(1), 65, 15) >= 0.5)).mean() >= 0.99
+    assert (said.right == (proportions.rob_at_m(correct.sum(1), 65, 15) >= 0.5)).mean() >= 0.99
     assert said.drawn.mean() < 65 / 5
 
 
@@ -168,7 +169,7 @@ def test_decisions_are_no_counts():
     said = Sequential(9).decide(np.ones((4, 9), bool))
     assert set(Decisions.__dataclass_fields__) == {"right", "undecided", "drawn"}
     assert said.right.dtype == said.undecided.dtype == bool
-    for use in (lambda: stats.rob_at_m(said, 9, 5), lambda: stats.wilson(said, 9), lambda: said / 9):  # type: ignore
+    for use in (lambda: proportions.rob_at_m(said, 9, 5), lambda: proportions.wilson(said, 9), lambda: said / 9):  # type: ignore
         with pytest.raises(TypeError):
             use()
 

@@ -9,10 +9,11 @@ import pytest
 from boards import BOARD, purebench, write_board
 from fake_board import deterministic, failed, line, result, write
 
-from bench.board.board import load_board
+from bench.board.load import load_board
 from bench.report.files import current_table
+from bench.report.footnotes import mixed
 from bench.store.folder import NotWritable, Store
-from bench.store.manifest import mixed, read_manifest, update_manifest
+from bench.store.manifest import read_manifest, update_manifest
 from bench.store.parts import attempts, stored
 from defenses.utils.errors import UserError
 
@@ -141,7 +142,7 @@ def test_a_damaged_manifest_is_kept_aside(tmp_path, content, capsys):
     board = load_board(write_board(tmp_path))
     (tmp_path / "manifest.json").write_bytes(content)
     assert read_manifest(tmp_path) == {}
-    update_manifest(Store(tmp_path), board, {"id": "a"})
+    update_manifest(Store(tmp_path), board.manifest_facts(), {"id": "a"})
     assert read_manifest(tmp_path)["runs"] == [{"id": "a"}]
     assert (tmp_path / "manifest.json.damaged").read_bytes() == content
     assert capsys.readouterr().err.count("manifest.json.damaged") == 1
@@ -149,13 +150,13 @@ def test_a_damaged_manifest_is_kept_aside(tmp_path, content, capsys):
 
 def test_a_manifest_that_is_up_to_date_is_left(tmp_path):
     board = load_board(write_board(tmp_path))
-    update_manifest(Store(tmp_path), board, {"id": "a"})
+    update_manifest(Store(tmp_path), board.manifest_facts(), {"id": "a"})
     file = tmp_path / "manifest.json"
     before = file.stat().st_mtime_ns, file.stat().st_ino
-    update_manifest(Store(tmp_path), board)
+    update_manifest(Store(tmp_path), board.manifest_facts())
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
     titled = load_board(write_board(tmp_path, 'title = "New"\n' + BOARD))
-    update_manifest(Store(tmp_path), titled)
+    update_manifest(Store(tmp_path), titled.manifest_facts())
     assert read_manifest(tmp_path)["title"] == "New"
     assert read_manifest(tmp_path)["runs"] == [{"id": "a"}]
 

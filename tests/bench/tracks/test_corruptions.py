@@ -8,11 +8,13 @@ import torch
 from boards import ROOT
 from skimage.util import random_noise
 
-from bench.audit.targets import Candidate
+from bench.board.defense_entry import Candidate
 from bench.cli.main import main
 from bench.evaluation.verdict import verdict
-from bench.store.manifest import read_manifest, versions
-from bench.tracks.corruptions.run import Work, frame
+from bench.store.environment import versions
+from bench.store.manifest import read_manifest
+from bench.tracks.corruptions.run import Work
+from bench.tracks.corruptions.tables import frame
 from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.data.corruptions import corrupt

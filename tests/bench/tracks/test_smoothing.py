@@ -13,7 +13,8 @@ from bench.cli.main import main
 from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
 from bench.tracks.smoothing.certify import ABSTAIN, Protocol, certified, check_form, radius_of
-from bench.tracks.smoothing.run import RADII, noisy, rows
+from bench.tracks.smoothing.run import noisy
+from bench.tracks.smoothing.tables import RADII, rows
 from defenses import load_model
 from defenses.core.chain import Chain
 from defenses.core.defense import Classifier, Foreign, Purified

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from defenses.data import dataset as data
-from defenses.data import formats as readers
+from defenses.data import dataset, formats
 from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
+from defenses.utils.paths import data_root
 
-ROOT = data.data_root()
+ROOT = data_root()
 needs_mnist = pytest.mark.skipif(not (ROOT / "MNIST" / "raw").is_dir(), reason=f"no MNIST in {ROOT}")
 needs_cifar = pytest.mark.skipif(not (ROOT / "cifar-10-batches-py").is_dir(), reason=f"no CIFAR-10 in {ROOT}")
 SPLITS = ("train", "validation", "test")
@@ -63,7 +63,7 @@ def test_digits_agree_with_scikit_learn():
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    order = data.digits_order(bunch.target)
+    order = dataset.digits_order(bunch.target)
     assert sorted(order) == list(range(1797))
     train = load_dataset("digits", "train")
     assert np.array_equal(train.x[7, 0].numpy() * 16, bunch.images[order[7]])
@@ -159,18 +159,18 @@ def test_hostile_pickles_do_not_execute(tmp_path, protocol):
     ):
         raw = pickle.dumps({b"data": hostile, b"labels": [1]}, protocol=protocol)
         with pytest.raises(UserError, match="no pickle of plain arrays") as error:
-            readers.unpickle_arrays(raw, tmp_path / "test_batch")
+            formats.unpickle_arrays(raw, tmp_path / "test_batch")
         one_line(error)
         assert not witness.exists()
 
 
 def test_plain_pickles_are_read(tmp_path):
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    found = readers.unpickle_arrays(pickle.dumps({b"data": array, b"labels": [1, 2]}, protocol=3), tmp_path)
+    found = formats.unpickle_arrays(pickle.dumps({b"data": array, b"labels": [1, 2]}, protocol=3), tmp_path)
     assert np.array_equal(found[b"data"], array)
     assert found[b"labels"] == [1, 2]
     with pytest.raises(UserError):
-        readers.unpickle_arrays(b"\x80\x02}q", tmp_path)
+        formats.unpickle_arrays(b"\x80\x02}q", tmp_path)
 
 
 # .npz
@@ -255,8 +255,8 @@ def test_wrong_names_and_splits(tmp_path):
 
 def test_root_is_chosen_in_order(tmp_path, monkeypatch):
     monkeypatch.setenv("PUREBENCH_DATA", str(tmp_path))
-    assert data.data_root() == tmp_path
-    assert data.data_root("elsewhere") == Path("elsewhere")
+    assert data_root() == tmp_path
+    assert data_root("elsewhere") == Path("elsewhere")
 
 
 def test_information_needs_no_heavy_import():
@@ -269,7 +269,7 @@ def test_information_needs_no_heavy_import():
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", data.NAMES)
+@pytest.mark.parametrize("name", dataset.NAMES)
 def test_information_agrees_with_the_data(name):
     try:
         loaded = load_dataset(name)

@@ -16,8 +16,7 @@ from torchvision import datasets as theirs
 from torchvision import transforms
 
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
-from defenses.data.sources import base, published
-from defenses.data.sources import robustbench as robust
+from defenses.data.sources import base, published, robustbench
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 
@@ -250,10 +249,10 @@ def test_folders_that_cannot_be_read(tmp_path):
 def test_corruptions_are_robustbenchs():
     from robustbench import data
 
-    assert data.CORRUPTIONS == robust.CORRUPTIONS
-    assert data.CORRUPTIONS_3DCC == robust.CORRUPTIONS_3D
-    assert set(data.PREPROCESSINGS) - {None} == set(robust.PREPROCESSINGS)
-    ids, classes = robust.imagenet_lists()
+    assert data.CORRUPTIONS == robustbench.CORRUPTIONS
+    assert data.CORRUPTIONS_3DCC == robustbench.CORRUPTIONS_3D
+    assert set(data.PREPROCESSINGS) - {None} == set(robustbench.PREPROCESSINGS)
+    ids, classes = robustbench.imagenet_lists()
     assert (len(ids), sorted(classes), sorted(classes.values())) == (5000, list(classes), list(range(1000)))
 
 
@@ -280,7 +279,7 @@ def test_imagenet_through_robustbench(tmp_path, monkeypatch):
     from robustbench import loaders
 
     ids = ["n02/b.JPEG", "n01/a.JPEG", "n02/c.JPEG"]
-    monkeypatch.setattr(robust, "imagenet_lists", lambda: (ids, {"n01": 0, "n02": 1}))
+    monkeypatch.setattr(robustbench, "imagenet_lists", lambda: (ids, {"n01": 0, "n02": 1}))
     monkeypatch.setattr(
         loaders, "make_custom_dataset", lambda root, _, number: [(f"{root}/{i}", number[i[:3]]) for i in ids]
     )

@@ -7,8 +7,9 @@ import pytest
 from boards import purebench_here
 
 from bench.audit.reproduction.verify import Settings, verify
-from bench.board.board import load_board
-from bench.execution.run_board import Options, run_board
+from bench.board.load import load_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from defenses import load_model
 from defenses.core.detector import calibrated, clean_scores
 from defenses.data.dataset import dataset_info, load_dataset

@@ -19,7 +19,7 @@ from bench.evaluation.verdict import Draws, verdict
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from bench.stats import proportions as stats
+from bench.stats import proportions, voting
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
@@ -105,9 +105,9 @@ def test_with_gaussian_noise_every_protocol_has_its_expectation(name, own, spec)
     assert correct.mean() / DRAWS == pytest.approx(p.mean(), abs=error)
     slope = M * p ** (M - 1)
     error = 4 * (slope**2 * p * (1 - p) / DRAWS).sum() ** 0.5 / N
-    assert stats.rob_at_m(correct, DRAWS, M).mean() == pytest.approx((p**M).mean(), abs=error)
+    assert proportions.rob_at_m(correct, DRAWS, M).mean() == pytest.approx((p**M).mean(), abs=error)
     groups = right[: DRAWS // K * K].reshape(-1, K, N)
-    voted = [stats.majority(1 - group.T.astype(int), [0] * N) for group in groups]
+    voted = [voting.majority(1 - group.T.astype(int), [0] * N) for group in groups]
     tail = exact.binom.sf(K // 2, K, p)
     error = 4 * (tail * (1 - tail) / len(groups)).sum() ** 0.5 / N
     assert sum(v.mean() for v in voted) / len(voted) == pytest.approx(tail.mean(), abs=error)

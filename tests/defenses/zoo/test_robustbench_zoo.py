@@ -10,13 +10,14 @@ from boards import purebench_here
 from zoo import BOARD, CORRUPT, SMALL, empty_cache, make_checkpoint
 
 from bench import benchmark
-from bench.board.board import load_board
 from bench.board.defense_entry import describe, describe_loaded
+from bench.board.load import load_board
 from bench.execution.cell_runner import Workshop
-from bench.execution.run_board import Options, run_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from defenses import load_model
 from defenses.utils.errors import UserError
-from defenses.zoo import robustbench_index as robustbench_list
+from defenses.zoo import robustbench_index
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def test_the_zoo_is_read_as_robustbench_lists_it():
 
     for dataset, by_threat in model_dicts.items():
         for threat, listed in by_threat.items():
-            assert robustbench_list.names(dataset.value, threat.value) == list(listed)
+            assert robustbench_index.names(dataset.value, threat.value) == list(listed)
             for name, facts in listed.items():
-                entry = robustbench_list.find(
+                entry = robustbench_index.find(
                     f"robustbench:{name}", "own.npz", {"trained_on": dataset.value, "threat_model": threat.value}
                 )
                 ids = facts["gdrive_id"]

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from bench.board.board import load_board
-from bench.execution.run_board import Options, run_board
+from bench.board.load import load_board
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
 from defenses.utils.errors import UserError
 from defenses.zoo.weight_paths import find_weights
 

@@ -1,0 +1,53 @@
+"""Options of a run; none of them changes a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defenses.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from defenses.core.defense import Defense
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a board is run; none of it changes a result.
+
+    Args:
+        data_root: where data sets lie.
+        weights_root: where weights are looked for first.
+        workers: processes in which cells run, apart from this one; 0: none, cells run here, where nothing stops them.
+        device: where models run, as "cuda:0"; bit-equal repetition is promised on the CPU alone.
+        defenses: labels to run; empty: all.
+        attacks: labels to run; empty: all.
+        retry_errors: run cells again that ended in an error, or some of whose images did.
+        quiet: no progress.
+        loaded: defenses in memory by label: their cells run here.
+        time_limit: seconds that a cell may take; None: what the board says.
+        memory: GiB that a worker process may hold; None: its share of what is there.
+        probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
+    """
+
+    data_root: Path | None = None
+    weights_root: Path | None = None
+    workers: int = 1
+    device: str = "cpu"
+    defenses: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    retry_errors: bool = False
+    quiet: bool = False
+    loaded: Mapping[str, Defense] = field(default_factory=dict)
+    time_limit: float | None = None
+    memory: float | None = None
+    probabilities: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("time_limit", "memory"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} is {value}; it must be a positive number")

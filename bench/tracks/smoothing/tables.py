@@ -1,0 +1,96 @@
+"""Tables of certified accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.report.plain import to_markdown, to_text
+from bench.report.table import Table
+from bench.stats.proportions import wilson
+from bench.store.jsonl import read
+from bench.tracks.smoothing.run import number
+from defenses.utils.errors import UserError
+from defenses.utils.parameters import canonical
+
+RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
+
+
+def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
+    """Certified accuracy of every file of a folder at every radius, with Wilson's intervals over images.
+
+    Args:
+        folder: of `file_of`.
+        radii: L2 radii, as fractions or decimals.
+
+    Returns:
+        By sigma and radius: sigma, radius, n, images, abstained, certified, low, high, mean_radius (of right
+        certificates; abstentions and wrong ones count 0).
+
+    Raises:
+        UserError: no files, a damaged one, or a radius that is no number.
+    """
+    files = sorted((read(path) for path in folder.glob("sigma-*.jsonl")), key=lambda found: found[0]["sigma"])
+    if not files:
+        raise UserError(f"{folder} has no certificates; run purebench smooth first")
+    out = []
+    reach = {text: number("radius", text) for text in radii}
+    for about, entries, _ in files:
+        right = {k: e["radius"] if e["prediction"] == e["label"] else -1.0 for k, e in entries.items()}
+        images = len(entries)
+        if not images:
+            continue
+        for text in radii:
+            count = sum(radius >= reach[text] for radius in right.values())
+            low, high = wilson(count, images)
+            out.append(
+                {
+                    "sigma": about["sigma"],
+                    "radius": text,
+                    "n": about["n"],
+                    "alpha": about["alpha"],
+                    "images": images,
+                    "abstained": sum(e["prediction"] < 0 for e in entries.values()) / images,
+                    "certified": count / images,
+                    "low": float(low),
+                    "high": float(high),
+                    "mean_radius": sum(max(r, 0.0) for r in right.values()) / images,
+                }
+            )
+    return out
+
+
+def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Sigma by radius: certified accuracy in percent with its interval."""
+    radii = list(dict.fromkeys(row["radius"] for row in found))
+    lines = []
+    for sigma in dict.fromkeys(row["sigma"] for row in found):
+        own = {row["radius"]: row for row in found if row["sigma"] == sigma}
+        first = own[radii[0]]
+        cells = [f"{100 * o['certified']:.1f} [{100 * o['low']:.1f}, {100 * o['high']:.1f}]" for o in own.values()]
+        head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", f"{100 * first['abstained']:.1f}")
+        lines.append((*head, *cells, f"{first['mean_radius']:.3f}"))
+    columns = ("sigma", "images", "n", "abstained %", *(f"r = {r}" for r in radii), "mean radius")
+    alpha = found[0]["alpha"]
+    notes = (
+        "certified accuracy: share of images, in percent, whose smoothed prediction is right and certified at L2 "
+        "radius r or more; abstentions count as wrong. Intervals: Wilson, 95%, over images.",
+        f"r = 0: right and not abstained. Each certificate is wrong with a chance of at most {alpha:g}. n: draws of "
+        "each image; no radius is larger than sigma times the normal quantile of alpha^(1/n).",
+    )
+    return Table(title, columns, tuple(lines), notes)
+
+
+def write(folder: Path, radii: Sequence[str], title: str) -> str:
+    """Write tables.md and tables.csv of a folder; the table as text."""
+    import pandas as pd
+
+    from bench.report.plain import to_csv
+    from defenses.utils.files import write_whole
+
+    found = rows(folder, radii)
+    made = table(found, title)
+    write_whole(folder / "tables.md", to_markdown(made), "certificates are kept")
+    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(found)), "certificates are kept")
+    return to_text(made)
