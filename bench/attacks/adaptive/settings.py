@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.budgets import check_params
+from bench.spec.cell import Copies
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from bench.spec.cell import Copies
     from bench.stats.sequential import Sequential
 
 LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
