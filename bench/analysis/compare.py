@@ -13,7 +13,7 @@ from bench.analysis.caveats import caveats
 from bench.analysis.records import CLEAN, NULL
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING, Group, Row, choose, grouped
-from bench.analysis.scores import Judged, common
+from bench.analysis.scores import Scores, common
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.paired import Paired, paired_difference
 from bench.stats.proportions import wilson
@@ -199,7 +199,7 @@ def _parsed(name: str, defenses: Sequence[str]) -> tuple[str, str]:
     raise unknown("defense", name.partition("@")[0], list(defenses))
 
 
-def _picked(group: Group, attack: str) -> tuple[Judged, Sequence[Row]] | None:
+def _picked(group: Group, attack: str) -> tuple[Scores, Sequence[Row]] | None:
     """The verdicts that are asked for, with the rows behind them; None where the group has no such row."""
     if not attack:
         rows = group.needed
@@ -221,7 +221,7 @@ def _names(row: Row) -> tuple[str, str, str]:
     return str(row), row.attack, f"{row.attack} ({str(row.names['view']).split(',')[0]})"
 
 
-def _side(name: str, attack: str, trained: Sequence[Group], picked: Sequence[tuple[Judged, Sequence[Row]]]) -> Side:
+def _side(name: str, attack: str, trained: Sequence[Group], picked: Sequence[tuple[Scores, Sequence[Row]]]) -> Side:
     index = common([judged for judged, _ in picked])
     if not len(index):
         raise UserError(f'"{name}" has no verdicts ({picked[0][1][0].status}); run its cells first')

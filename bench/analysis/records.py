@@ -119,7 +119,7 @@ def with_failed(cells: pd.DataFrame, records: pd.DataFrame) -> pd.DataFrame:
     return whole.sort_values("at", kind="stable", ignore_index=True)
 
 
-def judge(cells: pd.DataFrame, records: pd.DataFrame) -> dict[str, Any]:
+def with_correctness(cells: pd.DataFrame, records: pd.DataFrame) -> dict[str, Any]:
     """What follows from the records: columns accuracy, clean, null and success, as `load_results` tells them."""
     at, n = records["at"].to_numpy(), records["draws"].to_numpy(np.float64)
     judged = (records["status"] == "ok").to_numpy() & (n > 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.analysis.records import CLEAN, CLEANS, IMAGES, NULL, judge, owners, read_records, with_failed
+from bench.analysis.records import CLEAN, CLEANS, IMAGES, NULL, owners, read_records, with_correctness, with_failed
 from bench.store.parts import DRAWS
 from bench.store.reader import Part, read_folder
 
@@ -96,7 +96,7 @@ def _result_frame(lines: list[dict[str, Any]], parts: list[Part]) -> pd.DataFram
     cells = _cell_frame(lines)
     records = with_failed(cells, read_records(parts))
     frame: pd.DataFrame = pd.concat([_of_cells(cells, records, _CELL_COLUMNS), records.drop(columns="at")], axis=1)
-    frame = frame.assign(**judge(cells, records))
+    frame = frame.assign(**with_correctness(cells, records))
     frame["succeeded"] = (frame["clean"] > 0.5) & (frame["success"] > 0.5)
     return frame
 
@@ -163,10 +163,10 @@ def read_results(path: str | Path) -> Results:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    from bench.spec.aggregation import protocols_of
+    from bench.spec.aggregation import aggregation_of
     from bench.store.manifest import read_manifest
 
-    return read_folder(Path(path), partial(_results, k=protocols_of(read_manifest(Path(path))).k))
+    return read_folder(Path(path), partial(_results, k=aggregation_of(read_manifest(Path(path))).k))
 
 
 def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:
@@ -181,4 +181,4 @@ def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -
     if "majority_right" in records:
         by_rule = records["majority_right"].to_numpy(np.float64)
         said["majority"] = np.where(np.isnan(by_rule), said["majority"], by_rule)
-    return Results(cells, records.assign(**judge(cells, records), **said))
+    return Results(cells, records.assign(**with_correctness(cells, records), **said))

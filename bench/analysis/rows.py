@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.analysis.records import CLEAN, NULL, owners
-from bench.analysis.scores import PER_IMAGE, Columns, Judged, columns_of, common, judged_of
+from bench.analysis.scores import PER_IMAGE, Columns, Scores, columns_of, common, scores_of
 from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
 
@@ -40,7 +40,7 @@ class Row:
     names: dict[str, Any]
     stochastic: bool
     costs: dict[str, float]
-    judged: Judged
+    judged: Scores
     planned: int
     status: str
     known: bool
@@ -112,7 +112,7 @@ def _group(seed: int, rows: list[Row], everywhere: set[str]) -> Group:
 
 
 def _row(columns: Columns, cells: I64, planned: int) -> Row:
-    judged, reason = judged_of(columns, cells)
+    judged, reason = scores_of(columns, cells)
     names = {name: columns.cell[name][cells[0]] for name in ROW}
     stochastic = bool(columns.cell["stochastic"][cells].any())
     return Row(
@@ -164,7 +164,7 @@ def _unsupported_everywhere(rows: Iterable[Row]) -> set[str]:
     return {attack for attack, possible in supported.items() if not possible}
 
 
-def choose(rows: Sequence[Row]) -> tuple[Judged, I64] | None:
+def choose(rows: Sequence[Row]) -> tuple[Scores, I64] | None:
     """Per image that all rows have judged, the verdict of the worst row.
 
     Args:
@@ -186,4 +186,4 @@ def choose(rows: Sequence[Row]) -> tuple[Judged, I64] | None:
         *(stacked[name] for name in (sel, "withstood", n_sel, "draws", "size")), margin=stacked["margin_sel"], idle=idle
     )
     columns = np.arange(len(index))
-    return Judged(index, **{name: values[worst.attack, columns] for name, values in stacked.items()}), worst.attack
+    return Scores(index, **{name: values[worst.attack, columns] for name, values in stacked.items()}), worst.attack

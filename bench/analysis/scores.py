@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Scores:
     """The verdicts of one row, an entry per image: the images that have one.
 
     Args:
@@ -54,7 +54,7 @@ class Judged:
     def __len__(self) -> int:
         return len(self.index)
 
-    def of(self, index: Any) -> Judged:
+    def of(self, index: Any) -> Scores:
         """The verdicts of some of the images, in the order of their dataset indices."""
         import numpy as np
 
@@ -62,17 +62,17 @@ class Judged:
             return self
         order = np.argsort(self.index)
         at = order[np.searchsorted(self.index, index, sorter=order)]
-        return Judged(index, **{name: getattr(self, name)[at] for name in PER_IMAGE})
+        return Scores(index, **{name: getattr(self, name)[at] for name in PER_IMAGE})
 
 
-PER_IMAGE = tuple(name for name in Judged.__dataclass_fields__ if name != "index")
+PER_IMAGE = tuple(name for name in Scores.__dataclass_fields__ if name != "index")
 
 
-def no_verdict() -> Judged:
+def no_verdict() -> Scores:
     """No image at all."""
     import numpy as np
 
-    return Judged(np.zeros(0, np.int64), *[np.zeros(0)] * len(PER_IMAGE))
+    return Scores(np.zeros(0, np.int64), *[np.zeros(0)] * len(PER_IMAGE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def columns_of(results: Results) -> Columns:
     return Columns(cell, bounds, values, records["error"])
 
 
-def judged_of(columns: Columns, cells: Any) -> tuple[Judged, str]:
+def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     """The verdicts of some cells of one row of a table.
 
     Args:
@@ -144,7 +144,7 @@ def judged_of(columns: Columns, cells: Any) -> tuple[Judged, str]:
     kept["newly_wrong"] = kept["newly_wrong"] / kept["draws"]
     size = kept[str(cell["norm"]).lower()].astype(np.float64)
     kept["size"] = np.where(kept["beyond"].astype(bool), np.inf, size)
-    return Judged(kept["index"], **{n: kept[n].astype(np.float64) for n in PER_IMAGE}), reason
+    return Scores(kept["index"], **{n: kept[n].astype(np.float64) for n in PER_IMAGE}), reason
 
 
 def _reason(errors: pd.Series[Any]) -> str:
@@ -163,7 +163,7 @@ def _refuse_twice(index: Any, cell: Any) -> None:
         )
 
 
-def common(several: Sequence[Judged]) -> Any:
+def common(several: Sequence[Scores]) -> Any:
     """The dataset indices that all have a verdict of, ascending."""
     import numpy as np
 
@@ -174,7 +174,7 @@ def common(several: Sequence[Judged]) -> Any:
     return index
 
 
-def aggregates(judged: Judged, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:
+def aggregates(judged: Scores, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:
     """All aggregations of verdicts, by name; NaN where there is nothing to aggregate. See `summary`.
 
     Args:

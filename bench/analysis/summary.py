@@ -11,7 +11,7 @@ from bench.analysis.caveats import failures, labels, with_audit
 from bench.analysis.records import CLEANS
 from bench.analysis.results import CLEAN, Results, read_results
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
-from bench.analysis.scores import Judged, aggregates, bounds_of, common, intervals, no_verdict, of_rate
+from bench.analysis.scores import Scores, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.spec.aggregation import M, check_m
 from bench.store.manifest import read_manifest
 
@@ -24,13 +24,13 @@ SEEDS = ("n_seeds", "clean_sd_seeds", "robust_sd_seeds")
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
+class _SummaryLine:
     """A row of the summary, of one training seed: what is known of it, and the verdicts behind it."""
 
     seed: int
     known: dict[str, Any]
     costs: dict[str, float]
-    judged: Judged
+    judged: Scores
     stochastic: bool
     status: str
 
@@ -124,16 +124,16 @@ def _columns(m: Sequence[int]) -> list[str]:
     ]
 
 
-def _lines(group: Group) -> list[_Line]:
+def _lines(group: Group) -> list[_SummaryLine]:
     """The rows of a trained defense; the worst case, where anything attacks it, is the last."""
     lines = []
     for row in group.rows:
         known = row.names | {"stochastic": row.stochastic, "planned": row.planned}
-        lines.append(_Line(group.training_seed, known, row.costs, row.judged, row.stochastic, row.status))
+        lines.append(_SummaryLine(group.training_seed, known, row.costs, row.judged, row.stochastic, row.status))
     return [*lines, _worst(group)] if group.attacks else lines
 
 
-def _worst(group: Group) -> _Line:
+def _worst(group: Group) -> _SummaryLine:
     """The worst-case row of a group that has attacks."""
     head = group.attacks[0]
     gaps = [str(row) for row in group.needed if row.status != "ok"]
@@ -153,18 +153,18 @@ def _worst(group: Group) -> _Line:
     costs = {name: sum(c[name] for c in ran) if ran else float("nan") for name in COSTS}
     idle = all(row.status == NOT_RUN for row in group.attacks)
     status = NOT_RUN if idle else f"partial: {_short(gaps)}" if gaps else "ok"
-    return _Line(group.training_seed, known, costs, chosen, head.stochastic, status)
+    return _SummaryLine(group.training_seed, known, costs, chosen, head.stochastic, status)
 
 
-def _alike(lines: Sequence[Sequence[_Line]]) -> list[list[_Line]]:
+def _alike(lines: Sequence[Sequence[_SummaryLine]]) -> list[list[_SummaryLine]]:
     """The rows that differ in their training seed alone, together."""
-    found: dict[tuple[Any, ...], list[_Line]] = {}
+    found: dict[tuple[Any, ...], list[_SummaryLine]] = {}
     for line in (line for of_seed in lines for line in of_seed):
         found.setdefault(tuple(line.known[name] for name in ROW), []).append(line)
     return list(found.values())
 
 
-def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
+def _over_seeds(lines: Sequence[_SummaryLine], m: Sequence[int]) -> dict[str, Any]:
     """A row of the summary: the means over training seeds, on the images that all have judged."""
     import numpy as np
 
@@ -188,7 +188,7 @@ def _over_seeds(lines: Sequence[_Line], m: Sequence[int]) -> dict[str, Any]:
     return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}
 
 
-def _status(lines: Sequence[_Line]) -> str:
+def _status(lines: Sequence[_SummaryLine]) -> str:
     if len({line.status for line in lines}) == 1:
         return lines[0].status
     return f"partial: {_short([f'training seed {x.seed} ({x.status})' for x in lines if x.status != 'ok'])}"

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.attacks.base import Attack
 from defenses.utils.errors import UserError
-from defenses.utils.plugins import line_of, staying
+from defenses.utils.plugins import forbid_exit, line_of
 
 GROUP = "purebench.suites"
 
@@ -83,7 +83,7 @@ class Suite:
         if self.problem:
             raise UserError(self.problem)
         try:
-            with staying():
+            with forbid_exit():
                 module = importlib.import_module(self.module)
         except (Exception, SystemExit) as error:
             raise self._broken(f"cannot be imported: {line_of(error)}") from error

@@ -14,7 +14,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.attacks.precomputed_files import Given
+    from bench.attacks.precomputed_files import PrecomputedImages
 
 
 def names() -> list[str]:
@@ -46,7 +46,7 @@ def _sha(path: Path, time: int, size: int) -> str:  # noqa: ARG001
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, time: int) -> tuple[Given, dict[int, int]]:  # noqa: ARG001
+def _read(path: Path, time: int) -> tuple[PrecomputedImages, dict[int, int]]:  # noqa: ARG001
     from bench.attacks.precomputed_files import read_given
 
     held = read_given(path)

@@ -22,7 +22,7 @@ _ROUNDING = 1e-6  # as `bench.spec.threat.in_box`
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class PrecomputedImages:
     """The adversarial images of one attack.
 
     Args:
@@ -42,7 +42,7 @@ class Given:
     notes: tuple[str, ...] = ()
 
 
-def read_given(path: Path, threat: str | None = None) -> list[Given]:
+def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
     """The images of a file.
 
     Args:
@@ -104,7 +104,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
-def _given(path: Path, arrays: Mapping[str, Any]) -> Given:
+def _given(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
     name = next((n for n in _IMAGES if n in arrays), None)
     if name is None:
         raise UserError(f"{path} holds {', '.join(map(str, arrays)) or 'no array'}; name its images x_adv")
@@ -126,7 +126,7 @@ def _given(path: Path, arrays: Mapping[str, Any]) -> Given:
     if index is not None and len(set(index.tolist())) < len(index):
         values, counts = np.unique(index, return_counts=True)
         raise UserError(f"{path}: index has image {values[counts > 1][0]} more than once; give each image once")
-    return Given(path.stem, str(path), x, index, y, notes)
+    return PrecomputedImages(path.stem, str(path), x, index, y, notes)
 
 
 def _images(x: npt.NDArray[Any], what: str) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
@@ -149,7 +149,7 @@ def _images(x: npt.NDArray[Any], what: str) -> tuple[npt.NDArray[np.float32], tu
     return out, ()
 
 
-def _from_part(part: Path, threat: str | None) -> list[Given]:
+def _from_part(part: Path, threat: str | None) -> list[PrecomputedImages]:
     """The attacks of a part of a results folder, the null attacks left out."""
     import io
 
@@ -173,7 +173,7 @@ def _from_part(part: Path, threat: str | None) -> list[Given]:
     if not groups:
         raise UserError(f"{part} holds no images of an attack{f' at {threat}' if threat else ''}")
     return [
-        Given(
+        PrecomputedImages(
             label,
             f"{part.name}: {label}",
             _images(np.concatenate([images[k] for k in keys]), f"{part.name}: {label}")[0],

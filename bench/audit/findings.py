@@ -64,12 +64,12 @@ class Finding:
         return cls(**{**said, "images": tuple(said["images"]), "plot": plot})
 
 
-def absent(check: str, why: str) -> Finding:
+def not_applicable(check: str, why: str) -> Finding:
     """A check that says nothing about a defense."""
     return Finding(check, "not applicable", why)
 
 
-def found(ok: bool) -> Status:
+def status_of(ok: bool) -> Status:
     """The status of a check that could be made."""
     return "pass" if ok else "fail"
 

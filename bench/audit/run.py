@@ -9,12 +9,12 @@ from typing import Any
 
 from bench.attacks.registry import Unsupported
 from bench.audit.checks import binarisation, gradients, radius, strength
-from bench.audit.findings import Audit, Finding, absent
+from bench.audit.findings import Audit, Finding, not_applicable
 from bench.audit.pages import as_html, as_markdown
 from bench.audit.subject import Subject
 from bench.store.audits import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
 from bench.store.folder import Store, write_atomic
-from defenses.utils.checksums import sealed
+from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
 
@@ -69,7 +69,7 @@ def _finished(subject: Subject, name: str, check: Check) -> list[Finding]:
     try:
         said = subject.kept(f"check-{name.replace(' ', '-')}", make)
     except Unsupported as reason:
-        return [absent(name, str(reason)[:_LONGEST])]
+        return [not_applicable(name, str(reason)[:_LONGEST])]
     except UserError:
         raise
     except Exception as error:
@@ -99,7 +99,7 @@ def write(results: Path, made: Audit) -> list[Audit]:
             known[names.index(_name(made))] = made
         else:
             known.append(made)
-        content = sealed({"schema": SCHEMA, "audits": [a.as_dict() for a in known]})
+        content = with_checksum({"schema": SCHEMA, "audits": [a.as_dict() for a in known]})
         write_atomic(folder / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
         write_atomic(folder / "audit.md", as_markdown(known))
         write_atomic(folder / "audit.html", as_html(known))

@@ -35,7 +35,7 @@ _RAMP = 4  # `bench:apgd` ends with so many times the copies that it begins with
 
 
 @dataclass(frozen=True)
-class Shot:
+class AttackRun:
     """One attack of the audit.
 
     Args:
@@ -150,14 +150,14 @@ class Subject:
         """How attacks look at the defense: copies of one run each stand in for the deployed runs."""
         return ViewSpec(gradient, eot, 1) if self.defense.stochastic else ViewSpec(gradient)
 
-    def pgd(self, gradient: str, **changes: Any) -> Shot:
+    def pgd(self, gradient: str, **changes: Any) -> AttackRun:
         """Projected gradient descent on the cross-entropy (Madry et al. 2018), with a fixed number of copies."""
         steps = int(changes.pop("steps", self.budget.steps))
         params = {"steps": steps, "rel_stepsize": 2.5 / steps}
-        shot = Shot(f"foolbox:{self.threat.norm}PGD", params, gradient, self.eot, str(self.threat.eps))
+        shot = AttackRun(f"foolbox:{self.threat.norm}PGD", params, gradient, self.eot, str(self.threat.eps))
         return replace(shot, **changes)
 
-    def iterative(self, gradient: str, **changes: Any) -> Shot:
+    def iterative(self, gradient: str, **changes: Any) -> AttackRun:
         """The iterative attack on a randomised defense is `bench:apgd`, on any other one PGD.
 
         Not `bench:adaptive`: it begins with the bare classifier, and so hides gradients that are worse than transfer.
@@ -167,10 +167,10 @@ class Subject:
         steps, copies = (changes.pop(name, own) for name, own in (("steps", self.budget.steps), ("eot", self.eot)))
         return replace(self.own("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
 
-    def own(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> Shot:
+    def own(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> AttackRun:
         """One of `bench.attacks.adaptive.suite`, which makes its copies itself."""
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
-        return Shot(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
+        return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 
     def white(self, **changes: Any) -> Outcome:
         """The white box: the iterative attack through every mode, per image the worst."""
@@ -181,7 +181,7 @@ class Subject:
         pgd = [self.run(self.pgd(mode)) for mode in self.modes] if self.defense.stochastic else []
         return worst([self.white(), *pgd])
 
-    def run(self, shot: Shot) -> Outcome:
+    def run(self, shot: AttackRun) -> Outcome:
         """The outcome of an attack, from the folder where it has been made."""
         what = asdict(shot)
         said = self.kept(f"shot-{_digest(what)[:12]}", lambda: asdict(self._made(shot)) | {"shot": what})
@@ -206,7 +206,7 @@ class Subject:
         """A 31-bit seed of one purpose."""
         return int(_digest([self.seed, *map(str, purpose)])[:8], 16) >> 1
 
-    def _made(self, shot: Shot) -> Outcome:
+    def _made(self, shot: AttackRun) -> Outcome:
         self.report(f"{shot.attack} at {shot.eps}, {shot.gradient}, {shot.against}")
         judged = Fixed(self.defense, self.number("fixed")) if shot.against == "fixed" else self.defense
         target = judged
@@ -231,7 +231,7 @@ class Subject:
 def attacked(
     target: Defense,
     spec: ViewSpec,
-    shot: Shot,
+    shot: AttackRun,
     x: Tensor,
     y: Tensor,
     *,

@@ -23,7 +23,7 @@ _NORMS = ("Linf", "L2", "L1")
 
 
 @dataclass(frozen=True)
-class Setting:
+class AuditOptions:
     """On what defenses are audited.
 
     Args:
@@ -96,7 +96,7 @@ def chosen(candidates: list[Candidate], labels: list[str]) -> list[Candidate]:
 
 def subject(
     one: Candidate,
-    setting: Setting,
+    setting: AuditOptions,
     budget: Budget,
     *,
     device: str = "cpu",

@@ -15,7 +15,7 @@ from bench.board.indices import resolve
 from bench.board.presets import Preset, check_defenses
 from bench.board.schema import check
 from bench.board.views import check_label, check_nulls, refuse_same, transfer_to, view_for
-from bench.spec.aggregation import Protocols
+from bench.spec.aggregation import Aggregation
 from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
@@ -68,7 +68,7 @@ class Board:
     budget: str = "full"
     data_root: Path | None = None
     nulls: tuple[str, ...] = NULLS
-    protocols: Protocols = field(default_factory=Protocols)
+    protocols: Aggregation = field(default_factory=Aggregation)
     preset: Preset | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
-from defenses.utils.errors import UserError, told
+from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.composition import with_own
@@ -46,7 +46,7 @@ def describe(
     try:
         given = canonical(entry.get("params", {}))
     except UserError as error:
-        raise told(str(name), error) from None
+        raise with_context(str(name), error) from None
     if is_plugin(name):
         plugin = _plugin(name, dataset, given, entry, asked)
         return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)

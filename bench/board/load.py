@@ -12,7 +12,7 @@ from bench.board.attack_entry import attack_entry
 from bench.board.board import Board
 from bench.board.presets import with_preset
 from bench.board.schema import check, duration
-from bench.spec.aggregation import protocols_of
+from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
@@ -101,7 +101,7 @@ def read_board(
         attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw["attack"]),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
-        protocols=protocols_of({"protocols": verdict}),
+        protocols=aggregation_of({"protocols": verdict}),
         preset=preset,
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
         data_root=None if data_root is None else Path(data_root),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bench.board.attack_entry import AttackEntry
 from bench.board.board import Board
 from bench.board.indices import resolve
-from bench.spec.aggregation import Protocols
+from bench.spec.aggregation import Aggregation
 from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.store.folder import Store, write_atomic
@@ -23,13 +23,13 @@ from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.attacks.precomputed_files import Given
+    from bench.attacks.precomputed_files import PrecomputedImages
 
 _LIST = "indices.json"  # in the results folder, where no name stands for the list
 
 
 @dataclass(frozen=True)
-class Request:
+class JudgeOptions:
     """How given images are judged.
 
     Args:
@@ -56,7 +56,7 @@ class Request:
     indices: str | None = None
     clean: Path | None = None
     verdict: VerdictSpec = field(default_factory=lambda: VerdictSpec(65, 16))
-    protocols: Protocols = field(default_factory=Protocols)
+    protocols: Aggregation = field(default_factory=Aggregation)
     seed: int = 0
     block: int = 100
     minimisation: bool = False
@@ -64,7 +64,7 @@ class Request:
 
 
 @contextmanager
-def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) -> Iterator[Board]:
+def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name: str, out: Path) -> Iterator[Board]:
     """A board that judges given images; it can be run within the context, where the images lie in a scratch folder.
 
     The key of a cell has the hash of its images, so a file that is judged again, or under another name, is not.
@@ -120,7 +120,7 @@ def judge_board(given: Sequence[Given], request: Request, name: str, out: Path) 
         yield board
 
 
-def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
+def unchanged(out: Path, given: Sequence[PrecomputedImages]) -> list[str]:
     """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
     from bench.attacks.precomputed import UNCHANGED
     from bench.store.parts import stored
@@ -130,7 +130,7 @@ def unchanged(out: Path, given: Sequence[Given]) -> list[str]:
     return [label for label, of in found.items() if of and all(UNCHANGED in x.get("notes", ()) for x in of)]
 
 
-def _listed(request: Request, size: int) -> list[int]:
+def _listed(request: JudgeOptions, size: int) -> list[int]:
     """The positions that the request names, in its order; empty: it names none."""
     if request.indices and request.clean:
         raise UserError("the images are named twice; leave out --indices or --clean")
@@ -142,7 +142,7 @@ def _listed(request: Request, size: int) -> list[int]:
     return list(resolve(request.indices, size, dataset=request.dataset, split=request.split, labels=labels).positions)
 
 
-def _found(path: Path, request: Request) -> list[int]:
+def _found(path: Path, request: JudgeOptions) -> list[int]:
     """Where the images of a file lie in the split, by their pixels; of equal ones the first that is left."""
     from bench.attacks.precomputed_files import read_given
 
@@ -160,7 +160,7 @@ def _found(path: Path, request: Request) -> list[int]:
     return found
 
 
-def _positions(given: Given, listed: list[int], size: int, request: Request) -> list[int]:
+def _positions(given: PrecomputedImages, listed: list[int], size: int, request: JudgeOptions) -> list[int]:
     """The position of every image of a file."""
     if given.index is not None:
         return [int(i) for i in given.index]
@@ -177,7 +177,9 @@ def _positions(given: Given, listed: list[int], size: int, request: Request) -> 
     return listed
 
 
-def _check(given: Given, at: list[int], shape: tuple[int, int, int], labels: list[int], request: Request) -> None:
+def _check(
+    given: PrecomputedImages, at: list[int], shape: tuple[int, int, int], labels: list[int], request: JudgeOptions
+) -> None:
     """The file's images can be those of the data set."""
     if given.x.shape[1:] != shape:
         has, wants = ("x".join(map(str, s)) for s in (given.x.shape[1:], shape))
@@ -195,7 +197,9 @@ def _check(given: Given, at: list[int], shape: tuple[int, int, int], labels: lis
             )
 
 
-def _entry(given: Given, at: list[int], chosen: list[int], scratch: Path, *, minimisation: bool) -> AttackEntry:
+def _entry(
+    given: PrecomputedImages, at: list[int], chosen: list[int], scratch: Path, *, minimisation: bool
+) -> AttackEntry:
     """An attack of the board; its images are put into the scratch folder in one form, whatever file they came in."""
     import numpy as np
     from safetensors.numpy import save_file

@@ -11,7 +11,7 @@ from bench.cli.arguments import Declare, key_values, refuse_with
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.audit.targets import Setting
+    from bench.audit.targets import AuditOptions
     from bench.board.defense_entry import Candidate
 
 
@@ -50,7 +50,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     from bench.audit.pages import as_text
     from bench.audit.run import audit, write
-    from bench.evaluation.isolation import as_it_was
+    from bench.evaluation.isolation import preserve_global_state
 
     torch.set_num_threads(threads)
     failed, stderr = False, sys.stderr  # what a model prints is bounded, progress is not
@@ -60,7 +60,7 @@ def _audit(arguments: argparse.Namespace) -> int:
             if not arguments.quiet:
                 print(f"{label}: {text}", file=stderr, flush=True)
 
-        with as_it_was():
+        with preserve_global_state():
             looked_at = subject(
                 one,
                 setting,
@@ -79,7 +79,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
+def _asked(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
     """(on what, which defenses, threads)."""
     target = Path(arguments.target)
     if (target / "plan.jsonl").is_file():
@@ -103,7 +103,7 @@ def _is_board(target: str) -> bool:
     return True
 
 
-def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[Setting, list[Candidate], int]:
+def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[AuditOptions, list[Candidate], int]:
     from bench.audit.targets import stored
 
     refuse_with("results folder", arguments, "dataset", "split", "set", "stochastic")
@@ -112,7 +112,7 @@ def _of_results(arguments: argparse.Namespace, folder: Path) -> tuple[Setting, l
     return _setting(arguments, said, folder), candidates, 1
 
 
-def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
+def _of_board(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
     from bench.board.defense_entry import candidate
     from bench.board.load import load_board
 
@@ -125,7 +125,7 @@ def _of_board(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], 
     return setting, [candidate(d, board.dataset, roots) for d in board.defenses], board.threads
 
 
-def _of_defense(arguments: argparse.Namespace) -> tuple[Setting, list[Candidate], int]:
+def _of_defense(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
     from bench.board.defense_entry import candidate, describe
 
     if arguments.eps is None:
@@ -147,8 +147,8 @@ def _roots(arguments: argparse.Namespace) -> dict[str, Path | None]:
     return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
 
 
-def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) -> Setting:
-    from bench.audit.targets import Setting
+def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) -> AuditOptions:
+    from bench.audit.targets import AuditOptions
     from bench.spec.threat import ThreatModel
 
     if arguments.norm is not None and arguments.eps is None:
@@ -159,7 +159,7 @@ def _setting(arguments: argparse.Namespace, said: dict[str, object], out: Path) 
     seed = int(str(said["seed"]))
     if seed < 0:
         raise UserError(f"the seed {seed} is negative; take 0, say")
-    return Setting(
+    return AuditOptions(
         dataset=str(said["dataset"]),
         split=str(said["split"]),
         indices=str(said["indices"]),

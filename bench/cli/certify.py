@@ -42,13 +42,13 @@ def _certify(arguments: argparse.Namespace) -> int:
 def _of_name(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from bench.board.defense_entry import candidate, describe
     from bench.evaluation.certificates.stored import certificate_of
-    from bench.evaluation.isolation import as_it_was
+    from bench.evaluation.isolation import preserve_global_state
     from bench.evaluation.model_checks import check_model
     from defenses.data.dataset import load_dataset
 
     entry: dict[str, Any] = {"name": name, "params": key_values(arguments.set)}
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
-    with as_it_was():
+    with preserve_global_state():
         reference = describe(entry | ({"stochastic": True} if arguments.stochastic else {}), arguments.data, **roots)
         defense = candidate(reference, arguments.data, roots).load()
         data = load_dataset(arguments.data, root=arguments.data_root)
@@ -60,12 +60,12 @@ def _of_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str
     """Certificates of the defenses that the board attacks through exact gradients; measured where they are missing."""
     from bench.evaluation.certificates.stored import add as store
     from bench.evaluation.certificates.stored import missing, read
-    from bench.execution.cell_runner import Workshop, one_per_defense
+    from bench.execution.cell_runner import CellRunner, one_per_defense
     from bench.execution.options import Options
     from bench.spec.cell import digest
 
     cells, folder = board.cells(), folder_of(arguments, board.name)
-    workshop = Workshop(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
+    workshop = CellRunner(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
     found: dict[str, dict[str, Any]] = {}
     lacking: Mapping[str, str] = missing(folder, cells)
     for cell in one_per_defense(cells):

@@ -41,11 +41,11 @@ def add(declare: Declare) -> None:
 
 
 def _corruptions(arguments: argparse.Namespace) -> int:
-    from bench.tracks.corruptions.run import Work, file_label
+    from bench.tracks.corruptions.run import CorruptionJob, file_label
     from bench.tracks.corruptions.tables import write
 
     said, candidates = _asked(arguments)
-    work = Work(
+    work = CorruptionJob(
         defenses=candidates,
         corruptions=tuple(arguments.corruptions),
         severities=tuple(arguments.severities),

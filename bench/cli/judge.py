@@ -11,8 +11,8 @@ from bench.cli.arguments import Declare, key_values, positive
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.attacks.precomputed_files import Given
-    from bench.board.precomputed import Request
+    from bench.attacks.precomputed_files import PrecomputedImages
+    from bench.board.precomputed import JudgeOptions
     from bench.spec.threat import ThreatModel
 
 
@@ -68,10 +68,10 @@ def _judge(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
+def _request(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions:
     from bench.board.defense_entry import describe
-    from bench.board.precomputed import Request
-    from bench.spec.aggregation import Protocols
+    from bench.board.precomputed import JudgeOptions
+    from bench.spec.aggregation import Aggregation
     from bench.spec.cell import VerdictSpec
 
     if arguments.set and len(arguments.defense) > 1:
@@ -80,7 +80,7 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
     extra |= {"stochastic": True} if arguments.stochastic else {}
     entries = [{"name": name, **extra} for name in arguments.defense]
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
-    return Request(
+    return JudgeOptions(
         defenses=tuple(describe(e, arguments.dataset, **roots) for e in entries),
         threat=threat,
         dataset=arguments.dataset,
@@ -88,7 +88,7 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
         indices=arguments.indices,
         clean=arguments.clean,
         verdict=VerdictSpec(arguments.draws, arguments.selection, arguments.batch),
-        protocols=Protocols(k=arguments.k, sequential=arguments.sequential),
+        protocols=Aggregation(k=arguments.k, sequential=arguments.sequential),
         seed=arguments.seed,
         block=arguments.block,
         minimisation=arguments.minimisation,
@@ -96,7 +96,7 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> Request:
     )
 
 
-def _given(arguments: argparse.Namespace, threat: ThreatModel) -> list[Given]:
+def _given(arguments: argparse.Namespace, threat: ThreatModel) -> list[PrecomputedImages]:
     """The images of all files, labelled."""
     from dataclasses import replace
 

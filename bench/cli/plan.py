@@ -44,7 +44,7 @@ def add(declare: Declare) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bench.execution.cell_runner import Workshop
+    from bench.execution.cell_runner import CellRunner
     from bench.execution.forecast.estimates import hindsight, measured, read_forecast
     from bench.execution.options import Options
     from bench.execution.run_board import select
@@ -62,7 +62,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     )
     cells = board.cells()
     chosen, folder = select(cells, options), folder_of(arguments, board.name)
-    Workshop(board, options).try_parameters(chosen)
+    CellRunner(board, options).try_parameters(chosen)
     lines, _ = stored_of(folder, board)
     rows: dict[str, list[Cell]] = {}
     for cell in chosen:
@@ -101,7 +101,7 @@ def _probed(
     """A forecast of the rows that have no results, which is put into the results folder too."""
     import torch
 
-    from bench.execution.cell_runner import Workshop
+    from bench.execution.cell_runner import CellRunner
     from bench.execution.forecast.estimates import read_forecast, write_forecast
     from bench.execution.forecast.probe import probe
     from defenses.utils.files import make_folder, no_empty_folder
@@ -116,7 +116,7 @@ def _probed(
         return {}
     with no_empty_folder(folder):
         make_folder(folder)
-        found = probe(Workshop(board, options), unknown, budget=_SECONDS, report=report)
+        found = probe(CellRunner(board, options), unknown, budget=_SECONDS, report=report)
         if found:
             write_forecast(folder, read_forecast(folder) | found)
     return found

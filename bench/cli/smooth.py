@@ -38,8 +38,8 @@ def _smooth(arguments: argparse.Namespace) -> int:
 
     from bench.board.indices import resolve
     from bench.evaluation.devices import device_named
-    from bench.tracks.smoothing.certify import Protocol
-    from bench.tracks.smoothing.run import Work, noisy, number, run_all
+    from bench.tracks.smoothing.certify import CertificationProtocol
+    from bench.tracks.smoothing.run import SmoothingJob, noisy, number, run_all
     from bench.tracks.smoothing.tables import RADII, write
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
@@ -49,7 +49,7 @@ def _smooth(arguments: argparse.Namespace) -> int:
         number("radius", text)
     sigmas: list[float | None] = [number("sigma", text) for text in arguments.sigma]
     named = [noisy(arguments.defense, dataset, given, sigma) for sigma in sigmas or [None]]
-    protocols = [Protocol(sigma, arguments.n0, arguments.n, arguments.alpha) for _, _, sigma in named]
+    protocols = [CertificationProtocol(sigma, arguments.n0, arguments.n, arguments.alpha) for _, _, sigma in named]
     data = load_dataset(dataset, arguments.split, root=arguments.data_root)
     chosen = resolve(arguments.indices, len(data), dataset=dataset, split=arguments.split, labels=data.y.tolist)
     label = re.sub(r"[^\w.]+", "-", f"smooth-{dataset}-{arguments.defense}").strip("-.")
@@ -58,7 +58,9 @@ def _smooth(arguments: argparse.Namespace) -> int:
     roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
     defenses = [load_model(name, dataset, **roots, **params) for name, params, _ in named]
     works = [
-        Work(arguments.defense, defense.to(device), data, chosen.positions, protocol, arguments.seed, arguments.batch)
+        SmoothingJob(
+            arguments.defense, defense.to(device), data, chosen.positions, protocol, arguments.seed, arguments.batch
+        )
         for defense, protocol in zip(defenses, protocols, strict=True)
     ]
     run_all(works, folder, indices=arguments.indices, progress=not arguments.quiet)

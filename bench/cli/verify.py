@@ -28,7 +28,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     import sys
 
     from bench.audit.reproduction.report import as_dict, as_text
-    from bench.audit.reproduction.verify import Settings, verify
+    from bench.audit.reproduction.verify import VerifyOptions, verify
 
     if not (arguments.results / "plan.jsonl").is_file():
         raise UserError(f"{arguments.results} is no results folder (it has no plan.jsonl); run a board first")
@@ -39,7 +39,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     found = verify(
         arguments.results,
-        Settings(
+        VerifyOptions(
             defenses=tuple(arguments.defense),
             sample=arguments.sample,
             code=arguments.code,

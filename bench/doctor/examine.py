@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 from bench.doctor import files, hardware, modules, versions
 from bench.doctor.environment import Environment
-from bench.doctor.finding import Finding
+from bench.doctor.finding import Diagnosis
 from defenses.utils.errors import UserError
 
-__all__ = ["Environment", "Finding", "examine", "require"]
+__all__ = ["Diagnosis", "Environment", "examine", "require"]
 
-Check = Callable[[Environment], Iterator[Finding]]
+Check = Callable[[Environment], Iterator[Diagnosis]]
 
 CHECKS: tuple[Check, ...] = (
     versions.python,
@@ -37,7 +37,7 @@ _NEEDED: dict[str, tuple[Check, ...]] = {
 }
 
 
-def examine(environment: Environment) -> list[Finding]:
+def examine(environment: Environment) -> list[Diagnosis]:
     """All findings, in the order of the checks.
 
     Args:
@@ -60,7 +60,7 @@ def require(library: str) -> None:
 
 
 @functools.cache
-def _broken(library: str) -> tuple[Finding, ...]:
+def _broken(library: str) -> tuple[Diagnosis, ...]:
     if library not in _NEEDED:
         return ()
     environment = Environment.here()

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.doctor.environment import Environment, digest, recorded
-from bench.doctor.finding import Finding
+from bench.doctor.finding import Diagnosis
 
 REPACKED = 'in pyproject.toml: [tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }'
 _USERS = {"pyautoattack": ("autoattack",), "autoattack": ("autoattack",)}
 
 
-def complete(env: Environment) -> Iterator[Finding]:
+def complete(env: Environment) -> Iterator[Diagnosis]:
     """Every library that attacks with has the files that its RECORD lists, unchanged."""
     for name in env.libraries:
         distribution = env.distribution(name)
         if distribution is None:
             if name not in ("pyautoattack", "autoattack"):  # either will do: see `modules.autoattack`
-                yield Finding(
+                yield Diagnosis(
                     f"{name}-files",
                     "broken",
                     f"{name} is not installed",
@@ -33,10 +33,10 @@ def complete(env: Environment) -> Iterator[Finding]:
         if not listed:
             remedy = f"uv sync --reinstall-package {name}"
             evidence = f"{title}: its RECORD lists no file, so none can be compared"
-            yield Finding(check, "broken", evidence, f"{name} may be anything", remedy, (name, *_USERS.get(name, ())))
+            yield Diagnosis(check, "broken", evidence, f"{name} may be anything", remedy, (name, *_USERS.get(name, ())))
             continue
         if not wrong:
-            yield Finding(check, "ok", f"{title}: {len(listed)} files are those of its RECORD")
+            yield Diagnosis(check, "ok", f"{title}: {len(listed)} files are those of its RECORD")
             continue
         examples = ", ".join(f"{file} ({how})" for file, how in wrong[:2])
         breaks = f"{name} is not the {name} that was installed"
@@ -45,7 +45,7 @@ def complete(env: Environment) -> Iterator[Finding]:
             breaks += ": torchattacks put its old copy over it"
             remedy = f"{REPACKED}; then {remedy}"
         evidence = f"{title}: {len(wrong)} of {len(listed)} files differ from its RECORD, as {examples}"
-        yield Finding(check, "broken", evidence, breaks, remedy, (name, *_USERS.get(name, ())))
+        yield Diagnosis(check, "broken", evidence, breaks, remedy, (name, *_USERS.get(name, ())))
 
 
 def _strays(env: Environment) -> list[str]:
@@ -53,13 +53,13 @@ def _strays(env: Environment) -> list[str]:
     return [str(f) for f in (found.files or ()) if f.parts[0] == "robustbench"] if found else []
 
 
-def stray(env: Environment) -> Iterator[Finding]:
+def stray(env: Environment) -> Iterator[Diagnosis]:
     """The wheels of torchattacks bring an old `robustbench`, which the next installation may put over the real one."""
     files = _strays(env)
     if not files:
-        yield Finding("torchattacks-stray", "ok", "torchattacks brings no files of robustbench")
+        yield Diagnosis("torchattacks-stray", "ok", "torchattacks brings no files of robustbench")
         return
-    yield Finding(
+    yield Diagnosis(
         "torchattacks-stray",
         "warn",
         f"torchattacks claims {len(files)} files of robustbench, as {files[0]}",
@@ -68,17 +68,17 @@ def stray(env: Environment) -> Iterator[Finding]:
     )
 
 
-def tests_package(env: Environment) -> Iterator[Finding]:
+def tests_package(env: Environment) -> Iterator[Diagnosis]:
     """RobustBench installs a top-level package `tests`, which a project's own package of that name would meet."""
     found = env.distribution("robustbench")
     ships = any(str(f) == "tests/__init__.py" for f in (found.files or ())) if found else False
     own = env.project.parent / "tests" / "__init__.py" if env.project else None
     if not ships:
-        yield Finding("tests-package", "ok", "robustbench brings no package tests")
+        yield Diagnosis("tests-package", "ok", "robustbench brings no package tests")
     elif own is None or not own.is_file():
-        yield Finding("tests-package", "ok", "robustbench brings a package tests; nothing here imports one")
+        yield Diagnosis("tests-package", "ok", "robustbench brings a package tests; nothing here imports one")
     else:
-        yield Finding(
+        yield Diagnosis(
             "tests-package",
             "warn",
             f"robustbench brings a package tests, and {own} makes another",

@@ -9,7 +9,7 @@ Status = Literal["ok", "warn", "broken"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """The outcome of a check.
 
     Args:

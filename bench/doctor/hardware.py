@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.doctor.environment import Environment
-from bench.doctor.finding import Finding
+from bench.doctor.finding import Diagnosis
 
 _DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA's major version -> the oldest Linux driver that runs it
 
 
-def accelerator(env: Environment) -> Iterator[Finding]:
+def accelerator(env: Environment) -> Iterator[Diagnosis]:
     """A CPU build beside an NVIDIA GPU, a driver too old for the build, or a CUDA build without a GPU."""
     folder = env.module("torch")
     if folder is None:
-        yield Finding(
+        yield Diagnosis(
             "gpu", "broken", "torch is not installed", "nothing can run", "uv sync", ("autoattack", "foolbox")
         )
         return
@@ -25,23 +25,23 @@ def accelerator(env: Environment) -> Iterator[Finding]:
     build = f"torch {env.version('torch')}"
     if driver is None:
         told = f"{build} is built for CUDA {cuda}" if cuda else f"{build} is built for the CPU"
-        yield Finding("gpu", "ok", f"{told}; no NVIDIA driver is loaded, so models run on the CPU")
+        yield Diagnosis("gpu", "ok", f"{told}; no NVIDIA driver is loaded, so models run on the CPU")
         return
     seen = f"an NVIDIA driver {driver} is loaded"
     if cuda is None:
         remedy = "take torch from PyPI or PyTorch's CUDA index (no CPU index in [tool.uv.sources]); then "
         remedy += "uv sync --reinstall-package torch --reinstall-package torchvision"
-        yield Finding("gpu", "warn", f"{seen}, but {build} is built for the CPU", "--device cuda", remedy)
+        yield Diagnosis("gpu", "warn", f"{seen}, but {build} is built for the CPU", "--device cuda", remedy)
         return
     oldest = _DRIVERS.get(int(cuda.partition(".")[0]), 0)
     if int(driver.partition(".")[0]) < oldest:
         remedy = f"update the driver to {oldest} or newer, or take a torch built for an older CUDA"
-        yield Finding("gpu", "warn", f"{seen}; {build} for CUDA {cuda} needs {oldest}", "--device cuda", remedy)
+        yield Diagnosis("gpu", "warn", f"{seen}; {build} for CUDA {cuda} needs {oldest}", "--device cuda", remedy)
     elif env.visible in ("", "-1"):
         evidence = f"{seen} and {build} is built for CUDA {cuda}, but CUDA_VISIBLE_DEVICES hides the GPUs"
-        yield Finding("gpu", "warn", evidence, "--device cuda", "unset CUDA_VISIBLE_DEVICES")
+        yield Diagnosis("gpu", "warn", evidence, "--device cuda", "unset CUDA_VISIBLE_DEVICES")
     else:
-        yield Finding("gpu", "ok", f"{seen} and {build} is built for CUDA {cuda}")
+        yield Diagnosis("gpu", "ok", f"{seen} and {build} is built for CUDA {cuda}")
 
 
 def _cuda(file: Path) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.doctor.environment import Environment
-from bench.doctor.finding import Finding
+from bench.doctor.finding import Diagnosis
 
 _SHIM = 'in pyproject.toml: "purebench-autoattack" in dependencies and, in [tool.uv.sources], purebench-autoattack = '
 _SHIM += '{ path = ".packaging/autoattack", editable = true }; then uv sync'
@@ -21,32 +21,32 @@ _UNREACHED = {
 }
 
 
-def autoattack(env: Environment) -> Iterator[Finding]:
+def autoattack(env: Environment) -> Iterator[Diagnosis]:
     """RobustBench imports the module `autoattack` and calls fra31's signature; PyPI has `pyautoattack`."""
     place, engine = env.module("autoattack"), env.version("pyautoattack")
     concerns: tuple[str, ...] = ("robustbench",)
     if place is None and engine is None:
         evidence, breaks = "neither autoattack nor pyautoattack is installed", "AutoAttack and RobustBench cannot run"
-        yield Finding("autoattack-module", "broken", evidence, breaks, _SHIM, ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, ("autoattack", *concerns))
         return
     if place is None:
         evidence = f"pyautoattack {engine} is installed, and no module autoattack"
         breaks = "robustbench.eval cannot be imported: it imports the module autoattack"
-        yield Finding("autoattack-module", "broken", evidence, breaks, _SHIM, concerns)
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, concerns)
         return
     lacking = _lacking(place)
     if lacking:
         evidence = f"{place} has no {lacking}"
         breaks = "robustbench.eval.benchmark fails: it calls the module autoattack as fra31 wrote it"
-        yield Finding("autoattack-module", "broken", evidence, breaks, f"remove {place.name}, and {_SHIM}", concerns)
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, f"remove {place.name}, and {_SHIM}", concerns)
         return
     real = env.version("autoattack")
     if real is None and engine is None:
         evidence, breaks = f"{place} without pyautoattack, which computes everything", "AutoAttack cannot run"
-        yield Finding("autoattack-module", "broken", evidence, breaks, "uv sync", ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, "uv sync", ("autoattack", *concerns))
         return
     who = f"fra31's autoattack {real}" if real else f"purebench-autoattack over pyautoattack {engine}"
-    yield Finding("autoattack-module", "ok", f"the module autoattack is {who}")
+    yield Diagnosis("autoattack-module", "ok", f"the module autoattack is {who}")
 
 
 def _lacking(place: Path) -> str:
@@ -64,46 +64,46 @@ def _lacking(place: Path) -> str:
     return "class AutoAttack"
 
 
-def pkg_resources(env: Environment) -> Iterator[Finding]:
+def pkg_resources(env: Environment) -> Iterator[Diagnosis]:
     """robustbench.loaders imports pkg_resources, which setuptools 82 took away."""
     version = env.version("setuptools")
     evidence = f"setuptools {version}" if version else "no setuptools"
     remedy = f'in pyproject.toml: "setuptools{_SETUPTOOLS}" in dependencies; then uv sync'
     if env.module("pkg_resources") is None:
         breaks = "robustbench.data cannot be imported: its loaders import pkg_resources"
-        yield Finding("pkg-resources", "broken", f"{evidence} and no pkg_resources", breaks, remedy, ("robustbench",))
+        yield Diagnosis("pkg-resources", "broken", f"{evidence} and no pkg_resources", breaks, remedy, ("robustbench",))
     elif version and not (77, 0) <= tuple(int(p) for p in version.split(".")[:2] if p.isdigit()) < (82,):
         breaks = "the next version of setuptools may come without pkg_resources"
-        yield Finding("pkg-resources", "warn", f"{evidence}, out of {_SETUPTOOLS}", breaks, remedy)
+        yield Diagnosis("pkg-resources", "warn", f"{evidence}, out of {_SETUPTOOLS}", breaks, remedy)
     else:
-        yield Finding("pkg-resources", "ok", f"{evidence} has pkg_resources")
+        yield Diagnosis("pkg-resources", "ok", f"{evidence} has pkg_resources")
 
 
-def removed_names(env: Environment) -> Iterator[Finding]:
+def removed_names(env: Environment) -> Iterator[Diagnosis]:
     """Names in the libraries' sources that the installed numpy and scipy do not have."""
     numpy, uses = env.version("numpy"), list(_numpy_uses(env))
     for place, name, line in uses:
         evidence = f"numpy {numpy} has no {name}, which {place} uses in line {line}"
         if why := _UNREACHED.get((place, name)):
-            yield Finding("numpy-names", "ok", f"{evidence}; {why}")
+            yield Diagnosis("numpy-names", "ok", f"{evidence}; {why}")
         else:
             library = place.partition("/")[0]
             remedy = f"leave out what runs that file, or pin a release of {library} for this numpy in pyproject.toml"
             remedy += "; then uv sync (purebench itself needs numpy 2, so numpy<2 is no way out)"
-            yield Finding("numpy-names", "warn", evidence, f"whatever runs {place}", remedy)
+            yield Diagnosis("numpy-names", "warn", evidence, f"whatever runs {place}", remedy)
     if not uses:
-        yield Finding("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
+        yield Diagnosis("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
     folder, scipy = env.module("foolbox"), env.module("scipy")
     blur = folder / "attacks" / "blur.py" if folder else None
     old = blur is not None and blur.is_file() and "scipy.ndimage.filters" in blur.read_text(encoding="utf-8")
     if not old or scipy is None:
         return
     if (scipy / "ndimage" / "filters.py").is_file():
-        yield Finding("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
+        yield Diagnosis("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
     else:
         evidence, breaks = "scipy has no ndimage.filters, which foolbox imports", "foolbox cannot be imported"
         remedy = 'in pyproject.toml: "scipy<2" in dependencies; then uv sync'
-        yield Finding("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
+        yield Diagnosis("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
 
 
 def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
@@ -147,20 +147,22 @@ def _numpy_names(env: Environment) -> set[str]:
     return set(ast.literal_eval(found[1])) if found else set()
 
 
-def optional(env: Environment) -> Iterator[Finding]:
+def optional(env: Environment) -> Iterator[Diagnosis]:
     """Packages that single attacks or data sets need."""
     if env.module("numba") is None:
         evidence, breaks = "numba is not installed", "Foolbox's Brendel-Bethge attacks end in an error"
-        yield Finding(
+        yield Diagnosis(
             "numba", "warn", evidence, breaks, 'in pyproject.toml: "numba>=0.60" in dependencies; then uv sync'
         )
     else:
-        yield Finding("numba", "ok", f"numba {env.version('numba')} for Foolbox's Brendel-Bethge attacks")
+        yield Diagnosis("numba", "ok", f"numba {env.version('numba')} for Foolbox's Brendel-Bethge attacks")
     if env.module("datasets") is None:
         evidence = "datasets is not installed: data sets of the Hugging Face hub need the extra, uv sync --extra hf"
-        yield Finding("hub-datasets", "ok", evidence)
+        yield Diagnosis("hub-datasets", "ok", evidence)
     else:
-        yield Finding("hub-datasets", "ok", f"datasets {env.version('datasets')} for data sets of the Hugging Face hub")
+        yield Diagnosis(
+            "hub-datasets", "ok", f"datasets {env.version('datasets')} for data sets of the Hugging Face hub"
+        )
 
 
 def _tree(file: Path) -> ast.Module:

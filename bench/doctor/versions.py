@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bench.doctor.environment import Environment, normalised
-from bench.doctor.finding import Finding
+from bench.doctor.finding import Diagnosis
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -18,17 +18,17 @@ _TORCH = ("robustbench", "torchattacks")  # import torchvision
 _ROOTS = ("purebench", "torch", "torchvision", "robustbench", "torchattacks", "foolbox", "pyautoattack")
 
 
-def python(env: Environment) -> Iterator[Finding]:
+def python(env: Environment) -> Iterator[Diagnosis]:
     """The interpreter is new enough."""
     version = ".".join(map(str, env.python))
     if env.python[:2] < OLDEST_PYTHON:
         remedy = "uv sync --python 3.12"
-        yield Finding("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
+        yield Diagnosis("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
     else:
-        yield Finding("python", "ok", f"Python {version}")
+        yield Diagnosis("python", "ok", f"Python {version}")
 
 
-def requirements(env: Environment) -> Iterator[Finding]:
+def requirements(env: Environment) -> Iterator[Diagnosis]:
     """Everything that purebench and its libraries demand is there, in a version that they or the project accept."""
     from packaging.requirements import Requirement
 
@@ -57,7 +57,7 @@ def requirements(env: Environment) -> Iterator[Finding]:
             yield _conflict(env, name, demand, found.version, accepted.get(wanted))
     if not problems:
         more = f"; overridden on purpose: {', '.join(sorted(overridden))}" if overridden else ""
-        yield Finding("requirements", "ok", f"{len(seen)} distributions have what they ask for{more}")
+        yield Diagnosis("requirements", "ok", f"{len(seen)} distributions have what they ask for{more}")
 
 
 def _demands(env: Environment, name: str) -> Iterator[Requirement]:
@@ -69,14 +69,16 @@ def _demands(env: Environment, name: str) -> Iterator[Requirement]:
             yield demand
 
 
-def _missing(name: str, demand: Requirement) -> Finding:
+def _missing(name: str, demand: Requirement) -> Diagnosis:
     known = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
     remedy = "uv sync" if name == "purebench" else f'in pyproject.toml: "{demand.name}" in dependencies; then uv sync'
     breaks = f"whatever of {name} uses it"
-    return Finding("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
+    return Diagnosis("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
 
 
-def _conflict(env: Environment, name: str, demand: Requirement, version: str, override: Requirement | None) -> Finding:
+def _conflict(
+    env: Environment, name: str, demand: Requirement, version: str, override: Requirement | None
+) -> Diagnosis:
     """Purebench's own demand goes before that of a library, as one for an older numpy."""
     own = _demands(env, "purebench") if "purebench" in env.distributions else ()
     asked = override or next((r for r in own if normalised(r.name) == normalised(demand.name)), demand)
@@ -88,17 +90,17 @@ def _conflict(env: Environment, name: str, demand: Requirement, version: str, ov
     else:
         remedy = f'in pyproject.toml: add "{wanted}" to [tool.uv] override-dependencies; then uv sync'
     status = f"{name} asks for {demand}; {demand.name} {version} is installed"
-    return Finding("requirements", "warn", status, f"{name} was not made for it", remedy)
+    return Diagnosis("requirements", "warn", status, f"{name} was not made for it", remedy)
 
 
-def torch_pair(env: Environment) -> Iterator[Finding]:
+def torch_pair(env: Environment) -> Iterator[Diagnosis]:
     """The compiled operators of torchvision fit one version of torch alone: what its metadata asks for."""
     from packaging.requirements import Requirement
 
     vision, torch = env.distribution("torchvision"), env.version("torch")
     if vision is None or torch is None:
         evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
-        yield Finding("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
+        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
         return
     demanded = [r.specifier for r in map(Requirement, vision.requires or ()) if normalised(r.name) == "torch"]
     remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
@@ -109,19 +111,19 @@ def torch_pair(env: Environment) -> Iterator[Finding]:
             breaks = (
                 f"torchvision {vision.version} is built for torch {str(wanted).removeprefix('==')}: importing it fails"
             )
-            yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+            yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
             return
     kinds = [v.partition("+")[2] for v in (torch, vision.version)]
     if kinds[1] and kinds[0] != kinds[1]:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
         if not kinds[0]:  # the registry's torch has no such tag
             breaks = "torchvision's operators may be built for another CUDA than torch"
-        yield Finding("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
+        yield Diagnosis("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
         return
-    yield Finding("torch-torchvision", "ok", f"{evidence} fit each other")
+    yield Diagnosis("torch-torchvision", "ok", f"{evidence} fit each other")
 
 
-def drift(env: Environment) -> Iterator[Finding]:
+def drift(env: Environment) -> Iterator[Diagnosis]:
     """In a checkout: what is installed is what the project pins."""
     from packaging.requirements import Requirement
 
@@ -136,8 +138,8 @@ def drift(env: Environment) -> Iterator[Finding]:
         if not pin.specifier.contains(found.version, prereleases=True):
             wrong.append(f"{pin.name} {found.version} instead of {str(pin.specifier).removeprefix('==')}")
     if not wrong:
-        yield Finding("pins", "ok", f"what is installed agrees with {len(pins)} pins of pyproject.toml")
+        yield Diagnosis("pins", "ok", f"what is installed agrees with {len(pins)} pins of pyproject.toml")
         return
     evidence = f"{', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     breaks = "numbers may differ from those of the project, and the next uv run undoes it"
-    yield Finding("pins", "warn", evidence, breaks, "uv sync, or change constraint-dependencies in pyproject.toml")
+    yield Diagnosis("pins", "warn", evidence, breaks, "uv sync, or change constraint-dependencies in pyproject.toml")

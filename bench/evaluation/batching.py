@@ -23,11 +23,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
 
 
-class Rows:
+class BatchLimit:
     """How many rows go through a defense at once: as many as it is given, until memory runs out.
 
     Args:
-        defense: one that purifies `rows` images at once gets a smaller number too; see `rows_of`.
+        defense: one that purifies `rows` images at once gets a smaller number too; see `batch_limit`.
 
     Attributes:
         limit: rows at once since memory ran out; None: it never did.
@@ -86,23 +86,23 @@ class Rows:
             except Exception as error:
                 if not divide or not self.ran_out(error, rows):
                     raise
-            free()  # the traceback, which held tensors, is gone
+            release_cached_memory()  # the traceback, which held tensors, is gone
             left.append(piece)
         return given, done
 
 
 @contextmanager
-def rows_of(defense: Defense) -> Iterator[Rows]:
-    """The `Rows` of a phase of a cell; the defense is put back as it was on leaving."""
+def batch_limit(defense: Defense) -> Iterator[BatchLimit]:
+    """The `BatchLimit` of a phase of a cell; the defense is put back as it was on leaving."""
     before = getattr(defense, "rows", None)
     try:
-        yield Rows(defense)
+        yield BatchLimit(defense)
     finally:
         if isinstance(before, int):
             defense.rows = before  # type: ignore[assignment]
 
 
-def free() -> None:
+def release_cached_memory() -> None:
     """Give back what an attempt that ran out of memory has left."""
     gc.collect()
     if torch.cuda.is_initialized():

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bench.evaluation.batching import Rows
+from bench.evaluation.batching import BatchLimit
 from defenses.core.noise import Noise
 
 Call = Callable[[Tensor, Noise], Tensor]  # images [B, C, H, W] and B streams -> logits [B, K]
 
 
-def piecewise(call: Call, x: Tensor, noise: Noise, rows: Rows, *, redivide: bool = True) -> Tensor:
+def piecewise(call: Call, x: Tensor, noise: Noise, rows: BatchLimit, *, redivide: bool = True) -> Tensor:
     """The logits of a batch, computed in pieces of at most `rows.limit`.
 
     Works under `torch.autograd.grad` and `.backward()`, with or without `retain_graph`; once differentiable.
@@ -51,7 +51,7 @@ class _Piecewise(torch.autograd.Function):
     """Forward with one piece's graph at a time; backward computes each piece again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keys: Tensor, call: Call, rows: Rows, redivide: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, keys: Tensor, call: Call, rows: BatchLimit, redivide: bool) -> Tensor:
         # With grad enabled, since a defense may take another path without.
         logits, pieces = rows.in_pieces(lambda s: _ask(call, x[s], keys[s])[0].detach(), [slice(0, len(x))])
         ctx.save_for_backward(x, keys)

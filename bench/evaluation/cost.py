@@ -65,7 +65,7 @@ def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return found
 
 
-def since(begin: float) -> float:
+def seconds_since(begin: float) -> float:
     """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
     return max(0.0, time.perf_counter() - begin)
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import Rows, rows_of
-from bench.evaluation.cost import Cost, Meter, since
+from bench.evaluation.batching import BatchLimit, batch_limit
+from bench.evaluation.cost import Cost, Meter, seconds_since
 from bench.evaluation.devices import device_of
 from bench.evaluation.sequential_verdict import sequential_verdict
 from bench.evaluation.verdict import Draws, verdict
@@ -62,7 +62,7 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
     meter = Meter(defense.cost_modules())
     begin = time.perf_counter()
     try:
-        with rows_of(defense) as memory:
+        with batch_limit(defense) as memory:
             draws = verdict(
                 defense,
                 x,
@@ -79,11 +79,11 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
             majority = _majority(cell, defense, x, y, indices, draws, memory)
     finally:
         meter.detach()
-    return Deployed(draws, majority, Cost(since(begin), meter.forwards, meter.backwards, rows=memory.limit))
+    return Deployed(draws, majority, Cost(seconds_since(begin), meter.forwards, meter.backwards, rows=memory.limit))
 
 
 def _majority(
-    cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor, draws: Draws, memory: Rows
+    cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor, draws: Draws, memory: BatchLimit
 ) -> Decisions | None:
     """The sequential majority, which goes on from the held-out draws."""
     if cell.verdict.sequential is None:

@@ -37,7 +37,7 @@ def state(module: nn.Module) -> str:
 
 
 @contextmanager
-def as_it_was() -> Iterator[None]:
+def preserve_global_state() -> Iterator[None]:
     """Put back what somebody's code may change for the whole process, and bound what it prints (on standard error).
 
     That is torch's default type, gradient mode and threads, and the working directory. What is printed first is

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import Rows
+from bench.evaluation.batching import BatchLimit
 from bench.evaluation.verdict import HELD_OUT, verdict_noise
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense, Foreign
@@ -25,7 +25,7 @@ def sequential_verdict(
     begun: I64 | None = None,
     batch: int = 2048,
     ahead: int = 1,
-    memory: Rows | None = None,
+    memory: BatchLimit | None = None,
 ) -> Decisions:
     """Judge images on the deployed defense, drawing for those alone that are not decided.
 
@@ -53,7 +53,7 @@ def sequential_verdict(
     """
     rule = rule if defense.stochastic else Sequential(1)
     together = isinstance(defense, Foreign) and defense.stochastic
-    streams, memory = verdict_noise(seed, indices, x.device), Rows(defense) if memory is None else memory
+    streams, memory = verdict_noise(seed, indices, x.device), BatchLimit(defense) if memory is None else memory
     label, made = y.cpu().numpy(), np.zeros((len(x), 0), np.int64) if begun is None else begun
     n = made.shape[1]
     pred = np.full((len(x), rule.n_max), -1, np.int64)
@@ -80,7 +80,7 @@ def sequential_verdict(
 
 
 def _drawn(
-    defense: Defense, x: Tensor, at: I64, streams: Noise, draws: range, batch: int, memory: Rows
+    defense: Defense, x: Tensor, at: I64, streams: Noise, draws: range, batch: int, memory: BatchLimit
 ) -> tuple[I64, Bools]:
     """Predicted classes of some images in some draws, [images, draws], a refusal is -1; and which have all of them."""
     rows = torch.from_numpy(at).to(x.device)

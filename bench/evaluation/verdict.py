@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import Rows
+from bench.evaluation.batching import BatchLimit
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
 
@@ -79,7 +79,7 @@ def verdict(
     selection: int,
     seed: int,
     batch: int = 2048,
-    memory: Rows | None = None,
+    memory: BatchLimit | None = None,
     known: bool = False,
 ) -> Draws:
     """Judge images on the deployed defense.
@@ -115,7 +115,7 @@ def verdict(
         size = 1 if isinstance(defense, Foreign) else batch
     position = torch.arange(len(x), device=x.device).repeat(len(names))
     pieces = [slice(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
-    memory = Rows(defense) if memory is None else memory
+    memory = BatchLimit(defense) if memory is None else memory
     said, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
     shape = (len(names), len(x))
     all_logits = torch.cat([p.logits.float() for p in said]).view(*shape, -1)

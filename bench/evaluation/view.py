@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.evaluation.batching import Rows, free
+from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.cost import Meter
 from bench.evaluation.devices import device_of
@@ -49,14 +49,16 @@ class AttackView(nn.Module):
         UserError: the defense does not support the gradient mode, or not with its number.
     """
 
-    def __init__(self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None):
+    def __init__(
+        self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: BatchLimit | None = None
+    ):
         super().__init__()
         check_mode(spec.gradient, defense.gradients)
         if spec.mode in NUMBERS and isinstance(defense, Purified):
             variant(defense.purifier, spec.gradient)  # its number is seen before any work is done
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
-        self._memory = Rows(defense) if memory is None else memory
+        self._memory = BatchLimit(defense) if memory is None else memory
         self.stochastic = defense.stochastic and spec.gradient != "blind"
         deployed: int = getattr(defense, "runs", 1)
         self._per_pass = max(1, rows // (spec.eot * (spec.runs or deployed)))
@@ -71,7 +73,7 @@ class AttackView(nn.Module):
         return self._count.queries
 
     @property
-    def memory(self) -> Rows:
+    def memory(self) -> BatchLimit:
         """How many rows go at once; for an attack that asks the defense itself."""
         return self._memory
 
@@ -102,7 +104,7 @@ class AttackView(nn.Module):
             except Exception as error:
                 if not memory.ran_out(error, rows):
                     raise
-            free()
+            release_cached_memory()
         return self._piece_by_piece(x)
 
     def _at_once(self, x: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ class AttackView(nn.Module):
 
 @contextmanager
 def attack_view(
-    defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: Rows | None = None
+    defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: BatchLimit | None = None
 ) -> Iterator[tuple[AttackView, Meter]]:
     """A view with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
 

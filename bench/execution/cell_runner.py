@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
-from bench.evaluation.cost import since
+from bench.evaluation.cost import seconds_since
 from bench.evaluation.devices import device_named
 from bench.execution.records import failure
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
-from defenses.utils.errors import UserError, told
+from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bench.execution.records import Block
     from defenses.core.defense import Defense
 
-Line = dict[str, Any]  # of cells.jsonl
+CellRecord = dict[str, Any]  # of cells.jsonl
 Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: done elsewhere), note
 
 
-class Workshop:
+class CellRunner:
     """What cells need, loaded once a process: data, index lists, defenses."""
 
     def __init__(self, board: Board, options: Options):
@@ -72,19 +72,19 @@ class Workshop:
     def _loaded(self, cell: Cell) -> Defense:
         label = cell.defense.title
         if label not in self._defenses:
-            from bench.evaluation.isolation import as_it_was
+            from bench.evaluation.isolation import preserve_global_state
             from defenses.core.defense import Foreign
             from defenses.utils.parameters import decode
             from defenses.zoo.registry import load_model
 
             given = decode(cell.defense.given)
             roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
-            with as_it_was():
+            with preserve_global_state():
                 seed = cell.defense.training_seed
                 try:
                     defense = load_model(cell.defense.name, self.board.dataset, training_seed=seed, **roots, **given)
                 except UserError as error:
-                    raise UserError(f"{self.board.name}: {told(label, error)}") from None
+                    raise UserError(f"{self.board.name}: {with_context(label, error)}") from None
             if isinstance(defense, Foreign):
                 defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
             _check_identity(defense, cell)
@@ -121,26 +121,26 @@ class Workshop:
             UserError: a model that cannot be benchmarked.
         """
         from bench.evaluation.devices import device_of
-        from bench.evaluation.isolation import as_it_was
+        from bench.evaluation.isolation import preserve_global_state
         from bench.evaluation.model_checks import check_model
 
         data = self.data()
         defense, at = self.defense(cell), self._positions[:8]
         x = data.x[at].to(device_of(defense))
         begin = time.perf_counter()
-        with as_it_was():
+        with preserve_global_state():
             insisted = cell.defense.title in self.options.probabilities
             softmax = check_model(defense, x, data.num_classes, cell.defense.title, probabilities=insisted)
-        return since(begin), softmax
+        return seconds_since(begin), softmax
 
-    def certify(self, cell: Cell) -> Line:
+    def certify(self, cell: Cell) -> CellRecord:
         """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
         from bench.evaluation.certificates.stored import certificate_of
         from bench.evaluation.devices import device_of
-        from bench.evaluation.isolation import as_it_was
+        from bench.evaluation.isolation import preserve_global_state
 
         data, defense = self.data(), self.defense(cell)
-        with as_it_was():
+        with preserve_global_state():
             return certificate_of(defense, data.x[self._positions[:8]].to(device_of(defense)), cell.defense.title)
 
     def block(self, cell: Cell) -> Block:
@@ -151,14 +151,14 @@ class Workshop:
 
     def execute(self, cell: Cell) -> CellResult:
         """The result of a cell."""
-        from bench.evaluation.isolation import as_it_was, state
+        from bench.evaluation.isolation import preserve_global_state, state
         from bench.execution.run_cell import execute
 
         block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
         if label not in self._states:
             self._states[label] = state(defense)
         before = self._states[label]
-        with as_it_was():
+        with preserve_global_state():
             result = execute(cell, defense, block, self.data().num_classes, source=self.source(cell))
         if state(defense) == before:
             return result
@@ -197,7 +197,7 @@ def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def work(
-    store: Store, cells: list[Cell], workshop: Workshop, run: str, report: Report, *, redo: Mapping[str, Line]
+    store: Store, cells: list[Cell], workshop: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
 ) -> None:
     """Do all cells that nobody else does; then wait for the others', and do those that they left.
 
@@ -230,7 +230,7 @@ def finish(
     execute: Callable[[Cell], CellResult],
     run: str,
     report: Report,
-    before: Line | None,
+    before: CellRecord | None,
 ) -> None:
     """Finish a cell, under its lock. What is stored counts unless it is `before`."""
     known = store.line(cell.key)
@@ -243,4 +243,4 @@ def finish(
     if known is None or known["status"] != "ok" or result.line["status"] == "ok":  # no failure replaces images judged
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
-    report(cell.key, result.line["status"], since(begin), note)
+    report(cell.key, result.line["status"], seconds_since(begin), note)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from bench.evaluation.cost import since
+from bench.evaluation.cost import seconds_since
 from bench.spec.cell import Cell, row_of
 from defenses.utils.text import human_time
 
@@ -50,7 +50,7 @@ class Progress:
 
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return since(self.begin)
+        return seconds_since(self.begin)
 
     def eta(self) -> float:
         """Forecast of the remaining seconds: each pending cell costs what the most similar finished ones did."""

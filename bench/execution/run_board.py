@@ -15,12 +15,12 @@ from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.devices import device_named
-from bench.execution.cell_runner import Line, Workshop, one_per_defense, work
+from bench.execution.cell_runner import CellRecord, CellRunner, one_per_defense, work
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
 from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.workers.limits import Limits, default_memory
-from bench.execution.workers.pool import Orders, run_workers
+from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
 from bench.spec.cell import NULLS, Cell, digest
 from bench.store.environment import describe_run
@@ -81,7 +81,7 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _failed(line: Line) -> bool:
+def _failed(line: CellRecord) -> bool:
     """Whether a cell or some of its images ended in an error."""
     return bool(line["error"]) and line["status"] != "unsupported"
 
@@ -109,7 +109,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
     return [c for c in kept if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
 
 
-def _known(folder: Path, cells: Iterable[Cell], finished: Mapping[str, Line]) -> dict[str, Forecast]:
+def _known(folder: Path, cells: Iterable[Cell], finished: Mapping[str, CellRecord]) -> dict[str, Forecast]:
     """What rows take, as far as is known: finished cells know better than a probe."""
     return read_forecast(folder) | measured(cells, finished)
 
@@ -119,7 +119,7 @@ def _run_pending(
     store: Store,
     pending: list[Cell],
     options: Options,
-    redo: Mapping[str, Line],
+    redo: Mapping[str, CellRecord],
     known: Mapping[str, Forecast],
     cells: list[Cell],
 ) -> None:
@@ -137,7 +137,7 @@ def _run_pending(
 
     options = replace(options, probabilities=options.probabilities | taken(board, read_manifest(store.folder)))
 
-    def begin(found: Mapping[str, Line], softmax: set[str]) -> None:
+    def begin(found: Mapping[str, CellRecord], softmax: set[str]) -> None:
         _write_plan(store, cells)
         if softmax:
             run["probabilities"] = {d.title: digest(d.fingerprint) for d in board.defenses if d.title in softmax}
@@ -149,10 +149,10 @@ def _run_pending(
 
     if apart:
         limits, certified = _limits(board, options), frozenset(uncertified)
-        orders = Orders(run["id"], begin, certified, report, redo, limits, progress.expected)
+        orders = PoolCallbacks(run["id"], begin, certified, report, redo, limits, progress.expected)
         run_workers(board, store, pending, options, orders)
     else:
-        workshop = Workshop(board, options)
+        workshop = CellRunner(board, options)
         each = one_per_defense(pending)
         # Bad models stop the run before any work is done.
         softmax = {c.defense.title for c in each if workshop.check(c)[1]}

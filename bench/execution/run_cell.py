@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.attacks.precomputed import UNCHANGED
 from bench.attacks.registry import Unsupported, find_attack
-from bench.evaluation.batching import Rows, free, rows_of
-from bench.evaluation.cost import Cost, since
+from bench.evaluation.batching import BatchLimit, batch_limit, release_cached_memory
+from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import ask
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
@@ -117,7 +117,7 @@ def attacked(
         defense = source
     elif cell.view.mode not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
-    with rows_of(defense) as memory:
+    with batch_limit(defense) as memory:
         while True:
             try:
                 return _attempt(cell, defense, block, target, num_classes, memory)
@@ -125,11 +125,11 @@ def attacked(
                 # The view has done what it could: this is a graph that the attack holds. Again, in smaller pieces.
                 if not memory.ran_out(error, memory.asked):
                     raise
-            free()
+            release_cached_memory()
 
 
 def _attempt(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, memory: Rows
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, memory: BatchLimit
 ) -> tuple[Tensor, Cost]:
     device = device_of(defense)
     params = decode(cell.attack.params)
@@ -153,7 +153,7 @@ def _attempt(
             indices=block.indices,
             **params,
         )
-        cost = Cost(since(begin), meter.forwards, meter.backwards, view.queries, memory.limit)
+        cost = Cost(seconds_since(begin), meter.forwards, meter.backwards, view.queries, memory.limit)
     if not isinstance(x_adv, Tensor) or x_adv.shape != block.x.shape:
         shape = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
         raise ValueError(f"the attack returned {shape} for images {tuple(block.x.shape)}")

@@ -12,7 +12,7 @@ from bench.spec.cell import KNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.spec.aggregation import Protocols
+    from bench.spec.aggregation import Aggregation
 
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
@@ -54,7 +54,7 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_all_rows(frame: pd.DataFrame, said: Protocols) -> tuple[str, ...]:
+def of_all_rows(frame: pd.DataFrame, said: Aggregation) -> tuple[str, ...]:
     """What the numbers of the full table mean.
 
     Args:
@@ -84,7 +84,7 @@ def of_all_rows(frame: pd.DataFrame, said: Protocols) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def of_sequential(said: Protocols, records: pd.DataFrame) -> tuple[str, ...]:
+def of_sequential(said: Aggregation, records: pd.DataFrame) -> tuple[str, ...]:
     """How a majority is known of more draws than are made of all images, and what that took.
 
     Args:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """A claimed accuracy against the measured one, in [0, 1].
 
     Args:
@@ -41,7 +41,7 @@ class Comparison:
         return self.low - 5e-5 <= self.claimed <= self.high + 5e-5
 
 
-def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | None = None) -> list[Comparison]:
+def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | None = None) -> list[ClaimComparison]:
     """Hold an entry's claims against a results folder.
 
     Args:
@@ -73,9 +73,9 @@ def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | No
     )
 
 
-def _comparisons(info: ModelInfo, found: Mapping[str, pd.Series[Any] | None]) -> Iterator[Comparison]:
+def _comparisons(info: ModelInfo, found: Mapping[str, pd.Series[Any] | None]) -> Iterator[ClaimComparison]:
     for key, row in found.items():
         claimed = info.share(key)
         if claimed is not None and row is not None:
             mean, low, high = (float(row[c]) for c in ("robust_mean", "robust_low", "robust_high"))
-            yield Comparison(key, claimed, mean, low, high, str(row["attack"]))
+            yield ClaimComparison(key, claimed, mean, low, high, str(row["attack"]))

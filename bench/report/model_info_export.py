@@ -19,7 +19,7 @@ _STANDARD = "autoattack:standard"
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ExportedRows:
     """What a results folder says of one defense under one threat: rows of `bench.summary`, None where there is none.
 
     Args:
@@ -49,7 +49,7 @@ class Rows:
     not_run: tuple[str, ...]
 
 
-def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
+def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRows:
     """The rows of a defense.
 
     Args:
@@ -82,7 +82,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> Rows:
     clean = _row(frame[frame["attack"] == CLEAN])
     if clean is None:
         raise UserError(f"{results} has no verdict on all clean images of {defense}; finish the run")
-    return Rows(
+    return ExportedRows(
         clean=clean,
         autoattack=None if stochastic else _row(frame[frame["attack"].isin(plain)]),
         worst=_row(frame[frame["attack"] == WORST]),
@@ -178,7 +178,7 @@ def eps_text(eps: Fraction) -> str:
     return f"{eps * 255}/255" if 255 % eps.denominator == 0 else str(eps)
 
 
-def _card(rows: Rows) -> dict[str, Any]:
+def _card(rows: ExportedRows) -> dict[str, Any]:
     """Bibliography and claim of a registered defense; of any other what RobustBench's own code cannot do without."""
     from bench.spec.threat import exact
     from defenses.zoo.cards import card, list_models
@@ -195,7 +195,7 @@ def _card(rows: Rows) -> dict[str, Any]:
     return raw
 
 
-def _footnote(rows: Rows) -> str:
+def _footnote(rows: ExportedRows) -> str:
     text = f"Measured by purebench on {int(rows.clean['n_images'])} images under {rows.norm} {rows.eps}."
     if rows.worst is not None:
         text += f" The worst case of {counted(rows.attacks, 'attack')} per image is {_percent(rows.worst)}%"

@@ -15,7 +15,7 @@ from bench.analysis.scores import bounds_of
 from bench.analysis.summary import REFUSED, WORST, numbers, ranked, summary
 from bench.report import footnotes
 from bench.report.table import Table
-from bench.spec.aggregation import M, Protocols
+from bench.spec.aggregation import Aggregation, M
 from bench.spec.cell import KNOWN
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["full_table", "percent", "pivot", "summary", "write_tables"]
 _NAMES = {CLEAN: "clean images", NULL: "uniform noise"}
 _NAMES |= {f"{attack}{KNOWN}": f"{name}{KNOWN}" for attack, name in _NAMES.items()}
 _ABSENT = "–"
-_ALL_DRAWS = Protocols()
+_ALL_DRAWS = Aggregation()
 _TEXT_WIDTH = 120
 
 
@@ -195,7 +195,7 @@ def full_table(
     frame: pd.DataFrame,
     *,
     m: Sequence[int] = M,
-    said: Protocols = _ALL_DRAWS,
+    said: Aggregation = _ALL_DRAWS,
     by_seed: pd.DataFrame | None = None,
     marked: Collection[str] = (),
 ) -> Table:
@@ -268,13 +268,13 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     from bench.report.html import to_html
     from bench.report.latex import to_latex
     from bench.report.plain import to_csv, to_markdown, to_text
-    from bench.spec.aggregation import protocols_of
+    from bench.spec.aggregation import aggregation_of
     from bench.store.folder import write_atomic
     from bench.store.manifest import read_manifest
 
     folder = Path(results_dir)
     results, manifest = read_results(folder), read_manifest(folder)
-    said = protocols_of(manifest)
+    said = aggregation_of(manifest)
     m = said.m if m is None else m
     failed = failures(folder, manifest)
     frame = ranked(summary(results, m=m), without=labels(failed))

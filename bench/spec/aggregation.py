@@ -12,7 +12,7 @@ M = (5, 15)  # submissions of Rob(M), where a board does not say
 
 
 @dataclass(frozen=True)
-class Protocols:
+class Aggregation:
     """How many draws go into an aggregate.
 
     They read the same stored draws, so that m and k are no part of a cell's key; a sequential rule makes more, and is.
@@ -69,10 +69,10 @@ class Protocols:
         return {name: value for name, value in said.items() if value is not None}
 
 
-def protocols_of(manifest: Mapping[str, Any]) -> Protocols:
+def aggregation_of(manifest: Mapping[str, Any]) -> Aggregation:
     """The protocols that a results folder was planned with (see `bench.store.manifest.read_manifest`)."""
     said = manifest.get("protocols") or {}
-    return Protocols(tuple(said["m"]) if said.get("m") else None, said.get("k"), said.get("sequential"))
+    return Aggregation(tuple(said["m"]) if said.get("m") else None, said.get("k"), said.get("sequential"))
 
 
 def check_m(m: Sequence[int], draws: int) -> None:

@@ -15,7 +15,7 @@ from bench.spec.cell import SCHEMA
 from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256
-from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
 _OPTIONAL = "preset", "protocols"  # facts that some boards state
@@ -166,7 +166,7 @@ def _plan_hash(folder: Path) -> str | None:
 
 
 def _text(raw: bytes | None, facts: Facts, run: dict[str, Any] | None, plan: str | None) -> bytes:
-    return _dump(sealed(_content(raw, facts, run) | {"plan": plan}))
+    return _dump(with_checksum(_content(raw, facts, run) | {"plan": plan}))
 
 
 def _dump(content: Mapping[str, Any]) -> bytes:

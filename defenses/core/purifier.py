@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 State = dict[str, Tensor]  # batch first, every entry
 
@@ -93,14 +93,14 @@ class Purifier(nn.Module, ABC):
 
     def shortened(self, steps: int) -> Purifier:
         """The purifier with its first so many steps alone, for checks of its gradient."""
-        return twin(self, steps=steps)
+        return shared_copy(self, steps=steps)
 
     # What follows is for gradient modes (`defenses.core.gradient_modes`) alone: None means that the purifier lacks the
     # mode.
 
     def straightened(self) -> Purifier:
         """The purifier whose steps have their values, and the gradient of the identity."""
-        return twin(self, step=partial(_passed_by, self.step))
+        return shared_copy(self, step=partial(_passed_by, self.step))
 
     def surrogate(self, steps: int | None = None) -> Purifier | None:
         """A cheaper purifier for attacks, of `steps` steps. Default: the first quarter of the steps, at least one.
@@ -115,7 +115,7 @@ class Purifier(nn.Module, ABC):
             return None
         if steps is not None and steps >= self.steps:
             raise UserError(f"a surrogate of {steps} steps is no cheaper than the purifier of {self.steps}; take fewer")
-        return twin(self, steps=max(1, self.steps // 4) if steps is None else steps)
+        return shared_copy(self, steps=max(1, self.steps // 4) if steps is None else steps)
 
     def one_step(self) -> Callable[[State, State], State] | None:
         """One step as a denoiser, (state, ctx) at the start -> state: no noise, no clamp."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from defenses.utils.modules import exchanged
+from defenses.utils.modules import replace_modules
 
 
 class SmoothLeakyReLU(nn.Module):
@@ -52,7 +52,7 @@ def smooth(network: nn.Module, width: float) -> nn.Module:
             return SmoothLeakyReLU(0.0, width)
         return SmoothLeakyReLU(module.negative_slope, width) if isinstance(module, nn.LeakyReLU) else None
 
-    return exchanged(network, change)
+    return replace_modules(network, change)
 
 
 class Differenced(nn.Module):

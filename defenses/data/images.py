@@ -22,7 +22,7 @@ GREY = ("L", "1", "LA")  # of PIL's modes
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preprocessing:
     """What is done to every picture, in this order.
 
     Args:
@@ -78,10 +78,10 @@ def parse(name: str, *more: str) -> tuple[str, dict[str, str]]:
     return head, options
 
 
-def recipe(options: dict[str, str], mode: str) -> Recipe:
+def recipe(options: dict[str, str], mode: str) -> Preprocessing:
     """The recipe of checked options; `mode` where they name none."""
     given = {key: int(options[key]) for key in ("resize", "crop") if key in options}
-    return Recipe(options.get("mode", mode), **given)
+    return Preprocessing(options.get("mode", mode), **given)
 
 
 def open_picture(path: Path) -> Image:
@@ -101,7 +101,7 @@ def open_picture(path: Path) -> Image:
         raise UserError(f"{path} is no readable picture ({reason}); mend or remove it") from None
 
 
-def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Recipe) -> F32:
+def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Preprocessing) -> F32:
     """Pictures as one array.
 
     Args:
@@ -133,7 +133,7 @@ def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Recipe) -> 
     return x
 
 
-def _check(name: str, picture: Image, recipe: Recipe) -> None:
+def _check(name: str, picture: Image, recipe: Preprocessing) -> None:
     # torchvision pads what is smaller than the crop with black.
     if recipe.crop and not recipe.resize and min(picture.size) < recipe.crop:
         raise UserError(f"{name} is {picture.width}x{picture.height} pixels, less than crop={recipe.crop}; add resize")

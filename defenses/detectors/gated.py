@@ -12,7 +12,7 @@ from defenses.core.detector import Guard
 from defenses.core.noise import Noise
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.utils.errors import UserError, check_numbers
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 _MARK = "purifier."  # before the names of the purifier's own state
 _APART = 1e-3  # scores that differ by less, in scales of clean images, are alike
@@ -70,7 +70,7 @@ class Gated(Purifier):
         suspect = self.suspects(x)
         state, ctx = self.purifier.start(x, z)
         if self.level is not None:
-            gentle = twin(self.purifier, sigma=self.level * self.purifier.sigma)  # type: ignore[operator]
+            gentle = shared_copy(self.purifier, sigma=self.level * self.purifier.sigma)  # type: ignore[operator]
             own = z[: len(gentle.noise(tuple(x.shape[1:])).start)]
             state, ctx = (_chosen(suspect, *pair) for pair in zip((state, ctx), gentle.start(x, own), strict=True))
         return {"suspect": suspect, "x": x, **_marked(state)}, _marked(ctx)
@@ -105,7 +105,7 @@ class Gated(Purifier):
 
     def shortened(self, steps: int) -> Gated:
         """See `Purifier`."""
-        return twin(self, purifier=self.purifier.shortened(steps))
+        return shared_copy(self, purifier=self.purifier.shortened(steps))
 
     def surrogate(self, steps: int | None = None) -> Gated | None:
         """See `Purifier`."""
@@ -131,7 +131,7 @@ class Gated(Purifier):
         return lambda state, ctx: {**state, **_marked(step(_own(state), _own(ctx)))}
 
     @torch.no_grad()
-    def ajar(self, x: Tensor) -> Gated:
+    def with_median_threshold(self, x: Tensor) -> Gated:
         """With a threshold that half of images [B, C, H, W] exceed, or some more; all, where scores are alike.
 
         It lies in the middle of the widest gap, so that a small move of an image takes none across it.
@@ -141,11 +141,11 @@ class Gated(Purifier):
         widest = max(gaps, default=0.0)
         apart = widest > _APART * self.guard.scale
         threshold = float(scores[gaps.index(widest)]) + widest / 2 if apart else -math.inf
-        return twin(self, guard=twin(self.guard, threshold=threshold))
+        return shared_copy(self, guard=shared_copy(self.guard, threshold=threshold))
 
     def straightened(self) -> Gated:
         """See `Purifier`."""
-        return twin(self, purifier=self.purifier.straightened())
+        return shared_copy(self, purifier=self.purifier.straightened())
 
     def backward_network(self) -> Callable[[Tensor], Tensor] | None:
         """That of the purifier for the images that are purified, and the identity for the others."""
@@ -161,7 +161,7 @@ class Gated(Purifier):
     def _with(self, purifier: Purifier | None) -> Gated | None:
         if purifier is None:
             return None
-        return twin(self, purifier=purifier, differentiable=purifier.differentiable)
+        return shared_copy(self, purifier=purifier, differentiable=purifier.differentiable)
 
 
 def _marked(state: State) -> State:

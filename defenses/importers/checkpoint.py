@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Imported:
+class Checkpoint:
     """What a checkpoint holds, in our terms.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.importers.checkpoint import Imported
+from defenses.importers.checkpoint import Checkpoint
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num
 _OURS = ("sample_size", "in_channels", "out_channels")
 
 
-def unet(source: str, info: DatasetInfo) -> Imported:  # noqa: ARG001
+def unet(source: str, info: DatasetInfo) -> Checkpoint:  # noqa: ARG001
     """A U-Net that diffusers saved, or one of the hub by its id, as "google/ddpm-cifar10-32"; used under the VP SDE.
 
     Args:
@@ -40,7 +40,7 @@ def unet(source: str, info: DatasetInfo) -> Imported:  # noqa: ARG001
     kept = {k: v for k, v in config.items() if not k.startswith("_") and k not in _OURS}
     args = {"in_channels": config["in_channels"], "size": config["sample_size"], "sde": "vp", "config": kept}
     tensors = {f"unet.{n}": v for n, v in network.state_dict().items()}
-    return Imported("ddpm", "unet-diffusers", args, tensors, {"method": "score-sde"})
+    return Checkpoint("ddpm", "unet-diffusers", args, tensors, {"method": "score-sde"})
 
 
 def _pretrained(source: str) -> tuple[Any, Mapping[str, Any]]:

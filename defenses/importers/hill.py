@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.importers.checkpoint import Imported
+from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError
 
@@ -22,7 +22,7 @@ _CHAIN = "f."
 _EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # of training, and so of purification
 
 
-def energy(source: str, info: DatasetInfo) -> Imported:
+def energy(source: str, info: DatasetInfo) -> Checkpoint:
     """`ebm.pth`.
 
     Args:
@@ -51,10 +51,10 @@ def energy(source: str, info: DatasetInfo) -> Imported:
         "deploy": {"eps": eps, "temperature": eps**2 / 2, "steps": 1500, "runs": 150},
     }
     tensors = {name.removeprefix(_CHAIN): v for name, v in content.items()}
-    return Imported("ebm-mcmc", "energy-conv", args, tensors, recipe)
+    return Checkpoint("ebm-mcmc", "energy-conv", args, tensors, recipe)
 
 
-def classifier(source: str, info: DatasetInfo) -> Imported:
+def classifier(source: str, info: DatasetInfo) -> Checkpoint:
     """`clf.pth`.
 
     Args:
@@ -71,7 +71,7 @@ def classifier(source: str, info: DatasetInfo) -> Imported:
         raise UserError(f'{file} is no classifier of ebm-defense: "layer1.0.conv1.weight" is missing or does not fit')
     shape = {"in_channels": info.shape[0], "num_classes": info.num_classes}
     args = {"depth": depth, "width": len(inner) // 16, **shape}
-    return Imported("hill-clf", "wrn-biased", args, content, {"method": "undefended"})
+    return Checkpoint("hill-clf", "wrn-biased", args, content, {"method": "undefended"})
 
 
 def _depth(content: dict[str, Tensor]) -> int:

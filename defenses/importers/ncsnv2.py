@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.importers.checkpoint import Imported
+from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError
 
@@ -22,7 +22,7 @@ _RENAMED = (  # names in the release, and here
 _UNIT = re.compile(r"\.(adapt_convs\.\d+|output_convs)\.(\d)_(\d)_conv\.")
 
 
-def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Imported:
+def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Checkpoint:
     """A checkpoint of NCSNv2, as `best_checkpoint_with_denoising.pth` of CIFAR-10: [model, ..., average].
 
     The network is f, without the division by sigma.
@@ -47,7 +47,7 @@ def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Imported
     if first is None or first.dim() != 4:
         raise UserError(f'{file} is no checkpoint of NCSNv2: tensor "begin_conv.weight" is missing or no convolution')
     args = {"in_channels": info.shape[0], "ngf": len(first)}
-    return Imported("adp", "ncsnv2", args, named, {"method": "adp"})
+    return Checkpoint("adp", "ncsnv2", args, named, {"method": "adp"})
 
 
 def _renamed(name: str) -> str:

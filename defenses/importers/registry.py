@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.importers.checkpoint import Imported
+from defenses.importers.checkpoint import Checkpoint
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    Convert = Callable[..., "Imported"]  # (source, DatasetInfo, *, options)
+    Convert = Callable[..., "Checkpoint"]  # (source, DatasetInfo, *, options)
 
 FORMATS = {  # name -> what reads a file, folder or id of that format
     "hill-ebm": "defenses.importers.hill:energy",

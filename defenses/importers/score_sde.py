@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from defenses.importers.checkpoint import Imported
+from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError, check_whole
 
@@ -26,7 +26,7 @@ def score_sde(
     blocks: int = 8,
     attention: Sequence[int] = (16,),
     sde: str = "vp",
-) -> Imported:
+) -> Checkpoint:
     """A checkpoint of DDPM++; the defaults are `checkpoint_8.pth` of cifar10_ddpmpp_deep_continuous under VP.
 
     The file holds {optimizer, model, ema, step}. The average, which is taken, is a list without names, in the order of
@@ -76,7 +76,7 @@ def score_sde(
         first = next(a for a, b in zip(own, named, strict=True) if a != b)
         raise UserError(f'{file}: from "{first}" on its parameters, and so its average, stand in another order')
     tensors = dict(zip(own, average, strict=True))
-    return Imported("score-sde", "ncsnpp", args, tensors, {"method": "score-sde"})
+    return Checkpoint("score-sde", "ncsnpp", args, tensors, {"method": "score-sde"})
 
 
 def _average(ema: object, count: int, file: Path) -> Sequence[Tensor]:

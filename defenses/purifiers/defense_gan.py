@@ -13,7 +13,7 @@ from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import smooth
 from defenses.networks.registry import Trained
 from defenses.utils.errors import UserError, check_numbers, check_whole
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 _LATE, _LOWER = 0.8, 0.1  # the learning rate falls to a tenth at 80% of the steps
 
@@ -142,8 +142,8 @@ class DefenseGAN(Purifier):
         generator = smooth(self.images.generator, 0.1 if width is None else width)
         if generator is self.images.generator:
             return None
-        images = twin(self.images, generator=generator)
-        return twin(self, images=images, gradient=twin(self.gradient, images=images))
+        images = shared_copy(self.images, generator=generator)
+        return shared_copy(self, images=images, gradient=shared_copy(self.gradient, images=images))
 
 
 def build(network: Trained, **own: Any) -> DefenseGAN:

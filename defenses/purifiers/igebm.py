@@ -14,7 +14,7 @@ from defenses.core.smooth_activations import Differenced, smooth
 from defenses.networks.registry import Trained
 from defenses.purifiers.langevin import EnergyGradient
 from defenses.utils.errors import UserError, check_numbers, check_whole
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 
 class ClippedLangevin(Purifier):
@@ -83,11 +83,11 @@ class ClippedLangevin(Purifier):
         energy = smooth(self.gradient.energy, (self.scale or 0.005) if width is None else width)
         if energy is self.gradient.energy:
             return None
-        return twin(self, gradient=twin(self.gradient, energy=energy))
+        return shared_copy(self, gradient=shared_copy(self.gradient, energy=energy))
 
     def differenced(self, scale: float | None = None) -> ClippedLangevin:
         """With grad f differentiated at the distance that a step may go, rate * clip a value, unless told."""
-        return twin(self, gradient=Differenced(self.gradient, self.rate * self.clip if scale is None else scale))
+        return shared_copy(self, gradient=Differenced(self.gradient, self.rate * self.clip if scale is None else scale))
 
 
 def build(network: Trained, **own: Any) -> ClippedLangevin:

@@ -13,7 +13,7 @@ from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import Differenced, SmoothLeakyReLU, smooth
 from defenses.networks.registry import Trained
 from defenses.utils.errors import UserError, check_numbers, check_whole
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 
 class EnergyGradient(nn.Module):
@@ -205,11 +205,11 @@ class Langevin(Purifier):
         energy = smooth(self.gradient.energy, self.eps / 3 if width is None else width)
         if energy is self.gradient.energy:
             return None
-        return twin(self, gradient=twin(self.gradient, energy=energy, chain=_is_chain(energy)))
+        return shared_copy(self, gradient=shared_copy(self.gradient, energy=energy, chain=_is_chain(energy)))
 
     def differenced(self, scale: float | None = None) -> Langevin:
         """With grad f differentiated at the distance that the noise of one step goes, eps a value, unless told."""
-        return twin(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
+        return shared_copy(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
 def build(network: Trained, **own: Any) -> Langevin:

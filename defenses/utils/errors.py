@@ -32,7 +32,7 @@ def unknown(what: str, given: str, known: Iterable[str]) -> UserError:
     return UserError(f'unknown {what} "{given}"; {hint}')
 
 
-def told(where: str, error: UserError) -> UserError:
+def with_context(where: str, error: UserError) -> UserError:
     """The error, with the name of what it is about before it where it does not say it."""
     text = str(error)
     return error if text.startswith(f"{where}: ") or f'"{where}"' in text else UserError(f"{where}: {text}")

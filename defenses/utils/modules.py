@@ -10,7 +10,7 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def twin(module: M, **attributes: Any) -> M:
+def shared_copy(module: M, **attributes: Any) -> M:
     """A shallow copy: the same tensors, hooks and children, but for the attributes given.
 
     Args:
@@ -25,7 +25,7 @@ def twin(module: M, **attributes: Any) -> M:
     return copy
 
 
-def exchanged(module: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+def replace_modules(module: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
     """A twin of a tree of modules in which some modules are others; the module itself where none is.
 
     Args:
@@ -35,6 +35,6 @@ def exchanged(module: nn.Module, change: Callable[[nn.Module], nn.Module | None]
     new = change(module)
     if new is not None:
         return new
-    children = {n: exchanged(child, change) for n, child in module.named_children()}
+    children = {n: replace_modules(child, change) for n, child in module.named_children()}
     other = {n: child for n, child in children.items() if child is not module._modules[n]}
-    return twin(module, **other) if other else module
+    return shared_copy(module, **other) if other else module

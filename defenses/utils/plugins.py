@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def staying() -> Iterator[None]:
+def forbid_exit() -> Iterator[None]:
     """Let somebody's code that would end this process raise `SystemExit` instead, whatever way it takes."""
     leave, mine = os._exit, os.getpid()
 
@@ -48,7 +48,7 @@ def load_object(name: str) -> Any:
     if not where or not what:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
-        with staying():
+        with forbid_exit():
             module = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
     except UserError:
         raise

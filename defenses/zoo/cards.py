@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from defenses.utils.errors import UserError, told, unknown
+from defenses.utils.errors import UserError, unknown, with_context
 from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
 _CARDS = Path(__file__).parents[1] / "cards"
@@ -100,7 +100,7 @@ class Card:
         try:
             found = canonical(value, key)
         except UserError as error:
-            raise told(self.name, error) from None
+            raise with_context(self.name, error) from None
         if is_kind(found, kind) or (found is None and key in (*_ABSENT, *self.optional)):
             return found
         is_number = isinstance(value, str) and as_number(value) is not None

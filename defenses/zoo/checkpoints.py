@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, write_whole
 from defenses.zoo.cards import card, list_models
@@ -107,7 +107,7 @@ def save_network(
     with disk_errors(path.parent, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data, remedy)
-    write_whole(path.with_suffix(".json"), json.dumps(sealed(side), indent=1, sort_keys=True) + "\n", remedy)
+    write_whole(path.with_suffix(".json"), json.dumps(with_checksum(side), indent=1, sort_keys=True) + "\n", remedy)
     return sha
 
 

@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.utils.errors import UserError, told
+from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
 from defenses.zoo.cards import COMMON, Card, card, list_models
@@ -202,7 +202,7 @@ def load_model(
         try:
             defense = _registered(model_name, identified["parameters"], source)
         except UserError as error:
-            raise told(model_name, error) from None
+            raise with_context(model_name, error) from None
         identified = with_own(identified, source.own)
     defense.requires_grad_(False)
     # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
@@ -249,4 +249,4 @@ def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
     try:
         return build(source.trained, **{k: v for k, v in data.items() if k in wanted}, **own)
     except UserError as error:
-        raise told(known.name, error) from None
+        raise with_context(known.name, error) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.core.purifier import is_purifier
 from defenses.utils.errors import UserError
-from defenses.utils.plugins import line_of, load_object, staying, takes_seed
+from defenses.utils.plugins import forbid_exit, line_of, load_object, takes_seed
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -41,7 +41,7 @@ def load_plugin(
     found = load_object(name)
     try:
         if is_purifier(found):
-            with staying():
+            with forbid_exit():
                 return _composed(name, found, params, parts)
         if not _takes(found, params):
             refuse_around(name, params)
@@ -49,7 +49,7 @@ def load_plugin(
             if isinstance(found, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
             params = {**params, "training_seed": parts.training_seed}
-        with staying():
+        with forbid_exit():
             model = found if isinstance(found, nn.Module) else found(**params)
     except UserError:
         raise
@@ -90,7 +90,7 @@ def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None 
 
     found = load_object(name)
     try:
-        with staying():
+        with forbid_exit():
             made = _made(name, found, params, training_seed)
     except UserError:
         raise

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.attacks.adaptive.problem import Problem
 from bench.attacks.adaptive.program import program_of, scheduled
-from bench.attacks.adaptive.queries import Ask
+from bench.attacks.adaptive.queries import Query
 from bench.attacks.adaptive.settings import settings_of
 from bench.attacks.registry import find_attack
 from bench.evaluation.verdict import verdict
@@ -115,7 +115,7 @@ def fullness(x: Tensor, y: Tensor, rows: int = 256, turns: int = 3) -> None:
             # The same share of gradients and selection draws as in the run, in calls of exactly `rows` rows.
             gradients, draws = meter.backwards / 11 / rows, (meter.forwards - meter.backwards) / 11 / rows
             before, begun = meter.evaluations, time.process_time()
-            ask = Ask(view, runs=1, rows=rows)
+            ask = Query(view, runs=1, rows=rows)
             some, noise = x[: rows // 8], problem.noise.rows(slice(0, rows // 8))
             copies = torch.full((len(some),), 8)
             for _ in range(round(gradients)):

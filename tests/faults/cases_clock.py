@@ -40,7 +40,7 @@ def future(ground: Ground) -> Outcome:
 @case("a cell done again while the clock stands still or goes back", "the newer result counts, not the newer time")
 def same_time(ground: Ground) -> Outcome:
     from bench.board.load import load_board
-    from bench.execution.cell_runner import Workshop
+    from bench.execution.cell_runner import CellRunner
     from bench.execution.options import Options
     from bench.store.folder import Store
     from bench.store.parts import stored
@@ -52,7 +52,7 @@ def same_time(ground: Ground) -> Outcome:
     cell = board.cells()[0]
     store = Store(out)
     store.line(cell.key)  # has seen the merged part
-    result = Workshop(board, Options()).execute(cell)
+    result = CellRunner(board, Options()).execute(cell)
     result.line["run"] = "later"
     store.save(result)
     _ages(out / "parts" / f"cell-{cell.key}", 1)

@@ -123,7 +123,7 @@ class Base:
 def make_base(folder: Path) -> Base:
     """Run the board undisturbed."""
     from bench.board.load import load_board
-    from bench.execution.cell_runner import Workshop
+    from bench.execution.cell_runner import CellRunner
     from bench.execution.options import Options
     from bench.execution.run_board import run_board
     from bench.store.folder import Store
@@ -136,7 +136,7 @@ def make_base(folder: Path) -> Base:
     base = Base(folder, Driver())
     run_board(board, base.half, Options(defenses=("linear",), quiet=True, workers=0))
     shutil.copytree(base.half, base.nearly)
-    shop, half, nearly = Workshop(board, Options()), Store(base.half), Store(base.nearly)
+    shop, half, nearly = CellRunner(board, Options()), Store(base.half), Store(base.nearly)
     noisy = [c for c in board.cells() if c.defense.label == "noisy"]
     for cell in noisy[:-2]:
         result = shop.execute(cell)

@@ -13,8 +13,8 @@ from torch import Tensor
 from bench.attacks.adaptive import projections
 from bench.attacks.adaptive.losses import Aim, image_losses, row_losses, suspicion
 from bench.attacks.adaptive.problem import SPSA, Problem, Stage
-from bench.attacks.adaptive.queries import Ask, Said
-from bench.attacks.adaptive.selection import START, STEP, Chosen, aim_at_rank
+from bench.attacks.adaptive.queries import Answer, Query
+from bench.attacks.adaptive.selection import START, STEP, Selection, aim_at_rank
 from bench.attacks.adaptive.settings import Settings
 from bench.attacks.adaptive.spsa import estimated
 from bench.attacks.noise import uniform_in_ball
@@ -65,7 +65,7 @@ class Ascent:
     def __init__(
         self,
         problem: Problem,
-        ask: Ask,
+        ask: Query,
         settings: Settings,
         stages: tuple[Stage, ...],
         mode: str,
@@ -77,7 +77,7 @@ class Ascent:
         self.weight, self.enough = settings.detector, _ENOUGH_VARYING if varying else _ENOUGH
         self.stages, self.varying, self.plain = len(stages), varying, plain
         self.every = _EVERY_VARYING if varying else _EVERY
-        self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
+        self.chosen = Selection(problem, ask, settings, mode, varying=varying)
         n, device = len(problem.x), problem.x.device
         self.table = _Table(stages, device, varying=varying)
         counts = torch.zeros(7, n, dtype=torch.int64, device=device)
@@ -201,14 +201,14 @@ class Ascent:
             self._note(items, own)
         return loss, gradient, done
 
-    def _value(self, stage: Tensor, aim: Aim, copies: Tensor, said: Said) -> Tensor:
+    def _value(self, stage: Tensor, aim: Aim, copies: Tensor, said: Answer) -> Tensor:
         kinds = [self.chosen.score if kind == "ce" else kind for kind in self.table.losses]
         loss = self._own(stage, [image_losses(kind, said.logits, aim, said.item, copies) for kind in kinds])
         if said.excess is None:
             return loss
         return loss.clamp_max(self.enough) - self.weight * suspicion(said.excess, said.item, copies)
 
-    def _row_values(self, stage: Tensor, aim: Aim, said: Said) -> Tensor:
+    def _row_values(self, stage: Tensor, aim: Aim, said: Answer) -> Tensor:
         rows = aim.rows(said.item)
         loss = self._own(stage[said.item], [row_losses(kind, said.logits, rows) for kind in self.table.losses])
         if said.excess is None:

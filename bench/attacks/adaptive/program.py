@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.attacks.adaptive.batch_scheduler import Program, Tally, run
 from bench.attacks.adaptive.losses import NEEDS
 from bench.attacks.adaptive.problem import SPSA, Problem, Stage
-from bench.attacks.adaptive.queries import Ask
+from bench.attacks.adaptive.queries import Query
 from bench.attacks.adaptive.settings import Settings
 from bench.attacks.base import Unsupported
 from defenses.core.detector import guard_of
@@ -79,7 +79,7 @@ def program_of(local: str, view: Any, problem: Problem, settings: Settings) -> A
     guard = guard_of(view.defense) if settings.detector else None
     if settings.detector and guard is None:
         raise Unsupported(f"bench:{local} with detector = {settings.detector:g} needs a detector beside the defense")
-    ask = Ask(view, runs=runs, rows=settings.rows, guard=guard)
+    ask = Query(view, runs=runs, rows=settings.rows, guard=guard)
     if local == "square":
         from bench.attacks.adaptive.square import RandomSearch
 

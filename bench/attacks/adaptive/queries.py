@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import Rows, free
+from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.verdict import known_noise
 from defenses.core.defense import Foreign
@@ -19,7 +19,7 @@ from defenses.core.noise import Noise
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """What a defense said.
 
     Args:
@@ -33,15 +33,15 @@ class Said:
     excess: Tensor | None = None
 
 
-Value = Callable[[Said], Tensor]  # -> [n]
+Value = Callable[[Answer], Tensor]  # -> [n]
 
 
-def _detached(said: Said) -> Said:
+def _detached(said: Answer) -> Answer:
     excess = None if said.excess is None else said.excess.detach()
-    return Said(said.logits.detach(), said.item, excess)
+    return Answer(said.logits.detach(), said.item, excess)
 
 
-class Ask:
+class Query:
     """Questions to the defense of a view.
 
     Copy j of an image draws stream j of the image's noise, whatever else is in the batch. A random module of somebody's
@@ -67,7 +67,7 @@ class Ask:
         self.stands_for = max(1, deployed // (self.runs or deployed))
         self.averages_logits = self.stands_for > 1 and getattr(self.defense, "combine", "") == "logit-mean"
 
-    def logits(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Said:
+    def logits(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Answer:
         """The logits of all copies, without gradients.
 
         Args:
@@ -80,7 +80,9 @@ class Ask:
         with torch.no_grad():
             return self._said(x.detach(), noise, copies, mode)
 
-    def gradient(self, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value) -> tuple[Said, Tensor, Tensor]:
+    def gradient(
+        self, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value
+    ) -> tuple[Answer, Tensor, Tensor]:
         """(what was said, values [n], the gradient of their sum at x).
 
         Args:
@@ -106,7 +108,7 @@ class Ask:
             raise FloatingPointError("the gradient through the defense is not finite during the attack")
         return _detached(said), values.detach(), found
 
-    def _said(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Said:
+    def _said(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Answer:
         item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
         first = copies.cumsum(0) - copies
         copy = torch.arange(len(item), device=x.device) - first[item]
@@ -118,7 +120,7 @@ class Ask:
             answers = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
         if not bool(torch.isfinite(answers.detach()).all()):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
-        return Said(answers, item) if self.guard is None else Said(answers[:, :-1], item, answers[:, -1])
+        return Answer(answers, item) if self.guard is None else Answer(answers[:, :-1], item, answers[:, -1])
 
     def _known(self, x: Tensor, mode: str) -> Tensor:
         noise = known_noise(self.view.seed, len(x), x.device)
@@ -142,7 +144,7 @@ class Ask:
 
     def _call(self, x: Tensor, noise: Noise, mode: str) -> Tensor:
         """One call, or pieces of one where there is no memory for it."""
-        memory: Rows = self.view.memory
+        memory: BatchLimit = self.view.memory
         memory.asked = max(memory.asked, len(x))
         call = partial(self._answers, mode)
         if memory.limit is None and (len(x) <= self.rows or self.foreign):
@@ -152,8 +154,8 @@ class Ask:
             except Exception as error:
                 if not memory.ran_out(error, len(x)):
                     raise
-            free()
+            release_cached_memory()
         if memory.limit is None:
-            memory = Rows()
+            memory = BatchLimit()
             memory.limit = self.rows
         return piecewise(call, x, noise, memory, redivide=not self.foreign)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.attacks.adaptive.losses import Aim, image_losses, image_means, refused, stands, unbroken, unbroken_combined
 from bench.attacks.adaptive.problem import Problem
-from bench.attacks.adaptive.queries import Ask, Said
+from bench.attacks.adaptive.queries import Answer, Query
 from bench.attacks.adaptive.settings import Settings
 from bench.attacks.base import Unsupported
 from bench.stats.sequential import Sequential
@@ -18,7 +18,7 @@ START, STEP, SELECT, CONFIRM = range(4)  # names of the noise streams
 _ROUND = 8  # fresh draws that a sequential rule reads at once
 
 
-class Chosen:
+class Selection:
     """The best iterate of every image by its mean loss over selection draws.
 
     All iterates of an image meet the same selection draws, which no step of the attack draws: one that is better on
@@ -42,7 +42,7 @@ class Chosen:
         Unsupported: a rule of predictions, where a draw is less than one.
     """
 
-    def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
+    def __init__(self, problem: Problem, ask: Query, settings: Settings, mode: str, *, varying: bool):
         n, device = len(problem.x), problem.x.device
         self.problem, self.ask, self.mode, self.varying = problem, ask, mode, varying
         self.draws = settings.draws if varying else 1
@@ -74,7 +74,7 @@ class Chosen:
         self.clean_logits[items[clean]] = image_means(said.logits, said.item, self._copies(items))[clean]
         return self.note(items, x, said, self._copies(items))
 
-    def note(self, items: Tensor, x: Tensor, said: Said, copies: Tensor) -> tuple[Tensor, Tensor]:
+    def note(self, items: Tensor, x: Tensor, said: Answer, copies: Tensor) -> tuple[Tensor, Tensor]:
         """As `offer`, of answers that are there already."""
         aim = self.problem.aim.rows(items)
         loss = image_losses(self.score, said.logits.double(), aim, said.item, copies)
@@ -117,24 +117,24 @@ class Chosen:
         undecided = torch.from_numpy(said.undecided).to(standing.device)
         return ~torch.from_numpy(said.right).to(standing.device) & ~undecided, undecided
 
-    def _stands(self, aim: Aim, said: Said) -> Tensor:
+    def _stands(self, aim: Aim, said: Answer) -> Tensor:
         """Bool [R]: which rows are right or refused."""
         standing = stands(said.logits, aim.rows(said.item))
         return standing if said.excess is None or not self.refuses else standing | (said.excess > 0)
 
-    def _standing(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
+    def _standing(self, aim: Aim, said: Answer, copies: Tensor) -> Tensor:
         share = self._right(aim, said, copies)
         if self.refuses and said.excess is not None:
             share = share + refused(said.excess, said.item, copies)  # at most so many are right or refused
         return share
 
-    def _right(self, aim: Aim, said: Said, copies: Tensor) -> Tensor:
+    def _right(self, aim: Aim, said: Answer, copies: Tensor) -> Tensor:
         if self.combines == 1:
             return unbroken(said.logits, aim, said.item, copies)
         scores = said.logits if self.ask.averages_logits else said.logits.softmax(1)
         return unbroken_combined(scores, aim, said.item, copies, self.combines)
 
-    def _said(self, items: Tensor, x: Tensor, noise: Noise) -> Said:
+    def _said(self, items: Tensor, x: Tensor, noise: Noise) -> Answer:
         return self.ask.logits(x, noise, self._copies(items), self.mode)
 
     def _copies(self, items: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from bench.attacks.adaptive import projections
 from bench.attacks.adaptive.losses import image_losses, suspicion
 from bench.attacks.adaptive.problem import Problem
-from bench.attacks.adaptive.queries import Ask
-from bench.attacks.adaptive.selection import STEP, Chosen
+from bench.attacks.adaptive.queries import Query
+from bench.attacks.adaptive.selection import STEP, Selection
 from bench.attacks.adaptive.settings import Settings
 from defenses.core.noise import Draw, Noise
 
@@ -37,12 +37,12 @@ class RandomSearch:
         varying: whether the defense is random.
     """
 
-    def __init__(self, problem: Problem, ask: Ask, settings: Settings, mode: str, *, varying: bool):
+    def __init__(self, problem: Problem, ask: Query, settings: Settings, mode: str, *, varying: bool):
         self.problem, self.ask, self.mode, self.queries = problem, ask, mode, settings.queries
         self.varying, self.weight = varying, settings.detector
         self.copies = settings.eot[1] if varying else 1
         self.every = max(1, settings.queries // _CHECKS)
-        self.chosen = Chosen(problem, ask, settings, mode, varying=varying)
+        self.chosen = Selection(problem, ask, settings, mode, varying=varying)
         n, device = len(problem.x), problem.x.device
         self.kind, self.step = torch.zeros(2, n, dtype=torch.int64, device=device)
         self.loss = torch.zeros(n, device=device)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bench.audit.checks.features import Features
 from bench.audit.checks.planted_points import boundary, inner
-from bench.audit.findings import Finding, Plot, absent, found
-from bench.audit.subject import Shot, Subject, attacked
+from bench.audit.findings import Finding, Plot, not_applicable, status_of
+from bench.audit.subject import AttackRun, Subject, attacked
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import clopper_pearson
 from defenses.core.defense import Defense
@@ -86,7 +86,9 @@ def binarisation(subject: Subject) -> Finding:
     test = _test(subject, x)
     n = int(test.valid.sum())
     if n < len(x) / 2:
-        return absent(CHECK, f"the features separate the planted point from the inside on only {n} of {len(x)} images")
+        return not_applicable(
+            CHECK, f"the features separate the planted point from the inside on only {n} of {len(x)} images"
+        )
     attack = _attack(subject, test)
     search = _random_search(subject, test)
     share, chance = (float(t[test.valid].double().mean()) for t in (attack, search))
@@ -102,7 +104,7 @@ def binarisation(subject: Subject) -> Finding:
     missed = (test.valid & ~attack).cpu().numpy()
     images = tuple(int(i) for i in subject.indices.numpy()[: len(x)][missed])
     return Finding(
-        CHECK, found(high >= _FOUND), f"{said}; {_FOUND:.0%} is asked of the upper end", numbers, images, plot
+        CHECK, status_of(high >= _FOUND), f"{said}; {_FOUND:.0%} is asked of the upper end", numbers, images, plot
     )
 
 
@@ -173,7 +175,7 @@ def _attack(subject: Subject, test: Test) -> Tensor:
     return reached
 
 
-def _apgd(subject: Subject, mode: str) -> Shot:
+def _apgd(subject: Subject, mode: str) -> AttackRun:
     """APGD; on a deterministic defense AutoAttack's, on the cross-entropy.
 
     Not on a margin, as `bench:apgd` has it for one copy: where softmax saturates, the white box has no gradient, and a
@@ -181,10 +183,10 @@ def _apgd(subject: Subject, mode: str) -> Shot:
     """
     if subject.defense.stochastic:
         return subject.iterative(mode)
-    return Shot("autoattack:apgd-ce", {"n_iter": subject.budget.steps}, mode, 1, str(subject.threat.eps))
+    return AttackRun("autoattack:apgd-ce", {"n_iter": subject.budget.steps}, mode, 1, str(subject.threat.eps))
 
 
-def _shot(subject: Subject, test: Test, shot: Shot, rows: slice) -> Tensor:
+def _shot(subject: Subject, test: Test, shot: AttackRun, rows: slice) -> Tensor:
     """Where one attack on some of the images reaches the planted class, bool."""
     test = test.rows(rows)
     spec = ViewSpec(shot.gradient, shot.eot, 1) if subject.defense.stochastic else ViewSpec(shot.gradient)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.audit.findings import Finding, Plot, absent, found
+from bench.audit.findings import Finding, Plot, not_applicable, status_of
 from bench.audit.subject import FINITE, Subject
-from bench.evaluation.certificates.certificate import Check, NoGradient
+from bench.evaluation.certificates.certificate import Measurement, NoGradient
 from bench.evaluation.certificates.measure import certify
 from bench.evaluation.model_checks import are_probabilities
 from bench.evaluation.view import attack_view
@@ -39,7 +39,7 @@ def zeros(subject: Subject) -> Finding:
     pixels = float((flat == 0).double().mean())
     return Finding(
         check,
-        found(low <= _ZEROS),
+        status_of(low <= _ZEROS),
         f"{int(lost.sum())} of {len(lost)} images have no cross-entropy gradient; {pixels:.0%} of all pixels have none",
         {"share": float(lost.mean()), "low": low, "high": high, "limit": _ZEROS, "pixels": pixels},
         subject.images(lost),
@@ -51,7 +51,7 @@ def agreement(subject: Subject) -> Finding:
     """Gradients under different noise point the same way, with as many copies as the attacks average."""
     check = "gradients agree between seeds"
     if not subject.defense.stochastic:
-        return absent(check, "the defense is deterministic")
+        return not_applicable(check, "the defense is deterministic")
     counts = sorted({1, subject.eot, _MORE * subject.eot})
     try:
         means = {n: _cosine(subject, n) for n in counts}
@@ -59,7 +59,7 @@ def agreement(subject: Subject) -> Finding:
         return Finding(check, "fail", "the logits have no gradient at all")
     return Finding(
         check,
-        found(means[subject.eot] >= _AGREEMENT),
+        status_of(means[subject.eot] >= _AGREEMENT),
         f"mean cosine {means[subject.eot]:.2f} with {subject.eot} copies, {means[counts[-1]]:.2f} with {counts[-1]}; "
         f"at least {_AGREEMENT} is asked, chance is 0",
         {f"{n} copies": mean for n, mean in means.items()} | {"limit": _AGREEMENT},
@@ -85,7 +85,7 @@ def outputs(subject: Subject) -> Finding:
     evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
     spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
     plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})
-    return Finding(SOFTMAX, found(not is_softmax), evidence, {"median gap": gap}, plot=plot)
+    return Finding(SOFTMAX, status_of(not is_softmax), evidence, {"median gap": gap}, plot=plot)
 
 
 def certificate(subject: Subject) -> Finding:
@@ -98,20 +98,20 @@ def certificate(subject: Subject) -> Finding:
     except FloatingPointError as error:
         return Finding(check, "fail", str(error))
     if made is None:
-        return absent(check, "the defense has no exact gradients")
+        return not_applicable(check, "the defense has no exact gradients")
     broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in made.checks if not c.passed]
     numbers = {c.name: c.value for c in made.checks}
     others = [m for m in subject.modes if m in FINITE]
-    if made.idle and others and not subject.informative:
+    if made.carries_no_gradient and others and not subject.informative:
         text = f"exact gradients equal bpda, the steps being piecewise linear; judged by {' and '.join(others)} too"
-        return absent(check, text)
+        return not_applicable(check, text)
     spare = (tuple(c.name for c in made.checks), tuple(_spare(c) for c in made.checks))
     plot = Plot("rows", "decades inside the limit; below 0 beyond it", "", {"decades": spare})
     text = "; ".join(broken) or f"{len(made.checks)} measurements hold"
-    return Finding(check, found(made.passed), text, numbers, plot=plot)
+    return Finding(check, status_of(made.passed), text, numbers, plot=plot)
 
 
-def _spare(c: Check) -> float:
+def _spare(c: Measurement) -> float:
     """How many decades a measurement is inside its limit, to +-16; below 0: beyond it. Of a cosine, by 1 - cosine."""
     value, limit, least = c.value, c.limit, c.least
     if c.name.startswith("cosine"):

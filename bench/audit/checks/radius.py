@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from bench.audit.checks.strength import clearly, stronger_by
-from bench.audit.findings import Finding, Plot, absent, found
+from bench.audit.findings import Finding, Plot, not_applicable, status_of
 from bench.audit.subject import Outcome, Subject
 from bench.stats.proportions import wilson
 
@@ -44,7 +44,7 @@ def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     )
     return Finding(
         "accuracy falls with the radius",
-        found(not bad),
+        status_of(not bad),
         shown + (f"; rises {' and '.join(bad)}" if bad else ""),
         {f"at {eps}": o.accuracy for eps, o in curve.items()},
         plot=plot,
@@ -54,7 +54,7 @@ def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
 def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     check, chance = "chance at Linf 1/2", 1 / subject.num_classes
     if subject.threat.norm != "Linf":
-        return absent(check, f"the threat is {subject.threat.norm}")
+        return not_applicable(check, f"the threat is {subject.threat.norm}")
     return _bounded(subject, check, curve[Fraction(1, 2)], chance, "every pixel may become grey")
 
 
@@ -68,7 +68,7 @@ def _bounded(subject: Subject, check: str, outcome: Outcome, most: float, why: s
     low, high = (float(v) for v in wilson(outcome.shares.sum(), len(outcome.shares)))
     return Finding(
         check,
-        found(low <= most),
+        status_of(low <= most),
         f"accuracy {outcome.accuracy:.1%} [{low:.1%}, {high:.1%}], at most {most:.1%} may be left: {why}",
         {"accuracy": outcome.accuracy, "low": low, "high": high, "limit": most},
         subject.images(outcome.shares > 0.5) if low > most else (),

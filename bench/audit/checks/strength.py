@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.audit.findings import Finding, Plot, absent, found
-from bench.audit.subject import Outcome, Shot, Subject, worst
+from bench.audit.findings import Finding, Plot, not_applicable, status_of
+from bench.audit.subject import AttackRun, Outcome, Subject, worst
 from bench.stats.paired import Paired, paired_difference
 from defenses.core.defense import Foreign
 
@@ -29,14 +29,14 @@ def iterations(subject: Subject) -> Finding:
     """An iterative attack is at least as strong as a single step."""
     check = "iterative against single step"
     shots = [
-        Shot(f"foolbox:{_SINGLE[subject.threat.norm]}", {}, mode, subject.eot, str(subject.threat.eps))
+        AttackRun(f"foolbox:{_SINGLE[subject.threat.norm]}", {}, mode, subject.eot, str(subject.threat.eps))
         for mode in subject.modes
     ]
     single, white = worst([subject.run(s) for s in shots]), subject.strongest()
     paired = stronger_by(white, single, subject.seed)
     return Finding(
         check,
-        found(not clearly(paired)),
+        status_of(not clearly(paired)),
         f"accuracy {white.accuracy:.1%} after {subject.budget.steps} steps, {single.accuracy:.1%} after one",
         {"iterative": white.accuracy, "single step": single.accuracy} | _interval(paired),
         subject.images(white.shares > single.shares) if clearly(paired) else (),
@@ -55,7 +55,7 @@ def doubling(subject: Subject) -> list[Finding]:
     if subject.defense.stochastic:
         findings.append(_doubled(subject, "twice the EOT copies", base, subject.white(eot=2 * subject.eot)))
     else:
-        findings.append(absent("twice the EOT copies", "the defense is deterministic"))
+        findings.append(not_applicable("twice the EOT copies", "the defense is deterministic"))
     return findings
 
 
@@ -67,19 +67,19 @@ def others(subject: Subject) -> list[Finding]:
     spsa = _spsa(subject)
     why = "torchattacks has SPSA for Linf alone"
     findings.append(_against(subject, "SPSA", white, None if spsa is None else subject.run(spsa), why))
-    uniform = subject.run(Shot("uniform", {}, subject.modes[0], 1, str(subject.threat.eps)))
+    uniform = subject.run(AttackRun("uniform", {}, subject.modes[0], 1, str(subject.threat.eps)))
     return [*findings, _against(subject, "random noise", white, uniform)]
 
 
-def _square(subject: Subject) -> Shot:
+def _square(subject: Subject) -> AttackRun:
     """Random search; on a randomised defense one that accepts a change on the mean of paired draws."""
     mode, queries = subject.modes[0], subject.budget.queries
     if subject.defense.stochastic:
         return subject.own("square", {"queries": queries}, mode, (subject.eot, subject.eot))
-    return Shot("autoattack:square", {"n_queries": queries}, mode, 1, str(subject.threat.eps))
+    return AttackRun("autoattack:square", {"n_queries": queries}, mode, 1, str(subject.threat.eps))
 
 
-def _spsa(subject: Subject) -> Shot | None:
+def _spsa(subject: Subject) -> AttackRun | None:
     """Estimated gradients; on a randomised defense from pairs that meet the same draw."""
     mode, (count, samples) = subject.modes[0], subject.budget.spsa
     if subject.defense.stochastic:
@@ -88,23 +88,25 @@ def _spsa(subject: Subject) -> Shot | None:
         return None
     eps = subject.threat.eps
     params = {"nb_iter": count, "nb_sample": samples, "max_batch_size": samples, "lr": float(eps) / 5}
-    return Shot("torchattacks:SPSA", params, mode, 1, str(eps))
+    return AttackRun("torchattacks:SPSA", params, mode, 1, str(eps))
 
 
 def fixed_noise(subject: Subject) -> Finding:
     """An attacker who knows the noise does at least as well as one who does not."""
     check = "noise fixed"
     if not subject.defense.stochastic:
-        return absent(check, "the defense is deterministic")
+        return not_applicable(check, "the defense is deterministic")
     if isinstance(subject.defense, Foreign):
-        return absent(check, "the module draws its noise for a whole batch, so it cannot be fixed image by image")
+        return not_applicable(
+            check, "the module draws its noise for a whole batch, so it cannot be fixed image by image"
+        )
     transfer, _ = _transfer(subject)
     free = worst([subject.strongest(), *([] if transfer is None else [transfer])])
     known = worst([subject.run(subject.pgd(mode, eot=1, against="fixed")) for mode in subject.modes])
     paired = stronger_by(known, free, subject.seed)
     return Finding(
         check,
-        found(not clearly(paired)),
+        status_of(not clearly(paired)),
         f"accuracy {known.accuracy:.1%} when the attacker knows the noise, {free.accuracy:.1%} when it does not",
         {"known": known.accuracy, "unknown": free.accuracy} | _interval(paired),
         subject.images(known.shares > free.shares) if clearly(paired) else (),
@@ -131,7 +133,7 @@ def _doubled(subject: Subject, check: str, base: Outcome, more: Outcome) -> Find
     paired = stronger_by(base, more, subject.seed)
     return Finding(
         check,
-        found(not clearly(paired)),
+        status_of(not clearly(paired)),
         f"accuracy {base.accuracy:.1%}, with {check} {more.accuracy:.1%} "
         f"[difference {paired.low:+.1%}, {paired.high:+.1%}]",
         {"base": base.accuracy, "doubled": more.accuracy} | _interval(paired),
@@ -142,14 +144,14 @@ def _doubled(subject: Subject, check: str, base: Outcome, more: Outcome) -> Find
 def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None, why: str = "") -> Finding:
     check = f"white box against {name}"
     if other is None:
-        return absent(check, why)
+        return not_applicable(check, why)
     paired = stronger_by(white, other, subject.seed)
     lost = white.shares - other.shares > 0.5  # on these images the other attack is the better one by most draws
     count = int(np.count_nonzero(lost))
     named = f"; {count} image{'s fall' if count > 1 else ' falls'} to {name} alone" if count else ""
     return Finding(
         check,
-        found(not clearly(paired)),
+        status_of(not clearly(paired)),
         f"accuracy {white.accuracy:.1%} under the white box, {other.accuracy:.1%} under {name}{named}",
         {"white box": white.accuracy, name: other.accuracy} | _interval(paired),
         subject.images(lost),

@@ -11,7 +11,7 @@ _SIZE = 1e-6  # norms are computed in float64 and stored as float32
 
 
 @dataclass
-class Row:
+class VerificationRow:
     """The cells of one attack on one view of one defense at one threat, judged again.
 
     Args:
@@ -53,7 +53,7 @@ class Verification:
         sample: at most so many images of a cell were judged; None: all.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[VerificationRow] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     environment: list[str] = field(default_factory=list)
     unjudged: int = 0
@@ -116,7 +116,7 @@ def as_text(found: Verification) -> str:
     return "\n".join([*lines, _sum(found)])
 
 
-def _row(row: Row) -> str:
+def _row(row: VerificationRow) -> str:
     total = row.total
     parts = [f"{total.images} images"]
     if total.differing:

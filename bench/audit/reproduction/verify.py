@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
-from bench.audit.reproduction.report import Row, Verification
+from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.store.environment import versions
 from bench.store.manifest import check_schema, read_manifest
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, sha256, stored
@@ -29,7 +29,7 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Settings:
+class VerifyOptions:
     """What is verified, and with what.
 
     Args:
@@ -50,7 +50,7 @@ class Settings:
     data_root: Path | None = None
 
 
-def verify(folder: Path, settings: Settings, progress: Callable[[str], None] = lambda _: None) -> Verification:
+def verify(folder: Path, settings: VerifyOptions, progress: Callable[[str], None] = lambda _: None) -> Verification:
     """Judge stored images again.
 
     Args:
@@ -75,7 +75,7 @@ def verify(folder: Path, settings: Settings, progress: Callable[[str], None] = l
         ({**lines[p["key"]][0], **p}, lines[p["key"]][1]) for p in chosen if p["key"] in lines
     ]
     found.failed = sum(line["status"] != "ok" for line, _ in done)
-    judge = _Judge(settings, found)
+    judge = _Verifier(settings, found)
     found.environment = _environment(folder, [line for line, _ in done], judge)
     rows: dict[tuple[str, str, str, str], list[tuple[Line, Path]]] = {}
     for line, part in done:
@@ -84,7 +84,7 @@ def verify(folder: Path, settings: Settings, progress: Callable[[str], None] = l
             rows.setdefault(name, []).append((line, part))
     for name, cells in rows.items():
         progress(" | ".join(name))
-        row = Row(name)
+        row = VerificationRow(name)
         for line, part in cells:
             try:
                 judge.cell(line, part, row)
@@ -116,7 +116,7 @@ def _lines(folder: Path, found: Verification) -> tuple[list[Line], dict[str, tup
     return plan, stored(folder / "parts", damaged)
 
 
-def _environment(folder: Path, lines: Iterable[Line], judge: _Judge) -> list[str]:
+def _environment(folder: Path, lines: Iterable[Line], judge: _Verifier) -> list[str]:
     """Versions that differ between the runs that the lines are of and now; the judge takes over their threads."""
     ids = {line.get("run") for line in lines}
     runs = [run for run in read_manifest(folder).get("runs", []) if run["id"] in ids]
@@ -134,10 +134,10 @@ def _environment(folder: Path, lines: Iterable[Line], judge: _Judge) -> list[str
 
 
 @dataclass
-class _Judge:
+class _Verifier:
     """What judging cells takes, loaded once."""
 
-    settings: Settings
+    settings: VerifyOptions
     found: Verification
     threads: int = 1
     _defenses: dict[str, Rebuilt] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class _Judge:
     _tables: dict[Path, tuple[pd.DataFrame, Any]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
-    def cell(self, line: Line, part: Path, row: Row) -> None:
+    def cell(self, line: Line, part: Path, row: VerificationRow) -> None:
         """Judge a cell again and count it in its row, or tell why it cannot be judged."""
         import torch
 
@@ -172,7 +172,14 @@ class _Judge:
         self._tell(why)
 
     def _judge(
-        self, cell: Cell, row: Row, defense: Defense, data: Dataset, before: pd.DataFrame, x_adv: Any, draws: Any
+        self,
+        cell: Cell,
+        row: VerificationRow,
+        defense: Defense,
+        data: Dataset,
+        before: pd.DataFrame,
+        x_adv: Any,
+        draws: Any,
     ) -> None:
         import pandas as pd
         import pyarrow as pa

@@ -9,7 +9,7 @@ _PATH = 1e-9  # relative change of the gradient without a path that contributes
 
 
 @dataclass(frozen=True)
-class Check:
+class Measurement:
     """One measurement of a certificate.
 
     Args:
@@ -42,7 +42,7 @@ class Certificate:
         steps: steps of the purifier in the float64 checks that are not over all; None where there is no purifier.
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[Measurement, ...]
     images: int
     steps: int | None
 
@@ -52,7 +52,7 @@ class Certificate:
         return all(c.passed for c in self.checks)
 
     @property
-    def idle(self) -> bool:
+    def carries_no_gradient(self) -> bool:
         """Whether all that fails is that paths carry nothing."""
         return not self.passed and all(c.passed or c.limit == _PATH for c in self.checks)
 

@@ -32,13 +32,13 @@ def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
     """
     from defenses.core.detector import unguarded
     from defenses.detectors.gated import Gated
-    from defenses.utils.modules import twin
+    from defenses.utils.modules import shared_copy
 
     defense = unguarded(defense)
     purifier = getattr(defense, "purifier", None)
     if isinstance(purifier, Gated):
         purifier = purifier.purifier
-        defense = twin(defense, purifier=purifier)
+        defense = shared_copy(defense, purifier=purifier)
     if purifier is None or not {"exact", "bpda"} <= set(defense.gradients):
         return True
     exact, bpda = (_gradient(defense, x, noise, mode).flatten(1) for mode in ("exact", "bpda"))

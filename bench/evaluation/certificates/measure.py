@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.evaluation.certificates.certificate import _PATH, Certificate, Check, NoGradient
+from bench.evaluation.certificates.certificate import _PATH, Certificate, Measurement, NoGradient
 from bench.evaluation.certificates.float32_draws import SingleDraws
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
@@ -21,7 +21,7 @@ from defenses.core.purify import unrolled
 from defenses.core.replay import replayed
 from defenses.core.steps import advance, start, step_noise
 from defenses.detectors.gated import Gated
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 _STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned
 _DOUBLE = 1e-6  # relative error of gradients in float64
@@ -63,20 +63,20 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
         return Certificate(tuple(_checks(probe, defense)), len(x), steps)
 
 
-def _checks(probe: _Probe, defense: Defense) -> list[Check]:
+def _checks(probe: _Probe, defense: Defense) -> list[Measurement]:
     long = _double(defense)
     short = _shortened(long)
     exact = probe.gradient(short, torch.float64)
     worst = probe.against_differences(partial(probe.value, short), exact)
-    checks = [Check("float64 gradient against central differences", worst, _DOUBLE)]
+    checks = [Measurement("float64 gradient against central differences", worst, _DOUBLE)]
     if _purifier(defense) is not None:
         checks = [*_replay_checks(probe, defense, short, exact), *checks, *_paths(probe, short, exact)]
     single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
-    checks.append(Check("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
+    checks.append(Measurement("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
     if short is not long:
         # Of long chains some images lie at kinks, as where restarts change places; a fault is in most of them.
         middle = probe.against_differences(partial(probe.value, long), double, probes=1, over=torch.median)
-        checks.append(Check("float64 gradient over all steps against a central difference", middle, _DOUBLE))
+        checks.append(Measurement("float64 gradient over all steps against a central difference", middle, _DOUBLE))
     guard = guard_of(long)
     if guard is not None and guard.detector.differentiable:
         checks.append(_scores_check(probe, guard))
@@ -145,13 +145,13 @@ class _Probe:
         return float(over(torch.stack(errors)))
 
 
-def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tensor) -> list[Check]:
+def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tensor) -> list[Measurement]:
     plain = probe.gradient(short, torch.float64, unrolled)
     replays = [probe.gradient(short, torch.float64, partial(replayed, length=n)) for n in (1, 3)]
     worst = max(_relative(g, plain) for g in (*replays, exact))
     return [
-        Check("replayed states against those of the forward pass", _states(_purifier(defense), probe), _STATES),
-        Check("replayed float64 gradient against unrolled autograd", worst, _DOUBLE),
+        Measurement("replayed states against those of the forward pass", _states(_purifier(defense), probe), _STATES),
+        Measurement("replayed float64 gradient against unrolled autograd", worst, _DOUBLE),
     ]
 
 
@@ -178,7 +178,7 @@ def _states(purifier: Purifier | None, probe: _Probe) -> float:
     return worst
 
 
-def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Check]:
+def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Measurement]:
     """How much of the gradient every declared path carries: without it, something must be missing."""
     purifier = _purifier(short)
     assert purifier is not None
@@ -190,11 +190,11 @@ def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Check]:
         except NoGradient:  # all of it goes this way, as through an autoencoder
             change = 1.0
         note = "" if change > _PATH else "this path carries nothing on these images"
-        checks.append(Check(f"the path through {path} contributes", change, _PATH, least=True, note=note))
+        checks.append(Measurement(f"the path through {path} contributes", change, _PATH, least=True, note=note))
     return checks
 
 
-def _scores_check(probe: _Probe, guard: Guard) -> Check:
+def _scores_check(probe: _Probe, guard: Guard) -> Measurement:
     """The gradient of a detector's scores, which attacks that know of it descend; `guard` is in float64."""
 
     def scores(x: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def _scores_check(probe: _Probe, guard: Guard) -> Check:
         value = scores(x).sum()
     gradient = torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
     name = "float64 gradient of the detector's scores against central differences"
-    return Check(name, probe.against_differences(scores, gradient), _DOUBLE)
+    return Measurement(name, probe.against_differences(scores, gradient), _DOUBLE)
 
 
 @contextmanager
@@ -235,13 +235,13 @@ def _purifier(defense: Defense) -> Purifier | None:
 
 def _with_purifier(defense: Defense, purifier: Purifier) -> Defense:
     if isinstance(defense, Guarded):
-        return twin(defense, defense=_with_purifier(defense.defense, purifier))
-    return twin(defense, purifier=purifier)
+        return shared_copy(defense, defense=_with_purifier(defense.defense, purifier))
+    return shared_copy(defense, purifier=purifier)
 
 
 def _ajar(defense: Defense, x: Tensor) -> Defense:
     purifier = _purifier(defense)
-    return _with_purifier(defense, purifier.ajar(x)) if isinstance(purifier, Gated) else defense
+    return _with_purifier(defense, purifier.with_median_threshold(x)) if isinstance(purifier, Gated) else defense
 
 
 def _draws(defense: Defense) -> bool:

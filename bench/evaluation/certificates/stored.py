@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.spec.cell import GIVEN, NULLS, Cell, digest
 from bench.store.folder import write_atomic
-from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def read(folder: Path) -> dict[str, Any]:
 def add(folder: Path, found: Mapping[str, Any]) -> None:
     """Store certificates beside those that are there."""
     if found:
-        write_atomic(folder / FILE, json.dumps(sealed({"certificates": read(folder) | dict(found)}), indent=1) + "\n")
+        write_atomic(
+            folder / FILE, json.dumps(with_checksum({"certificates": read(folder) | dict(found)}), indent=1) + "\n"
+        )
 
 
 def missing(folder: Path, cells: Iterable[Cell]) -> dict[str, str]:

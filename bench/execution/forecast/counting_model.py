@@ -26,7 +26,7 @@ class Enough(BaseException):
 
 
 @dataclass(frozen=True)
-class Line:
+class RateLine:
     """Seconds of a call as `start + rows * slope`."""
 
     start: float
@@ -49,8 +49,8 @@ class Rates:
         broken: bool [B], images that a few gradient steps took from the view.
     """
 
-    forward: Line
-    backward: Line
+    forward: RateLine
+    backward: RateLine
     per_row: tuple[float, float]
     answers: Tensor
     broken: Tensor

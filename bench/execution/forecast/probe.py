@@ -21,8 +21,8 @@ from bench.evaluation.cost import Meter
 from bench.evaluation.devices import device_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view
-from bench.execution.cell_runner import Workshop
-from bench.execution.forecast.counting_model import Line, NeedsDefense, Rates, count
+from bench.execution.cell_runner import CellRunner
+from bench.execution.forecast.counting_model import NeedsDefense, RateLine, Rates, count
 from bench.execution.forecast.estimates import SAMPLE, Forecast
 from bench.execution.forecast.sampled import sampled
 from bench.execution.records import Block
@@ -38,7 +38,7 @@ _SHARE = 0.3  # of the time for a row, at most this for its longest single measu
 
 
 def probe(
-    workshop: Workshop,
+    workshop: CellRunner,
     rows: Mapping[str, Cell],
     *,
     budget: float = 60.0,
@@ -84,7 +84,7 @@ def probe(
 
 
 def _row(
-    workshop: Workshop,
+    workshop: CellRunner,
     cell: Cell,
     known: dict[tuple[str, str, str], Rates],
     judging: tuple[float, float],
@@ -123,17 +123,17 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def _line(call: Callable[[int], object], rows: int, most: float) -> Line:
+def _line(call: Callable[[int], object], rows: int, most: float) -> RateLine:
     """Time a call with few rows, and with all where one such call does not take longer than `most` seconds."""
     few = max(1, rows // 8)
     call(few)  # the first is slow
     small = min(_seconds(lambda: call(few)) for _ in range(2))
     if few == rows or small * rows / few > most:
-        return Line(0.0, small / few)
+        return RateLine(0.0, small / few)
     call(rows)
     large = min(_seconds(lambda: call(rows)) for _ in range(3))
     slope = max(0.0, (large - small) / (rows - few))
-    return Line(max(0.0, large - slope * rows), slope)
+    return RateLine(max(0.0, large - slope * rows), slope)
 
 
 def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
@@ -154,14 +154,14 @@ def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
         before = meter.evaluations
         _gradient(view, x[:1], y[:1])
         back = meter.evaluations - before - per_row
-        backward = Line(max(0.0, both.start - forward.start), max(0.0, both.slope - forward.slope))
+        backward = RateLine(max(0.0, both.start - forward.start), max(0.0, both.slope - forward.slope))
         broken = answers != y
         if both(len(x)) <= most:
             broken |= _broken(view, x, y, cell)
     return Rates(forward, backward, (per_row, max(0.0, back)), answers, broken)
 
 
-def _answers(view: AttackView, x: Tensor, forward: Line, most: float) -> Tensor:
+def _answers(view: AttackView, x: Tensor, forward: RateLine, most: float) -> Tensor:
     size = len(x) if forward(len(x)) <= most else max(1, len(x) // 8)
     with torch.no_grad():
         said: Tensor = view(x[:size]).argmax(1)
@@ -193,7 +193,7 @@ def _broken(view: AttackView, x: Tensor, y: Tensor, cell: Cell) -> Tensor:
     return broken
 
 
-def _verdict(cell: Cell, workshop: Workshop, most: float) -> tuple[float, float]:
+def _verdict(cell: Cell, workshop: CellRunner, most: float) -> tuple[float, float]:
     """(seconds, evaluations) of a verdict, from as many draws as there is time for."""
     spec, defense, block = cell.verdict, workshop.defense(cell), workshop.block(cell)
     x, wanted = block.x.to(device_of(defense)), spec.draws + spec.selection

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import Line, Report, finish, one_per_defense
+from bench.execution.cell_runner import CellRecord, Report, finish, one_per_defense
 from bench.execution.records import failure
 from bench.execution.workers.limits import GIB, Limits
-from bench.execution.workers.process import Hand, death, end, end_all, hiring, resident, thread_pools
+from bench.execution.workers.process import (
+    WorkerProcess,
+    end,
+    end_all,
+    exit_reason,
+    resident,
+    thread_pools,
+    worker_factory,
+)
 from bench.execution.workers.schedule import Schedule
 from bench.execution.workers.worker import Task, WorkerFailed
 from bench.spec.cell import Cell
@@ -34,7 +42,7 @@ _LOADING = 60.0  # seconds, at least, to load and check a model: the time limit 
 
 
 @dataclass(frozen=True)
-class Orders:
+class PoolCallbacks:
     """What a run wants of its workers.
 
     Args:
@@ -50,29 +58,29 @@ class Orders:
     """
 
     run: str
-    begin: Callable[[Mapping[str, Line], set[str]], None]
+    begin: Callable[[Mapping[str, CellRecord], set[str]], None]
     certified: frozenset[str]
     report: Report
-    redo: Mapping[str, Line]
+    redo: Mapping[str, CellRecord]
     limits: Limits
     estimate: Callable[[Cell], float | None]
 
 
 @dataclass
-class _Crew:
+class _WorkerPool:
     """The workers of a run, and what is left to do."""
 
-    hire: Callable[[], Hand]
+    hire: Callable[[], WorkerProcess]
     store: Store
-    orders: Orders
+    orders: PoolCallbacks
     schedule: Schedule
     checks: list[Task]
     proofs: list[Task]
-    hands: list[Hand] = field(default_factory=list)
+    hands: list[WorkerProcess] = field(default_factory=list)
     busy: list[Cell] = field(default_factory=list)  # at work in another run
     deaths: dict[str, int] = field(default_factory=dict)
     begun: bool = False
-    certificates: dict[str, Line] = field(default_factory=dict)
+    certificates: dict[str, CellRecord] = field(default_factory=dict)
     softmax: set[str] = field(default_factory=set)
 
     def work(self, size: int) -> None:
@@ -116,19 +124,19 @@ class _Crew:
 
     def _listen(self) -> None:
         """Hear what workers say, and see which have died."""
-        ears: list[Any] = [hand.pipe for hand in self.hands] + [hand.process.sentinel for hand in self.hands]
-        found = wait(ears, timeout=_LOOK)
+        channels: list[Any] = [hand.pipe for hand in self.hands] + [hand.process.sentinel for hand in self.hands]
+        found = wait(channels, timeout=_LOOK)
         for hand in list(self.hands):
             try:
                 while hand.pipe in found and hand.pipe.poll():
-                    self._hear(hand, hand.pipe.recv())
+                    self._on_message(hand, hand.pipe.recv())
             except (EOFError, OSError):  # it is gone, maybe in mid-word
-                self._buried(hand)
+                self._on_exit(hand)
             else:
                 if hand.process.sentinel in found and not hand.pipe.poll():
-                    self._buried(hand)
+                    self._on_exit(hand)
 
-    def _hear(self, hand: Hand, message: Any) -> None:
+    def _on_message(self, hand: WorkerProcess, message: Any) -> None:
         if isinstance(message, Exception):
             raise message
         match message:
@@ -154,7 +162,7 @@ class _Crew:
                 hand.task = None
                 self.orders.report(*words)
 
-    def _replace_if_full(self, hand: Hand) -> None:
+    def _replace_if_full(self, hand: WorkerProcess) -> None:
         """What a cell has left in memory must not stop the next one."""
         if hand.task is not None or hand.phase != "work" or self.orders.limits.memory is None:
             return
@@ -163,7 +171,7 @@ class _Crew:
             end(hand, ask=False)
             self.hands.remove(hand)
 
-    def _over_a_limit(self, hand: Hand) -> str | None:
+    def _over_a_limit(self, hand: WorkerProcess) -> str | None:
         limits = self.orders.limits
         if hand.task is None or hand.phase == "wait":
             return None
@@ -180,7 +188,7 @@ class _Crew:
             )
         return None
 
-    def _stop(self, hand: Hand, problem: str) -> None:
+    def _stop(self, hand: WorkerProcess, problem: str) -> None:
         trace = end(hand, ask=True)
         self.hands.remove(hand)
         assert hand.task is not None
@@ -191,11 +199,11 @@ class _Crew:
             raise UserError(f"{hand.task.cell.defense.title}: {problem}")
         self._record(hand, hand.task.cell, problem, trace)
 
-    def _buried(self, hand: Hand) -> None:
+    def _on_exit(self, hand: WorkerProcess) -> None:
         """A worker died: its task is tried once more, by another."""
         trace = end(hand, ask=False)
         self.hands.remove(hand)
-        how = death(hand.process.exitcode)
+        how = exit_reason(hand.process.exitcode)
         task = hand.task
         name = "start" if task is None else f"{task.kind} {task.cell.key}"
         if hand.phase != "wait":  # else nothing was tried
@@ -215,7 +223,7 @@ class _Crew:
         else:
             self._record(hand, task.cell, f"the worker died ({how}) twice at this cell", trace)
 
-    def _record(self, hand: Hand, cell: Cell, problem: str, trace: str | None) -> None:
+    def _record(self, hand: WorkerProcess, cell: Cell, problem: str, trace: str | None) -> None:
         """Put down what stopped a cell, unless another run is at it now."""
         seconds = time.monotonic() - hand.since
         with self.store.lock(cell.key) as mine:
@@ -230,7 +238,7 @@ class _Crew:
             finish(self.store, cell, lambda c: failure(c, problem, trace), self.orders.run, report, before)
 
 
-def run_workers(board: Board, store: Store, pending: list[Cell], options: Options, orders: Orders) -> None:
+def run_workers(board: Board, store: Store, pending: list[Cell], options: Options, orders: PoolCallbacks) -> None:
     """Do cells in `options.workers` processes, the longest first.
 
     Args:
@@ -247,10 +255,10 @@ def run_workers(board: Board, store: Store, pending: list[Cell], options: Option
     # The last is taken first: defenses that draw take longest to check.
     cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
     with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
-        hire = hiring(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
+        hire = worker_factory(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
         schedule = Schedule(pending, orders.estimate)
         proofs = [Task("certify", cell) for cell in cells if cell.defense.title in orders.certified]
-        crew = _Crew(hire, store, orders, schedule, [Task("check", cell) for cell in cells], proofs)
+        crew = _WorkerPool(hire, store, orders, schedule, [Task("check", cell) for cell in cells], proofs)
         try:
             crew.work(options.workers)
         finally:

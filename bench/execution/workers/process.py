@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.board.board import Board
-from bench.execution.workers.worker import THREADS, Means, Task, serve
+from bench.execution.workers.worker import THREADS, Task, WorkerContext, serve
 
 if TYPE_CHECKING:
     from bench.execution.options import Options
@@ -28,12 +28,12 @@ _PATIENCE = 0.5  # seconds that a stuck worker gets for its last words
 
 
 @dataclass
-class Hand:
+class WorkerProcess:
     """A worker as its parent sees it; `phase` began at `since`."""
 
     process: Any
     pipe: Connection
-    last_words: Path
+    traceback_file: Path
     task: Task | None = None
     phase: Literal["start", "load", "wait", "work"] = "start"
     since: float = 0.0
@@ -50,15 +50,15 @@ def warm_up(board: Board) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with thread_pools(board.threads), _deaf():  # Ctrl-C is for this process, which ends the server
+    with thread_pools(board.threads), _ignore_interrupts():  # Ctrl-C is for this process, which ends the server
         forkserver.ensure_running()
     for name in _TABLES:  # the server takes longer than this
         importlib.import_module(name)
 
 
-def hiring(
+def worker_factory(
     board: Board, folder: Path, options: Options, run: str, scratch: Path, *, memory: float | None
-) -> Callable[[], Hand]:
+) -> Callable[[], WorkerProcess]:
     """What starts a worker each time it is called; see `bench.execution.workers.worker.serve`.
 
     Args:
@@ -72,22 +72,22 @@ def hiring(
     method: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     numbers = iter(range(1 << 62))
 
-    def hire() -> Hand:
+    def hire() -> WorkerProcess:
         ours, theirs = method.Pipe()
         words = scratch / f"{next(numbers)}.txt"
         # A fork of the server has the environment of the server.
-        means = Means(words, dict(os.environ), memory)
+        means = WorkerContext(words, dict(os.environ), memory)
         process = method.Process(target=serve, args=(board, folder, options, run, theirs, means), daemon=True)
-        with _no_main():
+        with _without_main_module():
             process.start()
         theirs.close()  # the worker's copy is the last: when it is gone the pipe ends
-        return Hand(process, ours, words)
+        return WorkerProcess(process, ours, words)
 
     return hire
 
 
 @contextmanager
-def _no_main() -> Iterator[None]:
+def _without_main_module() -> Iterator[None]:
     """Without the program's own module: a worker needs nothing of it, and would run a script without a guard again."""
     main = vars(sys.modules["__main__"])
     before = dict(main)
@@ -116,7 +116,7 @@ def thread_pools(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """Without interruptions, for what must come to its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -128,16 +128,16 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def end_all(hands: list[Hand]) -> None:
+def end_all(hands: list[WorkerProcess]) -> None:
     """End all workers, whatever they are at."""
-    with _deaf():
+    with _ignore_interrupts():
         for hand in hands:
             _kill(hand)
         for hand in hands:
             hand.process.join()
 
 
-def end(hand: Hand, *, ask: bool) -> str | None:
+def end(hand: WorkerProcess, *, ask: bool) -> str | None:
     """End a worker and everything it started; its last words, if it left some.
 
     Args:
@@ -148,17 +148,17 @@ def end(hand: Hand, *, ask: bool) -> str | None:
         with suppress(ProcessLookupError):
             os.kill(hand.process.pid, signal.SIGUSR1)
         deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline and not hand.last_words.stat().st_size:
+        while time.monotonic() < deadline and not hand.traceback_file.stat().st_size:
             time.sleep(0.02)
-    with _deaf():
+    with _ignore_interrupts():
         _kill(hand)
         hand.process.join()
     with suppress(OSError):
-        return hand.last_words.read_text(errors="replace") or None
+        return hand.traceback_file.read_text(errors="replace") or None
     return None
 
 
-def _kill(hand: Hand) -> None:
+def _kill(hand: WorkerProcess) -> None:
     with suppress(ProcessLookupError, PermissionError, AttributeError):
         os.killpg(hand.process.pid, signal.SIGKILL)
     hand.process.kill()
@@ -174,6 +174,6 @@ def resident(pid: int) -> int:
         return 0
 
 
-def death(code: int | None) -> str:
+def exit_reason(code: int | None) -> str:
     """How a process ended, in words."""
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

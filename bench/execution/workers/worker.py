@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import Line, Workshop, finish
+from bench.execution.cell_runner import CellRecord, CellRunner, finish
 from bench.execution.records import failure
 from bench.execution.workers.limits import GIB
 from bench.spec.cell import Cell
@@ -53,26 +53,26 @@ class Task:
 
     kind: Literal["check", "certify", "cell"]
     cell: Cell
-    before: Line | None = None
+    before: CellRecord | None = None
     wait: bool = False
 
 
 @dataclass(frozen=True)
-class Means:
+class WorkerContext:
     """What a worker is given.
 
     Args:
-        last_words: file that gets a traceback when it crashes, or when the parent asks for one.
+        traceback_file: file that gets a traceback when it crashes, or when the parent asks for one.
         environment: variables.
         memory: GiB that it may hold; None: any.
     """
 
-    last_words: Path
+    traceback_file: Path
     environment: Mapping[str, str]
     memory: float | None = None
 
 
-def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: Means) -> None:
+def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: WorkerContext) -> None:
     """Do tasks until the parent closes the pipe.
 
     Says ("ready",); for a check ("checked", title, seconds, whether it returns probabilities); for a certificate
@@ -97,7 +97,7 @@ def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connecti
 
         torch.set_num_threads(board.threads)
         _share_accelerator(options)
-        store, workshop = Store(folder), Workshop(board, options)
+        store, workshop = Store(folder), CellRunner(board, options)
         pipe.send(("ready",))
         while (task := _next(pipe)) is not None:
             _do(task, store, workshop, run, pipe, means.memory)
@@ -112,11 +112,11 @@ def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connecti
         pipe.send(WorkerFailed(f"a worker failed: {type(error).__name__}: {text}"))
 
 
-def _prepare(means: Means) -> None:
+def _prepare(means: WorkerContext) -> None:
     """Make this a process that its parent can watch and end."""
     os.environ.clear()
     os.environ.update(means.environment)
-    words = means.last_words.open("w")
+    words = means.traceback_file.open("w")
     faulthandler.enable(words)
     if hasattr(faulthandler, "register"):
         faulthandler.register(signal.SIGUSR1, words)
@@ -143,7 +143,7 @@ def _next(pipe: Connection) -> Task | None:
     return task
 
 
-def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection, memory: float | None) -> None:
+def _do(task: Task, store: Store, workshop: CellRunner, run: str, pipe: Connection, memory: float | None) -> None:
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         pipe.send(("done", key, status, seconds, note))
 
@@ -162,14 +162,14 @@ def _do(task: Task, store: Store, workshop: Workshop, run: str, pipe: Connection
             finish(store, task.cell, lambda cell: _result(memory, workshop, cell), run, report, task.before)
 
 
-def _certificate(workshop: Workshop, cell: Cell) -> Line:
+def _certificate(workshop: CellRunner, cell: Cell) -> CellRecord:
     try:
         return workshop.certify(cell)
     except KeyboardInterrupt as error:  # see `_result`
         return failed(f"KeyboardInterrupt: {error}".rstrip(": "))
 
 
-def _result(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
+def _result(memory: float | None, workshop: CellRunner, cell: Cell) -> CellResult:
     """The result of a cell; no key is pressed in a worker, so an interruption is what a model raised."""
     try:
         return _within(memory, workshop, cell)
@@ -177,7 +177,7 @@ def _result(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
         return failure(cell, f"KeyboardInterrupt: {error}".rstrip(": "), traceback.format_exc())
 
 
-def _within(memory: float | None, workshop: Workshop, cell: Cell) -> CellResult:
+def _within(memory: float | None, workshop: CellRunner, cell: Cell) -> CellResult:
     """The result of a cell that gets no memory beyond the limit: torch says so, and fewer rows may do."""
     if memory is None or resource is None or sys.platform != "linux" or workshop.options.device != "cpu":
         return workshop.execute(cell)

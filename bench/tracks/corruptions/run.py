@@ -26,7 +26,7 @@ _KEPT = "finished corruptions are kept"
 
 
 @dataclass(frozen=True)
-class Work:
+class CorruptionJob:
     """Which defenses meet which corruptions of which images.
 
     Args:

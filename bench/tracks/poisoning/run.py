@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
-from bench.tracks.poisoning.training import Laboratory, Trained
+from bench.tracks.poisoning.training import Trained, Trainer
 from defenses.data.dataset import dataset_info
-from defenses.utils.checksums import is_whole, sealed
+from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
@@ -65,7 +65,7 @@ def run_poisoning(
         lines = read_trials(folder)
         done = {key for key, line in lines.items() if not (retry_errors and line["error"])}
         pending = [t for t in trials if t.key not in done]
-        laboratory = Laboratory(board, weights_root=weights_root, data_root=data_root) if pending else None
+        laboratory = Trainer(board, weights_root=weights_root, data_root=data_root) if pending else None
         if laboratory:
             torch.set_num_threads(board.threads)
             run = describe_run(board.threads, 0, "cpu")
@@ -143,7 +143,9 @@ def _write_plan(
         "trials": [_about(t) for t in trials],
         "runs": runs,
     }
-    write_atomic(folder / PLAN, json.dumps(sealed(json.loads(json.dumps(content))), indent=1, sort_keys=True) + "\n")
+    write_atomic(
+        folder / PLAN, json.dumps(with_checksum(json.loads(json.dumps(content))), indent=1, sort_keys=True) + "\n"
+    )
 
 
 def _about(trial: Trial) -> Line:
@@ -159,7 +161,7 @@ def _about(trial: Trial) -> Line:
 
 
 def _run_all(
-    folder: Path, pending: list[Trial], laboratory: Laboratory, lines: dict[str, Line], run: str, quiet: bool
+    folder: Path, pending: list[Trial], laboratory: Trainer, lines: dict[str, Line], run: str, quiet: bool
 ) -> None:
     from tqdm import tqdm
 
@@ -175,13 +177,13 @@ def _run_all(
             seconds = round(time.perf_counter() - begun, 2)
             for trial in group:
                 found = _judged(laboratory, trial, victim, error)
-                lines[trial.key] = sealed({"key": trial.key, "run": run, "seconds_training": seconds, **found})
+                lines[trial.key] = with_checksum({"key": trial.key, "run": run, "seconds_training": seconds, **found})
                 bar.update()
             text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines.values())
             write_atomic(folder / TRIALS, text)
 
 
-def _judged(laboratory: Laboratory, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+def _judged(laboratory: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
     if victim is None:
         return {"error": error}
     answers, error = _attempt(partial(laboratory.answers, victim.network, trial))

@@ -54,7 +54,7 @@ class Answers:
     triggered: list[int]
 
 
-class Laboratory:
+class Trainer:
     """Data and purifiers of a board, loaded once.
 
     Args:

@@ -19,7 +19,7 @@ ABSTAIN = -1
 
 
 @dataclass(frozen=True)
-class Protocol:
+class CertificationProtocol:
     """How radii are certified.
 
     Args:
@@ -72,7 +72,7 @@ class Radius:
     low: float
 
 
-def radius_of(chosen: int, count: int, protocol: Protocol) -> Radius:
+def radius_of(chosen: int, count: int, protocol: CertificationProtocol) -> Radius:
     """The certificate that counts give; abstention where the bound is not above one half.
 
     Clopper and Pearson's lower bound at level alpha of the class's probability, and sigma times its normal quantile.
@@ -91,7 +91,7 @@ def radius_of(chosen: int, count: int, protocol: Protocol) -> Radius:
 
 
 def certified(
-    base: Defense, x: Tensor, indices: Tensor, protocol: Protocol, *, seed: int = 0, batch: int = 1000
+    base: Defense, x: Tensor, indices: Tensor, protocol: CertificationProtocol, *, seed: int = 0, batch: int = 1000
 ) -> Iterator[Radius]:
     """Certify images one after another.
 

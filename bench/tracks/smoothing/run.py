@@ -15,7 +15,7 @@ from defenses.utils.parameters import as_number, canonical, decode
 from defenses.zoo.cards import card
 
 if TYPE_CHECKING:
-    from bench.tracks.smoothing.certify import Protocol
+    from bench.tracks.smoothing.certify import CertificationProtocol
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
 
@@ -61,7 +61,7 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
 
 
 @dataclass(frozen=True)
-class Work:
+class SmoothingJob:
     """One defense and protocol on some images.
 
     Args:
@@ -78,7 +78,7 @@ class Work:
     defense: Defense
     data: Dataset
     positions: Sequence[int]
-    protocol: Protocol
+    protocol: CertificationProtocol
     seed: int
     batch: int
 
@@ -149,7 +149,7 @@ class Work:
         return {"label": int(self.data.y[i]), "sha": self.data.sha(i), **kept, "seconds": seconds}
 
 
-def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool = True) -> None:
+def run_all(works: Sequence[SmoothingJob], folder: Path, *, indices: str, progress: bool = True) -> None:
     """Certify one defense under one noise or several, a file each, and write the manifest.
 
     Args:
@@ -159,7 +159,7 @@ def run_all(works: Sequence[Work], folder: Path, *, indices: str, progress: bool
         progress: show bars.
 
     Raises:
-        UserError: see `Work.check` and `bench.store.manifest.journal`; nothing was computed then.
+        UserError: see `SmoothingJob.check` and `bench.store.manifest.journal`; nothing was computed then.
     """
     from bench.store.manifest import journal
 

@@ -156,7 +156,7 @@ class Hub:
             chosen[role] = names[0]
         return chosen["image"], chosen["label"]
 
-    def _recipe(self, table: Any, image: str) -> images.Recipe:
+    def _recipe(self, table: Any, image: str) -> images.Preprocessing:
         first = table[0][image]
         if not hasattr(first, "convert"):
             raise UserError(f"{self.name}: the column {image} holds no pictures; name one that does by ?image=<column>")

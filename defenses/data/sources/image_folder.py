@@ -27,7 +27,7 @@ class Folder:
 
     name: str
     path: Path
-    recipe: images.Recipe
+    recipe: images.Preprocessing
     classes: tuple[str, ...]
     splits: dict[str, Samples]
 

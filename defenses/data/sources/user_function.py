@@ -21,13 +21,13 @@ _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Cached:
     info: DatasetInfo
     digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Own:
+class UserDataset:
     """See `defenses.data.sources.base.Source`; the function is described at `defenses.data.dataset.load_dataset`."""
 
     name: str
@@ -47,28 +47,28 @@ class Own:
         """Labels."""
         return self.load(split)[1]
 
-    def _seen(self) -> _Seen:
+    def _seen(self) -> _Cached:
         from defenses.utils.plugins import code_hash
 
         return _look(self.name, code_hash(self.name))
 
 
-def find(name: str, root: Path) -> Own | None:  # noqa: ARG001
+def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
     """See `defenses.data.sources.registry`; None if it is no file's name and no such package is there."""
     where, colon, function = name.rpartition(":")
     if not colon or not function.isidentifier():
         return None
     if where.endswith(".py"):
-        return Own(name)
+        return UserDataset(name)
     if not all(part.isidentifier() for part in where.split(".")):
         return None
     here = Path.cwd() / where.partition(".")[0]
     known = importlib.util.find_spec(where.partition(".")[0]) is not None
-    return Own(name) if known or here.is_dir() or here.with_suffix(".py").is_file() else None
+    return UserDataset(name) if known or here.is_dir() or here.with_suffix(".py").is_file() else None
 
 
 @lru_cache
-def _look(name: str, code: str) -> _Seen:
+def _look(name: str, code: str) -> _Cached:
     """What the function gives for every split that it has.
 
     Raises:
@@ -99,7 +99,7 @@ def _look(name: str, code: str) -> _Seen:
     if classes <= highest:
         raise UserError(f"{name}: num_classes is {classes}, the highest label {highest}; it must be above the label")
     whole = hashlib.sha256(repr((code, sorted(digests.items()))).encode()).hexdigest()
-    return _Seen(DatasetInfo(name, classes, shapes.pop(), f"sha256-{whole[:12]}", sizes), digests)
+    return _Cached(DatasetInfo(name, classes, shapes.pop(), f"sha256-{whole[:12]}", sizes), digests)
 
 
 def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
@@ -107,11 +107,11 @@ def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     import numpy as np
 
     from defenses.data.formats import as_images, as_labels
-    from defenses.utils.plugins import line_of, load_object, staying
+    from defenses.utils.plugins import forbid_exit, line_of, load_object
 
     call = f'{name}("{split}")'
     try:
-        with staying():
+        with forbid_exit():
             given = load_object(name)(split)
     except UserError:
         raise

@@ -17,7 +17,7 @@ from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.networks.sde import SDE, START, time
 from defenses.utils.errors import UserError, check_numbers, check_whole
-from defenses.utils.modules import twin
+from defenses.utils.modules import shared_copy
 
 
 def grid(t_star: float, end: float, steps: int) -> tuple[float, ...]:
@@ -123,7 +123,7 @@ class Diffused(Purifier):
                 f"take a multiple of {self.rounds}"
             )
         each = max(1, (len(self.times) - 1) // 4) if steps is None else steps // self.rounds
-        return twin(self, steps=self.rounds * each, times=self.grid(each))
+        return shared_copy(self, steps=self.rounds * each, times=self.grid(each))
 
     def one_step(self) -> Callable[[State, State], State]:
         """From t* to E[x_0 | x_t*] at once."""

@@ -54,7 +54,7 @@ def test_audits_of_several_threats_are_told_apart(tmp_path):
 
     from bench.analysis.caveats import failures
     from bench.store.manifest import read_manifest
-    from defenses.utils.checksums import sealed
+    from defenses.utils.checksums import with_checksum
 
     folder = tmp_path / "audited"
     shutil.copytree(AUDITED, folder)
@@ -62,5 +62,5 @@ def test_audits_of_several_threats_are_told_apart(tmp_path):
     content = {k: v for k, v in json.loads(file.read_text()).items() if k in ("schema", "audits")}
     assert failures(folder, read_manifest(folder))[BROKEN][0] == "zero gradients"
     content["audits"].append({**content["audits"][0], "norm": "L2", "eps": "1"})
-    file.write_text(json.dumps(sealed(content)))
+    file.write_text(json.dumps(with_checksum(content)))
     assert failures(folder, read_manifest(folder))[BROKEN][0] == "zero gradients at Linf 1/5"

@@ -10,7 +10,7 @@ from boards import purebench_here
 from torch import nn
 
 from bench.audit.reproduction.agreement import compare
-from bench.audit.reproduction.report import Row, Verification
+from bench.audit.reproduction.report import Verification, VerificationRow
 from defenses.core.detector import Guard
 
 
@@ -47,7 +47,7 @@ def judgement(
     ],
 )
 def test_what_is_a_tie_and_what_a_difference(before, after, kind):
-    row = Row(("d", "a", "v", "t"))
+    row = VerificationRow(("d", "a", "v", "t"))
     row.add(compare(before[0], after[0], before[1], after[1]))
     assert getattr(row, kind) == 1
     assert Verification(rows=[row]).agrees == (kind != "differ")
@@ -79,11 +79,11 @@ def refusals(*scores: float, threshold: float = 40.0, pred: int = 3, gap: float 
 )
 def test_refusals_at_the_threshold_are_ties(judged, kind):
     (before, draws), (after, draws_after), guard = judged
-    row = Row(("d", "a", "v", "t"))
+    row = VerificationRow(("d", "a", "v", "t"))
     row.add(compare(before, after, draws, draws_after, guard=guard))
     assert getattr(row, kind) == 1
     if draws["rejected"][0] != draws_after["rejected"][0]:
-        row = Row(("d", "a", "v", "t"))
+        row = VerificationRow(("d", "a", "v", "t"))
         row.add(compare(before, after, draws, draws_after))
         assert row.differ == 1, "without a detector nothing explains a refusal"
 
@@ -105,14 +105,14 @@ name = "foolbox:LinfFastGradientAttack"
 
 def test_the_detector_of_today_says_where_its_threshold_is(tmp_path, monkeypatch):
     """Every score is moved across the threshold, by rounding or by more."""
-    from bench.audit.reproduction.verify import Settings
+    from bench.audit.reproduction.verify import VerifyOptions
     from bench.audit.reproduction.verify import verify as verified
 
     board = tmp_path / "board.toml"
     board.write_text(BOARD)
     result = purebench_here("run", board, "--out", tmp_path / "out", "--quiet")
     assert result.returncode == 0, result.stderr
-    exact, found = Guard.scores, verified(tmp_path / "out", Settings())
+    exact, found = Guard.scores, verified(tmp_path / "out", VerifyOptions())
     assert found.agrees
     assert found.count("agree") == found.judged == 3
     for factor, kind in ((3e-6, "ties"), (1e-3, "differ")):
@@ -122,7 +122,7 @@ def test_the_detector_of_today_says_where_its_threshold_is(tmp_path, monkeypatch
             return self.threshold * (1 + factor * way)
 
         monkeypatch.setattr(Guard, "scores", moved)
-        found = verified(tmp_path / "out", Settings())
+        found = verified(tmp_path / "out", VerifyOptions())
         assert found.count(kind) == found.judged == 3
         assert found.agrees == (kind == "ties")
 

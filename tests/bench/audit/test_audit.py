@@ -13,8 +13,8 @@ from bench.audit.budgets import BUDGETS, budget
 from bench.audit.checks import gradients, radius, strength
 from bench.audit.fixed_noise import Fixed
 from bench.audit.run import audit
-from bench.audit.subject import Outcome, Shot, worst
-from bench.evaluation.certificates.certificate import Check
+from bench.audit.subject import AttackRun, Outcome, worst
+from bench.evaluation.certificates.certificate import Measurement
 from defenses import load_model
 from defenses.core.defense import Foreign
 from defenses.core.noise import Noise
@@ -147,7 +147,7 @@ def test_what_is_measured_has_a_plot(audits):
     ],
 )
 def test_decades_inside_a_limit(name, value, limit, least, decades):
-    assert gradients._spare(Check(name, value, limit, least)) == pytest.approx(decades, abs=1e-6)
+    assert gradients._spare(Measurement(name, value, limit, least)) == pytest.approx(decades, abs=1e-6)
 
 
 # Attacks
@@ -172,7 +172,7 @@ def test_the_white_box_of_a_randomised_defense_is_the_worst_of_two(tmp_path):
 def test_square_makes_headway_against_noise(tmp_path):
     """AutoAttack's Square accepts lucky draws: of ADP's images it breaks hardly any."""
     one = subject(load_model("adp"), tmp_path, size=replace(BUDGETS["quick"], images=8))
-    lucky = one.run(Shot("autoattack:square", {"n_queries": 100}, "exact", 4, "1/5"))
+    lucky = one.run(AttackRun("autoattack:square", {"n_queries": 100}, "exact", 4, "1/5"))
     assert one.run(strength._square(one)).accuracy < lucky.accuracy - 0.2
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from bench.analysis.results import load_cells, load_results
 from bench.board.load import load_board
-from bench.evaluation.batching import Rows, out_of_memory, rows_of
+from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.execution.options import Options
@@ -106,7 +106,7 @@ def images(n: int = 12) -> torch.Tensor:
 def answers(room: int, spec: ViewSpec, *, random: bool) -> tuple:
     """(logits without and with grad, gradient twice over by `grad`, by `backward`, rows at once)."""
     x, weights = images(), torch.linspace(-1, 1, 10)
-    memory = Rows()
+    memory = BatchLimit()
     with attack_view(defense(room, random=random), spec, seed=3, memory=memory) as (view, _):
         with torch.no_grad():
             plain = view(x)
@@ -163,7 +163,7 @@ def test_a_verdict_in_pieces():
     x, index = images(), torch.arange(12)
     roomy, tight = defense(1 << 30, random=True), defense(5, random=True)
     wanted = verdict(roomy, x, index, draws=3, selection=2, seed=0)
-    with rows_of(tight) as memory:
+    with batch_limit(tight) as memory:
         found = verdict(tight, x, index, draws=3, selection=2, seed=0, memory=memory)
         assert memory.limit == 3
         assert tight.rows == 3

@@ -251,10 +251,10 @@ def test_a_fault_in_the_gate_itself_is_found():
 def test_a_gate_stands_half_open_for_any_images():
     gate = Gated(Everything(), guard())
     for n in range(1, len(X) + 1):
-        suspected = gate.ajar(X[:n]).suspects(X[:n])
+        suspected = gate.with_median_threshold(X[:n]).suspects(X[:n])
         assert int(suspected.sum()) >= (n + 1) // 2
         assert not suspected.all() or n == 1
-    assert gate.ajar(X[:1].expand(4, -1, -1, -1)).suspects(X[:1]).all(), "of equal scores all"
+    assert gate.with_median_threshold(X[:1].expand(4, -1, -1, -1)).suspects(X[:1]).all(), "of equal scores all"
     assert gate.guard.threshold == math.inf
 
 

@@ -14,14 +14,14 @@ from safetensors.numpy import load_file
 from bench import load_draws, load_results
 from bench.analysis.results import load_cells
 from bench.analysis.summary import WORST, summary
-from bench.audit.reproduction.verify import Settings, verify
+from bench.audit.reproduction.verify import VerifyOptions, verify
 from bench.board.load import load_board
 from bench.evaluation.deployed import ask
 from bench.evaluation.verdict import verdict
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
-from bench.spec.aggregation import Protocols
+from bench.spec.aggregation import Aggregation
 from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Prediction
@@ -125,7 +125,7 @@ def test_tables_say_how_a_majority_came_about(ran):
 
 def test_a_rule_is_verified_and_resumed(ran):
     folder, rule, _ = ran
-    found = verify(rule, Settings(code=folder))
+    found = verify(rule, VerifyOptions(code=folder))
     assert found.agrees
     board = load_board(board_with(folder, RULE))
     before = {p: p.stat().st_mtime_ns for p in rule.glob("parts/*/*")}
@@ -151,7 +151,7 @@ def test_a_decision_that_is_not_that_of_the_images_is_found(ran, tmp_path):
     pq.write_table(table.set_column(at, "majority_right", pa.array(column)), part / "records.parquet")
     sums = json.loads((part / SUMS).read_text()) | {"records.parquet": sha256(part / "records.parquet")}
     (part / SUMS).write_text(json.dumps(sums))
-    found = verify(tmp_path / "out", Settings(code=folder))
+    found = verify(tmp_path / "out", VerifyOptions(code=folder))
     assert found.count("differ") == 1
 
 
@@ -240,7 +240,7 @@ def test_given_images_are_judged_by_a_rule_too(ran, tmp_path):
 
 def test_boards_in_python_have_the_rule_of_their_protocols(tmp_path):
     board = load_board(board_with(tmp_path, "draws = 5"))
-    other = dataclasses.replace(board, protocols=Protocols(k=K, sequential=ERROR))
+    other = dataclasses.replace(board, protocols=Aggregation(k=K, sequential=ERROR))
     assert {c.verdict.sequential for c in other.cells() if c.defense.stochastic} == {(K, ERROR)}
     with pytest.raises(UserError, match="sequential"):
         dataclasses.replace(board, verdict=VerdictSpec(5, 3, sequential=(K, ERROR)))

@@ -23,7 +23,7 @@ from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.run_board import run_board
 from bench.execution.workers.pool import WorkerFailed
-from bench.execution.workers.worker import Means
+from bench.execution.workers.worker import WorkerContext
 from bench.spec.cell import Cell
 from defenses.utils.errors import UserError
 from defenses.utils.text import human_time
@@ -121,7 +121,7 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     path = write_board(tmp_path)
     ear, mouth = multiprocessing.Pipe()
     bench.execution.workers.worker.serve(
-        load_board(path), tmp_path / "out", Options(), "run", mouth, Means(tmp_path / "words", {})
+        load_board(path), tmp_path / "out", Options(), "run", mouth, WorkerContext(tmp_path / "words", {})
     )
     failure = ear.recv()
     assert isinstance(failure, WorkerFailed)

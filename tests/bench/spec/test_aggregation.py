@@ -16,7 +16,7 @@ from bench.evaluation.view import attack_view
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
-from bench.spec.aggregation import Protocols, check_m, protocols_of
+from bench.spec.aggregation import Aggregation, aggregation_of, check_m
 from bench.spec.view import ViewSpec
 from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError
@@ -48,7 +48,7 @@ def test_even_draws_matter_to_randomised_defenses_alone(tmp_path):
     first, _, rest = start.partition('[[defense]]\nname = "' + str(tmp_path / "models.py") + ':noisy"')
     path.write_text(first + rest.partition('label = "noisy"')[2])
     assert load_board(path).verdict.draws == 4
-    Protocols(k=3).check(4)
+    Aggregation(k=3).check(4)
 
 
 @given(st.integers(1, 80), st.lists(st.integers(1, 100), max_size=4))
@@ -102,7 +102,7 @@ def test_protocols_reach_the_manifest_and_the_tables(tmp_path):
     path.write_text(text.replace("draws = 5", "draws = 5\nm = [2, 3]\nk = 3"))
     run_board(load_board(path), tmp_path / "out", Options(workers=0, quiet=True))
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert protocols_of(manifest) == Protocols((2, 3), 3)
+    assert aggregation_of(manifest) == Aggregation((2, 3), 3)
     write_tables(tmp_path / "out")
     text = (tmp_path / "out/tables.md").read_text()
     assert "Rob(2)" in text
@@ -136,7 +136,7 @@ def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     from safetensors.torch import load_file
 
     from bench.attacks.registry import find_attack
-    from bench.audit.reproduction.verify import Settings, verify
+    from bench.audit.reproduction.verify import VerifyOptions, verify
     from defenses.data.dataset import load_dataset
     from defenses.zoo.registry import load_model
 
@@ -150,7 +150,7 @@ def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     assert found.status == "ok"
     assert found.evaluations_per_image > 0
     assert row(frame, "linear", WORST).status == row(frame, "undefended", WORST).status == "ok"
-    assert verify(tmp_path / "out", Settings(defenses=("linear",), code=tmp_path)).agrees
+    assert verify(tmp_path / "out", VerifyOptions(defenses=("linear",), code=tmp_path)).agrees
     cell = next(c for c in board.cells() if c.defense.label == "linear" and c.attack.label == "transfer")
     data, params = load_dataset("digits", "test"), {"n_iter": 20, "n_restarts": 1}
     with attack_view(load_model("undefended", "digits"), ViewSpec(), seed=0) as (view, _):

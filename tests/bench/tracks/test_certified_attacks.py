@@ -13,11 +13,11 @@ from bench.attacks.registry import find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel, distances
 from bench.spec.view import ViewSpec
-from bench.tracks.smoothing.certify import Protocol, Radius, certified
+from bench.tracks.smoothing.certify import CertificationProtocol, Radius, certified
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 
-AT, PROTOCOL = torch.arange(10), Protocol(0.25, n=1000)  # images of the test split
+AT, PROTOCOL = torch.arange(10), CertificationProtocol(0.25, n=1000)  # images of the test split
 AGAIN = replace(PROTOCOL, n0=10_000)  # near the border, 100 draws do not tell the smoothed prediction
 MODELS = [("smoothing", {}), ("denoise-once", {"sigma": "1/4"})]
 APGD = {"steps": 30, "losses": ["ce", "margin"], "restarts": 2, "decided": 0.0}  # goes on where an image has fallen

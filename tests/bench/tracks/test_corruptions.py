@@ -13,7 +13,7 @@ from bench.cli.main import main
 from bench.evaluation.verdict import verdict
 from bench.store.environment import versions
 from bench.store.manifest import read_manifest
-from bench.tracks.corruptions.run import Work
+from bench.tracks.corruptions.run import CorruptionJob
 from bench.tracks.corruptions.tables import frame
 from defenses import load_model
 from defenses.core.noise import Noise
@@ -156,9 +156,9 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
 
 def test_the_manifest_is_there_from_the_start_and_a_repetition_leaves_it(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "_judged", lambda *_: 1 / 0)
+        patch.setattr(CorruptionJob, "_judged", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            Work([undefended()], "digits").run(tmp_path)
+            CorruptionJob([undefended()], "digits").run(tmp_path)
     (killed,) = read_manifest(tmp_path)["runs"]
     assert "finished" not in killed
     (tmp_path / "undefended.jsonl").unlink()
@@ -249,8 +249,8 @@ def test_bad_requests_stop_before_any_work(tmp_path):
         ({"dataset": "cifar10-c", "corruptions": ("contrasts",)}, "did you mean contrast"),
     ]:
         with pytest.raises(UserError, match=message):
-            Work([undefended()], **{"dataset": "digits", **change})
-    work = Work([undefended()], "cifar10-c", data_root=tmp_path)
+            CorruptionJob([undefended()], **{"dataset": "digits", **change})
+    work = CorruptionJob([undefended()], "cifar10-c", data_root=tmp_path)
     with pytest.raises(UserError, match="is missing; unpack CIFAR-10-C"):
         work.run(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ from gaussian_diffusion import MU, Exact, S
 from torch import nn
 
 from bench.cli.main import main
-from bench.tracks.smoothing.certify import Protocol, certified, check_form
+from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
 from bench.tracks.smoothing.run import noisy
 from defenses import load_model
 from defenses.core.defense import Classifier, Purified
@@ -69,7 +69,7 @@ def test_the_radius_converges_to_the_distance_behind_the_exact_denoiser(name):
     inner = Classifier(network, num_classes=2, input_shape=(1, 4, 4))
     defense, distances = Purified(DenoiseOnce(Exact(name), sigma=SIGMA), inner, runs=1), [0.15, -0.15, 0.3, -0.5]
     x = torch.stack([torch.full((1, 4, 4), boundary + d / 4) for d in distances])
-    protocol = Protocol(SIGMA, n=200_000)
+    protocol = CertificationProtocol(SIGMA, n=200_000)
     found = list(certified(defense, x, torch.arange(4), protocol, batch=50_000))
     assert [f.prediction for f in found] == [1, 0, 1, 0]
     for f, d in zip(found, distances, strict=True):

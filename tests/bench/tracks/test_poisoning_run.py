@@ -9,7 +9,7 @@ from bench.store.folder import Store
 from bench.tracks.poisoning.board import load_poison_board
 from bench.tracks.poisoning.run import read_plan, read_trials, run_poisoning
 from bench.tracks.poisoning.tables import poisoning_summary, write_poisoning_tables
-from bench.tracks.poisoning.training import Laboratory
+from bench.tracks.poisoning.training import Trainer
 from defenses.data.dataset import dataset_info
 from defenses.utils.errors import UserError
 
@@ -89,14 +89,14 @@ def test_the_trigger_works_and_the_control_does_not_know_it(folder):
 
 def test_repeating_runs_nothing_and_a_fresh_run_says_the_same(folder, board, monkeypatch):
     before = (folder / "out" / "trials.jsonl").read_bytes()
-    monkeypatch.setattr(Laboratory, "victim", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "victim", lambda *_: pytest.fail("trained again"))
     assert run_poisoning(board, folder / "out", quiet=True) == []
     assert (folder / "out" / "trials.jsonl").read_bytes() == before
     assert len(read_plan(folder / "out")["runs"]) == 1
 
 
 def test_what_was_interrupted_goes_on_and_ends_alike(folder, board, tmp_path, monkeypatch):
-    victim, trained = Laboratory.victim, []
+    victim, trained = Trainer.victim, []
 
     def interrupted(self, trial, checkpoint):
         if len(trained) == 2:
@@ -104,27 +104,27 @@ def test_what_was_interrupted_goes_on_and_ends_alike(folder, board, tmp_path, mo
         trained.append(trial.training)
         return victim(self, trial, checkpoint)
 
-    monkeypatch.setattr(Laboratory, "victim", interrupted)
+    monkeypatch.setattr(Trainer, "victim", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_poisoning(board, tmp_path / "out", quiet=True)
     kept = read_trials(tmp_path / "out")
     assert 2 <= len(kept) <= 4
     first, trained = trained, []
-    monkeypatch.setattr(Laboratory, "victim", lambda self, t, c: trained.append(t.training) or victim(self, t, c))
+    monkeypatch.setattr(Trainer, "victim", lambda self, t, c: trained.append(t.training) or victim(self, t, c))
     run_poisoning(board, tmp_path / "out", quiet=True)
     assert set(first).isdisjoint(trained), "what was finished is not trained again"
     assert answers(read_trials(tmp_path / "out")) == answers(read_trials(folder / "out"))
 
 
 def test_errors_are_recorded_as_errors(board, tmp_path, monkeypatch):
-    victim = Laboratory.victim
+    victim = Trainer.victim
 
     def failing(self, trial, checkpoint):
         if trial.poison.kind == "badnets" and trial.seed == 1:
             raise RuntimeError("no luck")
         return victim(self, trial, checkpoint)
 
-    monkeypatch.setattr(Laboratory, "victim", failing)
+    monkeypatch.setattr(Trainer, "victim", failing)
     errors = run_poisoning(board, tmp_path / "out", quiet=True)
     assert len(errors) == 4
     assert errors[0] == "badnets 0.1, seed 1: RuntimeError: no luck"

@@ -12,7 +12,7 @@ from torch import nn
 from bench.cli.main import main
 from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
-from bench.tracks.smoothing.certify import ABSTAIN, Protocol, certified, check_form, radius_of
+from bench.tracks.smoothing.certify import ABSTAIN, CertificationProtocol, certified, check_form, radius_of
 from bench.tracks.smoothing.run import noisy
 from bench.tracks.smoothing.tables import RADII, rows
 from defenses import load_model
@@ -47,14 +47,16 @@ def images(*distances: float) -> torch.Tensor:
 def test_the_radius_converges_to_the_distance_of_a_linear_classifier():
     distances = [0.2, -0.4, 0.8, -1.0]
     for n, share in ((2_000, 0.55), (200_000, 0.97)):
-        found = list(certified(halfspace(), images(*distances), torch.arange(4), Protocol(SIGMA, n=n), batch=20_000))
+        found = list(
+            certified(halfspace(), images(*distances), torch.arange(4), CertificationProtocol(SIGMA, n=n), batch=20_000)
+        )
         assert [f.prediction for f in found] == [1, 0, 1, 0]
         for f, d in zip(found, distances, strict=True):
             assert share * abs(d) < f.radius <= abs(d) or (n < 10_000 and f.radius <= abs(d))
 
 
 def test_on_the_boundary_it_abstains():
-    (found,) = certified(halfspace(), images(0.0), torch.tensor([7]), Protocol(SIGMA, n=5000))
+    (found,) = certified(halfspace(), images(0.0), torch.tensor([7]), CertificationProtocol(SIGMA, n=5000))
     assert found.prediction == ABSTAIN
     assert found.radius == 0
     assert found.count == pytest.approx(2500, abs=200)
@@ -64,7 +66,7 @@ def test_on_the_boundary_it_abstains():
 @pytest.mark.parametrize(("n", "alpha"), [(30, 0.05), (400, 0.001)])
 def test_a_certificate_is_wrong_no_more_often_than_it_says(p, n, alpha):
     """Exact over all counts: how often is the radius above the true one, sigma times the quantile of p?"""
-    protocol = Protocol(SIGMA, n=n, alpha=alpha)
+    protocol = CertificationProtocol(SIGMA, n=n, alpha=alpha)
     truth = SIGMA * NormalDist().inv_cdf(p)
     counts = np.arange(n + 1)
     found = [radius_of(0, int(k), protocol) for k in counts]
@@ -76,20 +78,20 @@ def test_a_certificate_is_wrong_no_more_often_than_it_says(p, n, alpha):
 
 
 def test_coverage_by_simulation():
-    protocol, d = Protocol(SIGMA, n0=10, n=100, alpha=0.1), 0.3
+    protocol, d = CertificationProtocol(SIGMA, n0=10, n=100, alpha=0.1), 0.3
     found = certified(halfspace(), images(*[d] * 1500), torch.arange(1500), protocol)
     wrong = [f.radius > d or f.prediction == 0 for f in found]
     assert 0.02 < sum(wrong) / 1500 < 0.1 + 3 * (0.1 * 0.9 / 1500) ** 0.5
 
 
 def test_no_radius_is_beyond_the_largest():
-    protocol = Protocol(SIGMA, n=1000)
+    protocol = CertificationProtocol(SIGMA, n=1000)
     assert radius_of(3, 1000, protocol).radius == pytest.approx(protocol.largest)
-    assert Protocol(SIGMA, n=2).largest == 0
+    assert CertificationProtocol(SIGMA, n=2).largest == 0
 
 
 def test_counts_depend_on_neither_batch_nor_company_nor_runs():
-    protocol, x = Protocol(SIGMA, n=3000), images(0.2, 0.5, -0.3)
+    protocol, x = CertificationProtocol(SIGMA, n=3000), images(0.2, 0.5, -0.3)
     whole = list(certified(halfspace(), x, torch.arange(3), protocol, batch=700))
     assert whole == list(certified(halfspace(runs=10), x, torch.arange(3), protocol, batch=3000))
     assert [whole[2]] == list(certified(halfspace(), x[2:], torch.tensor([2]), protocol))

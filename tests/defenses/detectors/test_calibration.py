@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from boards import purebench_here
 
-from bench.audit.reproduction.verify import Settings, verify
+from bench.audit.reproduction.verify import VerifyOptions, verify
 from bench.board.load import load_board
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
@@ -87,7 +87,7 @@ def test_a_board_with_a_data_root_runs_and_is_verified(folder, tmp_path, by_boar
     board = load_board(tmp_path / "board.toml", weights_root=weights, data_root=data)
     options = Options(weights_root=weights, data_root=None if by_board else data, workers=0, quiet=True)
     assert run_board(board, tmp_path / "out", options) == []
-    found = verify(tmp_path / "out", Settings(weights_root=weights, data_root=data))
+    found = verify(tmp_path / "out", VerifyOptions(weights_root=weights, data_root=data))
     assert found.agrees, (found.findings, found.rows)
     said = [row.name[0] for row in found.rows]
     assert set(said) == {"feature-squeezing", "bit-depth"}

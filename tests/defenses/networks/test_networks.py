@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from defenses.networks.registry import build_network, data_args, deployed, kinds
-from defenses.utils.checksums import sealed
+from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 from defenses.zoo.checkpoint_checks import load_tensors
 from defenses.zoo.checkpoints import load_network, save_network, weights_hash
@@ -198,7 +198,7 @@ def _bad_sidecar(path: Path) -> None:
 def _other_network(path: Path) -> None:
     side = json.loads(path.with_suffix(".json").read_text())
     side["network"]["args"] = {"hidden": 64}
-    path.with_suffix(".json").write_text(json.dumps(sealed(side)))
+    path.with_suffix(".json").write_text(json.dumps(with_checksum(side)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from boards import purebench_here
 
 from bench.tracks.poisoning.board import load_poison_board
-from bench.tracks.poisoning.training import Laboratory
+from bench.tracks.poisoning.training import Trainer
 from defenses.data.dataset import dataset_info
 from defenses.networks.registry import checked_args, kinds
 from defenses.training.recipe import load_recipe, methods, objective_of
@@ -243,7 +243,7 @@ def test_a_victim_of_a_poisoning_board_attacks_classifiers_only(tmp_path):
     loaded = load_poison_board(board)
     trial = loaded.trials(dataset_info("digits"))[0]
     with pytest.raises(UserError, match='"adp" is a purifier'):
-        Laboratory(loaded).victim(trial, tmp_path / "x.pt")
+        Trainer(loaded).victim(trial, tmp_path / "x.pt")
     assert [p.name for p in tmp_path.iterdir()] == ["board.toml"]
 
 

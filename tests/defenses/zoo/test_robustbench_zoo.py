@@ -12,7 +12,7 @@ from zoo import BOARD, CORRUPT, SMALL, empty_cache, make_checkpoint
 from bench import benchmark
 from bench.board.defense_entry import describe, describe_loaded
 from bench.board.load import load_board
-from bench.execution.cell_runner import Workshop
+from bench.execution.cell_runner import CellRunner
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from defenses import load_model
@@ -115,12 +115,12 @@ def board_and_file(checkpoint, nowhere, tmp_path):
 def test_weights_that_change_before_they_are_loaded_are_refused(board_and_file):
     board, file = board_and_file
     cell = board.cells()[0]
-    assert Workshop(board, Options()).defense(cell).num_classes == 10
+    assert CellRunner(board, Options()).defense(cell).num_classes == 10
     content = torch.load(file)
     content["state_dict"]["fc.bias"] += 1
     torch.save(content, file)
     with pytest.raises(UserError, match="changed while the board was read"):
-        Workshop(board, Options()).defense(cell)
+        CellRunner(board, Options()).defense(cell)
 
 
 @pytest.mark.parametrize(

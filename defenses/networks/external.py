@@ -20,7 +20,7 @@ from defenses.utils.plugins import line_of
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
 
 
-class Outside(nn.Module):
+class ExternalClassifier(nn.Module):
     """A classifier of another library behind a normalisation.
 
     Args:
@@ -48,7 +48,7 @@ def timm_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     **more: Any,
-) -> Outside:
+) -> ExternalClassifier:
     """A classifier of timm.
 
     Args:
@@ -70,7 +70,9 @@ def timm_network(
     tied = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     given = {**({"img_size": size} if tied else {}), "in_chans": in_channels, "num_classes": num_classes, **more}
     shape = (in_channels, size, size)
-    return _checked("timm", name, lambda: Outside(timm.create_model(name, **given), mean, std), shape, num_classes)
+    return _checked(
+        "timm", name, lambda: ExternalClassifier(timm.create_model(name, **given), mean, std), shape, num_classes
+    )
 
 
 def robustbench_network(
@@ -82,7 +84,7 @@ def robustbench_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     **more: Any,
-) -> Outside:
+) -> ExternalClassifier:
     """An architecture of RobustBench's zoo. Many are tied to 3x32x32.
 
     Args:
@@ -108,7 +110,7 @@ def robustbench_network(
         mean = std = None
     shape = (in_channels, size, size)
     with library():
-        return _checked("robustbench", name, lambda: Outside(maker(**given), mean, std), shape, num_classes)
+        return _checked("robustbench", name, lambda: ExternalClassifier(maker(**given), mean, std), shape, num_classes)
 
 
 def _architecture(name: str) -> Callable[..., nn.Module]:
@@ -128,8 +130,8 @@ def _architecture(name: str) -> Callable[..., nn.Module]:
 
 
 def _checked(
-    library: str, name: str, make: Callable[[], Outside], shape: tuple[int, int, int], num_classes: int
-) -> Outside:
+    library: str, name: str, make: Callable[[], ExternalClassifier], shape: tuple[int, int, int], num_classes: int
+) -> ExternalClassifier:
     """A network that two blank images have passed."""
     size = "x".join(map(str, shape))
     try:
