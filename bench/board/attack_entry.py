@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.attacks.registry import find_attack
 from bench.board.schema import check
-from bench.board.views import source_of
+from bench.board.views import surrogate_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError, unknown
@@ -17,18 +17,18 @@ from defenses.utils.parameters import canonical
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """An attack of a board: on which views, against which defenses (empty: all), made on which source, if any."""
+    """An attack of a board: on which views, against which defenses (empty: all), made on which surrogate, if any."""
 
     name: str
     label: str
     params: Mapping[str, Any] = field(default_factory=dict)
     views: tuple[ViewSpec, ...] = (ViewSpec(),)
     on: tuple[str, ...] = ()
-    source: DefenseRef | None = None
+    surrogate: DefenseRef | None = None
 
     def meets(self, defense: DefenseRef) -> bool:
-        """Whether the attack is against a defense, which is never its own source."""
-        if self.source is not None and self.source.title == defense.title:
+        """Whether the attack is against a defense, which is never its own surrogate."""
+        if self.surrogate is not None and self.surrogate.title == defense.title:
             return False
         named = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
         return not self.on or bool(named & set(self.on))
@@ -55,6 +55,6 @@ def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> Attac
         if label not in labels | {"stochastic", "deterministic"}:
             raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
     views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
-    source = source_of(entry, defenses) if "source" in entry else None
-    views = views if source is None else (ViewSpec(gradient="blind"),)  # towards the defense that is judged
-    return AttackEntry(name, entry.get("label", name), canonical(params), views, on, source)
+    surrogate = surrogate_of(entry, defenses) if "source" in entry else None
+    views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # towards the defense that is judged
+    return AttackEntry(name, entry.get("label", name), canonical(params), views, on, surrogate)

@@ -148,13 +148,13 @@ class Board:
         reference = AttackRef(
             *(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings, attack.copies)
         )
-        once, source = VerdictSpec(1, 0, self.verdict.batch), entry.source
+        once, surrogate = VerdictSpec(1, 0, self.verdict.batch), entry.surrogate
         drawn = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
-        looks = entry.views if source else (view_for(defense, v, entry.name) for v in entry.views)
+        looks = entry.views if surrogate else (view_for(defense, v, entry.name) for v in entry.views)
         for view in dict.fromkeys(looks):
             verdict = drawn if defense.stochastic and not view.known else once
             for data in blocks:
-                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, source)
+                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, surrogate)
 
 
 def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path | None) -> Iterable[DataRef]:

@@ -96,7 +96,7 @@ def refuse_same(cell: Cell, other: Cell) -> NoReturn:
     raise UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
 
 
-def source_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> DefenseRef:
+def surrogate_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> DefenseRef:
     """The defense on which the images of an attack are made that is judged on the others: a black-box transfer.
 
     Args:
@@ -137,4 +137,4 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str
     bare = next((d for d in defenses if d.name == _BARE and not d.given), None)
     if bare is None or bare == defense:
         return None
-    return {**entry, "source": bare}
+    return {**entry, "surrogate": bare}

@@ -61,13 +61,13 @@ class CellRunner:
 
     def defense(self, cell: Cell) -> Defense:
         """The loaded defense of a cell."""
-        if cell.source is None:
+        if cell.surrogate is None:
             self._make_room(cell.defense.title)
         return self._loaded(cell)
 
-    def source(self, cell: Cell) -> Defense | None:
+    def surrogate(self, cell: Cell) -> Defense | None:
         """The loaded defense whose view is attacked, where it is not the cell's own."""
-        return None if cell.source is None else self._loaded(replace(cell, defense=cell.source, source=None))
+        return None if cell.surrogate is None else self._loaded(replace(cell, defense=cell.surrogate, surrogate=None))
 
     def _loaded(self, cell: Cell) -> Defense:
         label = cell.defense.title
@@ -159,7 +159,7 @@ class CellRunner:
             self._states[label] = state(defense)
         before = self._states[label]
         with preserve_global_state():
-            result = execute(cell, defense, block, self.data().num_classes, source=self.source(cell))
+            result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
         if state(defense) == before:
             return result
         if label not in self.options.loaded:  # the next cell gets the defense as it is deployed

@@ -36,7 +36,7 @@ def execute(
     num_classes: int,
     *,
     made: Tensor | None = None,
-    source: Defense | None = None,
+    surrogate: Defense | None = None,
 ) -> CellResult:
     """Run a cell; what goes wrong in the attack or the defense is recorded and not raised.
 
@@ -46,7 +46,7 @@ def execute(
         block: its images.
         num_classes: K.
         made: what the attack returned in an earlier run, float32 like the images, to be judged again; None: attack.
-        source: the defense whose view is attacked, for a cell that has one; None: `defense`.
+        surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
 
     Returns:
         The result; its line says status "ok", "error" or "unsupported".
@@ -58,7 +58,7 @@ def execute(
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         if made is None:
-            x_adv, cost = attacked(cell, defense, block, target, num_classes, source)
+            x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate)
         else:
             x_adv, cost = made, Cost()
         problems = _problems(cell, block.x, x_adv)
@@ -106,15 +106,15 @@ def _notes(attack: Cost, judged: Cost) -> list[str]:
 
 
 def attacked(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, source: Defense | None = None
+    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, surrogate: Defense | None = None
 ) -> tuple[Tensor, Cost]:
     """(what the attack of a cell returns, as float32 on the CPU; its cost); `execute` has the arguments.
 
     Raises:
         Unsupported: the defense lacks the gradient mode, or the attack cannot run.
     """
-    if source is not None:
-        defense = source
+    if surrogate is not None:
+        defense = surrogate
     elif cell.view.mode not in defense.gradients:
         raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
     with batch_limit(defense) as memory:
@@ -138,7 +138,7 @@ def _attempt(
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
-    look = ViewSpec() if cell.source else cell.view  # "blind" is said of the defense, and its source is all there is
+    look = ViewSpec() if cell.surrogate else cell.view  # "blind" is of the defense; its surrogate is all there is
     view_seed = cell.seed if look.known else cell.noise_seed("view")
     with attack_view(defense, look, seed=view_seed, memory=memory) as (view, meter):
         begin = time.perf_counter()

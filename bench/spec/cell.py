@@ -112,7 +112,7 @@ class VerdictSpec:
 class Cell:
     """One attack on one view of one defense, on one block of images.
 
-    With a `source` the view is one of that defense, and its adversarial images are judged on `defense`: transfer.
+    With a `surrogate` the view is one of that defense, and its adversarial images are judged on `defense`: transfer.
     """
 
     defense: DefenseRef
@@ -123,7 +123,7 @@ class Cell:
     verdict: VerdictSpec
     seed: int
     budget: str = "full"
-    source: DefenseRef | None = None
+    surrogate: DefenseRef | None = None
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class Cell:
             "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
             "verdict": [judged.draws, judged.selection, *beyond],
             "seed": self.seed,
-            **({} if self.source is None else {"source": canonical(self.source.fingerprint)}),
+            **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
         }
 
     def columns(self) -> dict[str, Any]:

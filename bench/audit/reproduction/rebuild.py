@@ -51,7 +51,7 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
             ViewSpec(*view),
             VerdictSpec(draws, selection, sequential=tuple(beyond[0]) if beyond else None),
             said["seed"],
-            source=_source(said.get("source")),
+            surrogate=_surrogate(said.get("source")),
         )
     except (KeyError, TypeError, ValueError, IndexError, UserError):
         return None
@@ -66,7 +66,7 @@ def _copies(attack: str, params: Mapping[str, Any]) -> Copies | None:
     return copies_of(settings_of(local, {key: decode(value) for key, value in params.items()}))
 
 
-def _source(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
+def _surrogate(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
     """The defense that the images were made on, where it is another one; only its fingerprint is known."""
     if fingerprint is None:
         return None

@@ -93,8 +93,8 @@ def _row(
 ) -> Forecast:
     if cell.attack.name in NULLS:
         return Forecast(*judging, "probe")
-    if cell.source is not None:  # what is attacked is another defense
-        cell = replace(cell, defense=cell.source, view=ViewSpec(), source=None)
+    if cell.surrogate is not None:  # what is attacked is another defense
+        cell = replace(cell, defense=cell.surrogate, view=ViewSpec(), surrogate=None)
     block, defense = workshop.block(cell), workshop.defense(cell)
     if cell.view.mode not in defense.gradients:
         raise Unsupported("no such gradient mode")

@@ -77,7 +77,7 @@ def test_every_preset_has_the_null_attacks_of_every_table(name):
     found = board(name, "pgd-at", "undefended")
     cells = {(c.defense.label, c.attack.label): c for c in found.cells()}
     assert {label for of, label in cells if of == "pgd-at"} > {"none", "uniform", "transfer"}
-    assert cells["pgd-at", "transfer"].source.label == "undefended"
+    assert cells["pgd-at", "transfer"].surrogate.label == "undefended"
     assert ("undefended", "transfer") not in cells  # its own images would be plain white box
 
 
@@ -102,7 +102,7 @@ def test_standard():
     names = {name for name, *_ in rows(found)}
     assert names >= {"bench:adaptive", "autoattack:square", "autoattack:apgd-ce-best-loss"}
     assert ("autoattack:apgd-ce", "exact", 1, None, "known") in rows(found)
-    transfer = {c.defense.label: c.source and c.source.label for c in found.cells() if c.attack.label == "transfer"}
+    transfer = {c.defense.label: c.surrogate and c.surrogate.label for c in found.cells() if c.attack.label == "transfer"}
     assert transfer == {"adp": None, "pgd-at": "undefended"}
     find_attack("bench:adaptive")
 

@@ -123,8 +123,8 @@ def test_transfer_is_a_null_attack_where_a_board_asks_for_it(tmp_path):
     cells = load_board(path).cells()
     transfer = {c.defense.label: c for c in cells if c.attack.label == "transfer"}
     assert set(transfer) == {"linear", "noisy"}  # not undefended, to which its own images are no transfer
-    assert transfer["linear"].source.name == "undefended"
-    assert transfer["noisy"].source is None
+    assert transfer["linear"].surrogate.name == "undefended"
+    assert transfer["noisy"].surrogate is None
     assert {c.view_label for c in transfer.values()} == {"blind"}
     assert len({c.key for c in cells}) == len(cells)
     path.write_text(text)
@@ -188,7 +188,7 @@ def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
     board = load_board(path)
     cells = {c.defense.label: c for c in board.cells() if c.attack.label == "FGSM from undefended"}
     assert set(cells) == {"linear", "noisy"}
-    assert {(c.source.label, c.view_label) for c in cells.values()} == {("undefended", "blind")}
+    assert {(c.surrogate.label, c.view_label) for c in cells.values()} == {("undefended", "blind")}
     assert run_board(board, tmp_path / "out", Options(workers=0, quiet=True)) == []
     data, cell, name = load_dataset("digits", "test"), cells["linear"], "foolbox:LinfFastGradientAttack"
     with attack_view(load_model("undefended", "digits"), ViewSpec(), seed=0) as (view, _):
