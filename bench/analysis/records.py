@@ -29,7 +29,6 @@ _COLUMNS = (
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
 
 
-
 def owners(cells: pd.DataFrame, by: Sequence[str]) -> I64:
     """A number per cell; cells that agree in all columns of `by` share it."""
     codes: I64 = np.asarray(cells.groupby(list(by), sort=False).ngroup(), np.int64)

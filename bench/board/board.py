@@ -185,6 +185,3 @@ def _unique(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f'the {what} "{name}" occurs twice; give each a label of its own')
-
-
-

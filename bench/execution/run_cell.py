@@ -106,7 +106,12 @@ def _notes(attack: Cost, judged: Cost) -> list[str]:
 
 
 def attacked(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, surrogate: Defense | None = None
+    cell: Cell,
+    defense: Defense,
+    block: Block,
+    target: Tensor | None,
+    num_classes: int,
+    surrogate: Defense | None = None,
 ) -> tuple[Tensor, Cost]:
     """(what the attack of a cell returns, as float32 on the CPU; its cost); `execute` has the arguments.
 

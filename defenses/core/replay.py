@@ -246,9 +246,7 @@ class _Back:
         if not pairs:
             return [torch.zeros_like(v) for v in inputs]
         ends, gradients = zip(*pairs, strict=True)
-        found = torch.autograd.grad(
-            ends, [*inputs, *self.wanted], gradients, allow_unused=True, materialize_grads=True
-        )
+        found = torch.autograd.grad(ends, [*inputs, *self.wanted], gradients, allow_unused=True, materialize_grads=True)
         for i, part in enumerate(found[len(inputs) :]):
             self.parameters[i] = self.parameters[i] + part
         return list(found[: len(inputs)])

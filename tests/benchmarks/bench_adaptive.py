@@ -77,9 +77,7 @@ def measure(rival: Rival, defense: Defense, mode: str, eps: str, x: Tensor, y: T
     attack, begun = find_attack(rival.name, rival.params), time.perf_counter()
     with attack_view(defense, rival.spec(mode), seed=5) as (view, meter):
         given: dict[str, Any] = {"threat": ThreatModel("Linf", exact(eps)), "target": None, "seed": 0}
-        x_adv = attack.run(
-            view, x.clone(), y, num_classes=10, indices=torch.arange(len(x)), **given, **rival.params
-        )
+        x_adv = attack.run(view, x.clone(), y, num_classes=10, indices=torch.arange(len(x)), **given, **rival.params)
         cost = meter.evaluations / len(x)
     seconds = time.perf_counter() - begun
     return *judged(defense, x_adv, y), cost, seconds

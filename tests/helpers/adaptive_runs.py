@@ -75,6 +75,4 @@ def attacked(
     target = target_labels(threat, y, torch.arange(len(x)), classes, 0)
     with attack_view(defense, spec or ViewSpec(), seed=0) as (view, _):
         run = find_attack(f"bench:{name}", params).run
-        return run(
-            view, x, y, threat=threat, target=target, seed=seed, num_classes=classes, indices=indices, **params
-        )  # type: ignore[no-any-return]
+        return run(view, x, y, threat=threat, target=target, seed=seed, num_classes=classes, indices=indices, **params)  # type: ignore[no-any-return]

@@ -12,9 +12,7 @@ _PROBE = 1 / 50  # how far it looks on both sides, in pixels
 _DIRECTION = 1 << 32  # name of the directions' noise stream, which no copy has
 
 
-def estimated(
-    ask: Query, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value
-) -> tuple[Tensor, Tensor]:
+def estimated(ask: Query, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value) -> tuple[Tensor, Tensor]:
     """(mean losses [n], gradient estimates), from `copies` random directions, each under a draw of its own.
 
     Both sides of a direction meet the same draw of the defense: without that, the difference would be its noise.

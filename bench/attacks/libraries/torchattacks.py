@@ -170,9 +170,7 @@ def _run(
     return x_adv.clamp_(0, 1) if local in _LEAVES_BOX else x_adv  # type: ignore[no-any-return]
 
 
-def _refuse(
-    local: str, threat: ThreatModel, shape: tuple[int, ...], num_classes: int, params: dict[str, Any]
-) -> None:
+def _refuse(local: str, threat: ThreatModel, shape: tuple[int, ...], num_classes: int, params: dict[str, Any]) -> None:
     """The pairs that are known not to run, before anything does."""
     if local in _IMPOSSIBLE:
         raise Unsupported(_IMPOSSIBLE[local])

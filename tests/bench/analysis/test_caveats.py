@@ -1,6 +1,5 @@
 """A failed audit is told wherever a number of the defense is: in the summary, in comparisons, in model_info."""
 
-
 import pytest
 from boards import ROOT
 

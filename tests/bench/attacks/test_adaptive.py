@@ -95,6 +95,7 @@ def test_lucky_misses_do_not_count(name: str) -> None:
 
 def test_never_worse_than_the_clean_image_on_selection_draws() -> None:
     bare, x, y = linear(6.0)
+
     # Gradients that lead the wrong way: nothing beats the clean image.
     class Liar(Classifier):
         def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:

@@ -27,7 +27,13 @@ from defenses.utils.parameters import canonical
 def test_budget_is_counted() -> None:
     defense, x, y = linear(50.0)
     problem = Problem.of(
-        x, y, threat=ThreatModel("Linf", "1/10"), target=None, seed=0, num_classes=2, indices=None  # type: ignore[arg-type]
+        x,
+        y,
+        threat=ThreatModel("Linf", "1/10"),
+        target=None,
+        seed=0,
+        num_classes=2,
+        indices=None,  # type: ignore[arg-type]
     )
     chosen = settings_of("apgd", {"steps": 20})
     with attack_view(defense, ViewSpec(), seed=0) as (view, meter):

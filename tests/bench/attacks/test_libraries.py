@@ -96,9 +96,7 @@ def test_weak_defaults_are_said() -> None:
         )
         assert not find_attack(f"torchattacks:{name}", {"num_iter_set": 100}).warnings
     for name in ("FGSM", "FFGSM"):
-        assert find_attack(f"torchattacks:{name}").warnings == (
-            "takes one step; report no robustness from it alone",
-        )
+        assert find_attack(f"torchattacks:{name}").warnings == ("takes one step; report no robustness from it alone",)
     assert "greedy" in find_attack("torchattacks:SparseFool").warnings[0]
     assert "one class alone" in find_attack("torchattacks:JSMA").warnings[0]
     assert find_attack("torchattacks:Pixle").warnings == ("max_iterations 10 is weak; publish nothing below 50",)

@@ -73,7 +73,7 @@ def test_empty_files_of_every_kind(tmp_path):
     (tmp_path / "c.json").write_text("[]")
     np.save(tmp_path / "d.npy", np.array([], dtype=np.int64))
     for name in ("a.npy", "b.json", "c.json", "d.npy"):
-        with pytest.raises(UserError, match=f"{name}\"? is empty; name at least one image"):
+        with pytest.raises(UserError, match=f'{name}"? is empty; name at least one image'):
             resolve(str(tmp_path / name), 4)
 
 

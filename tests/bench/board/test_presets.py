@@ -102,7 +102,9 @@ def test_standard():
     names = {name for name, *_ in rows(found)}
     assert names >= {"bench:adaptive", "autoattack:square", "autoattack:apgd-ce-best-loss"}
     assert ("autoattack:apgd-ce", "exact", 1, None, "known") in rows(found)
-    transfer = {c.defense.label: c.surrogate and c.surrogate.label for c in found.cells() if c.attack.label == "transfer"}
+    transfer = {
+        c.defense.label: c.surrogate and c.surrogate.label for c in found.cells() if c.attack.label == "transfer"
+    }
     assert transfer == {"adp": None, "pgd-at": "undefended"}
     find_attack("bench:adaptive")
 

@@ -65,9 +65,7 @@ def test_weights_of_another_data_set_where_any_size_fits(tmp_path, name):
     for ending in ("safetensors", "json"):
         (tmp_path / "digits").mkdir(exist_ok=True)
         shutil.copy(WEIGHTS / "mnist" / f"{name}.{ending}", tmp_path / "digits")
-    with pytest.raises(
-        UserError, match=rf"{name}\.safetensors is of another data set: its recipe is of mnist, "
-    ):
+    with pytest.raises(UserError, match=rf"{name}\.safetensors is of another data set: its recipe is of mnist, "):
         load_model(name, "digits", weights_root=tmp_path)
 
 
@@ -75,9 +73,7 @@ def test_energies_of_other_images(tmp_path):
     for ending in ("safetensors", "json"):
         (tmp_path / "digits").mkdir(exist_ok=True)
         shutil.copy(WEIGHTS / "digits" / f"igebm.{ending}", tmp_path / "digits" / f"ebm-mcmc.{ending}")
-    with pytest.raises(
-        UserError, match=r"ebm-mcmc\.safetensors is of .*\[0, 1\]; it must be .*\[-1, 1\]: ene"
-    ):
+    with pytest.raises(UserError, match=r"ebm-mcmc\.safetensors is of .*\[0, 1\]; it must be .*\[-1, 1\]: ene"):
         load_model("ebm-mcmc", "digits", weights_root=tmp_path)
 
 

@@ -143,9 +143,7 @@ def test_margins_choose_between_attacks_that_few_draws_cannot_tell_apart():
     margins = centre + rng.standard_normal((draws, 2, images))
     held_out = (centre + rng.standard_normal((15, 2, images)) > 0).sum(0)
     chosen_on = (margins > 0).sum(0)
-    blind, worst = (
-        worst_case.worst_case(chosen_on, held_out, draws, 15, margin=m) for m in (np.nan, margins.mean(0))
-    )
+    blind, worst = (worst_case.worst_case(chosen_on, held_out, draws, 15, margin=m) for m in (np.nan, margins.mean(0)))
     plain, by_margin = ((w.withstood / w.n).mean() for w in (blind, worst))
     assert 0.9 < by_margin < 0.915 < 0.925 < plain
 
