@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from bench import __version__
 from bench.cli import (
     audit,
     certify,
@@ -56,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done; 1 a defense that fails its certificate or audit, a claim that differs, or a fault of
         purebench; 2 bad input, errors on record, a broken environment, or verdicts that differ; 130 interrupted.
     """
-    arguments = _arguments().parse_args(argv)
+    parser = _arguments()
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell's completion alone
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    arguments = parser.parse_args(argv)
     pressed = _heed_interruptions()
     try:
         code = int(arguments.command(arguments))
@@ -132,6 +138,7 @@ def _close_output() -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = _Parser(prog="purebench", description="Tells whether a defense against adversarial examples really works.")
+    parser.add_argument("--version", action="version", version=f"purebench {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def declare(name: str, function: Command, text: str) -> argparse.ArgumentParser:
@@ -142,7 +149,3 @@ def _arguments() -> argparse.ArgumentParser:
     for module in _COMMANDS:
         module.add(declare)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

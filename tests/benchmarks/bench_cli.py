@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = str(Path(scratch) / "quickstart")
         small = ["run", "quickstart", "--out", out, "--defense", "undefended", "pgd-at", "--quiet"]
-        command = [sys.executable, "-m", "bench.cli.main"]
+        command = [sys.executable, "-m", "bench"]
         subprocess.run([*command, *small], cwd=ROOT, check=True)
         cases = {
             "python -c pass": ([sys.executable, "-c", "pass"], None),

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 def turn(board: str, workers: int) -> tuple[float, float]:
     """(wall seconds of the command, seconds that its cells took)."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "bench.cli.main", "run", board, "--out", scratch, "--quiet"]
+        command = [sys.executable, "-m", "bench", "run", board, "--out", scratch, "--quiet"]
         begin = time.perf_counter()
         subprocess.run([*command, "--workers", str(workers)], cwd=ROOT, check=True)
         wall = time.perf_counter() - begin

@@ -115,7 +115,7 @@ def table_to_full_disk(ground: Ground) -> Outcome:
         pytest.skip("no /dev/full here")
     out = ground.copy()
     kept = finished(out)
-    command = [sys.executable, "-m", "bench.cli.main", "table", str(out)]
+    command = [sys.executable, "-m", "bench", "table", str(out)]
     with full.open("w") as target:
         done = subprocess.run(command, cwd=ROOT, stdout=target, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2, done
@@ -128,7 +128,7 @@ def table_to_full_disk(ground: Ground) -> Outcome:
 def closed_pipe(ground: Ground) -> Outcome:
     out = ground.copy()
     kept = finished(out)
-    command = f"{sys.executable} -m bench.cli.main table {out} | true"
+    command = f"{sys.executable} -m bench table {out} | true"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr

@@ -26,7 +26,7 @@ class Running:
     def __init__(self, ground: Ground, out: Path, *more: object, stall: bool = True):
         mark = ground.tmp / "stalls"
         mark.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "bench.cli.main", "run", ground.base.board, "--out", out, *more]
+        command = [sys.executable, "-m", "bench", "run", ground.base.board, "--out", out, *more]
         self.process = subprocess.Popen(
             [str(x) for x in command], cwd=ROOT, start_new_session=True, text=True,
             env={**os.environ, "FAULTS_STALL": str(mark)} if stall else None,

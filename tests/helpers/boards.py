@@ -206,7 +206,7 @@ def write_board(folder: Path, text: str = BOARD, seconds: float = 0.0) -> Path:
 def purebench(*arguments: object, cwd: Path = ROOT, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **kwargs)
 
 

@@ -200,7 +200,7 @@ def test_full_disk(tmp_path):
     if probe.returncode:
         pytest.skip("no right to mount a tmpfs")
     path = write_board(tmp_path)
-    run = f"{sys.executable} -m bench.cli.main run {path} --quiet --out {mount}/out"
+    run = f"{sys.executable} -m bench run {path} --quiet --out {mount}/out"
     script = f"mount -t tmpfs -o size=100k tmpfs {mount}; {run}; code=$?; ls {mount}/out/parts | wc -l; exit $code"
     result = subprocess.run(
         [*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False

@@ -78,7 +78,7 @@ def test_the_number_of_workers_changes_nothing(finished, tmp_path):
 
 def test_two_processes_share_a_folder(finished, tmp_path):
     path, out = finished
-    command = [sys.executable, "-m", "bench.cli.main", "run", str(path), "--out", str(tmp_path / "shared"), "--quiet"]
+    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(tmp_path / "shared"), "--quiet"]
     both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
     assert [p.wait(timeout=300) for p in both] == [0, 0]
     same(out, tmp_path / "shared")
@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_to_the_same_tables(finished, tmp_path):
     """SIGKILL again and again, at whatever moment, until the run gets through."""
     path, out = finished
     target = tmp_path / "killed"
-    command = [sys.executable, "-m", "bench.cli.main", "run", str(path), "--out", str(target), "--quiet"]
+    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(target), "--quiet"]
     kills = 0
     for patience in (1.5, 4.0, 5.0, 6.5, 8.0, 300.0):
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)

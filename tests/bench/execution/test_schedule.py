@@ -159,7 +159,7 @@ def test_limits_of_a_model_in_memory_are_refused(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c_ends_promptly_and_leaves_nothing_behind(tmp_path):
     path, out = board(tmp_path, ["sleeps"]), tmp_path / "out"
-    command = [sys.executable, "-m", "bench.cli.main", "run", str(path), "--out", str(out), "--workers", "2"]
+    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(out), "--workers", "2"]
     run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list((out / "parts").glob("cell-*"))) < 2:  # "sleeps" is all that is left

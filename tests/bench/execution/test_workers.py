@@ -152,7 +152,7 @@ def running(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 def test_workers_end_with_a_killed_parent(tmp_path):
     path, out = write_board(tmp_path, seconds=60.0), tmp_path / "out"
-    command = [sys.executable, "-m", "bench.cli.main", "run", str(path), "--out", str(out), "--quiet", "--workers", "2"]
+    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(out), "--quiet", "--workers", "2"]
     parent = subprocess.Popen([*command, "--defense", "linear"], cwd=ROOT)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sum(p.stem != "manifest" for p in (out / ".locks").glob("*.lock")) < 2:

@@ -222,7 +222,7 @@ def test_table_and_run_on_a_read_only_mount(tmp_path):
     bind = f"mount --bind {out} {out} && mount -o remount,bind,ro {out}"
     if subprocess.run([*unshare, "sh", "-c", bind], capture_output=True, check=False).returncode:
         pytest.skip("no right to mount")
-    cli = f"{sys.executable} -m bench.cli.main"
+    cli = f"{sys.executable} -m bench"
     script = f"{bind} && {cli} table {out} && {cli} run {path} --out {out} --defense linear"
     shown = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
