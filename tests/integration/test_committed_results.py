@@ -1,11 +1,16 @@
-"""Committed results are those of the boards as they are: a change that makes other cells of them is seen here."""
+"""Committed results are those of today's boards and code: the same keys, and tables of the same bytes."""
 
 import json
+import shutil
 
 import pytest
 from boards import ROOT
 
 from bench.board.load import load_board
+from bench.report.tables import write_tables
+from bench.tracks.corruptions import tables as corruptions
+from bench.tracks.poisoning.tables import write_poisoning_tables
+from bench.tracks.smoothing import tables as smoothing
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
 
@@ -16,3 +21,35 @@ def test_keys_are_what_they_were(name, need_data):
         need_data("mnist")
     kept = {json.loads(line)["key"] for line in (ROOT / "results" / name / "plan.jsonl").open()}
     assert kept == {cell.key for cell in load_board(name).cells()}
+
+
+def write_corruptions(folder):
+    corruptions.write(folder, "Corruptions of digits (test)")
+
+
+def write_smoothing(folder):
+    defense = {"smooth-digits-smoothing": "smoothing", "smooth-digits-denoised": "denoise-once"}[folder.name]
+    smoothing.write(folder, smoothing.RADII, f"Certified accuracy: {defense} on digits (test)")
+
+
+WRITERS = {
+    **dict.fromkeys(BOARDS, write_tables),
+    "corruptions-digits": write_corruptions,
+    "digits-poisoning": write_poisoning_tables,
+    "smooth-digits-denoised": write_smoothing,
+    "smooth-digits-smoothing": write_smoothing,
+}
+
+
+def test_every_committed_folder_has_a_writer():
+    assert {p.parent.name for p in (ROOT / "results").glob("*/tables.md")} == set(WRITERS)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_tables_are_written_with_the_same_bytes(name, tmp_path):
+    made = shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    committed = {p.name: p.read_bytes() for p in made.glob("tables.*")}
+    for file in committed:
+        (made / file).unlink()
+    WRITERS[name](made)
+    assert {p.name: p.read_bytes() for p in made.glob("tables.*")} == committed
