@@ -116,7 +116,7 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise KeyError("oops")
 
-    monkeypatch.setattr(bench.execution.workers.worker, "Workshop", broken)
+    monkeypatch.setattr(bench.execution.workers.worker, "CellRunner", broken)
     monkeypatch.setattr(bench.execution.workers.worker, "_prepare", lambda *_: None)
     path = write_board(tmp_path)
     ear, mouth = multiprocessing.Pipe()
