@@ -71,8 +71,8 @@ def test_the_unpaired_size_has_its_power():
 
 
 @given(st.floats(0.01, 0.2), st.floats(0.21, 0.6), st.floats(0.6, 0.95), st.integers(50, 20_000), st.booleans())
-def test_what_is_detectable_needs_the_images_there_are(detect, discordance, power, images, same):
-    asked = Question(detect, power, 0.05, discordance)
+def test_what_is_detectable_needs_the_images_there_are(detect, discordance, reached, images, same):
+    asked = Question(detect, reached, 0.05, discordance)
     needed = power.paired if same else power.unpaired
     assert needed(replace(asked, detect=detect * 0.9)) >= needed(asked)
     found = power.detectable(asked, images, same=same)
