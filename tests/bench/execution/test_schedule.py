@@ -105,7 +105,7 @@ def test_a_script_without_a_guard_may_run_a_board(tmp_path):
     path, script = board(tmp_path, ["works"]), tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from bench.board.board import load_board\n"
+        "from bench.board.load import load_board\n"
         "from bench.execution.run_board import Options, run_board\n"
         f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
         f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"

@@ -217,10 +217,10 @@ def test_the_interval_of_a_median_holds_it_and_widens(cases, confidence):
 def test_the_interval_of_a_median_covers_as_often_as_it_says(n, failing):
     """Sizes are exponential where the attack succeeds; so the median of all is known."""
     rng, repeats = np.random.default_rng(0), 4000
-    median = -math.log(1 - 0.5 / (1 - failing))
+    true = -math.log(1 - 0.5 / (1 - failing))
     size, success = rng.exponential(size=(repeats, n)), rng.random((repeats, n)) >= failing
     ends = np.array([median.median_interval(*case) for case in zip(size, success, strict=True)])
-    covered = float(((ends[:, 0] <= median) & (median <= ends[:, 1])).mean())
+    covered = float(((ends[:, 0] <= true) & (true <= ends[:, 1])).mean())
     below = binom.ppf(0.025, n, 0.5)
     below -= binom.cdf(below, n, 0.5) > 0.025
     exact = 1 - 2 * binom.cdf(below, n, 0.5)
