@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from defenses.utils.autoattack_finder import provide_autoattack as _provide_autoattack
+
 if TYPE_CHECKING:
     from bench.api import benchmark, clean_accuracy
     from bench.results import load_cells, load_draws, load_results
@@ -35,6 +37,8 @@ _WHERE = {
     "summary": "bench.summarise",
     "worst_per_image": "bench.worst",
 }
+
+_provide_autoattack()  # robustbench imports it; worker processes import this package too
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from defenses.utils.autoattack_finder import provide_autoattack as _provide_autoattack
+
 if TYPE_CHECKING:
     from defenses.base import Classifier, Defense, Purified
     from defenses.catalogue import card, list_models
@@ -19,6 +21,8 @@ _WHERE = {
     "list_models": "defenses.catalogue",
     "load_model": "defenses.registry",
 }
+
+_provide_autoattack()  # robustbench imports it; worker processes import this package too
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""What all packages of defenses use and that knows no defense."""
