@@ -128,6 +128,27 @@ def test_an_installed_module_autoattack_goes_before_purebenchs(site):
     assert (found.status, found.evidence) == ("ok", "the module autoattack is fra31's autoattack 0.1")
 
 
+@pytest.mark.parametrize(
+    ("tool", "again", "get"),
+    [
+        ("pip", "pip install --force-reinstall --no-deps robustbench==1.1.1", 'pip install "setuptools>=77.0.3,<82"'),
+        ("uv", "uv pip install --reinstall --no-deps robustbench==1.1.1", 'uv pip install "setuptools>=77.0.3,<82"'),
+    ],
+)
+def test_remedies_where_purebench_is_installed_from_a_wheel(site, tool, again, get):
+    site.install("purebench", "0.1.0", installer=tool)
+    site.install("robustbench", "1.1.1", {"robustbench/eval.py": "new"})
+    stray = {"torchattacks/a.py": "a", "robustbench/eval.py": "old"}
+    site.install("torchattacks", "3.5.1", stray)
+    shadowed, warned = site.one(files.complete, libraries=("robustbench",)), site.one(files.stray)
+    assert (shadowed.status, shadowed.remedy) == ("broken", again)
+    assert (warned.status, warned.remedy) == ("warn", again)
+    assert site.one(modules.pkg_resources).remedy == get
+    (site.folder / "robustbench" / "eval.py").write_text("new")
+    assert site.one(files.complete, libraries=("robustbench",)).status == "ok"
+    assert site.one(files.stray).status == "ok"
+
+
 def test_a_checkout_is_mended_by_uv_sync_unless_pip_installed_it(site, tmp_path):
     project = tmp_path / "pyproject.toml"
     project.write_text("")

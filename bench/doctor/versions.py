@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.doctor.environment import Environment, normalised
 from bench.doctor.finding import Finding
+from bench.doctor.remedy import install, installer, reinstall_pair
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -45,7 +46,7 @@ def requirements(env: Environment) -> Iterator[Finding]:
             found = env.distributions.get(wanted)
             if found is None:
                 problems += 1
-                yield _missing(name, demand)
+                yield _missing(env, name, demand)
                 continue
             waiting.append(wanted)
             if demand.specifier.contains(found.version, prereleases=True) or wanted == "torch":
@@ -69,9 +70,10 @@ def _demands(env: Environment, name: str) -> Iterator[Requirement]:
             yield demand
 
 
-def _missing(name: str, demand: Requirement) -> Finding:
+def _missing(env: Environment, name: str, demand: Requirement) -> Finding:
     known = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
-    remedy = "uv sync" if name == "purebench" else f'in pyproject.toml: "{demand.name}" in dependencies; then uv sync'
+    wanted = f"{demand.name}{demand.specifier}" if installer(env) else demand.name
+    remedy = install(env, wanted, checkout="uv sync" if name == "purebench" else "")
     breaks = f"whatever of {name} uses it"
     return Finding("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
 
@@ -81,8 +83,8 @@ def _conflict(env: Environment, name: str, demand: Requirement, version: str, ov
     own = _demands(env, "purebench") if "purebench" in env.distributions else ()
     asked = override or next((r for r in own if normalised(r.name) == normalised(demand.name)), demand)
     wanted = f"{asked.name}{asked.specifier}"
-    if name == "purebench":
-        remedy = "uv sync"
+    if name == "purebench" or installer(env):
+        remedy = install(env, wanted, checkout="uv sync")
     elif wanted in env.settings.get("tool", {}).get("uv", {}).get("override-dependencies", []):
         remedy = f'uv sync: "{wanted}" stands in [tool.uv] override-dependencies of pyproject.toml already'
     else:
@@ -98,11 +100,12 @@ def torch_pair(env: Environment) -> Iterator[Finding]:
     vision, torch = env.distribution("torchvision"), env.version("torch")
     if vision is None or torch is None:
         evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
-        yield Finding("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
+        remedy = install(env, "torchvision", checkout="uv sync")
+        yield Finding("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", remedy, _TORCH)
         return
     demanded = [r.specifier for r in map(Requirement, vision.requires or ()) if normalised(r.name) == "torch"]
-    remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
-    remedy += "--reinstall-package torchvision"
+    remedy = "take both from one index and let the installer choose the pair: "
+    remedy += reinstall_pair(env, "torch", "torchvision")
     evidence = f"torch {torch}, torchvision {vision.version}"
     for wanted in demanded:
         if not wanted.contains(torch.partition("+")[0], prereleases=True):
