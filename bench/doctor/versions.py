@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.doctor.environment import Environment, normalised
@@ -115,6 +117,8 @@ def torch_pair(env: Environment) -> Iterator[Finding]:
             yield Finding("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
             return
     kinds = [v.partition("+")[2] for v in (torch, vision.version)]
+    if kinds == ["cpu", ""]:  # the registry's torchvision for Linux is built for CUDA, and its metadata does not say so
+        kinds[1] = _built_for(env.module("torchvision"))
     if kinds[1] and kinds[0] != kinds[1]:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
         if not kinds[0]:  # the registry's torch has no such tag
@@ -122,6 +126,14 @@ def torch_pair(env: Environment) -> Iterator[Finding]:
         yield Finding("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
         return
     yield Finding("torch-torchvision", "ok", f"{evidence} fit each other")
+
+
+def _built_for(folder: Path | None) -> str:
+    """Return the tag of torchvision's own version, as "cu132"; "" if it has none."""
+    file = folder / "version.py" if folder else None
+    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+    tag = re.search(r"^__version__ = ['\"][^'\"+]+\+(\w+)", text, re.MULTILINE)
+    return tag[1] if tag else ""
 
 
 def drift(env: Environment) -> Iterator[Finding]:
