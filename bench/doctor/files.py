@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bench.doctor.environment import Environment, digest, recorded
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall, reinstall_pair
 
 REPACKED = 'in pyproject.toml: [tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }'
 _USERS = {"pyautoattack": ("autoattack",), "autoattack": ("autoattack",)}
@@ -22,7 +24,7 @@ def complete(env: Environment) -> Iterator[Diagnosis]:
                     "broken",
                     f"{name} is not installed",
                     f"{name} cannot be used",
-                    "install it: uv sync",
+                    f"install it: {install(env, name, checkout='uv sync')}",
                     (name,),
                 )
             continue
@@ -31,7 +33,7 @@ def complete(env: Environment) -> Iterator[Diagnosis]:
                  if (found := digest(place)) != sha]  # fmt: skip
         check, title = f"{name}-files", f"{name} {distribution.version}"
         if not listed:
-            remedy = f"uv sync --reinstall-package {name}"
+            remedy = reinstall(env, name)
             evidence = f"{title}: its RECORD lists no file, so none can be compared"
             yield Diagnosis(check, "broken", evidence, f"{name} may be anything", remedy, (name, *_USERS.get(name, ())))
             continue
@@ -40,10 +42,10 @@ def complete(env: Environment) -> Iterator[Diagnosis]:
             continue
         examples = ", ".join(f"{file} ({how})" for file, how in wrong[:2])
         breaks = f"{name} is not the {name} that was installed"
-        remedy = f"uv sync --reinstall-package {name}"
+        remedy = reinstall(env, name)
         if name == "robustbench" and _strays(env):
             breaks += ": torchattacks put its old copy over it"
-            remedy = f"{REPACKED}; then {remedy}"
+            remedy = remedy if installer(env) else f"{REPACKED}; then {remedy}"
         evidence = f"{title}: {len(wrong)} of {len(listed)} files differ from its RECORD, as {examples}"
         yield Diagnosis(check, "broken", evidence, breaks, remedy, (name, *_USERS.get(name, ())))
 
@@ -59,13 +61,14 @@ def stray(env: Environment) -> Iterator[Diagnosis]:
     if not files:
         yield Diagnosis("torchattacks-stray", "ok", "torchattacks brings no files of robustbench")
         return
-    yield Diagnosis(
-        "torchattacks-stray",
-        "warn",
-        f"torchattacks claims {len(files)} files of robustbench, as {files[0]}",
-        "whichever of the two is installed last wins",
-        f"{REPACKED}; then uv sync --reinstall-package torchattacks --reinstall-package robustbench",
-    )
+    evidence = f"torchattacks claims {len(files)} files of robustbench, as {files[0]}"
+    remedy = f"{REPACKED}; then {reinstall_pair(env, 'torchattacks', 'robustbench')}"
+    if installer(env):
+        if all(f.status == "ok" for f in complete(replace(env, libraries=("robustbench",)))):
+            yield Diagnosis("torchattacks-stray", "ok", f"{evidence}; those on disk are robustbench's")
+            return
+        remedy = reinstall(env, "robustbench")
+    yield Diagnosis("torchattacks-stray", "warn", evidence, "whichever of the two is installed last wins", remedy)
 
 
 def tests_package(env: Environment) -> Iterator[Diagnosis]:

@@ -13,7 +13,7 @@ _MODULES = {
     "autoattack": "pyautoattack",
     "foolbox": "foolbox",
     "torchattacks": "torchattacks",
-    "robustbench": "robustbench.eval",
+    "robustbench": "defenses, robustbench.eval",  # defenses provides the module autoattack
 }
 
 

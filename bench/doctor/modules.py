@@ -9,9 +9,8 @@ from pathlib import Path
 
 from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall
 
-_SHIM = 'in pyproject.toml: "purebench-autoattack" in dependencies and, in [tool.uv.sources], purebench-autoattack = '
-_SHIM += '{ path = ".packaging/autoattack", editable = true }; then uv sync'
 _INIT = {"version", "attacks_to_run", "log_path", "device"}  # fra31's arguments that robustbench uses
 _RUN = {"bs", "state_path"}
 _SETUPTOOLS = ">=77.0.3,<82"
@@ -22,31 +21,42 @@ _UNREACHED = {
 
 
 def autoattack(env: Environment) -> Iterator[Diagnosis]:
-    """RobustBench imports the module `autoattack` and calls fra31's signature; PyPI has `pyautoattack`."""
-    place, engine = env.module("autoattack"), env.version("pyautoattack")
+    """RobustBench imports the module `autoattack` and calls fra31's signature: an installed one, else purebench's."""
+    installed, engine = env.module("autoattack"), env.version("pyautoattack")
+    place = installed or _provided(env)
+    engine_remedy = install(env, "pyautoattack>=0.2.0", checkout="uv sync")
+    anew = "install purebench anew" if installer(env) else reinstall(env, "purebench")
     concerns: tuple[str, ...] = ("robustbench",)
-    if place is None and engine is None:
+    if installed is None and engine is None:
         evidence, breaks = "neither autoattack nor pyautoattack is installed", "AutoAttack and RobustBench cannot run"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, engine_remedy, ("autoattack", *concerns))
         return
     if place is None:
         evidence = f"pyautoattack {engine} is installed, and no module autoattack"
         breaks = "robustbench.eval cannot be imported: it imports the module autoattack"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, concerns)
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, anew, concerns)
         return
     lacking = _lacking(place)
     if lacking:
         evidence = f"{place} has no {lacking}"
         breaks = "robustbench.eval.benchmark fails: it calls the module autoattack as fra31 wrote it"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, f"remove {place.name}, and {_SHIM}", concerns)
+        remedy = f"rename or remove {place}: purebench provides the module" if installed else anew
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, remedy, concerns)
         return
     real = env.version("autoattack")
     if real is None and engine is None:
         evidence, breaks = f"{place} without pyautoattack, which computes everything", "AutoAttack cannot run"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, "uv sync", ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, engine_remedy, ("autoattack", *concerns))
         return
-    who = f"fra31's autoattack {real}" if real else f"purebench-autoattack over pyautoattack {engine}"
+    who = f"fra31's autoattack {real}" if real else f"{installed or 'that of purebench'}, over pyautoattack {engine}"
     yield Diagnosis("autoattack-module", "ok", f"the module autoattack is {who}")
+
+
+def _provided(env: Environment) -> Path | None:
+    """Return the folder of purebench's own module `autoattack`; None if it is not there."""
+    defenses = env.module("defenses")
+    folder = defenses / "utils" / "autoattack" if defenses else None
+    return folder if folder and folder.is_dir() else None
 
 
 def _lacking(place: Path) -> str:
@@ -68,7 +78,7 @@ def pkg_resources(env: Environment) -> Iterator[Diagnosis]:
     """robustbench.loaders imports pkg_resources, which setuptools 82 took away."""
     version = env.version("setuptools")
     evidence = f"setuptools {version}" if version else "no setuptools"
-    remedy = f'in pyproject.toml: "setuptools{_SETUPTOOLS}" in dependencies; then uv sync'
+    remedy = install(env, f"setuptools{_SETUPTOOLS}")
     if env.module("pkg_resources") is None:
         breaks = "robustbench.data cannot be imported: its loaders import pkg_resources"
         yield Diagnosis("pkg-resources", "broken", f"{evidence} and no pkg_resources", breaks, remedy, ("robustbench",))
@@ -102,7 +112,7 @@ def removed_names(env: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
     else:
         evidence, breaks = "scipy has no ndimage.filters, which foolbox imports", "foolbox cannot be imported"
-        remedy = 'in pyproject.toml: "scipy<2" in dependencies; then uv sync'
+        remedy = install(env, "scipy<2")
         yield Diagnosis("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
 
 
@@ -151,13 +161,12 @@ def optional(env: Environment) -> Iterator[Diagnosis]:
     """Packages that single attacks or data sets need."""
     if env.module("numba") is None:
         evidence, breaks = "numba is not installed", "Foolbox's Brendel-Bethge attacks end in an error"
-        yield Diagnosis(
-            "numba", "warn", evidence, breaks, 'in pyproject.toml: "numba>=0.60" in dependencies; then uv sync'
-        )
+        yield Diagnosis("numba", "warn", evidence, breaks, install(env, "numba>=0.60"))
     else:
         yield Diagnosis("numba", "ok", f"numba {env.version('numba')} for Foolbox's Brendel-Bethge attacks")
     if env.module("datasets") is None:
-        evidence = "datasets is not installed: data sets of the Hugging Face hub need the extra, uv sync --extra hf"
+        extra = install(env, "datasets>=4", checkout="uv sync --extra hf")
+        evidence = f"datasets is not installed: data sets of the Hugging Face hub need the extra, {extra}"
         yield Diagnosis("hub-datasets", "ok", evidence)
     else:
         yield Diagnosis(

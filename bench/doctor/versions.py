@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.doctor.environment import Environment, normalised
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall_pair
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -45,7 +48,7 @@ def requirements(env: Environment) -> Iterator[Diagnosis]:
             found = env.distributions.get(wanted)
             if found is None:
                 problems += 1
-                yield _missing(name, demand)
+                yield _missing(env, name, demand)
                 continue
             waiting.append(wanted)
             if demand.specifier.contains(found.version, prereleases=True) or wanted == "torch":
@@ -69,9 +72,10 @@ def _demands(env: Environment, name: str) -> Iterator[Requirement]:
             yield demand
 
 
-def _missing(name: str, demand: Requirement) -> Diagnosis:
+def _missing(env: Environment, name: str, demand: Requirement) -> Diagnosis:
     known = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
-    remedy = "uv sync" if name == "purebench" else f'in pyproject.toml: "{demand.name}" in dependencies; then uv sync'
+    wanted = f"{demand.name}{demand.specifier}" if installer(env) else demand.name
+    remedy = install(env, wanted, checkout="uv sync" if name == "purebench" else "")
     breaks = f"whatever of {name} uses it"
     return Diagnosis("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
 
@@ -83,8 +87,8 @@ def _conflict(
     own = _demands(env, "purebench") if "purebench" in env.distributions else ()
     asked = override or next((r for r in own if normalised(r.name) == normalised(demand.name)), demand)
     wanted = f"{asked.name}{asked.specifier}"
-    if name == "purebench":
-        remedy = "uv sync"
+    if name == "purebench" or installer(env):
+        remedy = install(env, wanted, checkout="uv sync")
     elif wanted in env.settings.get("tool", {}).get("uv", {}).get("override-dependencies", []):
         remedy = f'uv sync: "{wanted}" stands in [tool.uv] override-dependencies of pyproject.toml already'
     else:
@@ -100,11 +104,12 @@ def torch_pair(env: Environment) -> Iterator[Diagnosis]:
     vision, torch = env.distribution("torchvision"), env.version("torch")
     if vision is None or torch is None:
         evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
-        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
+        remedy = install(env, "torchvision", checkout="uv sync")
+        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", remedy, _TORCH)
         return
     demanded = [r.specifier for r in map(Requirement, vision.requires or ()) if normalised(r.name) == "torch"]
-    remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
-    remedy += "--reinstall-package torchvision"
+    remedy = "take both from one index and let the installer choose the pair: "
+    remedy += reinstall_pair(env, "torch", "torchvision")
     evidence = f"torch {torch}, torchvision {vision.version}"
     for wanted in demanded:
         if not wanted.contains(torch.partition("+")[0], prereleases=True):
@@ -114,6 +119,8 @@ def torch_pair(env: Environment) -> Iterator[Diagnosis]:
             yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
             return
     kinds = [v.partition("+")[2] for v in (torch, vision.version)]
+    if kinds == ["cpu", ""]:  # the registry's torchvision for Linux is built for CUDA, and its metadata does not say so
+        kinds[1] = _built_for(env.module("torchvision"))
     if kinds[1] and kinds[0] != kinds[1]:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
         if not kinds[0]:  # the registry's torch has no such tag
@@ -121,6 +128,14 @@ def torch_pair(env: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
         return
     yield Diagnosis("torch-torchvision", "ok", f"{evidence} fit each other")
+
+
+def _built_for(folder: Path | None) -> str:
+    """Return the tag of torchvision's own version, as "cu132"; "" if it has none."""
+    file = folder / "version.py" if folder else None
+    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+    tag = re.search(r"^__version__ = ['\"][^'\"+]+\+(\w+)", text, re.MULTILINE)
+    return tag[1] if tag else ""
 
 
 def drift(env: Environment) -> Iterator[Diagnosis]:
