@@ -55,8 +55,8 @@ def find_source(name: str, root: Path) -> Source:
     Raises:
         UserError: unknown name, or files that are missing or damaged.
     """
-    if source := corrupted.find(name, root, find_source):
-        return source
+    if corruption := corrupted.find(name, root, find_source):
+        return corruption
     for find in _KINDS:
         if source := find(name, root):
             return source
