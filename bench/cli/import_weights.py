@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.cli.arguments import Declare, key_values
-from defenses.importers.registry import FORMATS
+from defenses.importers.formats import FORMATS
 
 
 def add(declare: Declare) -> None:

@@ -20,7 +20,7 @@ from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth
 from defenses.utils.errors import UserError
-from defenses.zoo.composition import composed
+from defenses.zoo.assembly import composed
 from defenses.zoo.registry import fingerprint, parts
 
 
