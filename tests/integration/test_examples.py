@@ -202,7 +202,7 @@ def test_a_broken_suite_breaks_no_other(own_suite, code, name, words):
 def test_a_suite_that_finds_no_attack_and_two_of_one_name(own_suite):
     (own_suite / "other_suite.py").write_text("def names():\n    return []\ndef find(a, b):\n    return a\n")
     install(own_suite, "other_suite", name="other")
-    with pytest.raises(UserError, match=r"gave str; it must give a bench\.suites\.Attack"):
+    with pytest.raises(UserError, match=r"gave str; it must give a bench\.attacks\.Attack"):
         find_attack("other:x")
     install(own_suite, "other_suite", name="own", dist="third")
     with pytest.raises(UserError, match='both have a suite "own"; uninstall one'):
