@@ -73,9 +73,7 @@ class Suite:
         except (Exception, SystemExit) as error:
             raise self._broken(f'find("{local}") failed: {line_of(error)}') from error
         if not isinstance(attack, Attack):
-            raise self._broken(
-                f'find("{local}") gave {type(attack).__name__}; it must give a bench.attacks.registry.Attack'
-            )
+            raise self._broken(f'find("{local}") gave {type(attack).__name__}; it must give a bench.attacks.Attack')
         code = code_hash(f"{self.module}:find")[:16]
         return dataclasses.replace(attack, version=f"{attack.version}, {self.distribution} {code}".rstrip())
 
