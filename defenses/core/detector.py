@@ -73,7 +73,7 @@ class Guard(nn.Module):
 
 
 class Guarded(Defense):
-    """A defense beside a detector; images that the detector suspects are refused.
+    """Defense beside a detector; suspected images are refused.
 
     Its logits are those of the defense, so attacks that ignore the detector attack the defense.
 

@@ -35,7 +35,7 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a data set, in its fixed order.
+    """Split of a data set, in its fixed order.
 
     Args:
         name: of the data set.

@@ -79,7 +79,7 @@ def _published(path: Path, md5: str, remedy: str) -> bytes:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows numpy's array constructors and refuses to load anything else."""
+    """Unpickler of numpy arrays; refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":

@@ -67,7 +67,7 @@ def check_built(module: nn.Module) -> None:
 
 
 class _Digest:
-    """A running hash of values, each written with its kind, so that different values differ."""
+    """Running hash of values, each written with its kind, so that different values differ."""
 
     def __init__(self) -> None:
         self.sha = hashlib.sha256()

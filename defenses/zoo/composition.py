@@ -15,7 +15,7 @@ SUSPECTED = ("refuse", "purify")  # ways to treat images that a detector suspect
 
 @dataclass(frozen=True)
 class Named:
-    """A part that a composition names, with its parameters."""
+    """Named part of a composition, with its parameters."""
 
     name: str
     params: Mapping[str, Any]

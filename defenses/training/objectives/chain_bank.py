@@ -1,4 +1,4 @@
-"""A persistent bank of chains, some of which restart from uniform noise, and methods that train with one."""
+"""Persistent chains, some restarted from uniform noise, and the methods that train with them."""
 
 from __future__ import annotations
 
