@@ -188,14 +188,7 @@ def load_classifier(
     training_seed: int | None = None,
     data_root: Path | str | None = None,
 ) -> nn.Module:
-    """Return a trained classifier to attack, as `load_network` does.
-
-    Args:
-        name: see `find_weights`.
-        dataset: see `find_weights`.
-        root: see `find_weights`.
-        training_seed: see `find_weights`.
-        data_root: folder of data sets.
+    """Return a trained classifier to attack; for the arguments see `load_network`.
 
     Raises:
         UserError: as `check_classifier` and `load_network`.
