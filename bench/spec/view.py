@@ -47,7 +47,7 @@ class ViewSpec:
             if not (name == "runs" and value is None) and (type(value) is not int or value < 1):
                 raise UserError(f"{name} is {value}; it must be a whole number, at least 1")
         if self.known and self.gradient == "blind":
-            raise UserError('a blind attacker makes nothing of a known seed; leave out seed = "known", or "blind"')
+            raise UserError('a blind attacker cannot use a known seed; leave out seed = "known", or "blind"')
         if self.known and (self.eot > 1 or self.runs is not None):
             raise UserError("with the seed known there is one draw, the deployed one; leave out eot and runs")
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.evaluation.certificates.certificate import NoGradient
 from bench.spec.cell import Cell, digest
 from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.plugins import line_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +63,10 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     Raises:
         UserError: a `Defense` declares exact gradients and has none, or declares none.
     """
-    from bench.evaluation.certificates.certificate import NoGradient
     from bench.evaluation.certificates.information import information_note
     from bench.evaluation.certificates.measure import certify
     from defenses.core.defense import Foreign
     from defenses.core.noise import Noise
-    from defenses.utils.plugins import line_of
 
     try:
         certificate = certify(defense, x[:4])
