@@ -18,6 +18,7 @@ TRANSFER = "transfer"  # a null attack that a board may ask for
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 GIVEN = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
+_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # in keys, so that earlier results stay valid
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
-        attack = GIVEN if self.attack.is_precomputed else portable(self.attack.name)
+        name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
+        attack = GIVEN if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {
             "schema": SCHEMA,
