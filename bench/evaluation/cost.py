@@ -1,4 +1,4 @@
-"""What an attack or a verdict costs, counted at the networks themselves."""
+"""Cost of an attack or a verdict, counted at the networks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from defenses.core.replay import measuring
 
 
 class Meter:
-    """Counts images through networks while it is attached.
+    """Counter of images through networks, from construction to `detach`.
 
-    One image through any network forward is 1 forward, back through it 1 backward; `evaluations` weighs them 1
-    and 2. A module that runs a backward pass inside (the gradient of an energy) says so by `unit_backwards`. In place
-    of a defense or purifier its `cost_modules` are counted, since a defense around it may ask its `logits` or steps
-    and never call it; in place of a list its modules.
+    An image forward through a network counts 1 forward, back through it 1 backward; `evaluations` weighs them 1 and 2.
+    A module that runs a backward pass inside (the gradient of an energy) declares it in `unit_backwards`. Of a defense
+    or purifier its `cost_modules` are counted, since its `logits` or steps may be called without its `forward`; of a
+    list its modules.
+
+    Args:
+        modules: to count.
     """
 
     def __init__(self, modules: Iterable[nn.Module]):
@@ -30,7 +33,7 @@ class Meter:
 
     @property
     def evaluations(self) -> int:
-        """Forwards + 2 backwards."""
+        """Return forwards + 2 backwards."""
         return self.forwards + 2 * self.backwards
 
     def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -54,25 +57,34 @@ class Meter:
 
 
 def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    found: list[nn.Module] = []
+    """Return the networks to count in place of defenses, purifiers and lists."""
+    networks: list[nn.Module] = []
     for module in modules:
         inner = [module]
         if isinstance(module, Defense | Purifier):
             inner = module.cost_modules()
         elif isinstance(module, nn.ModuleList | nn.ModuleDict):
             inner = list(module.children())
-        found += inner if module in inner else _networks(inner)
-    return found
+        networks += inner if module in inner else _networks(inner)
+    return networks
 
 
 def seconds_since(begin: float) -> float:
-    """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
+    """Return the seconds since a reading of `time.perf_counter`, at least 0."""
     return max(0.0, time.perf_counter() - begin)
 
 
 @dataclass
 class Cost:
-    """Totals of a phase over a block; rows at once, if memory ran out."""
+    """Cost of a phase over a block of images.
+
+    Args:
+        seconds: of wall clock.
+        forwards: images forward through networks.
+        backwards: images back through networks.
+        queries: images that the attack queried the view with.
+        rows: limit of the batch, if memory ran out; else None.
+    """
 
     seconds: float = 0.0
     forwards: int = 0
