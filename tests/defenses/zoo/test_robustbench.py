@@ -2,8 +2,6 @@
 
 import ast
 import inspect
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pyautoattack
 import pytest
 import torch
 from autoattack.state import EvaluationState
-from boards import MODELS, ROOT
+from boards import MODELS
 from torch import nn
 
 from defenses.core.defense import Classifier, Purified
@@ -117,15 +115,6 @@ def test_an_interrupted_evaluation_goes_on(digits, tmp_path):
     assert torch.equal(x_adv[by_square], expected[by_square])
     with pytest.raises(ValueError, match="give another path"):
         suite(model, ["fab"], verbose=False).run_standard_evaluation(x, y, state_path=path)
-
-
-@pytest.mark.slow
-def test_robustbench_is_imported_after_defenses_by_a_plain_python(tmp_path):
-    (tmp_path / "autoattack").mkdir()  # a folder of that name is no module
-    code = "import defenses, robustbench.eval, robustbench.data, autoattack; print(autoattack.__file__)"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()).parent == ROOT / "defenses" / "utils" / "autoattack"
 
 
 class Mean(nn.Module):
