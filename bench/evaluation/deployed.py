@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.batching import BatchLimit, batch_limit
-from bench.evaluation.cost import Cost, Meter, seconds_since
+from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.devices import device_of
+from bench.evaluation.meter import Meter
 from bench.evaluation.sequential_verdict import sequential_verdict
 from bench.evaluation.verdict import Draws, verdict
 from bench.spec.cell import Cell

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
-from bench.evaluation.cost import Meter
 from bench.evaluation.devices import device_of
+from bench.evaluation.meter import Meter
 from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Defense, Foreign, Purified

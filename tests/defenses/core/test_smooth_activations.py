@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from linear_purifier import CLASSES, SHAPE, WEIGHTS, B, D, X, energy, gradient, linear, values
 from torch import nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses.core.backward import purified
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise

@@ -10,7 +10,7 @@ from detector_parts import NOISE, Brightness, X, linear
 from models import seeded
 from torch import Tensor, nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses import card, list_models, load_model
 from defenses.core.detector import calibrated, check_fpr
 from defenses.core.noise import Noise

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled

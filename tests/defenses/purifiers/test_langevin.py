@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
