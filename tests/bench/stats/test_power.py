@@ -104,20 +104,20 @@ def test_an_even_spread_and_equal_images():
 
 
 def test_the_command_tells_images_and_draws():
-    said = purebench_here("plan", "digits-linf", "--detect", "3pp")
-    assert said.returncode == 0
-    assert "4,356 images for each defense, or 870 if both see the same ones" in said.stdout
-    assert "500 images on this board show" in said.stdout
-    assert "draws: adp, worst case: 65 widen the interval" in said.stdout
+    done = purebench_here("plan", "digits-linf", "--detect", "3pp")
+    assert done.returncode == 0
+    assert "4,356 images for each defense, or 870 if both see the same ones" in done.stdout
+    assert "500 images on this board show" in done.stdout
+    assert "draws: adp, worst case: 65 widen the interval" in done.stdout
     assert "images for each defense" not in purebench_here("plan", "digits-linf").stdout
 
 
 def test_without_results_the_draws_are_those_of_an_even_spread(tmp_path):
-    said = purebench_here("plan", "quickstart", "--detect", "3%", "--out", tmp_path / "none")
-    assert "draws: accuracies spread evenly: 15 widen the interval over images by 6.5%" in said.stdout
+    done = purebench_here("plan", "quickstart", "--detect", "3%", "--out", tmp_path / "none")
+    assert "draws: accuracies spread evenly: 15 widen the interval over images by 6.5%" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [("3",), ("1e-9",), ("3pp", "--power", "2"), ("3pp", "--discordance", ".01")])
 def test_the_command_refuses_in_one_line(arguments):
-    said = purebench_here("plan", "digits-linf", "--detect", *arguments)
-    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1)
+    done = purebench_here("plan", "digits-linf", "--detect", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
