@@ -5,6 +5,8 @@ import signal
 import pytest
 import torch
 
+import defenses  # noqa: F401  # provides the module autoattack
+
 # Networks this small gain nothing from threads, and lose much when cores are shared.
 torch.set_num_threads(1)
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.

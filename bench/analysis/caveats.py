@@ -1,4 +1,4 @@
-"""What the audits of a results folder say of the rows of its tables. Nothing here imports torch."""
+"""Caveats of a results folder: failed audits and uncertified exact gradients. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -22,58 +22,75 @@ UNCERTIFIED = "†"
 
 
 def caveats(folder: Path, results: Results) -> dict[str, list[str]]:
-    """Label of a defense -> what speaks against its rows, with the marks of the tables.
+    """Return the caveats of each defense by label, with the marks of the tables.
 
     Args:
         folder: the results folder.
-        results: what `read_results` gave of it.
+        results: its contents, from `read_results`.
+
+    Returns:
+        A list of sentences for every defense that has cells, empty without a caveat.
 
     Raises:
         UserError: its audits are damaged.
     """
     manifest = read_manifest(folder)
-    said: dict[str, list[str]] = {str(label): [] for label in results.cells["defense"].unique()}
+    texts: dict[str, list[str]] = {str(label): [] for label in results.cells["defense"].unique()}
     for title, checks in failures(folder, manifest).items():
-        label = title.partition(" (training seed")[0]
-        said.setdefault(label, []).append(f"{FAILED_AUDIT} {title} fails the audit: {', '.join(checks)}")
+        text = f"{FAILED_AUDIT} {title} fails the audit: {', '.join(checks)}"
+        texts.setdefault(_label(title), []).append(text)
     for label, reason in uncertified(folder, results.cells, manifest).items():
-        said.setdefault(label, []).append(f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})")
-    return said
+        text = f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})"
+        texts.setdefault(label, []).append(text)
+    return texts
 
 
 def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The checks that defenses fail, by their titles.
+    """Return the failed audit checks of the defenses of a results folder.
 
     Args:
         results: the results folder.
-        manifest: of it; audits are found by the fingerprint of a defense, whatever it was called. What a run was told
-            to take although it returns probabilities (--force) fails that check without an audit.
+        manifest: its manifest. Audits belong to the fingerprint of a defense, whatever its label. A defense that
+            returns probabilities and was run with --force fails that check without an audit.
+
+    Returns:
+        Names of the failed checks by title of the defense, for the defenses that fail any.
 
     Raises:
         UserError: the audits are damaged.
     """
-    failed: dict[str, dict[str, None]] = {}
+    failed: dict[str, dict[str, None]] = {}  # by digest of the fingerprint
     audits = read_audits(results)
-    several = len({_threat(said) for said in audits}) > 1
-    for said in audits:
-        checks = (f"{check} at {_threat(said)}" if several else check for check in said["failed"])
-        failed.setdefault(digest(said["fingerprint"]), {}).update(dict.fromkeys(checks))
-    for seen in forced_defenses(manifest):
-        names = failed.setdefault(seen, {})
+    several = len({_threat(audit) for audit in audits}) > 1
+    for audit in audits:
+        checks = (f"{check} at {_threat(audit)}" if several else check for check in audit["failed"])
+        failed.setdefault(digest(audit["fingerprint"]), {}).update(dict.fromkeys(checks))
+    for fingerprint in forced_defenses(manifest):
+        names = failed.setdefault(fingerprint, {})
         if SOFTMAX not in names:
             names[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
-    stated = manifest.get("defenses")
-    fingerprints = stated if failed and isinstance(stated, dict) else {}
-    found = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
-    return {title: names for title, names in found.items() if names}
+    fingerprints = _fingerprints(manifest) if failed else {}
+    by_title = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
+    return {title: names for title, names in by_title.items() if names}
 
 
-def _threat(said: Mapping[str, Any]) -> str:
-    return f"{said.get('norm')} {said.get('eps')}"
+def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
+    fingerprints = manifest.get("defenses")
+    return fingerprints if isinstance(fingerprints, dict) else {}
+
+
+def _threat(audit: Mapping[str, Any]) -> str:
+    return f"{audit.get('norm')} {audit.get('eps')}"
 
 
 def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """A summary with a column "audit" that names the failed checks, where there are any: a CSV has no footnotes."""
+    """Return a summary with a column "audit" of failed checks, if any: a CSV has no footnotes.
+
+    Args:
+        frame: a summary.
+        failed: see `failures`.
+    """
     by_label: dict[str, dict[str, None]] = {}
     for title, names in failed.items():
         by_label.setdefault(_label(title), {}).update(dict.fromkeys(names))
@@ -81,7 +98,7 @@ def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd
 
 
 def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """What the defenses that fail are called in tables, whatever their training."""
+    """Return the labels of the defenses that fail, whatever their training seeds."""
     return {_label(title) for title in failed}
 
 
@@ -90,21 +107,27 @@ def _label(title: str) -> str:
 
 
 def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Label -> why the exact gradients of a defense are not certified, for the defenses that have rows of them."""
-    known, fingerprints = read(folder), manifest.get("defenses")
-    looks = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
-    exact = cells[(cells["gradient"] == "exact") & looks]
+    """Return the reasons why exact gradients are not certified, by label of the defenses attacked through them.
+
+    Args:
+        folder: the results folder, which holds the certificates.
+        cells: its cells, see `load_cells`.
+        manifest: its manifest.
+    """
+    by_digest, fingerprints = read(folder), _fingerprints(manifest)
+    attacked = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
+    exact = cells[(cells["gradient"] == "exact") & attacked]
     reasons: dict[str, str] = {}
     for label in dict.fromkeys(exact["defense"]):
-        stated = fingerprints if isinstance(fingerprints, dict) else {}
-        mine = {key: value for key, value in stated.items() if key == label or key.startswith(f"{label} (")}
-        found = [known.get(digest(f)) for f in mine.values()] or [None]
-        if reason := next((r for r in map(_problem, found) if r), ""):
+        of_label = [f for title, f in fingerprints.items() if title == label or title.startswith(f"{label} (")]
+        certificates = [by_digest.get(digest(f)) for f in of_label] or [None]
+        if reason := next((r for r in map(_problem, certificates) if r), ""):
             reasons[label] = reason
     return reasons
 
 
 def _problem(certificate: Any) -> str:
+    """Return why a certificate does not hold; "" if it does."""
     if not isinstance(certificate, dict):
         return "no certificate"
     if certificate.get("passed") is True:

@@ -1,32 +1,31 @@
-"""How well detectors tell adversarial images from clean ones, from the scores that a results folder holds.
+"""Evaluate detectors by the scores of a results folder.
 
 Clean images are the test images of the board; adversarial ones are those that fool the classifier: mostly right before
-the attack and mostly wrong after it, whether they are refused or not. The score of an image is its mean over held-out
-draws.
+the attack and mostly wrong after it, refused or not. The score of an image is its mean over held-out draws.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from bench.analysis.results import load_draws, load_results
 from bench.stats.detection import auroc, auroc_interval, detected
+from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets", "defense", "training_seed")
-ALL = "all attacks together"  # every image counts where it withstands each of them
+ALL = "all attacks together"  # an image counts if it withstands each of them
 RATES = (0.01, 0.05)  # false positive rates
 _IMAGE = ("right", "wrong", "refused", "accepted", "score")  # per image, shares of its draws apart from the last
 
 
 def detection(folder: str | Path) -> pd.DataFrame:
-    """What detectors tell, a row per setting, guarded defense, attack and view, and one for all attacks together.
+    """Return the metrics of detectors by setting, guarded defense, attack and view, and under all attacks together.
 
     Args:
         folder: a results folder.
@@ -34,16 +33,14 @@ def detection(folder: str | Path) -> pd.DataFrame:
     Returns:
         Columns: the setting; defense, training_seed, attack, view; n_images; right_accepted (clean images: right and
         not refused), clean_refused (clean images, at the threshold of the defense), right_or_refused (attacked images:
-        right, or refused; under all attacks together an image's least); n_fooled (adversarial images that fool the
-        classifier), auroc, tpr_at_1, tpr_at_5 (of these, at false positive rates on the board's clean images). Each
-        share has its <name>_low and <name>_high: Wilson 95%, n = images (of rates at a fixed threshold: adversarial
-        images); of AUROC a bootstrap over images. NaN: nothing to tell.
+        right, or refused; under all attacks together the minimum over attacks); n_fooled (adversarial images that fool
+        the classifier), auroc, tpr_at_1, tpr_at_5 (of these, at false positive rates on the board's clean images).
+        Each share has its <name>_low and <name>_high: Wilson 95%, n = images (of rates at a fixed threshold:
+        adversarial images); of AUROC a bootstrap over images. NaN: undefined.
 
     Raises:
         UserError: no results there, a damaged file, or no defense with a detector.
     """
-    import pandas as pd
-
     images = _images(Path(folder))
     rows: list[dict[str, Any]] = []
     for names, group in images.groupby(list(SETTING), sort=False):
@@ -52,46 +49,45 @@ def detection(folder: str | Path) -> pd.DataFrame:
         attacked = group[group["attack"] != "none"]
         by_row = [(key, part.set_index("index")) for key, part in attacked.groupby(["attack", "view"], sort=False)]
         rows += [setting | {"attack": a, "view": v} | _row(clean, part) for (a, v), part in by_row]
-        kept = [part["right"] + part["refused"] for (a, _), part in by_row if a != "uniform"]
-        if len(kept) > 1:
-            least = pd.concat(kept, axis=1, join="inner").min(axis=1)
-            rows.append(setting | {"attack": ALL, "view": ""} | _shares(clean, least))
+        withstood = [part["right"] + part["refused"] for (a, _), part in by_row if a != "uniform"]
+        if len(withstood) > 1:
+            minimum = pd.concat(withstood, axis=1, join="inner").min(axis=1)
+            rows.append(setting | {"attack": ALL, "view": ""} | _shares(clean, minimum))
     return pd.DataFrame(rows)
 
 
 def _images(folder: Path) -> pd.DataFrame:
-    """A row per guarded defense, attack and image: shares of its held-out draws, and its mean score."""
-    from bench.analysis.results import load_draws, load_results
-
+    """Return a row per guarded defense, attack and image: shares of its held-out draws, and its mean score."""
     draws, records = load_draws(folder), load_results(folder)
     if "score" not in draws or draws["score"].isna().all():
         text = f"{folder} holds no scores: none of its defenses has a detector beside it"
         raise UserError(f'{text}; give one, as params = {{ detector = "score-norm" }}, and run the board')
     draws = draws[draws["held_out"].astype(bool) & draws["score"].notna()]
     label = records[["cell", "index", "label"]]
-    found = draws[["cell", "index", "pred", "rejected", "score"]].merge(label, on=["cell", "index"])
-    right = found["pred"] == found["label"]
-    found = found.assign(
-        right=(right & ~found["rejected"]).astype(float),
+    labelled = draws[["cell", "index", "pred", "rejected", "score"]].merge(label, on=["cell", "index"])
+    right = labelled["pred"] == labelled["label"]
+    labelled = labelled.assign(
+        right=(right & ~labelled["rejected"]).astype(float),
         wrong=(~right).astype(float),
-        refused=found["rejected"].astype(float),
+        refused=labelled["rejected"].astype(float),
         accepted=right.astype(float),
     )
-    means = found.groupby(["cell", "index"], sort=False)[list(_IMAGE)].mean().reset_index()
-    known = records[["cell", "index", *SETTING, "attack", "view"]]
-    return known.merge(means, on=["cell", "index"])
+    means = labelled.groupby(["cell", "index"], sort=False)[list(_IMAGE)].mean().reset_index()
+    names = records[["cell", "index", *SETTING, "attack", "view"]]
+    return names.merge(means, on=["cell", "index"])
 
 
 def _row(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics under one attack."""
     both = attacked.join(clean[["accepted"]].rename(columns={"accepted": "before"}), how="inner")
     fooled = both[(both["before"] > 0.5) & (both["wrong"] > 0.5)]
     scores, adversarial = clean["score"].to_numpy(), fooled["score"].to_numpy()
     which = clean.index.get_indexer(fooled.index)
     low, high = auroc_interval(scores, adversarial, which)
-    found = {"n_fooled": len(fooled), "auroc": auroc(scores, adversarial), "auroc_low": low, "auroc_high": high}
+    metrics = {"n_fooled": len(fooled), "auroc": auroc(scores, adversarial), "auroc_low": low, "auroc_high": high}
     for rate in RATES:
-        found |= _with_interval(f"tpr_at_{100 * rate:.0f}", detected(scores, adversarial, rate))
-    return _shares(clean, attacked["right"] + attacked["refused"]) | found
+        metrics |= _with_interval(f"tpr_at_{100 * rate:.0f}", detected(scores, adversarial, rate))
+    return _shares(clean, attacked["right"] + attacked["refused"]) | metrics
 
 
 def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str, Any]:
@@ -104,9 +100,7 @@ def _shares(clean: pd.DataFrame, right_or_refused: pd.Series[float]) -> dict[str
 
 
 def _with_interval(name: str, values: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
-    """The mean of shares in [0, 1], and Wilson's interval."""
-    from bench.stats.proportions import wilson
-
+    """Return the mean of shares in [0, 1] and its Wilson interval, by column name."""
     if not len(values):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
     low, high = wilson(float(values.sum()), len(values))

@@ -1,4 +1,4 @@
-"""The rows of a table, by setting and defense, with the verdicts behind each; and the worst of them for every image."""
+"""Group the results into table rows by setting and defense, and choose the worst row for every image."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ COSTS = ("evaluations_per_image", "queries_per_image", "seconds_per_image")
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One attack on one trained defense under one view, in one setting.
+    """A row of a table: an attack on a trained defense under a view, in one setting.
 
     Args:
-        names: what `ROW` names.
-        stochastic: whether the defense is.
-        costs: of the attack per image, over the cells that have finished; what `COSTS` names.
-        judged: the verdicts.
-        planned: number of images.
-        status: "ok", or what is missing and why.
-        known: whether the attacker knows the draw on which the images are judged.
+        names: values of the columns `ROW`.
+        stochastic: True for a stochastic defense.
+        costs: costs of the attack per image over the finished cells, by the names of `COSTS`.
+        scores: the verdicts.
+        planned: number of planned images.
+        status: "ok", or the missing cells and the reason.
+        seed_known: True if the attacker knows the draw on which the images are judged.
     """
 
     names: dict[str, Any]
     stochastic: bool
     costs: dict[str, float]
-    judged: Scores
+    scores: Scores
     planned: int
     status: str
-    known: bool
+    seed_known: bool
 
     @property
     def attack(self) -> str:
@@ -56,13 +56,13 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One trained defense in one setting.
+    """A trained defense in one setting, with its rows.
 
     Args:
-        training_seed: of its weights.
-        rows: in board order.
-        attacks: those that attack something, and do not know the draw; without any there is no worst case.
-        needed: clean images and attacks that have to judge an image before its worst case is known.
+        training_seed: training seed of its weights.
+        rows: all rows, in board order.
+        attacks: rows of attacks under secret draws; without any there is no worst case.
+        needed: rows of clean images and attacks whose verdicts the worst case of an image needs.
     """
 
     training_seed: int
@@ -72,9 +72,12 @@ class Group:
 
 
 def grouped(results: Results) -> Iterator[list[Group]]:
-    """Per setting and defense, in board order, a group per seed of its training: each is a defense of its own.
+    """Yield the groups of each setting and defense, in board order: one group per training seed.
 
-    Attacks that no defense of a setting can be attacked with are not needed: all are compared without them.
+    Attacks that are unsupported on all defenses of a setting are not needed for the worst case.
+
+    Args:
+        results: from `read_results`.
 
     Raises:
         UserError: an image has several verdicts in one row.
@@ -93,65 +96,65 @@ def grouped(results: Results) -> Iterator[list[Group]]:
             }
             for defense in _split(setting, defenses)
         ]
-        everywhere = _unsupported_everywhere(row for seeds in groups for of in seeds.values() for row in of)
+        unsupported = _unsupported_everywhere(row for seeds in groups for of_seed in seeds.values() for row in of_seed)
         for seeds in groups:
-            yield [_group(seed, of_seed, everywhere) for seed, of_seed in seeds.items()]
+            yield [_group(seed, of_seed, unsupported) for seed, of_seed in seeds.items()]
 
 
 def _split(cells: I64, codes: I64) -> list[I64]:
-    """Cells, given by position, apart by their codes, in order of appearance."""
-    own = codes[cells]
-    order = np.argsort(own, kind="stable")
-    return np.split(cells[order], np.flatnonzero(np.diff(own[order])) + 1) if len(cells) else []
+    """Split positions of cells by their codes, in order of appearance."""
+    cell_codes = codes[cells]
+    order = np.argsort(cell_codes, kind="stable")
+    return np.split(cells[order], np.flatnonzero(np.diff(cell_codes[order])) + 1) if len(cells) else []
 
 
-def _group(seed: int, rows: list[Row], everywhere: set[str]) -> Group:
-    attacks = [row for row in rows if row.attack not in (CLEAN, NULL) and not row.known]
+def _group(seed: int, rows: list[Row], unsupported: set[str]) -> Group:
+    attacks = [row for row in rows if row.attack not in (CLEAN, NULL) and not row.seed_known]
     candidates = [row for row in rows if row.attack == CLEAN] + attacks
-    return Group(seed, rows, attacks, [r for r in candidates if r.attack not in everywhere or r.status == NOT_RUN])
+    return Group(seed, rows, attacks, [r for r in candidates if r.attack not in unsupported or r.status == NOT_RUN])
 
 
 def _row(columns: Columns, cells: I64, planned: int) -> Row:
-    judged, reason = scores_of(columns, cells)
+    scores, reason = scores_of(columns, cells)
     names = {name: columns.cell[name][cells[0]] for name in ROW}
     stochastic = bool(columns.cell["stochastic"][cells].any())
     return Row(
         names,
         stochastic,
         _costs(columns, cells),
-        judged,
+        scores,
         planned,
-        _status(columns, cells, len(judged), planned, reason),
+        _status(columns, cells, len(scores), planned, reason),
         bool(columns.cell["seed_known"][cells[0]]),
     )
 
 
 def _costs(columns: Columns, cells: I64) -> dict[str, float]:
-    """Cost of the attack per image, over the cells that have finished; evaluations are NaN where none was counted."""
+    """Return the costs of the attack per image over the finished cells; evaluations are NaN if none was counted."""
     done = cells[columns.cell["status"][cells] == "ok"]
     images = float(columns.cell["images"][done].sum())
     names = ("forwards", "backwards", "queries", "seconds_attack")
     total = {n: float(np.nansum(columns.cell[n][done])) / images if images else float("nan") for n in names}
     evaluations = total["forwards"] + 2 * total["backwards"]
     if not evaluations and total["queries"]:
-        evaluations = float("nan")  # it asked a defense whose networks nobody knows
+        evaluations = float("nan")  # queried a defense whose networks are not counted
     return dict(zip(COSTS, (evaluations, total["queries"], total["seconds_attack"]), strict=True))
 
 
 def _status(columns: Columns, cells: I64, n: int, planned: int, reason: str) -> str:
-    """Whether a row is whole, and if not, what is missing and why."""
+    """Return "ok" for a complete row, else its number of images and the reason."""
     if n == planned:
         return "ok"
-    found: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for status, error in zip(columns.cell["status"][cells], columns.cell["error"][cells], strict=True):
-        found.setdefault(status, error)
+        errors.setdefault(status, error)
     for status in ("error", "unsupported"):
-        if status in found:
-            reason = f"{status}: {found[status]}"
+        if status in errors:
+            reason = f"{status}: {errors[status]}"
             break
     else:
-        reason = reason or (NOT_RUN if "missing" in found else "")
-    if not n and set(found) - {"ok"}:
+        reason = reason or (NOT_RUN if "missing" in errors else "")
+    if not n and set(errors) - {"ok"}:
         return reason
     return f"partial: {n} of {planned} images" + (f"; {reason}" if reason else "")
 
@@ -165,25 +168,26 @@ def _unsupported_everywhere(rows: Iterable[Row]) -> set[str]:
 
 
 def choose(rows: Sequence[Row]) -> tuple[Scores, I64] | None:
-    """Per image that all rows have judged, the verdict of the worst row.
+    """Return the verdict of the worst row on each image that all rows have verdicts of.
 
     Args:
-        rows: of one group, at least one.
+        rows: rows of one group, at least one.
 
     Returns:
-        The verdicts, by ascending index, and which row each comes from; None when selection draws are lacking. For
-        rows that are equal on selection draws see `bench.stats.worst_case.select_worst`.
+        The verdicts, by ascending index, and the position of the row of each; None if selection draws are missing.
+        `bench.stats.worst_case.select_worst` breaks ties.
     """
-    index = common([row.judged for row in rows])
-    judged = [row.judged.of(index) for row in rows]
-    stacked = {name: np.stack([getattr(j, name) for j in judged]) for name in PER_IMAGE}
-    # One verdict of a deterministic defense serves both purposes.
+    index = common([row.scores for row in rows])
+    scores = [row.scores.of(index) for row in rows]
+    stacked = {name: np.stack([getattr(s, name) for s in scores]) for name in PER_IMAGE}
+    # A deterministic defense has one verdict for selection and count.
     sel, n_sel = ("withstood_sel", "draws_sel") if rows[0].stochastic else ("withstood", "draws")
     if (stacked[n_sel] <= 0).any():
         return None
-    idle = np.array([[row.attack == CLEAN] for row in rows])
     worst = worst_case(
-        *(stacked[name] for name in (sel, "withstood", n_sel, "draws", "size")), margin=stacked["margin_sel"], idle=idle
+        *(stacked[name] for name in (sel, "withstood", n_sel, "draws", "size")),
+        margin=stacked["margin_sel"],
+        no_attack=np.array([[row.attack == CLEAN] for row in rows]),
     )
     columns = np.arange(len(index))
     return Scores(index, **{name: values[worst.attack, columns] for name, values in stacked.items()}), worst.attack

@@ -1,4 +1,4 @@
-"""The verdicts of one row of a table, and every aggregation of them."""
+"""Collect the verdicts of one row of a table, and aggregate them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from bench.stats.median import median_interval, median_perturbation
+from bench.stats.proportions import Rate, attack_success_rate, rob_at_m, wilson
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.analysis.results import Results
-    from bench.stats.proportions import Rate
     from defenses.utils.arrays import F64
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The verdicts of one row, an entry per image: the images that have one.
+    """Verdicts of one row, [images] for the images that have one.
 
     Args:
         index: dataset indices.
-        label: the right class.
-        correct, draws: right and all held-out draws.
-        withstood: held-out draws in which the attack fails: right ones, or when targeted those without its target.
-        withstood_sel, draws_sel: the same of the selection draws, and all of them.
-        margin_sel: mean over the selection draws of what the attack aims to lower; NaN: not known.
-        rejected: refused held-out draws.
-        clean: share of right draws of the clean image; NaN: not known.
-        success: share of draws in which the attack has what it wants.
-        newly_wrong: share of draws in which so and the clean image is right; NaN: not known.
-        size: of the perturbation, in the norm of the threat; infinite where it is more than eps.
-        majority, mean_logit: 1 where the vote is right, else 0; NaN: not known.
+        label: right class.
+        correct: number of right held-out draws.
+        draws: number of held-out draws.
+        withstood: number of held-out draws in which the attack fails: right ones, or if targeted those that do not
+            give its target.
+        withstood_sel: number of selection draws in which it fails.
+        draws_sel: number of selection draws.
+        margin_sel: mean over the selection draws of what the attack lowers; NaN: unknown.
+        rejected: number of refused held-out draws.
+        clean: share of right draws of the clean image; NaN: unknown.
+        success: share of held-out draws in which the attack succeeds.
+        newly_wrong: share of held-out draws in which it succeeds and the clean image is right; NaN: unknown.
+        size: size of the perturbation, in the norm of the threat; infinite above eps.
+        majority: 1 if the majority vote is right, else 0; NaN: unknown.
+        mean_logit: 1 if the mean logit is right, else 0; NaN: unknown.
     """
 
     index: Any
@@ -55,9 +62,7 @@ class Scores:
         return len(self.index)
 
     def of(self, index: Any) -> Scores:
-        """The verdicts of some of the images, in the order of their dataset indices."""
-        import numpy as np
-
+        """Return the verdicts of some of the images, in the order of `index`."""
         if np.array_equal(index, self.index):
             return self
         order = np.argsort(self.index)
@@ -69,21 +74,19 @@ PER_IMAGE = tuple(name for name in Scores.__dataclass_fields__ if name != "index
 
 
 def no_verdict() -> Scores:
-    """No image at all."""
-    import numpy as np
-
+    """Return the verdicts of no image."""
     return Scores(np.zeros(0, np.int64), *[np.zeros(0)] * len(PER_IMAGE))
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The records of a board as arrays, in table order.
+    """Records of a board as arrays, in table order.
 
     Args:
         cell: columns of the cells, see `load_cells`.
-        bounds: by position of a cell, where its records begin; one more entry for the end.
-        values: columns by name.
-        error: why an image has no verdict.
+        bounds: row of the first record of each cell, and one more entry for the end, int64 [cells + 1].
+        values: columns of the records by name.
+        error: reason why an image has no verdict, by record.
     """
 
     cell: dict[str, Any]
@@ -92,9 +95,7 @@ class Columns:
     error: Any
 
     def rows(self, cells: Any) -> Any:
-        """Which records are those of some cells, given by position: a slice where they lie together."""
-        import numpy as np
-
+        """Return the rows of the records of some cells, given by position; a slice if they are contiguous."""
         if len(cells) and (np.diff(cells) == 1).all():
             return slice(self.bounds[cells[0]], self.bounds[cells[-1] + 1])
         parts = [np.arange(self.bounds[c], self.bounds[c + 1]) for c in cells]
@@ -102,9 +103,7 @@ class Columns:
 
 
 def columns_of(results: Results) -> Columns:
-    """The records of a board as arrays."""
-    import numpy as np
-
+    """Return the records of a board as arrays."""
     records = results.records
     values = {str(name): records[name].to_numpy() for name in records if name not in ("cell", "at", "status", "error")}
     within = values["beyond"] | (values["in_ball"] & values["in_box"] & values["finite"])
@@ -117,133 +116,128 @@ def columns_of(results: Results) -> Columns:
 
 
 def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
-    """The verdicts of some cells of one row of a table.
+    """Return the verdicts of some cells of one row of a table.
 
     Args:
         columns: the records.
         cells: positions of the cells.
 
     Returns:
-        The images with a verdict, and why others have none ("" when all have). What left the box or the ball counts
-        as no verdict, neither robust nor broken.
+        The verdicts, and the reason why other images have none ("" if all have). An image outside the box or the ball
+        has no verdict: it is neither robust nor broken.
 
     Raises:
         UserError: an image has several verdicts.
     """
-    import numpy as np
-
     rows = columns.rows(cells)
     valid = columns.values["valid"][rows]
     reason = "" if valid.all() else _reason(columns.error.iloc[rows][~valid])
-    kept = {name: values[rows][valid] for name, values in columns.values.items()}
-    cell = {name: values[cells[0]] for name, values in columns.cell.items()}
-    _refuse_twice(kept["index"], cell)
+    values = {name: column[rows][valid] for name, column in columns.values.items()}
+    cell = {name: column[cells[0]] for name, column in columns.cell.items()}
+    _refuse_repeated(values["index"], cell)
     targeted = cell["targets"] != "none"
-    kept["withstood"] = kept["draws"] - kept["hits"] if targeted else kept["correct"]
-    kept["withstood_sel"] = kept["draws_sel"] - kept["hits_sel"] if targeted else kept["correct_sel"]
-    kept["newly_wrong"] = kept["newly_wrong"] / kept["draws"]
-    size = kept[str(cell["norm"]).lower()].astype(np.float64)
-    kept["size"] = np.where(kept["beyond"].astype(bool), np.inf, size)
-    return Scores(kept["index"], **{n: kept[n].astype(np.float64) for n in PER_IMAGE}), reason
+    values["withstood"] = values["draws"] - values["hits"] if targeted else values["correct"]
+    values["withstood_sel"] = values["draws_sel"] - values["hits_sel"] if targeted else values["correct_sel"]
+    values["newly_wrong"] = values["newly_wrong"] / values["draws"]
+    size = values[str(cell["norm"]).lower()].astype(np.float64)
+    values["size"] = np.where(values["beyond"].astype(bool), np.inf, size)
+    return Scores(values["index"], **{n: values[n].astype(np.float64) for n in PER_IMAGE}), reason
 
 
 def _reason(errors: pd.Series[Any]) -> str:
     return next((str(r) for r in errors.astype(object).fillna("") if r), "no valid verdict")
 
 
-def _refuse_twice(index: Any, cell: Any) -> None:
-    import numpy as np
-
-    order = np.sort(index)
-    twice = np.flatnonzero(np.diff(order) == 0)
-    if len(twice):
+def _refuse_repeated(index: Any, cell: Any) -> None:
+    ascending = np.sort(index)
+    repeated = np.flatnonzero(np.diff(ascending) == 0)
+    if len(repeated):
+        image = ascending[repeated[0]]
         raise UserError(
-            f"{cell['defense']}, {cell['attack']} ({cell['view']}): image {order[twice[0]]} has several verdicts; "
+            f"{cell['defense']}, {cell['attack']} ({cell['view']}): image {image} has several verdicts; "
             "name an index once in a list, and attacks apart by label"
         )
 
 
 def common(several: Sequence[Scores]) -> Any:
-    """The dataset indices that all have a verdict of, ascending."""
-    import numpy as np
-
+    """Return the ascending dataset indices of the images with a verdict in all rows."""
     index = np.sort(several[0].index)
-    for judged in several[1:]:
-        if not np.array_equal(index, judged.index):
-            index = np.intersect1d(index, judged.index)
+    for scores in several[1:]:
+        if not np.array_equal(index, scores.index):
+            index = np.intersect1d(index, scores.index)
     return index
 
 
-def aggregates(judged: Scores, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:
-    """All aggregations of verdicts, by name; NaN where there is nothing to aggregate. See `summary`.
+def aggregates(scores: Scores, m: Sequence[int], *, stochastic: bool, attacked: bool) -> dict[str, Any]:
+    """Return all aggregations of verdicts by name; NaN where there is nothing to aggregate.
 
     Args:
-        judged: the verdicts.
+        scores: the verdicts.
         m: the M of Rob(M).
-        stochastic: whether the defense is.
-        attacked: False for clean images, of which no attack can succeed, and whose refusals count as errors.
+        stochastic: True for a stochastic defense.
+        attacked: False for clean images, which have no attack success and whose refusals count as errors.
+
+    Returns:
+        The columns of `summary` that depend on verdicts.
     """
-    import numpy as np
-
-    from bench.stats.median import median_interval, median_perturbation
-    from bench.stats.proportions import Rate, attack_success_rate, rob_at_m
-
-    n = len(judged)
-    known = ~np.isnan(judged.clean)
-    meant = known & attacked
-    rate = attack_success_rate(judged.clean[meant], judged.newly_wrong[meant]) if meant.any() else Rate(np.nan, np.nan)
-    right = meant & (judged.clean > 0.5)
-    needed = judged.size[right], judged.success[right] > 0.5
-    enough = [i for i in m if stochastic and n and judged.draws.min() >= i]
+    n = len(scores)
+    clean_known = ~np.isnan(scores.clean)
+    counted = clean_known & attacked
+    pair = scores.clean[counted], scores.newly_wrong[counted]
+    rate = attack_success_rate(*pair) if counted.any() else Rate(np.nan, np.nan)
+    right = counted & (scores.clean > 0.5)
+    perturbations = scores.size[right], scores.success[right] > 0.5
+    enough = [i for i in m if stochastic and n and scores.draws.min() >= i]
     shares = {
-        "clean_mean": judged.clean[known],
-        "robust_mean": judged.withstood / np.maximum(judged.draws, 1),
-        "rejected_mean": judged.rejected / np.maximum(judged.draws, 1),
-        "right_or_refused_mean": ((judged.correct + judged.rejected) / np.maximum(judged.draws, 1))[: n * attacked],
-        **{f"rob_m{i}": rob_at_m(judged.withstood, judged.draws, i) for i in enough},
-        "majority": judged.majority,
-        "mean_logit": judged.mean_logit,
+        "clean_mean": scores.clean[clean_known],
+        "robust_mean": scores.withstood / np.maximum(scores.draws, 1),
+        "rejected_mean": scores.rejected / np.maximum(scores.draws, 1),
+        "right_or_refused_mean": ((scores.correct + scores.rejected) / np.maximum(scores.draws, 1))[: n * attacked],
+        **{f"rob_m{i}": rob_at_m(scores.withstood, scores.draws, i) for i in enough},
+        "majority": scores.majority,
+        "mean_logit": scores.mean_logit,
     }
     means = {f"rob_m{i}": np.nan for i in m} | {name: _mean(values) for name, values in shares.items()}
     return {
         "n_images": n,
-        "draws": int(judged.draws.max()) if n else 0,
+        "draws": int(scores.draws.max()) if n else 0,
         **means,
         **intervals(means, {name: len(values) for name, values in shares.items()}),
         **of_rate(rate),
-        "median_perturbation": median_perturbation(*needed),
-        **dict(zip(bounds_of("median_perturbation"), median_interval(*needed), strict=True)),
+        "median_perturbation": median_perturbation(*perturbations),
+        **dict(zip(bounds_of("median_perturbation"), median_interval(*perturbations), strict=True)),
         "median_perturbation_images": int(right.sum()),
     }
 
 
 def of_rate(rate: Rate) -> dict[str, float]:
-    """The rate of success with its parts and Wilson's 95% interval, n = expected number of originally right images."""
+    """Return an attack success rate with its parts and Wilson interval by column, n = originally right images."""
     means, n = {"asr": rate.value}, {"asr": rate.denominator}
     parts = {"asr_newly_wrong": rate.numerator, "asr_originally_correct": rate.denominator}
     return means | intervals(means, n) | parts
 
 
 def bounds_of(share: str) -> tuple[str, str]:
-    """What the ends of a share's interval are called: "robust_mean" has "robust_low" and "robust_high"."""
+    """Return the column names of a share's interval: "robust_low" and "robust_high" for "robust_mean"."""
     stem = share.removesuffix("_mean")
     return f"{stem}_low", f"{stem}_high"
 
 
 def intervals(means: Mapping[str, float], n: Mapping[str, float]) -> dict[str, float]:
-    """Wilson's 95% interval of every mean over images of values in [0, 1]: also of Rob(M), votes and mean logits.
+    """Return the Wilson 95% intervals of means over images, of values in [0, 1].
 
     Args:
-        means: by name.
-        n: images behind each; one without is taken as unknown.
-    """
-    from bench.stats.proportions import wilson
+        means: means by column name.
+        n: number of images of each mean; without one the interval is NaN.
 
-    found: dict[str, float] = {}
+    Returns:
+        The ends by column name, see `bounds_of`.
+    """
+    columns: dict[str, float] = {}
     for name, mean in means.items():
         low, high = wilson(mean * n.get(name, 0), n.get(name, 0)) if mean == mean else (float("nan"),) * 2
-        found |= dict(zip(bounds_of(name), (float(low), float(high)), strict=True))
-    return found
+        columns |= dict(zip(bounds_of(name), (float(low), float(high)), strict=True))
+    return columns
 
 
 def _mean(values: F64) -> float:

@@ -1,11 +1,14 @@
-"""What the records say, in numbers: a row per defense and attack, and the per-image worst case of each defense."""
+"""Summarise the records: a row per defense and attack, and the per-image worst case of each defense."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from bench.analysis.caveats import failures, labels, with_audit
 from bench.analysis.records import CLEANS
@@ -13,10 +16,8 @@ from bench.analysis.results import CLEAN, Results, read_results
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.analysis.scores import Scores, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.spec.aggregation import M, check_m
+from bench.stats.proportions import Rate, spread
 from bench.store.manifest import read_manifest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WORST = "worst case"
 REFUSED = ("rejected_mean", "right_or_refused_mean")
@@ -25,56 +26,63 @@ SEEDS = ("n_seeds", "clean_sd_seeds", "robust_sd_seeds")
 
 @dataclass(frozen=True, eq=False)
 class _SummaryLine:
-    """A row of the summary, of one training seed: what is known of it, and the verdicts behind it."""
+    """A row of the summary, for one training seed.
+
+    Args:
+        seed: training seed.
+        columns: values of the columns `ROW`, stochastic and planned.
+        costs: costs per image, by the names of `COSTS`.
+        scores: the verdicts.
+        stochastic: True for a stochastic defense.
+        status: "ok", or the missing cells and the reason.
+    """
 
     seed: int
-    known: dict[str, Any]
+    columns: dict[str, Any]
     costs: dict[str, float]
-    judged: Scores
+    scores: Scores
     stochastic: bool
     status: str
 
 
 def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
-    """The tidy summary of a board, numbers at full precision.
+    """Return the tidy summary of a board, numbers at full precision.
 
     Args:
-        source: a results folder, or what `read_results` gave.
+        source: a results folder, or the result of `read_results`.
         m: the M of Rob(M); None: 5 and 15, as far as there are draws.
-        by_seed: a row for every training seed, with its column "training_seed" and without ranks, in place of one
-            for all.
+        by_seed: True for a row per training seed, with a column "training_seed" and without ranks.
 
     Returns:
         A row per setting, defense, attack and view in board order, each defense followed by its "worst case": per
-        image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones (of
-        equals the one with the smaller margin on these, see `bench.stats.worst_case.select_worst`).
+        image the worst of the clean image and all attacks, chosen on selection draws and counted on held-out ones
+        (`bench.stats.worst_case.select_worst` breaks ties by the smaller margin on selection draws).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
-        noise is a yardstick and no candidate for the worst case, and neither are rows of a known seed, judged on the
+        noise is a reference and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns, shares in [0, 1], each mean with its <name>_low and <name>_high:
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean;
-        right_or_refused_mean (where a refusal of an attacked image is a success of the defense; of attacks one by one,
-        NaN for clean images and for the worst case, which `bench.analysis.detection` has); rob_m<M>
-        (unbiased; stochastic defenses with at least M draws); majority; mean_logit; asr, asr_newly_wrong,
-        asr_originally_correct (draw by draw); median_perturbation (failures are infinite; its interval between two
-        order statistics), of median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the
-        attack; NaN where none could be counted), queries_per_image, seconds_per_image; status ("ok", or what is
-        missing); rank (by robust_mean, of complete worst cases alone). Of a folder in which a defense fails its audit,
-        which takes its rank away, also "audit": the checks that it fails.
-        The robust columns and rob_m<M> count draws that withstand the attack: right ones, and under a targeted threat
-        those that do not give the target, be they right or not (in the rows of clean images and noise too). By the
-        same draws the worst case is chosen. clean_mean, majority and mean_logit always ask for the label.
-        Of a defense with several training seeds (n_seeds) every number is the mean over them, on the images that all
-        have judged; the worst case is chosen for each trained model apart, and asr is the ratio of the means of its
-        parts. The interval is of the images' means over seeds, n = images. clean_sd_seeds and robust_sd_seeds are the
-        sample standard deviations over seeds; NaN for a single one. A row is as incomplete as any of its seeds.
+        right_or_refused_mean (a refusal of an attacked image is a success of the defense; of single attacks, NaN for
+        clean images and for the worst case, see `bench.analysis.detection`); rob_m<M> (unbiased; stochastic defenses
+        with at least M draws); majority; mean_logit; asr, asr_newly_wrong, asr_originally_correct (draw by draw);
+        median_perturbation (failures are infinite; its interval between two order statistics), of
+        median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the attack; NaN if none was
+        counted), queries_per_image, seconds_per_image; status ("ok", or the missing cells and the reason); rank (by
+        robust_mean, of complete worst cases only). For a folder in which a defense fails its audit, which removes its
+        rank, also "audit": the failed checks.
+        The robust columns and rob_m<M> count draws that withstand the attack: right ones, or under a targeted threat
+        those that do not give the target, right or wrong (in the rows of clean images and noise too). The worst case
+        is chosen by the same draws. clean_mean, majority and mean_logit always compare with the label.
+        For a defense with several training seeds (n_seeds) every number is the mean over them, on the images with a
+        verdict under all; the worst case is chosen for each trained model separately, and asr is the ratio of the
+        means of its parts. The interval is of the images' means over seeds, n = images. clean_sd_seeds and
+        robust_sd_seeds are sample standard deviations over seeds; NaN for a single one. A row is complete if it is
+        complete for each of its seeds.
 
     Raises:
-        UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an M
-            that was asked for.
+        UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an
+            M of `m`.
     """
-    import pandas as pd
-
     results = source if isinstance(source, Results) else read_results(source)
     m = M if m is None else _checked(m, results.cells)
     rows: list[dict[str, Any]] = []
@@ -83,7 +91,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         if by_seed:
             rows += [_over_seeds([line], m) | {TRAINING_SEED: line.seed} for of_seed in lines for line in of_seed]
         else:
-            rows += [_over_seeds(same, m) for same in _alike(lines)]
+            rows += [_over_seeds(same, m) for same in _by_row(lines)]
     names = _columns(m)
     if by_seed:
         names.insert(names.index("attack"), TRAINING_SEED)
@@ -93,22 +101,22 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The summary for a CSV, without the columns about training seeds and refusals where there are none."""
-    without = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)
-    without += [] if (frame["rejected_mean"] > 0).any() else [REFUSED[1], *bounds_of(REFUSED[1])]
-    return frame.drop(columns=without)
+    """Return the summary for a CSV, without empty columns on training seeds and refusals."""
+    empty = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)
+    empty += [] if (frame["rejected_mean"] > 0).any() else [REFUSED[1], *bounds_of(REFUSED[1])]
+    return frame.drop(columns=empty)
 
 
 def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
-    """The M, when there are draws for each."""
-    drawn = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"]]["draws"]
-    if len(drawn):
-        check_m(m, int(drawn.min()))
+    """Return the M; refuse one with too few draws."""
+    draws = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"]]["draws"]
+    if len(draws):
+        check_m(m, int(draws.min()))
     return m
 
 
 def _shares(m: Sequence[int]) -> tuple[str, ...]:
-    """The columns that have an interval."""
+    """Return the columns that have an interval."""
     return ("clean_mean", "robust_mean", *REFUSED, *(f"rob_m{i}" for i in m), "majority", "mean_logit")
 
 
@@ -125,55 +133,51 @@ def _columns(m: Sequence[int]) -> list[str]:
 
 
 def _lines(group: Group) -> list[_SummaryLine]:
-    """The rows of a trained defense; the worst case, where anything attacks it, is the last."""
+    """Return the rows of a trained defense, its worst case last if it has attacks."""
     lines = []
     for row in group.rows:
-        known = row.names | {"stochastic": row.stochastic, "planned": row.planned}
-        lines.append(_SummaryLine(group.training_seed, known, row.costs, row.judged, row.stochastic, row.status))
+        columns = row.names | {"stochastic": row.stochastic, "planned": row.planned}
+        lines.append(_SummaryLine(group.training_seed, columns, row.costs, row.scores, row.stochastic, row.status))
     return [*lines, _worst(group)] if group.attacks else lines
 
 
 def _worst(group: Group) -> _SummaryLine:
-    """The worst-case row of a group that has attacks."""
+    """Return the worst-case row of a group with attacks."""
     head = group.attacks[0]
-    gaps = [str(row) for row in group.needed if row.status != "ok"]
-    # Unless some attack has judged an image, its worst case is not known.
-    judged = [row for row in group.needed if len(row.judged)]
-    chosen = no_verdict()
-    if any(row.attack != CLEAN for row in judged):
-        choice = choose(judged)
+    missing = [str(row) for row in group.needed if row.status != "ok"]
+    # Clean images alone make no worst case.
+    with_verdicts = [row for row in group.needed if len(row.scores)]
+    scores = no_verdict()
+    if any(row.attack != CLEAN for row in with_verdicts):
+        choice = choose(with_verdicts)
         if choice is None:
-            gaps.append("the selection draws")
+            missing.append("the selection draws")
         else:
-            chosen = choice[0]
-    known = {name: head.names[name] for name in (*SETTING, "defense")}
-    known |= {"stochastic": head.stochastic, "planned": head.planned, "attack": WORST, "view": ""}
-    known["budget"] = "+".join(dict.fromkeys(row.names["budget"] for row in group.attacks))
-    ran = [row.costs for row in group.attacks if len(row.judged)]
+            scores = choice[0]
+    columns = {name: head.names[name] for name in (*SETTING, "defense")}
+    columns |= {"stochastic": head.stochastic, "planned": head.planned, "attack": WORST, "view": ""}
+    columns["budget"] = "+".join(dict.fromkeys(row.names["budget"] for row in group.attacks))
+    ran = [row.costs for row in group.attacks if len(row.scores)]
     costs = {name: sum(c[name] for c in ran) if ran else float("nan") for name in COSTS}
-    idle = all(row.status == NOT_RUN for row in group.attacks)
-    status = NOT_RUN if idle else f"partial: {_short(gaps)}" if gaps else "ok"
-    return _SummaryLine(group.training_seed, known, costs, chosen, head.stochastic, status)
+    none_ran = all(row.status == NOT_RUN for row in group.attacks)
+    status = NOT_RUN if none_ran else f"partial: {_without(missing)}" if missing else "ok"
+    return _SummaryLine(group.training_seed, columns, costs, scores, head.stochastic, status)
 
 
-def _alike(lines: Sequence[Sequence[_SummaryLine]]) -> list[list[_SummaryLine]]:
-    """The rows that differ in their training seed alone, together."""
-    found: dict[tuple[Any, ...], list[_SummaryLine]] = {}
+def _by_row(lines: Sequence[Sequence[_SummaryLine]]) -> list[list[_SummaryLine]]:
+    """Group the rows that differ in their training seed only."""
+    groups: dict[tuple[Any, ...], list[_SummaryLine]] = {}
     for line in (line for of_seed in lines for line in of_seed):
-        found.setdefault(tuple(line.known[name] for name in ROW), []).append(line)
-    return list(found.values())
+        groups.setdefault(tuple(line.columns[name] for name in ROW), []).append(line)
+    return list(groups.values())
 
 
 def _over_seeds(lines: Sequence[_SummaryLine], m: Sequence[int]) -> dict[str, Any]:
-    """A row of the summary: the means over training seeds, on the images that all have judged."""
-    import numpy as np
-
-    from bench.stats.proportions import Rate, spread
-
+    """Return a row of the summary: means over training seeds, on the images with a verdict under all."""
     first = lines[0]
-    index = common([line.judged for line in lines]) if len(lines) > 1 else first.judged.index
-    attacked = first.known["attack"] not in CLEANS
-    each = [aggregates(line.judged.of(index), m, stochastic=line.stochastic, attacked=attacked) for line in lines]
+    index = common([line.scores for line in lines]) if len(lines) > 1 else first.scores.index
+    attacked = first.columns["attack"] not in CLEANS
+    each = [aggregates(line.scores.of(index), m, stochastic=line.stochastic, attacked=attacked) for line in lines]
     each = [values | line.costs for values, line in zip(each, lines, strict=True)]
     values = each[0] if len(each) == 1 else {name: float(np.mean([e[name] for e in each])) for name in each[0]}
     if len(lines) > 1:
@@ -182,28 +186,28 @@ def _over_seeds(lines: Sequence[_SummaryLine], m: Sequence[int]) -> dict[str, An
         shares = {name: values[name] for name in _shares(m)}
         values |= {"n_images": n, "draws": int(values["draws"])} | intervals(shares, dict.fromkeys(shares, n))
     values |= {f"{name}_sd_seeds": spread([e[f"{name}_mean"] for e in each]) for name in ("clean", "robust")}
-    if first.known["attack"] == WORST:  # chosen with refusals as errors
+    if first.columns["attack"] == WORST:  # chosen with refusals as errors
         values |= dict.fromkeys((REFUSED[1], *bounds_of(REFUSED[1])), float("nan"))
-    planned = first.known["planned"]
-    return first.known | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}
+    planned = first.columns["planned"]
+    return first.columns | values | {"n_seeds": len(lines), "coverage": len(index) / planned, "status": _status(lines)}
 
 
 def _status(lines: Sequence[_SummaryLine]) -> str:
     if len({line.status for line in lines}) == 1:
         return lines[0].status
-    return f"partial: {_short([f'training seed {x.seed} ({x.status})' for x in lines if x.status != 'ok'])}"
+    return f"partial: {_without([f'training seed {x.seed} ({x.status})' for x in lines if x.status != 'ok'])}"
 
 
-def _short(gaps: list[str]) -> str:
-    return f"without (all of) {', '.join(gaps[:3])}" + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
+def _without(missing: list[str]) -> str:
+    return f"without (all of) {', '.join(missing[:3])}" + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
 
 
 def ranked(frame: pd.DataFrame, *, without: Collection[str] = ()) -> pd.DataFrame:
-    """Ranks of complete worst cases within each setting; equals share the better rank.
+    """Return a summary with the ranks of complete worst cases within each setting; ties share the better rank.
 
     Args:
-        frame: a summary.
-        without: defenses that get none.
+        frame: a summary; its column "rank" is replaced in place.
+        without: defenses without a rank.
     """
     complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok") & ~frame["defense"].isin(list(without))]
     ranks = complete.groupby(list(SETTING))["robust_mean"].rank(ascending=False, method="min")

@@ -1,23 +1,25 @@
-"""What an attack is to the harness: a function on a view, and what is known about it before it runs."""
+"""The interface of attacks: a function on a view, and its properties that are known before it runs."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.spec.cell import Copies
     from bench.spec.threat import ThreatModel
 
 
 class Unsupported(Exception):
-    """A pair of attack and threat, classes or images that cannot run; the message is the reason for the table."""
+    """Unsupported pair of attack and threat, classes or images; the message is the reason for the table."""
 
 
-def _nothing() -> None:
-    """An attack without a library of its own."""
+def _load_nothing() -> None:
+    """Do nothing: the attack has no library."""
 
 
 def _no_notes(threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
@@ -31,13 +33,13 @@ class Attack:
     Args:
         name: as in a board, "autoattack:apgd-ce".
         run: `run(view, x, y, *, threat, target, seed, num_classes, indices=None, **params) -> x_adv`. x is float32
-            [B, C, H, W] in [0, 1] and is left as it is; y, target (None: untargeted) and indices (in the data set)
-            are int64 [B]; x_adv is a fresh float32 tensor like x. One call is one batch of the library. Raises
-            `Unsupported`; anything else that the library raises goes through.
-        minimisation: the attack looks for the nearest adversarial image and knows no eps: its images may lie
-            outside the ball, and then they do not count.
+            [B, C, H, W] in [0, 1] and is not written into; y, target (None: untargeted) and indices (in the data set)
+            are int64 [B]; x_adv is a new float32 tensor like x. One call is one batch of the library. Raises
+            `Unsupported`; other exceptions of the library pass through.
+        minimisation: the attack searches the nearest adversarial image and has no eps: images outside the ball do not
+            count.
         version: library and version, for the cell's key.
-        warnings: what a reader of the numbers has to know (weak defaults); footnotes put the attack's label before it.
+        warnings: for the reader of the numbers (weak defaults); footnotes put the attack's label before them.
         notes: further warnings, which depend on `(threat, num_classes, params)`.
         copies: of a randomised defense that the attack averages by itself; None: those of the view.
         load: imports the library, so that the first call of `run` takes no longer than others; may raise `Unsupported`.
@@ -50,11 +52,56 @@ class Attack:
     warnings: tuple[str, ...] = ()
     notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
     copies: Copies | None = None
-    load: Callable[[], object] = field(default=_nothing)
+    load: Callable[[], object] = field(default=_load_nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class AttackRequest:
+    """The arguments of `Attack.run`, the view apart.
+
+    Args:
+        x: images, float32 [B, C, H, W] in [0, 1].
+        y: labels, int64 [B].
+        threat: norm, eps and targets.
+        target: classes to reach, int64 [B]; None: untargeted.
+        seed: of the attack.
+        num_classes: K.
+        indices: in the data set, int64 [B]; None: unknown.
+        params: of the board.
+    """
+
+    x: Tensor
+    y: Tensor
+    threat: ThreatModel
+    target: Tensor | None
+    seed: int
+    num_classes: int
+    indices: Tensor | None
+    params: Mapping[str, Any]
+
+
+def keyword_form(run: Callable[[Any, AttackRequest], Tensor]) -> Callable[..., Tensor]:
+    """Return the function `Attack.run` of an adapter that takes (view, request)."""
+
+    def run_attack(
+        view: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: ThreatModel,
+        target: Tensor | None,
+        seed: int,
+        num_classes: int,
+        indices: Tensor | None = None,
+        **params: Any,
+    ) -> Tensor:
+        return run(view, AttackRequest(x, y, threat, target, seed, num_classes, indices, params))
+
+    return run_attack
 
 
 def library_version(distribution: str) -> str | None:
-    """The version of an installed distribution, without importing it; None if it is not installed."""
+    """Return the version of an installed distribution, without importing it; None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

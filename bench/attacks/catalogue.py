@@ -1,6 +1,6 @@
-"""The table of all attacks: what each was measured to do on a small model. `tests/tools/attack_table.py` makes it.
+"""The table of all attacks, measured on a small model and written by `tests/tools/attack_table.py`.
 
-It is read without the libraries, so it tells of the versions that it was made with; its tests run every attack again.
+It is read without the libraries, so it holds for the versions that it was made with; its tests run every attack again.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("attacks.csv")
 NORMS = ("Linf", "L2", "L1", "L0")
-_OTHER_NORM = ("the threat is", "not L0")  # reasons that say no more than that the norm is another one
+_OTHER_NORM = ("the threat is", "not L0")  # in reasons that only name another norm
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An attack. A status is "runs", "runs, targeted only" or "cannot: reason".
+    """A row of the table. A status is "runs", "runs, targeted only" or "cannot: reason".
 
     Args:
         name: as in a board.
-        alias_of: the name that it is another name of; "" if none.
-        kind: "fixed eps" or "minimisation" (it knows no eps and is judged at eps afterwards).
+        alias_of: the name of which it is an alias; "" if none.
+        kind: "fixed eps" or "minimisation" (it has no eps and is judged at eps afterwards).
         Linf: status, untargeted.
         L2: likewise.
         L1: likewise.
         L0: likewise.
         targeted: status, in the first norm that runs.
-        asks: for "gradients" if it went back through the network, else "logits" or "nothing"; "" if it never ran.
-        stochastic: status on a defense whose answers vary.
-        needs: of images ("3 channels"), classes and parameters, ; "; " between them.
-        warnings: what its defaults fall short of.
+        asks: "gradients" if it went back through the network, else "logits" or "nothing"; "" if it never ran.
+        stochastic: status on a defense whose logits vary.
+        needs: of images ("3 channels"), classes and parameters, separated by "; ".
+        warnings: of weak defaults.
     """
 
     name: str
@@ -48,18 +48,18 @@ class Entry:
     warnings: str
 
     def norms(self) -> list[str]:
-        """The norms in which it runs."""
+        """Return the norms in which it runs."""
         return [norm for norm in NORMS if getattr(self, norm).startswith("runs")]
 
     def reason(self) -> str:
-        """Why it runs in no norm, or why it fails in one that it should have; "" if neither."""
-        reasons = [getattr(self, norm) for norm in NORMS if not getattr(self, norm).startswith("runs")]
-        told = [r.removeprefix("cannot: ") for r in reasons if not any(o in r for o in _OTHER_NORM)]
-        return "; ".join(dict.fromkeys(told))
+        """Return why it runs in no norm, or fails in one that it should have; "" if neither."""
+        failures = [getattr(self, norm) for norm in NORMS if not getattr(self, norm).startswith("runs")]
+        reasons = [f.removeprefix("cannot: ") for f in failures if not any(other in f for other in _OTHER_NORM)]
+        return "; ".join(dict.fromkeys(reasons))
 
 
 def catalogue() -> list[Entry]:
-    """All entries, in the order of the suites."""
+    """Return all entries, in the order of the suites."""
     with FILE.open(encoding="utf-8", newline="") as file:
         return [Entry(**row) for row in csv.DictReader(file)]
 
@@ -74,20 +74,20 @@ def write(entries: Iterable[Entry], path: Path) -> None:
 
 
 def remarks(entry: Entry) -> str:
-    """What a reader has to know besides the columns."""
+    """Return the remarks of an attack: alias, reasons for what does not run, warnings."""
     parts = [f"the same as {entry.alias_of}" if entry.alias_of else ""]
     if not entry.norms():
         return "; ".join(p for p in (*parts, f"cannot run: {entry.reason()}") if p)
-    for status, what in ((entry.stochastic, "not on varying answers"), (entry.targeted, "not targeted")):
+    for status, limit in ((entry.stochastic, "not on varying answers"), (entry.targeted, "not targeted")):
         reason = status.removeprefix("cannot: ")
         if reason != status and "no targeted mode" not in reason:
-            parts.append(f"{what}: {reason}")
+            parts.append(f"{limit}: {reason}")
     targeted = any("targeted only" in getattr(entry, n) for n in NORMS)
     return "; ".join(p for p in (*parts, "" if targeted else entry.reason(), entry.warnings) if p)
 
 
 def columns(entry: Entry) -> tuple[str, ...]:
-    """Name, one mark per norm, targeted, what it asks for, varying answers, kind, needs and remarks, for a page."""
+    """Return the cells of a row of the page, under `HEADER`."""
     marks = [{"runs": "yes", "runs, targeted only": "targeted"}.get(getattr(entry, n), "–") for n in NORMS]
     targeted, varying = ("yes" if s.startswith("runs") else "–" for s in (entry.targeted, entry.stochastic))
     return (entry.name, *marks, targeted, entry.asks or "–", varying, entry.kind, entry.needs, remarks(entry))
@@ -97,7 +97,7 @@ HEADER = ("attack", *NORMS, "targeted", "asks for", "varying", "kind", "needs", 
 
 
 def markdown(entries: Sequence[Entry], versions: str) -> str:
-    """The page of the table."""
+    """Return the page of the table, with the libraries' versions."""
     runs = sum(bool(e.norms()) for e in entries)
     rows = [HEADER, tuple("---" for _ in HEADER), *(columns(e) for e in entries)]
     table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)

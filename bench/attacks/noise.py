@@ -1,4 +1,4 @@
-"""Uniform noise in a ball, keyed by image: what an image becomes depends on no other image of the batch."""
+"""Uniform noise in a ball, keyed by image: the result for an image depends on no other image of the batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZE, _SIGN, _RADIUS = 0, 1, 2  # names of the noise streams
 
 
 def uniform_in_ball(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
-    """Random images around x.
+    """Return random images in the ball around x.
 
     Linf: uniform in the ball cut by the box. L2 and L1: uniform in the ball; a coordinate that would leave the box
     changes its sign and is clamped if it leaves there too, which for pixels at 0 or 1 is uniform in the ball cut by
@@ -49,7 +49,7 @@ def _in_l2_ball(noise: Noise, shape: tuple[int, ...]) -> Tensor:
 
 
 def _in_l1_ball(noise: Noise, u: Tensor) -> Tensor:
-    """Exponentials over their sum and one more: uniform on the simplex and below it (Devroye 1986, chapter 5)."""
+    """Return points uniform in the L1 ball: exponentials over their sum and one more (Devroye 1986, chapter 5)."""
     sizes = -torch.log1p(-u)
     spare = -torch.log1p(-noise.child(_RADIUS).draw(Draw((1, 1, 1), "uniform")))
     total = sizes.sum((1, 2, 3), keepdim=True) + spare

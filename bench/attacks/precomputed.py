@@ -1,4 +1,4 @@
-"""Adversarial images that somebody else made, as an attack: "given:path". What runs is a look into the file."""
+"""Precomputed adversarial images as an attack, "given:path", which reads them from the file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.attacks.base import Attack
+from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
+from bench.spec.cell import GIVEN
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,25 +17,32 @@ if TYPE_CHECKING:
 
     from bench.attacks.precomputed_files import PrecomputedImages
 
+UNCHANGED = "its images are the clean ones"  # a note on precomputed images
+
 
 def names() -> list[str]:
-    """None: files have no list."""
+    """Return []: files are named by their path."""
     return []
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `registry.find_attack`. The file is described at `precomputed_files.read_given`, and needs an array `index`.
+    """Return the attack of a file, which needs an array `index` (see `precomputed_files.read_given`).
 
-    The parameter `minimisation = true` says that images may lie outside the ball; they do not count then.
+    Args:
+        local: path of the file.
+        params: `minimisation = true` declares that images may lie outside the ball; those do not count.
+
+    Raises:
+        UserError: there is no such file, or a parameter is unknown.
     """
-    name, path = f"given:{local}", Path(local).expanduser()
+    name, path = f"{GIVEN}{local}", Path(local).expanduser()
     check_params(name, params, ("minimisation",))
     if not path.is_file():
         raise UserError(f"{name}: there is no file {path}")
     stat = path.stat()
     return Attack(
         name=name,
-        run=partial(_run, path),
+        run=keyword_form(partial(_run, path)),
         minimisation=params.get("minimisation", False) is True,
         version=f"sha256 {_sha(path, stat.st_mtime_ns, stat.st_size)[:32]}",
     )
@@ -47,24 +55,24 @@ def _sha(path: Path, time: int, size: int) -> str:  # noqa: ARG001
 
 @lru_cache(maxsize=2)
 def _read(path: Path, time: int) -> tuple[PrecomputedImages, dict[int, int]]:  # noqa: ARG001
+    """Return the images of a file, and the row of each index."""
     from bench.attacks.precomputed_files import read_given
 
-    held = read_given(path)
-    if len(held) > 1:
-        raise ValueError(f"{path} holds the images of {len(held)} attacks; an attack is one")
-    if held[0].index is None:
+    attacks = read_given(path)
+    if len(attacks) > 1:
+        raise ValueError(f"{path} holds the images of {len(attacks)} attacks; an attack is one")
+    if attacks[0].index is None:
         raise ValueError(f"{path} has no array index, which says which images of the data set they are")
-    return held[0], {int(i): row for row, i in enumerate(held[0].index)}
+    return attacks[0], {int(i): row for row, i in enumerate(attacks[0].index)}
 
 
-def _run(path: Path, view: Any, x: Tensor, y: Tensor, *, indices: Tensor, **_: Any) -> Tensor:  # noqa: ARG001
+def _run(path: Path, view: Any, request: AttackRequest) -> Tensor:  # noqa: ARG001
     import torch
 
-    given, rows = _read(path, path.stat().st_mtime_ns)
-    missing = [i for i in indices.tolist() if i not in rows]
+    assert request.indices is not None
+    images, rows = _read(path, path.stat().st_mtime_ns)
+    indices = request.indices.tolist()
+    missing = [i for i in indices if i not in rows]
     if missing:
         raise ValueError(f"{path} has no image {missing[0]} of the data set")
-    return torch.from_numpy(given.x[[rows[i] for i in indices.tolist()]]).to(x.device)
-
-
-UNCHANGED = "its images are the clean ones"  # a note on given images
+    return torch.from_numpy(images.x[[rows[i] for i in indices]]).to(request.x.device)

@@ -1,7 +1,9 @@
-"""Files of adversarial images that somebody else made. None of them is trusted: nothing in them is ever executed."""
+"""Read files of precomputed adversarial images, without executing anything in them."""
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +18,22 @@ from defenses.data.formats import as_labels, to_nchw, whole_numbers
 from defenses.utils.errors import UserError
 
 FORMS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
-_IMAGES = ("x_adv", "x", "adv_complete", "images")  # the third is what AutoAttack's own script saves
+_IMAGES = ("x_adv", "x", "adv_complete", "images")  # AutoAttack's script saves adv_complete
 _ALIASES = {"labels": "y", "indices": "index"}
 _ROUNDING = 1e-6  # as `bench.spec.threat.in_box`
 
 
 @dataclass(frozen=True, eq=False)
 class PrecomputedImages:
-    """The adversarial images of one attack.
+    """The precomputed adversarial images of one attack.
 
     Args:
         label: for tables.
         source: the file, for messages.
         x: float32 [N, C, H, W] in [0, 1].
-        index: which images of the data set they are, int64 [N], each once; None: the file does not say.
-        y: their labels, int64 [N]; None: the file does not say.
-        notes: what was done to the file's values.
+        index: positions in the data set, int64 [N], each once; None: not in the file.
+        y: labels, int64 [N]; None: not in the file.
+        notes: of conversions of the file's values.
     """
 
     label: str
@@ -43,13 +45,16 @@ class PrecomputedImages:
 
 
 def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
-    """The images of a file.
+    """Read the images of a file.
 
     Args:
-        path: an .npz, .pt (or .pth) or .safetensors with an array x_adv (or x), uint8 or floats in [0, 1], and where
-            it has them index (positions in the split) and y (labels); an .npy or .pt with the images alone; or the
+        path: an .npz, .pt (or .pth) or .safetensors with an array x_adv (or x), uint8 or floats in [0, 1], and
+            optionally index (positions in the split) and y (labels); an .npy or .pt with the images alone; or the
             adversarial.safetensors of a part of a results folder, which holds the images of several attacks.
-        threat: norm and eps, as "Linf 1/5": attacks of a part at another one are left out; None: none is.
+        threat: norm and eps, as "Linf 1/5", of the attacks to read from a part; None: all.
+
+    Returns:
+        The images of each attack: one, except of a part.
 
     Raises:
         UserError: missing, damaged, pickled objects, or not such images.
@@ -68,13 +73,13 @@ def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]
     if path.suffix not in readers:
         raise UserError(f"{path} is no file of adversarial images; save them as {', '.join(FORMS)}")
     try:
-        found = readers[path.suffix](path)
-    except Exception as error:  # a damaged archive or pickle raises nearly anything
+        content = readers[path.suffix](path)
+    except Exception as error:  # a damaged archive or pickle may raise any type
         reason = " ".join(str(error).split())[:80]
         raise UserError(
             f"{path} is damaged, or holds more than plain arrays ({reason}); save it again, as numpy.savez does"
         ) from None
-    return [_given(path, found if isinstance(found, Mapping) else {"x_adv": found})]
+    return [_from_arrays(path, content if isinstance(content, Mapping) else {"x_adv": content})]
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -83,14 +88,12 @@ def _npz(path: Path) -> dict[str, Any]:
 
 
 def _torch(path: Path) -> Any:
-    import warnings
-
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the pickle's protocol
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    values = found if isinstance(found, Mapping) else {"x_adv": found}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    values = content if isinstance(content, Mapping) else {"x_adv": content}
     return {k: v.detach().numpy() for k, v in values.items() if isinstance(v, torch.Tensor)}
 
 
@@ -104,7 +107,8 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
-def _given(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
+def _from_arrays(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
+    """Return the images of a file's arrays; refuse arrays without images, and positions or labels that do not fit."""
     name = next((n for n in _IMAGES if n in arrays), None)
     if name is None:
         raise UserError(f"{path} holds {', '.join(map(str, arrays)) or 'no array'}; name its images x_adv")
@@ -129,30 +133,28 @@ def _given(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
     return PrecomputedImages(path.stem, str(path), x, index, y, notes)
 
 
-def _images(x: npt.NDArray[Any], what: str) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """Images as float32 [N, C, H, W]; floats may leave [0, 1] by rounding."""
+def _images(x: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """Return (images as float32 [N, C, H, W], notes); floats may leave [0, 1] by rounding."""
     if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
-    chw, last = to_nchw(x.shape, what)
+        raise UserError(f"{name} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+    chw, last = to_nchw(x.shape, name)
     if not len(x):
-        raise UserError(f"{what} holds no image")
+        raise UserError(f"{name} holds no image")
     if last:
         x = x.transpose(0, 3, 1, 2)
-    out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
+    images = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
     if x.dtype == np.uint8:
-        return out / np.float32(255), (f"{what} is uint8: divided by 255",)
-    if not np.isfinite(out).all():
-        raise UserError(f"{what} has values that are not finite; leave such images out, and name the others in index")
-    low, high = float(out.min()), float(out.max())
+        return images / np.float32(255), (f"{name} is uint8: divided by 255",)
+    if not np.isfinite(images).all():
+        raise UserError(f"{name} has values that are not finite; leave such images out, and name the others in index")
+    low, high = float(images.min()), float(images.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
-    return out, ()
+        raise UserError(f"{name} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+    return images, ()
 
 
 def _from_part(part: Path, threat: str | None) -> list[PrecomputedImages]:
-    """The attacks of a part of a results folder, the null attacks left out."""
-    import io
-
+    """Return the images of all attacks of a part of a results folder, without the null attacks."""
     import pyarrow.parquet as pq
     from safetensors.numpy import load
 

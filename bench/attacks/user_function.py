@@ -1,4 +1,4 @@
-"""A user's own attack: a function of a module or of a file, with the signature of `Attack.run`."""
+"""User-defined attacks: functions of a module or of a file, with the signature of `Attack.run`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.attacks.base import Attack
 from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters, function_parameters, package_folder, parse
-from defenses.utils.plugins import code_hash
+from defenses.utils.plugins import code_hash, load_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +21,17 @@ _OFFERED = ("threat", "target", "seed", "num_classes", "indices")
 
 
 def find(name: str, params: dict[str, Any]) -> Attack | None:
-    """See `bench.attacks.registry.find_attack`; None if there is no such file or package.
+    """Return the attack of a function; None if there is no such file or package.
 
-    The function takes `(view, x, y)` and by name whatever it wants of threat, target, seed, num_classes and indices;
-    its other arguments are its parameters. `function.minimisation = True` in the file says that it knows no eps.
+    The function takes `(view, x, y)` and by name those of threat, target, seed, num_classes and indices that it uses;
+    its other arguments are its parameters. `function.minimisation = True` in the file declares that it has no eps.
+
+    Args:
+        name: "package.module:function" or "path/file.py:function".
+        params: of the board.
+
+    Raises:
+        UserError: see `bench.attacks.registry.find_attack`.
     """
     where, _, function = name.rpartition(":")
     path = _file(where)
@@ -43,12 +50,13 @@ def find(name: str, params: dict[str, Any]) -> Attack | None:
     return Attack(
         name=name,
         run=partial(_run, str(path) if where.endswith(".py") else where, function, takes),
-        minimisation=_says_minimisation(tree, function),
+        minimisation=_is_minimisation(tree, function),
         version=f"{path.name} {code_hash(f'{path}:{function}')[:16]}",
     )
 
 
 def _file(where: str) -> Path | None:
+    """Return the source file of a module or path; None if there is none."""
     if where.endswith(".py"):
         path = Path(where).expanduser()
         if not path.is_file():
@@ -57,7 +65,7 @@ def _file(where: str) -> Path | None:
     top, *rest = where.split(".")
     if not all(part.isidentifier() for part in (top, *rest)):
         return None
-    # The working directory too: a command's sys.path does not have it.
+    # The working directory too, since a command's sys.path lacks it.
     folders = [Path.cwd(), *([package.parent] if (package := package_folder(top)) else []), *map(Path, sys.path)]
     for folder in folders:
         target = folder.joinpath(top, *rest)
@@ -67,7 +75,8 @@ def _file(where: str) -> Path | None:
     return None
 
 
-def _says_minimisation(tree: ast.Module, function: str) -> bool:
+def _is_minimisation(tree: ast.Module, function: str) -> bool:
+    """Return True if a file sets `function.minimisation = True`."""
     return any(
         isinstance(n, ast.Assign)
         and any(ast.unparse(t) == f"{function}.minimisation" for t in n.targets)
@@ -77,19 +86,18 @@ def _says_minimisation(tree: ast.Module, function: str) -> bool:
     )
 
 
-def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **given: Any) -> Tensor:
+def _run(where: str, function: str, takes: Parameters, view: Any, x: Tensor, y: Tensor, **arguments: Any) -> Tensor:
     import torch
 
     from defenses.utils.isolation import seeded_globals
-    from defenses.utils.plugins import load_object
 
     try:
         attack = load_object(f"{where}:{function}")
-    except UserError as error:  # the fault of one attack: the others go on
+    except UserError as error:  # fails the cells of this attack alone
         raise ImportError(str(error)) from error
-    if given.get("indices") is None:
-        given["indices"] = torch.arange(len(x))
-    passed = {k: v for k, v in given.items() if takes.open or k in takes.names or k not in _OFFERED}
-    with seeded_globals(given["seed"], x.device):
+    if arguments.get("indices") is None:
+        arguments["indices"] = torch.arange(len(x))
+    passed = {k: v for k, v in arguments.items() if takes.open or k in takes.names or k not in _OFFERED}
+    with seeded_globals(arguments["seed"], x.device):
         x_adv: Tensor = attack(view, x.clone(), y.clone(), **passed)
     return x_adv.detach().clone()

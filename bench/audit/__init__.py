@@ -1,1 +1,1 @@
-"""Audits: can the numbers of a defense be trusted?"""
+"""Audits: checks that an evaluation of a defense can be trusted."""

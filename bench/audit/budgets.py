@@ -1,4 +1,4 @@
-"""How much an audit spends."""
+"""Budgets of an audit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Budget:
     """The sizes of an audit.
 
     Args:
-        images: that are attacked.
+        images: number of attacked images.
         steps: of the iterative attack.
-        eot: copies of a randomised defense in a step, each of one run.
+        eot: copies of a randomised defense in a step, one run each.
         draws: held-out draws of a verdict on a randomised defense; half as many again choose the worst attack.
         queries: of Square.
         spsa: (iterations, samples in each) of SPSA.
         planted: images of the binarisation test.
-        inner: points inside the ball, for each of its readouts.
+        inner: points inside the ball for each readout of the binarisation test.
     """
 
     images: int
@@ -39,10 +39,10 @@ BUDGETS = {
 
 
 def budget(name: str) -> Budget:
-    """A budget by name.
+    """Return a budget by name.
 
     Raises:
-        UserError: there is none.
+        UserError: unknown name.
     """
     if name not in BUDGETS:
         raise unknown("budget", name, BUDGETS)

@@ -1,4 +1,4 @@
-"""What a check of the audit found: pass, fail or not applicable, with its evidence."""
+"""Findings of an audit: pass, fail or not applicable, with evidence."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Status = Literal["pass", "fail", "not applicable"]
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves or bars of one check.
+    """Curves or bars of a check.
 
     Args:
-        kind: "line", "bar", or "rows": bars from left to right under long names.
+        kind: "line", "bar", or "rows" (horizontal bars under long names).
         x_label: of the horizontal axis.
         y_label: of the vertical axis; rows have none.
         series: by name, (positions, values); a bar has a name for its position.
-        limit: a line across at this value; None: none. Rows have none.
+        limit: value of a horizontal line; None: no line. Rows have none.
     """
 
     kind: Literal["line", "bar", "rows"]
@@ -31,15 +31,15 @@ class Plot:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """The outcome of a check.
 
     Args:
         check: its name.
         status: "pass", "fail" or "not applicable".
         evidence: one line.
-        numbers: what was measured, by name; None where that is not finite.
-        images: data set indices of the images that speak against the defense's evaluation.
-        plot: where there is a curve.
+        numbers: measured values by name; None where one is not finite.
+        images: positions in the data set of the images that contradict the evaluation.
+        plot: of the values, if any.
     """
 
     check: str
@@ -50,37 +50,37 @@ class Finding:
     plot: Plot | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has no infinity."""
+        """Return the finding for JSON, which has no infinity."""
         numbers = {name: v if v is not None and math.isfinite(v) else None for name, v in self.numbers.items()}
         return asdict(self) | {"numbers": numbers}
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Finding:
-        """What `as_dict` gave, after JSON."""
-        plot = said["plot"]
+    def from_dict(cls, content: Mapping[str, Any]) -> Finding:
+        """Return the finding of `as_dict`, after JSON."""
+        plot = content["plot"]
         if plot is not None:
             series = {name: (tuple(at), tuple(values)) for name, (at, values) in plot["series"].items()}
             plot = Plot(**{**plot, "series": series})
-        return cls(**{**said, "images": tuple(said["images"]), "plot": plot})
+        return cls(**{**content, "images": tuple(content["images"]), "plot": plot})
 
 
 def not_applicable(check: str, why: str) -> Finding:
-    """A check that says nothing about a defense."""
+    """Return the finding of a check that does not apply to a defense."""
     return Finding(check, "not applicable", why)
 
 
 def status_of(ok: bool) -> Status:
-    """The status of a check that could be made."""
+    """Return the status of a check that applies."""
     return "pass" if ok else "fail"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found of one defense.
+    """All findings about a defense.
 
     Args:
         label: of the defense.
-        about: fingerprint, data set, threat, budget, seed: everything that it depends on.
+        about: fingerprint, data set, threat, budget, seed: all that the findings depend on.
         findings: of all checks.
     """
 
@@ -90,17 +90,17 @@ class Audit:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The names of the checks that failed."""
+        """Names of the failed checks."""
         return tuple(f.check for f in self.findings if f.status == "fail")
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        said = {"label": self.label, **self.about, "passed": not self.failed, "failed": list(self.failed)}
-        return said | {"findings": [f.as_dict() for f in self.findings]}
+        """Return the audit for JSON."""
+        head = {"label": self.label, **self.about, "passed": not self.failed, "failed": list(self.failed)}
+        return head | {"findings": [f.as_dict() for f in self.findings]}
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> Audit:
-        """What `as_dict` gave, after JSON."""
-        apart = {"label", "passed", "failed", "findings"}
-        about = {key: value for key, value in said.items() if key not in apart}
-        return cls(said["label"], about, tuple(Finding.from_dict(f) for f in said["findings"]))
+    def from_dict(cls, content: Mapping[str, Any]) -> Audit:
+        """Return the audit of `as_dict`, after JSON."""
+        other = {"label", "passed", "failed", "findings"}
+        about = {key: value for key, value in content.items() if key not in other}
+        return cls(content["label"], about, tuple(Finding.from_dict(f) for f in content["findings"]))

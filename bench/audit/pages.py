@@ -1,4 +1,4 @@
-"""Audits for people: plain text, Markdown, and one HTML page that needs no other file."""
+"""Audits as plain text, as Markdown, and as one HTML page without other files."""
 
 from __future__ import annotations
 
@@ -22,53 +22,58 @@ figcaption { font-size: .85rem; font-weight: 600; } figure text { fill: currentC
 figure path { stroke: var(--soft); }
 """
 _KINDS = {"pass": "pass", "fail": "fail", "not applicable": "not"}
-_MOST = 12  # images that are named
+_MOST = 12  # images listed by position
 
 
 def summary(audits: Sequence[Audit]) -> Table:
-    """One line per defense."""
+    """Return a table with a row for each defense."""
     rows = tuple((a.label, _threat(a), "fail" if a.failed else "pass", _counts(a), ", ".join(a.failed)) for a in audits)
     return Table("Summary", ("defense", "threat", "audit", "checks", "failed"), rows, left=5)
 
 
-def as_text(made: Audit) -> str:
-    """What was found of one defense, a line per check."""
-    lines = [f"{made.label}, {_threat(made)}: {'FAILS the audit' if made.failed else 'passes the audit'}"]
-    lines += [f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in made.findings]
+def as_text(audit: Audit) -> str:
+    """Return the findings about a defense, a line for each check."""
+    lines = [f"{audit.label}, {_threat(audit)}: {'FAILS the audit' if audit.failed else 'passes the audit'}"]
+    lines += [f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in audit.findings]
     return "\n".join(lines)
 
 
 def as_markdown(audits: Sequence[Audit]) -> str:
-    """All audits: a summary, then a table per defense."""
+    """Return all audits: a summary, then a table for each defense."""
     return to_markdown([summary(audits), *map(_findings, audits)])
 
 
 def as_html(audits: Sequence[Audit]) -> str:
-    """All audits, with their pictures in the page."""
+    """Return all audits as a page, with their plots."""
     return page("Audits", html_table(summary(audits), _KINDS) + "".join(map(_section, audits)), _STYLE)
 
 
-def _section(made: Audit) -> str:
-    plots = [(f.check, f.plot) for f in made.findings if f.plot is not None]
+def _section(audit: Audit) -> str:
+    """Return the table and the plots of a defense."""
+    plots = [(f.check, f.plot) for f in audit.findings if f.plot is not None]
     figures = [f"<figure><figcaption>{html_text(name)}</figcaption>{as_svg(plot)}</figure>" for name, plot in plots]
-    return "\n".join([html_table(_findings(made), _KINDS), '<div class="plots">', *figures, "</div>\n"])
+    return "\n".join([html_table(_findings(audit), _KINDS), '<div class="plots">', *figures, "</div>\n"])
 
 
-def _findings(made: Audit) -> Table:
-    rows = tuple((f.check, f.status, f.evidence, _images(f)) for f in made.findings)
-    return Table(f"{made.label}, {_threat(made)}", ("check", "status", "evidence", "images"), rows, left=4)
+def _findings(audit: Audit) -> Table:
+    """Return the findings about a defense as a table."""
+    rows = tuple((f.check, f.status, f.evidence, _images(f)) for f in audit.findings)
+    return Table(f"{audit.label}, {_threat(audit)}", ("check", "status", "evidence", "images"), rows, left=4)
 
 
-def _threat(made: Audit) -> str:
-    about = made.about
+def _threat(audit: Audit) -> str:
+    """Return threat, data set and budget of an audit."""
+    about = audit.about
     return f"{about['norm']} {about['eps']} on {about['dataset']} ({about['images']} images, {about['budget']} budget)"
 
 
-def _counts(made: Audit) -> str:
-    statuses = [f.status for f in made.findings]
+def _counts(audit: Audit) -> str:
+    """Return the number of checks by status."""
+    statuses = [f.status for f in audit.findings]
     return ", ".join(f"{statuses.count(s)} {s}" for s in ("pass", "fail", "not applicable") if s in statuses)
 
 
 def _images(f: Finding) -> str:
-    named = ", ".join(map(str, f.images[:_MOST]))
-    return named + (f" and {len(f.images) - _MOST} more" if len(f.images) > _MOST else "")
+    """Return the positions of the first images, and how many more there are."""
+    listed = ", ".join(map(str, f.images[:_MOST]))
+    return listed + (f" and {len(f.images) - _MOST} more" if len(f.images) > _MOST else "")

@@ -1,4 +1,4 @@
-"""Run all checks of an audit, and put down what they found."""
+"""Run all checks of an audit, and write the findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from defenses.utils.parameters import canonical
 
 Check = Callable[[Subject], Finding | list[Finding]]
 
-CHECKS: dict[str, Check] = {  # cheap ones first; a name stands for the checks where they cannot be made
+CHECKS: dict[str, Check] = {  # cheap ones first; the name is that of the finding where a check cannot be done
     SOFTMAX: gradients.outputs,
     "zero gradients": gradients.zeros,
     "gradients agree between seeds": gradients.agreement,
@@ -32,20 +32,20 @@ CHECKS: dict[str, Check] = {  # cheap ones first; a name stands for the checks w
     "noise fixed": strength.fixed_noise,
     binarisation.CHECK: binarisation.binarisation,
 }
-_LONGEST = 200  # characters of an error
+_MAX_ERROR = 200  # characters
 
 
 def audit(subject: Subject, budget: str) -> Audit:
-    """Run all checks on a defense; what an earlier run has finished is taken from its folder.
+    """Run all checks on a defense, or read the findings of an earlier run from its folder.
 
     Args:
         subject: the defense and its images.
-        budget: name of its budget.
+        budget: name of the budget.
     """
     findings: list[Finding] = []
     for name, check in CHECKS.items():
         subject.report(name)
-        findings += _finished(subject, name, check)
+        findings += _run_check(subject, name, check)
     about = {
         "key": subject.key,
         "fingerprint": canonical(subject.fingerprint),
@@ -59,33 +59,33 @@ def audit(subject: Subject, budget: str) -> Audit:
     return Audit(subject.label, about, tuple(findings))
 
 
-def _finished(subject: Subject, name: str, check: Check) -> list[Finding]:
-    """The findings of a check; one that raises has failed, and is tried again by the next run."""
+def _run_check(subject: Subject, name: str, check: Check) -> list[Finding]:
+    """Return the findings of a check; one that raises has failed, and is tried again by the next run."""
 
-    def make() -> dict[str, Any]:
-        made = check(subject)
-        return {"findings": [f.as_dict() for f in (made if isinstance(made, list) else [made])]}
+    def measure() -> dict[str, Any]:
+        findings = check(subject)
+        return {"findings": [f.as_dict() for f in (findings if isinstance(findings, list) else [findings])]}
 
     try:
-        said = subject.kept(f"check-{name.replace(' ', '-')}", make)
+        content = subject.cached(f"check-{name.replace(' ', '-')}", measure)
     except Unsupported as reason:
-        return [not_applicable(name, str(reason)[:_LONGEST])]
+        return [not_applicable(name, str(reason)[:_MAX_ERROR])]
     except UserError:
         raise
     except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:_MAX_ERROR]}"
         return [Finding(name, "fail", f"could not be made: {text}")]
-    return [Finding.from_dict(f) for f in said["findings"]]
+    return [Finding.from_dict(f) for f in content["findings"]]
 
 
-def write(results: Path, made: Audit) -> list[Audit]:
-    """Put an audit beside those of other defenses: audit.json, audit.md, audit.html in <results>/audit, each whole.
+def write(results: Path, audit: Audit) -> list[Audit]:
+    """Write an audit beside those of other defenses: audit.json, audit.md, audit.html in <results>/audit, each whole.
 
-    An older audit of the same defense at the same threat gives way.
+    An earlier audit of the same defense at the same threat is replaced.
 
     Args:
         results: the results folder.
-        made: what was found.
+        audit: the audit.
 
     Returns:
         All audits of the folder.
@@ -93,19 +93,20 @@ def write(results: Path, made: Audit) -> list[Audit]:
     folder = results / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with Store(results).lock("audit", wait=True):
-        known = [Audit.from_dict(said) for said in read_audits(results)]
-        names = [_name(a) for a in known]
-        if _name(made) in names:
-            known[names.index(_name(made))] = made
+        audits = [Audit.from_dict(content) for content in read_audits(results)]
+        names = [_name(a) for a in audits]
+        if _name(audit) in names:
+            audits[names.index(_name(audit))] = audit
         else:
-            known.append(made)
-        content = with_checksum({"schema": SCHEMA, "audits": [a.as_dict() for a in known]})
+            audits.append(audit)
+        content = with_checksum({"schema": SCHEMA, "audits": [a.as_dict() for a in audits]})
         write_atomic(folder / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        write_atomic(folder / "audit.md", as_markdown(known))
-        write_atomic(folder / "audit.html", as_html(known))
-    return known
+        write_atomic(folder / "audit.md", as_markdown(audits))
+        write_atomic(folder / "audit.html", as_html(audits))
+    return audits
 
 
-def _name(made: Audit) -> tuple[str, ...]:
-    about = made.about
+def _name(audit: Audit) -> tuple[str, ...]:
+    """Return the identity of an audit in its folder."""
+    about = audit.about
     return json.dumps(about["fingerprint"], sort_keys=True), about["dataset"], about["norm"], about["eps"]

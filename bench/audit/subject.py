@@ -1,4 +1,4 @@
-"""A defense under audit: its images, and the attacks on it, each run once and kept."""
+"""A defense under audit: its images, and the attacks on it, whose outcomes are cached."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 
-VERSION = 3  # counts up when the same defense would be found otherwise
-_MODES = ("exact", "bpda")  # of the white box, as far as a defense has them
-FINITE = ("smooth", "difference")  # besides, where exact gradients say no more than BPDA's
-_RAMP = 4  # `bench:apgd` ends with so many times the copies that it begins with
+VERSION = 3  # raised when the same defense would get other findings
+_MODES = ("exact", "bpda")  # of the white box, where a defense has them
+FINITE = ("smooth", "difference")  # further ones, where exact gradients equal those of BPDA
+_RAMP = 4  # copies of `bench:apgd` at its end, as a multiple of those at its start
 
 
 @dataclass(frozen=True)
 class AttackRun:
-    """One attack of the audit.
+    """An attack of the audit.
 
     Args:
         attack: name for `find_attack`.
         params: its parameters.
-        gradient: mode of the view.
+        gradient: gradient mode of the view.
         eot: copies of a randomised defense in a call.
         eps: radius, as "1/2".
-        against: "defense"; "other" (an undefended network, of which the images are tried on the defense); or "fixed"
-            (the defense under noise that the attacker knows, attacked and judged).
-        restart: which of several repetitions with other seeds.
+        against: "defense"; "other" (a surrogate, whose adversarial images are judged by the defense); or "fixed" (the
+            defense under noise that the attacker knows, attacked and judged).
+        restart: number of the repetition, each with another seed.
     """
 
     attack: str
@@ -60,24 +60,24 @@ class AttackRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Right draws of every image: shares of the held-out draws, and of those that choose among attacks, each [N]."""
+    """Shares of right draws of every image, of the held-out and of the selection draws, each [N]."""
 
     held_out: tuple[float, ...]
     selection: tuple[float, ...]
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
-        """Of the held-out draws, [N]."""
+        """Shares of right held-out draws, [N]."""
         return np.asarray(self.held_out)
 
     @property
     def accuracy(self) -> float:
-        """Their mean."""
+        """Mean of the shares."""
         return float(self.shares.mean())
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """Per image the worst attack, chosen on selection draws and counted on held-out ones."""
+    """Return for each image the worst attack, selected on selection draws and counted on held-out ones."""
     selection = np.array([o.selection for o in outcomes])
     at = selection.argmin(0)
     columns = np.arange(selection.shape[1])
@@ -87,24 +87,24 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 @dataclass
 class Subject:
-    """What an audit looks at.
+    """A defense under audit.
 
     Args:
         defense: on its device.
-        label: for tables.
+        label: of the defense, for tables.
         fingerprint: of the defense, as cells have it.
         x: images [N, C, H, W] in [0, 1], on the same device.
         y: labels, int64 [N].
-        indices: in the data set, int64 [N].
-        num_classes: K.
-        dataset: its name.
+        indices: positions of the images in the data set, int64 [N].
+        num_classes: number of classes.
+        dataset: name of the data set.
         threat: norm and eps at which the defense is evaluated.
-        budget: sizes.
-        seed: of everything.
-        folder: where what is finished is kept.
-        other: an undefended network of the same classes; None: there is none, or it is the defense.
-        other_fingerprint: of it.
-        report: is told what is attacked now.
+        budget: sizes of the audit.
+        seed: of attacks and verdicts.
+        folder: of cached outcomes.
+        other: the surrogate, a network of the same classes; None: there is none, or it is the defense.
+        other_fingerprint: of the surrogate.
+        report: called with a line of text for every attack.
     """
 
     defense: Defense
@@ -125,113 +125,119 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """Names the audit: a hash of all that it depends on."""
-        of = [self.fingerprint, self.other_fingerprint, self.dataset, self.indices.tolist(), str(self.threat)]
-        return _digest([VERSION, versions(), *of, asdict(self.budget), self.seed])[:16]
+        """Hash of all that the outcomes depend on."""
+        facts = [self.fingerprint, self.other_fingerprint, self.dataset, self.indices.tolist(), str(self.threat)]
+        return _digest([VERSION, versions(), *facts, asdict(self.budget), self.seed])[:16]
 
     @cached_property
     def informative(self) -> bool:
-        """Whether exact gradients say more than BPDA's: of piecewise linear energies they do not."""
-        few = self.x[:4]
-        return carries_information(self.defense, few, Noise.of(self.number("information"), len(few), few.device))
+        """True if exact gradients differ from those of BPDA; for piecewise linear energies they do not."""
+        x = self.x[:4]
+        return carries_information(self.defense, x, Noise.of(self.seed_for("information"), len(x), x.device))
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Gradient modes of the white box."""
-        wanted = _MODES if self.informative else (*_MODES, *FINITE)
-        return tuple(m for m in wanted if m in self.defense.gradients) or self.defense.gradients[:1]
+        modes = _MODES if self.informative else (*_MODES, *FINITE)
+        return tuple(m for m in modes if m in self.defense.gradients) or self.defense.gradients[:1]
 
     @property
     def eot(self) -> int:
-        """Copies of one prediction that an attack averages."""
+        """Copies of the defense that an attack averages."""
         return self.budget.eot if self.defense.stochastic else 1
 
     def view(self, gradient: str, eot: int) -> ViewSpec:
-        """How attacks look at the defense: copies of one run each stand in for the deployed runs."""
+        """Return a view of the defense; copies of one run each replace the deployed runs."""
         return ViewSpec(gradient, eot, 1) if self.defense.stochastic else ViewSpec(gradient)
 
     def pgd(self, gradient: str, **changes: Any) -> AttackRun:
-        """Projected gradient descent on the cross-entropy (Madry et al. 2018), with a fixed number of copies."""
+        """Return projected gradient descent on the cross-entropy (Madry et al. 2018), with a fixed number of copies."""
         steps = int(changes.pop("steps", self.budget.steps))
         params = {"steps": steps, "rel_stepsize": 2.5 / steps}
-        shot = AttackRun(f"foolbox:{self.threat.norm}PGD", params, gradient, self.eot, str(self.threat.eps))
-        return replace(shot, **changes)
+        attack = AttackRun(f"foolbox:{self.threat.norm}PGD", params, gradient, self.eot, str(self.threat.eps))
+        return replace(attack, **changes)
 
     def iterative(self, gradient: str, **changes: Any) -> AttackRun:
-        """The iterative attack on a randomised defense is `bench:apgd`, on any other one PGD.
+        """Return the iterative attack: `bench:apgd` on a randomised defense, PGD on any other one.
 
-        Not `bench:adaptive`: it begins with the bare classifier, and so hides gradients that are worse than transfer.
+        `bench:adaptive` starts with the bare classifier, which would hide gradients that are worse than transfer.
         """
         if not self.defense.stochastic:
             return self.pgd(gradient, **changes)
-        steps, copies = (changes.pop(name, own) for name, own in (("steps", self.budget.steps), ("eot", self.eot)))
-        return replace(self.own("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
+        steps, copies = changes.pop("steps", self.budget.steps), changes.pop("eot", self.eot)
+        return replace(self.adaptive("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
 
-    def own(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> AttackRun:
-        """One of `bench.attacks.adaptive.suite`, which makes its copies itself."""
+    def adaptive(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> AttackRun:
+        """Return an attack of `bench.attacks.adaptive`, which makes its copies itself."""
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 
     def white(self, **changes: Any) -> Outcome:
-        """The white box: the iterative attack through every mode, per image the worst."""
+        """Return the outcome of the white box: of the iterative attack through every mode, for each image the worst."""
         return worst([self.run(self.iterative(mode, **changes)) for mode in self.modes])
 
     def strongest(self) -> Outcome:
-        """The white box; on a randomised defense with PGD beside it, per image the worst."""
+        """Return the outcome of the white box; on a randomised defense, for each image the worst of it and PGD."""
         pgd = [self.run(self.pgd(mode)) for mode in self.modes] if self.defense.stochastic else []
         return worst([self.white(), *pgd])
 
-    def run(self, shot: AttackRun) -> Outcome:
-        """The outcome of an attack, from the folder where it has been made."""
-        what = asdict(shot)
-        said = self.kept(f"shot-{_digest(what)[:12]}", lambda: asdict(self._made(shot)) | {"shot": what})
-        return Outcome(tuple(said["held_out"]), tuple(said["selection"]))
+    def run(self, attack: AttackRun) -> Outcome:
+        """Return the outcome of an attack, run now or read from the folder."""
+        facts = asdict(attack)
+        content = self.cached(f"shot-{_digest(facts)[:12]}", lambda: asdict(self._attack(attack)) | {"shot": facts})
+        return Outcome(tuple(content["held_out"]), tuple(content["selection"]))
 
-    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Something measured: made now, or in an earlier run of the same audit."""
+    def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a measurement, made now or in an earlier run of the same audit.
+
+        Args:
+            name: of the file.
+            measure: returns the measurement, for JSON.
+        """
         file = self.folder / self.key / f"{name}.json"
         if file.is_file():
-            known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return known
-        made = make()
+            earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return earlier
+        content = measure()
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(made, sort_keys=True) + "\n")
-        return made
+        write_atomic(file, json.dumps(content, sort_keys=True) + "\n")
+        return content
 
-    def images(self, shares: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-        """The data set's indices of some images."""
-        return tuple(int(i) for i in self.indices.numpy()[shares])
+    def images(self, mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+        """Return the positions in the data set of the images of a mask [N]."""
+        return tuple(int(i) for i in self.indices.numpy()[mask])
 
-    def number(self, *purpose: object) -> int:
-        """A 31-bit seed of one purpose."""
+    def seed_for(self, *purpose: object) -> int:
+        """Return a 31-bit seed for a purpose."""
         return int(_digest([self.seed, *map(str, purpose)])[:8], 16) >> 1
 
-    def _made(self, shot: AttackRun) -> Outcome:
-        self.report(f"{shot.attack} at {shot.eps}, {shot.gradient}, {shot.against}")
-        judged = Fixed(self.defense, self.number("fixed")) if shot.against == "fixed" else self.defense
+    def _attack(self, attack: AttackRun) -> Outcome:
+        """Return the outcome of an attack, run now."""
+        self.report(f"{attack.attack} at {attack.eps}, {attack.gradient}, {attack.against}")
+        judged = Fixed(self.defense, self.seed_for("fixed")) if attack.against == "fixed" else self.defense
         target = judged
-        if shot.against == "other":
+        if attack.against == "other":
             assert self.other is not None
             target = self.other
-        spec = self.view(shot.gradient, shot.eot) if target is self.defense else ViewSpec(shot.gradient)
+        spec = self.view(attack.gradient, attack.eot) if target is self.defense else ViewSpec(attack.gradient)
         x_adv = attacked(
-            target, spec, shot, self.x, self.y, norm=self.threat.norm, seed=self.number(asdict(shot)),
+            target, spec, attack, self.x, self.y, norm=self.threat.norm, seed=self.seed_for(asdict(attack)),
             num_classes=self.num_classes, indices=self.indices,
         )  # fmt: skip
         draws = self.budget.draws
-        given = verdict(judged, x_adv, self.indices, draws=draws, selection=draws // 2, seed=self.seed)
-        if not given.finite.all():
+        answers = verdict(judged, x_adv, self.indices, draws=draws, selection=draws // 2, seed=self.seed)
+        if not answers.finite.all():
             raise FloatingPointError("the defense returned logits that are not finite")
-        right = ((given.predictions == self.y) & ~given.rejected).double().cpu()
-        held = given.held_out
-        choosing = ~held if (~held).any() else held
-        return Outcome(tuple(right[held].mean(0).tolist()), tuple(right[choosing].mean(0).tolist()))
+        right = ((answers.predictions == self.y) & ~answers.rejected).double().cpu()
+        held_out = answers.held_out
+        selection = ~held_out if (~held_out).any() else held_out
+        return Outcome(tuple(right[held_out].mean(0).tolist()), tuple(right[selection].mean(0).tolist()))
 
 
 def attacked(
     target: Defense,
     spec: ViewSpec,
-    shot: AttackRun,
+    attack_run: AttackRun,
     x: Tensor,
     y: Tensor,
     *,
@@ -240,32 +246,36 @@ def attacked(
     num_classes: int,
     indices: Tensor,
 ) -> Tensor:
-    """The images that an attack makes, as they come out, [N, C, H, W].
+    """Return the adversarial images of an attack as the library gives them, [N, C, H, W].
 
     Args:
-        target: what is attacked.
-        spec: how it is looked at.
-        shot: which attack.
+        target: the attacked defense.
+        spec: view of the target.
+        attack_run: the attack.
         x: images [N, C, H, W] in [0, 1].
         y: labels, int64 [N].
         norm: of the ball.
         seed: of the attack and of the view's noise.
-        num_classes: K.
-        indices: in the data set, int64 [N].
+        num_classes: number of classes.
+        indices: positions of the images in the data set, int64 [N].
+
+    Raises:
+        FloatingPointError: images that are not finite.
     """
-    threat = ThreatModel(norm, shot.eps)  # type: ignore[arg-type]
-    attack = find_attack(shot.attack, shot.params)
+    threat = ThreatModel(norm, attack_run.eps)  # type: ignore[arg-type]
+    attack = find_attack(attack_run.attack, attack_run.params)
     attack.load()
     with attack_view(target, spec, seed=seed) as (view, _):
-        made = attack.run(
+        images = attack.run(
             view, x.clone(), y.clone(), threat=threat, target=None, seed=seed, num_classes=num_classes,
-            indices=indices, **shot.params,
+            indices=indices, **attack_run.params,
         )  # fmt: skip
-    x_adv: Tensor = made.detach().to(device_of(target)).float()
+    x_adv: Tensor = images.detach().to(device_of(target)).float()
     if not x_adv.isfinite().all():
         raise FloatingPointError("the attack returned values that are not finite")
     return x_adv
 
 
 def _digest(content: object) -> str:
+    """Return the SHA-256 of JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Small pictures as SVG: a line, bars or rows, axes, labels."""
+"""Plots as SVG: lines, bars or rows, with axes and labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TICKS = 4
 
 
 def as_svg(plot: Plot) -> str:
-    """A picture that stands alone: no script, no font, no link.
+    """Return a plot as SVG without script, font or link.
 
     Args:
-        plot: values; those that are not finite are left out.
+        plot: its values; those that are not finite are left out.
     """
     draw = {"bar": _bars, "line": _lines, "rows": _rows}[plot.kind]
     top = max([1.0, *(v for _, values in plot.series.values() for v in values if math.isfinite(v))])
@@ -35,16 +35,17 @@ def as_svg(plot: Plot) -> str:
 
 
 def _y(value: float, top: float) -> float:
-    """From the value to the vertical position; a negative value lies on the axis."""
+    """Return the vertical position of a value; a negative value lies on the axis."""
     return round(_HEIGHT - _BOTTOM - max(0.0, value) / top * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "middle", attributes: str = "") -> str:
+    """Return a text element."""
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" {attributes}>{escape(text)}</text>'
 
 
 def _scale(plot: Plot, top: float) -> list[str]:
-    """The numbers of the vertical axis, and its label."""
+    """Return the numbers of the vertical axis, and its label."""
     middle = _TOP + (_HEIGHT - _TOP - _BOTTOM) / 2
     values = [top * i / _TICKS for i in range(_TICKS + 1)]
     parts = [_text(_LEFT - 6, _y(v, top) + 4, f"{v:.3g}", "end") for v in values]
@@ -52,12 +53,14 @@ def _scale(plot: Plot, top: float) -> list[str]:
 
 
 def _frame(plot: Plot) -> list[str]:
+    """Return the axes and the label of the horizontal one."""
     axes = f"M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}"
     label = _text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 6, plot.x_label)
     return [f'<path d="{axes}" fill="none" stroke="#333"/>', label]
 
 
 def _bars(plot: Plot, top: float) -> list[str]:
+    """Return a vertical bar, its name and its value for every value."""
     parts = []
     for names, values in plot.series.values():
         slot = (_WIDTH - _LEFT - _RIGHT) / len(names)
@@ -73,12 +76,12 @@ def _bars(plot: Plot, top: float) -> list[str]:
 
 
 def _rows(plot: Plot, top: float) -> list[str]:
-    """A name and a bar under it for every value; a value below 0 has no bar."""
+    """Return a name and a bar under it for every value; a value below 0 has no bar."""
     parts = []
     for names, values in plot.series.values():
-        high, wide = (_HEIGHT - _TOP - _BOTTOM) / len(names), _WIDTH - _LEFT - _RIGHT - 40
+        height, width = (_HEIGHT - _TOP - _BOTTOM) / len(names), _WIDTH - _LEFT - _RIGHT - 40
         for i, (name, value) in enumerate(zip(names, values, strict=True)):
-            y, length = round(_TOP + high * i, 1), round(max(0.0, value) / top * wide, 1)
+            y, length = round(_TOP + height * i, 1), round(max(0.0, value) / top * width, 1)
             parts.append(_text(_LEFT + 4, round(y + 10, 1), str(name), "start"))
             parts.append(f'<rect x="{_LEFT}" y="{round(y + 14, 1)}" width="{length}" height="6" fill="{_COLOURS[0]}"/>')
             parts.append(_text(round(_LEFT + length + 4, 1), round(y + 21, 1), f"{value:.3g}", "start"))
@@ -86,13 +89,13 @@ def _rows(plot: Plot, top: float) -> list[str]:
 
 
 def _lines(plot: Plot, top: float) -> list[str]:
-    """Points at equal distances in their order: radii and counts grow by factors."""
+    """Return lines through points at equal horizontal distances, as radii and counts grow by factors."""
     parts = []
     for colour, (names, values) in zip(_COLOURS, plot.series.values(), strict=False):
         step = (_WIDTH - _LEFT - _RIGHT - 40) / max(1, len(names) - 1)
-        at = [(round(_LEFT + 20 + step * i, 1), _y(v, top)) for i, v in enumerate(values) if math.isfinite(v)]
-        parts.append(f'<polyline points="{" ".join(f"{x},{y}" for x, y in at)}" fill="none" stroke="{colour}"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in at]
+        points = [(round(_LEFT + 20 + step * i, 1), _y(v, top)) for i, v in enumerate(values) if math.isfinite(v)]
+        parts.append(f'<polyline points="{" ".join(f"{x},{y}" for x, y in points)}" fill="none" stroke="{colour}"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in points]
         for i, name in enumerate(names):
             text = f"{name:.3g}" if isinstance(name, float) else str(name)
             parts.append(_text(round(_LEFT + 20 + step * i, 1), _HEIGHT - _BOTTOM + 15, text))

@@ -1,30 +1,104 @@
-"""The subcommands of `purebench`, a module each: `add` declares the arguments, heavy imports wait until it runs."""
+"""Options, argument types and checks that several commands of `purebench` share."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from defenses.utils.errors import UserError
 
-Command = Callable[[argparse.Namespace], int]  # the exit code, as of `bench.cli.main`
-Declare = Callable[[str, Command, str], argparse.ArgumentParser]  # name, function, one line of help
-
 
 def positive(text: str) -> int:
-    """A whole number, at least 1, of the command line."""
+    """Parse a whole number, at least 1."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number, at least 1")
     return value
 
 
-def refuse_with(what: str, arguments: argparse.Namespace, *names: str) -> None:
+def number_between(text: str, low: float, high: float, range_text: str) -> float:
+    """Parse a number in the open interval (low, high).
+
+    Args:
+        text: the argument.
+        low: lower end.
+        high: upper end.
+        range_text: the rest of the message, as "is not a positive number".
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = low
+    if not low < value < high:
+        raise argparse.ArgumentTypeError(f"{text} {range_text}")
+    return value
+
+
+def add_roots(sub: argparse.ArgumentParser) -> None:
+    """Add --weights-root and --data-root."""
+    sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
+    add_data_root(sub)
+
+
+def add_data_root(sub: argparse.ArgumentParser) -> None:
+    """Add --data-root."""
+    sub.add_argument("--data-root", type=Path, help="folder of data sets (default: $PUREBENCH_DATA)")
+
+
+def add_out(sub: argparse.ArgumentParser, text: str) -> None:
+    """Add --out with its help."""
+    sub.add_argument("--out", type=Path, help=text)
+
+
+def add_device(sub: argparse.ArgumentParser, text: str = "where models run, as cuda:0 (default: cpu)") -> None:
+    """Add --device."""
+    sub.add_argument("--device", default="cpu", help=text)
+
+
+def add_quiet(sub: argparse.ArgumentParser, text: str = "no progress") -> None:
+    """Add --quiet."""
+    sub.add_argument("--quiet", action="store_true", help=text)
+
+
+def add_parameters(sub: argparse.ArgumentParser, text: str) -> None:
+    """Add --set with its help; a repeated option adds to the earlier ones."""
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
+
+
+def add_labels(sub: argparse.ArgumentParser, name: str, text: str) -> None:
+    """Add an option of one label or more; a repeated option adds to the earlier ones."""
+    sub.add_argument(name, nargs="+", action="extend", default=[], help=text)
+
+
+def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
+    """Add --stochastic."""
+    sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
+
+
+def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
+    """Add --format: text, Markdown, CSV, and further formats."""
+    sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text")
+
+
+def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the folders of weights and of data sets, as keyword arguments."""
+    return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
+
+
+def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return the board entry of a defense: its name, and the parameters and randomness of the command line."""
+    entry: dict[str, Any] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
+    return entry | ({"stochastic": True} if arguments.stochastic else {})
+
+
+def refuse_with(kind: str, arguments: argparse.Namespace, *names: str) -> None:
     """Refuse options that only a single defense takes.
 
     Args:
-        what: is given in its place, as "board".
+        kind: what is named instead of a defense, as "board".
         arguments: of the command line.
         names: of the options.
 
@@ -33,24 +107,58 @@ def refuse_with(what: str, arguments: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         if getattr(arguments, name):
-            raise UserError(f"--{name} is for a single defense; a {what} says it itself, leave it out")
+            raise UserError(f"--{name} is for a single defense; a {kind} says it itself, leave it out")
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed, at least 0.
+
+    Raises:
+        UserError: it is negative.
+    """
+    if seed < 0:
+        raise UserError(f"the seed {seed} is negative; take 0, say")
+    return seed
+
+
+def check_results(folder: Path) -> None:
+    """Refuse a folder without results.
+
+    Raises:
+        UserError: it has no plan.jsonl.
+    """
+    if not (folder / "plan.jsonl").is_file():
+        raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
+
+
+def folder_name(label: str) -> str:
+    """Return a label as the name of a folder: letters, digits, "-", "_" and "."."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs of the command line; a value is read as TOML where it is, and as text elsewhere.
+    """Parse KEY=VALUE pairs; a value is read as TOML, and as text where it is no TOML.
 
     Raises:
-        UserError: a pair is none.
+        UserError: a text is no pair.
     """
-    import tomllib
-
     values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f'"{pair}" is not KEY=VALUE')
+    for key, value in key_texts(pairs):
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             values[key] = value
     return values
+
+
+def key_texts(pairs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, text of the value) of KEY=VALUE pairs.
+
+    Raises:
+        UserError: a text is no pair.
+    """
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f'"{pair}" is not KEY=VALUE')
+        yield key, value

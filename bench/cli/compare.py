@@ -1,4 +1,4 @@
-"""`purebench compare`: two rows of a table against each other, image by image."""
+"""`purebench compare`: compare two rows of a table, image by image."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.arguments import Declare, positive
+from bench.cli.arguments import check_seed, number_between, positive
+from defenses.utils.text import clean
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Comparison, Side
     from bench.stats.bootstrap import Interval
 
 
-def add(declare: Declare) -> None:
-    """Declare the command."""
-    sub = declare("compare", _compare, "Compare two defenses, or two attacks, on the same images.")
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     sub.add_argument("results", type=Path)
     sub.add_argument("a", metavar="A", help='a defense (its worst case), or "defense@attack", "defense@attack (view)"')
     sub.add_argument("b", metavar="B", help="the other one")
@@ -26,38 +26,30 @@ def add(declare: Declare) -> None:
 
 
 def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
-    return value
+    """Parse a number between 0 and 1."""
+    return number_between(text, 0, 1, "does not lie between 0 and 1")
 
 
-def _compare(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     from bench.analysis.compare import compare
-    from defenses.utils.errors import UserError
 
-    if arguments.seed < 0:
-        raise UserError(f"the seed {arguments.seed} is negative; take 0, say")
-    found = compare(
+    comparisons = compare(
         arguments.results,
         arguments.a,
         arguments.b,
         other=arguments.other,
         confidence=arguments.confidence,
-        seed=arguments.seed,
+        seed=check_seed(arguments.seed),
         resamples=arguments.resamples,
     )
-    for number, comparison in enumerate(found):
+    for number, comparison in enumerate(comparisons):
         print("\n" * (number > 0) + "\n".join(_lines(comparison, arguments.confidence)))
     return 0
 
 
 def _lines(c: Comparison, confidence: float) -> list[str]:
-    from defenses.utils.text import clean
-
+    """Return the lines of a comparison."""
     level = f"{100 * confidence:g}%"
     n = c.difference.n
     planned = "" if n == c.planned else f" of {c.planned}: some have no verdict"
@@ -69,21 +61,21 @@ def _lines(c: Comparison, confidence: float) -> list[str]:
     if c.decisions is not None:
         d, several = c.decisions, max(c.a.draws, c.b.draws) > 1
         neither = n - c.both - int(d.only_a + d.only_b)
-        what = "majority decisions" if several else "verdicts"
+        noun = "majority decisions" if several else "verdicts"
         lines.append(
-            f"{what}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
+            f"{noun}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
             f"of neither {neither}; McNemar's exact p = {d.p_value:.3g}"
         )
     return [*lines, f"n = {n} images{planned}", *map(clean, c.caveats)]
 
 
 def _side(side: Side, confidence: float) -> str:
-    from defenses.utils.text import clean
-
+    """Return a row's robust accuracy with its interval, in percent."""
     share = side.share(confidence)
     draws = f"{side.draws} held-out draws" if side.draws > 1 else "one verdict"
     return f"{clean(side.title)}: {100 * share.value:.2f}% [{100 * share.low:.2f}, {100 * share.high:.2f}], {draws}"
 
 
 def _points(i: Interval) -> str:
+    """Return a difference with its interval, in percentage points."""
     return f"{100 * i.value:+.2f} points [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"

@@ -1,30 +1,28 @@
-"""`purebench doctor`: what is wrong with the environment, and how to mend it."""
+"""`purebench doctor`: check the installed libraries."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 
-from bench.cli.arguments import Declare
+from bench.doctor.environment import Environment
+from bench.doctor.examine import examine
+from bench.doctor.imports import imports
 
 
-def add(declare: Declare) -> None:
-    """Declare the command."""
-    sub = declare("doctor", _doctor, "Look for what is wrong with the installed libraries, and say how to mend it.")
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     sub.add_argument("--json", action="store_true", help="all findings as JSON")
     sub.add_argument("--deep", action="store_true", help="import every library too, each in a process of its own")
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
-    from bench.doctor.examine import Environment, examine
-    from bench.doctor.imports import imports
-
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     findings = examine(Environment.here())
     if arguments.deep:
         findings += imports()
     if arguments.json:
-        import dataclasses
-        import json
-
         print(json.dumps([dataclasses.asdict(f) for f in findings], indent=1))
     else:
         for f in findings:

@@ -1,87 +1,88 @@
-"""`purebench judge`: what a defense makes of adversarial images that somebody else made."""
+"""`purebench judge`: judge precomputed adversarial images."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.cli.arguments import Declare, key_values, positive
+from bench.board.defense_entry import describe
+from bench.board.precomputed import JudgeOptions, judge_board, unchanged
+from bench.cli.arguments import (
+    add_labels,
+    add_out,
+    add_parameters,
+    add_roots,
+    add_stochastic,
+    board_entry,
+    folder_name,
+    positive,
+    roots_of,
+)
+from bench.cli.board_options import add_run_options, run_and_show
+from bench.spec.aggregation import Aggregation
+from bench.spec.cell import VerdictSpec
+from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
-    from bench.board.precomputed import JudgeOptions
-    from bench.spec.threat import ThreatModel
 
 
-def add(declare: Declare) -> None:
-    """Declare the command."""
-    from bench.cli.board_options import run_arguments
-
-    sub = declare("judge", _judge, "Judge adversarial images that somebody else made, and write the same records.")
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     sub.add_argument("images", nargs="+", type=Path, help=".npz with x_adv, index and y (or .npy, .pt, .safetensors)")
     sub.add_argument("--defense", nargs="+", action="extend", required=True, help="names, or file.py:Class")
-    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="defense parameters")
-    sub.add_argument("--stochastic", action="store_true", help="a module of your own is random")
+    add_parameters(sub, "defense parameters")
+    add_stochastic(sub)
     sub.add_argument("--norm", default="Linf", help="Linf, L2, L1 or L0 (default: Linf)")
     sub.add_argument("--eps", help="radius, as 8/255")
     sub.add_argument("--targets", default="none", help="none, next or random (default: none)")
     sub.add_argument("--minimisation", action="store_true", help="images beyond eps count as failed, not as errors")
-    sub.add_argument("--dataset", default="digits", help="whose images they were (default: digits)")
-    sub.add_argument("--split", default="test")
-    sub.add_argument("--indices", help="an index list, as first-1000: what files without index hold, in its order")
+    sub.add_argument("--dataset", default="digits", help="of the clean images (default: digits)")
+    sub.add_argument("--split", default="test", help="of the data set (default: test)")
+    sub.add_argument("--indices", help="an index list, as first-1000: the images of files without index, in its order")
     sub.add_argument("--clean", type=Path, help=".npz of the clean images: found in the data set by their pixels")
-    sub.add_argument("--label", nargs="+", action="extend", default=[], help="one for each file")
+    add_labels(sub, "--label", "one for each file")
     sub.add_argument("--draws", type=positive, default=65, help="held-out draws (default: 65)")
     sub.add_argument("--selection", type=positive, default=16, help="draws to choose the worst on (default: 16)")
     sub.add_argument("--k", type=positive, help="draws of the majority and mean logit, the first ones (default: all)")
     sub.add_argument("--sequential", type=float, metavar="ERROR", help="a majority of k > draws by a rule, as .01")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     sub.add_argument("--batch", type=positive, default=2048, help="images times draws at once (default: 2048)")
-    sub.add_argument("--block", type=positive, default=100, help="images per unit of work (default: 100)")
-    sub.add_argument("--out", type=Path, help="results folder (default: results/judge-<first label>)")
-    sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
-    sub.add_argument("--data-root", type=Path, help="where data sets lie (default: $PUREBENCH_DATA)")
-    run_arguments(sub)
+    sub.add_argument("--block", type=positive, default=100, help="images per cell (default: 100)")
+    add_out(sub, "results folder (default: results/judge-<first label>)")
+    add_roots(sub)
+    add_run_options(sub)
 
 
-def _judge(arguments: argparse.Namespace) -> int:
-    from bench.board.precomputed import judge_board, unchanged
-    from bench.cli.board_options import run_and_show
-    from bench.spec.threat import ThreatModel
-
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     if arguments.eps is None:
         raise UserError("eps is missing; give the radius of the ball, as --eps 8/255")
     threat = ThreatModel(arguments.norm, arguments.eps, arguments.targets, "given images")
-    request = _request(arguments, threat)
-    given = _given(arguments, threat)
-    name = "judge-" + "".join(c if c.isalnum() or c in "-_." else "_" for c in given[0].label)
+    options = _options(arguments, threat)
+    precomputed = _read_images(arguments, threat)
+    name = f"judge-{folder_name(precomputed[0].label)}"
     out = arguments.out or Path("results") / name
-    with judge_board(given, request, name, out) as board:
-        for note in dict.fromkeys(note for g in given for note in g.notes):
+    with judge_board(precomputed, options, name, out) as board:
+        for note in dict.fromkeys(note for images in precomputed for note in images.notes):
             print(f"note: {note}", file=sys.stderr)
         code = run_and_show(board, out, arguments)
-    for label in unchanged(out, given):
+    for label in unchanged(out, precomputed):
         print(f"note: {label}: every image is the clean one, so nothing was attacked", file=sys.stderr)
     return code
 
 
-def _request(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions:
-    from bench.board.defense_entry import describe
-    from bench.board.precomputed import JudgeOptions
-    from bench.spec.aggregation import Aggregation
-    from bench.spec.cell import VerdictSpec
-
+def _options(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions:
+    """Return the defenses, and how the images are judged."""
     if arguments.set and len(arguments.defense) > 1:
         raise UserError("--set is for one defense; judge the others apart")
-    extra: dict[str, Any] = {"params": key_values(arguments.set)} if arguments.set else {}
-    extra |= {"stochastic": True} if arguments.stochastic else {}
-    entries = [{"name": name, **extra} for name in arguments.defense]
-    roots = {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
+    entries = [board_entry(arguments, name) for name in arguments.defense]
     return JudgeOptions(
-        defenses=tuple(describe(e, arguments.dataset, **roots) for e in entries),
+        defenses=tuple(describe(e, arguments.dataset, **roots_of(arguments)) for e in entries),
         threat=threat,
         dataset=arguments.dataset,
         split=arguments.split,
@@ -96,14 +97,12 @@ def _request(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions
     )
 
 
-def _given(arguments: argparse.Namespace, threat: ThreatModel) -> list[PrecomputedImages]:
-    """The images of all files, labelled."""
-    from dataclasses import replace
-
+def _read_images(arguments: argparse.Namespace, threat: ThreatModel) -> list[PrecomputedImages]:
+    """Read the images of all files, and label them."""
     from bench.attacks.precomputed_files import read_given
 
-    found = [given for path in arguments.images for given in read_given(path, f"{threat.norm} {threat.eps}")]
-    if arguments.label and len(arguments.label) != len(found):
-        raise UserError(f"there are {len(found)} sets of images and {len(arguments.label)} labels; give one for each")
-    labels = arguments.label or [given.label for given in found]
-    return [replace(given, label=label) for given, label in zip(found, labels, strict=True)]
+    images = [part for path in arguments.images for part in read_given(path, f"{threat.norm} {threat.eps}")]
+    if arguments.label and len(arguments.label) != len(images):
+        raise UserError(f"there are {len(images)} sets of images and {len(arguments.label)} labels; give one for each")
+    labels = arguments.label or [part.label for part in images]
+    return [replace(part, label=label) for part, label in zip(images, labels, strict=True)]

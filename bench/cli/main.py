@@ -1,9 +1,10 @@
-"""The command `purebench`. Heavy imports wait until a command needs them."""
+"""Run the command `purebench`: parse its arguments, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -13,40 +14,16 @@ from types import FrameType
 from typing import NoReturn
 
 from bench import __version__
-from bench.cli import (
-    audit,
-    certify,
-    compare,
-    corruptions,
-    detect,
-    doctor,
-    import_weights,
-    judge,
-    ls,
-    model_info,
-    plan,
-    poison,
-    run,
-    smooth,
-    table,
-    train,
-    verify,
-)
-from bench.cli.arguments import Command
+from bench.cli.commands import COMMANDS
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 
-_COMMANDS = (
-    *(run, plan, ls, table, compare, detect, certify, audit, smooth, corruptions, poison),
-    *(train, import_weights, doctor, model_info, judge, verify),
-)
-
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
+    """A parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Bad arguments: exit with 2."""
+        """Exit with 2 and one line."""
         self.exit(2, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
 
 
@@ -57,19 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done; 1 a defense that fails its certificate or audit, a claim that differs, or a fault of
         purebench; 2 bad input, errors on record, a broken environment, or verdicts that differ; 130 interrupted.
     """
-    parser = _arguments()
     if "_ARGCOMPLETE" in os.environ:  # set by the shell's completion alone
         import argcomplete
 
-        argcomplete.autocomplete(parser)
-    arguments = parser.parse_args(argv)
-    pressed = _heed_interruptions()
+        argcomplete.autocomplete(build_parser())
+    words = sys.argv[1:] if argv is None else argv
+    command = next((word for word in words if not word.startswith("-")), "")
+    arguments = build_parser(command).parse_args(argv)
+    interrupts = _record_interrupts()
     try:
-        code = int(arguments.command(arguments))
+        code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except UserError as error:
-        if pressed:
+        if interrupts:
             return _interrupted()
         print(f"purebench: {clean(str(error))}", file=sys.stderr)
         return 2
@@ -79,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_output()
         return 0
     except OSError as error:
-        if pressed:
+        if interrupts:
             return _interrupted()
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             raise
@@ -87,37 +65,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_output()
         return 2
     except Exception:
-        if not pressed:
+        if not interrupts:
             raise
         return _interrupted()
 
 
-def _heed_interruptions() -> list[int]:
-    """What gets an entry when Ctrl-C is pressed: a library that is being imported may swallow it, break or abort."""
-    pressed: list[int] = []
+def _record_interrupts() -> list[int]:
+    """Return a list that gets an entry at every Ctrl-C: a library that is being imported may swallow the exception."""
+    interrupts: list[int] = []
 
-    def heed(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
-        if not _importing(frame):
+    def handle(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        if not _is_importing(frame):
             signal.default_int_handler(number, frame)
-        again = threading.Timer(0.05, _press_again, (number,))  # torch's C++ aborts at an exception: wait
-        again.daemon = True
-        again.start()
+        retry = threading.Timer(0.05, _send_again, (number,))  # an exception within torch's import aborts the process
+        retry.daemon = True
+        retry.start()
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or somebody's own
-        signal.signal(signal.SIGINT, heed)
-    return pressed
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or has a user's handler
+        signal.signal(signal.SIGINT, handle)
+    return interrupts
 
 
-def _press_again(number: int) -> None:
-    if hasattr(signal, "pthread_kill"):  # wakes the main thread from what it waits for
+def _send_again(number: int) -> None:
+    """Send a signal to the main thread."""
+    if hasattr(signal, "pthread_kill"):  # interrupts a blocking call
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
         signal.raise_signal(number)
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether an import statement is being carried out; a plug-in's own code at its top level does not count."""
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return True if an import statement is running; code at a plug-in's top level does not count."""
     while frame is not None:
         if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
             return True
@@ -126,26 +105,30 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _interrupted() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+    """Report the interruption and return its exit code; further Ctrl-C are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("\npurebench: interrupted; finished cells are kept, repeat the command to go on", file=sys.stderr)
     return 130
 
 
 def _close_output() -> None:
-    """Whatever is left to print goes nowhere, without another error at the end."""
+    """Discard the rest of the output, so that Python reports no second error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _arguments() -> argparse.ArgumentParser:
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        command: the only command that gets its arguments, as their module is imported for it; None: all.
+    """
     parser = _Parser(prog="purebench", description="Tells whether a defense against adversarial examples really works.")
     parser.add_argument("--version", action="version", version=f"purebench {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def declare(name: str, function: Command, text: str) -> argparse.ArgumentParser:
+    for name, (module_name, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=function)
-        return sub
-
-    for module in _COMMANDS:
-        module.add(declare)
+        if command in (None, name):
+            module = importlib.import_module(f"bench.cli.{module_name}")
+            sub.set_defaults(run=module.run)
+            module.add(sub)
     return parser

@@ -1,4 +1,4 @@
-"""`purebench plan`: what a board would run, and what that would take."""
+"""`purebench plan`: show what a board would run, and what that would take."""
 
 from __future__ import annotations
 
@@ -8,51 +8,53 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.arguments import Declare
+from bench.analysis.sample_size import advice
+from bench.cli.arguments import add_device
 from bench.cli.board_options import (
-    board_arguments,
-    board_of,
-    folder_of,
-    selection_arguments,
-    stored_of,
+    add_board,
+    add_selection,
+    read_stored,
+    results_folder,
+    selected_board,
+    worker_count,
     workers,
-    workers_of,
 )
+from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
+from bench.execution.options import Options
+from bench.spec.cell import row_of
+from bench.stats.power import Question, difference
+from bench.store.manifest import read_manifest
+from defenses.utils.files import make_folder, no_empty_folder
+from defenses.utils.text import counted, human_time
 
 if TYPE_CHECKING:
     from bench.board.board import Board
     from bench.execution.forecast.estimates import Forecast
-    from bench.execution.options import Options
     from bench.spec.cell import Cell
-    from bench.stats.power import Question
 
-_SECONDS = 60.0  # that a probe takes, about
+_PROBE_SECONDS = 60.0
 
 
-def add(declare: Declare) -> None:
-    """Declare the command."""
-    sub = declare("plan", _plan, "Show what a board would run, and what that would take.")
-    board_arguments(sub, preset=True)
-    selection_arguments(sub)
-    sub.add_argument("--probe", action="store_true", help="time what has no results yet, in about a minute")
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_board(sub, preset=True)
+    add_selection(sub)
+    sub.add_argument("--probe", action="store_true", help="time the rows without results, in about a minute")
     sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
     sub.add_argument("--detect", metavar="DIFFERENCE", help="how many images and draws show it, as 3pp, 3%% or .03")
     sub.add_argument("--power", type=float, default=0.8, help="chance to find that difference (default: 0.8)")
     sub.add_argument("--alpha", type=float, default=0.05, help="chance to find one that is none (default: 0.05)")
     sub.add_argument("--discordance", type=float, default=0.1, help="images that two defenses differ on (default: 0.1)")
-    sub.add_argument("--device", default="cpu", help="where models run in the probe, as cuda:0 (default: cpu)")
+    add_device(sub, "where models run in the probe, as cuda:0 (default: cpu)")
 
 
-def _plan(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
     from bench.execution.cell_runner import CellRunner
-    from bench.execution.forecast.estimates import hindsight, measured, read_forecast
-    from bench.execution.options import Options
     from bench.execution.run_board import select
-    from bench.spec.cell import row_of
-    from bench.store.manifest import read_manifest
 
     question = _question(arguments)
-    board = board_of(arguments)
+    board = selected_board(arguments)
     options = Options(
         data_root=arguments.data_root,
         weights_root=arguments.weights_root,
@@ -61,33 +63,29 @@ def _plan(arguments: argparse.Namespace) -> int:
         attacks=tuple(arguments.attack),
     )
     cells = board.cells()
-    chosen, folder = select(cells, options), folder_of(arguments, board.name)
-    CellRunner(board, options).try_parameters(chosen)
-    lines, _ = stored_of(folder, board)
+    selection, folder = select(cells, options), results_folder(arguments, board.name)
+    CellRunner(board, options).try_parameters(selection)
+    lines, _ = read_stored(folder, board)
     rows: dict[str, list[Cell]] = {}
-    for cell in chosen:
+    for cell in selection:
         rows.setdefault(row_of(cell), []).append(cell)
-    known = read_forecast(folder) | measured(cells, lines)
+    forecasts = read_forecast(folder) | measured(cells, lines)
     if arguments.probe:
-        known |= _probed(board, options, folder, rows, known)
+        forecasts |= _probe(board, options, folder, rows, forecasts)
     for row, members in rows.items():
-        _show(row, members, lines, known.get(row))
-    images = sum(c.data.stop - c.data.start for c in chosen)
-    print(f"{len(chosen)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
-    _forecast(rows, lines, known, workers_of(arguments, board))
+        _show(row, members, lines, forecasts.get(row))
+    images = sum(c.data.stop - c.data.start for c in selection)
+    print(f"{len(selection)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
+    _show_totals(rows, lines, forecasts, worker_count(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
     if question is not None:
-        from bench.analysis.sample_size import advice
-
         print("\n".join(advice(board, question, folder)))
     return 0
 
 
 def _question(arguments: argparse.Namespace) -> Question | None:
-    """What --detect asks; nothing without it."""
-    from bench.stats.power import Question, difference
-
+    """Return the question of --detect; None without it."""
     if arguments.detect is None:
         return None
     question = Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
@@ -95,18 +93,18 @@ def _question(arguments: argparse.Namespace) -> Question | None:
     return question
 
 
-def _probed(
-    board: Board, options: Options, folder: Path, rows: Mapping[str, list[Cell]], known: Mapping[str, Forecast]
+def _probe(
+    board: Board, options: Options, folder: Path, rows: Mapping[str, list[Cell]], forecasts: Mapping[str, Forecast]
 ) -> dict[str, Forecast]:
-    """A forecast of the rows that have no results, which is put into the results folder too."""
+    """Return forecasts of the rows without results by running a little of them; they are stored in the folder too."""
     import torch
 
     from bench.execution.cell_runner import CellRunner
-    from bench.execution.forecast.estimates import read_forecast, write_forecast
     from bench.execution.forecast.probe import probe
-    from defenses.utils.files import make_folder, no_empty_folder
 
-    unknown = {row: cells[0] for row, cells in rows.items() if row not in known or known[row].source != "results"}
+    unknown = {
+        row: cells[0] for row, cells in rows.items() if row not in forecasts or forecasts[row].source != "results"
+    }
     torch.set_num_threads(board.threads)
 
     def report(number: int, count: int, row: str) -> None:
@@ -116,58 +114,60 @@ def _probed(
         return {}
     with no_empty_folder(folder):
         make_folder(folder)
-        found = probe(CellRunner(board, options), unknown, budget=_SECONDS, report=report)
-        if found:
-            write_forecast(folder, read_forecast(folder) | found)
-    return found
+        probed = probe(CellRunner(board, options), unknown, budget=_PROBE_SECONDS, report=report)
+        if probed:
+            write_forecast(folder, read_forecast(folder) | probed)
+    return probed
 
 
 def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
-    from defenses.utils.text import counted, human_time
-
+    """Print a row of the plan."""
     total, done = len(cells), sum(c.key in lines for c in cells)
     seeds = len({c.defense.training_seed for c in cells} - {None})
     blocks = counted(total // max(1, seeds), "block")
-    what = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
-    text = f"{row} | {what}{f', {done} finished' if done else ''}"
+    size = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
+    text = f"{row} | {size}{f', {done} finished' if done else ''}"
     if forecast is not None:
-        most = "at least " if forecast.source == "at least" else ""
+        bound = "at least " if forecast.source == "at least" else ""
         source = "" if forecast.source == "at least" else f", by {forecast.source}"
-        text += f" | {most}{human_time(forecast.seconds)} and {forecast.evaluations:,.0f} evaluations a block{source}"
+        text += f" | {bound}{human_time(forecast.seconds)} and {forecast.evaluations:,.0f} evaluations a block{source}"
     print(text)
 
 
-def _forecast(
-    rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], known: Mapping[str, Forecast], workers: int
+def _show_totals(
+    rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], forecasts: Mapping[str, Forecast], workers: int
 ) -> None:
-    """Totals of what is not finished: per defense, and of all."""
-    from bench.execution.forecast.estimates import SAMPLE, makespan
-    from defenses.utils.text import counted, human_time
-
-    left = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
-    told = {row: cells for row, cells in left.items() if cells and row in known}
-    untold = sum(bool(cells) for cells in left.values()) - len(told)
-    if not told:
-        if untold and not known:
+    """Print the forecast of all unfinished cells, by defense and in total."""
+    unfinished = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
+    known = {row: cells for row, cells in unfinished.items() if cells and row in forecasts}
+    n_unknown = sum(bool(cells) for cells in unfinished.values()) - len(known)
+    if not known:
+        if n_unknown and not forecasts:
             print("no forecast yet: add --probe")
         return
     by_defense: dict[str, float] = {}
     seconds, evaluations = [], 0.0
-    for row, cells in told.items():
-        forecast = known[row]
+    for row, cells in known.items():
+        forecast = forecasts[row]
         seconds += [forecast.seconds] * len(cells)
         evaluations += forecast.evaluations * len(cells)
         label = cells[0].defense.label
         by_defense[label] = by_defense.get(label, 0.0) + forecast.seconds * len(cells)
     for label, total in by_defense.items():
         print(f"forecast for {label}: {human_time(total)}")
-    notes = [f"{counted(untold, 'row')} unknown"] if untold else []
-    if any(known[row].source == "at least" for row in told):
-        notes.append("some rows at least")
-    if any(known[row].source == "probe" for row in told):
-        notes.append("probed rows rather too much: attacks break more images than a probe, and leave them")
-    if any(known[row].source == SAMPLE for row in told):
-        notes.append(f"rows by {SAMPLE}: their mean, and no bound")
-    most = f" ({'; '.join(notes)})" if notes else ""
+    notes = _notes({forecasts[row].source for row in known}, n_unknown)
+    caveats = f" ({'; '.join(notes)})" if notes else ""
     several = f", {human_time(makespan(seconds, workers))} with {workers} workers" if workers > 1 else ""
-    print(f"forecast: {human_time(sum(seconds))}{several}, {evaluations:,.0f} evaluations{most}")
+    print(f"forecast: {human_time(sum(seconds))}{several}, {evaluations:,.0f} evaluations{caveats}")
+
+
+def _notes(sources: set[str], n_unknown: int) -> list[str]:
+    """Return the caveats of a forecast by its sources and the number of rows that have none."""
+    notes = [f"{counted(n_unknown, 'row')} unknown"] if n_unknown else []
+    if "at least" in sources:
+        notes.append("some rows at least")
+    if "probe" in sources:
+        notes.append("probed rows rather too much: attacks break more images than a probe, and leave them")
+    if SAMPLE in sources:
+        notes.append(f"rows by {SAMPLE}: their mean, and no bound")
+    return notes

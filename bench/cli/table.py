@@ -1,25 +1,22 @@
-"""`purebench table`: the table of a results folder."""
+"""`purebench table`: print the table of a results folder."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench.cli.arguments import Declare
-from defenses.utils.errors import UserError
+from bench.cli.arguments import add_format, check_results
+from bench.report.files import current_table
 
 
-def add(declare: Declare) -> None:
-    """Declare the command."""
-    sub = declare("table", _table, "Print the table of a results folder.")
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     sub.add_argument("results", type=Path)
-    sub.add_argument("--format", choices=("text", "markdown", "csv", "latex", "html"), default="text")
+    add_format(sub, "latex", "html")
 
 
-def _table(arguments: argparse.Namespace) -> int:
-    from bench.report.files import current_table
-
-    if not (arguments.results / "plan.jsonl").is_file():
-        raise UserError(f"{arguments.results} is no results folder (it has no plan.jsonl); run a board first")
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    check_results(arguments.results)
     print(current_table(arguments.results, arguments.format), end="")
     return 0

@@ -1,10 +1,11 @@
-"""What is installed, as its metadata and files say: nothing is imported."""
+"""Read installed packages from their metadata and files, without importing them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import importlib.metadata
+import os
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -18,15 +19,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Environment:
-    """A place with packages.
+    """An environment of installed packages.
 
     Args:
         paths: folders, searched in order, as in `sys.path`.
         python: version of the interpreter.
-        project: purebench's own pyproject.toml, in a checkout; None elsewhere.
-        proc: where the kernel tells of drivers.
-        visible: CUDA_VISIBLE_DEVICES, where set.
-        libraries: whose files are looked at; empty: all that purebench attacks with.
+        project: pyproject.toml of a purebench checkout; None elsewhere.
+        proc: folder of the kernel's NVIDIA driver.
+        visible: CUDA_VISIBLE_DEVICES; None: not set.
+        libraries: libraries whose files are checked.
     """
 
     paths: tuple[str, ...]
@@ -38,9 +39,7 @@ class Environment:
 
     @classmethod
     def here(cls) -> Environment:
-        """The environment of this process."""
-        import os
-
+        """Return the environment of this process."""
         file = Path(__file__).parents[2] / "pyproject.toml"
         version = sys.version_info
         return cls(
@@ -51,31 +50,31 @@ class Environment:
         )
 
     def only(self, library: str) -> Environment:
-        """The same, but of libraries' files only those of one, which AutoAttack has under another name."""
+        """Return the environment with the files of one library; those of AutoAttack have two names."""
         names = {"autoattack": ("autoattack", "pyautoattack")}.get(library, (library,))
         return replace(self, libraries=names)
 
     @cached_property
     def distributions(self) -> Mapping[str, Distribution]:
-        """What is installed, by normalised name; of several the first is the one that is used."""
-        found: dict[str, Distribution] = {}
+        """Installed distributions by normalised name; the first of several is the one in use."""
+        by_name: dict[str, Distribution] = {}
         for distribution in importlib.metadata.distributions(path=list(self.paths)):
             name = distribution.metadata["Name"]
             if name:
-                found.setdefault(normalised(name), distribution)
-        return found
+                by_name.setdefault(normalised(name), distribution)
+        return by_name
 
     def distribution(self, name: str) -> Distribution | None:
-        """One of them, found without reading the others."""
+        """Return a distribution without reading the others; None if it is not installed."""
         return next(iter(importlib.metadata.distributions(name=name, path=list(self.paths))), None)
 
     def version(self, name: str) -> str | None:
-        """The version of a distribution; None if it is not installed."""
-        found = self.distribution(name)
-        return found.version if found else None
+        """Return the version of a distribution; None if it is not installed."""
+        distribution = self.distribution(name)
+        return distribution.version if distribution else None
 
     def module(self, name: str) -> Path | None:
-        """The file of a top-level module, or the folder of a package; None if there is none."""
+        """Return the file of a top-level module, or the folder of a package; None if there is none."""
         spec = PathFinder.find_spec(name, list(self.paths))
         if spec is None or spec.origin is None:
             return None
@@ -84,24 +83,24 @@ class Environment:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The content of `project`."""
+        """Content of `project`."""
         return tomllib.loads(self.project.read_text(encoding="utf-8")) if self.project else {}
 
 
 def normalised(name: str) -> str:
-    """A distribution's name in the spelling of the package index."""
+    """Return a distribution's name as the package index spells it."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 def recorded(distribution: Distribution, package: str) -> Iterator[tuple[str, Path, str]]:
-    """(name, place, SHA-256) of the Python files of a package, as the RECORD of its distribution says."""
+    """Yield (name, path, SHA-256) of a package's Python files, from the RECORD of its distribution."""
     for file in distribution.files or ():
         if file.parts[0] == package and file.suffix == ".py" and file.hash is not None and file.hash.mode == "sha256":
             yield str(file), Path(str(distribution.locate_file(file))), file.hash.value
 
 
 def digest(path: Path) -> str | None:
-    """The SHA-256 of a file as a RECORD writes it; None if there is no such file."""
+    """Return the SHA-256 of a file as a RECORD writes it; None if there is no such file."""
     try:
         data = path.read_bytes()
     except OSError:

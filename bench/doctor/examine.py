@@ -1,4 +1,4 @@
-"""Finds what is wrong with the installed libraries, which it does not import: what that breaks, and how to mend it."""
+"""Check the installed libraries without importing them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ CHECKS: tuple[Check, ...] = (
     versions.drift,
     hardware.accelerator,
 )
-# What has to be right before a library is used.
-_NEEDED: dict[str, tuple[Check, ...]] = {
+_REQUIRED: dict[str, tuple[Check, ...]] = {
     "autoattack": (files.complete, modules.autoattack),
     "foolbox": (files.complete,),
     "torchattacks": (files.complete, versions.torch_pair),
@@ -38,22 +37,22 @@ _NEEDED: dict[str, tuple[Check, ...]] = {
 
 
 def examine(environment: Environment) -> list[Diagnosis]:
-    """All findings, in the order of the checks.
+    """Return all findings, in the order of the checks.
 
     Args:
-        environment: what to look at, as `Environment.here()`.
+        environment: as `Environment.here()`.
     """
     return [finding for check in CHECKS for finding in check(environment)]
 
 
 def require(library: str) -> None:
-    """Refuse a library that is broken; the fast checks alone, once a process.
+    """Refuse a broken library; the fast checks run, once in a process.
 
     Args:
-        library: "autoattack", "foolbox", "torchattacks" or "robustbench"; any other name is not looked at.
+        library: "autoattack", "foolbox", "torchattacks" or "robustbench"; any other name is not checked.
 
     Raises:
-        UserError: it is broken, with what to do.
+        UserError: it is broken; the message has the remedy.
     """
     for finding in _broken(library):
         raise UserError(f"{finding.breaks} ({finding.evidence}); {finding.remedy}")
@@ -61,8 +60,9 @@ def require(library: str) -> None:
 
 @functools.cache
 def _broken(library: str) -> tuple[Diagnosis, ...]:
-    if library not in _NEEDED:
+    """Return the findings that forbid the use of a library."""
+    if library not in _REQUIRED:
         return ()
-    environment = Environment.here()
-    found = (f for check in _NEEDED[library] for f in check(environment.only(library)))
-    return tuple(f for f in found if f.status == "broken" and library in f.concerns)
+    environment = Environment.here().only(library)
+    findings = (f for check in _REQUIRED[library] for f in check(environment))
+    return tuple(f for f in findings if f.status == "broken" and library in f.concerns)

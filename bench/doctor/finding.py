@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings of the doctor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Diagnosis:
 
     Args:
         check: its name.
-        status: "broken": something that purebench offers cannot run or would run wrongly; "warn": it can, but look.
-        evidence: what was seen.
-        breaks: what does not work; "" when all is well.
+        status: "broken": a part of purebench cannot run, or would run wrongly; "warn": it can, but may go wrong; "ok".
+        evidence: observed facts.
+        breaks: the parts that do not work; "" when all is well.
         remedy: the exact change; "" when all is well.
-        concerns: the libraries that must not be used while this is broken.
+        concerns: libraries that must not be used while this is broken.
     """
 
     check: str

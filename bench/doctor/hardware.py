@@ -1,4 +1,4 @@
-"""Whether the installed torch can use the GPU of this machine."""
+"""Check that the installed torch can use the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA's major version -> the oldest Lin
 
 
 def accelerator(env: Environment) -> Iterator[Diagnosis]:
-    """A CPU build beside an NVIDIA GPU, a driver too old for the build, or a CUDA build without a GPU."""
+    """Check for a CPU build beside an NVIDIA GPU, a driver too old for the build, and hidden GPUs."""
     folder = env.module("torch")
     if folder is None:
         yield Diagnosis(
@@ -24,28 +24,28 @@ def accelerator(env: Environment) -> Iterator[Diagnosis]:
     cuda, driver = _cuda(folder / "version.py"), _driver(env.proc)
     build = f"torch {env.version('torch')}"
     if driver is None:
-        told = f"{build} is built for CUDA {cuda}" if cuda else f"{build} is built for the CPU"
-        yield Diagnosis("gpu", "ok", f"{told}; no NVIDIA driver is loaded, so models run on the CPU")
+        target = f"{build} is built for CUDA {cuda}" if cuda else f"{build} is built for the CPU"
+        yield Diagnosis("gpu", "ok", f"{target}; no NVIDIA driver is loaded, so models run on the CPU")
         return
-    seen = f"an NVIDIA driver {driver} is loaded"
+    loaded = f"an NVIDIA driver {driver} is loaded"
     if cuda is None:
         remedy = "take torch from PyPI or PyTorch's CUDA index (no CPU index in [tool.uv.sources]); then "
         remedy += "uv sync --reinstall-package torch --reinstall-package torchvision"
-        yield Diagnosis("gpu", "warn", f"{seen}, but {build} is built for the CPU", "--device cuda", remedy)
+        yield Diagnosis("gpu", "warn", f"{loaded}, but {build} is built for the CPU", "--device cuda", remedy)
         return
     oldest = _DRIVERS.get(int(cuda.partition(".")[0]), 0)
     if int(driver.partition(".")[0]) < oldest:
         remedy = f"update the driver to {oldest} or newer, or take a torch built for an older CUDA"
-        yield Diagnosis("gpu", "warn", f"{seen}; {build} for CUDA {cuda} needs {oldest}", "--device cuda", remedy)
+        yield Diagnosis("gpu", "warn", f"{loaded}; {build} for CUDA {cuda} needs {oldest}", "--device cuda", remedy)
     elif env.visible in ("", "-1"):
-        evidence = f"{seen} and {build} is built for CUDA {cuda}, but CUDA_VISIBLE_DEVICES hides the GPUs"
+        evidence = f"{loaded} and {build} is built for CUDA {cuda}, but CUDA_VISIBLE_DEVICES hides the GPUs"
         yield Diagnosis("gpu", "warn", evidence, "--device cuda", "unset CUDA_VISIBLE_DEVICES")
     else:
-        yield Diagnosis("gpu", "ok", f"{seen} and {build} is built for CUDA {cuda}")
+        yield Diagnosis("gpu", "ok", f"{loaded} and {build} is built for CUDA {cuda}")
 
 
 def _cuda(file: Path) -> str | None:
-    """The CUDA version in torch/version.py."""
+    """Return the CUDA version of torch/version.py; None: a CPU build, or no such file."""
     if not file.is_file():
         return None
     for node in ast.parse(file.read_bytes()).body:
@@ -59,9 +59,9 @@ def _cuda(file: Path) -> str | None:
 
 
 def _driver(proc: Path) -> str | None:
-    """The version of the loaded NVIDIA driver; None if there is none."""
+    """Return the version of the loaded NVIDIA driver; None if there is none."""
     try:
-        found = re.search(r"\b(\d{3,}\.\d[\d.]*)\b", (proc / "version").read_text())
+        version = re.search(r"\b(\d{3,}\.\d[\d.]*)\b", (proc / "version").read_text())
     except OSError:
         return None
-    return found[1] if found else None
+    return version[1] if version else None

@@ -1,4 +1,4 @@
-"""The only proof that a library can be imported: importing it, in a process of its own."""
+"""Import every library, in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ _MODULES = {
     "autoattack": "pyautoattack",
     "foolbox": "foolbox",
     "torchattacks": "torchattacks",
-    "robustbench": "robustbench.eval",
+    "robustbench": "defenses, robustbench.eval",  # defenses provides the module autoattack
 }
 
 
 def imports() -> list[Diagnosis]:
-    """A finding for each library; takes some ten seconds."""
-    return [_imported(library, module) for library, module in _MODULES.items()]
+    """Return a finding for each library; takes some ten seconds."""
+    return [_try_import(library, module) for library, module in _MODULES.items()]
 
 
-def _imported(library: str, module: str) -> Diagnosis:
-    begin = time.perf_counter()
+def _try_import(library: str, module: str) -> Diagnosis:
+    """Return the finding of importing a module."""
+    start = time.perf_counter()
     command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return Diagnosis(f"import-{library}", "ok", f"import {module}: {time.perf_counter() - begin:.1f} s")
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode == 0:
+        return Diagnosis(f"import-{library}", "ok", f"import {module}: {time.perf_counter() - start:.1f} s")
+    last = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     breaks = f"{library} cannot be imported"
     return Diagnosis(
         f"import-{library}", "broken", f"import {module}: {last}", breaks, "see the findings above", (library,)

@@ -1,4 +1,4 @@
-"""Modules that a library imports: whether they are there, and whether they are what it takes them for."""
+"""Checks of the modules that libraries import: they exist, and are the expected ones."""
 
 from __future__ import annotations
 
@@ -9,44 +9,54 @@ from pathlib import Path
 
 from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall
 
-_SHIM = 'in pyproject.toml: "purebench-autoattack" in dependencies and, in [tool.uv.sources], purebench-autoattack = '
-_SHIM += '{ path = ".packaging/autoattack", editable = true }; then uv sync'
 _INIT = {"version", "attacks_to_run", "log_path", "device"}  # fra31's arguments that robustbench uses
 _RUN = {"bs", "state_path"}
 _SETUPTOOLS = ">=77.0.3,<82"
-# OnePixel alone uses that file, always with init="random", which does not come by.
+# only OnePixel uses that file, with init="random", which does not reach the line
 _UNREACHED = {
     ("torchattacks/attacks/_differential_evolution.py", "asfarray"): "torchattacks:OnePixel never comes there"
 }
 
 
 def autoattack(env: Environment) -> Iterator[Diagnosis]:
-    """RobustBench imports the module `autoattack` and calls fra31's signature; PyPI has `pyautoattack`."""
-    place, engine = env.module("autoattack"), env.version("pyautoattack")
+    """RobustBench imports the module `autoattack` and calls fra31's signature: an installed one, else purebench's."""
+    installed, engine = env.module("autoattack"), env.version("pyautoattack")
+    place = installed or _provided(env)
+    engine_remedy = install(env, "pyautoattack>=0.2.0", checkout="uv sync")
+    anew = "install purebench anew" if installer(env) else reinstall(env, "purebench")
     concerns: tuple[str, ...] = ("robustbench",)
-    if place is None and engine is None:
+    if installed is None and engine is None:
         evidence, breaks = "neither autoattack nor pyautoattack is installed", "AutoAttack and RobustBench cannot run"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, engine_remedy, ("autoattack", *concerns))
         return
     if place is None:
         evidence = f"pyautoattack {engine} is installed, and no module autoattack"
         breaks = "robustbench.eval cannot be imported: it imports the module autoattack"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, _SHIM, concerns)
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, anew, concerns)
         return
     lacking = _lacking(place)
     if lacking:
         evidence = f"{place} has no {lacking}"
         breaks = "robustbench.eval.benchmark fails: it calls the module autoattack as fra31 wrote it"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, f"remove {place.name}, and {_SHIM}", concerns)
+        remedy = f"rename or remove {place}: purebench provides the module" if installed else anew
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, remedy, concerns)
         return
     real = env.version("autoattack")
     if real is None and engine is None:
         evidence, breaks = f"{place} without pyautoattack, which computes everything", "AutoAttack cannot run"
-        yield Diagnosis("autoattack-module", "broken", evidence, breaks, "uv sync", ("autoattack", *concerns))
+        yield Diagnosis("autoattack-module", "broken", evidence, breaks, engine_remedy, ("autoattack", *concerns))
         return
-    who = f"fra31's autoattack {real}" if real else f"purebench-autoattack over pyautoattack {engine}"
+    who = f"fra31's autoattack {real}" if real else f"{installed or 'that of purebench'}, over pyautoattack {engine}"
     yield Diagnosis("autoattack-module", "ok", f"the module autoattack is {who}")
+
+
+def _provided(env: Environment) -> Path | None:
+    """Return the folder of purebench's own module `autoattack`; None if it is not there."""
+    defenses = env.module("defenses")
+    folder = defenses / "utils" / "autoattack" if defenses else None
+    return folder if folder and folder.is_dir() else None
 
 
 def _lacking(place: Path) -> str:
@@ -65,10 +75,10 @@ def _lacking(place: Path) -> str:
 
 
 def pkg_resources(env: Environment) -> Iterator[Diagnosis]:
-    """robustbench.loaders imports pkg_resources, which setuptools 82 took away."""
+    """Check that pkg_resources is installed, which robustbench imports and setuptools 82 removed."""
     version = env.version("setuptools")
     evidence = f"setuptools {version}" if version else "no setuptools"
-    remedy = f'in pyproject.toml: "setuptools{_SETUPTOOLS}" in dependencies; then uv sync'
+    remedy = install(env, f"setuptools{_SETUPTOOLS}")
     if env.module("pkg_resources") is None:
         breaks = "robustbench.data cannot be imported: its loaders import pkg_resources"
         yield Diagnosis("pkg-resources", "broken", f"{evidence} and no pkg_resources", breaks, remedy, ("robustbench",))
@@ -80,34 +90,34 @@ def pkg_resources(env: Environment) -> Iterator[Diagnosis]:
 
 
 def removed_names(env: Environment) -> Iterator[Diagnosis]:
-    """Names in the libraries' sources that the installed numpy and scipy do not have."""
+    """Check that the installed numpy and scipy have the names that the libraries use."""
     numpy, uses = env.version("numpy"), list(_numpy_uses(env))
     for place, name, line in uses:
         evidence = f"numpy {numpy} has no {name}, which {place} uses in line {line}"
-        if why := _UNREACHED.get((place, name)):
-            yield Diagnosis("numpy-names", "ok", f"{evidence}; {why}")
+        if reason := _UNREACHED.get((place, name)):
+            yield Diagnosis("numpy-names", "ok", f"{evidence}; {reason}")
         else:
             library = place.partition("/")[0]
             remedy = f"leave out what runs that file, or pin a release of {library} for this numpy in pyproject.toml"
             remedy += "; then uv sync (purebench itself needs numpy 2, so numpy<2 is no way out)"
-            yield Diagnosis("numpy-names", "warn", evidence, f"whatever runs {place}", remedy)
+            yield Diagnosis("numpy-names", "warn", evidence, f"code that runs {place}", remedy)
     if not uses:
         yield Diagnosis("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
     folder, scipy = env.module("foolbox"), env.module("scipy")
     blur = folder / "attacks" / "blur.py" if folder else None
-    old = blur is not None and blur.is_file() and "scipy.ndimage.filters" in blur.read_text(encoding="utf-8")
-    if not old or scipy is None:
+    uses_filters = blur is not None and blur.is_file() and "scipy.ndimage.filters" in blur.read_text(encoding="utf-8")
+    if not uses_filters or scipy is None:
         return
     if (scipy / "ndimage" / "filters.py").is_file():
         yield Diagnosis("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
     else:
         evidence, breaks = "scipy has no ndimage.filters, which foolbox imports", "foolbox cannot be imported"
-        remedy = 'in pyproject.toml: "scipy<2" in dependencies; then uv sync'
+        remedy = install(env, "scipy<2")
         yield Diagnosis("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
 
 
 def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
-    """(file, name, line) of what the libraries take from numpy and its own list of names does not have."""
+    """Yield (file, name, line) of names of numpy that the libraries use and numpy does not export."""
     names = _numpy_names(env)
     for package in ("torchattacks", "foolbox", "robustbench") if names else ():
         folder = env.module(package)
@@ -115,49 +125,48 @@ def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
             text = file.read_text(encoding="utf-8", errors="replace")
             if folder and _may_lack(text, names):
                 place = file.relative_to(folder.parent).as_posix()
-                yield from ((place, name, line) for name, line in _taken(_tree(file)) if name not in names)
+                yield from ((place, name, line) for name, line in _used_names(_tree(file)) if name not in names)
 
 
 def _may_lack(text: str, names: set[str]) -> bool:
-    """Whether a file is worth parsing, which takes longer than a look at its text."""
-    aliases = "|".join({found or "numpy" for found in re.findall(r"\bnumpy(?:\s+as\s+(\w+))?", text)})
+    """Return True if the text may use a name that numpy lacks; parsing takes longer than this search."""
+    aliases = "|".join({alias or "numpy" for alias in re.findall(r"\bnumpy(?:\s+as\s+(\w+))?", text)})
     used = set(re.findall(rf"\b(?:{aliases})\.([A-Za-z]\w*)", text)) if aliases else set()
     return bool(used - names) or re.search(r"\bfrom\s+numpy\s+import\b", text) is not None
 
 
-def _taken(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """(name, line) of all that is taken from numpy under any name of it; not what only numpy itself should use."""
+def _used_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield (name, line) of the public names of numpy that a file uses, under any alias."""
     imported = [a for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
     aliases = {a.asname or "numpy" for a in imported if a.name == "numpy" or (a.name[:6] == "numpy." and not a.asname)}
     for node in ast.walk(tree):
-        found: list[str] = []
+        names: list[str] = []
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
-            found = [node.attr]
+            names = [node.attr]
         elif isinstance(node, ast.ImportFrom) and node.module == "numpy" and not node.level:
-            found = [alias.name for alias in node.names if alias.name != "*"]
-        yield from ((name, getattr(node, "lineno", 0)) for name in found if not name.startswith("_"))
+            names = [alias.name for alias in node.names if alias.name != "*"]
+        yield from ((name, getattr(node, "lineno", 0)) for name in names if not name.startswith("_"))
 
 
 def _numpy_names(env: Environment) -> set[str]:
-    """What the installed numpy exports, as its type stubs list it; empty if they do not."""
+    """Return the names that the installed numpy exports, by its type stubs; empty if they have no list."""
     folder = env.module("numpy")
     stubs = folder / "__init__.pyi" if folder else None
     text = stubs.read_text(encoding="utf-8") if stubs and stubs.is_file() else ""
-    found = re.search(r"^__all__ = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
-    return set(ast.literal_eval(found[1])) if found else set()
+    listed = re.search(r"^__all__ = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
+    return set(ast.literal_eval(listed[1])) if listed else set()
 
 
 def optional(env: Environment) -> Iterator[Diagnosis]:
-    """Packages that single attacks or data sets need."""
+    """Check packages that only some attacks or data sets need."""
     if env.module("numba") is None:
         evidence, breaks = "numba is not installed", "Foolbox's Brendel-Bethge attacks end in an error"
-        yield Diagnosis(
-            "numba", "warn", evidence, breaks, 'in pyproject.toml: "numba>=0.60" in dependencies; then uv sync'
-        )
+        yield Diagnosis("numba", "warn", evidence, breaks, install(env, "numba>=0.60"))
     else:
         yield Diagnosis("numba", "ok", f"numba {env.version('numba')} for Foolbox's Brendel-Bethge attacks")
     if env.module("datasets") is None:
-        evidence = "datasets is not installed: data sets of the Hugging Face hub need the extra, uv sync --extra hf"
+        extra = install(env, "datasets>=4", checkout="uv sync --extra hf")
+        evidence = f"datasets is not installed: data sets of the Hugging Face hub need the extra, {extra}"
         yield Diagnosis("hub-datasets", "ok", evidence)
     else:
         yield Diagnosis(
@@ -166,6 +175,7 @@ def optional(env: Environment) -> Iterator[Diagnosis]:
 
 
 def _tree(file: Path) -> ast.Module:
+    """Return the syntax tree of a file; an empty one if it cannot be parsed."""
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):

@@ -1,25 +1,28 @@
-"""Versions: what the distributions demand of each other, and what the project pins."""
+"""Checks of versions: requirements of the distributions, and pins of the project."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.doctor.environment import Environment, normalised
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall_pair
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-# Pins of libraries that the project overrides: [tool.uv] override-dependencies.
+# as [tool.uv] override-dependencies of pyproject.toml
 OVERRIDES = ("requests>=2.32", "timm>=1.0.9", "gdown>=5.1.0")
 OLDEST_PYTHON = (3, 11)
-_TORCH = ("robustbench", "torchattacks")  # import torchvision
+_AFFECTED = ("robustbench", "torchattacks")  # they import torchvision
 _ROOTS = ("purebench", "torch", "torchvision", "robustbench", "torchattacks", "foolbox", "pyautoattack")
 
 
 def python(env: Environment) -> Iterator[Diagnosis]:
-    """The interpreter is new enough."""
+    """Check that the interpreter is new enough."""
     version = ".".join(map(str, env.python))
     if env.python[:2] < OLDEST_PYTHON:
         remedy = "uv sync --python 3.12"
@@ -29,62 +32,70 @@ def python(env: Environment) -> Iterator[Diagnosis]:
 
 
 def requirements(env: Environment) -> Iterator[Diagnosis]:
-    """Everything that purebench and its libraries demand is there, in a version that they or the project accept."""
-    from packaging.requirements import Requirement
-
-    accepted = {normalised(r.name): r for r in map(Requirement, OVERRIDES)}
-    problems, overridden, seen = 0, [], set()
+    """Check that all requirements are installed, in a version that the requirement or the project accepts."""
+    accepted = {normalised(r.name): r for r in map(_requirement, OVERRIDES)}
+    problems, overridden, visited = 0, [], set()
     waiting = [name for name in _ROOTS if name in env.distributions]
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         for demand in _demands(env, name):
             wanted = normalised(demand.name)
-            found = env.distributions.get(wanted)
-            if found is None:
+            installed = env.distributions.get(wanted)
+            if installed is None:
                 problems += 1
-                yield _missing(name, demand)
+                yield _missing(env, name, demand)
                 continue
             waiting.append(wanted)
-            if demand.specifier.contains(found.version, prereleases=True) or wanted == "torch":
+            if demand.specifier.contains(installed.version, prereleases=True) or wanted == "torch":
                 continue  # torch: see `torch_pair`
-            if wanted in accepted and accepted[wanted].specifier.contains(found.version, prereleases=True):
+            if wanted in accepted and accepted[wanted].specifier.contains(installed.version, prereleases=True):
                 overridden.append(f"{name} asks for {demand}")
                 continue
             problems += 1
-            yield _conflict(env, name, demand, found.version, accepted.get(wanted))
+            yield _conflict(env, name, demand, installed.version, accepted.get(wanted))
     if not problems:
         more = f"; overridden on purpose: {', '.join(sorted(overridden))}" if overridden else ""
-        yield Diagnosis("requirements", "ok", f"{len(seen)} distributions have what they ask for{more}")
+        yield Diagnosis("requirements", "ok", f"{len(visited)} distributions have what they ask for{more}")
 
 
 def _demands(env: Environment, name: str) -> Iterator[Requirement]:
-    from packaging.requirements import Requirement
-
+    """Yield the requirements of a distribution, without extras."""
     for text in env.distributions[name].requires or ():
-        demand = Requirement(text)
+        demand = _requirement(text)
         if demand.marker is None or demand.marker.evaluate({"extra": ""}):
             yield demand
 
 
-def _missing(name: str, demand: Requirement) -> Diagnosis:
-    known = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
-    remedy = "uv sync" if name == "purebench" else f'in pyproject.toml: "{demand.name}" in dependencies; then uv sync'
-    breaks = f"whatever of {name} uses it"
-    return Diagnosis("requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (known,))
+def _requirement(text: str) -> Requirement:
+    """Parse a requirement."""
+    from packaging.requirements import Requirement
+
+    return Requirement(text)
+
+
+def _missing(env: Environment, name: str, demand: Requirement) -> Diagnosis:
+    """Return the finding of a requirement that is not installed."""
+    library = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
+    wanted = f"{demand.name}{demand.specifier}" if installer(env) else demand.name
+    remedy = install(env, wanted, checkout="uv sync" if name == "purebench" else "")
+    breaks = f"the parts of {name} that use it"
+    return Diagnosis(
+        "requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (library,)
+    )
 
 
 def _conflict(
     env: Environment, name: str, demand: Requirement, version: str, override: Requirement | None
 ) -> Diagnosis:
-    """Purebench's own demand goes before that of a library, as one for an older numpy."""
-    own = _demands(env, "purebench") if "purebench" in env.distributions else ()
-    asked = override or next((r for r in own if normalised(r.name) == normalised(demand.name)), demand)
+    """Return the finding of a version that a requirement excludes; purebench's own requirement has precedence."""
+    ours = _demands(env, "purebench") if "purebench" in env.distributions else ()
+    asked = override or next((r for r in ours if normalised(r.name) == normalised(demand.name)), demand)
     wanted = f"{asked.name}{asked.specifier}"
-    if name == "purebench":
-        remedy = "uv sync"
+    if name == "purebench" or installer(env):
+        remedy = install(env, wanted, checkout="uv sync")
     elif wanted in env.settings.get("tool", {}).get("uv", {}).get("override-dependencies", []):
         remedy = f'uv sync: "{wanted}" stands in [tool.uv] override-dependencies of pyproject.toml already'
     else:
@@ -94,49 +105,59 @@ def _conflict(
 
 
 def torch_pair(env: Environment) -> Iterator[Diagnosis]:
-    """The compiled operators of torchvision fit one version of torch alone: what its metadata asks for."""
-    from packaging.requirements import Requirement
-
+    """Check that torchvision fits torch: its compiled operators need the version of its metadata."""
     vision, torch = env.distribution("torchvision"), env.version("torch")
     if vision is None or torch is None:
         evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
-        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", "uv sync", _TORCH)
+        remedy = install(env, "torchvision", checkout="uv sync")
+        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", remedy, _AFFECTED)
         return
-    demanded = [r.specifier for r in map(Requirement, vision.requires or ()) if normalised(r.name) == "torch"]
-    remedy = "take both from one index and let uv choose the pair: uv sync --reinstall-package torch "
-    remedy += "--reinstall-package torchvision"
+    demanded = [r.specifier for r in map(_requirement, vision.requires or ()) if normalised(r.name) == "torch"]
+    remedy = "take both from one index and let the installer choose the pair: "
+    remedy += reinstall_pair(env, "torch", "torchvision")
     evidence = f"torch {torch}, torchvision {vision.version}"
     for wanted in demanded:
         if not wanted.contains(torch.partition("+")[0], prereleases=True):
             breaks = (
                 f"torchvision {vision.version} is built for torch {str(wanted).removeprefix('==')}: importing it fails"
             )
-            yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _TORCH)
+            yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _AFFECTED)
             return
-    kinds = [v.partition("+")[2] for v in (torch, vision.version)]
-    if kinds[1] and kinds[0] != kinds[1]:
+    builds = [v.partition("+")[2] for v in (torch, vision.version)]
+    if builds == [
+        "cpu",
+        "",
+    ]:  # the registry's torchvision for Linux is built for CUDA; its metadata is silent
+        builds[1] = _built_for(env.module("torchvision"))
+    if builds[1] and builds[0] != builds[1]:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
-        if not kinds[0]:  # the registry's torch has no such tag
+        if not builds[0]:  # torch of the package index has no such tag
             breaks = "torchvision's operators may be built for another CUDA than torch"
-        yield Diagnosis("torch-torchvision", "broken" if all(kinds) else "warn", evidence, breaks, remedy, _TORCH)
+        yield Diagnosis("torch-torchvision", "broken" if all(builds) else "warn", evidence, breaks, remedy, _AFFECTED)
         return
     yield Diagnosis("torch-torchvision", "ok", f"{evidence} fit each other")
 
 
-def drift(env: Environment) -> Iterator[Diagnosis]:
-    """In a checkout: what is installed is what the project pins."""
-    from packaging.requirements import Requirement
+def _built_for(folder: Path | None) -> str:
+    """Return the tag of torchvision's own version, as "cu132"; "" if it has none."""
+    file = folder / "version.py" if folder else None
+    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+    tag = re.search(r"^__version__ = ['\"][^'\"+]+\+(\w+)", text, re.MULTILINE)
+    return tag[1] if tag else ""
 
+
+def drift(env: Environment) -> Iterator[Diagnosis]:
+    """Check that installed versions are the pins of the project, in a checkout."""
     pins = env.settings.get("tool", {}).get("uv", {}).get("constraint-dependencies", [])
     if not pins:
         return
     wrong = []
-    for pin in map(Requirement, pins):
-        found = env.distributions.get(normalised(pin.name))
-        if found is None or (pin.marker is not None and not pin.marker.evaluate()):
+    for pin in map(_requirement, pins):
+        installed = env.distributions.get(normalised(pin.name))
+        if installed is None or (pin.marker is not None and not pin.marker.evaluate()):
             continue
-        if not pin.specifier.contains(found.version, prereleases=True):
-            wrong.append(f"{pin.name} {found.version} instead of {str(pin.specifier).removeprefix('==')}")
+        if not pin.specifier.contains(installed.version, prereleases=True):
+            wrong.append(f"{pin.name} {installed.version} instead of {str(pin.specifier).removeprefix('==')}")
     if not wrong:
         yield Diagnosis("pins", "ok", f"what is installed agrees with {len(pins)} pins of pyproject.toml")
         return

@@ -1,4 +1,4 @@
-"""Going on with fewer rows at once when torch has run out of memory, on a GPU or on the CPU."""
+"""Retry with smaller batches on out-of-memory errors, of a GPU or of the CPU."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 
 from defenses.core.defense import Defense
 
-_TEXTS = ("out of memory", "not enough memory", "allocate memory", "_STATUS_ALLOC_FAILED")
+_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "_STATUS_ALLOC_FAILED")
 
 T = TypeVar("T")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: torch tells it in several ways."""
+    """Return True if an exception is an out-of-memory error, of any of torch's types and messages."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
 
 
 class BatchLimit:
-    """How many rows go through a defense at once: as many as it is given, until memory runs out.
+    """Limit of the rows in one call of a defense; none until memory runs out.
 
     Args:
-        defense: one that purifies `rows` images at once gets a smaller number too; see `batch_limit`.
+        defense: its own limit `rows`, where it has one, is lowered too; see `batch_limit`.
 
     Attributes:
         limit: rows at once since memory ran out; None: it never did.
@@ -40,14 +40,14 @@ class BatchLimit:
         self._defense = defense if isinstance(getattr(defense, "rows", None), int) else None
 
     def ran_out(self, error: BaseException, rows: int) -> bool:
-        """Halve the limit if `error` says that memory ran out and there is something to halve.
+        """Halve the limit if `error` is an out-of-memory error of more than one row.
 
         Args:
-            error: what was raised.
-            rows: how many rows it happened with.
+            error: that was raised.
+            rows: of the call that raised it.
 
         Returns:
-            Whether it is worth trying again.
+            True if the limit was halved, so that a retry may succeed.
         """
         rows = rows if self.limit is None else min(rows, self.limit)
         if rows <= 1 or not out_of_memory(error):
@@ -60,18 +60,17 @@ class BatchLimit:
     def in_pieces(
         self, do: Callable[[slice], T], pieces: list[slice], *, divide: bool = True
     ) -> tuple[list[T], list[slice]]:
-        """Do pieces of a batch one after another, smaller ones where memory runs out.
+        """Process pieces of a batch one after another, in smaller pieces where memory runs out.
 
         Args:
-            do: what to do with the rows of a slice.
+            do: processes the rows of a slice.
             pieces: in order.
-            divide: whether a piece may be divided; one of a random module of somebody's own may not, when its
-                noise must be what it was.
+            divide: a piece may be divided; False where a user-defined random module must repeat its noise.
 
         Returns:
-            What `do` gave, and the pieces that were done, both in order.
+            The results of `do`, and the slices they are of, both in order.
         """
-        given, done, left = [], [], pieces[::-1]
+        results, done, left = [], [], pieces[::-1]
         while left:
             piece = left.pop()
             rows = piece.stop - piece.start
@@ -80,7 +79,7 @@ class BatchLimit:
                 left += [slice(middle, piece.stop), slice(piece.start, middle)]
                 continue
             try:
-                given.append(do(piece))
+                results.append(do(piece))
                 done.append(piece)
                 continue
             except Exception as error:
@@ -88,12 +87,12 @@ class BatchLimit:
                     raise
             release_cached_memory()  # the traceback, which held tensors, is gone
             left.append(piece)
-        return given, done
+        return results, done
 
 
 @contextmanager
 def batch_limit(defense: Defense) -> Iterator[BatchLimit]:
-    """The `BatchLimit` of a phase of a cell; the defense is put back as it was on leaving."""
+    """Yield the `BatchLimit` of a phase of a cell; the defense's own limit is restored on leaving."""
     before = getattr(defense, "rows", None)
     try:
         yield BatchLimit(defense)
@@ -103,7 +102,7 @@ def batch_limit(defense: Defense) -> Iterator[BatchLimit]:
 
 
 def release_cached_memory() -> None:
-    """Give back what an attempt that ran out of memory has left."""
+    """Free the memory that a failed attempt still holds."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,78 +1,27 @@
-"""What an attack or a verdict costs, counted at the networks themselves."""
+"""Cost of an attack or a verdict, counted at the networks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor, nn
-
-from defenses.core.defense import Defense
-from defenses.core.purifier import Purifier
-from defenses.core.replay import measuring
-
-
-class Meter:
-    """Counts images through networks while it is attached.
-
-    One image through any network forward is 1 forward, back through it 1 backward; `evaluations` weighs them 1
-    and 2. A module that runs a backward pass inside (the gradient of an energy) says so by `unit_backwards`. In place
-    of a defense or purifier its `cost_modules` are counted, since a defense around it may ask its `logits` or steps
-    and never call it; in place of a list its modules.
-    """
-
-    def __init__(self, modules: Iterable[nn.Module]):
-        self.forwards = 0
-        self.backwards = 0
-        self._handles = [m.register_forward_hook(self._count) for m in dict.fromkeys(_networks(modules))]
-
-    @property
-    def evaluations(self) -> int:
-        """Forwards + 2 backwards."""
-        return self.forwards + 2 * self.backwards
-
-    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if measuring():
-            return
-        rows = len(inputs[0])
-        forwards, backwards = getattr(module, "unit_forwards", 1), getattr(module, "unit_backwards", 0)
-        self.forwards += rows * forwards
-        self.backwards += rows * backwards
-        if isinstance(output, Tensor) and output.requires_grad:
-            through = rows * (forwards + 2 * backwards)
-            output.register_hook(lambda _: self._add_backwards(through))
-
-    def _add_backwards(self, n: int) -> None:
-        self.backwards += n
-
-    def detach(self) -> None:
-        """Stop counting."""
-        for handle in self._handles:
-            handle.remove()
-
-
-def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    found: list[nn.Module] = []
-    for module in modules:
-        inner = [module]
-        if isinstance(module, Defense | Purifier):
-            inner = module.cost_modules()
-        elif isinstance(module, nn.ModuleList | nn.ModuleDict):
-            inner = list(module.children())
-        found += inner if module in inner else _networks(inner)
-    return found
 
 
 def seconds_since(begin: float) -> float:
-    """Seconds since a look at `time.perf_counter`; none on a clock that went back."""
+    """Return the seconds since a reading of `time.perf_counter`, at least 0."""
     return max(0.0, time.perf_counter() - begin)
 
 
 @dataclass
 class Cost:
-    """Totals of a phase over a block; rows at once, if memory ran out."""
+    """Cost of a phase over a block of images.
+
+    Args:
+        seconds: of wall clock.
+        forwards: images forward through networks.
+        backwards: images back through networks.
+        queries: images that the attack queried the view with.
+        rows: limit of the batch, if memory ran out; else None.
+    """
 
     seconds: float = 0.0
     forwards: int = 0

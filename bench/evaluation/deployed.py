@@ -1,4 +1,4 @@
-"""What the deployed defense says of a cell's frozen images, and what asking it took."""
+"""The verdict of a cell: draws of the deployed defense on its images, and their cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.batching import BatchLimit, batch_limit
-from bench.evaluation.cost import Cost, Meter, seconds_since
+from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.devices import device_of
+from bench.evaluation.meter import Meter
 from bench.evaluation.sequential_verdict import sequential_verdict
 from bench.evaluation.verdict import Draws, verdict
 from bench.spec.cell import Cell
@@ -22,12 +23,12 @@ from defenses.core.defense import Defense
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """What was said of B images.
+    """The verdict on B images.
 
     Args:
-        draws: those that are made of every image, on the CPU.
-        majority: decisions of the sequential rule; None: the cell has none.
-        cost: of all of it.
+        draws: made of every image, on the CPU.
+        majority: decisions of the sequential rule; None: the cell has no rule.
+        cost: of the draws and the decisions.
     """
 
     draws: Draws
@@ -36,23 +37,27 @@ class Deployed:
 
     @property
     def finite(self) -> Tensor:
-        """Bool [B]: all logits and scores of all draws are finite."""
+        """Return bool [B]: all logits and scores of all draws are finite."""
         finite = self.draws.finite
         return finite if self.majority is None else finite & ~torch.from_numpy(self.majority.undecided)
 
     def columns(self, ok: Tensor) -> dict[str, Any]:
-        """Columns of the records for the sequential majority, NaN where not `ok` (bool [B]); none without one."""
+        """Return the columns of the sequential majority for the records; {} without a rule.
+
+        Args:
+            ok: bool [B]; NaN is stored for the other images.
+        """
         if self.majority is None:
             return {}
-        found = {"majority_right": self.majority.right, "majority_draws": self.majority.drawn}
-        return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in found.items()}
+        columns = {"majority_right": self.majority.right, "majority_draws": self.majority.drawn}
+        return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in columns.items()}
 
 
 def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> Deployed:
     """Judge the images of a cell.
 
     Args:
-        cell: how.
+        cell: its verdict, view and seed are used.
         defense: the loaded defense.
         x: images, float32 [B, C, H, W], on the CPU as all tensors here.
         y: labels, int64 [B].
@@ -85,9 +90,9 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
 def _majority(
     cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor, draws: Draws, memory: BatchLimit
 ) -> Decisions | None:
-    """The sequential majority, which goes on from the held-out draws."""
+    """Return the decisions of the sequential rule, which continues from the held-out draws; None without a rule."""
     if cell.verdict.sequential is None:
         return None
-    made = torch.where(draws.rejected, -1, draws.predictions)[draws.held_out].T.contiguous().numpy()
+    begun = torch.where(draws.rejected, -1, draws.predictions)[draws.held_out].T.contiguous().numpy()
     rule, batch = Sequential(*cell.verdict.sequential), cell.verdict.batch
-    return sequential_verdict(defense, x, y, indices, rule, cell.seed, begun=made, batch=batch, memory=memory)
+    return sequential_verdict(defense, x, y, indices, rule, cell.seed, begun=begun, batch=batch, memory=memory)

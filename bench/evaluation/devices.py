@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 
-if TYPE_CHECKING:
-    import torch
-
 
 def device_of(defense: Defense) -> torch.device:
-    """Where a defense is: the device of its first parameter or buffer, else the CPU."""
+    """Return the device of a defense's first parameter or buffer, else the CPU."""
     tensor = next(defense.parameters(), next(defense.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name.
+    """Return the device of a name, as "cpu" or "cuda:0".
 
     Raises:
-        UserError: it cannot be used here.
+        UserError: it cannot be used on this machine.
     """
-    import torch
-
     try:
         device = torch.device(name)
-    except RuntimeError:  # torch lists every backend that it has ever had
+    except RuntimeError:  # its message is a long list of backends
         text = f'device "{name[:40]}" cannot be used: torch knows none of that name'
         raise UserError(f"{text}; try --device cpu, or cuda:0") from None
     try:

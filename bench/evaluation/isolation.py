@@ -1,4 +1,4 @@
-"""What models and attacks may leave behind in a process: nothing; and what they may print: little."""
+"""Restore global state after models and attacks, limit their output, and detect changed models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import nn
 
 from defenses.core.defense import Defense
 
-_MOST = 2000  # characters that a cell may print
+_MOST_PRINTED = 2000  # characters of a cell
 
 
 def state(module: nn.Module) -> str:
-    """A digest of a module's parameters, buffers and modes, which no call may change.
+    """Return a digest of a module's parameters, buffers and modes, which no call may change.
 
-    Of each tensor it is a CRC-32: a changed bit always shows, and any other change but for one in 2**32, in a fraction
-    of the time that a cryptographic hash takes: it is made after every cell.
+    Tensors enter by their CRC-32, which is faster than a cryptographic hash and detects every changed bit and all but
+    one in 2**32 of other changes.
     """
     digest = hashlib.sha256()
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -32,16 +32,16 @@ def state(module: nn.Module) -> str:
         if tensor.layout == torch.strided and not tensor.is_meta and tensor.numel():
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(f"{zlib.crc32(flat.view(torch.uint8).numpy().data)};".encode())
-    digest.update(bytes(m.training for m in module.modules() if not isinstance(m, Defense)))  # has one mode only
+    digest.update(bytes(m.training for m in module.modules() if not isinstance(m, Defense)))  # a Defense has one mode
     return digest.hexdigest()
 
 
 @contextmanager
 def preserve_global_state() -> Iterator[None]:
-    """Put back what somebody's code may change for the whole process, and bound what it prints (on standard error).
+    """Restore the process's state after third-party code, and limit what it prints (on standard error).
 
-    That is torch's default type, gradient mode and threads, and the working directory. What is printed first is
-    passed on without control characters, the rest is counted.
+    Restored are torch's default type, gradient mode and threads, and the working directory. The first characters
+    printed are passed on without control characters, the rest is counted.
     """
     dtype, grad, threads, folder = (
         torch.get_default_dtype(),
@@ -63,7 +63,11 @@ def preserve_global_state() -> Iterator[None]:
 
 
 class _Bounded(io.TextIOBase):
-    """Passes on the first characters that are written."""
+    """Text stream with a limit of the characters it passes on.
+
+    Args:
+        to: the stream behind it.
+    """
 
     def __init__(self, to: TextIO):
         self._to, self._passed, self._more = to, 0, 0
@@ -72,17 +76,17 @@ class _Bounded(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        kept = text[: max(0, _MOST - self._passed)]
-        self._passed += len(kept)
-        self._more += len(text) - len(kept)
-        self._to.write("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in kept))
+        head = text[: max(0, _MOST_PRINTED - self._passed)]
+        self._passed += len(head)
+        self._more += len(text) - len(head)
+        self._to.write("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in head))
         return len(text)
 
     def flush(self) -> None:
         self._to.flush()
 
     def end(self) -> None:
-        """Say how much was left out."""
+        """Write the number of characters left out."""
         if self._more:
             self._to.write(f"\n({self._more} more characters were printed)\n")
         self._to.flush()

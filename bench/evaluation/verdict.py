@@ -1,4 +1,4 @@
-"""The verdict: what the deployed defense says of frozen images, under draws that no attack has seen."""
+"""Verdicts: draws of the deployed defense on given images, under noise that no attack has met."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Draws:
     Args:
         logits: float32 [D, B, K].
         rejected: bool [D, B], images that the defense refused to classify.
-        held_out: bool [D]; the others are for selection.
-        scores: float32 [D, B], suspicion; None: the defense has no detector.
+        held_out: bool [D]; the other draws are for selection.
+        scores: float32 [D, B], of the detector; None: the defense has none.
     """
 
     logits: Tensor
@@ -32,41 +32,41 @@ class Draws:
 
     @property
     def predictions(self) -> Tensor:
-        """int64 [D, B]."""
+        """Return the predicted classes, int64 [D, B]."""
         return self.logits.argmax(-1)
 
     @property
     def finite(self) -> Tensor:
-        """Bool [B]: all logits and scores of all draws are finite; without that an image has no verdict."""
+        """Return bool [B]: all logits and scores of all draws are finite; other images have no verdict."""
         finite = torch.isfinite(self.logits).all(-1).all(0)
         return finite if self.scores is None else finite & torch.isfinite(self.scores).all(0)
 
     def margins(self, y: Tensor) -> Tensor:
-        """float32 [D, B]: logit of the label minus the largest other one (labels int64 [B])."""
+        """Return the logit of the label minus the largest other logit, float32 [D, B] (labels y: int64 [B])."""
         index = y.expand(len(self.logits), -1).unsqueeze(-1)
-        own = self.logits.gather(-1, index).squeeze(-1)
-        return own - self.logits.scatter(-1, index, -torch.inf).amax(-1)
+        of_label = self.logits.gather(-1, index).squeeze(-1)
+        return of_label - self.logits.scatter(-1, index, -torch.inf).amax(-1)
 
 
 def verdict_noise(seed: int, indices: Tensor, device: torch.device) -> Noise:
-    """A stream per image (dataset indices int64 [B]), under which held-out draw d is child (HELD_OUT, d)."""
+    """Return a noise stream per image (dataset indices int64 [B]); its child (HELD_OUT, d) is held-out draw d."""
     return Noise.of(seed, indices.to(device), device).child(_VERDICT)
 
 
 def known_noise(seed: int, rows: int, device: torch.device) -> Noise:
-    """Streams for an attacker who knows the seed: the same for every row, under which the defense is deterministic.
+    """Return equal noise streams for all rows, for an attacker who knows the seed of a then deterministic defense.
 
-    A defense that is deployed with a fixed seed draws the same noise for every image. Noise of each image's own would
-    have to be found by what a library asks about: sub-batches without indices, interpolated images, and starting
-    points of other classes outside the ball. One draw for all images is right for every library.
+    A defense that is deployed with a fixed seed draws the same noise for every image. Noise keyed by image could not be
+    found for the queries of a library: sub-batches without indices, interpolated images, starting points of other
+    classes outside the ball.
 
     Args:
         seed: of the board.
-        rows: how many.
-        device: where.
+        rows: number of streams.
+        device: of the streams.
     """
-    one = Noise.of(seed, [0], device).child(_VERDICT, _KNOWN)
-    return one.rows(torch.zeros(rows, dtype=torch.int64, device=device))
+    stream = Noise.of(seed, [0], device).child(_VERDICT, _KNOWN)
+    return stream.rows(torch.zeros(rows, dtype=torch.int64, device=device))
 
 
 @torch.no_grad()
@@ -85,8 +85,8 @@ def verdict(
     """Judge images on the deployed defense.
 
     The noise of a draw is keyed by (seed, image index, draw): it does not depend on the attack, so all attacks and
-    the clean images meet the same draws, nor on `batch`, which bounds memory. A deterministic defense is asked
-    once, and that draw serves selection too. A foreign random module draws for the whole block at once.
+    the clean images meet the same draws, nor on `batch`, which bounds memory. A deterministic defense makes one
+    draw, which serves selection too. A user-defined random module draws for the whole block at once.
 
     Args:
         defense: the defense.
@@ -96,10 +96,10 @@ def verdict(
         selection: further draws, for choosing the worst attack.
         seed: of the draws; the same for all cells of a board.
         batch: at most this many images times draws at once.
-        memory: is told when memory runs out, and how many go at once from then on; a foreign random module then
-            draws for fewer images at a time, so its draws change.
-        known: judge on the one draw of `known_noise`, without selection draws; a foreign random module is then asked
-            about one image at a time.
+        memory: limit of the batch, halved when memory runs out; a user-defined random module then draws for fewer
+            images at a time, so its draws change.
+        known: judge on the draw of `known_noise` alone, without selection draws; a user-defined random module then
+            gets one image at a time.
 
     Returns:
         selection + draws draws, selection first.
@@ -116,10 +116,10 @@ def verdict(
     position = torch.arange(len(x), device=x.device).repeat(len(names))
     pieces = [slice(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
     memory = BatchLimit(defense) if memory is None else memory
-    said, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
+    decisions, _ = memory.in_pieces(lambda s: defense.decide(x[position[s]], Noise(keys[s])), pieces)
     shape = (len(names), len(x))
-    all_logits = torch.cat([p.logits.float() for p in said]).view(*shape, -1)
+    logits = torch.cat([d.logits.float() for d in decisions]).view(*shape, -1)
+    rejected = torch.cat([d.rejected for d in decisions]).view(shape)
     held_out = torch.tensor([role == HELD_OUT for role, _ in names])
-    scored = [p.scores.float() for p in said if p.scores is not None]
-    scores = torch.cat(scored).view(shape) if scored else None
-    return Draws(all_logits, torch.cat([p.rejected for p in said]).view(shape), held_out, scores)
+    scores = [d.scores.float() for d in decisions if d.scores is not None]
+    return Draws(logits, rejected, held_out, torch.cat(scores).view(shape) if scores else None)

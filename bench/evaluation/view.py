@@ -1,4 +1,4 @@
-"""Attack views: what the attacker differentiates. Attack libraries see a view and never the defense."""
+"""Attack views: the modules that attack libraries query and differentiate in place of the defense."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
-from bench.evaluation.cost import Meter
 from bench.evaluation.devices import device_of
+from bench.evaluation.meter import Meter
 from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Defense, Foreign, Purified
@@ -22,7 +22,7 @@ from defenses.core.noise import Noise
 
 
 class _Count:
-    """Counters of a view: a module's own attributes are slow to set."""
+    """Counters of a view; attributes of a module would be slow to set."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -30,20 +30,20 @@ class _Count:
 
 
 class AttackView(nn.Module):
-    """A defense as an attack library sees it: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
+    """A view of a defense for attack libraries: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
 
-    Every call draws noise of its own, keyed by (seed, number of the call, row): a library that reseeds the global
-    generators does not replay it; under a known seed all calls draw that of the verdict. Calls return fresh tensors,
-    which a library may write into. The view works under `torch.autograd.grad` and `.backward()`, with or without
-    `retain_graph`.
+    Every call draws new noise, keyed by (seed, number of the call, row), so that a library that reseeds the global
+    generators does not repeat it; under a known seed all calls draw the noise of the verdict. Calls return new
+    tensors, which a library may write into. The view works under `torch.autograd.grad` and `.backward()`, with or
+    without `retain_graph`.
 
     Args:
         defense: the defense.
-        spec: how it is looked at.
-        seed: of the view's noise; the one of the verdict where the attacker knows it.
+        spec: gradient mode, copies, runs and output of the view.
+        seed: of the view's noise; that of the verdict where the attacker knows it.
         rows: at most this many images times copies go through the defense at once (memory).
-        memory: is told when memory runs out, and how many rows go at once from then on: they go piece by piece, with
-            the same noise. A random module of somebody's own draws for a whole piece, so its draws change with that.
+        memory: limit of the batch, halved when memory runs out; pieces get the same noise. A user-defined random module
+            draws once per piece, so its draws change.
 
     Raises:
         UserError: the defense does not support the gradient mode, or not with its number.
@@ -55,42 +55,45 @@ class AttackView(nn.Module):
         super().__init__()
         check_mode(spec.gradient, defense.gradients)
         if spec.mode in NUMBERS and isinstance(defense, Purified):
-            variant(defense.purifier, spec.gradient)  # its number is seen before any work is done
+            variant(defense.purifier, spec.gradient)  # refuses a bad number before any work is done
         self.defense, self.spec, self.seed = defense, spec, seed
         self._count = _Count()
         self._memory = BatchLimit(defense) if memory is None else memory
         self.stochastic = defense.stochastic and spec.gradient != "blind"
         deployed: int = getattr(defense, "runs", 1)
         self._per_pass = max(1, rows // (spec.eot * (spec.runs or deployed)))
-        # Some libraries read the device from the first parameter.
-        self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)  # some libraries read its device
         self._streams = Noise.of(seed, 0)
         self.train(False)
 
     @property
     def queries(self) -> int:
-        """Images that the attack has asked about so far."""
+        """Return the number of images that the attack has queried so far."""
         return self._count.queries
 
     @property
     def memory(self) -> BatchLimit:
-        """How many rows go at once; for an attack that asks the defense itself."""
+        """Return the limit of the batch, for an attack that queries the defense directly."""
         return self._memory
 
     def count_queries(self, images: int) -> None:
-        """Count images that an attack has asked the defense itself about."""
+        """Add images that an attack has queried the defense with directly."""
         self._count.queries += images
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K]."""
+        """Return logits [B, K] of images [B, C, H, W].
+
+        Raises:
+            FloatingPointError: the logits of finite images are not finite; in the backward pass, their gradient.
+        """
         count = self._count
         count.calls += 1
         count.queries += len(x)
         if x.requires_grad and torch.is_grad_enabled():
-            x, given = x.view_as(x), x
-            x.register_hook(partial(_refuse_nan, given))
+            x, images = x.view_as(x), x
+            x.register_hook(partial(_refuse_nan, images))
         logits = self._logits(x)
-        # Some attacks ask about NaN themselves (Foolbox's boundary attack, for images wrong from the start).
+        # Some attacks query NaN images themselves (Foolbox's boundary attack, for images wrong from the start).
         if not math.isfinite(logits.detach().sum().item()) and not _only_from_bad_images(x, logits):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
         return logits
@@ -110,25 +113,25 @@ class AttackView(nn.Module):
     def _at_once(self, x: Tensor) -> Tensor:
         if self.stochastic or len(x) > self._per_pass:
             return self._in_parts(x)
-        logits = self.defense.logits(x, self._fixed(x), gradient=self.spec.gradient)
-        # Square writes into what it gets, which may be a tensor that the network keeps.
+        logits = self.defense.logits(x, self._unused_noise(x), gradient=self.spec.gradient)
+        # Square writes into the logits, which may be a tensor that the network keeps.
         return logits if logits.requires_grad else logits.clone()
 
     def _piece_by_piece(self, x: Tensor) -> Tensor:
-        """As `_at_once`, with as many rows at once as memory allows."""
+        """Return the logits, with as many rows at once as memory allows."""
         gradient = self.spec.gradient
         if not self.stochastic:
-            return piecewise(partial(self.defense.logits, gradient=gradient), x, self._fixed(x), self._memory)
-        return self._expectation(x, self._drawn(x), in_pieces=True)
+            return piecewise(partial(self.defense.logits, gradient=gradient), x, self._unused_noise(x), self._memory)
+        return self._expectation(x, self._call_noise(x), in_pieces=True)
 
-    def _drawn(self, x: Tensor) -> Noise:
-        """The streams of this call; B."""
+    def _call_noise(self, x: Tensor) -> Noise:
+        """Return the B noise streams of this call."""
         if self.spec.known:
             return known_noise(self.seed, len(x), x.device)
         return Noise.of(self.seed, len(x), x.device).child(self._count.calls)
 
-    def _fixed(self, x: Tensor) -> Noise:
-        """Streams for a defense that does not use them: made once, since a call of a small network is short."""
+    def _unused_noise(self, x: Tensor) -> Noise:
+        """Return B streams for a deterministic defense; cached, since a call of a small network is short."""
         if len(self._streams) < len(x) or self._streams.keys.device != x.device:
             self._streams = Noise.of(self.seed, len(x), x.device)
         return self._streams.rows(slice(0, len(x)))
@@ -136,11 +139,13 @@ class AttackView(nn.Module):
     def _in_parts(self, x: Tensor) -> Tensor:
         parts = torch.split(x, self._per_pass)
         if not self.stochastic:
-            return torch.cat([self.defense.logits(p, self._fixed(p), gradient=self.spec.gradient) for p in parts])
-        keys = torch.split(self._drawn(x).keys, self._per_pass)
+            mode = self.spec.gradient
+            return torch.cat([self.defense.logits(p, self._unused_noise(p), gradient=mode) for p in parts])
+        keys = torch.split(self._call_noise(x).keys, self._per_pass)
         return torch.cat([self._expectation(p, Noise(k)) for p, k in zip(parts, keys, strict=True)])
 
     def _expectation(self, x: Tensor, noise: Noise, *, in_pieces: bool = False) -> Tensor:
+        """Return the output [B, K] combined from all copies."""
         by_copy = self._copies(x, noise, in_pieces=in_pieces)
         n = self.spec.eot
         if self.spec.output == "logits":
@@ -148,30 +153,30 @@ class AttackView(nn.Module):
         return by_copy.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=x.device))
 
     def _copies(self, x: Tensor, noise: Noise, *, in_pieces: bool) -> Tensor:
-        """Logits of every copy [B, EOT, K]."""
+        """Return the logits of every copy [B, EOT, K]."""
         n, gradient = self.spec.eot, self.spec.gradient
-        # The known draw is the one of the verdict, and not a copy of it.
+        # A known seed means the draw of the verdict itself, not a copy with other noise.
         streams, foreign = noise if self.spec.known else noise.copies(n), isinstance(self.defense, Foreign)
         runs = None if foreign else self.spec.runs
 
-        def ask(images: Tensor, noise: Noise) -> Tensor:
+        def logits_of(images: Tensor, noise: Noise) -> Tensor:
             if in_pieces:
                 call = partial(self.defense.logits, gradient=gradient, runs=runs)
                 return piecewise(call, images, noise, self._memory, redivide=not foreign)
             return self.defense.logits(images, noise, gradient=gradient, runs=runs)
 
         if foreign and self.spec.known:
-            keys = streams.keys.split(1)  # what a row draws depends on its batch
-            return torch.stack([ask(row, Noise(k)) for row, k in zip(x.split(1), keys, strict=True)])
+            keys = streams.keys.split(1)  # the draw of a row depends on its batch
+            return torch.stack([logits_of(row, Noise(k)) for row, k in zip(x.split(1), keys, strict=True)])
         if foreign:
-            # Its draws are made for a whole batch: copies in one call would share them.
+            # It draws once per batch: copies in one call would share a draw.
             keys = streams.keys.view(len(x), n, 2)
-            return torch.stack([ask(x, Noise(keys[:, i])) for i in range(n)], 1)
+            return torch.stack([logits_of(x, Noise(keys[:, i])) for i in range(n)], 1)
         copies = x.repeat_interleave(n, 0) if n > 1 else x
-        return ask(copies, streams).view(len(x), n, -1)
+        return logits_of(copies, streams).view(len(x), n, -1)
 
     def train(self, mode: bool = True) -> AttackView:  # noqa: ARG002
-        """Stay in evaluation mode: libraries switch modes around an attack."""
+        """Stay in evaluation mode; libraries switch modes around an attack."""
         return super().train(False)
 
 
@@ -179,9 +184,9 @@ class AttackView(nn.Module):
 def attack_view(
     defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: BatchLimit | None = None
 ) -> Iterator[tuple[AttackView, Meter]]:
-    """A view with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
+    """Yield a view of a defense with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
 
-    The parameters' `requires_grad` flags are put back on leaving.
+    The parameters' `requires_grad` flags are restored on leaving. Arguments as of `AttackView`.
     """
     flags = [(p, p.requires_grad) for p in defense.parameters()]
     meter = Meter(defense.cost_modules())
@@ -196,10 +201,11 @@ def attack_view(
 
 
 def _refuse_nan(x: Tensor, gradient: Tensor) -> None:
-    """An attack would take no step, or leave for NaN, and its failure would pass for robustness."""
+    """Raise on a gradient that is not finite: the failure of the attack would pass for robustness."""
     if not math.isfinite(gradient.sum().item()) and not _only_from_bad_images(x, gradient.flatten(1)):
         raise FloatingPointError("the gradient through the defense is not finite during the attack")
 
 
 def _only_from_bad_images(x: Tensor, logits: Tensor) -> bool:
+    """Return True if only images x [B, ...] that are not finite have logits [B, K] that are not."""
     return bool((logits.isfinite().all(1) | ~x.isfinite().flatten(1).all(1)).all())

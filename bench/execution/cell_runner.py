@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.board.indices import resolve
+from bench.evaluation.cost import seconds_since
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
-from defenses.utils.clock import seconds_since
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:

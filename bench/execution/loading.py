@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import certificate_of
+from bench.evaluation.cost import seconds_since
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
 from bench.evaluation.model_checks import check_model
 from bench.spec.cell import Cell
 from defenses.core.defense import Defense, Foreign
-from defenses.utils.clock import seconds_since
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
 from defenses.utils.parameters import decode

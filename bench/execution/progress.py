@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
+from bench.evaluation.cost import seconds_since
 from bench.spec.cell import Cell, row_of
-from defenses.utils.clock import seconds_since
 from defenses.utils.text import human_time
 
 

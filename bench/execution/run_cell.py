@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.attacks.precomputed import UNCHANGED
 from bench.attacks.registry import Unsupported, find_attack
 from bench.evaluation.batching import BatchLimit, batch_limit, release_cached_memory
-from bench.evaluation.cost import Cost
+from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import ask
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
@@ -21,7 +21,6 @@ from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
 from defenses.core.defense import Defense
-from defenses.utils.clock import seconds_since
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.utils.text import clean

@@ -1,4 +1,4 @@
-"""Tables on disk, brought up to date only when what they are made of has changed."""
+"""Table files of a results folder, rewritten only if their inputs have changed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from bench.evaluation.certificates.stored import FILE as CERTIFICATES
-from bench.store.audits import FOLDER as AUDITS
-from bench.store.audits import NAME
+from bench.evaluation.certificates import stored as certificates
+from bench.store import audits
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.parts import FILES, SUMS, attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError
@@ -23,79 +22,88 @@ FORMATS = {
     "latex": "tables.tex",
     "html": "tables.html",
 }
-_STAMP = ".tables-stamp"  # of the contents; a copy of the folder may bring it along
-_SEEN = ".tables-seen"  # sizes and times of the parts' files when they were last found whole, on this machine
-_VERSION = "10"  # raised when the same records give other tables
+_STAMP = ".tables-stamp"  # digests of inputs and tables; valid in a copy of the folder too
+_SEEN = ".tables-seen"  # sizes and times of the parts' files when last checked, on this machine
+_VERSION = "10"  # raise it when the same records give other tables
 
 
 def current_table(folder: Path, form: str = "text") -> str:
-    """A table of a results folder; all table files are written again if they are out of date.
+    """Return a table of a results folder; rewrite all table files first if they are out of date.
 
-    Where they are not, none is written; where they are and the folder is read-only, the tables are only returned. Of a
-    damaged part that no table is made of, a warning tells on standard error.
+    In a read-only folder the tables are computed and not written. A damaged part that no table reads causes a warning
+    on standard error.
 
     Args:
-        folder: with a plan and parts.
+        folder: a results folder with a plan and parts.
         form: a key of FORMATS.
+
+    Returns:
+        The contents of the table file.
 
     Raises:
         UserError: a damaged file, or no space left.
     """
     problems: list[str] = []
-    if _stamped(folder):
-        files = attempts(lambda: _times(folder))
-        if files == _read(folder / _SEEN):
+    if _up_to_date(folder):
+        times = attempts(lambda: _times(folder))
+        if times == _read(folder / _SEEN):
             return (folder / FORMATS[form]).read_text(encoding="utf-8")
         if not (problems := attempts(lambda: _damaged(folder))):
-            with suppress(UserError):  # the next look takes longer, and that is all
-                write_atomic(folder / _SEEN, files)
+            with suppress(UserError):  # costs only the next check
+                write_atomic(folder / _SEEN, times)
             return (folder / FORMATS[form]).read_text(encoding="utf-8")
-    table = _made(folder, form, whole=not problems)
+    table = _rewritten(folder, form, whole=not problems)
     for problem in problems:
         print(f"warning: {problem}; run the board again, which redoes its cells", file=sys.stderr)
     return table
 
 
 def seen_whole(folder: Path) -> bool:
-    """Whether all parts are whole, as far as sizes and times of their files tell; else their checksums have to."""
-    return _stamped(folder) and attempts(lambda: _times(folder)) == _read(folder / _SEEN)
+    """Return True if no file of a part has changed since all were last found whole, by sizes and times.
+
+    Args:
+        folder: a results folder.
+    """
+    return _up_to_date(folder) and attempts(lambda: _times(folder)) == _read(folder / _SEEN)
 
 
-def _made(folder: Path, form: str, *, whole: bool) -> str:
-    """A table that is made now, with all others; readers refuse damaged parts, as far as they read them."""
-    from bench.report.tables import write_tables
-
+def _rewritten(folder: Path, form: str, *, whole: bool) -> str:
+    """Return a table after writing all of them."""
     try:
-        with Store(folder).lock("compact", wait=True):  # no part is merged meanwhile
-            stamp, files = attempts(lambda: _digest(folder)), attempts(lambda: _times(folder))
-            write_tables(folder)
+        with Store(folder).lock("compact", wait=True):  # parts are not merged meanwhile
+            digest, times = attempts(lambda: _digest(folder)), attempts(lambda: _times(folder))
+            _write(folder)
             if whole:
-                write_atomic(folder / _SEEN, files)
-            write_atomic(folder / _STAMP, _signed(folder, stamp))
+                write_atomic(folder / _SEEN, times)
+            write_atomic(folder / _STAMP, _stamp(folder, digest))
             return (folder / FORMATS[form]).read_text(encoding="utf-8")
     except NotWritable:
-        return _elsewhere(folder, form)
+        return _of_read_only(folder, form)
 
 
-def _elsewhere(folder: Path, form: str) -> str:
-    """A table of a read-only folder, computed in a scratch folder that stands for it."""
-    from bench.report.tables import write_tables
-
+def _of_read_only(folder: Path, form: str) -> str:
+    """Return a table of a read-only folder, computed in a temporary folder with links to its files."""
     with tempfile.TemporaryDirectory() as scratch:
-        double = Path(scratch) / folder.resolve().name
-        double.mkdir()
-        for name in ("parts", "plan.jsonl", "manifest.json", CERTIFICATES, AUDITS):
-            (double / name).symlink_to((folder / name).resolve())
-        write_tables(double)
-        return (double / FORMATS[form]).read_text(encoding="utf-8")
+        copy = Path(scratch) / folder.resolve().name
+        copy.mkdir()
+        for name in ("parts", "plan.jsonl", "manifest.json", certificates.FILE, audits.FOLDER):
+            (copy / name).symlink_to((folder / name).resolve())
+        _write(copy)
+        return (copy / FORMATS[form]).read_text(encoding="utf-8")
 
 
-def _stamped(folder: Path) -> bool:
-    """Whether the tables are those that were made of this plan, this manifest and parts of these checksums."""
-    said = _read(folder / _STAMP)
-    if said is None or not all((folder / name).is_file() for name in FORMATS.values()):
+def _write(folder: Path) -> None:
+    from bench.report.tables import write_tables  # imports pandas
+
+    write_tables(folder)
+
+
+def _up_to_date(folder: Path) -> bool:
+    """Return True if the tables were made from the present plan, manifest and parts."""
+    stamp = _read(folder / _STAMP)
+    if stamp is None or not all((folder / name).is_file() for name in FORMATS.values()):
         return False
-    return said == _signed(folder, attempts(lambda: _digest(folder)))
+    return stamp == _stamp(folder, attempts(lambda: _digest(folder)))
 
 
 def _read(file: Path) -> bytes | None:
@@ -103,12 +111,12 @@ def _read(file: Path) -> bytes | None:
 
 
 def _damaged(folder: Path) -> list[str]:
-    """What is wrong with parts, compared with their checksums."""
+    """Return the problems of parts, compared with their checksums."""
     return [f"{part}: {problem}" for part in part_folders(folder / "parts") if (problem := damage(part))]
 
 
 def _times(folder: Path) -> bytes:
-    """Sizes and times of change of the files of all parts, as a digest; what a disk loses by itself, it cannot tell."""
+    """Return a digest of sizes and times of the files of all parts; it does not detect corruption on disk."""
     digest = hashlib.sha256()
     for part in part_folders(folder / "parts"):
         for name in sorted({*FILES} & {*os.listdir(part)}):
@@ -117,16 +125,17 @@ def _times(folder: Path) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _signed(folder: Path, stamp: str) -> bytes:
-    """What the tables are made of, and they themselves."""
-    return "\n".join([stamp, *(sha256(folder / name) for name in FORMATS.values())]).encode()
+def _stamp(folder: Path, digest: str) -> bytes:
+    """Return the digest of the inputs and the checksums of the tables."""
+    return "\n".join([digest, *(sha256(folder / name) for name in FORMATS.values())]).encode()
 
 
 def _digest(folder: Path) -> str:
+    """Return a digest of the inputs of the tables."""
     digest = hashlib.sha256(_VERSION.encode())
     digest.update((folder / "plan.jsonl").read_bytes())
     sums = [part / SUMS for part in part_folders(folder / "parts")]
-    for path in (folder / "manifest.json", folder / CERTIFICATES, folder / AUDITS / NAME, *sums):
+    for path in (folder / "manifest.json", folder / certificates.FILE, folder / audits.FOLDER / audits.NAME, *sums):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()

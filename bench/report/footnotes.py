@@ -1,4 +1,4 @@
-"""The lines below the tables: what the numbers mean, and what has to be known of attacks and cells."""
+"""Footnotes of tables: definitions of their numbers, and warnings about attacks and cells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows);
 
 
 def has_seeds(frame: pd.DataFrame) -> bool:
-    """Whether a defense of a summary has several training seeds."""
+    """Return True if a defense of a summary has several training seeds."""
     return bool((frame["n_seeds"] > 1).any())
 
 
@@ -45,21 +45,21 @@ def _shared(frame: pd.DataFrame) -> list[str]:
 
 
 def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
-    """What the numbers of the comparison mean.
+    """Return the footnotes of the comparison.
 
     Args:
-        frame: what `summary` gave.
-        starred: whether a number has a star.
+        frame: a summary.
+        starred: True if a number has a star.
     """
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_all_rows(frame: pd.DataFrame, said: Aggregation) -> tuple[str, ...]:
-    """What the numbers of the full table mean.
+def of_all_rows(frame: pd.DataFrame, aggregation: Aggregation) -> tuple[str, ...]:
+    """Return the footnotes of the full table.
 
     Args:
-        frame: what `summary` gave.
-        said: draws of a majority vote and of a mean logit.
+        frame: a summary.
+        aggregation: number of draws of a majority vote and of a mean logit.
     """
     notes = _shared(frame)
     if any(frame[name].notna().any() for name in frame if str(name).startswith("rob_m")):
@@ -69,9 +69,9 @@ def of_all_rows(frame: pd.DataFrame, said: Aggregation) -> tuple[str, ...]:
             "refused: by a detector; a refusal is an error in all columns but right or refused, which is of attacked "
             "images alone; `purebench detect` has the worst case and the detectors' own figures"
         )
-    voters = "all" if said.k is None or said.rule else f"the first {said.k}"
-    what = "mean logit" if said.rule else "majority vote, mean logit"
-    notes.append(f"{what}: of {voters} held-out draws of an image; a tie is wrong")
+    voters = "all" if aggregation.k is None or aggregation.rule else f"the first {aggregation.k}"
+    columns = "mean logit" if aggregation.rule else "majority vote, mean logit"
+    notes.append(f"{columns}: of {voters} held-out draws of an image; a tie is wrong")
     if (frame["targets"] != "none").any():
         notes.append("attack success under a targeted threat: draws that give the target, over originally right ones")
     notes.append(
@@ -84,64 +84,69 @@ def of_all_rows(frame: pd.DataFrame, said: Aggregation) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def of_sequential(said: Aggregation, records: pd.DataFrame) -> tuple[str, ...]:
-    """How a majority is known of more draws than are made of all images, and what that took.
+def of_sequential(aggregation: Aggregation, records: pd.DataFrame) -> tuple[str, ...]:
+    """Return the footnote of a majority by a sequential rule; none without such a rule.
 
     Args:
-        said: by what rule.
-        records: of the board, see `bench.analysis.results.Results`.
+        aggregation: the rule.
+        records: records of the board, see `bench.analysis.results.Results`.
     """
-    if said.rule is None or "majority_draws" not in records:
+    if aggregation.rule is None or "majority_draws" not in records:
         return ()
-    took = records["majority_draws"].mean()
+    draws = records["majority_draws"].mean()
     text = (
-        f"majority vote of randomised defenses: of {said.k} held-out draws by a sequential rule, error "
-        f"{said.sequential:g}: a prefix, until the others would hardly change the decision; mean draws made {took:.1f}"
+        f"majority vote of randomised defenses: of {aggregation.k} held-out draws by a sequential rule, error "
+        f"{aggregation.sequential:g}: a prefix, until the others would hardly change the decision; "
+        f"mean draws made {draws:.1f}"
     )
     return (f"{text}; no other column uses the further ones",)
 
 
 def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Whose protocol the numbers follow, and how it differs from our own."""
+    """Return the footnote of a board's preset: its source, and how it differs from the default protocol."""
     preset = manifest.get("preset") or {}
-    told = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
-    return (f"preset {preset['name']}: {told}",) if preset else ()
+    text = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
+    return (f"preset {preset['name']}: {text}",) if preset else ()
 
 
 def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
-    """Which exact gradients are not certified, and why.
+    """Return the footnote of uncertified exact gradients; none without any.
 
     Args:
-        reasons: by defense.
+        reasons: reasons by defense.
     """
     if not reasons:
         return ()
-    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    return (f"{UNCERTIFIED}: exact gradients that nothing certifies ({told}); `purebench certify` measures them",)
+    texts = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return (f"{UNCERTIFIED}: exact gradients that nothing certifies ({texts}); `purebench certify` measures them",)
 
 
 def warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader has to know of the attacks that ran (short budgets) and of single cells (short of memory)."""
+    """Return the warnings of the attacks that ran (short budgets) and the notes of single cells (smaller batches).
+
+    Args:
+        cells: see `load_cells`.
+    """
     ran = cells[cells["status"] == "ok"]
     pairs = list(zip(ran["attack"], ran["warnings"], strict=True)) if "warnings" in cells else []
     if "notes" in cells:
-        noted = cells[cells["notes"].notna()]
-        pairs += zip(noted["defense"] + ", " + noted["attack"], noted["notes"], strict=True)
+        with_notes = cells[cells["notes"].notna()]
+        pairs += zip(with_notes["defense"] + ", " + with_notes["attack"], with_notes["notes"], strict=True)
     return tuple(dict.fromkeys(f"{name}: {text}" for name, texts in pairs for text in texts))
 
 
 def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
-    """The summary with what has to be known of each row's attack, if it ran, and gradients: a CSV has no footnotes.
+    """Return the summary with a column "warnings" on the attack and gradients of each row: a CSV has no footnotes.
 
     Args:
-        frame: what `summary` gave.
-        cells: what it is of.
-        uncertified: defenses whose exact gradients are not certified, and why.
+        frame: a summary.
+        cells: its cells, see `load_cells`.
+        uncertified: reasons by defense with uncertified exact gradients.
     """
     texts: dict[tuple[str, ...], dict[str, None]] = {}
     ran = cells[cells["status"] == "ok"]
-    for row, found in zip(_rows(ran), ran["warnings"], strict=True) if "warnings" in ran else ():
-        texts.setdefault(row, {}).update(dict.fromkeys(found))
+    for row, of_cell in zip(_rows(ran), ran["warnings"], strict=True) if "warnings" in ran else ():
+        texts.setdefault(row, {}).update(dict.fromkeys(of_cell))
     for row, view, defense in zip(_rows(frame), frame["view"], frame["defense"], strict=True):
         if str(view).startswith("exact") and (reason := uncertified.get(defense)):
             texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
@@ -149,7 +154,7 @@ def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping
 
 
 def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Of which row of the tables each line is."""
+    """Return the table row of each line, as the values of `ROW`."""
     return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))
 
 
@@ -157,33 +162,33 @@ _ENVIRONMENT = ("torch", "threads", "device", "processor")
 
 
 def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know of cells that were not all computed alike.
+    """Return the footnotes of defenses whose cells come from different environments.
 
     Args:
-        lines: of cells, each with "defense", "status" and "run".
+        lines: lines of cells, each with "defense", "status" and "run".
         manifest: see `read_manifest`.
 
     Returns:
         One footnote per defense whose finished cells come from runs that differ in the version of torch, threads,
         device or processor, as "adp: cells from 2 environments: torch 2.15.0 / 2.16.0".
     """
-    environments = {r["id"]: _environment(r) for r in manifest.get("runs", [])}
-    found: dict[str, dict[tuple[str, ...], None]] = {}
+    by_run = {r["id"]: _environment(r) for r in manifest.get("runs", [])}
+    by_defense: dict[str, dict[tuple[str, ...], None]] = {}
     for line in lines:
         if line["status"] == "ok":
-            environment = environments.get(line.get("run"), ("unknown",) * len(_ENVIRONMENT))
-            found.setdefault(line["defense"], {})[environment] = None
+            environment = by_run.get(line.get("run"), ("unknown",) * len(_ENVIRONMENT))
+            by_defense.setdefault(line["defense"], {})[environment] = None
     notes = []
-    for defense, seen in found.items():
-        values = [list(dict.fromkeys(column)) for column in zip(*seen, strict=True)]
-        pairs = zip(_ENVIRONMENT, values, strict=True)
-        differ = "; ".join(f"{name} {' / '.join(sorted(given))}" for name, given in pairs if len(given) > 1)
+    for defense, environments in by_defense.items():
+        columns = [list(dict.fromkeys(column)) for column in zip(*environments, strict=True)]
+        pairs = zip(_ENVIRONMENT, columns, strict=True)
+        differ = "; ".join(f"{name} {' / '.join(sorted(values))}" for name, values in pairs if len(values) > 1)
         if differ:
-            notes.append(f"{defense}: cells from {len(seen)} environments: {differ}")
+            notes.append(f"{defense}: cells from {len(environments)} environments: {differ}")
     return notes
 
 
 def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
     hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
-    found = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
-    return tuple("unknown" if value is None else str(value) for value in found)
+    values = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
+    return tuple("unknown" if value is None else str(value) for value in values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 
-from bench.report.table import Table, _several
+from bench.report.table import Table, table_list
 from defenses.utils.text import clean
 
 _STYLE = """
@@ -37,17 +37,22 @@ li { margin: .2rem 0; }
 
 
 def to_html(tables: Table | Iterable[Table], title: str) -> str:
-    """Tables as one page that loads nothing and runs nothing."""
-    return page(title, "".join(html_table(t) for t in _several(tables)))
+    """Return tables as one page of HTML without scripts and external resources.
+
+    Args:
+        tables: one table or several.
+        title: title of the page, plain text.
+    """
+    return page(title, "".join(html_table(t) for t in table_list(tables)))
 
 
 def page(title: str, body: str, style: str = "") -> str:
-    """A page of HTML that loads nothing and runs nothing.
+    """Return a page of HTML without scripts and external resources.
 
     Args:
         title: plain text.
         body: HTML.
-        style: CSS, beyond that of tables.
+        style: CSS in addition to that of tables.
     """
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
@@ -60,23 +65,25 @@ def page(title: str, body: str, style: str = "") -> str:
 
 
 def html_text(text: str) -> str:
-    """Plain text as HTML."""
+    """Return plain text as HTML."""
     return html.escape(clean(text), quote=True)
 
 
 def html_table(table: Table, kinds: Mapping[str, str] | None = None) -> str:
-    """A table as HTML, under its title.
+    """Return a table as HTML, under its title.
 
     Args:
         table: the table.
-        kinds: CSS classes of cells, by their text.
+        kinds: CSS classes of cells by their text.
     """
 
     def cell(tag: str, j: int, text: str) -> str:
-        named = [*(["t"] if table.is_left(j) else []), *([kinds[text]] if kinds and text in kinds else [])]
-        kind = f' class="{" ".join(named)}"' if named else ""
+        classes = [*(["t"] if table.is_left(j) else []), *([kinds[text]] if kinds and text in kinds else [])]
+        attribute = f' class="{" ".join(classes)}"' if classes else ""
         safe = html_text(text)
-        return f"<{tag}{kind}>{safe.replace(':', ':<wbr>').replace(' %', '&nbsp;%') if tag == 'th' else safe}</{tag}>"
+        if tag == "th":
+            safe = safe.replace(":", ":<wbr>").replace(" %", "&nbsp;%")
+        return f"<{tag}{attribute}>{safe}</{tag}>"
 
     def cells(tag: str, row: tuple[str, ...]) -> str:
         return "".join(cell(tag, j, text) for j, text in enumerate(row))

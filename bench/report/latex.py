@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.report.table import Table, _several
+from bench.report.table import Table, table_list
 from defenses.utils.text import clean
 
 _LATEX = str.maketrans(
@@ -29,13 +29,13 @@ def _latex(text: str) -> str:
 
 
 def to_latex(tables: Table | Iterable[Table]) -> str:
-    """Tables as LaTeX floats; the document needs booktabs and graphicx."""
-    return "% needs \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex_table(t) for t in _several(tables))
+    """Return tables as LaTeX floats; the document needs booktabs and graphicx."""
+    return "% needs \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex_table(t) for t in table_list(tables))
 
 
 def _latex_table(table: Table) -> str:
     def row(cells: Iterable[str], strong: bool = False) -> str:
-        # The empty group keeps a cell that starts with [ from becoming an argument of the line break before it.
+        # Without the empty group, a cell that starts with [ is an argument of the line break before it.
         texts = [f"\\textbf{{{_latex(c)}}}" if strong and c else _latex(c) for c in cells]
         return "{}" + " & ".join(texts) + r" \\"
 

@@ -1,4 +1,4 @@
-"""RobustBench's `model_info` JSON: what it claims of a model, and how that compares with what was measured."""
+"""Read and write RobustBench's `model_info` JSON, the published claims of a model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bench.spec.threat import exact
 from defenses.utils.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 # In the order in which RobustBench writes them.
 KEYS: tuple[str, ...] = (
@@ -30,15 +28,18 @@ KEYS += ("corruptions_mce_3d", "autoattack_acc", "external", "footnote", "unreli
 FLAGS = ("additional_data", "unreliable")
 TEXTS = ("link", "name", "authors", "dataset", "venue", "architecture", "footnote")
 PERCENTS = tuple(k for k in KEYS if k in ("reported", "external") or k.partition("_")[2].startswith(("acc", "mce")))
-_NOTHING = (None, "", "-", "--", "N/A")  # what stands where there is no number
+_NO_NUMBER = (None, "", "-", "--", "N/A")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model's entry; `raw` is the JSON as it is, unknown keys and all, and the numbers are read from it.
+    """A model's entry.
+
+    Args:
+        raw: the JSON object, with unknown keys too.
 
     Raises:
-        UserError: a value that is not of its kind.
+        UserError: a value of a wrong type or range.
     """
 
     raw: Mapping[str, Any]
@@ -55,28 +56,30 @@ class ModelInfo:
             if share is not None and not (0 <= share <= 1 or (key.startswith("corruptions_mce") and share >= 0)):
                 raise UserError(f"{key} is {self.raw[key]!r}; it must be a percentage, as 43.21")
         _number("number_forward_passes", self.raw.get("number_forward_passes"))
-        self.eps  # noqa: B018  a value that cannot be read is refused here
+        self.eps  # noqa: B018  refuses an unreadable value
 
     @property
     def eps(self) -> Fraction | None:
-        """The radius; None for corruptions."""
-        from bench.spec.threat import exact
-
+        """Radius of the threat; None for corruptions."""
         value = self.raw.get("eps")
-        return None if value in _NOTHING else exact(value)
+        return None if value in _NO_NUMBER else exact(value)
 
     def share(self, key: str) -> float | None:
-        """An accuracy as a fraction of 1, as "autoattack_acc"; None where there is none."""
+        """Return an accuracy of the entry in [0, 1]; None if it has none.
+
+        Args:
+            key: name of a percentage, as "autoattack_acc".
+        """
         value = _number(key, self.raw.get(key))
         return None if value is None else value / 100
 
     def to_json(self) -> str:
-        """The file's text, as RobustBench writes it."""
+        """Return the text of the file, as RobustBench writes it."""
         return json.dumps(dict(self.raw), indent=2) + "\n"
 
 
 def _number(key: str, value: Any) -> float | None:
-    if value in _NOTHING:
+    if value in _NO_NUMBER:
         return None
     try:
         if isinstance(value, bool):
@@ -90,7 +93,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     """Read a file of RobustBench's folder `model_info`.
 
     Raises:
-        UserError: no such file, no JSON object, or a value that is not of its kind.
+        UserError: no such file, no JSON object, or a value of a wrong type or range.
     """
     try:
         raw = json.loads(Path(path).read_text(encoding="utf-8"))

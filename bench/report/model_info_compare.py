@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report.model_info import ModelInfo
+from bench.report.model_info_export import rows_of
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClaimComparison:
-    """A claimed accuracy against the measured one, in [0, 1].
+    """A claimed accuracy with the measured one, in [0, 1].
 
     Args:
-        key: of the entry.
-        claimed: its number.
-        measured: ours, of `attack`.
-        low: lower end of its interval (Wilson, 95%).
+        key: key of the entry.
+        claimed: claimed accuracy.
+        measured: measured accuracy.
+        low: lower end of the interval of the measured accuracy (Wilson, 95%).
         high: upper end.
-        attack: the row of our table.
+        attack: attack of the measured accuracy.
     """
 
     key: str
@@ -37,27 +38,25 @@ class ClaimComparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the claim, which is rounded to hundredths of a percent, lies in the interval."""
+        """True if the claim, rounded to hundredths of a percent, lies in the interval."""
         return self.low - 5e-5 <= self.claimed <= self.high + 5e-5
 
 
 def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | None = None) -> list[ClaimComparison]:
-    """Hold an entry's claims against a results folder.
+    """Compare an entry's claims with a results folder.
 
     Args:
         info: the entry.
-        results: the folder.
+        results: the results folder.
         defense: label of the defense there.
-        eps: the threat there, where the entry has none; None: the entry's.
+        eps: radius of the threat there. Default: the entry's.
 
     Returns:
-        Clean accuracy, AutoAttack (where it was run as it is) and the worst case, as far as both sides have them.
+        Clean accuracy, AutoAttack (if it was run unchanged) and the worst case, as far as both sides have them.
 
     Raises:
         UserError: no results, no such defense or threat there, or another data set or eps than the entry's.
     """
-    from bench.report.model_info_export import rows_of
-
     wanted = eps if eps is not None else info.raw.get("eps")
     rows = rows_of(results, defense, eps=wanted)
     if info.raw.get("dataset") not in (None, rows.dataset):
@@ -73,8 +72,8 @@ def compare(info: ModelInfo, results: str | Path, defense: str, *, eps: str | No
     )
 
 
-def _comparisons(info: ModelInfo, found: Mapping[str, pd.Series[Any] | None]) -> Iterator[ClaimComparison]:
-    for key, row in found.items():
+def _comparisons(info: ModelInfo, rows: Mapping[str, pd.Series[Any] | None]) -> Iterator[ClaimComparison]:
+    for key, row in rows.items():
         claimed = info.share(key)
         if claimed is not None and row is not None:
             mean, low, high = (float(row[c]) for c in ("robust_mean", "robust_low", "robust_high"))

@@ -1,4 +1,4 @@
-"""From a results folder to RobustBench's `model_info` JSON."""
+"""Export a defense of a results folder as RobustBench's `model_info` JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.results import CLEAN, NULL
+from bench.analysis.summary import WORST, summary
 from bench.report.model_info import KEYS, PERCENTS, ModelInfo
+from bench.spec.cell import KNOWN
+from bench.spec.threat import exact
+from bench.store.parts import stored
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.text import counted
+from defenses.zoo.cards import card, list_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,20 +26,20 @@ _STANDARD = "autoattack:standard"
 
 @dataclass(frozen=True, eq=False)
 class ExportedRows:
-    """What a results folder says of one defense under one threat: rows of `bench.summary`, None where there is none.
+    """Rows of `bench.summary` for one defense under one threat.
 
     Args:
-        clean: of the clean images.
-        autoattack: of AutoAttack standard with nothing changed, against a deterministic defense.
-        worst: the worst case, where it is complete.
-        name: of the defense in the registry.
-        dataset: name.
-        norm: of the threat.
-        eps: of the threat.
-        stochastic: whether predictions depend on noise.
-        passes: forward passes of a network per prediction, as counted.
-        attacks: how many ran, each under each of its views.
-        not_run: those that could not.
+        clean: row of the clean images.
+        autoattack: row of AutoAttack standard with unchanged parameters, if complete; None for a stochastic defense.
+        worst: row of the worst case, if complete.
+        name: name of the defense in the registry.
+        dataset: name of the data set.
+        norm: norm of the threat.
+        eps: radius of the threat.
+        stochastic: True if predictions depend on noise.
+        passes: counted forward passes of a network per prediction.
+        attacks: number of attacks that ran, each view counted.
+        not_run: attacks that could not run.
     """
 
     clean: pd.Series[Any]
@@ -50,21 +56,16 @@ class ExportedRows:
 
 
 def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRows:
-    """The rows of a defense.
+    """Return the summary rows of a defense.
 
     Args:
-        results: the folder.
-        defense: its label there.
-        eps: of the threat; may be None where there is one threat.
+        results: the results folder.
+        defense: label of the defense there.
+        eps: radius of the threat; None if there is only one threat.
 
     Raises:
-        UserError: no results, no such defense, no such threat, a targeted one, or several to choose from.
+        UserError: no results, no such defense or threat, a targeted one, or several to choose from.
     """
-    from bench.analysis.results import CLEAN, NULL
-    from bench.analysis.summary import WORST, summary
-    from bench.spec.cell import KNOWN
-    from bench.store.parts import stored
-
     frame = summary(results)
     if defense not in set(frame["defense"]):
         raise unknown(f"defense in {results}", defense, frame["defense"].unique())
@@ -76,7 +77,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
     plain = [a for a, (name, params) in names.items() if name == _STANDARD and not params]
     stochastic = bool(frame["stochastic"].iloc[0])
     attacks = frame[~frame["attack"].isin((CLEAN, NULL, WORST))]
-    for column in ("attack", "view"):  # what knew the draws is no candidate for the worst case
+    for column in ("attack", "view"):  # rows of a known seed are no candidates for the worst case
         attacks = attacks[~attacks[column].str.endswith(KNOWN)]
     ran = attacks["status"] == "ok"
     clean = _row(frame[frame["attack"] == CLEAN])
@@ -98,8 +99,6 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
 
 
 def _of_threat(frame: pd.DataFrame, defense: str, eps: Any) -> pd.DataFrame:
-    from bench.spec.threat import exact
-
     threats = [f"{n} {e}" for n, e in frame[["norm", "eps"]].drop_duplicates().itertuples(index=False)]
     if eps is not None:
         frame = frame[frame["eps"] == str(exact(eps))]
@@ -113,12 +112,13 @@ def _of_threat(frame: pd.DataFrame, defense: str, eps: Any) -> pd.DataFrame:
 
 
 def _row(frame: pd.DataFrame) -> pd.Series[Any] | None:
-    """The only row, if it is complete."""
+    """Return the only complete row; None if there is not exactly one."""
     complete = frame[(frame["status"] == "ok") & (frame["coverage"] == 1)]
     return complete.iloc[0] if len(complete) == 1 else None
 
 
 def _passes(lines: list[dict[str, Any]]) -> int:
+    """Return the forward passes per prediction of some cells."""
     done = [x for x in lines if x["status"] == "ok"]
     draws = sum(x["images"] * (x["draws"] + x["selection"]) for x in done)
     return round(sum(x["forwards_verdict"] for x in done) / draws) if draws else 0
@@ -127,21 +127,21 @@ def _passes(lines: list[dict[str, Any]]) -> int:
 def export(
     results: str | Path, defense: str, *, eps: Any = None, given: Mapping[str, str | bool | int] | None = None
 ) -> ModelInfo:
-    """A defense's entry, from what was measured and its card.
+    """Return a defense's entry, from its results and its card.
 
     Args:
-        results: a results folder.
+        results: the results folder.
         defense: label of the defense there.
-        eps: of the threat; may be None where there is one threat.
-        given: further keys, as {"architecture": "ResNet-18"}, over those of the card; no measured ones.
+        eps: radius of the threat; None if there is only one threat.
+        given: further keys, as {"architecture": "ResNet-18"}, which replace those of the card; no measured ones.
 
     Returns:
-        The entry; `clean_acc`, `autoattack_acc` (a deterministic defense that AutoAttack standard was run on) and
-        `external` (the worst case over all attacks, where there is no such number or it is lower) are percentages
-        with two decimals. RobustBench admits no defense that draws noise; the footnote of one says so.
+        The entry; `clean_acc`, `autoattack_acc` (of a deterministic defense attacked by AutoAttack standard) and
+        `external` (the worst case over all attacks, if there is no such number or it is lower) are percentages with
+        two decimals. RobustBench admits no randomised defense; the footnote of one says so.
 
     Raises:
-        UserError: see `rows_of`; or a key that RobustBench has not or that is measured.
+        UserError: see `rows_of`; or a key that RobustBench does not have or that is measured.
     """
     measured = {*PERCENTS, "eps", "dataset", "number_forward_passes"} - {"reported"}
     for key in given or {}:
@@ -168,7 +168,7 @@ def _percent(row: pd.Series[Any]) -> str:
 
 
 def eps_text(eps: Fraction) -> str:
-    """A radius as RobustBench prints it: "0.5", "8/255"."""
+    """Return a radius as RobustBench prints it: "0.5", "8/255"."""
     rest = eps.denominator
     for prime in (2, 5):
         while rest % prime == 0:
@@ -179,16 +179,13 @@ def eps_text(eps: Fraction) -> str:
 
 
 def _card(rows: ExportedRows) -> dict[str, Any]:
-    """Bibliography and claim of a registered defense; of any other what RobustBench's own code cannot do without."""
-    from bench.spec.threat import exact
-    from defenses.zoo.cards import card, list_models
-
+    """Return bibliography and claim of a registered defense; of any other the keys that RobustBench requires."""
     if rows.name not in list_models():
         return {"link": "", "name": rows.name, "authors": "", "additional_data": None, "venue": "", "architecture": ""}
-    known = card(rows.name)
-    raw = {"link": known.url, "name": known.title, "authors": known.authors, "additional_data": None}
-    raw |= {"venue": known.venue, "architecture": ""}
-    for claim in known.claims:
+    published = card(rows.name)
+    raw = {"link": published.url, "name": published.title, "authors": published.authors, "additional_data": None}
+    raw |= {"venue": published.venue, "architecture": ""}
+    for claim in published.claims:
         norm, _, eps = str(claim["threat"]).partition(" ")
         if (claim["dataset"], norm, exact(eps)) == (rows.dataset, rows.norm, exact(rows.eps)):
             return raw | {"reported": f"{100 * float(claim['robust']):.2f}"}

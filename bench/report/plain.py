@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.table import Table, _several
+from bench.report.table import Table, table_list
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def _markdown(text: str) -> str:
     safe = html.escape(clean(text), quote=False)
     safe = re.sub(r"([\\`*~|])", r"\\\1", safe)
-    # Underscores inside words and lone brackets mean nothing in Markdown; escaped ones only hurt the reader.
+    # Underscores inside words and lone brackets have no meaning in Markdown; they stay readable.
     safe = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", safe)
     return re.sub(r"\](?=[(\[:])", r"\\]", safe)
 
 
 def to_markdown(tables: Table | Iterable[Table]) -> str:
-    """Tables as GitHub's Markdown, with aligned source."""
-    return "\n".join(_markdown_table(t) for t in _several(tables))
+    """Return tables as GitHub's Markdown, with aligned source."""
+    return "\n".join(_markdown_table(t) for t in table_list(tables))
 
 
 def _markdown_table(table: Table) -> str:
@@ -51,18 +51,18 @@ def _pad(text: str, width: int, left: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that a text takes."""
+    """Return the number of terminal columns of a text."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def to_text(table: Table, width: int | None = None) -> str:
-    """A table for the terminal.
+    """Return a table as plain text.
 
     Args:
         table: the table.
-        width: of the terminal; columns that do not fit follow below, the text columns repeated. None: no limit.
+        width: width in characters; columns beyond it follow below, after the first ones again. None: no limit.
     """
     rows = [[clean(c) for c in row] for row in (table.columns, *table.rows)]
     widths = [max(_width(row[j]) for row in rows) for j in range(len(table.columns))]
@@ -80,21 +80,21 @@ def to_text(table: Table, width: int | None = None) -> str:
 
 
 def _blocks(widths: Sequence[int], left: int, width: int | None) -> list[list[int]]:
-    """Which columns are printed side by side."""
-    fixed = list(range(left))
-    start = sum(widths[j] + 2 for j in fixed)
-    blocks, used = [list(fixed)], start
+    """Return the groups of columns that are printed side by side."""
+    repeated = list(range(left))
+    start = sum(widths[j] + 2 for j in repeated)
+    blocks, end = [list(repeated)], start
     for j in range(left, len(widths)):
-        if width is not None and used + widths[j] > width and len(blocks[-1]) > left:
-            blocks.append(list(fixed))
-            used = start
+        if width is not None and end + widths[j] > width and len(blocks[-1]) > left:
+            blocks.append(list(repeated))
+            end = start
         blocks[-1].append(j)
-        used += widths[j] + 2
+        end += widths[j] + 2
     return blocks
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """A numeric frame as CSV at full precision. A name that a spreadsheet would run gets an apostrophe before it."""
+    """Return a frame as CSV at full precision; names that a spreadsheet would execute get an apostrophe in front."""
     text = frame.select_dtypes(include=["object", "string"])
     safe = frame.assign(**{str(c): text[c].map(_csv, na_action="ignore") for c in text})
     out: str = safe.to_csv(index=False, lineterminator="\n")

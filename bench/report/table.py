@@ -1,16 +1,12 @@
-"""A table of strings, and the ways to write it: Markdown, LaTeX, HTML, plain text; and a numeric frame as CSV.
+"""A table of strings, before it is written in a format.
 
-Names of defenses and attacks come from anywhere: each writer escapes them, and none passes control characters on.
+Names of defenses and attacks are untrusted text: each writer escapes them and removes control characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -22,9 +18,12 @@ class Table:
         columns: headers.
         rows: cells, as long as `columns` each.
         footnotes: lines below.
-        left: how many columns, from the first, are names and set left.
-        tail: how many columns, from the last, are remarks and set left; all others are set right.
-        strong: positions of rows that stand out.
+        left: number of first columns that hold names, aligned left.
+        tail: number of last columns that hold remarks, aligned left; all others are aligned right.
+        strong: positions of highlighted rows.
+
+    Raises:
+        ValueError: a row of another length than `columns`.
     """
 
     title: str
@@ -40,22 +39,10 @@ class Table:
             raise ValueError("every row needs one cell per column")
 
     def is_left(self, column: int) -> bool:
-        """Whether a column is set left."""
+        """Return True if a column is aligned left."""
         return column < self.left or column >= len(self.columns) - self.tail
 
 
-# Markdown
-
-
-def _several(tables: Table | Iterable[Table]) -> list[Table]:
+def table_list(tables: Table | Iterable[Table]) -> list[Table]:
+    """Return one table or several as a list."""
     return [tables] if isinstance(tables, Table) else list(tables)
-
-
-# Plain text
-
-
-# LaTeX
-
-# HTML
-
-# CSV

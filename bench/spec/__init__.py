@@ -1,1 +1,1 @@
-"""The nouns: threat model, view, cell and its key, aggregation; no torch at import, no files."""
+"""Threat models, views, cells and their keys, aggregations; without torch at import, without files."""

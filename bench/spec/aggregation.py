@@ -1,4 +1,4 @@
-"""What the held-out draws of an image are combined to: mean, Rob(M), majority and mean logit of K."""
+"""Aggregations of the held-out draws of an image: mean, Rob(M), majority and mean logit of K."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from defenses.utils.errors import UserError
 
-M = (5, 15)  # submissions of Rob(M), where a board does not say
+M = (5, 15)  # default submissions of Rob(M)
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """How many draws go into an aggregate.
+    """Numbers of draws in the aggregates.
 
-    They read the same stored draws, so that m and k are no part of a cell's key; a sequential rule makes more, and is.
+    m and k choose among stored draws, so they are not part of a cell's key; a sequential rule makes further draws, so
+    it is.
 
     Args:
-        m: submissions of Rob(M); None: those of `M` for which there are draws.
-        k: the first so many held-out draws make the majority vote and the mean logit; None: all.
-        sequential: the error of a sequential rule, by which the majority is of more draws than are made of all images;
-            the mean logit is of these. None: without.
+        m: submissions of Rob(M); None: those of `M` for which there are enough draws.
+        k: the first k held-out draws make the majority vote and the mean logit; None: all.
+        sequential: error of the sequential rule that draws on for images whose majority is undecided; the mean logit
+            is of the draws made of every image. None: no such rule.
     """
 
     m: tuple[int, ...] | None = None
@@ -30,18 +31,18 @@ class Aggregation:
 
     @property
     def rule(self) -> tuple[int, float] | None:
-        """(K, error) of the sequential rule; None without one."""
+        """Return (K, error) of the sequential rule; None without one."""
         return None if self.k is None or self.sequential is None else (self.k, self.sequential)
 
     def check(self, draws: int) -> None:
-        """Refuse what the draws of a stochastic defense do not suffice for.
+        """Refuse aggregates for which a stochastic defense has too few draws.
 
         Args:
-            draws: held-out ones of an image.
+            draws: held-out draws of an image.
 
         Raises:
-            UserError: fewer draws than an M or K, an even K, in which a vote may tie, or a sequential rule for draws
-                that are made anyway.
+            UserError: fewer draws than an M or K, an even K (its vote may tie), or a sequential rule for no more draws
+                than every image has.
         """
         check_m(self.m or (), draws)
         k = draws if self.k is None else self.k
@@ -56,23 +57,23 @@ class Aggregation:
                 "sequential = 0.01 to draw on for the images that those leave undecided"
             )
         if k % 2 == 0:
-            what = "draws" if self.k is None else "k"
-            raise UserError(f"{what} is {k}, and a majority of an even number may tie; write {k - 1} or {k + 1}")
+            name = "draws" if self.k is None else "k"
+            raise UserError(f"{name} is {k}, and a majority of an even number may tie; write {k - 1} or {k + 1}")
         if self.rule is not None:
             from bench.stats.sequential import Sequential
 
-            Sequential(*self.rule)
+            Sequential(*self.rule)  # refuses numbers that make no rule
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest: what is not the default."""
-        said = {"m": None if self.m is None else list(self.m), "k": self.k, "sequential": self.sequential}
-        return {name: value for name, value in said.items() if value is not None}
+        """Return the values that differ from the defaults, for the manifest."""
+        values = {"m": None if self.m is None else list(self.m), "k": self.k, "sequential": self.sequential}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def aggregation_of(manifest: Mapping[str, Any]) -> Aggregation:
-    """The protocols that a results folder was planned with (see `bench.store.manifest.read_manifest`)."""
-    said = manifest.get("protocols") or {}
-    return Aggregation(tuple(said["m"]) if said.get("m") else None, said.get("k"), said.get("sequential"))
+    """Return the aggregation that a results folder was planned with (see `bench.store.manifest.read_manifest`)."""
+    stored = manifest.get("protocols") or {}
+    return Aggregation(tuple(stored["m"]) if stored.get("m") else None, stored.get("k"), stored.get("sequential"))
 
 
 def check_m(m: Sequence[int], draws: int) -> None:
@@ -80,7 +81,7 @@ def check_m(m: Sequence[int], draws: int) -> None:
 
     Args:
         m: submissions of Rob(M).
-        draws: held-out ones of an image.
+        draws: held-out draws of an image.
 
     Raises:
         UserError: fewer draws than an M.

@@ -1,4 +1,4 @@
-"""Cells: the unit of work, and the key that names its result. Nothing here imports torch."""
+"""Cells, the unit of work, and the keys of their results; without torch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from bench.spec.view import ViewSpec
 from defenses.utils.names import portable
 from defenses.utils.parameters import canonical
 
-NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: judged on every board
-GIVEN = "given:"  # before the file of images that somebody else made
+NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: on every board
+TRANSFER = "transfer"  # a null attack that a board may ask for
+KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
+GIVEN = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
+_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # in keys, so that earlier results stay valid
 
 
 @dataclass(frozen=True)
 class DefenseRef:
-    """A defense as a board names it.
+    """A reference to a defense, made from a board.
 
     Args:
         label: for tables.
         name: id of the registry, or a plug-in.
         given: the parameters that the board sets.
         fingerprint: everything that its outputs depend on: all parameters, version, hashes of weights or source.
-        stochastic: whether a prediction depends on noise.
-        gradients: the gradient modes it has.
-        training_seed: which of several trainings its weights are of; None: the board does not say.
+        stochastic: its predictions depend on noise.
+        gradients: its gradient modes.
+        training_seed: seed of the training that made its weights; None: the board names none.
     """
 
     label: str
@@ -42,12 +45,12 @@ class DefenseRef:
 
     @property
     def title(self) -> str:
-        """Its name where trainings have to be told apart."""
+        """Return the label, with the training seed where there is one."""
         return self.label if self.training_seed is None else f"{self.label} (training seed {self.training_seed})"
 
     @property
     def has_runs(self) -> bool:
-        """Whether a prediction combines S runs; a module of the user's own may have no such thing."""
+        """Return True if a prediction combines S runs; a user-defined module may have none."""
         return self.fingerprint.get("runs", 1) is not None
 
 
@@ -57,7 +60,7 @@ class Copies:
 
     Args:
         a_step: copies a step, as "8" or "4-64".
-        on_top: whether each copy combines the deployed runs, where the view says no other number.
+        on_top: each copy combines the deployed runs, unless the view has another number of runs.
     """
 
     a_step: str
@@ -66,7 +69,17 @@ class Copies:
 
 @dataclass(frozen=True)
 class AttackRef:
-    """An attack as a board names it: label for tables, name, parameters by the library's names, library version."""
+    """A reference to an attack, made from a board.
+
+    Args:
+        label: for tables.
+        name: see `bench.attacks.registry.find_attack`.
+        params: parameters by the library's names, in canonical form.
+        version: of the library.
+        minimisation: see `bench.attacks.base.Attack`, as for the next two.
+        warnings: for footnotes.
+        copies: that the attack averages by itself; None: those of the view.
+    """
 
     label: str
     name: str
@@ -75,6 +88,16 @@ class AttackRef:
     minimisation: bool = False
     warnings: tuple[str, ...] = ()
     copies: Copies | None = None
+
+    @property
+    def is_null(self) -> bool:
+        """Return True if it runs on every board and reads no model: clean images or uniform noise."""
+        return self.name in NULLS
+
+    @property
+    def is_precomputed(self) -> bool:
+        """Return True if its images come from a file."""
+        return self.name.startswith(GIVEN)
 
 
 @dataclass(frozen=True)
@@ -92,14 +115,14 @@ class DataRef:
 
 @dataclass(frozen=True)
 class VerdictSpec:
-    """How a frozen result is judged.
+    """Draws of the verdict on adversarial images.
 
     Args:
-        draws: held-out draws of a stochastic defense, the ones that are counted (odd, for majorities).
+        draws: held-out draws of a stochastic defense, which are counted (odd, for majorities).
         selection: further draws on which the worst attack is chosen.
         batch: at most this many images times draws go through the defense at once.
-        sequential: (K, error): images that the majority rule of K draws leaves undecided are drawn on, see
-            `bench.stats.sequential`; None: none are.
+        sequential: (K, error) of the rule that draws on for images whose majority of K draws is undecided, see
+            `bench.stats.sequential`; None: no such rule.
     """
 
     draws: int = 15
@@ -110,9 +133,9 @@ class VerdictSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One attack on one view of one defense, on one block of images.
+    """Cell: an attack on a view of a defense, on a block of images.
 
-    With a `surrogate` the view is one of that defense, and its adversarial images are judged on `defense`: transfer.
+    With a `surrogate` (transfer) the view is one of the surrogate, and the adversarial images are judged on `defense`.
     """
 
     defense: DefenseRef
@@ -131,10 +154,11 @@ class Cell:
         object.__setattr__(self, "key", hashlib.sha256(text.encode()).hexdigest()[:20])
 
     def identity(self) -> dict[str, Any]:
-        """All that the result depends on, in canonical form: labels are not in it."""
-        view, data, judged = self.view, self.data, self.verdict
-        attack = GIVEN if self.attack.name.startswith(GIVEN) else portable(self.attack.name)
-        beyond = [] if judged.sequential is None else [list(judged.sequential)]
+        """Return everything that the result depends on, in canonical form and without labels."""
+        view, data, verdict = self.view, self.data, self.verdict
+        name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
+        attack = GIVEN if self.attack.is_precomputed else portable(name)
+        sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
@@ -142,16 +166,16 @@ class Cell:
             "data": [portable(data.name), data.split, data.revision, data.indices_hash, data.start, data.stop],
             "threat": [self.threat.norm, str(self.threat.eps), self.threat.targets],
             "view": [view.gradient, view.eot, view.runs, view.output, *(["known"] if view.known else [])],
-            "verdict": [judged.draws, judged.selection, *beyond],
+            "verdict": [verdict.draws, verdict.selection, *sequential],
             "seed": self.seed,
             **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
         }
 
     def columns(self) -> dict[str, Any]:
-        """What the result is called in tables and DataFrames."""
-        rare = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
-        rare |= {"seed_known": True} if self.view.known else {}
-        return rare | {
+        """Return the columns that describe the cell in tables and DataFrames."""
+        optional = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
+        optional |= {"seed_known": True} if self.view.known else {}
+        return optional | {
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
@@ -179,10 +203,10 @@ class Cell:
 
     @property
     def view_label(self) -> str:
-        """How the attacker looked at the defense; a null attack does not look, and of given images it is not known."""
-        if self.attack.name in NULLS:
+        """Return the label of the view; null attacks use no view, and that of precomputed images is unknown."""
+        if self.attack.is_null:
             return "deployed, seed known" if self.view.known else "deployed"
-        if self.attack.name.startswith(GIVEN):
+        if self.attack.is_precomputed:
             return "given"
         copies = self.attack.copies
         if copies is None:
@@ -191,21 +215,17 @@ class Cell:
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=copies.a_step, runs=runs)
 
     def noise_seed(self, purpose: str) -> int:
-        """A 63-bit seed for one purpose ("view", "attack") of this cell alone."""
+        """Return a 63-bit seed for one purpose ("view", "attack") of this cell alone."""
         digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 
 def digest(fingerprint: Any) -> str:
-    """The key of a defense: a hash of its fingerprint, parameters and weights included."""
+    """Return the key of a defense: 20 hex digits of a hash of its fingerprint."""
     text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
-TRANSFER = "transfer"  # a null attack that a board may ask for
-
-
 def row_of(cell: Cell) -> str:
-    """The row of a table that a cell belongs to, as text: cells of a row differ in their images alone."""
+    """Return the row of a table that a cell belongs to, as text; cells of a row differ in their images alone."""
     return f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | {cell.view_label}"

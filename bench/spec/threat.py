@@ -1,4 +1,4 @@
-"""What an adversary may do: norm, radius, target, knowledge; and whether a perturbation keeps to it."""
+"""Threat models (norm, radius, targets, knowledge), and sizes of perturbations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 Norm = Literal["Linf", "L2", "L1", "L0"]
 NORMS: tuple[Norm, ...] = ("Linf", "L2", "L1", "L0")
 TARGETS = ("none", "next", "random")
-_LEAST, _MOST = Fraction(1, 10**9), Fraction(10**9)  # of eps: less than a step of float32, more than any image
-_WHOLE = Fraction(1)  # of eps under Linf: every image reaches every other
+_LEAST_EPS, _MOST_EPS = Fraction(1, 10**9), Fraction(10**9)  # below a step of float32, above any image
+_MOST_EPS_LINF = Fraction(1)  # every image reaches every other
 
 
 def exact(value: str | int | float | Fraction) -> Fraction:
-    """A number as an exact fraction: "8/255", "0.15", 3, .15 (read as it prints, but 8 / 255 is 8/255).
+    """Return a number as an exact fraction: "8/255", "0.15", 3, .15 (read as it prints, but 8 / 255 is 8/255).
 
     Raises:
         UserError: the text is not a number.
@@ -36,17 +36,16 @@ def exact(value: str | int | float | Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """An adversary's budget and aim.
+    """A threat model: an adversary's budget and aim.
 
     Args:
         norm: "Linf", "L2", "L1" (on pixels in [0, 1]) or "L0" (number of pixels, all channels of one together).
-        eps: radius, an exact number as "8/255".
+        eps: radius, an exact number as "8/255"; at most 1 under Linf, whole under L0.
         targets: "none" (any wrong class), "next" (class y + 1) or "random" (a fixed other class per image).
-        knowledge: what the attacker knows, in words, for the table; what it differentiates is the attack view.
+        knowledge: the attacker's knowledge in words, for tables; gradients are a matter of the attack view.
 
     Raises:
-        UserError: unknown norm or targets, or eps is not a positive number, or one beyond all images (more than 1 under
-            Linf).
+        UserError: unknown norm or targets, or eps is not a number, not positive or larger than any image.
     """
 
     norm: Norm
@@ -63,10 +62,10 @@ class ThreatModel:
         object.__setattr__(self, "eps", exact(self.eps))
         if self.eps <= 0:
             raise UserError(f"eps is {self.eps}; it must be positive")
-        if not _LEAST <= self.eps <= (_WHOLE if self.norm == "Linf" else _MOST):
+        if not _LEAST_EPS <= self.eps <= (_MOST_EPS_LINF if self.norm == "Linf" else _MOST_EPS):
             large = "larger than any image" + (": under Linf, 1 reaches them all" if self.norm == "Linf" else "")
-            what = "smaller than float32 images resolve" if self.eps < _LEAST else large
-            raise UserError(f"eps is {what}; write the radius on pixels in [0, 1], as 8/255")
+            problem = "smaller than float32 images resolve" if self.eps < _LEAST_EPS else large
+            raise UserError(f"eps is {problem}; write the radius on pixels in [0, 1], as 8/255")
         if self.norm == "L0" and self.eps.denominator != 1:
             raise UserError(f"eps is {self.eps}; under L0 it is a number of pixels, so it must be whole")
         if self.targets not in TARGETS:
@@ -74,12 +73,12 @@ class ThreatModel:
 
     @property
     def targeted(self) -> bool:
-        """Whether the adversary wants a class of its choice."""
+        """Return True if the adversary aims at a class of its choice."""
         return self.targets != "none"
 
     @property
     def tolerance(self) -> float:
-        """How far float32 arithmetic may leave the ball: max(1e-6, 1e-5 eps)."""
+        """Return the distance by which float32 arithmetic may leave the ball: max(1e-6, 1e-5 eps)."""
         return max(1e-6, 1e-5 * float(self.eps))
 
     def __str__(self) -> str:
@@ -88,7 +87,7 @@ class ThreatModel:
 
 
 def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
-    """The size of perturbations in every norm, computed in float64.
+    """Return the size of perturbations in every norm, computed in float64.
 
     Args:
         x: images [B, C, H, W].
@@ -108,20 +107,20 @@ def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
 
 
 def in_box(x_adv: Tensor) -> Tensor:
-    """Bool [B]: every pixel in [0, 1], to within 1e-6 (NaN is outside)."""
+    """Return bool [B]: all pixels of x_adv [B, C, H, W] lie in [0, 1], to within 1e-6 (NaN does not)."""
     flat = x_adv.flatten(1)
     return ((flat >= -1e-6) & (flat <= 1 + 1e-6)).all(1)
 
 
 def target_labels(threat: ThreatModel, y: Tensor, indices: Tensor, num_classes: int, seed: int) -> Tensor | None:
-    """The class that each image shall become.
+    """Return the target class of each image.
 
     Args:
-        threat: its `targets` says how.
+        threat: its `targets` is the rule.
         y: labels, int64 [B].
         indices: dataset indices, int64 [B]: a random target depends on them and not on the batch.
         num_classes: K.
-        seed: for "random".
+        seed: of random targets.
 
     Returns:
         int64 [B], never equal to y; None when the threat is untargeted.

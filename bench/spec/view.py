@@ -1,4 +1,4 @@
-"""How an attacker looks at a defense: the values, without torch."""
+"""Specifications of attack views, without torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SEEDS = ("fresh", "known")
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """How an attacker looks at a defense.
+    """The access of an attacker to a defense.
 
     Args:
         gradient: one of `defenses.core.gradient_modes.MODES`, as "exact" (through every step), "bpda" (identity
             backward) or "blind" (the bare classifier). "surrogate", "smooth" and "difference" take a number, as
             "surrogate:25" (`defenses.core.gradient_modes.NUMBERS`).
-        eot: predictions averaged in one call (expectation over transformation).
-        runs: runs that each of these combines; None is the deployed number S, so that the copies come on top of
-            S; 1 puts them in its place.
+        eot: predictions averaged in one call (expectation over transformation), at least 1.
+        runs: runs that each of these combines, at least 1; None: the deployed number S, so that copies multiply S;
+            1: copies replace the S runs.
         output: "logits" (mean logits of the copies) or "log-mean-prob" (log of their mean softmax).
-        seed: "fresh" (every call draws noise of its own) or "known": the attacker knows the noise of the one draw on
-            which its images are judged, so that the defense is deterministic (`bench.evaluation.verdict.known_noise`).
+        seed: "fresh" (every call draws new noise) or "known": the attacker knows the noise of the verdict's only draw,
+            so that the defense is deterministic (`bench.evaluation.verdict.known_noise`).
 
     Raises:
         UserError: a value out of range.
@@ -47,28 +47,28 @@ class ViewSpec:
             if not (name == "runs" and value is None) and (type(value) is not int or value < 1):
                 raise UserError(f"{name} is {value}; it must be a whole number, at least 1")
         if self.known and self.gradient == "blind":
-            raise UserError('a blind attacker makes nothing of a known seed; leave out seed = "known", or "blind"')
+            raise UserError('a blind attacker cannot use a known seed; leave out seed = "known", or "blind"')
         if self.known and (self.eot > 1 or self.runs is not None):
             raise UserError("with the seed known there is one draw, the deployed one; leave out eot and runs")
 
     @property
     def mode(self) -> str:
-        """The gradient mode without its number."""
+        """Return the gradient mode without its number."""
         return parsed(self.gradient)[0]
 
     @property
     def known(self) -> bool:
-        """Whether the attacker knows the seed."""
+        """Return True if the attacker knows the seed."""
         return self.seed == "known"
 
     def label(self, stochastic: bool, *, has_runs: bool = True, eot: str = "", runs: int | None = None) -> str:
-        """For tables: "exact", "bpda, 8 EOT x S runs" (on top of the S deployed runs), "exact, 8 EOT x 1 run".
+        """Return the label for tables: "exact", "bpda, 8 EOT x S runs" (S deployed runs), "exact, 8 EOT x 1 run".
 
         Args:
-            stochastic: whether the defense is.
-            has_runs: whether its predictions combine runs.
-            eot: copies that an attack makes itself; "": those of the view.
-            runs: of these copies; None is S.
+            stochastic: the defense is stochastic.
+            has_runs: its predictions combine runs.
+            eot: copies that the attack makes itself; "": those of the view.
+            runs: runs of each copy that the attack makes; None: S.
         """
         if not stochastic or self.gradient == "blind":
             return self.gradient

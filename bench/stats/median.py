@@ -1,24 +1,25 @@
-"""The median of what an attack needs, with its interval; a failure counts as infinite."""
+"""Median size of the perturbation that an attack needs, with its interval; a failure counts as infinite."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import bdtr  # scipy.stats takes a second to import
 
 from defenses.utils.arrays import F64
 
 
 def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
-    """Median size of the perturbation that an attack needs.
+    """Return the median size of the perturbation that an attack needs.
 
     Args:
-        size: [images].
-        success: bool [images].
+        size: size of the perturbation per image, at least 0, [images].
+        success: True where the attack succeeds, bool [images].
 
     Returns:
-        The median; infinity when the attack fails on half of the images, NaN without images.
+        The median; infinity if the attack fails on at least half of the images, NaN without images.
     """
-    sizes = _sorted(size, success)
+    sizes = _sorted_sizes(size, success)
     if not len(sizes):
         return float("nan")
     # Not np.median: the lower and upper middle may be finite and infinite, or both infinite.
@@ -27,24 +28,22 @@ def median_perturbation(size: npt.ArrayLike, success: npt.ArrayLike) -> float:
 
 
 def median_interval(size: npt.ArrayLike, success: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for the median size over all images that might have been drawn, whatever their distribution.
+    """Return a distribution-free interval of the median size over the population of images.
 
-    It lies between the j-th smallest and the j-th largest size, with the largest j for which the chance that fewer than
-    j of n sizes lie on one side of the median is small enough: binomial, and with ties it covers more often still.
+    Its ends are the j-th smallest and the j-th largest size, with the largest j for which the binomial probability
+    that fewer than j of n sizes lie on one side of the median is small enough; ties make it conservative.
 
     Args:
-        size: at least 0, [images].
-        success: bool [images].
+        size: size of the perturbation per image, at least 0, [images].
+        success: True where the attack succeeds, bool [images].
         confidence: in (0, 1).
 
     Returns:
-        (low, high): 0 and infinity where there are too few images for any j (fewer than 6 at 95%), NaN without images.
+        (low, high); 0 and infinity with too few images for any j (fewer than 6 at 95%), NaN without images.
 
     Source: Thompson 1936; David and Nagaraja 2003, 7.1.
     """
-    from scipy.special import bdtr  # not scipy.stats, whose import alone takes a second
-
-    sizes = _sorted(size, success)
+    sizes = _sorted_sizes(size, success)
     n, tail = len(sizes), (1 - confidence) / 2
     if not n:
         return float("nan"), float("nan")
@@ -52,5 +51,5 @@ def median_interval(size: npt.ArrayLike, success: npt.ArrayLike, confidence: flo
     return (0.0, float("inf")) if below < 0 else (float(sizes[below]), float(sizes[n - 1 - below]))
 
 
-def _sorted(size: npt.ArrayLike, success: npt.ArrayLike) -> F64:
+def _sorted_sizes(size: npt.ArrayLike, success: npt.ArrayLike) -> F64:
     return np.sort(np.where(np.asarray(success, bool), np.asarray(size, float), np.inf))

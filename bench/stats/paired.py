@@ -1,4 +1,4 @@
-"""The difference of two accuracies on the same images."""
+"""Paired comparison of two accuracies on the same images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Paired:
-    """Defense a against defense b on the same images.
+    """Comparison of defense a with defense b on the same images.
 
     Args:
-        difference: mean accuracy of a minus that of b.
+        difference: mean accuracy of a minus that of b, in [-1, 1].
         low: lower end of its confidence interval.
         high: upper end.
         p_value: McNemar's exact two-sided p for 0/1 outcomes; None for fractional ones.
-        only_a: images (or expected share of images, summed) on which a does better.
+        only_a: number of images on which a does better; expected number for fractional outcomes.
         only_b: the same for b.
         n: number of images.
     """
@@ -33,18 +33,21 @@ class Paired:
 
 
 def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Paired:  # noqa: ARG001
-    """Compare two defenses on the same images.
+    """Return the difference of two defenses on the same images, with its interval and test.
 
-    The interval is Bonett and Price's, written for differences of any size in [-1, 1]: z standard errors about the
-    mean of the differences and two more, +1 and -1. So it has width where all images agree, and from 32 images on
-    95% covers at least 93%, however few differ; a bootstrap over images falls below 60% [simulated]. What an image's
-    draws add to the variance is in the fractions themselves. Single outcomes, 0 or 1, have McNemar's exact test too.
+    The interval is Bonett and Price's, for differences of any size in [-1, 1]: z standard errors about the mean of
+    the differences and of two more, +1 and -1. So it has width where all images agree, and unlike a bootstrap it keeps
+    its coverage where few images differ. The variance of draws is in the fractions. Single outcomes, 0 or 1, have
+    McNemar's exact test too.
 
     Args:
         a: share of right draws per image, [images] in [0, 1].
-        b: the same for the other defense, in the same order.
+        b: share of the other defense, in the same order.
         confidence: in (0, 1).
-        seed: of nothing: the interval is no bootstrap any more, and calls that name a seed stay valid.
+        seed: unused, since the interval is analytic.
+
+    Returns:
+        The comparison.
 
     Raises:
         ValueError: the shapes differ, or there are no images.
@@ -58,7 +61,7 @@ def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float =
     n, only_a, only_b = len(delta), float(np.maximum(delta, 0).sum()), float(np.maximum(-delta, 0).sum())
     p: float | None = None
     if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-        from scipy.stats import binomtest
+        from scipy.stats import binomtest  # slow to import
 
         p = float(binomtest(int(only_a), int(only_a + only_b)).pvalue) if only_a + only_b else 1.0
     centre = (only_a - only_b) / (n + 2)

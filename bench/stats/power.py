@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.stats.bootstrap import Split
 
-_WIDER = 0.05  # by so much draws may widen an interval before more of them are worth having
-_MOST = 100_000_000  # images
+MAX_WIDENING = 0.05  # of an interval by its draws; more draws are recommended above it
+_MAX_IMAGES = 100_000_000
 
 
 def difference(text: str) -> float:
-    """A difference of accuracies, as "3pp", "3%" or ".03": a share in (0, 1).
+    """Read a difference of accuracies, as "3pp", "3%" or ".03".
+
+    Returns:
+        A share in (0, 1).
 
     Raises:
-        UserError: it is none.
+        UserError: the text is no difference in that range.
     """
     number = text.strip().lower()
     unit = next((u for u in ("pp", "%") if number.endswith(u)), "")
@@ -35,14 +40,14 @@ def difference(text: str) -> float:
 
 @dataclass(frozen=True)
 class Question:
-    """What a comparison has to show, fixed before it is run.
+    """Requirements of a comparison, fixed before it is run.
 
     Args:
-        detect: difference of two accuracies, in (0, 1).
-        power: chance to find a difference of that size.
-        alpha: chance to find one where there is none (two-sided).
-        discordance: share of images on which two defenses differ; more than `detect`, of which it is a part.
-        accuracy: around which the two lie; images are needed most at 1/2.
+        detect: difference of two accuracies to detect, in (0, 1).
+        power: probability of detecting a difference of that size, in (alpha, 1).
+        alpha: probability of detecting one where there is none (two-sided), in (0, 1).
+        discordance: share of images on which two defenses differ, in [detect, 1).
+        accuracy: upper one of the two accuracies, in (0, 1); most images are needed near 1/2.
 
     Raises:
         UserError: a number out of its range.
@@ -63,82 +68,86 @@ class Question:
             raise UserError(f"the power {self.power} is no more than alpha {self.alpha}; take 0.8, say")
         if self.discordance < self.detect:
             raise UserError(
-                f"a difference of {_points(self.detect)} points needs as many images on which the defenses differ; "
+                f"a difference of {points(self.detect)} points needs as many images on which the defenses differ; "
                 f"set the discordance to at least {self.detect:g}"
             )
 
     def check_size(self) -> None:
-        """Refuse what takes more images than anybody has.
+        """Refuse a difference that takes too many images to detect.
 
         Raises:
             UserError: the difference is too small.
         """
-        if (needed := max(unpaired(self), paired(self))) > _MOST:
-            said = f"{_points(self.detect)} points take {needed:.1e} images, more than {_MOST:,}"
-            raise UserError(f"{said}; ask for a larger difference")
+        if (needed := max(unpaired(self), paired(self))) > _MAX_IMAGES:
+            problem = f"{points(self.detect)} points take {needed:.1e} images, more than {_MAX_IMAGES:,}"
+            raise UserError(f"{problem}; ask for a larger difference")
 
     @property
-    def _z(self) -> tuple[float, float]:
+    def quantiles(self) -> tuple[float, float]:
+        """Normal quantiles of 1 - alpha / 2 and of the power."""
         normal = NormalDist()
         return normal.inv_cdf(1 - self.alpha / 2), normal.inv_cdf(self.power)
 
 
 def unpaired(question: Question) -> int:
-    """Images for each of two defenses that are judged on different images.
+    """Return the images needed for each of two defenses that are judged on different images.
 
     Source: the normal approximation for two proportions, Fleiss, Levin and Paik 2003, 4.2, without correction.
     """
-    z, power = question._z
+    z, z_power = question.quantiles
     low = max(0.0, question.accuracy - question.detect)
     p = (low, min(1.0, low + question.detect))
     mean = sum(p) / 2
-    apart = sum(x * (1 - x) for x in p)
-    needed = (z * math.sqrt(2 * mean * (1 - mean)) + power * math.sqrt(apart)) ** 2 / question.detect**2
+    variance = sum(x * (1 - x) for x in p)
+    needed = (z * math.sqrt(2 * mean * (1 - mean)) + z_power * math.sqrt(variance)) ** 2 / question.detect**2
     return max(2, math.ceil(needed))
 
 
 def paired(question: Question) -> int:
-    """Images for two defenses that are judged on the same images, and compared by McNemar's test.
+    """Return the images needed for two defenses that are judged on the same images and compared by McNemar's test.
 
     Source: Connor 1987; Miettinen 1968.
     """
-    z, power = question._z
-    differ, delta = question.discordance, question.detect
-    needed = (z * math.sqrt(differ) + power * math.sqrt(differ - delta**2)) ** 2 / delta**2
+    z, z_power = question.quantiles
+    discordance, delta = question.discordance, question.detect
+    needed = (z * math.sqrt(discordance) + z_power * math.sqrt(discordance - delta**2)) ** 2 / delta**2
     return max(2, math.ceil(needed))
 
 
 def exact_power(question: Question, images: int) -> float:
-    """The power that McNemar's exact test has on so many images, counted out: less than the approximation promises.
+    """Return the exact power of McNemar's exact test, which is below that of the normal approximation.
 
     Args:
-        question: of which the power is not used.
-        images: judged by both defenses.
+        question: requirements; the power is not used.
+        images: number of images that both defenses are judged on.
+
+    Returns:
+        The power, in [0, 1].
     """
-    import numpy as np
-    from scipy.stats import binom
+    from scipy.stats import binom  # slow to import
 
     sizes = np.arange(images + 1)
     weight = binom.pmf(sizes, images, question.discordance)
     sizes, weight = sizes[weight > 1e-12], weight[weight > 1e-12]
-    # Of so many discordant images, significant are at most `most` on the one side, or on the other.
+    # The test is significant if at most `most` of the discordant images lie on either side.
     most = binom.ppf(question.alpha / 2, sizes, 0.5)
     most = np.where(binom.cdf(most, sizes, 0.5) > question.alpha / 2, most - 1, most)
     share = (1 + question.detect / question.discordance) / 2
-    found = binom.cdf(most, sizes, share) + binom.sf(sizes - most - 1, sizes, share)
-    return float((weight * found).sum())
+    power = binom.cdf(most, sizes, share) + binom.sf(sizes - most - 1, sizes, share)
+    return float((weight * power).sum())
 
 
 def detectable(question: Question, images: int, *, same: bool) -> float | None:
-    """The smallest difference that so many images show with the power asked for; None: not any.
+    """Return the smallest difference that a number of images detects with the required power.
 
     Args:
-        question: of which `detect` is not used.
-        images: of each defense.
-        same: whether both are judged on the same images.
-    """
-    from dataclasses import replace
+        question: requirements; `detect` is not used.
+        images: number of images of each defense.
+        same: True if both defenses are judged on the same images.
 
+    Returns:
+        The difference, in (0, 1); None if no difference is detectable.
+    """
     largest = question.discordance if same else 1 - 1e-9
     needed = paired if same else unpaired
     low, high = 0.0, largest
@@ -146,24 +155,35 @@ def detectable(question: Question, images: int, *, same: bool) -> float | None:
         return None
     for _ in range(50):
         middle = (low + high) / 2
-        asked = replace(question, detect=middle, discordance=max(middle, question.discordance))
-        low, high = (low, middle) if needed(asked) <= images else (middle, high)
+        candidate = replace(question, detect=middle, discordance=max(middle, question.discordance))
+        low, high = (low, middle) if needed(candidate) <= images else (middle, high)
     return high
 
 
 def widening(split: Split, draws: int) -> float:
-    """By how much an interval over images is wider with so many draws than with no end of them (.05: by 5%)."""
+    """Return the relative widening of an interval over images by finitely many draws (0.05: 5% wider).
+
+    Args:
+        split: components of the variance.
+        draws: number of draws per image, at least 1.
+
+    Returns:
+        At least 0; infinity if images do not differ.
+    """
     return math.sqrt(1 + split.draws / (draws * split.images)) - 1 if split.images else math.inf
 
 
-def draws_worth(split: Split, wider: float = _WIDER) -> int | None:
-    """The smallest odd number of draws that widens the interval by at most `wider`; None: images do not differ.
+def draws_worth(split: Split, wider: float = MAX_WIDENING) -> int | None:
+    """Return the smallest odd number of draws that widens the interval by at most `wider`.
 
-    More are for Rob(M), which needs M of them, and for decisions per image.
+    Rob(M), which needs M draws, and decisions per image may need more.
 
     Args:
-        split: of the variance; see `bench.stats.bootstrap.variance_split`.
-        wider: more than 0.
+        split: components of the variance; see `bench.stats.bootstrap.variance_split`.
+        wider: largest relative widening, more than 0.
+
+    Returns:
+        The number of draws; None if images do not differ.
 
     Source: two-stage sampling, Cochran 1977, 10.3.
     """
@@ -173,5 +193,6 @@ def draws_worth(split: Split, wider: float = _WIDER) -> int | None:
     return max(1, needed + 1 - needed % 2)
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
+    """Return a share in percentage points, with three significant digits."""
     return f"{100 * share:.3g}"

@@ -1,7 +1,7 @@
-"""The statistics behind every number: pure functions of counts, numpy alone (scipy where a test is exact).
+"""Proportions of images: confidence intervals, Rob(M), attack success rate.
 
-"correct" is how many of n draws of one image were right: 0 or 1 of 1 for a deterministic defense. Images are the
-unit of every interval: draws of one image are not independent evidence about other images.
+"correct" is the number of right draws among n draws of one image: 0 or 1 of 1 for a deterministic defense. Images are
+the unit of every interval: draws of one image are no independent evidence about other images.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from defenses.utils.arrays import F64
 
 
 def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[F64, F64]:
-    """Wilson's score interval for a proportion.
+    """Return Wilson's score interval for a proportion.
 
-    With n = number of images and the sum of the images' fractions as `successes` it covers at least as often as it
-    says for stochastic defenses (the variance of fractions is at most binomial); with images x draws it would not.
-    All tables use it, for deterministic defenses too, so that intervals of one table compare; its coverage is right
-    on average over p, and `clopper_pearson`'s at every p.
+    For stochastic defenses pass the sum of the images' fractions as `successes` and the number of images as n: the
+    variance of fractions is at most binomial, so coverage is at least nominal; n = images x draws would not have it.
+    All tables use it, for deterministic defenses too, so that intervals of one table compare. Its coverage is nominal
+    on average over p; `clopper_pearson` has it at every p.
 
     Args:
-        successes: in [0, n], whole or fractional; any shape.
+        successes: number of successes, whole or fractional, in [0, n]; any shape.
         n: number of images; broadcast.
         confidence: in (0, 1).
 
@@ -54,14 +54,14 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
 
 
 def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[F64, F64]:
-    """Clopper and Pearson's exact interval for a proportion: it never covers less often than it says.
+    """Return Clopper and Pearson's exact interval for a proportion, whose coverage is at least nominal at every p.
 
-    For counts of single yes-or-no outcomes, as the images that a deterministic defense gets right, where the bound
-    itself is the claim: "at most so many", "at least 95%". Tables use `wilson`, which is narrower and takes the
-    fractions of stochastic defenses; an exact binomial interval has no meaning for those.
+    Use it for counts of binary outcomes where the bound itself is the claim, as the images that a deterministic
+    defense gets right. Tables use `wilson`, which is narrower and takes the fractions of stochastic defenses; an exact
+    binomial interval is undefined for those.
 
     Args:
-        successes: whole numbers in [0, n]; any shape.
+        successes: number of successes, whole, in [0, n]; any shape.
         n: number of outcomes, whole; broadcast.
         confidence: in (0, 1).
 
@@ -73,22 +73,44 @@ def clopper_pearson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: floa
 
     Source: Clopper and Pearson 1934.
     """
-    from scipy.stats import beta
+    from scipy.stats import beta  # slow to import
 
-    k, size = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must be between 0 and 1")
+    tail = (1 - confidence) / 2
+    low = clopper_pearson_lower(successes, n, tail)
+    k, size = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    high = np.where(k == size, 1.0, beta.isf(tail, k + 1, size - k))
+    return low, np.where(size == 0, np.nan, high)
+
+
+def clopper_pearson_lower(successes: npt.ArrayLike, n: npt.ArrayLike, alpha: float) -> F64:
+    """Return Clopper and Pearson's one-sided lower bound of a proportion.
+
+    Args:
+        successes: number of successes, whole, in [0, n]; any shape.
+        n: number of outcomes, whole; broadcast.
+        alpha: probability that the bound exceeds the proportion, at most; in (0, 1).
+
+    Returns:
+        In [0, 1]; NaN where n is 0.
+
+    Raises:
+        ValueError: successes outside [0, n] or fractional.
+
+    Source: Clopper and Pearson 1934.
+    """
+    from scipy.stats import beta  # slow to import
+
+    k, size = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
     if np.any(k < 0) or np.any(k > size) or np.any(k % 1) or np.any(size % 1):
         raise ValueError("successes must be whole numbers in [0, n]; wilson takes fractions")
-    tail = (1 - confidence) / 2
-    low = np.where(k == 0, 0.0, beta.ppf(tail, k, size - k + 1))
-    high = np.where(k == size, 1.0, beta.isf(tail, k + 1, size - k))
-    missing = size == 0
-    return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
+    low = np.where(k == 0, 0.0, beta.ppf(alpha, k, size - k + 1))
+    return np.where(size == 0, np.nan, low)
 
 
 def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> F64:
-    """Rob(M): the chance that m draws of an image are all right, when the attacker may submit it m times.
+    """Return Rob(M): the probability that an image is right in all of m submissions.
 
     C(correct, m) / C(n, m), which is unbiased; (correct / n)^m is biased upward.
 
@@ -115,36 +137,42 @@ def rob_at_m(correct: npt.ArrayLike, n: npt.ArrayLike, m: int) -> F64:
 
 
 def spread(values: npt.ArrayLike) -> float:
-    """The sample standard deviation, as of a number over seeds of training; NaN for fewer than two values.
+    """Return the sample standard deviation, as over training seeds.
 
     Args:
-        values: [seeds].
+        values: one number per seed, [seeds].
+
+    Returns:
+        At least 0; NaN for fewer than two values.
     """
-    given = np.asarray(values, float)
-    return float(np.std(given, ddof=1)) if len(given) > 1 else float("nan")
+    array = np.asarray(values, float)
+    return float(np.std(array, ddof=1)) if len(array) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its parts; `value` is NaN when the denominator is 0."""
+    """A ratio of two numbers of images, which may be expected numbers."""
 
     numerator: float
     denominator: float
 
     @property
     def value(self) -> float:
-        """Numerator over denominator."""
+        """Numerator over denominator; NaN if the denominator is 0."""
         return self.numerator / self.denominator if self.denominator else float("nan")
 
 
 def attack_success_rate(clean: npt.ArrayLike, newly_wrong: npt.ArrayLike) -> Rate:
-    """Newly wrong over originally correct.
+    """Return the attack success rate: images newly wrong over images originally right.
 
-    For a stochastic defense both are shares of draws, and the parts are expected numbers of images.
+    For a stochastic defense both are shares of draws, and their sums are expected numbers of images.
 
     Args:
         clean: share of right draws on the clean image, [images] in [0, 1].
-        newly_wrong: share of draws in which the clean image is right and the attack has what it wants (a wrong class,
-            or its target), counted draw by draw since both images share them, [images] in [0, clean].
+        newly_wrong: share of draws in which the clean image is right and the attack succeeds (gives a wrong class, or
+            its target), counted draw by draw since both images share them, [images] in [0, clean].
+
+    Returns:
+        The rate; its value is NaN if no image is right originally.
     """
     return Rate(float(np.sum(newly_wrong)), float(np.sum(clean)))

@@ -1,14 +1,13 @@
-"""Sequential verdicts: stop drawing for an image as soon as more draws would hardly change its decision.
+"""Sequential verdicts: decide each image by a prefix of its draws.
 
-The rule reads a prefix of the draws of the full count, in their order. It stops when the chance that the full count
-decides otherwise is at most `error`, given the draws so far and that every accuracy is as likely before any draw:
-stochastic curtailment by the predictive probability (Herson 1979; Lan, Simon and Halperin 1982). So over images whose
-accuracies are spread evenly at most `error` of the decisions differ from those of the full count; of an image right
-in just half of its draws more of them do (`Sequential.worst_error`). Wald's SPRT and Pocock's boundary need as many
-draws or more for the same agreement (tests/benchmarks/bench_sequential.py).
+The rule reads the draws of the full count in their order. It stops when the predictive probability that the full count
+decides otherwise is at most `error`, under a uniform prior on the accuracy: stochastic curtailment (Herson 1979; Lan,
+Simon and Halperin 1982). Over images with uniformly distributed accuracies at most `error` of the decisions differ from
+those of the full count; for an image right in half of its draws more may (`Sequential.worst_error`).
+tests/benchmarks/bench_sequential.py compares it with Wald's SPRT and Pocock's boundary.
 
-A stopped count is biased. So what comes out is a decision per image and how many draws it took, and no count: nothing
-that n/N or Rob(M) could be made of.
+Stopped counts are biased, so the rule returns decisions and numbers of draws, and no counts: neither shares of draws
+nor Rob(M) follow from them.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from bench.stats.proportions import rob_at_m
 from defenses.utils.arrays import F64, I64, Bools
 from defenses.utils.errors import UserError
 
-LARGEST = 1001  # draws; a rule of more would take minutes to work out
+LARGEST = 1001  # draws; the exact figures of a larger rule take minutes
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What a sequential rule says of images: decisions to be counted, over images, and nothing else.
+    """Decisions of a sequential rule on images.
 
     Args:
-        right: bool [images]: decided, as right; no other image counts as right.
-        undecided: bool [images]: the draws do not decide, or one of them was not finite.
-        drawn: int64 [images]: draws that were read of each, a cost.
+        right: True for images decided as right, bool [images].
+        undecided: True where the draws do not decide, or one of them was not finite, bool [images].
+        drawn: number of draws read of each image, int64 [images].
     """
 
     right: Bools
@@ -46,16 +45,16 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Sequential:
-    """A rule for deciding images by a prefix of at most `n_max` draws; fixed before any of them is seen.
+    """Rule for deciding images by a prefix of at most `n_max` draws, fixed before any draw is made.
 
-    Without `m` the decision is the majority's: right when more than half of the n_max draws are. With it, a screening
-    for M-resubmission: right when the full count gives the image at least an even chance of surviving m submissions,
-    C(right, m) / C(n_max, m) >= 1/2. What is screened out is broken; what is left is verified by a full count.
+    Without `m` the decision is the majority's: right when more than half of the n_max draws are. With `m` it is a
+    screening for M-resubmission: right when the full count gives the image at least an even chance of surviving m
+    submissions, C(right, m) / C(n_max, m) >= 1/2. Images screened out are broken; a full count verifies the others.
 
     Args:
-        n_max: draws of the full count.
-        error: the largest chance of deciding otherwise than the full count, at which to stop; in (0, 1/2).
-        m: submissions; None: the majority.
+        n_max: draws of the full count, 1 to LARGEST; odd for a majority.
+        error: probability of deciding otherwise than the full count at which to stop; in (0, 1/2).
+        m: number of submissions, 1 to n_max; None: the majority.
 
     Raises:
         UserError: a majority of an even number of draws, fewer draws than m, a number out of range.
@@ -77,7 +76,7 @@ class Sequential:
 
     @cached_property
     def need(self) -> int:
-        """Right draws of all n_max that make the full count decide "right"."""
+        """Number of right draws of all n_max from which the full count decides "right"."""
         if self.m is None:
             return self.n_max // 2 + 1
         counts = np.arange(self.n_max + 1)
@@ -85,13 +84,13 @@ class Sequential:
 
     @cached_property
     def bounds(self) -> tuple[I64, I64]:
-        """After n draws (index, 0 to n_max): right from so many right ones on; wrong up to so many; int64 each.
+        """Numbers of right draws that decide after n draws: (right from, wrong up to), int64 [n_max + 1] each.
 
-        Where no number decides they are n + 1 and -1. Under an even spread the chance that of all draws at least
-        `need` are right, c of n being so, is hypergeometric: of n + 1 marks among n_max + 1 places at most c lie in
-        the first `need`.
+        Where no number decides they are n + 1 and -1. Under a uniform prior, the probability that at least `need` of
+        all draws are right, given c right ones of n, is hypergeometric: of n + 1 marks among n_max + 1 places at most
+        c lie in the first `need`.
         """
-        from scipy.stats import hypergeom
+        from scipy.stats import hypergeom  # slow to import
 
         n, c = np.arange(self.n_max + 1)[:, None], np.arange(self.n_max + 1)
         law = hypergeom(self.n_max + 1, n + 1, self.need)
@@ -104,52 +103,55 @@ class Sequential:
 
     @cached_property
     def first(self) -> int:
-        """The smallest number of draws that decides any image."""
+        """Smallest number of draws that decides any image."""
         upper, lower = self.bounds
         return int(np.argmax((upper <= np.arange(self.n_max + 1)) | (lower >= 0)))
 
     @cached_property
     def _exact(self) -> tuple[F64, F64]:
-        """(Chance to decide otherwise, expected draws) by right draws of the full count."""
+        """(Probability of deciding otherwise, expected draws) by number of right draws of the full count."""
         upper, lower = self.bounds
-        total = np.arange(self.n_max + 1)[:, None]  # of the full count
+        total = np.arange(self.n_max + 1)[:, None]  # right draws of the full count
         c = np.arange(self.n_max + 2)
-        going = np.zeros((self.n_max + 1, self.n_max + 2))
-        going[:, 0] = 1
-        otherwise, drawn = np.zeros(self.n_max + 1), np.zeros(self.n_max + 1)
+        undecided = np.zeros((self.n_max + 1, self.n_max + 2))  # probability by total and c
+        undecided[:, 0] = 1
+        error, drawn = np.zeros(self.n_max + 1), np.zeros(self.n_max + 1)
         for n in range(1, self.n_max + 1):
-            drawn += going.sum(1)
-            up = going * np.clip((total - c) / (self.n_max - n + 1), 0, 1)  # the order is random
-            going = going - up
-            going[:, 1:] += up[:, :-1]
+            drawn += undecided.sum(1)
+            up = undecided * np.clip((total - c) / (self.n_max - n + 1), 0, 1)  # the order is random
+            undecided = undecided - up
+            undecided[:, 1:] += up[:, :-1]
             for stop, right in ((c >= upper[n], True), (c <= lower[n], False)):
-                wrongly = (total[:, 0] >= self.need) != right
-                otherwise += going[:, stop].sum(1) * wrongly
-                going[:, stop] = 0
-        return otherwise, drawn
+                differs = (total[:, 0] >= self.need) != right
+                error += undecided[:, stop].sum(1) * differs
+                undecided[:, stop] = 0
+        return error, drawn
 
     @property
     def worst_error(self) -> float:
-        """The chance of deciding otherwise than the full count for the image where it is largest; exact."""
+        """Largest probability of deciding otherwise than the full count for any image; exact."""
         return float(self._exact[0].max())
 
     @property
     def mean_error(self) -> float:
-        """The same for images whose accuracies are spread evenly; exact, at most `error`."""
+        """Mean probability of deciding otherwise over uniformly distributed accuracies; exact, at most `error`."""
         return float(self._exact[0].mean())
 
     @property
     def mean_draws(self) -> float:
-        """Draws per image for images whose accuracies are spread evenly; exact."""
+        """Mean number of draws per image over uniformly distributed accuracies; exact."""
         return float(self._exact[1].mean())
 
     def decide(self, correct: npt.ArrayLike) -> Decisions:
-        """Decide images by which of their draws are right.
+        """Decide images by their right draws.
 
-        Draws beyond the one that decides do not matter: a prefix decides for all its continuations.
+        Draws after the one that decides have no effect.
 
         Args:
-            correct: the first draws of each image, bool [images, draws], at most n_max.
+            correct: True for right draws, the first ones of each image, bool [images, draws], 1 to n_max draws.
+
+        Returns:
+            A decision per image.
 
         Raises:
             ValueError: another shape, or more draws than the rule has.
@@ -160,42 +162,45 @@ class Sequential:
         return self._first_stop(np.cumsum(right, 1).astype(float))
 
     def decide_votes(self, pred: npt.ArrayLike, label: npt.ArrayLike) -> Decisions:
-        """Decide the majority vote of `proportions.majority`, which a class may win with less than half of the votes.
+        """Decide images by the majority vote of `voting.majority`, where a class may win by less than half.
 
-        A vote counts for its lead: (draws + votes of the label - votes of its strongest rival) / 2 takes the place of
-        the number of right draws, which it is where all the others agree on one class.
+        The number of right draws is replaced by (draws + votes of the label - votes of its strongest rival) / 2, which
+        equals it where all wrong votes agree on one class.
 
         Args:
-            pred: the first predicted classes of each image, int [images, draws], 1 to n_max; a refusal is -1.
-            label: int [images].
+            pred: predicted classes of the first draws, int [images, draws], 1 to n_max draws; a refusal is -1.
+            label: right class, int [images].
+
+        Returns:
+            A decision per image.
 
         Raises:
-            ValueError: another shape, or a rule of submissions, which are no votes.
+            ValueError: another shape, or a rule with `m`.
         """
         votes, y = np.asarray(pred), np.asarray(label)
         if self.m is not None or votes.ndim != 2 or not 1 <= votes.shape[1] <= self.n_max or y.shape != votes.shape[:1]:
             raise ValueError(f"a majority rule and pred [images, draws], 1 to {self.n_max} draws, are needed")
-        return self._first_stop(_scores(votes, y))
+        return self._first_stop(_lead(votes, y))
 
     def _first_stop(self, score: F64) -> Decisions:
-        """Decisions at the first draw whose score meets a bound; whole or half numbers, [images, draws]."""
+        """Return the decisions at the first draw whose score meets a bound; whole or half numbers, [images, draws]."""
         n = score.shape[1]
         upper, lower = (bound[1 : n + 1] for bound in self.bounds)
         right = score >= upper
-        # A vote that is tied after all draws lies between the bounds, and is wrong.
+        # A vote tied after all draws lies between the bounds; it is wrong.
         stop = right | (score <= lower) | (np.arange(1, n + 1) == self.n_max)
         done, at = stop.any(1), stop.argmax(1)
         return Decisions(right[np.arange(len(score)), at] & done, ~done, np.where(done, at + 1, n))
 
 
-def _scores(votes: I64, label: I64) -> F64:
-    """(draws + votes of the label - votes of its strongest rival) / 2 after each draw, [images, draws]."""
+def _lead(votes: I64, label: I64) -> F64:
+    """Return (draws + votes of the label - votes of its strongest rival) / 2 after each draw, [images, draws]."""
     images, draws = votes.shape
     out = np.empty((images, draws))
     per_pass = max(1, (1 << 22) // draws**2)  # memory
     for begin in range(0, images, per_pass):
         v, y = votes[begin : begin + per_pass], label[begin : begin + per_pass, None]
-        # By draw i: how many votes its class has after each draw.
+        # Votes of draw i's class after each draw.
         count = np.cumsum(v[:, :, None] == v[:, None, :], 2)
         rival = np.where((v == y)[:, :, None], 0, count).max(1)
         out[begin : begin + per_pass] = (np.arange(1, draws + 1) + np.cumsum(v == y, 1) - rival) / 2

@@ -1,4 +1,4 @@
-"""Combine the draws of an image: majority vote, mean logit."""
+"""Decide an image by all its draws: majority vote, mean logit."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from defenses.utils.arrays import Bools
 
 
 def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike | None = None) -> Bools:
-    """Whether the majority vote of an image's draws is right. A tie with another class is wrong.
+    """Return True for each image whose majority vote is right; a tie with another class is wrong.
 
     Args:
         pred: predicted class per draw, int [images, draws]; a refusal is a class of its own, as -1.
-        label: int [images].
-        counted: bool [images, draws]; others do not vote. Default: all do.
+        label: right class, int [images].
+        counted: True for draws that vote, bool [images, draws]. Default: all.
 
     Returns:
-        Bool [images]; False where nothing votes.
+        Bool [images]; False where no draw votes.
     """
     votes, y = np.asarray(pred), np.asarray(label)
-    ballots = np.ones(votes.shape, bool) if counted is None else np.asarray(counted, bool)
+    voting = np.ones(votes.shape, bool) if counted is None else np.asarray(counted, bool)
     lowest = int(min(votes.min(), y.min())) if votes.size else 0
     classes = int(max(votes.max(), y.max())) - lowest + 1 if votes.size else 1
     out = np.zeros(len(votes), bool)
@@ -28,7 +28,7 @@ def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike |
     for begin in range(0, len(votes) if votes.size else 0, per_pass):
         at = slice(begin, begin + per_pass)
         rows = np.arange(len(votes[at]))
-        cast = (rows[:, None] * classes + (votes[at] - lowest))[ballots[at]]
+        cast = (rows[:, None] * classes + (votes[at] - lowest))[voting[at]]
         count = np.bincount(cast, minlength=len(rows) * classes).reshape(len(rows), classes)
         right = count[rows, y[at] - lowest]
         count[rows, y[at] - lowest] = 0
@@ -37,18 +37,18 @@ def majority(pred: npt.ArrayLike, label: npt.ArrayLike, counted: npt.ArrayLike |
 
 
 def mean_logit(logits: npt.ArrayLike, label: npt.ArrayLike) -> Bools:
-    """Whether the class with the highest mean logit is the label. A tie is wrong, and so is NaN.
+    """Return True for each image whose label has the highest mean logit; a tie is wrong, and so is NaN.
 
     Args:
-        logits: [images, draws, K].
-        label: int [images].
+        logits: logits per draw, [images, draws, K].
+        label: right class, int [images].
 
     Returns:
         Bool [images].
     """
     mean = np.asarray(logits, np.float64).mean(1)
     at = np.arange(len(mean)), np.asarray(label)
-    own = mean[at]
+    of_label = mean[at]
     mean[at] = -np.inf
-    out: Bools = own > mean.max(1)
+    out: Bools = of_label > mean.max(1)
     return out

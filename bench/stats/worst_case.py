@@ -1,4 +1,4 @@
-"""The choice of the worst attack per image: pure functions of counts, without the bias of a plain minimum."""
+"""Choose the worst attack per image from counts, without the bias of a plain minimum."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ def select_worst(
     size: npt.ArrayLike = np.inf,
     *,
     margin: npt.ArrayLike = np.nan,
-    idle: npt.ArrayLike = False,
+    no_attack: npt.ArrayLike = False,
 ) -> I64:
-    """The attack that hurts each image most, by its selection draws.
+    """Return the worst attack on each image by its selection draws.
 
-    Few draws are often equal, so their mean margin decides next: without it, ties go to what is no attack at all, or
-    to the smaller perturbation, and the worst case is biased upward. Then the smaller perturbation is taken where both
-    succeed (withstood by less than half), then what attacks, then the first.
+    Shares of few draws often tie, so the mean margin decides next; without it, ties would go to clean images or to the
+    smaller perturbation, and the worst case would be biased upward. Then the smaller perturbation is taken where both
+    attacks succeed (fewer than half of the draws withstand), then an attack before clean images, then the first.
 
     Args:
-        selection: share of selection draws that withstand the attack, [attacks, images]; NaN where it has no verdict.
-        size: of the perturbations, broadcast to the same shape.
-        margin: mean over selection draws, broadcast; the attack aims to lower it. NaN: unknown.
-        idle: whether it attacks nothing, as the clean images; broadcast.
+        selection: share of selection draws that withstand the attack, [attacks, images] in [0, 1]; NaN: no verdict.
+        size: size of the perturbations, broadcast to the same shape.
+        margin: mean over selection draws of what the attack lowers, broadcast. NaN: unknown.
+        no_attack: True for rows without an attack, as the clean images; broadcast.
 
     Returns:
-        int64 [images]: position of the attack; -1 where no attack has a verdict.
+        Position of the attack, int64 [images]; -1 where no attack has a verdict.
     """
     share = np.asarray(selection, float)
     if not len(share):
         return np.full(share.shape[1:], -1, np.int64)
-    needed = np.where(share < 0.5, size, np.inf)
+    success_size = np.where(share < 0.5, size, np.inf)
     # The last key counts first.
-    keys = np.broadcast_arrays(np.asarray(idle, bool), needed, np.asarray(margin, float), share)
+    keys = np.broadcast_arrays(np.asarray(no_attack, bool), success_size, np.asarray(margin, float), share)
     chosen = np.lexsort(keys, axis=0)[0]
     return np.where(np.isnan(share).all(0), -1, chosen).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Worst:
-    """The worst attack per image.
+    """Verdicts of the worst attack on each image.
 
     Args:
-        attack: position of the chosen attack, int64 [images]; -1: none has a verdict.
-        withstood: held-out draws that withstand it, float64 [images]; NaN: none.
-        n: its held-out draws, float64 [images].
+        attack: position of the attack, int64 [images]; -1: none has a verdict.
+        withstood: number of held-out draws that withstand it, float64 [images]; NaN: no verdict.
+        n: number of its held-out draws, float64 [images]; NaN: no verdict.
     """
 
     attack: I64
@@ -65,21 +65,24 @@ def worst_case(
     size: npt.ArrayLike = np.inf,
     *,
     margin: npt.ArrayLike = np.nan,
-    idle: npt.ArrayLike = False,
+    no_attack: npt.ArrayLike = False,
 ) -> Worst:
-    """Per-image worst over attacks: chosen on selection draws, counted on held-out draws the choice did not see.
+    """Return the worst attack per image, chosen on selection draws and counted on held-out draws.
 
-    The plain minimum over attacks of noisy counts is biased: with 8 equally strong attacks, 10 draws and true
-    accuracy .90 it says about .75. For a deterministic defense pass the one verdict as both.
+    Choosing and counting on the same draws would bias the worst case downward. For a deterministic defense pass its
+    single verdict as both.
 
     Args:
-        withstood_sel: selection draws that withstand an attack, [attacks, images]; NaN where it has no verdict.
-        withstood: held-out draws that do, [attacks, images].
+        withstood_sel: number of selection draws that withstand an attack, [attacks, images]; NaN: no verdict.
+        withstood: number of held-out draws that withstand it, [attacks, images].
         n_sel: number of selection draws, broadcast to the same shape.
         n_held: number of held-out draws, broadcast to the same shape.
-        size: of the perturbations, broadcast to the same shape: decides between equals; see `select_worst`.
-        margin: over selection draws, broadcast: the same.
-        idle: whether a row attacks nothing, broadcast: the same.
+        size: size of the perturbations, broadcast; breaks ties, see `select_worst`.
+        margin: mean over selection draws, broadcast; breaks ties.
+        no_attack: True for rows without an attack, broadcast; breaks ties.
+
+    Returns:
+        The worst attack and its verdicts.
 
     Raises:
         ValueError: there are verdicts without selection draws.
@@ -87,7 +90,7 @@ def worst_case(
     sel, held, ns, nh = np.broadcast_arrays(*(np.asarray(a, float) for a in (withstood_sel, withstood, n_sel, n_held)))
     if np.any(~np.isnan(sel) & ~(ns > 0)):
         raise ValueError("the worst attack is chosen on selection draws, and there are none")
-    chosen = select_worst(sel / np.where(ns > 0, ns, np.nan), size, margin=margin, idle=idle)
+    chosen = select_worst(sel / np.where(ns > 0, ns, np.nan), size, margin=margin, no_attack=no_attack)
     if not len(sel):
         empty = np.full(chosen.shape, np.nan)
         return Worst(chosen, empty, empty)

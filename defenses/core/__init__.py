@@ -1,1 +1,1 @@
-"""The interface: noise, purifier, defense, detector, and gradients through a purifier's steps."""
+"""Interface of defenses: noise, purifiers, detectors, and gradients through a purifier's steps."""

@@ -1,4 +1,4 @@
-"""Purifiers one after another, as one purifier: filters in front of a purifier, or several purifiers."""
+"""Chain purifiers into one: filters in front of a purifier, or several purifiers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from defenses.core.purifier import NoiseSpec, Purifier, State, kept, with_gradient
+from defenses.core.purifier import NoiseSpec, Purifier, State, keep_done_rows, with_gradient
 from defenses.utils.errors import UserError
 
-_ANY = (1, 1, 1)  # how many draws a purifier needs does not depend on the shape
+_ANY = (1, 1, 1)  # the number of draws of a purifier does not depend on the shape
 
 
 class Chain(Purifier):
-    """Each purifier takes what the one before gives.
+    """Purifiers in series: each takes the output of the one before.
 
-    The state is that of the part at work, under names that tell the part; its constant context travels in the state,
-    for it depends on the parts before. The noise that later parts begin with is drawn at the start. All parts that
-    draw in their steps draw in every step, so that draws do not depend on how many steps another part makes.
+    The state is that of the active part, with the part's number in its names; the part's constant context is in the
+    state too, because it depends on the parts before. The start noise of later parts is drawn at the start. All parts
+    with step noise draw in every step, so that draws do not depend on the number of steps of another part.
 
     Args:
-        parts: at least one; the first sees the image.
+        parts: at least one; the first takes the image.
 
     Raises:
-        UserError: there are no parts.
+        UserError: `parts` is empty.
     """
 
     def __init__(self, parts: Sequence[Purifier]):
@@ -43,53 +43,53 @@ class Chain(Purifier):
 
     @property
     def steps(self) -> int:  # type: ignore[override]
-        """Those of all parts."""
+        """Return the number of steps of all parts."""
         return sum(p.steps for p in self._parts)
 
     @property
     def paths(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the parts, each after its part: "parts.1.score"."""
+        """Return the paths of the parts, with the part in front: "parts.1.score"."""
         return tuple(f"parts.{i}.{path}" for i, p in enumerate(self._parts) if p.steps for path in p.paths)
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """The draws of all parts, in order."""
+        """Return the draws of all parts, in order."""
         specs = [p.noise(shape) for p in self._parts]
         return NoiseSpec(tuple(d for s in specs for d in s.start), tuple(d for s in specs for d in s.step))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """The first part's start, and on through parts that make no steps."""
+        """Start the first part, and pass through parts without steps."""
         per_part = self._split(z, [len(p.noise(_ANY).start) for p in self._parts])
-        later = {f"z{i}.{j}": v for i, own in enumerate(per_part) for j, v in enumerate(own) if i}
-        state = _named(0, *self._parts[0].start(x, per_part[0]))
-        return (state if self._parts[0].steps else self._onwards(0, state, later)), later
+        later = {f"z{i}.{j}": v for i, draws in enumerate(per_part) for j, v in enumerate(draws) if i}
+        state = _chain_state(0, *self._parts[0].start(x, per_part[0]))
+        return (state if self._parts[0].steps else self._next_part(0, state, later)), later
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
-        """One step of the part at work; after its last, its finish and the next part's start."""
+        """Make one step of the active part; after its last step, finish it and start the next part."""
         at, first = 0, 0
         while k >= first + self._parts[at].steps:
             first += self._parts[at].steps
             at += 1
-        part, (own, constant) = self._parts[at], _own(at, state)
-        drawn = self._split(z, [len(p.noise(_ANY).step) for p in self._parts])[at]
-        new = part.step(own, constant, k - first, drawn)
-        done = part.done(own)
-        if done is not None:  # rows that are done keep their state
-            new = kept(done, own, new)
-        state = _named(at, new, constant)
-        return self._onwards(at, state, ctx) if k + 1 == first + part.steps else state
+        part, (inner, constant) = self._parts[at], _part_state(at, state)
+        draws = self._split(z, [len(p.noise(_ANY).step) for p in self._parts])[at]
+        new = part.step(inner, constant, k - first, draws)
+        done = part.done(inner)
+        if done is not None:
+            new = keep_done_rows(done, inner, new)
+        state = _chain_state(at, new, constant)
+        return self._next_part(at, state, ctx) if k + 1 == first + part.steps else state
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """The last part's finish."""
+        """Finish the last part."""
         last = len(self.parts) - 1
-        return self._parts[last].finish(*_own(last, state))
+        return self._parts[last].finish(*_part_state(last, state))
 
-    def _onwards(self, at: int, state: State, later: State) -> State:
-        """From a part that has no step left to the next one that has, or to the end of the last."""
+    def _next_part(self, at: int, state: State, later: State) -> State:
+        """Finish a part and start the next one with steps, or the last part."""
         while at + 1 < len(self.parts):
-            image = self._parts[at].finish(*_own(at, state))
+            image = self._parts[at].finish(*_part_state(at, state))
             at += 1
-            drawn = tuple(v for n, v in later.items() if n.startswith(f"z{at}."))
-            state = _named(at, *self._parts[at].start(image, drawn))
+            draws = tuple(v for n, v in later.items() if n.startswith(f"z{at}."))
+            state = _chain_state(at, *self._parts[at].start(image, draws))
             if self._parts[at].steps:
                 break
         return state
@@ -99,71 +99,75 @@ class Chain(Purifier):
         return [z[a:b] for a, b in itertools.pairwise(ends)]
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks of all parts."""
+        """Return the networks of all parts."""
         return [m for p in self._parts for m in p.cost_modules()]
 
     def shortened(self, steps: int) -> Chain:
-        """Every part with at most its share of the steps."""
+        """Return the chain of parts with at most an equal share of the steps each."""
         share = max(1, steps // len(self.parts))
         return Chain([p.shortened(share) if p.steps > share else p for p in self._parts])
 
     def surrogate(self, steps: int | None = None) -> Purifier | None:
-        """Cheaper parts where there are such; `steps` is for each."""
-        return self._exchanged(lambda p: p.surrogate() if steps is None else p.surrogate(steps))
+        """Return the chain with parts that have a surrogate replaced by it; `steps` is for each."""
+        return self._with_replaced(lambda p: p.surrogate() if steps is None else p.surrogate(steps))
 
     def bridged(self) -> Purifier | None:
-        """The parts, with the values of those without a gradient; None where all have one, none has, or one steps."""
-        solid = [p for p in self._parts if not p.differentiable]
-        if not 0 < len(solid) < len(self._parts) or any(p.steps for p in solid):
+        """Return the chain with the identity's gradient for parts without one.
+
+        None if all parts have a gradient, none has, or one without a gradient makes steps.
+        """
+        no_gradient = [p for p in self._parts if not p.differentiable]
+        if not 0 < len(no_gradient) < len(self._parts) or any(p.steps for p in no_gradient):
             return None
         return Chain([p if p.differentiable else _Bridge(p) for p in self._parts])
 
     def smoothed(self, width: float | None = None) -> Purifier | None:
-        """Smoothed parts where there are such."""
-        return self._exchanged(lambda p: p.smoothed() if width is None else p.smoothed(width))
+        """Return the chain with parts that can be smoothed replaced."""
+        return self._with_replaced(lambda p: p.smoothed() if width is None else p.smoothed(width))
 
     def differenced(self, scale: float | None = None) -> Purifier | None:
-        """Parts that are differentiated at a finite scale where there are such."""
-        return self._exchanged(lambda p: p.differenced() if scale is None else p.differenced(scale))
+        """Return the chain with parts that can be differentiated at a finite scale replaced."""
+        return self._with_replaced(lambda p: p.differenced() if scale is None else p.differenced(scale))
 
     def straightened(self) -> Chain:
-        """Straightened parts: the identity is no gradient from one part's state to another's."""
+        """Return the chain of straightened parts: states of different parts have no identity between them."""
         return Chain([p.straightened() for p in self._parts])
 
     def one_step(self) -> Callable[[State, State], State] | None:
-        """One step of each part that makes any; None where one of them has none."""
+        """Return one step of each part with steps, in turn; None if such a part has no denoising step."""
         moves = [p.one_step() for p in self._parts]
         first = next((i for i, p in enumerate(self._parts) if p.steps), None)
         if first is None or any(p.steps and m is None for p, m in zip(self._parts, moves, strict=True)):
             return None
 
-        def through(state: State, later: State) -> State:
+        def step(state: State, later: State) -> State:
             for at, move in enumerate(moves):
                 if self._parts[at].steps and move is not None:
-                    own, constant = _own(at, state)
-                    state = self._onwards(at, _named(at, move(own, constant), constant), later)
+                    inner, constant = _part_state(at, state)
+                    state = self._next_part(at, _chain_state(at, move(inner, constant), constant), later)
             return state
 
-        return through
+        return step
 
     def backward_network(self) -> Callable[[Tensor], Tensor] | None:
-        """Those of the parts in turn, if there is one; parts without one count as the identity."""
-        found = [n for n in (p.backward_network() for p in self._parts) if n is not None]
-        return (lambda x: functools.reduce(lambda image, network: network(image), found, x)) if found else None
+        """Return the networks of the parts in turn, if any; parts without one count as the identity."""
+        networks = [n for n in (p.backward_network() for p in self._parts) if n is not None]
+        return (lambda x: functools.reduce(lambda image, network: network(image), networks, x)) if networks else None
 
     def score_direction(self) -> Callable[[Tensor], Tensor] | None:
-        """That of the first part that has one."""
+        """Return the score direction of the first part that has one."""
         return next((s for s in (p.score_direction() for p in self._parts) if s is not None), None)
 
-    def _exchanged(self, other: Callable[[Purifier], Purifier | None]) -> Purifier | None:
-        found = [other(p) for p in self._parts]
-        if all(f is None for f in found):
+    def _with_replaced(self, replacement: Callable[[Purifier], Purifier | None]) -> Purifier | None:
+        """Return the chain with every part replaced that has a replacement; None if no part has."""
+        replacements = [replacement(p) for p in self._parts]
+        if all(r is None for r in replacements):
             return None
-        return Chain([p if f is None else f for p, f in zip(self._parts, found, strict=True)])
+        return Chain([p if r is None else r for p, r in zip(self._parts, replacements, strict=True)])
 
 
 class _Bridge(Purifier):
-    """A purifier without steps: its values, and the gradient of the identity."""
+    """A purifier without steps, with the gradient of the identity."""
 
     steps = 0
 
@@ -186,11 +190,12 @@ class _Bridge(Purifier):
         return state["x"]
 
 
-def _named(at: int, state: State, ctx: State) -> State:
+def _chain_state(at: int, state: State, ctx: State) -> State:
+    """Return the chain's state from (state, context) of the active part."""
     return {f"{at}.{n}": v for n, v in state.items()} | {f"{at}:{n}": v for n, v in ctx.items()}
 
 
-def _own(at: int, state: State) -> tuple[State, State]:
-    """(state, context) of the part at work."""
+def _part_state(at: int, state: State) -> tuple[State, State]:
+    """Return (state, context) of the active part."""
     state, ctx = ({n.removeprefix(m): v for n, v in state.items() if n.startswith(m)} for m in (f"{at}.", f"{at}:"))
     return state, ctx

@@ -1,4 +1,4 @@
-"""What a defense is: the one interface behind which every defense sits."""
+"""Interface of defenses: a classifier, a purified classifier, and a user-defined module as defenses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Combine = Literal["softmax-mean", "logit-mean"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One draw of a defense.
+    """A draw of a defense's decision.
 
     Args:
         logits: float32 [B, K].
         rejected: bool [B], images that the defense refuses to classify.
-        scores: float32 [B], suspicion of each, larger where it is more suspicious; None: the defense has no detector.
+        scores: float32 [B] of the detector, higher for more suspicious images; None: the defense has no detector.
     """
 
     logits: Tensor
@@ -36,17 +36,17 @@ class Prediction:
 
 
 class Defense(nn.Module, ABC):
-    """What is deployed: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
+    """A deployed defense: images float32 [B, C, H, W] in [0, 1] -> logits [B, K].
 
     Subclasses implement `logits`. A defense is always in evaluation mode, and its noise is an argument: the same
-    noise gives the same output, and a call touches no global random generator. Calling the module itself draws
-    fresh noise.
+    noise gives the same output, and a call uses no global random generator. Calling the module itself draws fresh
+    noise.
 
     Attributes:
-        stochastic: whether the output depends on the noise.
+        stochastic: True if the output depends on the noise.
         gradients: the gradient modes that `logits` supports.
         num_classes: K, where known.
-        input_shape: (C, H, W), where the defense is tied to one.
+        input_shape: (C, H, W), where the defense takes one shape alone.
     """
 
     stochastic: bool = False
@@ -61,36 +61,35 @@ class Defense(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
-        """One draw for every image.
+        """Return the logits of one draw for every image.
 
         Args:
             x: images, float32 [B, C, H, W] in [0, 1].
             noise: B streams.
-            gradient: what a backward pass goes through (`defenses.core.gradient_modes.MODES`); the forward values are
-                those of the deployed defense, except under "surrogate" and under "blind", which leaves it out
-                altogether.
-            runs: how many runs one prediction combines; None is the deployed number.
+            gradient: gradient mode of the backward pass (`defenses.core.gradient_modes.MODES`); the forward values are
+                those of the deployed defense, except under "surrogate" and "blind".
+            runs: number of runs that a prediction combines; None: the deployed number.
 
         Returns:
             Logits [B, K].
         """
 
     def decide(self, x: Tensor, noise: Noise) -> Prediction:
-        """One draw of the deployed decision. Only defenses that can refuse an image override this."""
+        """Return a draw of the deployed decision. Only defenses that can refuse an image override this."""
         logits = self.logits(x, noise)
         return Prediction(logits, torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose passes are the defense's cost. Default: the direct children; override it for others."""
+        """Return the networks whose passes are the defense's cost. Default: the direct children."""
         return list(self.children())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] under fresh noise: call n of a defense draws stream n of its `seed`."""
+        """Return logits [B, K] under fresh noise: call n of a defense draws stream n of its `seed`."""
         self._calls += 1
         return self.logits(x, Noise.of(self.seed, len(x), x.device).child(self._calls))
 
     def train(self, mode: bool = True) -> Defense:  # noqa: ARG002
-        """Do nothing but stay in evaluation mode: attack libraries switch modes, and a defense has only one."""
+        """Stay in evaluation mode: attack libraries switch modes, and a defense has only one."""
         return super().train(False)
 
 
@@ -111,24 +110,24 @@ class Classifier(Defense):
         self.train(False)
 
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
-        """See `Defense.logits`."""
+        """Return the network's logits; see `Defense.logits`."""
         return self.network(x)  # type: ignore[no-any-return]
 
 
 class Purified(Defense):
-    """A purifier before a classifier: S runs, each purified with noise of its own and classified, then combined.
+    """A purifier before a classifier: S runs, each purified with its own noise and classified, then combined.
 
     Args:
         purifier: the purifier.
         classifier: the deterministic defense behind it.
-        runs: S, how many runs one prediction combines.
+        runs: S, number of runs that a prediction combines.
         combine: "softmax-mean" gives the log of the mean softmax, "logit-mean" the mean of the logits.
-        rows: at most this many images are purified at once when no gradient is asked (memory).
-        autoencoder: network from images [B, C, H, W] in [0, 1] to the same; backward, it stands for the purifier under
-            "bpda-autoencoder".
+        rows: at most this many images are purified at once without a gradient (memory).
+        autoencoder: network from images [B, C, H, W] in [0, 1] to the same; it takes the purifier's place backward
+            under "bpda-autoencoder".
 
     Raises:
-        UserError: `runs`, `rows` or `combine` is none of these.
+        UserError: a bad value of `runs`, `rows` or `combine`.
     """
 
     def __init__(
@@ -154,13 +153,13 @@ class Purified(Defense):
         self.train(False)
 
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
-        """See `Defense.logits`.
+        """Return the logits of combined runs; see `Defense.logits`.
 
         Raises:
             UserError: a gradient mode that the defense lacks.
         """
         differentiated = torch.is_grad_enabled() and x.requires_grad
-        if differentiated or gradient != "exact":  # values alone are there without an exact gradient too
+        if differentiated or gradient != "exact":  # defenses without an exact gradient still give values
             check_mode(gradient, self.gradients)
         if gradient == "blind":
             return self.classifier.logits(x, noise)
@@ -175,9 +174,9 @@ class Purified(Defense):
         return self._combined(torch.cat(logits), n)
 
     def cost_modules(self) -> list[nn.Module]:
-        """See `Defense.cost_modules`."""
-        own = [] if self.autoencoder is None else [self.autoencoder]
-        return self.purifier.cost_modules() + self.classifier.cost_modules() + own
+        """Return the networks of the purifier, of the classifier, and the autoencoder."""
+        autoencoder = [] if self.autoencoder is None else [self.autoencoder]
+        return self.purifier.cost_modules() + self.classifier.cost_modules() + autoencoder
 
     def _combined(self, logits: Tensor, n: int) -> Tensor:
         if n == 1:
@@ -189,14 +188,14 @@ class Purified(Defense):
 
 
 class Foreign(Defense):
-    """Somebody's own module, taken as it is.
+    """A user-defined module as a defense.
 
-    If it is stochastic it uses the global random generators: they are forked and seeded for each call, so a draw
-    depends on the whole batch and not on its own row alone.
+    A stochastic module uses the global random generators: they are forked and seeded for each call, so a draw depends
+    on the whole batch and not on its own row alone.
 
     Args:
         module: module from images [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode.
-        stochastic: whether two calls may differ.
+        stochastic: True if two calls may differ.
         num_classes: K, where known.
     """
 
@@ -207,7 +206,7 @@ class Foreign(Defense):
         self.num_classes = num_classes
 
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
-        """See `Defense.logits`."""
+        """Return the module's logits; see `Defense.logits`."""
         if not self.stochastic:
             return self.module(x)  # type: ignore[no-any-return]
         with seeded_globals(noise.seed(), x.device):

@@ -1,7 +1,7 @@
-"""Gradient modes: what a backward pass through a defense goes through. Names and meanings, without torch.
+"""Gradient modes: names and meanings of the backward passes through a defense. Imports without torch.
 
-The names follow DiffBreak (Kassis et al. 2025). `defenses.core.backward` computes them. Three take a number, after a
-colon: "surrogate:25", "smooth:1/100", "difference:0.03"; left out, the purifier chooses it.
+The names follow DiffBreak (Kassis et al. 2025). `defenses.core.backward` computes them. Three take a number after a
+colon: "surrogate:25", "smooth:1/100", "difference:0.03"; without one the purifier chooses it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 MODES = {
     "exact": "through every step of the purifier: states, noise, step sizes, context",
     "bpda": "the purifier counts as the identity backward (Athalye et al. 2018)",
-    "blind": "the bare classifier, forward and backward: the attacker knows of no purifier",
+    "blind": "the bare classifier, forward and backward: the attacker does not know the purifier",
     "bpda-denoiser": "backward through one step of the purifier, taken as a denoiser from its start",
-    "bpda-autoencoder": "backward through a network that stands for the purifier",
-    "bpda-filters": "exact, but for filters without a gradient in front, which count as the identity backward",
+    "bpda-autoencoder": "backward through a network in place of the purifier",
+    "bpda-filters": "exact, except for filters without a gradient in front, which count as the identity backward",
     "surrogate": "a purifier of fewer steps, forward and backward (Lee & Kim 2023)",
     "forward-noise": "backward through start and finish of the purifier; its steps count as the identity",
     "joint-score": "half the signs of the bpda gradient, half those of the score at the image (Yoon et al. 2021)",
-    "joint-full": "as joint-score, with what purification adds to the image in place of the score",
-    "smooth": "the steps of a purifier whose piecewise linear activations are smoothed, from the true states",
+    "joint-full": "as joint-score, with purified minus original image in place of the score",
+    "smooth": "backward through steps with smoothed piecewise linear activations, from the true states",
     "difference": "central differences, at the scale of a step's noise, in place of the steps' Jacobians",
 }
-NUMBERS = {  # mode -> (what its number is, the purifier's method that takes it)
+NUMBERS = {  # mode -> (meaning of its number, the purifier's method)
     "surrogate": ("steps", "surrogate"),
     "smooth": ("width of the activations", "smoothed"),
     "difference": ("root mean square of the displacement of a value, in the purifier's units", "differenced"),
@@ -41,13 +41,13 @@ JOINT = ("joint-score", "joint-full")
 
 
 def parsed(mode: str) -> tuple[str, Fraction | None]:
-    """(name of a mode, its number if it has one).
+    """Return (name of a mode, its number or None).
 
     Args:
         mode: as "exact" or "smooth:1/100".
 
     Raises:
-        UserError: there is no such mode, it takes no number, or not this one.
+        UserError: unknown mode, or a number that it does not take.
     """
     name, colon, text = str(mode).partition(":")
     if name not in MODES:
@@ -64,7 +64,11 @@ def parsed(mode: str) -> tuple[str, Fraction | None]:
 
 
 def spelled(mode: str) -> str:
-    """The one spelling of a mode: "smooth:0.10" is "smooth:1/10"."""
+    """Return the canonical spelling of a mode: "smooth:1/10" for "smooth:0.10".
+
+    Raises:
+        UserError: see `parsed`.
+    """
     name, number = parsed(mode)
     return name if number is None else f"{name}:{number}"
 
@@ -77,50 +81,54 @@ def check_mode(mode: str, has: Iterable[str]) -> None:
         has: the modes of the defense.
 
     Raises:
-        UserError: there is no such mode, or the defense lacks it; names those that there are.
+        UserError: unknown mode, or one that the defense lacks; the message names those that it has.
     """
     if mode in has or (name := parsed(mode)[0]) in has:
         return
-    how = "; Purified(..., autoencoder=network) gives it" if name == "bpda-autoencoder" else ""
-    raise UserError(f'this defense has no gradient mode "{name}"; it has: {", ".join(has)}{how}')
+    remedy = "; Purified(..., autoencoder=network) gives it" if name == "bpda-autoencoder" else ""
+    raise UserError(f'this defense has no gradient mode "{name}"; it has: {", ".join(has)}{remedy}')
 
 
 def variant(purifier: Purifier, mode: str) -> Purifier:
-    """The purifier in place of another under a mode of `NUMBERS`.
+    """Return the purifier that takes another's place under a mode.
+
+    Args:
+        purifier: the purifier.
+        mode: one of `NUMBERS`, as "smooth" or "smooth:1/100".
 
     Raises:
-        UserError: the number is not one for this purifier.
+        UserError: a number that this purifier does not take.
     """
     name, number = parsed(mode)
     hook = getattr(purifier, NUMBERS[name][1])
     if number is not None and not signature(hook).parameters:
         kind = type(purifier).__name__
         raise UserError(f'{kind}.{hook.__name__}() takes no number; let it take one, or leave out ":{number}"')
-    given = () if number is None else (int(number) if name == "surrogate" else float(number),)
-    found: Purifier | None = hook(*given)
-    assert found is not None, "a mode that the purifier lacks has been let through"
-    return found
+    arguments = () if number is None else (int(number) if name == "surrogate" else float(number),)
+    replacement: Purifier | None = hook(*arguments)
+    assert replacement is not None, "a mode that the purifier lacks has been let through"
+    return replacement
 
 
 def modes_of(purifier: Purifier, *, autoencoder: bool = False) -> tuple[str, ...]:
-    """The modes of a purifier before a classifier, in the order of `MODES`.
+    """Return the modes of a purifier before a classifier, in the order of `MODES`.
 
     Args:
         purifier: its hooks decide.
-        autoencoder: whether the defense has been given a network for "bpda-autoencoder".
+        autoencoder: True if the defense has a network for "bpda-autoencoder".
     """
-    score = purifier.score_direction() is not None
-    solid = not purifier.differentiable
+    no_score = purifier.score_direction() is None
+    no_gradient = not purifier.differentiable
     missing = {
-        "exact": solid,
-        "bpda-denoiser": solid or purifier.one_step() is None,
+        "exact": no_gradient,
+        "bpda-denoiser": no_gradient or purifier.one_step() is None,
         "bpda-autoencoder": not autoencoder and purifier.backward_network() is None,
         "bpda-filters": purifier.bridged() is None,
-        "surrogate": solid or purifier.surrogate() is None,
-        "forward-noise": solid or not purifier.holds_image,
-        "joint-score": not score,
-        "joint-full": not score,
-        "smooth": solid or purifier.smoothed() is None,
-        "difference": solid or purifier.differenced() is None,
+        "surrogate": no_gradient or purifier.surrogate() is None,
+        "forward-noise": no_gradient or not purifier.holds_image,
+        "joint-score": no_score,
+        "joint-full": no_score,
+        "smooth": no_gradient or purifier.smoothed() is None,
+        "difference": no_gradient or purifier.differenced() is None,
     }
     return tuple(mode for mode in MODES if not missing.get(mode, False))

@@ -1,9 +1,9 @@
-"""Keyed noise: every row of a batch has a random stream of its own, addressed by integers and not by order of use.
+"""Keyed noise: a random stream for every row of a batch, addressed by integers and not by order of use.
 
-A value depends on (row key, path, step, position) alone. So results do not change with the batch size, with the
-order of the work, with resuming, or with how many steps are drawn at once; the integers are the same on every
-device. The generator is SplitMix64's finaliser (Steele et al. 2014) over a counter, applied twice with a 128-bit
-key; normals come from it by Box and Muller's transform.
+A value depends on (row key, path, step, position) alone. So results do not change with the batch size, the order of
+computation, resuming, or how many steps are drawn at once; the integers are the same on every device. The generator
+is SplitMix64's finaliser (Steele et al. 2014) over a counter, applied twice with a 128-bit key; normals come from it
+by Box and Muller's transform.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 _COPIES = 0x434F5059  # so that copy n is not child n
-_BLOCK = 1 << 18  # values per pass: what fits the cache
+_BLOCK = 1 << 18  # values per pass: they fit the cache
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one row draws: `shape` without the batch axis, and the law (uniform is on [0, 1))."""
+    """Shape, without the batch axis, and law of the values of one row; "uniform" is on [0, 1)."""
 
     shape: tuple[int, ...]
     kind: Kind = "normal"
@@ -48,7 +48,7 @@ def _as_int64(value: int) -> int:
 
 
 def _shape_values(bits: Tensor, kind: Kind) -> Tensor:
-    """Two float32 values from every 64 bits: [..., n] -> [..., n, 2]."""
+    """Return two float32 values for every 64 bits: [..., n] -> [..., n, 2]."""
     low, high = (bits & 0xFFFFFFFF), _shift(bits, 32)
     if kind == "normal":
         radius = torch.sqrt(-2 * torch.log((low.float() + 0.5) * 2.0**-32))
@@ -61,7 +61,7 @@ def _shape_values(bits: Tensor, kind: Kind) -> Tensor:
 
 
 class Noise:
-    """Independent random streams, one a row.
+    """Independent random streams, one for each row.
 
     Args:
         keys: int64 [rows, 2], the 128-bit key of every row.
@@ -72,11 +72,11 @@ class Noise:
 
     @classmethod
     def of(cls, seed: int, rows: int | Sequence[int] | Tensor, device: torch.device | str = "cpu") -> Noise:
-        """Streams for the given rows of one seed.
+        """Return the streams of some rows of one seed.
 
         Args:
             seed: any integer.
-            rows: how many rows, or their numbers (image indices, say).
+            rows: number of rows, or their numbers (image indices, for example).
             device: where the values are drawn; it does not change them.
         """
         if isinstance(rows, Tensor):
@@ -92,34 +92,38 @@ class Noise:
     def _fold(self, number: Tensor | int) -> Noise:
         step = number[:, None] * _GAMMA if isinstance(number, Tensor) else _as_int64(number * _GAMMA)
         keys = _mix(self.keys + step + 1)
-        # The halves see each other, so that a collision needs all 128 bits.
+        # Mix the halves, so that a collision needs all 128 bits.
         return Noise(_mix(keys ^ keys.flip(1) * _MIX2 ^ torch.tensor([0, _MIX1], device=keys.device)))
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def child(self, *path: int | Tensor) -> Noise:
-        """The streams named `path` below these (draw number, run, purpose...); int64 [rows]: every row its own."""
+        """Return the streams named `path` below these.
+
+        Args:
+            *path: integers (draw number, run, purpose, ...), each for all rows, or int64 [rows].
+        """
         noise = self
         for number in path:
             noise = noise._fold(number)
         return noise
 
     def copies(self, n: int) -> Noise:
-        """Give every row n children, [rows * n], the copies of one row side by side (as `repeat_interleave`)."""
+        """Return n streams for every row, [rows * n], those of a row side by side (as `repeat_interleave`)."""
         index = torch.arange(n, device=self.keys.device).repeat(len(self))
         return Noise(self.child(_COPIES).keys.repeat_interleave(n, 0))._fold(index)
 
     def rows(self, index: Tensor | slice) -> Noise:
-        """The streams of some rows."""
+        """Return the streams of some rows."""
         return Noise(self.keys[index])
 
     def draw(self, what: Draw, steps: range | None = None) -> Tensor:
-        """Values for every row.
+        """Return random values for every row.
 
         Args:
             what: shape and law of one row's values.
-            steps: draw these steps of the stream at once; the values of a step do not depend on its company.
+            steps: steps of the stream to draw at once; the values of a step do not depend on the others.
 
         Returns:
             float32 [rows, *shape], or [len(steps), rows, *shape].
@@ -139,6 +143,6 @@ class Noise:
         return out[0] if steps is None else out
 
     def seed(self) -> int:
-        """One non-negative 63-bit seed made of all rows, for code that only takes a global seed."""
+        """Return a non-negative 63-bit seed made of all rows, for code with a global generator."""
         folded = int(_mix(self.keys.sum(0)).sum().item()) if len(self) else 0
         return folded & ((1 << 63) - 1)

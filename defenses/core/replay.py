@@ -1,8 +1,8 @@
-"""Exact gradients through a purifier in bounded memory: steps are made again, backwards, from stored states.
+"""Exact gradients through a purifier in bounded memory: steps are recomputed, backwards, from stored states.
 
-The forward pass keeps the state before every segment of steps, and no graph but that of the last steps, as far as there
-is memory for it. The backward pass makes one segment at a time again, with a graph and with its noise drawn anew, and
-carries the gradient to the state before it. Everything that depends on the image takes part: states, the context, step
+The forward pass stores the state before every segment of steps, and the graph of the last steps alone, as far as there
+is memory for it. The backward pass recomputes one segment at a time, with a graph and with its noise drawn again, and
+carries the gradient to the state before it. All tensors that depend on the image take part: states, the context, step
 sizes. Griewank & Walther 2000 is the general scheme.
 
 Time against plain autograd: one more forward pass, less the steps whose graph is kept. With weights frozen, as in
@@ -27,14 +27,19 @@ from defenses.core.purifier import Purifier, State
 from defenses.core.steps import advance, start, step_noise
 from defenses.utils.memory import free_memory
 
-_SHARE = 0.25  # of the free memory: a graph that takes less is kept whole
+_SHARE = 0.25  # of the free memory: a smaller graph is kept whole
 _measuring = ContextVar("measuring", default=False)
-_weights: WeakKeyDictionary[Purifier, dict[Any, tuple[int, int]]] = WeakKeyDictionary()
+_measured_sizes: WeakKeyDictionary[Purifier, dict[Any, tuple[int, int]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much graph is held at once: that of `length` steps made again, and, from the start, of the `last` steps."""
+    """Extent of the graph in memory.
+
+    Args:
+        length: steps of a segment, whose graph exists while it is recomputed.
+        last: steps at the end whose graph is kept from the forward pass.
+    """
 
     length: int
     last: int
@@ -43,39 +48,44 @@ class Extent:
 def replayed(
     purifier: Purifier, x: Tensor, noise: Noise, *, length: int = 1, last: int = 0, backward: Purifier | None = None
 ) -> Tensor:
-    """Purified images whose gradient comes from making the steps again, `length` at a time.
+    """Return purified images with a gradient that recomputes the steps, `length` at a time.
 
     Works under `torch.autograd.grad` and `.backward()`, with `retain_graph` and under autocast; differentiable
-    once. Parameters that require grad get theirs.
+    once. Parameters that require grad get a gradient.
 
     Args:
         purifier: the purifier.
         x: images [B, C, H, W] in [0, 1], requiring grad.
         noise: B streams.
         length: steps per segment.
-        last: as many steps before the end keep their graph and are not made again.
-        backward: makes the steps of the backward pass from the states of `purifier`, from which steps with a graph of
-            their own (`last`) would lead away; None: `purifier`, which is exact.
+        last: number of steps at the end that keep their graph and are not recomputed; 0 with another `backward`.
+        backward: the purifier whose steps the backward pass recomputes, from the states of `purifier`; None:
+            `purifier`, which is exact.
 
     Returns:
         Purified images [B, C, H, W].
     """
-    again = purifier if backward is None else backward
-    assert again is purifier or not last, "the last steps would be differentiated as those of the purifier itself"
-    parameters = [p for p in again.parameters() if p.requires_grad]
-    first = max(0, purifier.steps - last)
-    plan = _Plan(purifier, again, length, first, _Autocast(x.device.type), [])
-    found = iter(_Replay.apply(x, noise.keys, plan, *parameters))
-    state, ctx = ({name: next(found) for name in names} for names in plan.names)
-    rest = range(first, purifier.steps)
+    recomputed = purifier if backward is None else backward
+    assert recomputed is purifier or not last, "the last steps would be differentiated as those of the purifier itself"
+    parameters = [p for p in recomputed.parameters() if p.requires_grad]
+    stop = max(0, purifier.steps - last)
+    plan = _Plan(purifier, recomputed, length, stop, _Autocast(x.device.type), [])
+    outputs = iter(_Replay.apply(x, noise.keys, plan, *parameters))
+    state, ctx = ({name: next(outputs) for name in names} for names in plan.names)
+    rest = range(stop, purifier.steps)
     return purifier.finish(advance(purifier, state, ctx, rest, step_noise(purifier, x, noise)), ctx)
 
 
 def extent(purifier: Purifier, x: Tensor, noise: Noise) -> Extent:
-    """How much graph to hold: that of all steps, where there is memory for it, else what needs the least memory.
+    """Return the extent of the graph: all steps if memory allows, else the one that needs the least memory.
 
     With states of s bytes and graphs of g a step, K/n states and the graph of n steps are least at n = sqrt(K s/g).
-    What is left of the memory goes to the graph of the last steps, of n at least: they are gone before n others come.
+    The rest of the memory goes to the graph of the last steps, n at least: it is freed before a segment's is built.
+
+    Args:
+        purifier: the purifier.
+        x: images [B, C, H, W] in [0, 1].
+        noise: B streams.
     """
     if purifier.steps <= 1:
         return Extent(1, purifier.steps)
@@ -89,40 +99,40 @@ def extent(purifier: Purifier, x: Tensor, noise: Noise) -> Extent:
 
 
 def measuring() -> bool:
-    """Whether what goes through networks now only tells how much graph there would be: it is no cost of a gradient."""
+    """Return True while a pass only measures the size of a graph: it is no part of a gradient's cost."""
     return _measuring.get()
 
 
 def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
-    """(bytes of a state, bytes of the graph of one step) of one row: measured once."""
+    """Return (bytes of a state, bytes of the graph of one step) of one row, measured once."""
     frozen = not any(p.requires_grad for p in purifier.parameters())
     key = (tuple(x.shape[1:]), x.dtype, x.device, purifier.steps, frozen, _Autocast(x.device.type))
-    known = _weights.setdefault(purifier, {})
-    if key not in known:
-        row, one = x[:1].detach().requires_grad_(), noise.rows(slice(0, 1))
+    sizes = _measured_sizes.setdefault(purifier, {})
+    if key not in sizes:
+        row, stream = x[:1].detach().requires_grad_(), noise.rows(slice(0, 1))
         token = _measuring.set(True)
         try:
             with torch.enable_grad():
-                state, ctx = start(purifier, row, one)
+                state, ctx = start(purifier, row, stream)
                 leaf = _leaves(state)
                 with _saved_bytes(purifier) as saved:
-                    advance(purifier, leaf, _leaves(ctx), range(1), step_noise(purifier, row, one, 1))
+                    advance(purifier, leaf, _leaves(ctx), range(1), step_noise(purifier, row, stream, 1))
         finally:
             _measuring.reset(token)
-        known[key] = sum(v.nbytes for v in state.values()), saved[0]
-    return known[key]
+        sizes[key] = sum(v.nbytes for v in state.values()), saved[0]
+    return sizes[key]
 
 
 @contextmanager
 def _saved_bytes(purifier: Purifier) -> Iterator[list[int]]:
-    """Counts the bytes that graphs made meanwhile hold; weights are there anyway."""
-    seen = {p.untyped_storage().data_ptr() for p in purifier.parameters()}
+    """Count the bytes that graphs built in the context hold, weights apart."""
+    counted = {p.untyped_storage().data_ptr() for p in purifier.parameters()}
     total, held = [0], []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
+        if storage.data_ptr() not in counted:
+            counted.add(storage.data_ptr())
             held.append(tensor)  # so that no other storage gets its address
             total[0] += storage.nbytes()
         return tensor
@@ -134,7 +144,7 @@ def _saved_bytes(purifier: Purifier) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class _Autocast:
-    """The autocast state of a forward pass, to be had again in the backward pass."""
+    """Autocast state of a forward pass, for the backward pass."""
 
     device: str
     enabled: bool = False
@@ -146,31 +156,33 @@ class _Autocast:
         object.__setattr__(self, "enabled", enabled)
         object.__setattr__(self, "dtype", torch.get_autocast_dtype(device) if enabled else None)
 
-    def again(self) -> AbstractContextManager[Any]:
-        # Without its cache: casts of weights made without grad would be found again with grad.
+    def context(self) -> AbstractContextManager[Any]:
+        # Without its cache: casts of weights made without grad would be reused with grad.
         return torch.autocast(self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
 
 
 @dataclass(frozen=True)
 class _Plan:
+    """Arguments of a replay: purifiers, segments, autocast state, and the order of the outputs."""
+
     purifier: Purifier
     backward: Purifier
     length: int
-    stop: int  # steps from here on have a graph of their own
+    stop: int  # later steps keep their graph
     autocast: _Autocast
-    names: list[tuple[str, ...]]  # of state and context, in the order in which they leave; known after the start
+    names: list[tuple[str, ...]]  # of state and context, in the order of the outputs; filled by the forward pass
 
     def segments(self) -> list[range]:
         return [range(i, min(i + self.length, self.stop)) for i in range(0, self.stop, self.length)]
 
 
 class _Replay(torch.autograd.Function):
-    """From images to the state at `plan.stop`, and the context."""
+    """Map images to the state at `plan.stop`, and the context."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keys: Tensor, plan: _Plan, *parameters: Tensor) -> tuple[Tensor, ...]:
         purifier, noise = plan.purifier, Noise(keys)
-        with plan.autocast.again():
+        with plan.autocast.context():
             state, constant = start(purifier, x, noise)
             z, states = step_noise(purifier, x, noise, plan.stop), []
             for segment in plan.segments():
@@ -179,33 +191,33 @@ class _Replay(torch.autograd.Function):
         plan.names[:] = tuple(state), tuple(constant)
         ctx.plan, ctx.n_parameters, ctx.names = plan, len(parameters), [tuple(s) for s in states]
         ctx.save_for_backward(x, keys, *parameters, *constant.values(), *(v for s in states for v in s.values()))
-        out = tuple(v.clone() for v in (*state.values(), *constant.values()))  # no input, and nothing twice
+        out = tuple(v.clone() for v in (*state.values(), *constant.values()))  # autograd: no input, no tensor twice
         ctx.mark_non_differentiable(*(v for v in out if not v.is_floating_point()))
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph: what is found here has none, and would pass for a constant
+        if torch.is_grad_enabled():  # create_graph: this gradient has no graph, and would count as constant
             raise RuntimeError("a replayed gradient is differentiable once; use defenses.core.purify.unrolled for more")
         x, keys, *rest = ctx.saved_tensors
         n, plan = ctx.n_parameters, ctx.plan
         names, constants = plan.names
-        wanted = [p for p, need in zip(rest[:n], ctx.needs_input_grad[3:], strict=True) if need]
+        parameters = [p for p, need in zip(rest[:n], ctx.needs_input_grad[3:], strict=True) if need]
         constant = dict(zip(constants, rest[n:], strict=False))
         flat = iter(rest[n + len(constant) :])
-        states = [{name: next(flat) for name in own} for own in ctx.names]
-        arrived = dict(zip(names, grads, strict=False)), dict(zip(constants, grads[len(names) :], strict=True))
-        with torch.enable_grad(), plan.autocast.again():
-            back = _Back(plan, x, Noise(keys), constant, wanted, arrived)
+        states = [{name: next(flat) for name in state_names} for state_names in ctx.names]
+        incoming = dict(zip(names, grads, strict=False)), dict(zip(constants, grads[len(names) :], strict=True))
+        with torch.enable_grad(), plan.autocast.context():
+            back = _Back(plan, x, Noise(keys), constant, parameters, incoming)
             for segment in reversed(plan.segments()):
                 back.through(states.pop(), segment)
             gradient = back.to_image()
-        found = iter(back.parameters)
-        return gradient, None, None, *(next(found) if need else None for need in ctx.needs_input_grad[3:])
+        gradients = iter(back.at_parameters)
+        return gradient, None, None, *(next(gradients) if need else None for need in ctx.needs_input_grad[3:])
 
 
 class _Back:
-    """The gradient on its way back: at the state, and what has come to the context and the parameters so far."""
+    """Backward pass of a replay: the gradient at the state, and its sums at the context and the parameters."""
 
     def __init__(
         self,
@@ -214,44 +226,45 @@ class _Back:
         noise: Noise,
         constant: State,
         parameters: Sequence[Tensor],
-        arrived: tuple[State, State],
+        incoming: tuple[State, State],
     ):
         self.purifier, self.x, self.noise, self.constant = plan.backward, x, noise, constant
         self.z = step_noise(plan.backward, x, noise)
-        self.wanted = list(parameters)
-        state, self.at_constant = ({n: g for n, g in gs.items() if g.is_floating_point()} for gs in arrived)
+        self.parameters = list(parameters)
+        state, self.at_constant = ({n: g for n, g in gs.items() if g.is_floating_point()} for gs in incoming)
         self.at_state: State = state
-        self.parameters = [torch.zeros_like(p) for p in parameters]
+        self.at_parameters = [torch.zeros_like(p) for p in parameters]
 
     def through(self, before: State, segment: range) -> None:
-        """Back through some steps."""
+        """Carry the gradient back through a segment, from the state before it."""
         leaf, constant = _leaves(before), _leaves(self.constant)
         after = advance(self.purifier, leaf, constant, segment, self.z.until(segment.stop))
         names = [n for n, v in leaf.items() if v.requires_grad]
         inputs = [leaf[n] for n in names] + [constant[n] for n in self.at_constant]
-        found = self._pull([after[n] for n in self.at_state], list(self.at_state.values()), inputs)
-        self.at_state = dict(zip(names, found, strict=False))
-        for name, part in zip(self.at_constant, found[len(names) :], strict=True):
+        gradients = self._pull([after[n] for n in self.at_state], list(self.at_state.values()), inputs)
+        self.at_state = dict(zip(names, gradients, strict=False))
+        for name, part in zip(self.at_constant, gradients[len(names) :], strict=True):
             self.at_constant[name] = self.at_constant[name] + part
 
     def to_image(self) -> Tensor:
-        """Back through `start`."""
+        """Return the gradient at the image, back through `start`."""
         x = self.x.detach().requires_grad_()
         state, constant = start(self.purifier, x, self.noise)
         outputs = [state[n] for n in self.at_state] + [constant[n] for n in self.at_constant]
         return self._pull(outputs, [*self.at_state.values(), *self.at_constant.values()], [x])[0]
 
-    def _pull(self, outputs: list[Tensor], arriving: list[Any], inputs: list[Tensor]) -> list[Tensor]:
-        pairs = [(o, g) for o, g in zip(outputs, arriving, strict=True) if o.requires_grad]
+    def _pull(self, outputs: list[Tensor], incoming: list[Any], inputs: list[Tensor]) -> list[Tensor]:
+        pairs = [(o, g) for o, g in zip(outputs, incoming, strict=True) if o.requires_grad]
         if not pairs:
             return [torch.zeros_like(v) for v in inputs]
-        ends, gradients = zip(*pairs, strict=True)
-        found = torch.autograd.grad(ends, [*inputs, *self.wanted], gradients, allow_unused=True, materialize_grads=True)
-        for i, part in enumerate(found[len(inputs) :]):
-            self.parameters[i] = self.parameters[i] + part
-        return list(found[: len(inputs)])
+        ends, at_ends = zip(*pairs, strict=True)
+        sources = [*inputs, *self.parameters]
+        gradients = torch.autograd.grad(ends, sources, at_ends, allow_unused=True, materialize_grads=True)
+        for i, part in enumerate(gradients[len(inputs) :]):
+            self.at_parameters[i] = self.at_parameters[i] + part
+        return list(gradients[: len(inputs)])
 
 
 def _leaves(state: State) -> State:
-    """A state cut from its past; floating-point entries collect gradients."""
+    """Return a state without its graph; floating-point entries collect gradients."""
     return {n: v.detach().requires_grad_(v.is_floating_point()) for n, v in state.items()}

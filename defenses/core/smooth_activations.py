@@ -1,8 +1,7 @@
 """Gradients of piecewise linear energies at a finite scale: smoothed activations, and central differences.
 
-The gradient of an energy of linear layers and (Leaky)ReLU is piecewise constant, so that its Hessian is 0 almost
-everywhere and a Langevin step has the identity as its Jacobian. What the step does at a finite distance is seen by
-two kinds of slope.
+The gradient of an energy of linear layers and (Leaky)ReLU is piecewise constant: its Hessian is 0 almost everywhere,
+and the Jacobian of a Langevin step is the identity. Both methods give the slope at a finite distance instead.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class SmoothLeakyReLU(nn.Module):
 
     Args:
         negative_slope: a; 0 is ReLU.
-        width: w, in the units of what comes in; the slope goes from a to 1 within some w about 0.
+        width: w, in the units of the input; the slope goes from a to 1 within a few w of 0.
     """
 
     def __init__(self, negative_slope: float, width: float):
@@ -30,36 +29,39 @@ class SmoothLeakyReLU(nn.Module):
         self.negative_slope, self.width = negative_slope, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Elementwise."""
-        soft = -self.width * nn.functional.logsigmoid(-x / self.width)  # softplus, which torch cuts off at 20
+        """Apply the activation elementwise."""
+        soft = -self.width * nn.functional.logsigmoid(-x / self.width)  # torch's softplus is linear above 20
         return self.negative_slope * x + (1 - self.negative_slope) * soft
 
     def slope(self, x: Tensor) -> Tensor:
-        """The derivative at x, itself differentiable."""
+        """Return the derivative at x, itself differentiable."""
         return self.negative_slope + (1 - self.negative_slope) * torch.sigmoid(x / self.width)
 
 
 def smooth(network: nn.Module, width: float) -> nn.Module:
-    """A twin of a network, with its weights, whose ReLU and LeakyReLU are smooth; the network itself if it has none.
+    """Return a copy of a network that shares its weights, with smooth activations in place of ReLU and LeakyReLU.
 
     Args:
-        network: activations are found where they are modules.
+        network: only activations that are modules are replaced.
         width: see `SmoothLeakyReLU`.
+
+    Returns:
+        The copy; the network itself if it has no such activation.
     """
 
-    def change(module: nn.Module) -> nn.Module | None:
+    def smoothed(module: nn.Module) -> nn.Module | None:
         if isinstance(module, nn.ReLU):
             return SmoothLeakyReLU(0.0, width)
         return SmoothLeakyReLU(module.negative_slope, width) if isinstance(module, nn.LeakyReLU) else None
 
-    return replace_modules(network, change)
+    return replace_modules(network, smoothed)
 
 
 class Differenced(nn.Module):
-    """A gradient field whose Jacobian, backward, is taken by central differences at a finite distance.
+    """A gradient field with a Jacobian by central differences at a finite distance.
 
     The Jacobian H of grad f is symmetric, so v^T H = H v ~ (grad f(u + h v/|v|) - grad f(u - h v/|v|)) |v| / 2h,
-    with h = scale sqrt(D) for images of D values. Two calls of the field a backward pass; parameters get no gradient.
+    with h = scale sqrt(D) for images of D values. A backward pass calls the field twice; parameters get no gradient.
 
     Args:
         field: images [B, C, H, W] -> grad f, the same shape.
@@ -71,7 +73,7 @@ class Differenced(nn.Module):
         self.field, self.scale = field, scale
 
     def forward(self, u: Tensor) -> Tensor:
-        """The field at u, unchanged."""
+        """Return the field at u, unchanged."""
         out: Tensor = _Difference.apply(u, self.field, self.scale * math.sqrt(u[0].numel()))
         return out
 

@@ -1,4 +1,4 @@
-"""Common corruptions of images, by kornia, scipy, Pillow and torch; severities in `sources.corrupted`."""
+"""Common corruptions of images, by kornia, scipy, Pillow and torch; severities: `sources.corrupted`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 from defenses.core.noise import Draw, Noise
 from defenses.data.images import jpeg_round_trip
 
-_ROWS = 500  # images at once
-_ANGLE = 45  # degrees, at most, of motion
-_COARSE = 0.4  # share of the side that pixelation keeps; of 8 pixels, shares like .9 would move the image instead
+_BATCH = 500  # images
+_MAX_ANGLE = 45  # degrees, of motion blur
+_COARSE = 0.4  # share of the side that pixelation keeps; shares near 1 would shift small images instead
 
 
 def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
-    """Corrupted images.
+    """Return corrupted images.
 
     Args:
         kind: a key of `defenses.data.sources.corrupted.CORRUPTIONS`.
         x: images, float32 [N, C, H, W] in [0, 1].
         noise: N streams.
-        level: how much, in the kind's unit.
+        level: strength, in the kind's unit.
 
     Returns:
         Images of the same shape, in [0, 1].
     """
-    parts = zip(x.split(_ROWS), noise.keys.split(_ROWS), strict=True)
-    return torch.cat([_KINDS[kind](a, Noise(k), level).clamp(0, 1) for a, k in parts])
+    batches = zip(x.split(_BATCH), noise.keys.split(_BATCH), strict=True)
+    return torch.cat([_KINDS[kind](a, Noise(k), level).clamp(0, 1) for a, k in batches])
 
 
 def _gaussian(x: Tensor, noise: Noise, level: float) -> Tensor:
@@ -37,7 +37,7 @@ def _gaussian(x: Tensor, noise: Noise, level: float) -> Tensor:
 
 
 def _shot(x: Tensor, noise: Noise, level: float) -> Tensor:
-    """Poisson counts by their quantiles, so that a stronger level has the same noise."""
+    """Return Poisson counts by their quantiles, so that a stronger level has the same noise."""
     from scipy.stats import poisson
 
     uniform = noise.draw(Draw(tuple(x.shape[1:]), "uniform")).double().numpy()
@@ -63,7 +63,7 @@ def _blur(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
 def _motion(x: Tensor, noise: Noise, level: float) -> Tensor:
     from kornia.filters import motion_blur
 
-    angle = (2 * noise.draw(Draw((1,), "uniform"))[:, 0] - 1) * _ANGLE
+    angle = (2 * noise.draw(Draw((1,), "uniform"))[:, 0] - 1) * _MAX_ANGLE
     width = max(3, 2 * round(min(x.shape[2:]) / 6) + 1)
     moved = motion_blur(x, width, angle, torch.zeros(len(x)), border_type="replicate", mode="bilinear")
     return torch.lerp(x, moved, level)

@@ -1,13 +1,13 @@
-"""Data sets in a fixed order, by name. purebench downloads nothing (`hf:` names apart, which `datasets` may fetch).
+"""Data sets by name, in a fixed order. Nothing is downloaded, but by the library `datasets` for `hf:` names.
 
 Checkpoints and thresholds are chosen on `validation`; only `test` is attacked. The splits are disjoint:
 
 - digits: scikit-learn's 1,797 images of 8x8, put in a fixed order (`digits_order`): 1,000 train, 297 validation,
-  500 test. It is the test part of UCI's optdigits; the writers are not known, so they are shared between splits.
+  500 test. It is the test part of UCI's optdigits; the writers are unknown, so splits share writers.
 - mnist, fashion-mnist, cifar10, cifar100, svhn: test is the official test part in its official order; validation the
   last 5,000 images of the official training part, train the rest.
-- a folder or a set of the hub that has train and no validation: `defenses.data.sources.base.hold_out` of its train.
-- everything of RobustBench's is test; a corrupted set (`defenses.data.sources.corrupted`) has no train.
+- a folder or a set of the hub with train and without validation: `defenses.data.sources.base.hold_out` of its train.
+- RobustBench's sets are test; a corrupted set (`defenses.data.sources.corrupted`) has no train.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a data set, in its fixed order.
+    """Split of a data set, in its fixed order.
 
     Args:
         name: of the data set.
@@ -43,7 +43,7 @@ class Dataset:
         x: images, float32 [N, C, H, W] in [0, 1].
         y: labels, int64 [N].
         num_classes: K.
-        revision: which version of the data, and of its splits and order.
+        revision: version of the data and of its splits and order.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Dataset:
         return len(self.y)
 
     def sha(self, i: int) -> str:
-        """Image i's identity: sha256 of its label (int64) and its pixels (float32, CHW), little-endian, in hex."""
+        """Return the identity of image i: sha256 of label (int64) and pixels (float32, CHW), little-endian, in hex."""
         label, pixels = self.y[i].cpu().numpy(), self.x[i].cpu().contiguous().numpy()
         return hashlib.sha256(label.astype("<i8").tobytes() + pixels.astype("<f4").tobytes()).hexdigest()
 
     @cached_property
     def shas(self) -> tuple[str, ...]:
-        """`sha` of every image; computed when first asked for."""
+        """Return `sha` of every image, computed at the first call."""
         return tuple(self.sha(i) for i in range(len(self)))
 
     def select(self, positions: Sequence[int] | Tensor) -> Dataset:
-        """The images at some positions, in the order given."""
+        """Return the images at some positions, in the order given."""
         import torch
 
         at = torch.as_tensor(positions, dtype=torch.int64)
@@ -75,11 +75,11 @@ class Dataset:
 
 
 def dataset_info(name: str, *, root: str | Path | None = None) -> DatasetInfo:
-    """What a data set is, without loading it or importing torch where that can be told without.
+    """Return the shape, classes, revision and splits of a data set, if possible without its images or torch.
 
     Args:
         name: as in `load_dataset`.
-        root: where data sets lie; a relative path that is not found from the current folder is looked for there.
+        root: folder of data sets, where relative paths are looked for after the current folder; see `data_root`.
 
     Raises:
         UserError: unknown name, or files that are missing or damaged.
@@ -88,12 +88,12 @@ def dataset_info(name: str, *, root: str | Path | None = None) -> DatasetInfo:
 
 
 def labels_of(name: str, split: str, *, root: str | Path | None = None) -> list[int]:
-    """The labels of a split, in its order, without torch and where possible without the images.
+    """Return the labels of a split, in its order, without torch and if possible without the images.
 
     Args:
         name: as in `load_dataset`.
-        split: one that the data set has.
-        root: where data sets lie.
+        split: a split of the data set.
+        root: folder of data sets; see `data_root`.
 
     Raises:
         UserError: as `load_dataset`.
@@ -103,33 +103,33 @@ def labels_of(name: str, split: str, *, root: str | Path | None = None) -> list[
 
 
 def load_dataset(name: str, split: str = "test", *, root: str | Path | None = None) -> Dataset:
-    """One split of a data set, in its fixed order.
+    """Return a split of a data set, in its fixed order.
 
     Args:
         name: one of
 
             - "digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn".
             - the path of an .npz with arrays x (or images) and y (or labels), which is a test split, or with x_train,
-              y_train, x_validation... Images are uint8 or floats in [0, 1]; `num_classes` may be given as an array,
-              and else comes from the labels.
+              y_train, x_validation... Images are uint8 or floats in [0, 1]; without an array `num_classes` the labels
+              tell the number of classes.
             - "folder:path", with class/picture.png or split/class/picture.png in it (train, val or validation, test),
-              as torchvision's ImageFolder; "?resize=256&crop=224" resizes the shorter side and cuts out the middle,
+              as torchvision's ImageFolder; "?resize=256&crop=224" resizes the shorter side and crops the centre,
               "mode=L" reads grey pictures as one channel.
             - "cifar10-c/gaussian_noise/3", "cifar100-c/...", "imagenet-c/...", "imagenet-3dcc/..." and "imagenet" or
               "imagenet/Crop288", through RobustBench's loaders.
             - "corrupted:digits/contrast/3": a corruption of any of these, made by `defenses.data.corruptions`.
             - "hf:owner/name", "hf:owner/name:config@revision?image=img&label=fine_label", "hf:./folder": with the
-              library `datasets`. Columns are found by their features; resize, crop and mode as for folders.
+              library `datasets`. Columns are chosen by their features; resize, crop and mode as for folders.
             - "file.py:function" or "package.module:function": function(split) returns (x, y), or a dict with x, y
-              and num_classes, or None for a split that it does not have. x is a numpy array or a tensor, uint8 or
+              and num_classes, or None for a missing split. x is a numpy array or a tensor, uint8 or
               floats in [0, 1], [N, H, W], [N, C, H, W] or [N, H, W, C]; y whole numbers [N]. `function.splits =
-              ("test",)` says which splits there are, so that it is not asked for others. It is called more than once
-              and must give the same images each time.
+              ("test",)` lists the splits, so that it is not called for others. It is called more than once and must
+              return the same images each time.
         split: "train", "validation" or "test".
-        root: where data sets lie; see `data_root`.
+        root: folder of data sets; see `data_root`.
 
     Raises:
-        UserError: unknown name or split, a file is missing, damaged or not the published one, images outside [0, 1].
+        UserError: unknown name or split; a file is missing, damaged or not the published one; images outside [0, 1].
     """
     import torch
 

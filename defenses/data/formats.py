@@ -1,4 +1,4 @@
-"""Readers of published files (idx, CIFAR's pickles, SVHN's .mat) and of arrays of images; none trusts its file."""
+"""Readers of published files (idx, pickles of CIFAR, .mat of SVHN) and checks of arrays of images and labels."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy._core.multiarray import _reconstruct
 
 from defenses.utils.arrays import I64, U8
 from defenses.utils.errors import UserError
 
 
 def read_bytes(path: Path, remedy: str) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Args:
         path: the file.
-        remedy: what to do when it is not there.
+        remedy: advice in the message if it is missing.
 
     Raises:
         UserError: it is missing or unreadable.
@@ -36,12 +37,12 @@ def read_bytes(path: Path, remedy: str) -> bytes:
 
 
 def read_idx(path: Path, checksum: str, remedy: str) -> U8:
-    """A gzipped idx file of unsigned bytes (LeCun's format, as MNIST).
+    """Return the array of a gzipped idx file of unsigned bytes (LeCun's format, as MNIST).
 
     Args:
         path: the .gz file.
-        checksum: the sha256 of its contents, decompressed, or the md5 of the file itself (told by its length).
-        remedy: what to do when it is missing or damaged.
+        checksum: sha256 of the decompressed contents (64 digits), or md5 of the file itself (32 digits).
+        remedy: advice in the message if it is missing or damaged.
 
     Returns:
         uint8 [N] or [N, H, W].
@@ -70,7 +71,7 @@ def _md5(raw: bytes) -> str:
 
 
 def _published(path: Path, md5: str, remedy: str) -> bytes:
-    """The bytes of a file with a published md5."""
+    """Return the bytes of a file with a published md5."""
     raw = read_bytes(path, remedy)
     if _md5(raw) != md5:
         raise UserError(f"{path} is truncated or not the published file (its md5 differs); {remedy}")
@@ -78,12 +79,10 @@ def _published(path: Path, md5: str, remedy: str) -> bytes:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """A pickle may name numpy's array constructors and nothing else; it is never given a function to call."""
+    """Unpickler of numpy arrays; refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            from numpy._core.multiarray import _reconstruct
-
             return _reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):
             return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
@@ -91,29 +90,29 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def unpickle_arrays(raw: bytes, path: Path) -> Any:
-    """A pickle (also one of Python 2) of numbers, bytes, lists, dicts and numpy arrays, read without running code.
+    """Return a pickle (also of Python 2) of numbers, bytes, lists, dicts and numpy arrays; run no code.
 
     Args:
         raw: the pickle.
-        path: where it came from, for the message.
+        path: its file, for the message.
 
     Raises:
-        UserError: it is damaged, or asks for anything but arrays.
+        UserError: it is damaged, or names anything but arrays.
     """
     try:
         return _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
-    except Exception as e:  # a damaged pickle raises nearly anything
+    except Exception as e:  # damaged pickles raise many types of errors
         reason = " ".join(str(e).split())[:120]
         raise UserError(f"{path} is no pickle of plain arrays ({reason}); put the original file there") from None
 
 
 def read_cifar(path: Path, md5: str, remedy: str, labels: bytes = b"labels") -> tuple[U8, I64]:
-    """One batch of CIFAR's Python version.
+    """Return the images and labels of one batch of CIFAR's Python version.
 
     Args:
         path: the pickle.
         md5: the published checksum.
-        remedy: what to do when it is missing or damaged.
+        remedy: advice in the message if it is missing or damaged.
         labels: the key of the labels; CIFAR-100 has b"fine_labels".
 
     Returns:
@@ -128,12 +127,12 @@ def read_cifar(path: Path, md5: str, remedy: str, labels: bytes = b"labels") -> 
 
 
 def read_svhn(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
-    """One part of SVHN (cropped digits, Netzer et al. 2011), where the label 10 means the digit 0.
+    """Return one part of SVHN (cropped digits, Netzer et al. 2011), whose label 10 means the digit 0.
 
     Args:
         path: the .mat file.
         md5: the published checksum.
-        remedy: what to do when it is missing or damaged.
+        remedy: advice in the message if it is missing or damaged.
 
     Returns:
         Images uint8 [N, 3, 32, 32], labels int64 [N], 0 to 9.
@@ -149,81 +148,81 @@ def read_svhn(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
     return np.transpose(content["X"], (3, 2, 0, 1)), labels
 
 
-def to_nchw(shape: tuple[int, ...], what: str) -> tuple[tuple[int, int, int], bool]:
-    """How images of an array's shape lie.
+def to_nchw(shape: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], bool]:
+    """Return the layout of images in an array of some shape.
 
     Args:
         shape: [N, H, W], [N, C, H, W] or [N, H, W, C]. The channels are axis 1 if that is 1 or 3, else the last
             if that is 1 or 3, else the shorter of the two.
-        what: the array, for the message.
+        name: of the array, for the message.
 
     Returns:
-        (C, H, W), and whether the channels are last.
+        (C, H, W), and True if the channels are last.
 
     Raises:
         UserError: neither 3 nor 4 axes, or no pixels.
     """
     if len(shape) not in (3, 4) or 0 in shape[1:]:
-        raise UserError(f"{what} has shape {list(shape)}; images must be [N, H, W], [N, C, H, W] or [N, H, W, C]")
+        raise UserError(f"{name} has shape {list(shape)}; images must be [N, H, W], [N, C, H, W] or [N, H, W, C]")
     if len(shape) == 3:
         return (1, shape[1], shape[2]), False
     last = shape[1] not in (1, 3) and (shape[3] in (1, 3) or shape[3] < shape[1])
     return ((shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])), last
 
 
-def as_labels(y: npt.NDArray[Any], what: str) -> I64:
-    """Labels as int64 [N], none negative.
+def as_labels(y: npt.NDArray[Any], name: str) -> I64:
+    """Return labels as int64 [N], none negative.
 
     Args:
         y: whole numbers [N].
-        what: the array, for the message.
+        name: of the array, for the message.
 
     Raises:
-        UserError: they are something else.
+        UserError: they are of another type, shape or range.
     """
-    numbers = whole_numbers(y, what, "labels")
+    numbers = whole_numbers(y, name, "labels")
     if numbers.size and numbers.min() < 0:
-        raise UserError(f"{what} has a negative label; number the classes from 0")
+        raise UserError(f"{name} has a negative label; number the classes from 0")
     return numbers
 
 
-def whole_numbers(values: npt.NDArray[Any], what: str, kind: str) -> I64:
-    """Whole numbers as int64 [N].
+def whole_numbers(values: npt.NDArray[Any], name: str, kind: str) -> I64:
+    """Return whole numbers as int64 [N].
 
     Args:
         values: numbers [N].
-        what: the array, for the message.
-        kind: what the numbers are, for the message.
+        name: of the array, for the message.
+        kind: noun of the numbers, for the message.
 
     Raises:
-        UserError: they are something else.
+        UserError: they are of another type, shape or range.
     """
     if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise UserError(f"{what} is {values.dtype} {list(values.shape)}; {kind} must be whole numbers, [N]")
+        raise UserError(f"{name} is {values.dtype} {list(values.shape)}; {kind} must be whole numbers, [N]")
     return values.astype(np.int64)
 
 
-def as_images(x: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
-    """Images as float32 [N, C, H, W] in [0, 1].
+def as_images(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
+    """Return images as float32 [N, C, H, W] in [0, 1].
 
     Args:
-        x: uint8, or floats in [0, 1], laid out as `to_nchw` says.
-        what: the array, for the message.
+        x: uint8, or floats in [0, 1], in a layout of `to_nchw`.
+        name: of the array, for the message.
 
     Raises:
-        UserError: they are something else.
+        UserError: they are of another type, shape or range.
     """
-    chw, last = to_nchw(x.shape, what)
-    scale = x.dtype == np.uint8
-    if not scale and x.dtype.kind != "f":
-        raise UserError(f"{what} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
-    # Written so that NaN is refused too.
-    if not scale and x.size and not (x.min() >= 0 and x.max() <= 1):
+    chw, channels_last = to_nchw(x.shape, name)
+    is_bytes = x.dtype == np.uint8
+    if not is_bytes and x.dtype.kind != "f":
+        raise UserError(f"{name} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+    # The negation refuses NaN too.
+    if not is_bytes and x.size and not (x.min() >= 0 and x.max() <= 1):
         low, high = float(x.min()), float(x.max())
-        raise UserError(f"{what} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
-    if last:
+        raise UserError(f"{name} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+    if channels_last:
         x = x.transpose(0, 3, 1, 2)
     out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
-    if scale:
+    if is_bytes:
         out /= np.float32(255)
     return out

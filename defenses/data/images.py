@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 OPTIONS = ("resize", "crop", "mode")
 _CHANNELS = {"RGB": 3, "L": 1}
-GREY = ("L", "1", "LA")  # of PIL's modes
+GREY = ("L", "1", "LA")  # modes of PIL
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to every picture, in this order.
+    """Conversion, resize and crop of every picture, in this order.
 
     Args:
         mode: "RGB", or "L" for grey.
-        resize: the shorter side becomes this many pixels (bilinear, antialiased); None: as it is.
-        crop: the middle square of this many pixels is cut out; None: all of it.
+        resize: pixels of the shorter side (bilinear, antialiased); None: no resize.
+        crop: the central square of this many pixels; None: no crop.
     """
 
     mode: str
@@ -37,11 +38,11 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """3 or 1."""
+        """Return 3 or 1."""
         return _CHANNELS[self.mode]
 
     def shape(self, first: Callable[[], Image]) -> tuple[int, int, int]:
-        """(C, H, W) of the results, told from the first picture unless the crop says it."""
+        """Return (C, H, W) of the results; the first picture is read unless the crop decides."""
         if self.crop:
             return self.channels, self.crop, self.crop
         image = first()
@@ -49,7 +50,7 @@ class Preprocessing:
         return self.channels, height, width
 
     def transform(self) -> Callable[[Image], Image]:
-        """Mode, resize and crop of one picture."""
+        """Return the function that converts, resizes and crops one picture."""
         if not self.resize and not self.crop:
             return lambda image: image.convert(self.mode)
         from torchvision.transforms import CenterCrop, Compose, Resize
@@ -60,14 +61,14 @@ class Preprocessing:
 
 
 def parse(name: str, *more: str) -> tuple[str, dict[str, str]]:
-    """A name without its options, and the options, those for pictures checked.
+    """Return a name without its options, and the options; those for pictures are checked.
 
     Args:
         name: "path?resize=256&crop=224&mode=L".
-        more: options that are known besides.
+        more: other known options.
 
     Raises:
-        UserError: an option is unknown, or its value is no good.
+        UserError: an option is unknown, or its value is invalid.
     """
     head, options = split_options(name, (*OPTIONS, *more))
     sizes = [positive(name, options, key) for key in ("resize", "crop")]
@@ -78,17 +79,17 @@ def parse(name: str, *more: str) -> tuple[str, dict[str, str]]:
     return head, options
 
 
-def recipe(options: dict[str, str], mode: str) -> Preprocessing:
-    """The recipe of checked options; `mode` where they name none."""
-    given = {key: int(options[key]) for key in ("resize", "crop") if key in options}
-    return Preprocessing(options.get("mode", mode), **given)
+def preprocessing_of(options: dict[str, str], mode: str) -> Preprocessing:
+    """Return the preprocessing that checked options describe, with `mode` as the default."""
+    sizes = {key: int(options[key]) for key in ("resize", "crop") if key in options}
+    return Preprocessing(options.get("mode", mode), **sizes)
 
 
 def open_picture(path: Path) -> Image:
-    """A picture, whole in memory.
+    """Return a picture, decoded into memory.
 
     Raises:
-        UserError: it is no picture, or damaged.
+        UserError: the file is no picture, or damaged.
     """
     from PIL import Image
 
@@ -101,29 +102,29 @@ def open_picture(path: Path) -> Image:
         raise UserError(f"{path} is no readable picture ({reason}); mend or remove it") from None
 
 
-def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Preprocessing) -> F32:
-    """Pictures as one array.
+def stack(pictures: Iterable[tuple[str, Image]], count: int, preprocessing: Preprocessing) -> F32:
+    """Return pictures as one array.
 
     Args:
         pictures: (name for messages, picture), `count` of them.
         count: N.
-        recipe: what is done to each.
+        preprocessing: of each.
 
     Returns:
-        float32 [N, C, H, W] in [0, 1], what torchvision's ToTensor gives.
+        float32 [N, C, H, W] in [0, 1], as torchvision's ToTensor gives.
 
     Raises:
-        UserError: they differ in size, are smaller than the crop, or have colours that grey would lose.
+        UserError: they differ in size, are smaller than the crop, or have colours that mode "L" would lose.
     """
     import numpy as np
 
-    transform, x, first = recipe.transform(), np.empty((0, 0, 0, 0), np.float32), ""
+    transform, x, first = preprocessing.transform(), np.empty((0, 0, 0, 0), np.float32), ""
     for i, (name, picture) in enumerate(pictures):
-        _check(name, picture, recipe)
+        _check(name, picture, preprocessing)
         pixels = np.asarray(transform(picture), np.uint8)
         height, width = pixels.shape[:2]
         if i == 0:
-            x, first = np.empty((count, recipe.channels, height, width), np.float32), name
+            x, first = np.empty((count, preprocessing.channels, height, width), np.float32), name
         if (height, width) != x.shape[2:]:
             raise UserError(
                 f"{first} is {x.shape[3]}x{x.shape[2]} and {name} is {width}x{height} pixels; add ?resize=N&crop=N"
@@ -133,11 +134,13 @@ def stack(pictures: Iterable[tuple[str, Image]], count: int, recipe: Preprocessi
     return x
 
 
-def _check(name: str, picture: Image, recipe: Preprocessing) -> None:
-    # torchvision pads what is smaller than the crop with black.
-    if recipe.crop and not recipe.resize and min(picture.size) < recipe.crop:
-        raise UserError(f"{name} is {picture.width}x{picture.height} pixels, less than crop={recipe.crop}; add resize")
-    if recipe.mode == "L" and picture.mode not in GREY:
+def _check(name: str, picture: Image, preprocessing: Preprocessing) -> None:
+    # torchvision pads pictures smaller than the crop with black.
+    if preprocessing.crop and not preprocessing.resize and min(picture.size) < preprocessing.crop:
+        raise UserError(
+            f"{name} is {picture.width}x{picture.height} pixels, less than crop={preprocessing.crop}; add resize"
+        )
+    if preprocessing.mode == "L" and picture.mode not in GREY:
         raise UserError(f"{name} has colours ({picture.mode}), which mode=L would lose; write mode=RGB")
 
 
@@ -148,8 +151,6 @@ def jpeg_round_trip(image: Tensor, quality: int) -> Tensor:
         image: [C, H, W] in [0, 1], C 1 or 3.
         quality: 1 to 100.
     """
-    import io
-
     import numpy as np
     import torch
     from PIL import Image
@@ -158,34 +159,34 @@ def jpeg_round_trip(image: Tensor, quality: int) -> Tensor:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     with Image.open(file) as decoded:
-        found = torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1)
-    return found.permute(2, 0, 1).to(image.dtype) / 255
+        channels_last = torch.from_numpy(np.array(decoded)).view(*image.shape[1:], -1)
+    return channels_last.permute(2, 0, 1).to(image.dtype) / 255
 
 
-def split_options(name: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """A name and its options, "path?resize=256&crop=224".
+def split_options(name: str, choices: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return the name and the options of "path?resize=256&crop=224".
 
     Raises:
-        UserError: an option that is not known, twice, or without a value.
+        UserError: an option is unknown, given twice, or without a value.
     """
     head, _, tail = name.partition("?")
     options: dict[str, str] = {}
     for key, value in parse_qsl(tail, keep_blank_values=True):
-        if key not in known:
-            raise unknown(f"option of {head}", key, known)
+        if key not in choices:
+            raise unknown(f"option of {head}", key, choices)
         if key in options or not value:
             raise UserError(f"{name}: the option {key} must be given once, with a value")
         options[key] = value
     if tail and not options:
-        raise UserError(f'{name}: "{tail}" is no option; write {known[0]}=...')
+        raise UserError(f'{name}: "{tail}" is no option; write {choices[0]}=...')
     return head, options
 
 
 def positive(name: str, options: Mapping[str, str], key: str) -> int | None:
-    """An option that is a whole number above 0; None where it is not given.
+    """Return an option as a whole number above 0; None if it is absent.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is no such number.
     """
     if key not in options:
         return None

@@ -1,1 +1,1 @@
-"""Detectors of adversarial images, and purification gated by a detector."""
+"""Detectors of adversarial images, and purification of suspected images alone."""

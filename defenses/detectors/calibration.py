@@ -1,4 +1,4 @@
-"""A detector fitted on training images and calibrated on validation images; what took long is kept."""
+"""Fit a detector on training images, calibrate it on validation images, and cache slow results."""
 
 from __future__ import annotations
 
@@ -6,102 +6,92 @@ import hashlib
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from defenses.core.defense import Classifier
+from defenses.core.detector import Detector, Guard, calibrated, check_fpr, clean_scores
+from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
+from defenses.utils.files import write_whole
+from defenses.utils.identity import identity
+from defenses.utils.paths import cache_dir
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from defenses.core.defense import Classifier
-    from defenses.core.detector import Detector, Guard
-
-_LONG = 5.0  # seconds: what took less is done again
-_VERSION = "1"  # counts up when functions outside the classes of detectors, which digests do not see, change
-_SCORES = "clean scores"  # beside the detector's buffers
+_SLOW = 5.0  # seconds: faster results are not cached
+_VERSION = "1"  # raise it when functions outside the detectors' classes change: digests do not cover them
+_SCORES = "clean scores"  # name beside the detector's buffers
 
 
 def guarded_by(
     detector: Detector, classifier: Classifier, dataset: str, fpr: object, *, data_root: str | Path | None = None
 ) -> Guard:
-    """A detector at work on a data set.
+    """Return the guard of a detector, fitted and calibrated on a data set.
 
-    What it has learnt and its scores of clean images are kept in the cache if they took more than five seconds, under a
-    digest of detector, classifier and data, so that the processes of a run and other thresholds do not repeat them.
+    The detector's buffers and its scores of clean images are cached if they took more than five seconds, under a digest
+    of detector, classifier and data, so that the processes of a run and other thresholds do not repeat the work.
 
     Args:
         detector: as built.
         classifier: see `Guard`.
         dataset: name of a data set.
         fpr: share of clean images that it suspects.
-        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
+        data_root: folder of data sets; None: see `defenses.utils.paths.data_root`.
 
     Raises:
         UserError: the data set has no validation images, or no training images to learn from, or too few for `fpr`.
     """
-    from defenses.core.detector import calibrated, check_fpr
-    from defenses.data.dataset import dataset_info
-
     info = dataset_info(dataset, root=data_root)
     for split, why in (("validation", "is calibrated on"), *([("train", "learns from")] if detector.learns else [])):
         if not info.splits.get(split):
             name = type(detector).__name__
             raise UserError(f"the detector {name} {why} {split} images, and {dataset} has none; add them to it")
     share = check_fpr(fpr, info.splits["validation"])
-    file = _file(detector, classifier, info.revision)
-    kept = _read(file) if file is not None else None
-    if kept is None:
+    file = _cache_file(detector, classifier, info.revision)
+    tensors = _read(file) if file is not None else None
+    if tensors is None:
         begun = time.perf_counter()
-        kept = _made(detector, classifier, dataset, data_root)
-        if file is not None and time.perf_counter() - begun > _LONG:
-            _write(file, kept)
-    for name, value in kept.items():
+        tensors = _fit_and_score(detector, classifier, dataset, data_root)
+        if file is not None and time.perf_counter() - begun > _SLOW:
+            _write(file, tensors)
+    for name, value in tensors.items():
         if name != _SCORES:
             detector.register_buffer(name, value)
-    return calibrated(detector, classifier, kept[_SCORES], fpr=share)
+    return calibrated(detector, classifier, tensors[_SCORES], fpr=share)
 
 
-def _made(detector: Detector, classifier: Classifier, dataset: str, data_root: str | Path | None) -> dict[str, Tensor]:
-    from defenses.core.detector import clean_scores
-    from defenses.data.dataset import load_dataset
-
+def _fit_and_score(
+    detector: Detector, classifier: Classifier, dataset: str, data_root: str | Path | None
+) -> dict[str, Tensor]:
+    """Fit a detector, and return its buffers and its scores of validation images."""
     if detector.learns:
         train = load_dataset(dataset, "train", root=data_root)
         detector.fit(train.x, train.y, classifier)
-    held = load_dataset(dataset, "validation", root=data_root)
-    scores = clean_scores(detector, held.x, classifier)
+    validation = load_dataset(dataset, "validation", root=data_root)
+    scores = clean_scores(detector, validation.x, classifier)
     return {_SCORES: scores, **dict(detector.named_buffers(recurse=False))}
 
 
-def _file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
-    """Where it is kept; None where what it depends on cannot be seen whole."""
-    from defenses.utils.identity import identity
-    from defenses.utils.paths import cache_dir
-
+def _cache_file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
+    """Return the file of the cache; None if a digest does not cover detector and classifier completely."""
     parts = [identity(detector), identity(classifier)]
     if not all(complete for _, complete in parts):
         return None
-    said = "\n".join([_VERSION, *(digest for digest, _ in parts), revision])
-    return cache_dir().parent / "detectors" / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.safetensors"
+    text = "\n".join([_VERSION, *(digest for digest, _ in parts), revision])
+    return cache_dir().parent / "detectors" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:
-    """What is kept; None where there is nothing, or nothing whole."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
+    """Return the cached tensors; None if they are missing or damaged."""
     try:
-        found = load(file.read_bytes())
+        tensors = load(file.read_bytes())
     except (OSError, SafetensorError):
         return None
-    return found if _SCORES in found else None
+    return tensors if _SCORES in tensors else None
 
 
-def _write(file: Path, kept: dict[str, Tensor]) -> None:
-    from safetensors.torch import save
-
-    from defenses.utils.files import write_whole
-
-    with suppress(OSError, UserError):  # it is made again next time
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    with suppress(OSError, UserError):  # without the file, the next run computes it again
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, save({n: v.contiguous() for n, v in kept.items()}), "")
+        write_whole(file, save({n: v.contiguous() for n, v in tensors.items()}), "")

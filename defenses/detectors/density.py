@@ -1,4 +1,4 @@
-"""How an image stands to a model of clean images: the length of its score, and its likelihood under one of two."""
+"""Detectors by models of clean images: the length of the score, the energy, and the likelihood of a diffusion model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScoreNorm(Detector):
         self.score = score
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
-        """See the class."""
+        """Return the lengths of the score [B]."""
         length: Tensor = torch.linalg.vector_norm(self.score(x).flatten(1), dim=1)
         return length
 
@@ -35,7 +35,7 @@ class Energy(Detector):
 
     Args:
         energy: images in [-1, 1] -> f [B].
-        temperature: T, of the training.
+        temperature: T of the training.
 
     Raises:
         UserError: T is not positive.
@@ -49,21 +49,21 @@ class Energy(Detector):
         self.energy, self.temperature = energy, temperature
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
-        """See the class."""
+        """Return the energies [B] in nats."""
         nats: Tensor = self.energy(2 * x - 1) / self.temperature
         return nats
 
 
 class FlowLikelihood(Detector):
-    """Bits a value, -log p(x) over the number of values, under a diffusion model (Song et al. 2021, section 4.3).
+    """Bits per dimension of an image under a diffusion model (Song et al. 2021, section 4.3).
 
-    The noise spreads the image over the unit of its grey levels and gives the probes of the divergence: under the same
-    noise the score is the same, and no image's depends on another. Its gradient is exact.
+    The noise dequantises the image and gives the probes of the divergence: under the same noise the score is the same,
+    and images are independent. Its gradient is exact.
 
     Args:
         network: noise predictor with its SDE as attribute `sde`.
         steps: see `defenses.purifiers.diffusion.likelihood.Flow`; four calls each.
-        probes: see there.
+        probes: see `defenses.purifiers.diffusion.likelihood.Flow`.
         levels: grey levels of the data.
 
     Raises:
@@ -79,28 +79,28 @@ class FlowLikelihood(Detector):
         self.network, self.steps, self.probes, self.levels = network, steps, probes, levels
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
-        """See the class."""
-        spread = dequantised(x, noise, self.levels)
-        nats = log_likelihood(self.network, spread, noise, probes=self.probes, steps=self.steps)
+        """Return bits per dimension [B]."""
+        dequantised_x = dequantised(x, noise, self.levels)
+        nats = log_likelihood(self.network, dequantised_x, noise, probes=self.probes, steps=self.steps)
         return bits_per_dim(nats, x[0].numel(), self.levels)
 
 
 def score_norm(network: Trained) -> ScoreNorm:
-    """See `ScoreNorm`; the network is ADP's."""
+    """Return `ScoreNorm` with ADP's score network."""
     return ScoreNorm(network("adp", "score network"))
 
 
 def likelihood(network: Trained, *, temperature: float) -> Energy:
-    """See `Energy`; the network is that of ebm-mcmc."""
+    """Return `Energy` with the network of ebm-mcmc."""
     return Energy(network("ebm-mcmc", "energy of images in [-1, 1]"), temperature=temperature)
 
 
-def sde_likelihood(trained: Trained, *, network: str, **own: int) -> FlowLikelihood:
-    """See `FlowLikelihood`.
+def sde_likelihood(trained: Trained, *, network: str, **parameters: int) -> FlowLikelihood:
+    """Return `FlowLikelihood` with a trained noise predictor.
 
     Args:
-        trained: gives the trained network of a name.
+        trained: function from a name to the trained network.
         network: name of the noise predictor's weights.
-        **own: see `FlowLikelihood`.
+        **parameters: see `FlowLikelihood`.
     """
-    return FlowLikelihood(trained(network, "noise predictor"), **own)
+    return FlowLikelihood(trained(network, "noise predictor"), **parameters)

@@ -1,4 +1,4 @@
-"""Feature squeezing (Xu, Evans & Qi, NDSS 2018, arXiv 1704.01155): predictions before and after a simpler image."""
+"""Feature squeezing (Xu, Evans & Qi, NDSS 2018, arXiv 1704.01155): predictions with and without simple filters."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from defenses.utils.errors import UserError
 class FeatureSqueezing(Detector):
     """max over squeezers s of || p(x) - p(s(x)) ||_1, p the softmax; in [0, 2].
 
-    Backward, rounding and non-local means count as the identity; the median and the classifier have their own gradient.
+    Backward, rounding and non-local means count as the identity; the median and the classifier have exact gradients.
 
     Args:
         squeezers: the filters, at least one.
 
     Raises:
-        UserError: there are none.
+        UserError: `squeezers` is empty.
     """
 
     def __init__(self, squeezers: list[Filter]):
@@ -36,16 +36,16 @@ class FeatureSqueezing(Detector):
         self.differentiable = all(s.differentiable for s in squeezers)
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
-        """See the class."""
+        """Return the largest changes of the softmax [B]."""
         plain = classifier.logits(x, noise).softmax(1)
-        return torch.stack([self._moved(s, x, noise, classifier, plain) for s in self.squeezers], 1).amax(1)  # type: ignore[arg-type]
+        return torch.stack([self._change(s, x, noise, classifier, plain) for s in self.squeezers], 1).amax(1)  # type: ignore[arg-type]
 
-    def _moved(self, squeezer: Filter, x: Tensor, noise: Noise, classifier: Classifier, plain: Tensor) -> Tensor:
+    def _change(self, squeezer: Filter, x: Tensor, noise: Noise, classifier: Classifier, plain: Tensor) -> Tensor:
         image = purified(squeezer, x, noise, "exact" if squeezer.differentiable else "bpda")
         return (plain - classifier.logits(image, noise).softmax(1)).abs().sum(1)
 
     def cost_modules(self) -> list[nn.Module]:
-        """None beside the classifier's."""
+        """Return no networks: the classifier alone makes passes."""
         return []
 
 
@@ -58,17 +58,20 @@ def build(
     patch: int,
     strength: float,
 ) -> FeatureSqueezing:
-    """Feature squeezing.
+    """Return feature squeezing with some of three squeezers.
 
     Args:
-        network: none is needed.
-        bits: of the bit depth; 0 leaves it out.
-        median: side of the window; 0 leaves it out.
-        search: side of the window of non-local means; 0 leaves them out.
+        network: not used.
+        bits: of the bit depth; 0: without it.
+        median: side of the median's window; 0: without it.
+        search: side of the search window of non-local means; 0: without them.
         patch: see `NonLocalMeans`.
         strength: see `NonLocalMeans`.
+
+    Raises:
+        UserError: a value out of range, or no squeezer.
     """
-    means = NonLocalMeans(search=search or 1, patch=patch, strength=strength)  # its values are looked at in any case
+    means = NonLocalMeans(search=search or 1, patch=patch, strength=strength)  # checks its values even if unused
     squeezers: list[Filter] = [BitDepth(bits=bits)] if bits else []
     squeezers += [Median(window=median)] if median else []
     squeezers += [means] if search else []

@@ -1,8 +1,8 @@
-"""Detectors on the layers of a classifier: a number per layer, weighed by a regression on one known attack.
+"""Base of detectors on the layers of a classifier: a number per layer, weighted by a regression on FGSM.
 
-What Ma et al. 2018 (LID) and Lee et al. 2018 (Mahalanobis) have in common: the regression tells FGSM's images that fool
-the classifier from clean ones and from clean ones with uniform noise of the same radius. So FGSM is the attack that the
-detector has seen, and every other one is unseen.
+Shared by LID (Ma et al. 2018) and Mahalanobis (Lee et al. 2018): the regression separates FGSM's images that fool the
+classifier from clean images, with and without uniform noise of the same radius. So the detector is trained on FGSM
+alone; every other attack is new to it.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ _BATCH = 500
 
 
 def activations(classifier: Classifier, x: Tensor) -> list[Tensor]:
-    """The outputs of all convolutions and linear layers, in the order of the forward pass, averaged over pixels.
+    """Return the outputs of all convolutions and linear layers, in order of the forward pass, averaged over pixels.
 
     Args:
-        classifier: its network is asked once.
-        x: images [B, C, H, W].
+        classifier: the classifier; its network makes one pass.
+        x: images [B, C, H, W] in [0, 1].
 
     Returns:
-        float32 [B, features] each.
+        float32 [B, features] for every layer.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: the classifier has no such layer.
     """
-    found: list[Tensor] = []
+    features: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        found.append(output.mean((2, 3)) if output.dim() == 4 else output.flatten(1))
+    def store(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        features.append(output.mean((2, 3)) if output.dim() == 4 else output.flatten(1))
 
     layers = [m for m in classifier.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles = [m.register_forward_hook(keep) for m in layers]
+    handles = [m.register_forward_hook(store) for m in layers]
     try:
         classifier.network(x)
     finally:
         for handle in handles:
             handle.remove()
-    if not found:
-        raise UserError("the classifier has neither convolutions nor linear layers, which this detector looks at")
-    return found
+    if not features:
+        raise UserError("the classifier has neither convolutions nor linear layers, which this detector needs")
+    return features
 
 
 class LayerDetector(Detector):
-    """A weighed sum of the layers' numbers, the log-odds of the regression.
+    """A weighted sum of the layers' numbers: the log-odds of the regression.
 
     Args:
-        eps: Linf radius of the known attack and of the noise, in pixels of [0, 1].
-        images: at most so many training images are used; the first half teaches the layers' numbers, the second half
-            their weights.
+        eps: Linf radius of FGSM and of the noise, in pixels of [0, 1].
+        images: upper bound on the training images; the first half fits the layers' numbers, the second half their
+            weights.
 
     Raises:
         UserError: a value out of range.
@@ -75,18 +75,23 @@ class LayerDetector(Detector):
 
     @abstractmethod
     def learn(self, features: list[Tensor], y: Tensor) -> None:
-        """Learn the layers' numbers from the features of clean images, [N, features] each, and labels [N]."""
+        """Fit the layers' numbers to the features of clean images, [N, features] each, and labels [N]."""
 
     @abstractmethod
     def numbers(self, features: list[Tensor]) -> Tensor:
-        """[B, layers], larger where more suspicious, of features [B, features] each."""
+        """Return numbers [B, layers] of features [B, features] each; higher is more suspicious."""
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor, classifier: Classifier) -> None:
-        """See the module.
+        """Fit the layers' numbers, then their weights; see the module.
+
+        Args:
+            x: clean training images [N, C, H, W] in [0, 1].
+            y: labels [N].
+            classifier: the classifier.
 
         Raises:
-            UserError: fewer than 100 training images, or the known attack fools the classifier on none.
+            UserError: fewer than 100 training images, or FGSM fools the classifier on none.
         """
         if len(x) < 100:
             raise UserError(f"{type(self).__name__} learns from at least 100 training images, and there are {len(x)}")
@@ -94,16 +99,16 @@ class LayerDetector(Detector):
         half = len(x) // 2
         parts = [activations(classifier, a) for a in x[:half].split(_BATCH)]
         self.learn([torch.cat(layer) for layer in zip(*parts, strict=True)], y[:half])
-        self._weigh(x[half:], y[half:], classifier)
+        self._fit_weights(x[half:], y[half:], classifier)
 
-    def _weigh(self, x: Tensor, y: Tensor, classifier: Classifier) -> None:
+    def _fit_weights(self, x: Tensor, y: Tensor, classifier: Classifier) -> None:
         from sklearn.linear_model import LogisticRegression
 
         moved = fgsm(classifier, x, y, self.eps)
         noise = Noise.of(0, len(x), x.device)
         noisy = (x + self.eps * (2 * noise.draw(Draw(tuple(x.shape[1:]), "uniform")) - 1)).clamp(0, 1)
-        right, fooled = (_said(classifier, a) == y for a in (x, moved))
-        fooled = right & ~fooled
+        correct, resisted = (_predictions(classifier, a) == y for a in (x, moved))
+        fooled = correct & ~resisted
         if not bool(fooled.any()):
             raise UserError(f"FGSM at eps {self.eps:g} fools the classifier on no image, so there is nothing to learn")
         groups = [self._all_numbers(a, classifier) for a in (x, noisy, moved[fooled])]
@@ -120,19 +125,24 @@ class LayerDetector(Detector):
         return torch.cat([self.numbers(activations(classifier, a)) for a in x.split(_BATCH)])
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
-        """See the class."""
+        """Return the log-odds [B]."""
         odds: Tensor = self.numbers(activations(classifier, x)) @ self.weight + self.bias  # type: ignore[operator]
         return odds
 
 
 def fgsm(classifier: Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """One step of the size of the radius along the signs of the cross-entropy's gradient (Goodfellow et al. 2015).
+    """Return images after one step of size `eps` along the signs of the cross-entropy's gradient.
 
     Args:
-        classifier: what is attacked.
+        classifier: the attacked classifier.
         x: images [N, C, H, W] in [0, 1].
         y: labels [N].
-        eps: radius.
+        eps: Linf radius, in pixels of [0, 1].
+
+    Returns:
+        Images [N, C, H, W] in [0, 1].
+
+    Source: Goodfellow et al. 2015.
     """
     moved = []
     for a, b in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
@@ -143,5 +153,5 @@ def fgsm(classifier: Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
     return torch.cat(moved)
 
 
-def _said(classifier: Classifier, x: Tensor) -> Tensor:
+def _predictions(classifier: Classifier, x: Tensor) -> Tensor:
     return torch.cat([classifier.network(a).argmax(1) for a in x.split(_BATCH)])

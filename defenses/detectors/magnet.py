@@ -1,4 +1,4 @@
-"""MagNet's detectors (Meng & Chen, CCS 2017, arXiv 1705.09064): what an autoencoder of clean images changes."""
+"""MagNet's detectors (Meng & Chen, CCS 2017, arXiv 1705.09064): the change by an autoencoder of clean images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reconstruction(Detector):
         self.autoencoder, self.p = autoencoder, p
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
-        """See the class."""
+        """Return the reconstruction errors [B]."""
         error: Tensor = (x - self.autoencoder(x)).abs().pow(self.p).flatten(1).mean(1)
         return error
 
@@ -54,7 +54,7 @@ class Divergence(Detector):
         self.autoencoder, self.temperature = autoencoder, temperature
 
     def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
-        """See the class."""
+        """Return the divergences [B]."""
         logits = classifier.logits(x, noise), classifier.logits(self.autoencoder(x), noise)
         logs = [(z / self.temperature).log_softmax(1).double() for z in logits]
         middle = ((logs[0].exp() + logs[1].exp()) / 2).log()
@@ -63,10 +63,10 @@ class Divergence(Detector):
 
 
 def reconstruction(network: Trained, *, p: float) -> Reconstruction:
-    """See `Reconstruction`; the autoencoder has the weights `magnet`."""
+    """Return `Reconstruction` with the autoencoder `magnet`."""
     return Reconstruction(network("magnet", "autoencoder", "variational autoencoder"), p=p)
 
 
 def divergence(network: Trained, *, temperature: float) -> Divergence:
-    """See `Divergence`; the autoencoder has the weights `magnet`."""
+    """Return `Divergence` with the autoencoder `magnet`."""
     return Divergence(network("magnet", "autoencoder", "variational autoencoder"), temperature=temperature)

@@ -13,13 +13,13 @@ from defenses.utils.errors import UserError
 
 
 def whitening(features: Tensor, y: Tensor, classes: Tensor, *, least: float) -> tuple[Tensor, Tensor]:
-    """Class means, and a matrix W with W W^T the inverse of the covariance that all classes share.
+    """Return class means, and W with W W^T the inverse of the covariance that all classes share.
 
     Args:
         features: [N, F].
         y: labels [N].
-        classes: those that occur, [K].
-        least: directions of less variance than this share of the largest are left out.
+        classes: the labels that occur, ascending [K].
+        least: directions with less variance than this share of the largest are dropped.
 
     Returns:
         (means [K, F], W [F, at most F]).
@@ -27,20 +27,29 @@ def whitening(features: Tensor, y: Tensor, classes: Tensor, *, least: float) -> 
     means = torch.stack([features[y == c].mean(0) for c in classes])
     centred = features - means[torch.searchsorted(classes, y)]
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))
-    kept = values > least * values[-1]
-    return means, vectors[:, kept] / values[kept].sqrt()
+    large = values > least * values[-1]
+    return means, vectors[:, large] / values[large].sqrt()
 
 
 def distance(features: Tensor, means: Tensor, whiten: Tensor) -> Tensor:
-    """The squared Mahalanobis distance [B] of features [B, F] to the nearest class mean."""
+    """Return the squared Mahalanobis distance to the nearest class mean.
+
+    Args:
+        features: [B, F].
+        means: [K, F], see `whitening`.
+        whiten: W, see `whitening`.
+
+    Returns:
+        Distances [B].
+    """
     gaps = ((features[:, None] - means) @ whiten).square().sum(2)
     return gaps.amin(1)
 
 
 class Mahalanobis(LayerDetector):
-    """The distance of every layer's features to the nearest class, of classes that are normal and share a covariance.
+    """The distance of every layer's features to the nearest class, for normal classes with one covariance.
 
-    Without the paper's step on the input, which lowers the distance of clean images.
+    Without the paper's input preprocessing, which lowers the distance of clean images.
 
     Args:
         least: see `whitening`.
@@ -59,7 +68,7 @@ class Mahalanobis(LayerDetector):
         self.least = least
 
     def learn(self, features: list[Tensor], y: Tensor) -> None:
-        """Means and covariance of every layer."""
+        """Fit means and covariance of every layer."""
         classes = y.unique()
         for i, layer in enumerate(features):
             means, whiten = whitening(layer.double(), y, classes, least=self.least)
@@ -67,11 +76,11 @@ class Mahalanobis(LayerDetector):
             self.register_buffer(f"whiten_{i}", whiten.float())
 
     def numbers(self, features: list[Tensor]) -> Tensor:
-        """See `LayerDetector`."""
+        """Return the distance of every layer [B, layers]."""
         parts = [(f, self.get_buffer(f"means_{i}"), self.get_buffer(f"whiten_{i}")) for i, f in enumerate(features)]
         return torch.stack([distance(*part) for part in parts], 1)
 
 
-def build(network: object, **own: Any) -> Mahalanobis:  # noqa: ARG001
-    """See `Mahalanobis`; it has no network."""
-    return Mahalanobis(**own)
+def build(network: object, **parameters: Any) -> Mahalanobis:  # noqa: ARG001
+    """Return `Mahalanobis`, which has no network."""
+    return Mahalanobis(**parameters)

@@ -1,1 +1,1 @@
-"""Filters: input transforms of one operation."""
+"""Filters: purifiers of a single operation on the image."""

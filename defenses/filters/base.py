@@ -1,10 +1,11 @@
-"""Input filters: purifiers of a single operation on the image, by name a defense and, in `filters`, in front of one."""
+"""Base of input filters: purifiers of a single operation, as defenses or in front of one (`filters`)."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from defenses.core.noise import Draw
@@ -13,58 +14,70 @@ from defenses.utils.errors import UserError
 
 
 class Filter(Purifier):
-    """A purifier that is one function of the image and of noise; it has no steps."""
+    """A purifier without steps: one function of the image and of noise."""
 
     steps = 0
 
     def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:  # noqa: ARG002
-        """What one image of `shape` (C, H, W) draws. Default: nothing."""
+        """Return the draws of an image of `shape` (C, H, W). Default: none."""
         return ()
 
     @abstractmethod
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] and their draws -> images of the same shape."""
+        """Return the filtered images.
+
+        Args:
+            x: images [B, C, H, W] in [0, 1].
+            z: their draws.
+
+        Returns:
+            Images of the same shape.
+        """
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """The draws, all before the image is touched."""
+        """Return the draws of the filter, as start noise."""
         return NoiseSpec(start=self.draws(shape))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """The whole of the filter."""
+        """Apply the filter."""
         return {"x": self.filtered(x, z)}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """Nothing is left to do."""
+        """Return the state as it is."""
         return state
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """The filtered images."""
+        """Return the filtered images."""
         return state["x"]
 
 
-def image_by_image(x: Tensor, one: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Images through a function of a library that takes one at a time, on the CPU.
+def image_by_image(x: Tensor, transform: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Apply a function of single images, on the CPU.
 
     Args:
         x: images [B, C, H, W].
-        one: from an image [C, H, W] on the CPU and its row to an image of the same shape.
+        transform: from an image [C, H, W] on the CPU and its row to an image of the same shape.
 
     Returns:
         Images like `x`, without a gradient.
     """
-    import torch
-
     if not len(x):
         return x.detach().clone()
     images = x.detach().cpu()
-    return torch.stack([one(image, row) for row, image in enumerate(images)]).to(x)
+    return torch.stack([transform(image, row) for row, image in enumerate(images)]).to(x)
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse a parameter outside its range.
 
+    Args:
+        name: of the parameter.
+        value: of the parameter.
+        low: smallest value.
+        high: largest value.
+
     Raises:
-        UserError: it is outside, or no number.
+        UserError: the value is outside, or no number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise UserError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
@@ -73,8 +86,14 @@ def within(name: str, value: float, low: float, high: float) -> None:
 def whole(name: str, value: int, low: int, high: int) -> None:
     """Refuse a parameter that is no whole number in its range.
 
+    Args:
+        name: of the parameter.
+        value: of the parameter.
+        low: smallest value.
+        high: largest value.
+
     Raises:
-        UserError: it is none.
+        UserError: the value is outside, or no whole number.
     """
     if type(value) is not int or not low <= value <= high:
         raise UserError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")

@@ -1,4 +1,4 @@
-"""Fewer bits a pixel, the first squeezer of Xu, Evans and Qi (NDSS 2018)."""
+"""Reduction of the bits per pixel, the first squeezer of Xu, Evans and Qi (NDSS 2018)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from defenses.filters.base import Filter, whole
 
 
 class BitDepth(Filter):
-    """x -> round(x (2^b - 1)) / (2^b - 1), halves to the even neighbour.
+    """x -> round(x (2^b - 1)) / (2^b - 1), halves rounded to even.
 
     Args:
         bits: b, 1 to 8.
@@ -28,11 +28,11 @@ class BitDepth(Filter):
         self.bits = bits
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
-        """Rounded."""
+        """Return rounded images."""
         top = (1 << self.bits) - 1
         return torch.round(x * top) / top
 
 
-def build(network: object, **own: Any) -> BitDepth:  # noqa: ARG001
-    """See `BitDepth`; it has no network."""
-    return BitDepth(**own)
+def build(network: object, **parameters: Any) -> BitDepth:  # noqa: ARG001
+    """Return `BitDepth`, which has no network."""
+    return BitDepth(**parameters)

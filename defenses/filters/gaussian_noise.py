@@ -1,4 +1,4 @@
-"""Gaussian noise on the image: the first part of every smoothed classifier (Cohen, Rosenfeld, Kolter, ICML 2019)."""
+"""Gaussian noise on the image, as in smoothed classifiers (Cohen, Rosenfeld, Kolter, ICML 2019)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from defenses.filters.base import Filter, within
 
 
 class GaussianNoise(Filter):
-    """x -> x + sigma z, z standard normal; pixels may leave [0, 1], as the certificate supposes.
+    """x -> x + sigma z, z standard normal; pixels may leave [0, 1], as the certificate assumes.
 
     Args:
-        sigma: standard deviation, in pixels of [0, 1]; 0 leaves the image as it is.
+        sigma: standard deviation, in pixels of [0, 1]; 0 is the identity.
 
     Raises:
         UserError: `sigma` is no number from 0 to 100.
@@ -26,14 +26,14 @@ class GaussianNoise(Filter):
         self.sigma = sigma
 
     def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:
-        """One number a value; none where sigma is 0."""
+        """Return one normal draw for every value; none if sigma is 0."""
         return (Draw(shape),) if self.sigma else ()
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
-        """With noise."""
+        """Return images with noise."""
         return x + self.sigma * z[0] if z else x
 
 
-def build(network: object, **own: Any) -> GaussianNoise:  # noqa: ARG001
-    """See `GaussianNoise`; it has no network."""
-    return GaussianNoise(**own)
+def build(network: object, **parameters: Any) -> GaussianNoise:  # noqa: ARG001
+    """Return `GaussianNoise`, which has no network."""
+    return GaussianNoise(**parameters)

@@ -14,10 +14,10 @@ from defenses.utils.errors import UserError
 
 
 class Jpeg(Filter):
-    """Encoded and decoded by libjpeg, through Pillow.
+    """Compression by libjpeg, through Pillow.
 
-    For "bpda-autoencoder", kornia's differentiable codec (Shin and Song 2017; Reich et al. 2024) stands for it
-    backward: a sharper attack than the identity where compression changes the image much.
+    Under "bpda-autoencoder", kornia's differentiable codec (Shin and Song 2017; Reich et al. 2024) takes its place
+    backward: a stronger attack than the identity if compression changes the image much.
 
     Args:
         quality: 1 to 100.
@@ -34,16 +34,16 @@ class Jpeg(Filter):
         self.quality = quality
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
-        """Compressed; pixels are rounded to bytes first.
+        """Return compressed images; pixels are rounded to bytes first.
 
         Raises:
             UserError: images of neither one nor three channels.
         """
-        _channels(x)
+        _check_channels(x)
         return image_by_image(x, lambda image, row: jpeg_round_trip(image, self.quality))  # noqa: ARG005
 
     def backward_network(self) -> Callable[[Tensor], Tensor]:
-        """The differentiable codec; grey images are its three equal channels."""
+        """Return the differentiable codec; grey images are coded as three equal channels."""
 
         def network(x: Tensor) -> Tensor:
             from kornia.enhance import jpeg_codec_differentiable
@@ -56,11 +56,11 @@ class Jpeg(Filter):
         return network
 
 
-def _channels(x: Tensor) -> None:
+def _check_channels(x: Tensor) -> None:
     if x.shape[1] not in (1, 3):
         raise UserError(f"jpeg takes images of 1 or 3 channels, not {x.shape[1]}; leave it out for this data set")
 
 
-def build(network: object, **own: Any) -> Jpeg:  # noqa: ARG001
-    """See `Jpeg`; it has no network."""
-    return Jpeg(**own)
+def build(network: object, **parameters: Any) -> Jpeg:  # noqa: ARG001
+    """Return `Jpeg`, which has no network."""
+    return Jpeg(**parameters)

@@ -11,11 +11,11 @@ from defenses.filters.base import Filter, whole
 
 
 class Median(Filter):
-    """The median of a window around each pixel, channel by channel; of an even number of values the upper one.
+    """The median of a window around each pixel, per channel; the upper median of an even number of values.
 
-    The edge is repeated outwards. For windows up to 3 these are the values of scipy's `median_filter` in its mode
-    "reflect", which the paper's release uses: like it, an even window reaches further to the top and the left. The
-    gradient goes to the pixel that is the median, which is exact wherever no two values of a window are the same.
+    The edge is replicated. For windows up to 3 the values are those of scipy's `median_filter` in its mode "reflect",
+    which the paper's release uses; an even window reaches further to the top and the left. The gradient goes to the
+    median pixel, which is exact if no two values of a window are equal.
 
     Args:
         window: side of the window, 2 to 9.
@@ -30,7 +30,7 @@ class Median(Filter):
         self.window = window
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
-        """Smoothed."""
+        """Return smoothed images."""
         w, (b, c, height, width) = self.window, x.shape
         before, after = w // 2, (w - 1) // 2
         padded = F.pad(x, (before, after, before, after), mode="replicate")
@@ -38,6 +38,6 @@ class Median(Filter):
         return windows.kthvalue(w * w // 2 + 1).values
 
 
-def build(network: object, **own: Any) -> Median:  # noqa: ARG001
-    """See `Median`; it has no network."""
-    return Median(**own)
+def build(network: object, **parameters: Any) -> Median:  # noqa: ARG001
+    """Return `Median`, which has no network."""
+    return Median(**parameters)

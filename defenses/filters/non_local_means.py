@@ -12,11 +12,11 @@ from defenses.utils.errors import UserError
 
 
 class NonLocalMeans(Filter):
-    """Pixels averaged over those whose surroundings look alike, by scikit-image, all channels together.
+    """Averages of pixels with similar neighbourhoods, by scikit-image, over all channels together.
 
     Args:
-        search: side of the window that is searched, odd.
-        patch: side of the patches that are compared, odd.
+        search: side of the search window, odd.
+        patch: side of the compared patches, odd.
         strength: filter strength, in 1/255 of the range of pixels.
 
     Raises:
@@ -35,24 +35,24 @@ class NonLocalMeans(Filter):
         self.search, self.patch, self.strength = search, patch, strength
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
-        """Averaged."""
+        """Return averaged images."""
         from skimage.restoration import denoise_nl_means
 
-        def one(image: Tensor, row: int) -> Tensor:  # noqa: ARG001
-            # Channels last: given first, a single one makes scikit-image compare rows.
+        def averaged(image: Tensor, row: int) -> Tensor:  # noqa: ARG001
+            # Channels last: scikit-image compares rows if a single channel comes first.
             pixels = image.double().permute(1, 2, 0).numpy()
-            found = denoise_nl_means(
+            means = denoise_nl_means(
                 pixels if len(image) > 1 else pixels[:, :, 0],
                 patch_size=self.patch,
                 patch_distance=self.search // 2,
                 h=self.strength / 255,
                 channel_axis=-1 if len(image) > 1 else None,
             )
-            return torch.from_numpy(found).view(*image.shape[1:], -1).permute(2, 0, 1).to(image.dtype)
+            return torch.from_numpy(means).view(*image.shape[1:], -1).permute(2, 0, 1).to(image.dtype)
 
-        return image_by_image(x, one)
+        return image_by_image(x, averaged)
 
 
-def build(network: object, **own: Any) -> NonLocalMeans:  # noqa: ARG001
-    """See `NonLocalMeans`; it has no network."""
-    return NonLocalMeans(**own)
+def build(network: object, **parameters: Any) -> NonLocalMeans:  # noqa: ARG001
+    """Return `NonLocalMeans`, which has no network."""
+    return NonLocalMeans(**parameters)

@@ -1,1 +1,1 @@
-"""Published checkpoints of other code as weights of ours."""
+"""Importers of published checkpoints of other code."""

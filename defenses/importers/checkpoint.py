@@ -1,4 +1,4 @@
-"""A checkpoint of other code, read."""
+"""The content of an imported checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds, in our terms.
+    """A checkpoint of other code under purebench's names.
 
     Args:
-        name: what the weights are called unless told otherwise.
-        kind: kind of network.
+        name: default name of the weights.
+        kind: of the network.
         args: its arguments.
-        tensors: its tensors by our names.
-        recipe: how it was trained, as far as published.
+        tensors: by purebench's names.
+        recipe: of its training, as far as published.
     """
 
     name: str

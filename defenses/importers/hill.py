@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
 
 _CHAIN = "f."
-_EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # of training, and so of purification
+_EPS = {"cifar10": 0.01, "cifar100": 0.01, "svhn": 0.0175}  # step size of training, and so of purification
 
 
 def energy(source: str, info: DatasetInfo) -> Checkpoint:
-    """`ebm.pth`.
+    """Return the energy of `ebm.pth`.
 
     Args:
         source: the file.
         info: of the data set it was trained on.
 
     Raises:
-        UserError: the file is not readable; a tensor of another name than `f....`; a data set without published step
-            size.
+        UserError: the file is not readable, has a tensor that is not named `f....`, or is of a data set without a
+            published step size.
     """
     file = Path(source)
     content = tensors_of(read_torch(file), file)
@@ -55,14 +55,14 @@ def energy(source: str, info: DatasetInfo) -> Checkpoint:
 
 
 def classifier(source: str, info: DatasetInfo) -> Checkpoint:
-    """`clf.pth`.
+    """Return the classifier of `clf.pth`.
 
     Args:
         source: the file.
         info: of the data set it was trained on.
 
     Raises:
-        UserError: the file is not readable; the first convolutions do not tell a width.
+        UserError: the file is not readable, or its first convolutions have no valid width.
     """
     file = Path(source)
     content = tensors_of(read_torch(file), file)
@@ -75,6 +75,6 @@ def classifier(source: str, info: DatasetInfo) -> Checkpoint:
 
 
 def _depth(content: dict[str, Tensor]) -> int:
-    """6n + 4, from the n blocks of the first stage."""
+    """Return 6n + 4, for the n blocks of the first stage; 0 if there are none."""
     blocks = {name.split(".")[1] for name in content if name.startswith("layer1.")}
     return 6 * len(blocks) + 4 if blocks else 0

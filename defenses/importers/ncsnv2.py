@@ -1,4 +1,4 @@
-"""Checkpoints of NCSNv2 (Song & Ermon 2020), whose network ADP purifies with."""
+"""Checkpoints of NCSNv2 (Song & Ermon 2020), the network of ADP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
 
-_RENAMED = (  # names in the release, and here
+_RENAMED = (  # (pattern of names in the release, replacement)
     (re.compile(r"^(res\d\.\d)\.(conv2|shortcut)\.conv\."), r"\1.\2."),
     (re.compile(r"\.msf\.convs\."), ".fuse."),
     (re.compile(r"\.crp\.convs\."), ".pools."),
@@ -23,14 +23,14 @@ _UNIT = re.compile(r"\.(adapt_convs\.\d+|output_convs)\.(\d)_(\d)_conv\.")
 
 
 def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Checkpoint:
-    """A checkpoint of NCSNv2, as `best_checkpoint_with_denoising.pth` of CIFAR-10: [model, ..., average].
+    """Return a checkpoint of NCSNv2, as `best_checkpoint_with_denoising.pth` of CIFAR-10: [model, ..., average].
 
     The network is f, without the division by sigma.
 
     Args:
         source: the file.
         info: of the data set it was trained on.
-        average: take the averaged weights, which NCSNv2 itself samples with; ADP's release takes the raw ones.
+        average: import the averaged weights, which NCSNv2 samples with, instead of the raw ones of ADP's release.
 
     Raises:
         UserError: the file is not readable or of another network.
@@ -39,10 +39,10 @@ def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Checkpoi
         raise UserError(f"average is {average!r}; it must be true or false")
     file, content = Path(source), read_torch(Path(source))
     if not isinstance(content, Sequence) or len(content) < (5 if average else 1):
-        wanted = "five entries, the last the average" if average else "entries, the first the weights"
-        raise UserError(f"{file} is no checkpoint of NCSNv2; it must be a list of {wanted}")
+        expected = "five entries, the last the average" if average else "entries, the first the weights"
+        raise UserError(f"{file} is no checkpoint of NCSNv2; it must be a list of {expected}")
     named = {_renamed(n): v for n, v in tensors_of(content[-1 if average else 0], file).items()}
-    named.pop("sigmas", None)  # noise levels, no weights
+    named.pop("sigmas", None)  # noise levels
     first = named.get("begin_conv.weight")
     if first is None or first.dim() != 4:
         raise UserError(f'{file} is no checkpoint of NCSNv2: tensor "begin_conv.weight" is missing or no convolution')
@@ -51,11 +51,11 @@ def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Checkpoi
 
 
 def _renamed(name: str) -> str:
-    for pattern, here in _RENAMED:
-        name = pattern.sub(here, name)
+    for pattern, replacement in _RENAMED:
+        name = pattern.sub(replacement, name)
 
-    def unit(found: re.Match[str]) -> str:
-        part, block, stage = found.groups()
+    def unit(match: re.Match[str]) -> str:
+        part, block, stage = match.groups()
         where = part.replace("adapt_convs", "adapt").replace("output_convs", "output")
         return f".{where}.convs.{2 * (int(block) - 1) + int(stage) - 1}."
 

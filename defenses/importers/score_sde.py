@@ -11,7 +11,9 @@ from torch import Tensor
 
 from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
+from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError, check_whole
+from defenses.zoo.checkpoint_checks import check_tensors
 
 if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
@@ -27,10 +29,10 @@ def score_sde(
     attention: Sequence[int] = (16,),
     sde: str = "vp",
 ) -> Checkpoint:
-    """A checkpoint of DDPM++; the defaults are `checkpoint_8.pth` of cifar10_ddpmpp_deep_continuous under VP.
+    """Return a checkpoint of DDPM++; defaults fit `checkpoint_8.pth` of cifar10_ddpmpp_deep_continuous under VP.
 
-    The file holds {optimizer, model, ema, step}. The average, which is taken, is a list without names, in the order of
-    the parameters: the names are those of `model` in the same file, and their order must be that of the network here.
+    The file holds {optimizer, model, ema, step}. The average, which is imported, is a list without names, in the order
+    of the parameters: `model` in the same file has the names, whose order must be that of purebench's network.
 
     Args:
         source: the file.
@@ -39,25 +41,18 @@ def score_sde(
         multipliers: see there.
         blocks: see there.
         attention: see there.
-        sde: what it was trained under, "vp" or "subvp".
+        sde: of its training, "vp" or "subvp".
 
     Raises:
         UserError: an argument is out of range; the file is not readable or of another network.
     """
-    from defenses.networks.registry import build_network
-    from defenses.zoo.checkpoint_checks import check_tensors
-
     check_whole(1, channels=channels, blocks=blocks)
-    for key, values in (("multipliers", multipliers), ("attention", attention)):
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise UserError(f"{key} is {values!r}; it must be a list of whole numbers, as [1, 2, 2, 2]")
-        for value in values:
-            check_whole(1, **{f"a value of {key}": value})
+    _check_whole_lists(multipliers=multipliers, attention=attention)
     file, content = Path(source), read_torch(Path(source))
     if not isinstance(content, Mapping) or not {"model", "ema"} <= set(content):
         raise UserError(f"{file} is no checkpoint of score_sde; it must hold model and ema")
     named = tensors_of(content["model"], file)
-    named.pop("sigmas", None)  # noise levels, no weights
+    named.pop("sigmas", None)  # noise levels
     average = _average(content["ema"], len(named), file)
     args: dict[str, Any] = {
         "in_channels": info.shape[0],
@@ -68,19 +63,27 @@ def score_sde(
         "attention": list(attention),
         "sde": sde,
     }
-    with torch.device("meta"):  # for its names alone
+    with torch.device("meta"):  # only names and shapes are used
         network = build_network("ncsnpp", **args)
     check_tensors(network, named, file)
-    own = [name for name, _ in network.named_parameters()]
-    if own != list(named):
-        first = next(a for a, b in zip(own, named, strict=True) if a != b)
+    names = [name for name, _ in network.named_parameters()]
+    if names != list(named):
+        first = next(a for a, b in zip(names, named, strict=True) if a != b)
         raise UserError(f'{file}: from "{first}" on its parameters, and so its average, stand in another order')
-    tensors = dict(zip(own, average, strict=True))
+    tensors = dict(zip(names, average, strict=True))
     return Checkpoint("score-sde", "ncsnpp", args, tensors, {"method": "score-sde"})
 
 
+def _check_whole_lists(**lists: Sequence[int]) -> None:
+    for key, values in lists.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"{key} is {values!r}; it must be a list of whole numbers, as [1, 2, 2, 2]")
+        for value in values:
+            check_whole(1, **{f"a value of {key}": value})
+
+
 def _average(ema: object, count: int, file: Path) -> Sequence[Tensor]:
-    """The averaged weights, as many as the model has."""
+    """Return the averaged weights, of which there must be as many as the model's."""
     average = ema.get("shadow_params") if isinstance(ema, Mapping) else None
     if not isinstance(average, Sequence) or not all(isinstance(v, Tensor) for v in average):
         raise UserError(f"{file}: its average has no tensors; ema must hold the list shadow_params")

@@ -1,4 +1,4 @@
-"""Files of torch.save, read without running code that they may hold."""
+"""Files of torch.save, read without running code in them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from defenses.utils.errors import UserError
 
 
 def read_torch(file: Path) -> Any:
-    """The content of a file of `torch.save`: tensors, plain values, lists and dicts of these.
+    """Return the content of a file of `torch.save`: tensors, plain values, lists and dicts of these.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds more than that.
+        UserError: the file is missing, damaged, or holds anything else.
     """
     if not file.is_file():
         raise UserError(f"there is no file {file}; download it first")
@@ -25,22 +25,22 @@ def read_torch(file: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged part makes it raise
-        what = type(error).__name__
+    except Exception as error:  # damaged files raise many types of errors
+        reason = type(error).__name__
         raise UserError(
-            f"{file} cannot be read safely ({what}): it is damaged, or holds more than tensors and plain values"
+            f"{file} cannot be read safely ({reason}): it is damaged, or holds more than tensors and plain values"
         ) from None
 
 
 def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
-    """A state dict, without the prefix of DataParallel.
+    """Return a state dict without the prefix of DataParallel.
 
     Args:
-        content: of the file, or the part of it that should be a state dict.
-        file: its name, for messages.
+        content: of the file, or its part with the state dict.
+        file: for messages.
 
     Raises:
-        UserError: it holds something else than tensors by name.
+        UserError: the content is anything else than tensors by name.
     """
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{file} holds no tensors by name but {type(content).__name__}")

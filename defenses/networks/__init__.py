@@ -1,1 +1,1 @@
-"""Networks by kind, and the SDEs."""
+"""Networks by kind, and SDEs of diffusion models."""

@@ -10,7 +10,7 @@ class Autoencoder(nn.Module):
 
     Args:
         in_channels: C.
-        channels: width of the layers between.
+        channels: width of the hidden layers.
         depth: convolutions before the last, at least 2.
         pool: halve the image after the first and double it before the last but one, as for MNIST; H and W are even.
     """
@@ -29,5 +29,5 @@ class Autoencoder(nn.Module):
         self.body = nn.Sequential(*layers, nn.Conv2d(wide, in_channels, 3, padding=1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> the same shape, in (0, 1)."""
+        """Map images [B, C, H, W] in [0, 1] to images of the same shape in (0, 1)."""
         return self.body(x)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A smooth classifier for images of a few pixels: its log-sum-exp is an energy with a gradient that varies (JEM)."""
+"""A smooth classifier for images of a few pixels: its log-sum-exp is an energy with a varying gradient (JEM)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from defenses.networks.normalise import Normalise
 def classifier_mlp(
     *, in_channels: int = 1, size: int = 8, num_classes: int = 10, hidden: int = 256, depth: int = 2
 ) -> nn.Sequential:
-    """Linear layers with SiLU, images [B, C, H, W] in [0, 1] -> logits [B, K].
+    """Return linear layers with SiLU, images [B, C, H, W] in [0, 1] -> logits [B, K].
 
     Args:
         in_channels: C.

@@ -8,7 +8,10 @@ from defenses.utils.errors import UserError
 
 
 def doublings(size: int) -> tuple[int, int]:
-    """(edge of the smallest map, how often it is doubled) for images of an edge: 32 is 4 doubled three times.
+    """Return (edge of the smallest map, number of doublings) for images of an edge: (4, 3) for 32.
+
+    Args:
+        size: edge of the images in pixels.
 
     Raises:
         UserError: the edge is not 2 to 7 doubled at least twice.
@@ -44,21 +47,24 @@ class Generator(nn.Module):
         self.body = nn.Sequential(*layers, nn.ConvTranspose2d(wide, in_channels, 4, stride=2, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent vectors [B, latent] -> images [B, C, H, W] in [-1, 1]."""
+        """Map latent vectors [B, latent] to images [B, C, H, W] in [-1, 1]."""
         return self.body(z[:, :, None, None]).tanh()  # type: ignore[no-any-return]
 
 
 def discriminator(*, in_channels: int = 3, size: int = 32, width: int = 64, norm: bool = True) -> nn.Sequential:
-    """Strided convolutions with LeakyReLU(.2); batch norm after all but the first and the last.
+    """Return strided convolutions with LeakyReLU(.2), with batch norm after all but the first and the last.
 
     Args:
         in_channels: C.
         size: H = W.
-        width: channels of the first layer; they double from there.
-        norm: whether there is batch norm; a gradient penalty asks for a critic without, one image at a time.
+        width: channels of the first layer; they double from layer to layer.
+        norm: use batch norm; a gradient penalty needs a critic without it, whose images are independent.
 
     Returns:
-        Images [B, C, H, W] in [-1, 1] -> one value each, [B].
+        A network, images [B, C, H, W] in [-1, 1] -> values [B].
+
+    Raises:
+        UserError: see `doublings`.
     """
     edge, times = doublings(size)
     layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]

@@ -11,12 +11,15 @@ from defenses.utils.errors import UserError
 
 
 def energy_conv(*, in_channels: int = 3, size: int = 32, features: int = 32) -> nn.Sequential:
-    """Hill's energy: five convolutions with LeakyReLU(.05), no normalisation (693,569 parameters at 32x32x3).
+    """Return Hill's energy: five convolutions with LeakyReLU(.05), no normalisation (693,569 parameters at 32x32x3).
 
     Args:
         in_channels: C.
-        size: H = W, at least 8; the last kernel covers what three strided convolutions leave of it.
+        size: H = W, at least 8; the last kernel covers the map after three strided convolutions.
         features: n_f, channels of the first layer.
+
+    Raises:
+        UserError: `size` is below 8.
     """
     if size < 8:
         raise UserError(f"size is {size}; it must be at least 8")
@@ -36,7 +39,7 @@ def energy_conv(*, in_channels: int = 3, size: int = 32, features: int = 32) -> 
 
 
 def energy_mlp(*, in_channels: int = 1, size: int = 8, hidden: int = 256, depth: int = 2) -> nn.Sequential:
-    """A smooth energy for images of a few pixels: linear layers with SiLU.
+    """Return a smooth energy for images of a few pixels: linear layers with SiLU.
 
     Args:
         in_channels: C.

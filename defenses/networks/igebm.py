@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 def igebm_mlp(*, in_channels: int = 1, size: int = 8, hidden: int = 256, depth: int = 2) -> nn.Sequential:
-    """For images of a few pixels: linear layers with SiLU; all but the last have spectral norm 1.
+    """Return an energy for images of a few pixels: linear layers with SiLU; all but the last have spectral norm 1.
 
     Args:
         in_channels: C.
@@ -24,7 +24,7 @@ def igebm_mlp(*, in_channels: int = 1, size: int = 8, hidden: int = 256, depth: 
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; halves the image where it says so."""
+    """Two 3x3 convolutions beside a shortcut; `down` halves the image."""
 
     def __init__(self, wide: int, out: int, down: bool):
         super().__init__()
@@ -40,7 +40,7 @@ class _Block(nn.Module):
 
 
 def igebm_resnet(*, in_channels: int = 3, width: int = 128) -> nn.Sequential:
-    """Six residual blocks of width and twice the width, summed over positions; no norm but the spectral one.
+    """Return six residual blocks of width and twice the width, summed over positions, with spectral norm alone.
 
     Args:
         in_channels: C.

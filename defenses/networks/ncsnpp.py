@@ -1,7 +1,7 @@
 """DDPM++ and NCSN++ of Song et al. 2021 (arXiv 2011.13456, appendix H), as their CIFAR-10 VP and sub-VP models are.
 
 BigGAN residual blocks without FIR filters, positional time embedding, no progressive growing, skips scaled by
-1 / sqrt 2. Parameters have the release's names and order, so that its files fit without a table.
+1 / sqrt 2. Parameters have the release's names and order, so that its files load without a table of names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class _Pointwise(nn.Module):
-    """A 1x1 convolution whose weight is [in, out]."""
+    """A 1x1 convolution with weight [in, out]."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -51,7 +51,7 @@ class _Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    """BigGAN's residual block; may halve ("down") or double ("up") the image."""
+    """BigGAN's residual block; `resample` halves ("down") or doubles ("up") the image."""
 
     def __init__(self, wide: int, out: int, embedding: int, *, resample: str = "", dropout: float = 0.1):
         super().__init__()
@@ -78,7 +78,7 @@ class _Block(nn.Module):
 
 
 def _embedding(labels: Tensor, channels: int) -> Tensor:
-    """Sines and cosines of labels [B] -> [B, channels], frequencies geometric from 1 to 1e-4."""
+    """Return sines and cosines of labels [B] as [B, channels], with frequencies geometric from 1 to 1e-4."""
     half = channels // 2
     rates = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, device=labels.device, dtype=labels.dtype))
     angle = labels[:, None] * rates
@@ -86,7 +86,7 @@ def _embedding(labels: Tensor, channels: int) -> Tensor:
 
 
 class NCSNpp(nn.Module):
-    """See the module; the defaults are `cifar10_ddpmpp_deep_continuous`.
+    """U-Net of DDPM++ and NCSN++; the defaults are `cifar10_ddpmpp_deep_continuous`.
 
     Args:
         in_channels: C.
@@ -96,7 +96,10 @@ class NCSNpp(nn.Module):
         blocks: residual blocks of a resolution.
         attention: resolutions with self-attention.
         dropout: inside the blocks, in training.
-        sde: what it is trained under, see `diffusion.sde.sde_of`.
+        sde: name of the SDE of its training, see `defenses.networks.sde.sde_of`.
+
+    Raises:
+        UserError: odd channels, or a size that cannot be halved at every resolution.
     """
 
     def __init__(
@@ -117,18 +120,25 @@ class NCSNpp(nn.Module):
             raise UserError(f'network "ncsnpp" halves images {halved} times and wants even channels of at least 4')
         self.sde, self.channels, self.blocks, self.levels = sde_of(sde), channels, blocks, len(multipliers)
         self.attention = tuple(attention)
-        parts: list[nn.Module] = [nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, 4 * channels)]
-        parts.append(nn.Conv2d(in_channels, channels, 3, padding=1))
-        wide, skips = channels, [channels]
+        embedding = [nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, 4 * channels)]
+        first = nn.Conv2d(in_channels, channels, 3, padding=1)
+        body = self._body(size, multipliers, dropout)
+        last = [_norm(multipliers[0] * channels), nn.Conv2d(multipliers[0] * channels, in_channels, 3, padding=1)]
+        self.all_modules = nn.ModuleList([*embedding, first, *body, *last])
+
+    def _body(self, size: int, multipliers: Sequence[int], dropout: float) -> list[nn.Module]:
+        """Return blocks and attention in the order of the forward pass: down, middle, up."""
+        parts: list[nn.Module] = []
+        wide, skips = self.channels, [self.channels]
 
         def block(out: int, skip: int = 0, resample: str = "") -> None:
             nonlocal wide
-            parts.append(_Block(wide + skip, out, 4 * channels, resample=resample, dropout=dropout))
+            parts.append(_Block(wide + skip, out, 4 * self.channels, resample=resample, dropout=dropout))
             wide = out
 
         for level, times in enumerate(multipliers):
-            for _ in range(blocks):
-                block(times * channels)
+            for _ in range(self.blocks):
+                block(times * self.channels)
                 if size >> level in self.attention:
                     parts.append(_Attention(wide))
                 skips.append(wide)
@@ -139,17 +149,16 @@ class NCSNpp(nn.Module):
         parts.append(_Attention(wide))
         block(wide)
         for level, times in reversed(list(enumerate(multipliers))):
-            for _ in range(blocks + 1):
-                block(times * channels, skips.pop())
+            for _ in range(self.blocks + 1):
+                block(times * self.channels, skips.pop())
             if size >> level in self.attention:
                 parts.append(_Attention(wide))
             if level:
                 block(wide, resample="up")
-        parts += [_norm(wide), nn.Conv2d(wide, in_channels, 3, padding=1)]
-        self.all_modules = nn.ModuleList(parts)
+        return parts
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] -> the noise [B, C, H, W]."""
+        """Map noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] to the noise [B, C, H, W]."""
         parts = iter(self.all_modules)
         embedding = next(parts)(_embedding(STEPS * t, self.channels))
         embedding = next(parts)(F.silu(embedding))

@@ -1,4 +1,4 @@
-"""NCSNv2's RefineNet (Song & Ermon 2020): the score network of ADP, not conditioned on the noise level."""
+"""NCSNv2's RefineNet (Song & Ermon 2020): the score network of ADP, without conditioning on the noise level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _conv(wide: int, out: int, kernel: int = 3, dilation: int = 1, *, bias: bool
 
 
 class InstanceNormPlus(nn.Module):
-    """InstanceNorm++ (Song & Ermon 2019, appendix A): instance norm that keeps the channels' relative means."""
+    """InstanceNorm++ (Song & Ermon 2019, appendix A): instance norm with the relative means of the channels."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -23,7 +23,7 @@ class InstanceNormPlus(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
+        """Normalise features [B, C, H, W]."""
         mean = x.mean((2, 3))
         spread = (mean - mean.mean(1, keepdim=True)) / torch.sqrt(mean.var(1, keepdim=True) + 1e-5)
         h = F.instance_norm(x) + (spread * self.alpha)[:, :, None, None]
@@ -31,7 +31,7 @@ class InstanceNormPlus(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Norm, ELU, conv, twice; `down` halves the image, unless there is a dilation, which takes its place."""
+    """Norm, ELU, convolution, twice; `down` halves the image if the dilation is 1."""
 
     def __init__(self, wide: int, out: int, *, down: bool = False, dilation: int = 1):
         super().__init__()
@@ -68,9 +68,9 @@ class _ResidualConvUnits(nn.Module):
 
 
 class _RefineBlock(nn.Module):
-    """Adapt every input, fuse them at one size, pool in a residual chain, adapt the output (Lin et al. 2017).
+    """Block of RefineNet (Lin et al. 2017): adapt every input, fuse at one size, pool residually, adapt the output.
 
-    The chain takes the maximum over 5x5 pixels, as NCSNv2's release.
+    Pooling takes the maximum over 5x5 pixels, as in NCSNv2's release.
     """
 
     def __init__(self, inputs: Sequence[int], out: int, *, end: bool = False):
@@ -99,9 +99,9 @@ def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class NCSNv2(nn.Module):
-    """RefineNet with ELU and InstanceNorm++; four stages, of which the first step halves and the others dilate.
+    """RefineNet with ELU and InstanceNorm++, in four stages: the second halves the image, later ones dilate.
 
-    Takes images in [0, 1], goes to 2x - 1 itself and returns f without the division by sigma (see `score.py`).
+    Takes images in [0, 1], scales them to 2x - 1 and returns f without the division by sigma (see `score.py`).
 
     Args:
         in_channels: C.
@@ -129,7 +129,7 @@ class NCSNv2(nn.Module):
         return nn.Sequential(first, _ResidualBlock(wide, wide, dilation=dilation))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] (H, W even) -> f [B, C, H, W]."""
+        """Map images [B, C, H, W] in [0, 1] (H, W even) to f [B, C, H, W]."""
         layer1 = self.res1(self.begin_conv(2 * x - 1))
         layer2 = self.res2(layer1)
         layer3 = self.res3(layer2)

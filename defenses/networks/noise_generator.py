@@ -1,4 +1,4 @@
-"""The generator of perturbations in the GAN adversarial network (Wang & Yu 2019)."""
+"""Generator of perturbations of GAN adversarial training (Wang & Yu 2019)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class NoiseGenerator(nn.Module):
     Args:
         in_channels: C.
         size: H = W, a multiple of 4.
-        features: channels of the first convolution (published for CIFAR-10: 64), doubled by either stride.
+        features: channels of the first convolution (published for CIFAR-10: 64); each stride doubles them.
         blocks: residual blocks (published: 6).
 
     Raises:
-        UserError: the size is no multiple of 4.
+        UserError: the size is not a multiple of 4.
     """
 
     def __init__(self, *, in_channels: int = 3, size: int = 32, features: int = 64, blocks: int = 6):
@@ -54,5 +54,5 @@ class NoiseGenerator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1] -> noise of the same shape in [-1, 1]."""
+        """Map images [B, C, H, W] in [-1, 1] to noise of the same shape in [-1, 1]."""
         return self.layers(x)  # type: ignore[no-any-return]

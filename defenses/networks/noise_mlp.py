@@ -1,4 +1,4 @@
-"""A noise predictor for images of a few pixels, told the time: the network of the score SDEs on digits."""
+"""A noise predictor with time input for images of a few pixels: the network of the score SDEs on digits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from defenses.utils.errors import UserError
 
 
 class NoiseMLP(nn.Module):
-    """Linear layers with SiLU from noisy pixels and the time to the noise in them.
+    """Linear layers with SiLU from noisy pixels and the time to the noise.
 
-    Noisy images are scaled to about unit variance; the time goes in through sines and cosines.
+    Noisy images are scaled to about unit variance; the time is encoded by sines and cosines.
 
     Args:
         in_channels: C.
@@ -23,7 +23,10 @@ class NoiseMLP(nn.Module):
         hidden: width.
         depth: number of hidden layers.
         frequencies: of the sines and cosines, 2^0 to 2^(n - 1) half turns over [0, 1].
-        sde: what it is trained under, see `diffusion.sde.sde_of`.
+        sde: name of the SDE of its training, see `defenses.networks.sde.sde_of`.
+
+    Raises:
+        UserError: `depth` or `frequencies` below 1.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class NoiseMLP(nn.Module):
         self.body = nn.Sequential(*layers, nn.Linear(hidden, pixels))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] -> the noise [B, C, H, W]."""
+        """Map noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] to the noise [B, C, H, W]."""
         scale = torch.sqrt(self.sde.mean(t) ** 2 + self.sde.std(t) ** 2)
         turns = math.pi * 2.0 ** torch.arange(self.frequencies, device=t.device, dtype=t.dtype)
         angle = t[:, None] * turns

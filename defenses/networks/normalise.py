@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel; the identity where no mean is given. Holds no key in the state dict.
+    """(x - mean) / std per channel; the identity without mean and std. It adds no keys to the state dict.
 
     Args:
-        mean: mean of every channel, in [0, 1] scale; None leaves images as they are.
-        std: standard deviation of every channel.
+        mean: mean of every channel, in [0, 1] scale; None: 0.
+        std: standard deviation of every channel; None: 1.
     """
 
     mean: Tensor
@@ -27,5 +27,5 @@ class Normalise(nn.Module):
             self.register_buffer(name, tensor.view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> the same shape."""
+        """Normalise images [B, C, H, W]."""
         return (x - self.mean) / self.std if self.on else x

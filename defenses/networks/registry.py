@@ -1,4 +1,4 @@
-"""Networks by kind: the parts that defenses are made of, built lazily."""
+"""Registry of networks by kind; constructors are imported when a network is built."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.settings import Count, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,18 +55,22 @@ _KINDS: Mapping[str, tuple[Role, str]] = {
 
 
 class Trained(Protocol):
-    """What gives trained networks by the names of their weights."""
+    """Function from the name of weights to the trained network."""
 
     def __call__(self, name: str, *roles: Role) -> nn.Module:
-        """The network of a name.
+        """Return the network of a name.
+
+        Args:
+            name: of the weights.
+            *roles: accepted roles; none: any.
 
         Raises:
-            UserError: there is none, or its role is none of those that are given.
+            UserError: unknown name, or a network of another role.
         """
 
 
 def kinds(*roles: Role) -> list[str]:
-    """All kinds of network, or those that have one of the roles."""
+    """Return all kinds of network, or those of some roles, in alphabetical order."""
     return sorted(kind for kind, (role, _) in _KINDS.items() if not roles or role in roles)
 
 
@@ -76,7 +81,7 @@ def _entry(kind: str) -> tuple[Role, str]:
 
 
 def role_of(kind: str) -> Role:
-    """What networks of a kind are; `build_network` says what each role takes and returns.
+    """Return the role of networks of a kind; see `build_network` for inputs and outputs of each role.
 
     Raises:
         UserError: unknown kind.
@@ -84,22 +89,21 @@ def role_of(kind: str) -> Role:
     return _entry(kind)[0]
 
 
-def check_role(kind: str, wanted: Sequence[Role], given: str) -> None:
-    """Refuse networks of a role that is none of the wanted ones.
+def check_role(kind: str, roles: Sequence[Role], context: str) -> None:
+    """Refuse networks of other roles.
 
     Args:
         kind: of the network.
-        wanted: roles, any of which will do.
-        given: the message's words before the kind, as "recipe of adp: network.kind is".
+        roles: the accepted roles.
+        context: the message's words before the kind, as "recipe of adp: network.kind is".
 
     Raises:
         UserError: unknown kind, or one of another role.
     """
     role = role_of(kind)
-    if role not in wanted:
-        needed = " or ".join(map(_with_article, wanted))
-        known = ", ".join(kinds(*wanted))
-        raise UserError(f'{given} "{kind}", {_with_article(role)}; it must be {needed}: {known}')
+    if role not in roles:
+        accepted = " or ".join(map(_with_article, roles))
+        raise UserError(f'{context} "{kind}", {_with_article(role)}; it must be {accepted}: {", ".join(kinds(*roles))}')
 
 
 def _with_article(role: Role) -> str:
@@ -107,22 +111,23 @@ def _with_article(role: Role) -> str:
 
 
 def _maker(kind: str) -> Any:
+    """Import and return the constructor of a kind."""
     module, name = _entry(kind)[1].split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
-    """A network with fresh weights.
+    """Return a network with fresh weights.
 
     By role (`role_of`): classifiers, score networks and autoencoders take images [B, C, H, W] in [0, 1]; energies take
-    them in [-1, 1], where their Langevin dynamics live (IGEBM's in [0, 1]), discriminators and noise generators in
+    them in [-1, 1], the scale of their Langevin dynamics (IGEBM's in [0, 1]), discriminators and noise generators in
     [-1, 1], generators latent vectors [B, D]. Classifiers return logits [B, K], score networks and autoencoders images,
     energies and discriminators [B], generators and noise generators images in [-1, 1]. Noise predictors take noisy data
     of their SDE (attribute `sde`) and times [B] in [0, 1], and return the noise.
 
     Args:
         kind: one of `kinds()`.
-        seed: seed of the initial weights; the global generator is left as it was.
+        seed: seed of the initial weights; the global generator does not change.
         **args: the constructor's keyword arguments.
 
     Raises:
@@ -146,53 +151,50 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
 def _check_channels(kind: str, args: Mapping[str, Any]) -> None:
     channels = args.get("in_channels")
     for name in ("mean", "std"):
-        given = args.get(name)
-        if channels and given and len(given) not in (1, channels):
-            raise UserError(f'network "{kind}": {name} is of {len(given)} channels, and the images have {channels}')
+        values = args.get(name)
+        if channels and values and len(values) not in (1, channels):
+            raise UserError(f'network "{kind}": {name} is of {len(values)} channels, and the images have {channels}')
 
 
 def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments as a recipe gives them, each of the kind that the constructor says.
+    """Return a recipe's constructor arguments, converted to the constructor's types.
 
     Args:
         kind: one of `kinds()`.
         args: by name.
 
     Raises:
-        UserError: unknown kind or argument; a value of another kind, or a whole number below 1: all of them count
-            something.
+        UserError: unknown kind or argument; a value of another type, or a whole number below 1, as all are counts.
     """
-    from defenses.utils.settings import Count, read
-
     maker = _maker(kind)
     check_names(f'network "{kind}"', maker, args)
     maker = getattr(maker, "func", maker)  # of a partial
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
-    wanted = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
-    return {name: read(f"network.args.{name}", wanted.get(name, Any), value) for name, value in args.items()}
+    types = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
+    return {name: read(f"network.args.{name}", types.get(name, Any), value) for name, value in args.items()}
 
 
-def check_names(what: str, maker: Callable[..., Any], args: Mapping[str, Any]) -> None:
-    """Refuse arguments that a constructor does not name; one that takes any (**more) checks them itself.
+def check_names(label: str, maker: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Refuse arguments that a constructor does not name; a constructor with **more checks its arguments itself.
 
     Args:
-        what: it makes, for messages.
+        label: of the constructed object, for messages.
         maker: the constructor.
         args: by name.
 
     Raises:
-        UserError: one is unknown.
+        UserError: unknown argument.
     """
     parameters = inspect.signature(maker).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     for name in args:
         if name not in parameters:
-            raise unknown(f"argument of {what}", name, parameters)
+            raise unknown(f"argument of {label}", name, parameters)
 
 
 def data_args(kind: str, shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
-    """The constructor arguments of a kind that the data decide.
+    """Return the constructor arguments of a kind that the data determine.
 
     Args:
         kind: one of `kinds()`.
@@ -200,20 +202,20 @@ def data_args(kind: str, shape: tuple[int, int, int], num_classes: int) -> dict[
         num_classes: number of classes.
 
     Raises:
-        UserError: unknown kind; or the kind wants square images and these are not.
+        UserError: unknown kind, or images that are not square for a kind that needs square ones.
     """
     channels, height, width = shape
-    wanted = inspect.signature(_maker(kind)).parameters
-    if "size" in wanted and height != width:
+    parameters = inspect.signature(_maker(kind)).parameters
+    if "size" in parameters and height != width:
         raise UserError(f'network "{kind}" takes square images, not {height}x{width}')
-    given = {"in_channels": channels, "size": height, "num_classes": num_classes}
-    return {n: v for n, v in given.items() if n in wanted}
+    args = {"in_channels": channels, "size": height, "num_classes": num_classes}
+    return {n: v for n, v in args.items() if n in parameters}
 
 
 def deployed(network: nn.Module) -> nn.Module:
-    """The network as it is evaluated: evaluation mode, no weight gradients, convolutions in channels-last order.
+    """Return a network ready for evaluation: evaluation mode, no weight gradients, channels-last convolutions.
 
-    On a CPU the memory order alone makes small residual networks several times as fast; it changes no value.
+    Channels-last order is faster on a CPU and changes no value.
     """
     import torch
     from torch import nn

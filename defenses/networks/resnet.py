@@ -22,7 +22,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        # Option A: every second pixel, and zero channels, half of them on each side.
+        # Option A: every second pixel, and zero channels, half on each side.
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride]
         if self.pad:
@@ -66,7 +66,7 @@ class CifarResNet(nn.Module):
         return nn.Sequential(_Block(wide, out, stride), *(_Block(out, out, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, K]."""
+        """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
         h = F.relu(self.bn1(self.conv1(self.normalise(x))))
         h = self.layer3(self.layer2(self.layer1(h)))
         return self.linear(h.mean((2, 3)))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""Small noise-unconditional score networks for images of a few pixels.
+"""Small score networks without noise conditioning, for images of a few pixels.
 
-As NCSNv2 they take images in [0, 1], go to 2x - 1 themselves and return f, about -E[z | x] for x = clean + sigma z,
-without the division by sigma: that is what ADP's purification uses (Yoon et al. 2021).
+As NCSNv2 they take images in [0, 1], scale them to 2x - 1 and return f, about -E[z | x] for x = clean + sigma z,
+without the division by sigma, as ADP's purification needs it (Yoon et al. 2021).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class ScoreMLP(nn.Module):
         self.body = nn.Sequential(*layers, nn.Linear(hidden, pixels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> f [B, C, H, W]."""
+        """Map images [B, C, H, W] in [0, 1] to f [B, C, H, W]."""
         return self.body((2 * x - 1).flatten(1)).view_as(x)  # type: ignore[no-any-return]
 
 
 class ScoreConv(nn.Module):
-    """3x3 convolutions with SiLU; residual, with growing dilation so that every pixel sees the whole image.
+    """Residual 3x3 convolutions with SiLU, with growing dilation so that every output depends on the whole image.
 
     Args:
         in_channels: C.
@@ -49,7 +49,7 @@ class ScoreConv(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> f [B, C, H, W]."""
+        """Map images [B, C, H, W] in [0, 1] to f [B, C, H, W]."""
         h = self.begin(2 * x - 1)
         for conv in self.body:
             h = h + conv(self.act(h))

@@ -1,7 +1,7 @@
-"""The SDEs of score-based generative modelling (Song et al. 2021, arXiv 2011.13456, appendix B and C).
+"""SDEs of score-based generative modelling (Song et al. 2021, arXiv 2011.13456, appendix B and C).
 
 Each is linear, dx = a(t) x dt + g(t) dw on t in [0, 1], so that x_t = m(t) x_0 + std(t) z with z standard normal. Times
-are tensors of any shape; what comes back has the same shape.
+are tensors of any shape; methods return tensors of the same shape.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from torch import Tensor
 
 from defenses.utils.errors import UserError, unknown
 
-START = 1e-5  # the time at which data are taken to lie, as in the paper: scores blow up towards 0
+START = 1e-5  # the time of the data, as in the paper: scores diverge towards 0
 
 
 class SDE(ABC):
     """A linear SDE from data at time 0 to noise at time 1.
 
     Attributes:
-        centred: whether its data lie in [-1, 1] and not in [0, 1].
+        centred: True if its data lie in [-1, 1], False if in [0, 1].
     """
 
     centred: bool = True
 
     @abstractmethod
     def mean(self, t: Tensor) -> Tensor:
-        """How much of an image is left, m(t)."""
+        """Return the factor m(t) of the image in x_t."""
 
     @abstractmethod
     def std(self, t: Tensor) -> Tensor:
-        """Standard deviation of the noise."""
+        """Return the standard deviation of the noise in x_t."""
 
     @abstractmethod
     def rate(self, t: Tensor) -> Tensor:
-        """The rate a(t) of the drift a(t) x."""
+        """Return the rate a(t) of the drift a(t) x."""
 
     @abstractmethod
     def diffusion(self, t: Tensor) -> Tensor:
-        """How strong the noise is that comes in, g(t)."""
+        """Return the diffusion coefficient g(t)."""
 
     @property
     @abstractmethod
     def prior_std(self) -> float:
-        """Standard deviation of the normal law with mean 0 that stands for the data at time 1."""
+        """Return the standard deviation of the normal prior, with mean 0, at time 1."""
 
     def corrector(self, t: Tensor) -> Tensor:
-        """The alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
+        """Return alpha of the corrector's step size (Song et al. 2021, algorithms 4 and 5), for steps of 1/1000."""
         return torch.ones_like(t)
 
     def level(self, t: Tensor) -> Tensor:
-        """Noise beside what is left of an image, std / m, in pixels of [0, 1]: x_t is m times an image with it."""
+        """Return the noise level std / m in pixels of [0, 1]: x_t is m(t) times an image with such noise."""
         return self.std(t) / self.mean(t) / (2 if self.centred else 1)
 
     def time_of(self, sigma: float) -> float:
-        """The time at which an image has noise of sigma.
+        """Return the time of a noise level.
 
         Args:
             sigma: standard deviation, in pixels of [0, 1].
@@ -66,7 +66,7 @@ class SDE(ABC):
             t with level(t) = sigma, by bisection: the level grows with t.
 
         Raises:
-            UserError: no time has that noise.
+            UserError: the SDE has no such level.
         """
         low, high = START, 1.0
         least, most = (float(self.level(time(t))) for t in (low, high))
@@ -78,11 +78,11 @@ class SDE(ABC):
         return high
 
     def encode(self, x: Tensor) -> Tensor:
-        """From images in [0, 1] to this SDE's data."""
+        """Scale images in [0, 1] to this SDE's data."""
         return 2 * x - 1 if self.centred else x
 
     def decode(self, u: Tensor) -> Tensor:
-        """Back to [0, 1] scale, not clamped."""
+        """Scale data back to [0, 1], without a clamp."""
         return (u + 1) / 2 if self.centred else u
 
 
@@ -93,6 +93,9 @@ class VE(SDE):
     Args:
         sigma_min: noise at time 0.
         sigma_max: noise at time 1.
+
+    Raises:
+        UserError: not 0 < sigma_min < sigma_max.
     """
 
     sigma_min: float = 0.01
@@ -100,29 +103,29 @@ class VE(SDE):
     centred = False
 
     def __post_init__(self) -> None:
-        """Refuse noise levels that do not grow."""
+        """Refuse noise levels that do not increase."""
         if not 0 < self.sigma_min < self.sigma_max:
             raise UserError(f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; give 0 < min < max")
 
     def mean(self, t: Tensor) -> Tensor:
-        """One."""
+        """Return 1."""
         return torch.ones_like(t)
 
     def std(self, t: Tensor) -> Tensor:
-        """sigma_min (sigma_max / sigma_min)^t."""
+        """Return sigma_min (sigma_max / sigma_min)^t."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def rate(self, t: Tensor) -> Tensor:
-        """Zero."""
+        """Return 0."""
         return torch.zeros_like(t)
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sigma(t) sqrt(2 ln(sigma_max / sigma_min))."""
+        """Return sigma(t) sqrt(2 ln(sigma_max / sigma_min))."""
         return self.std(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
 
     @property
     def prior_std(self) -> float:
-        """sigma_max."""
+        """Return sigma_max."""
         return self.sigma_max
 
 
@@ -133,47 +136,50 @@ class VP(SDE):
     Args:
         beta_min: beta(0).
         beta_max: beta(1).
+
+    Raises:
+        UserError: not 0 < beta_min <= beta_max.
     """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse rates that are not positive."""
+        """Refuse rates that are not positive or decrease."""
         if not 0 < self.beta_min <= self.beta_max:
             raise UserError(f"beta_min is {self.beta_min} and beta_max {self.beta_max}; give 0 < min <= max")
 
     def beta(self, t: Tensor) -> Tensor:
-        """DDPM's noise rate."""
+        """Return the noise rate of DDPM at t."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def integral(self, t: Tensor) -> Tensor:
-        """The integral of beta from 0 to t."""
+        """Return the integral of beta from 0 to t."""
         return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
 
     def mean(self, t: Tensor) -> Tensor:
-        """exp(-1/2 int beta)."""
+        """Return exp(-1/2 int beta)."""
         return torch.exp(-self.integral(t) / 2)
 
     def std(self, t: Tensor) -> Tensor:
-        """sqrt(1 - m^2)."""
+        """Return sqrt(1 - m^2)."""
         return torch.sqrt(-torch.expm1(-self.integral(t)))
 
     def rate(self, t: Tensor) -> Tensor:
-        """-beta / 2."""
+        """Return -beta / 2."""
         return -self.beta(t) / 2
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(beta)."""
+        """Return sqrt(beta)."""
         return torch.sqrt(self.beta(t))
 
     @property
     def prior_std(self) -> float:
-        """One."""
+        """Return 1."""
         return 1.0
 
     def corrector(self, t: Tensor) -> Tensor:
-        """1 - beta_i of DDPM's thousand steps."""
+        """Return 1 - beta_i of DDPM's thousand steps."""
         return 1 - self.beta(t) / 1000
 
 
@@ -182,11 +188,11 @@ class SubVP(VP):
     """Sub-VP: the mean of VP with less noise, std = 1 - m^2."""
 
     def std(self, t: Tensor) -> Tensor:
-        """1 - m^2."""
+        """Return 1 - m^2."""
         return -torch.expm1(-self.integral(t))
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """sqrt(beta (1 - exp(-2 int beta)))."""
+        """Return sqrt(beta (1 - exp(-2 int beta)))."""
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.integral(t)))
 
 
@@ -194,13 +200,13 @@ _SDES: dict[str, type[SDE]] = {"ve": VE, "vp": VP, "subvp": SubVP}
 
 
 def sde_of(name: str) -> SDE:
-    """An SDE with the published parameters.
+    """Return an SDE with the published parameters.
 
     Args:
         name: "ve", "vp" or "subvp".
 
     Raises:
-        UserError: another name.
+        UserError: unknown name.
     """
     if name not in _SDES:
         raise unknown("sde", name, _SDES)
@@ -208,5 +214,5 @@ def sde_of(name: str) -> SDE:
 
 
 def time(t: float) -> Tensor:
-    """A time as a number for arithmetic with images of any dtype and device: float64, no axes."""
+    """Return a time as a float64 scalar tensor, for arithmetic with images of any dtype and device."""
     return torch.tensor(t, dtype=torch.float64)

@@ -10,7 +10,7 @@ from defenses.networks.normalise import Normalise
 
 
 class SmallCNN(nn.Module):
-    """3x3 convolutions with ReLU, every one after the first with stride 2, then two linear layers.
+    """3x3 convolutions with ReLU, all but the first with stride 2, then two linear layers.
 
     Args:
         in_channels: C.
@@ -47,5 +47,5 @@ class SmallCNN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, K]."""
+        """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
         return self.head(self.features(self.normalise(x)))  # type: ignore[no-any-return]

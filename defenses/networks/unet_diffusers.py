@@ -1,4 +1,4 @@
-"""U-Nets of the diffusers library as noise predictors; public weights fit into them."""
+"""U-Nets of the diffusers library as noise predictors; they load public weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from defenses.networks.sde import sde_of
 from defenses.utils.errors import UserError
 
-STEPS = 999  # time 1 in the steps that the networks count
+STEPS = 999  # time 1 in the networks' steps
 
 
 class DiffusersUNet(nn.Module):
@@ -22,7 +22,10 @@ class DiffusersUNet(nn.Module):
         in_channels: C.
         size: H = W.
         config: further arguments of `UNet2DModel`.
-        sde: what it is trained under, see `diffusion.sde.sde_of`.
+        sde: name of the SDE of its training, see `defenses.networks.sde.sde_of`.
+
+    Raises:
+        UserError: arguments that `UNet2DModel` does not take.
     """
 
     def __init__(
@@ -40,5 +43,5 @@ class DiffusersUNet(nn.Module):
             raise UserError(f'network "unet-diffusers": its config does not fit UNet2DModel: {error}') from None
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] -> the noise [B, C, H, W]."""
+        """Map noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] to the noise [B, C, H, W]."""
         return self.unet(x, STEPS * t).sample  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A convolutional variational autoencoder (Kingma & Welling 2014), as Defense-VAE uses it."""
+"""A convolutional variational autoencoder (Kingma & Welling 2014), as in Defense-VAE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class VAE(nn.Module):
         in_channels: C.
         size: H = W.
         latent: values of a latent vector.
-        width: channels of the widest images' layers; they double towards the latent vector.
+        width: channels of the layers at full resolution; they double towards the latent vector.
     """
 
     def __init__(self, *, in_channels: int = 1, size: int = 28, latent: int = 128, width: int = 64):
@@ -37,10 +37,10 @@ class VAE(nn.Module):
         self.decoder = nn.Sequential(*up)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, C, H, W] in [0, 1] -> mean and log-variance, [B, latent, 1, 1] each."""
+        """Map images [B, C, H, W] in [0, 1] to mean and log-variance, [B, latent, 1, 1] each."""
         h = self.encoder(x)
         return self.mean(h), self.log_variance(h)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> those of the mean latent vectors, the same shape, in [0, 1]."""
+        """Map images [B, C, H, W] in [0, 1] to the decoded mean latent vectors, of the same shape in [0, 1]."""
         return self.decoder(self.encode(x)[0]).sigmoid()  # type: ignore[no-any-return]

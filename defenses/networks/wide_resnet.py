@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis 2016): the classifier behind ADP, Hill's EBM and most boards."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016): the classifier of ADP, Hill's EBM and most boards."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ class WideResNet(nn.Module):
         num_classes: K.
         mean: see `Normalise`.
         std: see `Normalise`.
+
+    Raises:
+        UserError: `depth` is not 6n + 4.
     """
 
     def __init__(
@@ -71,6 +74,6 @@ class WideResNet(nn.Module):
                 nn.init.normal_(m.weight, 0, math.sqrt(2 / (m.out_channels * m.kernel_size[0] ** 2)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, K]."""
+        """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
         h = F.relu(self.bn(self.stages(self.conv1(self.normalise(x)))))
         return self.linear(h.mean((2, 3)))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""The wide residual network of Hill's EBM defense, ADP and JEM, with the names that their checkpoints have.
+"""Wide residual network of Hill's EBM defense, ADP and JEM, with the parameter names of their checkpoints.
 
-Other than `wide_resnet`: convolutions have biases, the second of a block has the stride, and shortcuts take a block's
-input as it is. ebm-defense and JEM feed it images in [-1, 1].
+Unlike in `wide_resnet`, convolutions have biases, the second of a block has the stride, and shortcuts take a block's
+input without activation. ebm-defense and JEM use images in [-1, 1].
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ class BiasedWideResNet(nn.Module):
         slope: of LeakyReLU; 0 is ReLU. JEM: .2.
         mean: see `Normalise`; .5 with std .5 gives [-1, 1].
         std: see `Normalise`.
+
+    Raises:
+        UserError: `depth` is not 6n + 4.
     """
 
     def __init__(
@@ -75,6 +78,6 @@ class BiasedWideResNet(nn.Module):
         self.linear = nn.Linear(wide, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> logits [B, K]."""
+        """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
         h = self.layer3(self.layer2(self.layer1(self.conv1(self.normalise(x)))))
         return self.linear(self.act(self.bn1(h)).mean((2, 3)))  # type: ignore[no-any-return]

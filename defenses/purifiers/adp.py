@@ -15,31 +15,34 @@ from defenses.networks.registry import Trained
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _ALPHA = (1e-5, 1e-1)  # the release clamps the step size to this range
-# The release maps pixels to the centres of 256 grey levels before its network sees them.
+# The release maps pixels to the centres of 256 grey levels before its network.
 _GRID, _SHIFT = 255 / 256, 1 / 512
 _LOW, _HIGH = _SHIFT, _SHIFT + _GRID
 _KINDS: dict[str, Kind] = {"normal": "normal", "binary": "rademacher"}
 
 
 class ADP(Purifier):
-    """Noise injection, then steps along the score with a step size of every image's own.
+    """Noise injection, then steps along the score with a step size for every image.
 
     With g = f(u): gamma = <g, f(u + delta g)> / <g, g>, alpha = clamp(lam delta / (1 - gamma), 1e-5, .1). An image
-    whose alpha is at most tau stops for good; the others go to clamp(u + alpha g).
+    with alpha at most tau stops for good; the others go to clamp(u + alpha g).
 
     Every operation is differentiable, the step size included, so autograd through the steps gives exact gradients.
 
     Args:
         score: score network, images [B, C, H, W] in [0, 1] -> f, without a division by sigma.
-        sigma: standard deviation of the noise injected, in pixels of [0, 1].
+        sigma: standard deviation of the injected noise, in pixels of [0, 1].
         steps: T, upper bound on the steps.
-        lam: the step size aimed at, as a fraction of a Newton step along g.
+        lam: target step size, as a fraction of a Newton step along g.
         delta: length of the probe, relative to g.
         tau: step size at which an image stops.
         faithful: reproduce the release, which maps pixels to the grid once and back after every step, so that the
-            contrast about 0.5 grows by 256/255 a step, also for images that have stopped. By default the image stays
-            on the grid and goes back once.
+            contrast about 0.5 grows by 256/255 a step, also for images that have stopped. By default the image is
+            mapped back once, after the last step.
         noise_kind: "normal", or "binary" for +-sigma sqrt(2/pi).
+
+    Raises:
+        UserError: a value out of range.
     """
 
     paths = ("score", "step_size")
@@ -71,18 +74,18 @@ class ADP(Purifier):
         self.faithful, self.noise_kind = faithful, noise_kind
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """One draw before the first step; none where sigma is 0."""
+        """Return one draw before the first step; none if sigma is 0."""
         return NoiseSpec(start=(Draw(shape, _KINDS[self.noise_kind]),) if self.sigma else ())
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """Noise, clamp, and onto the grid."""
+        """Add noise, clamp, and map to the grid."""
         if self.sigma:
             scale = self.sigma * (math.sqrt(2 / math.pi) if self.noise_kind == "binary" else 1)
             x = (x + scale * z[0]).clamp(0, 1)
         return {"u": x * _GRID + _SHIFT, "alive": torch.ones(len(x), dtype=torch.bool, device=x.device)}, {}
 
     def step_size(self, u: Tensor, g: Tensor) -> Tensor:
-        """The step size alpha [B] at u [B, C, H, W] with g = f(u)."""
+        """Return the step size alpha [B] at u [B, C, H, W] with g = f(u)."""
         # 1 - gamma from the difference itself: f(u) and f(u + delta g) agree in their leading digits.
         flat = g.flatten(1)
         change = (g - self.score(u + self.delta * g)).flatten(1)
@@ -93,7 +96,7 @@ class ADP(Purifier):
         return self.lam * self.delta / gap
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """One step; see the class."""
+        """Make one step along the score; see the class."""
         u = state["u"]
         g = self.score(u)
         alpha = self.step_size(u, g)
@@ -104,33 +107,33 @@ class ADP(Purifier):
         return {"u": moved.clamp(_LOW, _HIGH), "alive": alive}
 
     def done(self, state: State) -> Tensor | None:
-        """Images whose step size has fallen to tau; under `faithful` the contrast of these changes still."""
+        """Return images whose step size has fallen to tau; None under `faithful`, which still changes these."""
         return None if self.faithful else ~state["alive"]
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """Back from the grid."""
+        """Map back from the grid."""
         if self.faithful and self.steps:
             return state["u"]
         return (state["u"] - _SHIFT) / _GRID
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose calls cost."""
+        """Return the score network."""
         return [self.score]
 
     def one_step(self) -> Callable[[State, State], State]:
-        """To u + sigma f(u), the release's one-step variant: f is about -E[z | u]."""
+        """Return the step to u + sigma f(u), the release's one-step variant: f is about -E[z | u]."""
         return lambda state, _: {**state, "u": state["u"] + self.sigma * self.score(state["u"])}
 
     def score_direction(self) -> Callable[[Tensor], Tensor]:
-        """The score network itself."""
+        """Return the score network, on images mapped to the grid."""
         return lambda x: self.score(x * _GRID + _SHIFT)
 
 
-def build(network: Trained, **own: Any) -> ADP:
-    """ADP with its trained network.
+def build(network: Trained, **parameters: Any) -> ADP:
+    """Return ADP with its trained network.
 
     Args:
-        network: gives the trained network of a name.
-        **own: see `ADP`.
+        network: function from a name to the trained network.
+        **parameters: see `ADP`.
     """
-    return ADP(network("adp", "score network"), **own)
+    return ADP(network("adp", "score network"), **parameters)

@@ -9,7 +9,7 @@ from defenses.networks.registry import Trained
 
 
 class Reformer(Purifier):
-    """One pass through an autoencoder: deterministic, differentiable end to end.
+    """Reconstruction by an autoencoder: deterministic, differentiable end to end.
 
     Args:
         network: images [B, C, H, W] in [0, 1] -> the same.
@@ -23,31 +23,31 @@ class Reformer(Purifier):
         self.network = network
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
-        """The image."""
+        """Return the image as the state."""
         return {"u": x}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """Its reconstruction."""
+        """Reconstruct the image."""
         return {"u": self.network(state["u"])}
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """The reconstruction."""
+        """Return the reconstruction."""
         return state["u"]
 
 
 def build_defense_vae(network: Trained) -> Reformer:
-    """The variational autoencoder that was trained from adversarial to clean images; its latent mean at test time.
+    """Return Defense-VAE: a variational autoencoder from adversarial to clean images, with the latent mean.
 
     Args:
-        network: gives the trained network of a name.
+        network: function from a name to the trained network.
     """
     return Reformer(network("defense-vae", "variational autoencoder"))
 
 
 def build_magnet(network: Trained) -> Reformer:
-    """MagNet's denoising autoencoder as a reformer; its detectors stand beside it.
+    """Return MagNet's denoising autoencoder as a reformer, without its detectors.
 
     Args:
-        network: gives the trained network of a name.
+        network: function from a name to the trained network.
     """
     return Reformer(network("magnet", "autoencoder", "variational autoencoder"))

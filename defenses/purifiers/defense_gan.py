@@ -1,4 +1,4 @@
-"""Defense-GAN (Samangouei, Kabkab & Chellappa, ICLR 2018, arXiv 1805.06605): an image is its best reconstruction."""
+"""Defense-GAN: the generator's best reconstruction of an image (Samangouei et al., ICLR 2018, arXiv 1805.06605)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LATE, _LOWER = 0.8, 0.1  # the learning rate falls to a tenth at 80% of the ste
 
 
 class Images(nn.Module):
-    """A generator's images in [0, 1].
+    """A generator with images scaled to [0, 1].
 
     Args:
         generator: latent vectors [N, D] -> images [N, C, H, W] in [-1, 1].
@@ -30,12 +30,12 @@ class Images(nn.Module):
         self.generator = generator
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent vectors [N, D] -> images [N, C, H, W] in [0, 1]."""
+        """Map latent vectors [N, D] to images [N, C, H, W] in [0, 1]."""
         return (self.generator(z) + 1) / 2  # type: ignore[no-any-return]
 
 
 class LatentGradient(nn.Module):
-    """The gradient of mean((G(z) - x)^2) at z, itself differentiable in z and x where a gradient is asked.
+    """The gradient of mean((G(z) - x)^2) at z, differentiable in z and x if they require grad.
 
     Args:
         images: latent vectors [N, D] -> images [N, C, H, W] in [0, 1].
@@ -49,22 +49,23 @@ class LatentGradient(nn.Module):
         self.images = images
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """Latent vectors [N, D] and images [N, C, H, W] -> gradients [N, D]."""
-        through = torch.is_grad_enabled() and (z.requires_grad or x.requires_grad)
+        """Map latent vectors [N, D] and images [N, C, H, W] to gradients [N, D]."""
+        differentiable = torch.is_grad_enabled() and (z.requires_grad or x.requires_grad)
         with torch.enable_grad():
-            at = z if through and z.requires_grad else z.detach().requires_grad_()
-            target = x if through else x.detach()
+            at = z if differentiable and z.requires_grad else z.detach().requires_grad_()
+            target = x if differentiable else x.detach()
             loss = _errors(self.images.forward(at), target).sum()
-            gradient: Tensor = torch.autograd.grad(loss, at, create_graph=through)[0]
+            gradient: Tensor = torch.autograd.grad(loss, at, create_graph=differentiable)[0]
         return gradient
 
 
 def _errors(images: Tensor, x: Tensor) -> Tensor:
+    """Return the mean squared error [N] of every image."""
     return (images - x).square().flatten(1).mean(1)
 
 
 class DefenseGAN(Purifier):
-    """R restarts of L gradient steps with momentum towards mean((G(z) - x)^2); the best reconstruction is the image.
+    """The best of R reconstructions, each by L gradient steps with momentum down mean((G(z) - x)^2).
 
     v <- momentum v + grad, z <- z - lr v; lr falls to a tenth at 80% of the steps. The image depends on x through
     every step and through the last comparison, whose choice is constant almost everywhere: autograd through the steps
@@ -77,6 +78,9 @@ class DefenseGAN(Purifier):
         lr: learning rate.
         momentum: of the steps.
         variance: of every value of the latent vectors at the start.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     paths = ("gradient", "images")
@@ -108,37 +112,37 @@ class DefenseGAN(Purifier):
         self.variance = variance
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
-        """One latent vector a restart."""
+        """Return one draw of a latent vector for every restart."""
         return NoiseSpec(start=(Draw((self.restarts, self.latent)),))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """Latent vectors at rest; the image is the target."""
+        """Return latent vectors with velocity 0, and the image as the target."""
         latent = math.sqrt(self.variance) * z[0]
         return {"z": latent, "v": torch.zeros_like(latent)}, {"x": x}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """One step of all restarts."""
+        """Make one gradient step of all restarts."""
         at = state["z"]
-        slope = self.gradient(at.flatten(0, 1), ctx["x"].repeat_interleave(self.restarts, 0)).view_as(at)
-        v = self.momentum * state["v"] + slope
+        gradient = self.gradient(at.flatten(0, 1), ctx["x"].repeat_interleave(self.restarts, 0)).view_as(at)
+        v = self.momentum * state["v"] + gradient
         rate = self.lr * (_LOWER if k >= math.ceil(_LATE * self.steps) else 1.0)
         return {"z": at - rate * v, "v": v}
 
     def finish(self, state: State, ctx: State) -> Tensor:
-        """The restart whose image is nearest."""
+        """Return the image of the restart with the smallest error."""
         x = ctx["x"]
         images = self.images(state["z"].flatten(0, 1))
         errors = _errors(images, x.repeat_interleave(self.restarts, 0)).view(len(x), self.restarts)
-        best = errors.argmin(1)
-        found: Tensor = images.view(len(x), self.restarts, *x.shape[1:])[torch.arange(len(x), device=x.device), best]
-        return found
+        rows = torch.arange(len(x), device=x.device)
+        best: Tensor = images.view(len(x), self.restarts, *x.shape[1:])[rows, errors.argmin(1)]
+        return best
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose calls cost."""
+        """Return the gradient of the error and the generator."""
         return [self.gradient, self.images]
 
     def smoothed(self, width: float | None = None) -> DefenseGAN | None:
-        """With smooth activations, of width 1/10 unless told: after batch norm they are of size 1."""
+        """Return the purifier with smooth activations; default width 1/10, as batch norm scales inputs to about 1."""
         generator = smooth(self.images.generator, 0.1 if width is None else width)
         if generator is self.images.generator:
             return None
@@ -146,11 +150,11 @@ class DefenseGAN(Purifier):
         return shared_copy(self, images=images, gradient=shared_copy(self.gradient, images=images))
 
 
-def build(network: Trained, **own: Any) -> DefenseGAN:
-    """Defense-GAN with its trained generator.
+def build(network: Trained, **parameters: Any) -> DefenseGAN:
+    """Return Defense-GAN with its trained generator.
 
     Args:
-        network: gives the trained network of a name.
-        **own: see `DefenseGAN`.
+        network: function from a name to the trained network.
+        **parameters: see `DefenseGAN`.
     """
-    return DefenseGAN(network("defense-gan", "generator"), **own)
+    return DefenseGAN(network("defense-gan", "generator"), **parameters)

@@ -20,15 +20,18 @@ from defenses.utils.modules import shared_copy
 class ClippedLangevin(Purifier):
     """u <- u + noise Z, then u <- clamp(u - rate clip(grad f(u), -clip, clip), 0, 1), in [0, 1].
 
-    No Langevin dynamics at any temperature: gradient, noise and clamp do not belong together, so nothing is known of
-    long chains. The derivative is 0 along pixels whose gradient is clipped or that are clamped.
+    These are no Langevin dynamics of any temperature: gradient, noise and clamp do not match, so the stationary law is
+    unknown. The derivative is 0 along pixels with clipped gradients and along clamped pixels.
 
     Args:
         energy: energy network, images in [0, 1] -> f [B].
         steps: number of steps.
         rate: factor of the gradient.
-        clip: the most that a pixel's gradient counts.
+        clip: upper bound on the gradient of a pixel.
         noise: standard deviation of the noise of a step.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     paths = ("gradient",)
@@ -47,15 +50,15 @@ class ClippedLangevin(Purifier):
         self.steps, self.rate, self.clip, self.scale = steps, rate, clip, noise
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """One normal draw a step; none where there is no noise."""
+        """Return one normal draw for every step; none if the noise is 0."""
         return NoiseSpec(step=(Draw(shape),) if self.scale else ())
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
-        """The image."""
+        """Return the image as the state."""
         return {"u": x}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """One step; see the class."""
+        """Make one step; see the class."""
         u = state["u"]
         if self.scale:
             u = torch.add(u, z[0].to(u.dtype), alpha=self.scale)
@@ -63,38 +66,38 @@ class ClippedLangevin(Purifier):
         return {"u": torch.sub(u, slope, alpha=self.rate).clamp(0, 1)}
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """The image."""
+        """Return the image."""
         return state["u"]
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose calls cost."""
+        """Return the gradient of the energy."""
         return [self.gradient]
 
     def one_step(self) -> Callable[[State, State], State]:
-        """To u - rate grad f(u), neither clipped nor clamped."""
+        """Return the step to u - rate grad f(u), neither clipped nor clamped."""
         return lambda state, _: {"u": state["u"] - self.rate * self.gradient(state["u"])}
 
     def score_direction(self) -> Callable[[Tensor], Tensor]:
-        """Down the energy: -grad f."""
+        """Return the descent direction of the energy, -grad f."""
         return lambda x: -self.gradient(x)
 
     def smoothed(self, width: float | None = None) -> ClippedLangevin | None:
-        """With smooth activations, where the energy has (Leaky)ReLU, of the width of a step's noise unless told."""
+        """Return the purifier with smooth activations; None without (Leaky)ReLU. Default width: the noise of a step."""
         energy = smooth(self.gradient.energy, (self.scale or 0.005) if width is None else width)
         if energy is self.gradient.energy:
             return None
         return shared_copy(self, gradient=shared_copy(self.gradient, energy=energy))
 
     def differenced(self, scale: float | None = None) -> ClippedLangevin:
-        """With grad f differentiated at the distance that a step may go, rate * clip a value, unless told."""
+        """Return the purifier with grad f differentiated at a finite scale; default: a step's bound, rate * clip."""
         return shared_copy(self, gradient=Differenced(self.gradient, self.rate * self.clip if scale is None else scale))
 
 
-def build(network: Trained, **own: Any) -> ClippedLangevin:
-    """Steps down the trained energy.
+def build(network: Trained, **parameters: Any) -> ClippedLangevin:
+    """Return IGEBM's purifier with its trained energy.
 
     Args:
-        network: gives the trained network of a name.
-        **own: see `ClippedLangevin`.
+        network: function from a name to the trained network.
+        **parameters: see `ClippedLangevin`.
     """
-    return ClippedLangevin(network("igebm", "energy of images in [0, 1]"), **own)
+    return ClippedLangevin(network("igebm", "energy of images in [0, 1]"), **parameters)

@@ -1,4 +1,4 @@
-"""JEM: a classifier is an energy (Grathwohl et al., ICLR 2020, arXiv 1912.03263), and refines its own inputs."""
+"""JEM: refinement of inputs by the energy of a classifier (Grathwohl et al., ICLR 2020, arXiv 1912.03263)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class JointEnergy(nn.Module):
         self.classifier = classifier
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1] -> f [B]."""
+        """Map images [B, C, H, W] in [-1, 1] to f [B]."""
         logits: Tensor = self.classifier((x + 1) / 2)
         return -logits.logsumexp(1)
 
@@ -38,6 +38,9 @@ class Refinement(Langevin):
         rate: factor of the gradient (JEM: 1).
         eps: standard deviation of the noise of a step (JEM: .01).
         sigma: standard deviation of the noise before the first step (JEM: .03).
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -57,20 +60,20 @@ class Refinement(Langevin):
         self.sigma = sigma
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """A normal draw before the first step and one a step."""
+        """Return one normal draw before the first step, none if sigma is 0, and one for every step."""
         return NoiseSpec(start=(Draw(shape),) if self.sigma else (), step=(Draw(shape),))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """From [0, 1] to [-1, 1], and noise."""
+        """Scale images from [0, 1] to [-1, 1], and add noise."""
         u = 2 * x - 1
         return {"u": torch.add(u, z[0], alpha=self.sigma) if self.sigma else u}, {}
 
 
-def build(network: Trained, **own: float) -> Refinement:
-    """Refinement by the trained classifier.
+def build(network: Trained, **parameters: float) -> Refinement:
+    """Return the refinement by the trained classifier.
 
     Args:
-        network: gives the trained network of a name.
-        **own: see `Refinement`.
+        network: function from a name to the trained network.
+        **parameters: see `Refinement`.
     """
-    return Refinement(network("jem", "classifier"), **own)  # type: ignore[arg-type]
+    return Refinement(network("jem", "classifier"), **parameters)  # type: ignore[arg-type]

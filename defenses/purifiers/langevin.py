@@ -17,10 +17,10 @@ from defenses.utils.modules import shared_copy
 
 
 class EnergyGradient(nn.Module):
-    """grad f of an energy network f: images [B, C, H, W] in [-1, 1] -> the same shape.
+    """The gradient of an energy network f: images [B, C, H, W] in [-1, 1] -> the same shape.
 
-    A chain of Linear, Conv2d, SiLU, LeakyReLU (smooth or not) and Flatten is run forth and back by hand: no graph where
-    no gradient is asked, and plain differentiable operations where one is, so autograd gives exact second-order
+    A chain of Linear, Conv2d, SiLU, LeakyReLU (smooth or not) and Flatten is differentiated by explicit formulas:
+    without a graph if no gradient is needed, else by differentiable operations, so autograd gives exact second-order
     gradients. Any other network falls back to autograd.
 
     Args:
@@ -36,7 +36,7 @@ class EnergyGradient(nn.Module):
         self.chain = _is_chain(energy)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> grad f, the same shape."""
+        """Map images [B, C, H, W] to grad f, of the same shape."""
         if not self.chain:
             return self._by_autograd(x)
         layers: list[nn.Module] = list(self.energy.children())
@@ -52,14 +52,15 @@ class EnergyGradient(nn.Module):
         return v
 
     def _by_autograd(self, x: Tensor) -> Tensor:
-        through = torch.is_grad_enabled() and x.requires_grad
+        differentiable = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
-            at = x if through else x.detach().requires_grad_()
-            gradient: Tensor = torch.autograd.grad(self.energy(at).sum(), at, create_graph=through)[0]
+            at = x if differentiable else x.detach().requires_grad_()
+            gradient: Tensor = torch.autograd.grad(self.energy(at).sum(), at, create_graph=differentiable)[0]
         return gradient
 
 
 def _is_chain(energy: nn.Module) -> bool:
+    """Return True if `EnergyGradient` has explicit formulas for a network."""
     if not isinstance(energy, nn.Sequential):
         return False
     layers = list(energy)
@@ -68,13 +69,13 @@ def _is_chain(energy: nn.Module) -> bool:
         or (isinstance(m, nn.Conv2d) and m.groups == 1 and m.padding_mode == "zeros" and not isinstance(m.padding, str))
         for m in layers
     )
-    # Ends in one value per image, flattened to [B]: the pull-back starts from there with ones.
+    # The last layers give one value per image, flattened to [B]: the backward pass starts with ones.
     ends = len(layers) >= 2 and isinstance(layers[-1], nn.Flatten) and isinstance(layers[-2], nn.Linear | nn.Conv2d)
     return plain and ends
 
 
 def _pull_head(head: nn.Module, at: Tensor) -> Tensor:
-    """The gradient of the summed output of the last layer at its input; the value itself is never needed."""
+    """Return the gradient of the summed output of the last layer at its input, without the output where possible."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     whole = isinstance(head, nn.Conv2d) and head.kernel_size == tuple(at.shape[2:]) and not any(map(int, head.padding))
     if head.weight.shape[0] == 1 and (whole or isinstance(head, nn.Linear)):
@@ -84,7 +85,7 @@ def _pull_head(head: nn.Module, at: Tensor) -> Tensor:
 
 
 def _pull(layer: nn.Module, at: Tensor, v: Tensor) -> Tensor:
-    """The gradient before a layer from the gradient v behind it; `at` is the layer's input."""
+    """Return the gradient at a layer's input `at` from the gradient v at its output."""
     if isinstance(layer, nn.Flatten):
         return v.reshape(at.shape)
     if isinstance(layer, nn.Linear):
@@ -92,8 +93,8 @@ def _pull(layer: nn.Module, at: Tensor, v: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return _pull_conv(layer, at, v)
     if isinstance(layer, nn.SiLU):
-        through = torch.is_grad_enabled() and (at.requires_grad or v.requires_grad)
-        pulled: Tensor = _SiLUPull.apply(v, at) if through else torch.ops.aten.silu_backward(v, at)
+        differentiable = torch.is_grad_enabled() and (at.requires_grad or v.requires_grad)
+        pulled: Tensor = _SiLUPull.apply(v, at) if differentiable else torch.ops.aten.silu_backward(v, at)
         return pulled
     if isinstance(layer, SmoothLeakyReLU):
         return v * layer.slope(at)
@@ -103,7 +104,7 @@ def _pull(layer: nn.Module, at: Tensor, v: Tensor) -> Tensor:
 
 
 class _SiLUPull(torch.autograd.Function):
-    """v silu'(at) by the fused kernel, which has no derivative of its own: the same bits with a graph and without."""
+    """v silu'(at) by the fused kernel, with a derivative: the same bits with a graph and without."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, at: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class _SiLUPull(torch.autograd.Function):
 
 
 def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
-    # The image part of a convolution's backward pass alone; faster than a transposed convolution, and differentiable.
+    # The image's part of a convolution's backward pass: faster than a transposed convolution, and differentiable.
     parts = torch.ops.aten.convolution_backward(
         v,
         at,
@@ -142,13 +143,16 @@ class Langevin(Purifier):
     """Langevin dynamics on an energy: x <- x - (eps^2 / 2T) grad f(x) + eps Z, in [-1, 1], no clamp inside.
 
     With the temperature T = eps^2 / 2 of training, the drift is grad f itself. Another eps at the same temperature
-    rescales the drift; another temperature is another stationary law.
+    rescales the drift; another temperature changes the stationary law.
 
     Args:
         energy: energy network, images in [-1, 1] -> f [B].
         eps: step size.
         temperature: T; None is eps^2 / 2.
         steps: K.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     paths = ("gradient",)
@@ -168,39 +172,39 @@ class Langevin(Purifier):
         self.drift = 1.0 if abs(drift - 1) < 1e-6 else drift
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """One normal draw a step."""
+        """Return one normal draw for every step."""
         return NoiseSpec(step=(Draw(shape),))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
-        """From [0, 1] to [-1, 1]."""
+        """Scale images from [0, 1] to [-1, 1]."""
         return {"u": 2 * x - 1}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """One step of Langevin dynamics."""
+        """Make one step of Langevin dynamics."""
         u = state["u"]
         moved = torch.sub(u, self.gradient(u), alpha=self.drift)
         return {"u": torch.add(moved, z[0].to(u.dtype), alpha=self.eps)}
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """Back to [0, 1] scale, not clamped."""
+        """Scale images back to [0, 1], without a clamp."""
         return (state["u"] + 1) / 2
 
     def cost_modules(self) -> list[nn.Module]:
-        """The networks whose calls cost."""
+        """Return the gradient of the energy."""
         return [self.gradient]
 
     def one_step(self) -> Callable[[State, State], State]:
-        """To u - grad f(u), at the temperature of training: a step without its noise."""
+        """Return a step without its noise: to u - grad f(u), at the temperature of training."""
         return lambda state, _: {"u": state["u"] - self.drift * self.gradient(state["u"])}
 
     def score_direction(self) -> Callable[[Tensor], Tensor]:
-        """Down the energy: -grad f."""
+        """Return the descent direction of the energy, -grad f."""
         return lambda x: -self.gradient(2 * x - 1)
 
     def smoothed(self, width: float | None = None) -> Langevin | None:
-        """With smooth activations, where the energy has (Leaky)ReLU, of width eps / 3 unless told.
+        """Return the purifier with smooth activations; None without (Leaky)ReLU. Default width: eps / 3.
 
-        That is about as far as one step's noise moves a unit of the first layer: wider ones wash the slopes out.
+        The noise of a step moves a unit of the first layer by about as much; wider activations average the slopes.
         """
         energy = smooth(self.gradient.energy, self.eps / 3 if width is None else width)
         if energy is self.gradient.energy:
@@ -208,15 +212,15 @@ class Langevin(Purifier):
         return shared_copy(self, gradient=shared_copy(self.gradient, energy=energy, chain=_is_chain(energy)))
 
     def differenced(self, scale: float | None = None) -> Langevin:
-        """With grad f differentiated at the distance that the noise of one step goes, eps a value, unless told."""
+        """Return the purifier with grad f differentiated at a finite scale; default: the noise of a step, eps."""
         return shared_copy(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
-def build(network: Trained, **own: Any) -> Langevin:
-    """Langevin purification with the trained energy.
+def build(network: Trained, **parameters: Any) -> Langevin:
+    """Return Langevin purification with the trained energy.
 
     Args:
-        network: gives the trained network of a name.
-        **own: see `Langevin`.
+        network: function from a name to the trained network.
+        **parameters: see `Langevin`.
     """
-    return Langevin(network("ebm-mcmc", "energy of images in [-1, 1]"), **own)
+    return Langevin(network("ebm-mcmc", "energy of images in [-1, 1]"), **parameters)

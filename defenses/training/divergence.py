@@ -1,4 +1,4 @@
-"""Divergence: what is not finite is noticed before it is stepped on, validated, saved or shipped."""
+"""Checks for values that are not finite, before they are stepped on, validated, saved or shipped."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from defenses.training.objective import Objective
 
 
 class Diverged(Exception):
-    """The message says what is no longer finite."""
+    """Divergence of a training; the message names the values that are not finite."""
 
 
 def check_gradient(objective: Objective) -> None:
-    """Refuse a gradient that a step must not be made of.
+    """Refuse a gradient that is not finite.
 
     Raises:
         Diverged: an entry is not finite.
     """
     gradients = [p.grad for p in objective.network.parameters() if p.grad is not None]
-    # The norm costs a tenth of looking at every entry, but may overflow where all of them are finite.
+    # The norm is a cheap first check, but may overflow where all entries are finite.
     if not math.isfinite(float(get_total_norm(gradients))) and not _finite(gradients):
         raise Diverged("a gradient that is not finite")
 
 
 def check_weights(objective: Objective) -> None:
-    """Refuse what no step should have led to.
+    """Refuse a network, or other state of a checkpoint, that is not finite.
 
     Raises:
-        Diverged: an entry of the network, or of what else a checkpoint holds, is not finite.
+        Diverged: an entry is not finite.
     """
-    for name, kept in (("weight", objective.network.state_dict()), ("state", objective.state())):
-        if not _finite(kept):
+    for name, values in (("weight", objective.network.state_dict()), ("state", objective.state())):
+        if not _finite(values):
             raise Diverged(f"a {name} that is not finite")
 
 

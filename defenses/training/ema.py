@@ -1,4 +1,4 @@
-"""Score matching with a running average of the weights, which may be shipped."""
+"""Score matching with a running average of the weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Ship = Literal["raw", "ema"]
 
 
 def decay_at(decay: float, step: int) -> float:
-    """The decay of a running average at a step (from 0)."""
-    # A short memory at first, or the random initial weights would stay in the average of a short training.
+    """Return the decay of a running average at a step (from 0)."""
+    # Small at first, so that initial weights leave the average also in a short training.
     return min(decay, (1 + step) / (10 + step))
 
 
@@ -27,7 +27,7 @@ class Averaged(Objective):
     Args:
         network: the network.
         data: images.
-        seed: of everything random.
+        seed: of all randomness.
         decay: of the average.
         ship: "raw" ships the last weights, "ema" their average.
     """
@@ -46,7 +46,7 @@ class Averaged(Objective):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The network with its average for weights, within the context."""
+        """Give the network its average as weights, within the context."""
         raw = {n: p.detach().clone() for n, p in self.network.named_parameters()}
         self._put(self.average)
         try:
@@ -61,17 +61,17 @@ class Averaged(Objective):
 
     @abstractmethod
     def validation_loss(self) -> float:
-        """The loss on validation images with the weights as they are; the same noise every time."""
+        """Return the loss on validation images with the current weights and the same noise every time."""
 
     def validate(self) -> dict[str, float]:
-        """The loss on validation images, with the weights as they are and with their average."""
-        found = {"dsm": self.validation_loss()}
+        """Return the losses on validation images, with the weights and with their average."""
+        losses = {"dsm": self.validation_loss()}
         with self.averaged():
-            found["dsm_ema"] = self.validation_loss()
-        return found
+            losses["dsm_ema"] = self.validation_loss()
+        return losses
 
     def state(self) -> dict[str, Tensor]:
-        """The average."""
+        """Return the average."""
         return self.average
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -79,7 +79,7 @@ class Averaged(Objective):
         self.average = {n: v.to(self.device) for n, v in state.items()}
 
     def shipped(self) -> dict[str, Tensor]:
-        """The weights, or their average."""
+        """Return the weights or their average."""
         if self.ship == "raw":
             return self.network.state_dict()
         return {**self.network.state_dict(), **self.average}

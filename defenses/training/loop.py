@@ -1,4 +1,4 @@
-"""The training loop, one for all methods: progress, checkpoints, exact resumption, the best weights kept."""
+"""The training loop of all methods: progress, checkpoints, exact resumption, the best weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from defenses.training.divergence import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
@@ -23,20 +24,20 @@ from defenses.training.streams import Order, seeded_step
 from defenses.utils.errors import UserError
 from defenses.utils.plugins import line_of
 
-_MOST = 1e9  # times the first loss: so large, none comes back
+_DIVERGED = 1e9  # times the first loss; no training recovers
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, with what, and how often what is looked at.
+    """Length, optimizers and intervals of a training.
 
     Args:
         batch: images a step.
-        phases: optimizers, in order; the last one's end is the end.
+        phases: optimizers, in order; training ends with the last.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
         seed: seed of the data order.
-        fingerprint: identity of the recipe; a checkpoint of another recipe is refused.
+        fingerprint: of the recipe; checkpoints of others are refused.
     """
 
     batch: int
@@ -48,13 +49,13 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of steps."""
+        """Return the number of steps."""
         return self.phases[-1].until
 
 
 @dataclass
 class _Run:
-    """Where a training stands."""
+    """State of a training."""
 
     step: int = 0
     best: float = -math.inf
@@ -62,19 +63,19 @@ class _Run:
     weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     cpu_seconds: float = 0.0
-    saved: int | None = None  # the step of the last checkpoint
-    most: float = math.inf  # a loss above has diverged
+    saved: int | None = None  # step of the last checkpoint
+    most: float = math.inf  # largest loss that has not diverged
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training gives.
+    """Outcome of a training.
 
     Args:
         weights: to ship, a state dict.
-        step: theirs.
+        step: of these weights.
         history: the metrics of every validation.
-        cpu_seconds: of all processes that trained; of one that was killed, up to the checkpoint the next went on from.
+        cpu_seconds: of all processes that trained; of killed ones up to the checkpoint that the next resumed.
     """
 
     weights: dict[str, Tensor]
@@ -111,7 +112,7 @@ def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: Pha
 def _resume(path: Path, plan: Plan, objective: Objective, schedule: PhasedOptimizer) -> _Run:
     try:
         content: dict[str, Any] = torch.load(path, map_location=objective.device, weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged part makes it raise
+    except Exception as error:  # damaged files raise many types of errors
         raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start anew") from None
     if not isinstance(content, dict) or content.get("fingerprint") != plan.fingerprint:
         raise UserError(
@@ -133,14 +134,14 @@ def _resume(path: Path, plan: Plan, objective: Objective, schedule: PhasedOptimi
 
 @contextlib.contextmanager
 def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of the step, so that a checkpoint never holds half of one."""
-    asked = threading.Event()
+    """Delay Ctrl-C to the end of the step, so that no checkpoint holds half of one."""
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield interrupted.is_set
         return
-    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
-        yield asked.is_set
+        yield interrupted.is_set
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -148,21 +149,21 @@ def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
 def _validate(run: _Run, objective: Objective) -> None:
     check_weights(objective)
     objective.network.eval()
-    found = objective.validate()
+    metrics = objective.validate()
     objective.network.train()
-    run.history.append({"step": float(run.step), **found, **objective.monitor()})
-    score = found[objective.select] if objective.select else float(run.step)
-    # The later of two equals: it has trained longer.
+    run.history.append({"step": float(run.step), **metrics, **objective.monitor()})
+    score = metrics[objective.select] if objective.select else float(run.step)
+    # Of equals, the later has trained longer.
     if score >= run.best:
         run.best, run.best_step = score, run.step
         run.weights = {n: v.detach().clone() for n, v in objective.shipped().items()}
 
 
-def _step(objective: Objective, schedule: PhasedOptimizer, order: Order, step: int, dropout: bool) -> float:
-    """Make a step; the loss before it.
+def training_step(objective: Objective, schedule: PhasedOptimizer, order: Order, step: int, dropout: bool) -> float:
+    """Make a step, and return the loss before it.
 
     Raises:
-        Diverged: loss or gradient is not finite; the weights are as they were.
+        Diverged: loss or gradient is not finite; the weights are unchanged.
     """
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
@@ -180,15 +181,15 @@ def _step(objective: Objective, schedule: PhasedOptimizer, order: Order, step: i
     return value
 
 
-def _drops(module: nn.Module) -> bool:
-    """Whether a layer draws from the global generator; those of timm and RobustBench are no torch.nn.Dropout."""
+def _has_dropout(module: nn.Module) -> bool:
+    """Return True if a layer draws from the global generator; timm and RobustBench have layers of their own."""
     rates = (getattr(module, name, 0.0) for name in ("p", "drop_prob", "drop_rate", "droprate"))
     return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 @contextlib.contextmanager
-def _divergence_told(run: _Run, checkpoint: Path, schedule: PhasedOptimizer) -> Iterator[None]:
-    """Tell of a divergence what there is and what can be done: a checkpoint is of its own recipe only."""
+def _explain_divergence(run: _Run, checkpoint: Path, schedule: PhasedOptimizer) -> Iterator[None]:
+    """Turn a divergence into a message with the last checkpoint and the remedy."""
     try:
         yield
     except Diverged as error:
@@ -202,34 +203,35 @@ def _divergence_told(run: _Run, checkpoint: Path, schedule: PhasedOptimizer) -> 
 
 
 def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = True) -> Result:
-    """Train; if the checkpoint exists, go on from it, exactly as if there had been no interruption.
+    """Train; if the checkpoint exists, go on from it exactly as if there had been no interruption.
 
     A checkpoint is written after every validation and every `plan.checkpoint_every` steps.
 
     Args:
-        objective: what is trained.
-        plan: how.
-        checkpoint: the checkpoint's file.
+        objective: the method with its network and data.
+        plan: length, optimizers and intervals.
+        checkpoint: its file.
         progress: show a progress bar.
+
+    Returns:
+        The best weights by `objective.select`, or the last.
 
     Raises:
         UserError: loss, gradient or weights are no longer finite, the loss is 1e9 times the first, or the checkpoint
             cannot be used.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
-    from tqdm import tqdm
-
     network = objective.network.train()
-    dropout = any(_drops(m) for m in network.modules())
+    dropout = any(_has_dropout(m) for m in network.modules())
     schedule, order = PhasedOptimizer(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
     run = _resume(checkpoint, plan, objective, schedule) if checkpoint.exists() else _Run()
     begun = time.process_time() - run.cpu_seconds
     bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not progress, mininterval=1.0)
-    with bar, _interrupt_after_step() as interrupted, _divergence_told(run, checkpoint, schedule):
+    with bar, _interrupt_after_step() as interrupted, _explain_divergence(run, checkpoint, schedule):
         while run.step < plan.steps:
-            loss = _step(objective, schedule, order, run.step, dropout)
+            loss = training_step(objective, schedule, order, run.step, dropout)
             if run.step == 0:
-                run.most = _MOST * max(1.0, abs(loss))
+                run.most = _DIVERGED * max(1.0, abs(loss))
             if loss > run.most:
                 raise Diverged(f"loss {loss:.3g}")
             run.step += 1

@@ -1,4 +1,4 @@
-"""What a training method is to the loop: a loss, what happens after a step, and what is measured and shipped."""
+"""The interface between training methods and the loop: loss, hooks of a step, metrics, weights to ship."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is trained on.
+    """Images and labels of a training.
 
     Args:
         x: images float32 [N, C, H, W] in [0, 1].
         y: labels int64 [N].
-        x_validation: images that nothing is trained on.
+        x_validation: validation images, not trained on.
         y_validation: their labels.
-        trained: gives the trained network of another defense, for methods that build on one.
+        trained: from the name of weights to a trained network, for methods that need one.
     """
 
     x: Tensor
@@ -37,20 +37,20 @@ class Material:
     trained: Callable[[str], nn.Module]
 
     def to(self, device: torch.device) -> Material:
-        """The same on a device."""
+        """Return the material on a device."""
         x, y, *held = (v.to(device) for v in (self.x, self.y, self.x_validation, self.y_validation))
         return Material(x, y, held[0], held[1], lambda name: self.trained(name).to(device))
 
 
 class Objective(ABC):
-    """One training method.
+    """A training method.
 
     Attributes:
-        trains: the roles of network that it can train; a recipe with a network of another role is refused.
-        select: metric of `validate` by which the best checkpoint is shipped; None ships the last.
-        replays: how many steps see the same batch.
+        trains: roles of networks that it can train; recipes with others are refused.
+        select: metric of `validate` that chooses the shipped checkpoint; None ships the last.
+        replays: number of steps on the same batch.
         betas: of Adam.
-        table_type: dataclass of the method's settings, whose annotations say what may stand in a recipe.
+        table_type: dataclass of the method's settings; its annotations are the kinds of values in a recipe.
     """
 
     trains: ClassVar[tuple[Role, ...]]
@@ -65,44 +65,44 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, index: Tensor, step: int) -> Tensor:
-        """The scalar to descend on, at step `step` with the training images `index`."""
+        """Return the scalar to descend on, at step `step` with the training images `index`."""
 
     def before(self, step: int) -> None:  # noqa: B027
-        """Called between the backward pass and the optimizer's step: gradients may be changed."""
+        """Change gradients; called between the backward pass and the optimizer's step."""
 
     def after(self, step: int) -> None:  # noqa: B027
-        """Called after the optimizer's step."""
+        """Update state; called after the optimizer's step."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold beside the network: tensors, numbers, texts, and state dicts of these."""
+        """Return the state of a checkpoint beside the network: tensors, numbers, texts, state dicts of these."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Put back what `state` gave."""
+        """Restore what `state` returned."""
 
     def monitor(self) -> dict[str, float]:
-        """Numbers of the last step, for the progress line."""
+        """Return numbers of the last step, for the progress line."""
         return {}
 
     def validate(self) -> dict[str, float]:
-        """Metrics on validation images; draws the same noise every time."""
+        """Return metrics on validation images, with the same noise every time."""
         return {}
 
     def shipped(self) -> dict[str, Tensor]:
-        """The weights to ship (a state dict)."""
+        """Return the weights to ship (a state dict)."""
         return self.network.state_dict()
 
 
 def settings_of(cls: type[T], table: Mapping[str, Any], where: str = "objective.") -> T:
-    """A dataclass of settings from a table of a recipe.
+    """Return a dataclass of settings from a table of a recipe.
 
     Args:
-        cls: the dataclass; see `settings` for what its annotations mean.
+        cls: the dataclass; its annotations are kinds of `defenses.utils.settings`.
         table: values by field.
-        where: what stands before a field's name in the recipe.
+        where: prefix of the field's names in the recipe.
 
     Raises:
-        UserError: a key that the dataclass has not, one that is missing, or a value of another kind or out of range.
+        UserError: a key is unknown or missing, or a value is of another kind or out of range.
     """
     fields, kinds = dataclasses.fields(cls), get_type_hints(cls, include_extras=True)  # type: ignore[arg-type]
     for key in table:
@@ -116,7 +116,14 @@ def settings_of(cls: type[T], table: Mapping[str, Any], where: str = "objective.
 
 @torch.no_grad()
 def accuracy(network: nn.Module, x: Tensor, y: Tensor, batch: int = 1000) -> float:
-    """Share of images that a network classifies correctly."""
+    """Return the share of images that a network classifies correctly.
+
+    Args:
+        network: classifier, in the mode to evaluate.
+        x: images [N, C, H, W] in [0, 1].
+        y: labels [N].
+        batch: images at once.
+    """
     hits = [
         (network(a).argmax(1) == b).sum() for a, b in zip(torch.split(x, batch), torch.split(y, batch), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Phases of a training: stretches with one optimizer each, and the optimizer at any step."""
+"""Phases of a training: stretches of steps with one optimizer each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Phase:
     """A stretch of training with one optimizer and learning rate.
 
     Args:
-        until: the step at which it ends.
+        until: step at which it ends.
         optimizer: "adam" or "sgd"; a phase with the optimizer of the one before keeps its moments.
         lr: learning rate at its start.
-        lr_end: learning rate at its end, reached linearly; None is constant.
+        lr_end: learning rate at its end, reached linearly; None: constant.
         momentum: of SGD.
         weight_decay: L2 penalty.
         schedule: "linear" (or constant, without lr_end), "cosine" or "cyclic", see `learning_rates`; for these two
@@ -36,12 +36,12 @@ class Phase:
     schedule: Schedule = "linear"
 
     def described(self) -> dict[str, Any]:
-        """What it is, for a recipe's fingerprint; a key that came later is left out where it has its default."""
+        """Return the phase as a recipe's fingerprint has it: `schedule` only where it is not the default."""
         return {n: v for n, v in vars(self).items() if n != "schedule" or v != "linear"}
 
 
 def optimizer_of(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
-    """A new optimizer of an objective's network, as a phase says."""
+    """Return a new optimizer of an objective's network for a phase."""
     parameters = objective.network.parameters()
     if phase.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=phase.lr, betas=objective.betas, weight_decay=phase.weight_decay)
@@ -49,14 +49,14 @@ def optimizer_of(objective: Objective, phase: Phase) -> torch.optim.Optimizer:
 
 
 class PhasedOptimizer:
-    """The optimizer at any step of a training.
+    """The optimizer over all steps of a training.
 
     Args:
-        objective: what is trained.
+        objective: the method with its network.
         phases: in order, see `Phase`.
 
     Attributes:
-        optimizer: of the step that was last asked for.
+        optimizer: of the last call of `at`.
         kind: "adam" or "sgd".
     """
 
@@ -67,11 +67,11 @@ class PhasedOptimizer:
         self._rates: dict[int, list[float]] = {}
 
     def phase_at(self, step: int) -> int:
-        """The number of a step's phase; of the end, that of the last."""
+        """Return the number of the phase of a step; beyond the end, the last."""
         return next((i for i, p in enumerate(self.phases) if step < p.until), len(self.phases) - 1)
 
     def at(self, step: int) -> torch.optim.Optimizer:
-        """The optimizer, set to a step's learning rate, decay and momentum; a new one where its kind changes."""
+        """Return the optimizer, set to a step's learning rate, decay and momentum; a new one where its kind changes."""
         i = self.phase_at(step)
         phase = self.phases[i]
         if phase.optimizer != self.kind:

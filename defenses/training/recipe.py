@@ -1,11 +1,9 @@
-"""Recipes: the sections [recipes.<data set>] of a card, read with a user's overrides put in."""
+"""Recipes: the sections [recipes.<data set>] of cards, read with overrides."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from typing import Any, Literal
 from defenses.networks.registry import check_role, checked_args
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
+from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.plugins import load_object
 from defenses.utils.settings import Count
@@ -21,7 +20,7 @@ from defenses.zoo.cards import card, list_models
 
 @dataclass(frozen=True)
 class _Table:
-    """A recipe as it is written."""
+    """A recipe as written in TOML."""
 
     unit: Literal["steps", "epochs"]
     batch: Count
@@ -41,16 +40,16 @@ class _Network:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """The recipe of a network's training.
 
     Args:
         method: the training method.
         dataset: the data set.
         kind: the network's kind.
-        network_args: the network's arguments that the data do not decide.
+        network_args: the network's arguments, without those that follow from the data.
         batch: images a step.
-        unit: "steps" or "epochs", what phases and `validate_every` count in.
-        validate_every: how often validation images are looked at.
+        unit: "steps" or "epochs", of phases and `validate_every`.
+        validate_every: interval between validations, in `unit`.
         phases: the optimizer's phases, in `unit`.
         objective: settings of the method.
         deploy: parameters of the defense, chosen on validation images.
@@ -68,35 +67,34 @@ class Recipe:
     deploy: dict[str, Any]
 
     def in_steps(self, per_epoch: int) -> tuple[tuple[Phase, ...], int]:
-        """(phases, validate_every) counted in steps."""
+        """Return (phases, validate_every) counted in steps."""
         scale = per_epoch if self.unit == "epochs" else 1
         phases = tuple(Phase(**{**vars(p), "until": p.until * scale}) for p in self.phases)
         return phases, self.validate_every * scale
 
     def fingerprint(self, seed: int) -> str:
-        """Identity of the training: everything but the deployment parameters, and the seed."""
+        """Return the identity of the training: all but the deployment parameters, with the seed."""
         content = {**vars(self), "phases": [p.described() for p in self.phases], "seed": seed}
         del content["deploy"]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        return digest(content, default=str)
 
 
 def methods() -> list[str]:
-    """The names of all defenses that have a recipe."""
+    """Return the names of all defenses with a recipe."""
     return [name for name in list_models() if card(name).trainer]
 
 
 def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a method for a data set.
+    """Return the recipe of a method for a data set.
 
     Args:
         method: one of `methods()`.
         dataset: name of the data set.
         overrides: values by dotted key, as {"batch": 64, "network.args.hidden": 512}; {"recipe": "mnist"} starts from
-            the recipe of another data set, and "phases.0.lr" is a value of the first phase.
+            the recipe of another data set, and "phases.0.lr" names a value of the first phase.
 
     Raises:
-        UserError: no such recipe or key, a value that cannot stand there, or a network of another role than the method
-            trains.
+        UserError: unknown recipe or key, an invalid value, or a network of another role than the method trains.
     """
     changes = dict(overrides or {})
     if method not in methods():
@@ -111,7 +109,7 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
     table = {"objective": {}, **copy.deepcopy(dict(recipes[base]))}
     table["network"].setdefault("args", {})
     if changes.get("network.kind", table["network"]["kind"]) != table["network"]["kind"]:
-        table["network"] = {"args": {}}  # the recipe's arguments are those of its own kind
+        table["network"] = {"args": {}}  # the recipe's arguments belong to its kind
     for key, value in changes.items():
         _put(table, key, value)
     return _checked(method, dataset, settings_of(_Table, table, ""))
@@ -137,9 +135,9 @@ def _checked(method: str, dataset: str, table: _Table) -> Recipe:
 
 
 def objective_of(method: str) -> type[Any]:
-    """The `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
-    found: type[Any] = load_object(card(method).trainer)
-    return found
+    """Return the `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
+    objective: type[Any] = load_object(card(method).trainer)
+    return objective
 
 
 def _phases(tables: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
@@ -160,7 +158,7 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _entries(value: Any) -> dict[str, Any]:
-    """What dotted keys reach: the entries of a table, and those of a list of tables by their number."""
+    """Return what dotted keys reach: the entries of a table, and those of a list of tables by number."""
     if isinstance(value, list) and all(isinstance(v, dict) for v in value):
         return {str(i): v for i, v in enumerate(value)}
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Learning rates over a phase, by torch's own schedulers; a table by step, so that resuming needs no state."""
+"""Learning rates over a phase, from torch's schedulers; as tables by step they need no state to resume."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Schedule = Literal["linear", "cosine", "cyclic"]
 
 
 def learning_rates(name: str, lr: float, lr_end: float, steps: int) -> list[float]:
-    """The learning rate of every step of a phase.
+    """Return the learning rate of every step of a phase.
 
     Args:
         name: "cosine" falls from lr to lr_end along half a cosine; "cyclic" rises linearly from lr_end to lr over the
             first half of the phase and falls back over the second (Wong et al. 2020).
-        lr: the highest one.
-        lr_end: the lowest one.
+        lr: highest rate.
+        lr_end: lowest rate.
         steps: length of the phase.
     """
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
@@ -30,6 +30,6 @@ def learning_rates(name: str, lr: float, lr_end: float, steps: int) -> list[floa
     rates = []
     for _ in range(steps):
         rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()  # the scheduler warns without
+        optimizer.step()  # or the scheduler warns
         scheduler.step()
     return rates

@@ -1,4 +1,4 @@
-"""Stability evidence of an energy: long chains from data and from noise, and what becomes of them."""
+"""Stability of an energy: statistics of long chains from data and from noise."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from defenses.data.dataset import load_dataset
 from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
+from defenses.utils.files import make_folder, write_whole
+from defenses.zoo.checkpoints import load_network, read_sidecar
+from defenses.zoo.weight_paths import find_weights
 
 
 @torch.no_grad()
@@ -29,36 +34,37 @@ def stability(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Run chains from data and from uniform noise and look at them on the way.
+    """Return statistics of chains from data and from uniform noise at some of their steps.
 
-    Where both starts meet and the mean energy does not drift, the energy is metastable for that many steps; it says
-    nothing of longer chains. Run it at the eps and temperature of training, for at least 10 times the steps of
-    purification (Nijkamp et al. 2020).
+    If both starts meet and the mean energy does not drift, the energy is metastable for that many steps; longer chains
+    may differ. Run it at the eps and temperature of training, for at least 10 times the steps of purification (Nijkamp
+    et al. 2020).
 
     Args:
         network: energy f, images in [-1, 1] -> [B].
-        data: images [N, C, H, W] in [0, 1], as many chains from each start; not the training images.
+        data: images [N, C, H, W] in [0, 1], one chain of each start for each; not the training images.
         steps: length of the chains.
         eps: step size.
-        temperature: T; None is eps^2 / 2.
+        temperature: T; None: eps^2 / 2.
         classifier: network in [0, 1], for the share of every predicted class.
-        train_images: images in [0, 1], for the distance to the nearest one (L2, in [0, 1] pixels).
-        marks: steps at which the chains are looked at; None is 0 and eight geometric ones.
+        train_images: images in [0, 1], for the distance to the nearest (L2, in [0, 1] pixels).
+        marks: steps of the rows; None: 0 and eight geometric ones.
         seed: seed of the chains.
         progress: show a progress bar.
 
     Returns:
-        eps, temperature, steps, chains, and `from_data`, `from_noise`: a row for every mark with step, U (mean
+        eps, temperature, steps, chains, and `from_data`, `from_noise`: a row for every mark: step, U (mean
         f / T), r (mean gradient norm), moved (mean L2 distance from the start, [0, 1] pixels), outside (share of
         pixels beyond [-1, 1]), nearest_train, classes, mala (share of Metropolis-adjusted proposals that would be
-        accepted: 1 says that the step is small enough).
-    """
-    from tqdm import tqdm
+        accepted; near 1 the step is small enough).
 
+    Raises:
+        UserError: steps or eps are out of range.
+    """
     if steps < 1 or eps <= 0:
         raise UserError(f"stability: steps is {steps} and eps {eps}; steps must be at least 1 and eps positive")
     heat = eps**2 / 2 if temperature is None else temperature
-    looks = sorted(set(marks)) if marks is not None else _marks(steps)
+    row_steps = sorted(set(marks)) if marks is not None else _geometric_steps(steps)
     report: dict[str, Any] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
     chains = _Chains(EnergyGradient(network), eps, heat, classifier, train_images)
     for i, name in enumerate(("from_data", "from_noise")):
@@ -68,14 +74,14 @@ def stability(
         rows = []
         for k in tqdm(range(steps + 1), desc=name.replace("_", " "), unit="step", disable=not progress):
             moved = chains.proposal(x, generator)
-            if k in looks:
-                rows.append({"step": k, **chains.look(x, moved, begin)})
+            if k in row_steps:
+                rows.append({"step": k, **chains.statistics(x, moved, begin)})
             x = moved
         report[name] = rows
     return report
 
 
-def _marks(steps: int) -> list[int]:
+def _geometric_steps(steps: int) -> list[int]:
     return sorted({0, *(max(1, round(steps * 10 ** (-i / 4))) for i in range(8))})
 
 
@@ -97,7 +103,7 @@ class _Chains:
         moved: Tensor = x - self.drift * self.gradient(x) + self.eps * z
         return moved
 
-    def look(self, x: Tensor, moved: Tensor, begin: Tensor) -> dict[str, Any]:
+    def statistics(self, x: Tensor, moved: Tensor, begin: Tensor) -> dict[str, Any]:
         row: dict[str, Any] = {
             "U": float(self.gradient.energy(x).mean()) / self.heat,
             "r": float(self.gradient(x).flatten(1).norm(dim=1).mean()),
@@ -117,7 +123,7 @@ class _Chains:
         return row
 
     def _acceptance(self, x: Tensor, moved: Tensor) -> float:
-        """Mean Metropolis acceptance of x -> moved (Roberts & Tweedie 1996)."""
+        """Return the mean Metropolis acceptance of x -> moved (Roberts & Tweedie 1996)."""
 
         def log_density(at: Tensor, to: Tensor) -> Tensor:
             residual = to - at + self.drift * self.gradient(at)
@@ -130,24 +136,19 @@ class _Chains:
 
 
 def write_stability(dataset: str, *, root: Path | str | None = None, data_root: Path | None = None) -> Path:
-    """Stability evidence of the trained energy of a data set, written beside its weights.
+    """Write the stability of a data set's trained energy beside its weights, and return the file.
 
-    Chains start from (at most 1,000) validation images and run ten times as long as purification does, at the eps and
+    Chains start from at most 1,000 validation images and run ten times the steps of purification, at the eps and
     temperature of training.
 
     Args:
         dataset: name of the data set.
         root: folder of weights to look in first.
-        data_root: where data sets lie.
+        data_root: folder of data sets.
 
     Returns:
         <weights>/<dataset>/ebm-mcmc.stability.json.
     """
-    from defenses.data.dataset import load_dataset
-    from defenses.utils.files import make_folder, write_whole
-    from defenses.zoo.checkpoints import load_network, read_sidecar
-    from defenses.zoo.weight_paths import find_weights
-
     path = find_weights("ebm-mcmc", dataset, root)
     side = read_sidecar(path)
     make_folder(path.parent)

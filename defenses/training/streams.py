@@ -1,6 +1,6 @@
-"""Randomness of training: every step has generators of its own, named by (seed, purpose, step).
+"""Randomness of training: generators of their own for every step, keyed by (seed, purpose, step).
 
-So resuming needs no generator state: step k draws the same whether it runs after step k - 1 or after a restart.
+Resuming needs no state of generators: step k draws the same after step k - 1 and after a restart.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from defenses.utils.isolation import seeded_globals
 
 
 def stream_seed(seed: int, purpose: str, number: int = 0) -> int:
-    """A 63-bit seed for one purpose and step."""
+    """Return a 63-bit seed for one purpose and step."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()[:8], "big") >> 1
 
 
 def stream(seed: int, purpose: str, number: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one purpose and step."""
+    """Return a generator for one purpose and step."""
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, number))
 
 
 def seeded_step(seed: int, number: int, device: torch.device) -> seeded_globals:
-    """Context for a step of a network with dropout, which torch draws from the global generator."""
+    """Return the context of a step of a network with dropout, which draws from torch's global generator."""
     return seeded_globals(stream_seed(seed, "dropout", number), device)
 
 
@@ -32,8 +32,8 @@ class Order:
     """The order of the data: a fresh permutation every epoch, whole batches only.
 
     Args:
-        images: how many images there are.
-        batch: images a step (all of them where there are fewer).
+        images: number of images.
+        batch: images a step, at most all.
         seed: seed of the permutations.
     """
 
@@ -44,7 +44,7 @@ class Order:
         self._permutation = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, step: int) -> Tensor:
-        """Indices int64 [batch] of step `step` (from 0)."""
+        """Return the indices int64 [batch] of step `step` (from 0)."""
         epoch, i = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._permutation = torch.randperm(self.images, generator=stream(self.seed, "order", epoch))
@@ -53,13 +53,13 @@ class Order:
 
 
 def augmented(x: Tensor, generator: torch.Generator, *, shift: int = 0, flip: bool = False) -> Tensor:
-    """Random shifts by up to `shift` pixels (zeros come in) and horizontal flips.
+    """Return images shifted at random by up to `shift` pixels (zeros come in) and flipped horizontally.
 
     Args:
         x: images [B, C, H, W].
-        generator: where the draws come from.
+        generator: of the draws.
         shift: pixels.
-        flip: whether half of the images are mirrored.
+        flip: True to mirror each image with probability 1/2.
 
     Returns:
         Images of the same shape.

@@ -1,21 +1,25 @@
-"""Training of the defenses' networks by published recipes: `train` is the entry point."""
+"""Training of the defenses' networks by published recipes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+
+from defenses.data.dataset import load_dataset
+from defenses.networks.registry import build_network, data_args
+from defenses.training.loop import Plan, Result, fit
+from defenses.training.objective import Material, Objective
+from defenses.training.recipe import Recipe, load_recipe, objective_of
+from defenses.training.streams import Order, stream_seed
 from defenses.utils.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from defenses.training.loop import Result
-    from defenses.training.objective import Material, Objective
-    from defenses.training.recipe import Recipe
+from defenses.utils.files import make_folder, no_empty_folder
+from defenses.zoo.checkpoints import load_classifier, save_network
+from defenses.zoo.weight_paths import check_name, seeded
 
 
 def train(
@@ -31,38 +35,31 @@ def train(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train a network by its recipe, or go on with a training that was interrupted.
+    """Train a network by its recipe, or resume an interrupted training, and return the file of its weights.
 
-    Writes <out>/<weights>.safetensors, <weights>.json beside it, and <weights>.checkpoint.pt until it is finished; with
-    a seed other than 0 <weights>.seed1.safetensors and so on.
+    Writes <out>/<weights>.safetensors, <weights>.json beside it, and <weights>.checkpoint.pt until the end; with seed 1
+    <weights>.seed1.safetensors and so on.
 
     Args:
-        name: a defense that has a recipe.
-        dataset: name of a data set that has train and validation images.
-        out: folder to write into, as `weights_places.cache_dir() / dataset`.
-        weights: what the weights are called, so that those of a changed recipe stand beside others; None is `name`.
-        data_root: where data sets lie; None is the default place.
-        seed: seed of everything random.
+        name: a defense with a recipe.
+        dataset: name of a data set with train and validation images.
+        out: folder to write into, as `defenses.utils.paths.cache_dir() / dataset`.
+        weights: name of the weights, for a changed recipe beside the published one; None: `name`.
+        data_root: folder of data sets; None: see `defenses.utils.paths.data_root`.
+        seed: of all randomness.
         overrides: see `recipe.load_recipe`.
         checkpoint_every: steps between checkpoints.
-        device: where to train; None is a GPU if there is one, else the CPU.
+        device: of the training; None: a GPU if there is one, else the CPU.
         progress: show a progress bar.
 
     Returns:
         The weights' file.
 
     Raises:
-        UserError: unknown name, data set or recipe key; a name of weights that cannot be (`weights_places.check_name`);
-            a value of the recipe that cannot stand there; a seed below 0; a folder that cannot be written to, before
-            any work; a training that diverged; a checkpoint that cannot be used.
+        UserError: unknown name, data set or recipe key; an invalid name of weights (`weight_paths.check_name`) or value
+            of the recipe; a negative seed; a folder that cannot be written to, before any work; a training that
+            diverged; a checkpoint that cannot be used.
     """
-    import torch
-
-    from defenses.training.recipe import load_recipe
-    from defenses.utils.files import make_folder, no_empty_folder
-    from defenses.zoo.checkpoints import save_network
-    from defenses.zoo.weight_paths import check_name, seeded
-
     if checkpoint_every < 1:
         raise UserError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
     recipe = load_recipe(name, dataset, overrides)
@@ -74,28 +71,11 @@ def train(
         make_folder(path.parent)
         material, classes = _material(dataset, data_root, path.parent, seed)
         begun = time.perf_counter()
-        network, args, result = fit_recipe(
-            recipe,
-            material.to(target),
-            classes,
-            checkpoint,
-            seed=seed,
-            checkpoint_every=checkpoint_every,
-            progress=progress,
-        )
-    made = {
-        **vars(recipe),
-        "phases": [p.described() for p in recipe.phases],
-        "seed": seed,
-        "steps": int(result.history[-1]["step"]),
-        "shipped_step": result.step,
-        "torch": torch.__version__,
-        "device": str(target),
-        "seconds": round(time.perf_counter() - begun, 1),
-        "cpu_seconds": round(result.cpu_seconds, 1),
-    }
-    metrics = {"validation": _shipped_row(result.history, result.step)}
-    save_network(path, network, recipe.kind, args, made, metrics={**metrics, "history": _thin(result.history)})
+        options: dict[str, Any] = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
+        network, args, result = fit_recipe(recipe, material.to(target), classes, checkpoint, **options)
+    seconds = {"seconds": round(time.perf_counter() - begun, 1), "cpu_seconds": round(result.cpu_seconds, 1)}
+    description = {**_description(recipe, result), "seed": seed, "device": str(target), **seconds}
+    save_network(path, network, recipe.kind, args, description, metrics=_metrics(result))
     checkpoint.unlink(missing_ok=True)
     return path
 
@@ -110,33 +90,28 @@ def fit_recipe(
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> tuple[nn.Module, dict[str, Any], Result]:
-    """Train by a recipe on any material, on the device where that lies.
+    """Train by a recipe on any material, on its device.
 
     Args:
-        recipe: how.
-        material: images and labels, which need not be those of the recipe's data set.
+        recipe: of the training.
+        material: images and labels, also of another data set than the recipe's.
         num_classes: K.
-        checkpoint: see `loop.fit`; whoever calls removes it.
-        seed: of everything random.
+        checkpoint: see `loop.fit`; the caller removes it.
+        seed: of all randomness.
         checkpoint_every: steps between checkpoints.
         progress: show a progress bar.
 
     Returns:
-        The network with the weights to ship, the arguments that it is built with, and the training's result.
+        The network with the weights to ship, its arguments, and the result of the training.
 
     Raises:
         UserError: as `train`.
     """
-    from defenses.networks.registry import build_network, data_args
-    from defenses.training.loop import Plan, fit
-    from defenses.training.recipe import objective_of
-    from defenses.training.streams import Order, stream_seed
-
     _, c, h, w = material.x.shape
     decided = data_args(recipe.kind, (c, h, w), num_classes)
     for key, value in decided.items():
-        if (given := recipe.network_args.get(key, value)) != value:
-            raise UserError(f"recipe: network.args.{key} is {given}, and the data have {value}; leave it out")
+        if (stated := recipe.network_args.get(key, value)) != value:
+            raise UserError(f"recipe: network.args.{key} is {stated}, and the data have {value}; leave it out")
     args = {**decided, **recipe.network_args}
     network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(material.x.device)
     objective: Objective = objective_of(recipe.method)(network, material, seed, recipe.objective)
@@ -147,21 +122,28 @@ def fit_recipe(
     return network, args, result
 
 
-def _shipped_row(history: list[dict[str, float]], step: int) -> dict[str, float]:
-    return next(row for row in history if row["step"] == step)
+def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
+    return {
+        **vars(recipe),
+        "phases": [p.described() for p in recipe.phases],
+        "steps": int(result.history[-1]["step"]),
+        "shipped_step": result.step,
+        "torch": torch.__version__,
+    }
+
+
+def _metrics(result: Result) -> dict[str, Any]:
+    shipped = next(row for row in result.history if row["step"] == result.step)
+    return {"validation": shipped, "history": _thin(result.history)}
 
 
 def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, float]]:
-    """At most about `keep` rows, the last among them, with four significant digits."""
+    """Return at most about `keep` rows, the last among them, with six significant digits."""
     rows = history[:: -max(1, len(history) // keep)][::-1]
     return [{n: float(f"{v:.6g}") for n, v in row.items()} for row in rows]
 
 
 def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
-    from defenses.data.dataset import load_dataset
-    from defenses.training.objective import Material
-    from defenses.zoo.checkpoints import load_classifier
-
     def trained(name: str) -> nn.Module:
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 

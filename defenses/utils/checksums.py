@@ -1,25 +1,31 @@
-"""Descriptions in JSON that tell whether they are what was written."""
+"""Checksums of descriptions in JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-_SEAL = "sum"  # sha256 of the rest
+_CHECKSUM = "sum"  # key of the digest of all other entries
 
 
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with a checksum of itself, in place of one that it may have."""
-    rest = {key: value for key, value in content.items() if key != _SEAL}
-    return rest | {_SEAL: _sum(rest)}
+    """Return the content with a checksum of itself, which replaces an earlier one."""
+    rest = {key: value for key, value in content.items() if key != _CHECKSUM}
+    return rest | {_CHECKSUM: digest(rest)}
 
 
 def is_whole(content: Mapping[str, Any]) -> bool:
-    """Whether the checksum is right; so it is where there is none, in files of older versions."""
-    return _SEAL not in content or content == with_checksum(content)
+    """Return True if the checksum is right or absent; files of older versions have none."""
+    return _CHECKSUM not in content or content == with_checksum(content)
 
 
-def _sum(rest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+def digest(content: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+    """Return the SHA-256, in hex, of a content written as JSON with sorted keys.
+
+    Args:
+        content: what `json.dumps` takes.
+        default: how values that JSON does not know are written, as for `json.dumps`; None refuses them.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=default).encode()).hexdigest()

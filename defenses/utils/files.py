@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and disks that cannot be written as one clear line."""
+"""Atomic writes, and errors of disks as one clear line."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _ELSEWHERE = "choose another folder with --out"
 
 
 class NotWritable(UserError):
-    """A folder that this user may not write to."""
+    """A folder without permission to write."""
 
 
 @contextmanager
 def disk_errors(folder: Path, remedy: str, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
-    """Full and failing disks and missing permissions as one clear line; other errors pass.
+    """Turn errors of full or failing disks and of missing permissions into one clear line; others pass.
 
     Args:
-        folder: what is written to.
-        remedy: what becomes of the work, the end of the line: "finished cells are kept".
-        elsewhere: how another folder is chosen.
+        folder: the folder that is written to.
+        remedy: the end of the line, as "finished cells are kept".
+        elsewhere: the advice to choose another folder.
 
     Raises:
         NotWritable: no permission, or no folder.
@@ -49,25 +49,25 @@ def disk_errors(folder: Path, remedy: str, elsewhere: str = _ELSEWHERE) -> Itera
 
 @contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Take away a folder, and those above it, that were made meanwhile and are empty at the end: work was refused.
+    """Remove, at the end, folders that were made meanwhile and are empty.
 
     Args:
-        folder: it may be there already, and stays then.
+        folder: the folder; it and those above it stay if they exist before.
     """
     missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         yield
     finally:
         for path in missing:
-            with suppress(OSError):  # it holds something, or was never made
+            with suppress(OSError):  # not empty, or never made
                 path.rmdir()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and try to write to it, before work is done for it.
+    """Make a folder, with those above it, and write to it once, before any work.
 
     Args:
-        folder: the folder; those above it are made too.
+        folder: the folder.
 
     Raises:
         NotWritable: no permission, or no folder.
@@ -83,11 +83,11 @@ def make_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: str | bytes, remedy: str) -> None:
-    """Write a file so that at any moment it is the old one or the new one, whole, also after a crash.
+    """Write a file atomically: at any moment, also after a crash, it is the old or the new one, whole.
 
     Args:
-        path: the file; its folder is there.
-        data: what it holds; text is written as UTF-8.
+        path: the file, in an existing folder.
+        data: the content; text is written as UTF-8.
         remedy: see `disk_errors`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a module in memory is: a digest of its classes, tensors and attributes, and where it was loaded from."""
+"""Identity of a module in memory: a digest of its classes, tensors and attributes, and its provenance."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
 
-# Tensors and children are hashed as such; the others say nothing about outputs.
-_APART = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
-_LIBRARY = ("torch", "builtins", "abc", "typing")  # their names are enough
+# Tensors and children are hashed apart; outputs do not depend on the others.
+_SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
+_LIBRARY = ("torch", "builtins", "abc", "typing")  # modules whose classes are hashed by name
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a registered defense came from: name, parameters given, fingerprint, identity at loading, training seed."""
+    """Origin of a registered defense.
+
+    Args:
+        name: its name.
+        given: the parameters that were given, in canonical form.
+        fingerprint: of the defense, see `defenses.zoo.registry.fingerprint`.
+        state: its `identity` when it was loaded.
+        training_seed: of its weights; None: the weights without a seed in their name.
+    """
 
     name: str
     given: Mapping[str, Any]
@@ -33,15 +41,15 @@ class Provenance:
 
 
 def identity(module: nn.Module) -> tuple[str, bool]:
-    """A digest of everything that a module's outputs depend on, as far as it can be seen.
+    """Return a digest of all visible state that a module's outputs depend on.
 
-    Of every submodule: its class and the bases of it (module, name, source; the code where there is no source; the
+    Hashed are, of every submodule: its class and bases (module, name, source; the code where there is no source; the
     name alone for torch's own), every parameter and buffer, hooks, and all other attributes: numbers, texts, None,
-    tensors, arrays, dtypes, devices, paths, modules, classes, functions with what they enclose, and lists, tuples,
-    sets and dicts of these. Global variables and functions that a class calls from outside are not seen.
+    tensors, arrays, dtypes, devices, paths, modules, classes, functions with their closures, and lists, tuples, sets
+    and dicts of these. Not hashed are global variables, and functions outside that a class calls.
 
     Returns:
-        (hex digest, whether all attributes could be hashed); where not, equal digests do not mean equal modules.
+        (hex digest, True if all attributes could be hashed); if not, modules with equal digests may differ.
     """
     digest = _Digest()
     digest.add(module)
@@ -49,22 +57,22 @@ def identity(module: nn.Module) -> tuple[str, bool]:
 
 
 def check_built(module: nn.Module) -> None:
-    """Refuse a module whose class has not set it up.
+    """Refuse a module whose `__init__` does not call that of `nn.Module`.
 
     Raises:
-        UserError: its `__init__` does not call that of `nn.Module`.
+        UserError: it does not.
     """
     if "_modules" not in vars(module):
         raise UserError(f"{type(module).__name__}.__init__ does not call super().__init__(); let it be its first line")
 
 
 class _Digest:
-    """A running hash of values; every value is written with its kind, so that different ones differ."""
+    """Running hash of values, each written with its kind, so that different values differ."""
 
     def __init__(self) -> None:
         self.sha = hashlib.sha256()
         self.complete = True
-        self._seen: dict[int, int] = {}  # modules, functions and classes may be met again, in circles too
+        self._seen: dict[int, int] = {}  # numbers of modules, functions and classes by id: they may refer to each other
 
     def _write(self, kind: str, text: str = "") -> None:
         self.sha.update(f"{kind} {len(text)} {text};".encode(errors="surrogatepass"))
@@ -116,10 +124,10 @@ class _Digest:
     def _module(self, module: nn.Module) -> None:
         check_built(module)
         self.add(type(module))
-        own = vars(module)
-        self.add({k: own[k] for k in sorted(own.keys() - _APART)})
+        attributes = vars(module)
+        self.add({k: attributes[k] for k in sorted(attributes.keys() - _SEPARATE)})
         for group in ("_parameters", "_buffers", "_modules"):
-            self.add(dict(own[group]))
+            self.add(dict(attributes[group]))
 
     def _tensor(self, value: Tensor) -> None:
         self._write("tensor", f"{value.dtype} {tuple(value.shape)}")
@@ -129,9 +137,9 @@ class _Digest:
         flat = value.detach().cpu().contiguous().flatten()
         self.sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
 
-    def _class(self, found: type) -> None:
-        for base in found.__mro__:
-            # A plug-in's module is called after its file and contents, wherever it lies.
+    def _class(self, cls: type) -> None:
+        for base in cls.__mro__:
+            # A plug-in's module is named after its file's name and contents, not its folder.
             self._write("class", f"{base.__module__} {base.__qualname__}")
             if base.__module__.partition(".")[0] in _LIBRARY:
                 continue

@@ -15,7 +15,14 @@ from defenses.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Parameters:
-    """The arguments of a function: names in order, those without a default, whether any name goes, plain defaults."""
+    """Arguments of a function.
+
+    Args:
+        names: in order.
+        required: those without a default.
+        open: True if the function takes any keyword.
+        defaults: by name, where they are constants.
+    """
 
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -25,7 +32,14 @@ class Parameters:
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """A class: its name, those of all its bases, its constructor's arguments and its docstring."""
+    """Facts of a class.
+
+    Args:
+        name: of the class.
+        bases: names of all its bases.
+        parameters: of its constructor.
+        doc: its docstring.
+    """
 
     name: str
     bases: tuple[str, ...]
@@ -35,7 +49,7 @@ class ClassFacts:
 
 @lru_cache
 def package_folder(package: str) -> Path | None:
-    """The folder of an installed top-level package; None if there is none."""
+    """Return the folder of an installed top-level package; None if there is none."""
     spec = importlib.util.find_spec(package)
     places = spec.submodule_search_locations if spec else None
     return Path(next(iter(places))) if places else None
@@ -43,7 +57,11 @@ def package_folder(package: str) -> Path | None:
 
 @lru_cache
 def parse(path: Path, stamp: int = 0) -> ast.Module:  # noqa: ARG001
-    """The syntax tree of a file, read once for every stamp (the time of its last change, where it may change).
+    """Return the syntax tree of a file, read once for every stamp.
+
+    Args:
+        path: the file.
+        stamp: the time of its last change, where it may change.
 
     Raises:
         UserError: the file cannot be read or is not Python.
@@ -58,20 +76,27 @@ def parse(path: Path, stamp: int = 0) -> ast.Module:  # noqa: ARG001
 
 @lru_cache
 def exported(path: Path) -> dict[str, Path | str]:
-    """What a package's `__init__` re-exports: name -> file that it comes from, or name -> name for an alias."""
-    found: dict[str, Path | str] = {}
+    """Return the names that a package's `__init__` re-exports.
+
+    Args:
+        path: the `__init__.py`.
+
+    Returns:
+        {name: file that it comes from, or the name that it is an alias of}.
+    """
+    names: dict[str, Path | str] = {}
     for node in parse(path).body:
         if isinstance(node, ast.ImportFrom) and node.level:
             source = _module_file(path, node)
-            found.update({alias.asname or alias.name: source for alias in node.names})
+            names.update({alias.asname or alias.name: source for alias in node.names})
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
-            found.update({t.id: node.value.id for t in node.targets if isinstance(t, ast.Name)})
-    return found
+            names.update({t.id: node.value.id for t in node.targets if isinstance(t, ast.Name)})
+    return names
 
 
 @lru_cache
 def class_facts(path: Path, name: str) -> ClassFacts:
-    """A class of a file; its bases are followed through the file's relative imports.
+    """Return the facts of a class in a file; its bases are followed through the file's relative imports.
 
     Raises:
         UserError: the file does not define the class (the library has changed).
@@ -117,23 +142,23 @@ def _module_file(path: Path, node: ast.ImportFrom) -> Path:
 
 
 def function_parameters(node: ast.FunctionDef, *, skip: int = 0) -> Parameters:
-    """The arguments of a function definition, the first `skip` left out."""
-    given = node.args
-    positional = [*given.posonlyargs, *given.args]
-    last = positional[len(positional) - len(given.defaults) :]
-    defaults = {a.arg: d for a, d in zip(last, given.defaults, strict=True)}
-    defaults |= {a.arg: d for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True) if d is not None}
-    names = [a.arg for a in (*positional[skip:], *given.kwonlyargs)]
+    """Return the arguments of a function definition without the first `skip`."""
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    last = positional[len(positional) - len(arguments.defaults) :]
+    defaults = {a.arg: d for a, d in zip(last, arguments.defaults, strict=True)}
+    defaults |= {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None}
+    names = [a.arg for a in (*positional[skip:], *arguments.kwonlyargs)]
     return Parameters(
         names=tuple(names),
         required=tuple(n for n in names if n not in defaults),
-        open=given.kwarg is not None,
+        open=arguments.kwarg is not None,
         defaults={k: v for k, d in defaults.items() if (v := _constant(d)) is not None},
     )
 
 
 def _constant(node: ast.expr) -> Any:
-    """A literal or a quotient of two numbers (8 / 255); None for anything else."""
+    """Return a literal or a quotient of two numbers (8 / 255); None for anything else."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         above, below = _constant(node.left), _constant(node.right)
         return above / below if isinstance(above, int | float) and isinstance(below, int | float) else None

@@ -1,14 +1,16 @@
-"""Run code of others without leaving traces: random states, environment."""
+"""Isolation of third-party code: random states, environment, output."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -19,11 +21,7 @@ class seeded_globals:
         self.seed, self.device = seed, device
 
     def __enter__(self) -> None:
-        """Fork and seed."""
-        import random
-
-        import numpy as np
-
+        """Fork and seed the generators."""
         self._python: Any = random.getstate()
         self._numpy: Any = np.random.get_state()
         self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
@@ -33,11 +31,7 @@ class seeded_globals:
         random.seed(self.seed)
 
     def __exit__(self, *exc: object) -> None:
-        """Restore."""
-        import random
-
-        import numpy as np
-
+        """Restore the generators."""
         self._torch.__exit__(None, None, None)
         np.random.set_state(self._numpy)
         random.setstate(self._python)
@@ -48,7 +42,7 @@ _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 @contextlib.contextmanager
 def library() -> Iterator[None]:
-    """What RobustBench prints goes to stderr, its warnings nowhere; nothing is unpickled that is no tensor."""
+    """Send what RobustBench prints to stderr, silence its warnings, and let torch unpickle tensors alone."""
     unsafe = os.environ.pop(_UNSAFE, None)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():

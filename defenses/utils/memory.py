@@ -1,4 +1,4 @@
-"""How much memory a process can still get, on the CPU and on accelerators."""
+"""Memory that a process can still get, on the CPU and on accelerators."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that this process can still get on a device; the smaller of what there is and what it is allowed."""
+    """Return the bytes that this process can still get on a device, within its limits."""
     if device.type == "cuda":
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return min(available_memory(), _allowed())
+    return min(available_memory(), _allowance())
 
 
-def _allowed() -> float:
-    """What the limit of the process on its data leaves."""
+def _allowance() -> float:
+    """Return the bytes that the limit on the process's data leaves."""
     try:
         import resource
-    except ImportError:  # Windows has none
+    except ImportError:  # Windows
         return float("inf")
     import psutil
 
@@ -36,7 +36,7 @@ def _allowed() -> float:
 
 
 def available_memory() -> float:
-    """Bytes that processes can still get here: of the machine, and of the control group they are in."""
+    """Return the bytes that processes can still get, of the machine and of their control group."""
     import psutil
 
     free = float(psutil.virtual_memory().available)
@@ -46,33 +46,33 @@ def available_memory() -> float:
 
 
 def _group_files() -> list[tuple[Path, Path, Path]]:
-    """(limit, usage, statistics) of this process's control groups, from its own to the root; versions 2 and 1."""
+    """Return (limit, usage, statistics) of this process's control groups up to the root; versions 2 and 1."""
     names = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    found = []
+    files = []
     for line in lines:
-        _, controllers, own = line.split(":", 2)
+        _, controllers, group = line.split(":", 2)
         for kind, limit, used in names:
             if kind in controllers.split(","):
                 top = _CGROUPS / kind
-                folders = [top / own.strip("/"), *(top / own.strip("/")).parents]
+                folders = [top / group.strip("/"), *(top / group.strip("/")).parents]
                 inside = [f for f in folders if f == top or top in f.parents]
-                found += [(f / limit, f / used, f / "memory.stat") for f in inside]
-    return found
+                files += [(f / limit, f / used, f / "memory.stat") for f in inside]
+    return files
 
 
 def _number(file: Path, absent: float = math.inf) -> float:
     try:
-        return float(file.read_text())  # "max" is none
+        return float(file.read_text())  # "max": no limit
     except (OSError, ValueError):
         return absent
 
 
 def _inactive(file: Path) -> float:
-    """Bytes of file cache that the kernel would give back."""
+    """Return the bytes of file cache that the kernel would free."""
     try:
         pairs = dict(line.split() for line in file.read_text().splitlines())
     except (OSError, ValueError):

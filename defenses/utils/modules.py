@@ -1,4 +1,4 @@
-"""Copies of modules that share every tensor with the original, with some of their parts exchanged."""
+"""Shallow copies of modules with replaced submodules."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def shared_copy(module: M, **attributes: Any) -> M:
-    """A shallow copy: the same tensors, hooks and children, but for the attributes given.
+    """Return a shallow copy with the same tensors, hooks and children, and some other attributes.
 
     Args:
-        module: any module; it stays as it is.
-        **attributes: values that the copy has instead.
+        module: any module; it is not changed.
+        **attributes: values of the copy.
     """
     copy = module.__new__(type(module))
     vars(copy).update(vars(module))
@@ -26,15 +26,15 @@ def shared_copy(module: M, **attributes: Any) -> M:
 
 
 def replace_modules(module: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """A twin of a tree of modules in which some modules are others; the module itself where none is.
+    """Return a copy of a tree of modules with some modules replaced; the module itself if none is.
 
     Args:
         module: root of the tree.
-        change: from a module to the one in its place; None: it stays, and its children are looked at.
+        change: from a module to its replacement; None keeps it and goes on with its children.
     """
-    new = change(module)
-    if new is not None:
-        return new
+    replacement = change(module)
+    if replacement is not None:
+        return replacement
     children = {n: replace_modules(child, change) for n, child in module.named_children()}
-    other = {n: child for n, child in children.items() if child is not module._modules[n]}
-    return shared_copy(module, **other) if other else module
+    replaced = {n: child for n, child in children.items() if child is not module._modules[n]}
+    return shared_copy(module, **replaced) if replaced else module

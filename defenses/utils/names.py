@@ -1,15 +1,15 @@
-"""Kinds of names: of registered defenses, zoo models, plug-ins, files."""
+"""Kinds of names: registered defenses, zoo models, plug-ins, files."""
 
 from __future__ import annotations
 
 
 def is_zoo(name: str) -> bool:
-    """Whether a name means a model of RobustBench's zoo: "robustbench:Wong2020Fast"."""
+    """Return True if a name is a model of RobustBench's zoo: "robustbench:Wong2020Fast"."""
     return name.startswith("robustbench:")
 
 
 def portable(name: str) -> str:
-    """Return a name without the folder of a user's file: its contents are hashed, and it may lie anywhere."""
+    """Return a name without the folder of a user's file, whose contents are hashed instead."""
     kind, colon, rest = name.partition(":")
     if colon and (kind == "folder" or (kind == "hf" and rest.startswith(("/", ".", "~")))):
         path, mark, options = rest.partition("?")
@@ -18,5 +18,5 @@ def portable(name: str) -> str:
 
 
 def is_plugin(name: str) -> bool:
-    """Whether a name means somebody's own class: "module:Class" or "path/to/file.py:Class"."""
+    """Return True if a name is a user-defined class: "module:Class" or "path/to/file.py:Class"."""
     return isinstance(name, str) and ":" in name and not is_zoo(name)

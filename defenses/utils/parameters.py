@@ -1,4 +1,4 @@
-"""Parameter values: one spelling for one value, on its way to a key, and back to Python."""
+"""Parameter values: canonical form for keys, and back to Python."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 from defenses.utils.errors import UserError
 
-_EXPONENT, _LONGEST = re.compile(r"[eE][+-]?\d{4}"), 200  # of texts that are numbers
+_EXPONENT = re.compile(r"[eE][+-]?\d{4}")  # too large a power of ten
+_LONGEST = 200  # characters of a number
 
 
 def as_fraction(value: float | Fraction) -> Fraction:
-    """A number as a fraction: as it prints, but a float that is n/255 for a whole n, as 8 / 255 is, becomes that."""
+    """Return a number as the fraction that it prints as, or n/255 for a float such as 8 / 255."""
     if isinstance(value, float):
         n = round(value * 255) if abs(value) < 1e6 else 0
         if n / 255 == value:
@@ -24,12 +25,12 @@ def as_fraction(value: float | Fraction) -> Fraction:
 
 
 def plain(value: Any) -> Any:
-    """The value that an enum stands for, as RobustBench's `ThreatModel.Linf` for "Linf"; else the value as it is."""
+    """Return the value of an enum, as "Linf" for RobustBench's `ThreatModel.Linf`; other values as they are."""
     return value.value if isinstance(value, Enum) else value
 
 
 def as_number(text: str) -> Fraction | None:
-    """The number that a text is, else None; "1e999999999", whose digits would fill memory, is none."""
+    """Return the number that a text spells, else None; also for "1e999999999", whose digits would fill memory."""
     if len(text) > _LONGEST or _EXPONENT.search(text):
         return None
     try:
@@ -39,11 +40,11 @@ def as_number(text: str) -> Fraction | None:
 
 
 def canonical(value: Any, name: str = "a parameter") -> Any:
-    """One spelling for one value: numbers and numeric texts become fraction strings ("0.15" and "3/20" agree).
+    """Return the canonical form of a value: numbers and numeric texts become fractions ("0.15" and "3/20" agree).
 
     Args:
         value: number, text, true or false, None, list or table.
-        name: of it, for messages.
+        name: of the parameter, for messages.
 
     Raises:
         UserError: it is something else, or a number that is not finite.
@@ -65,7 +66,7 @@ def canonical(value: Any, name: str = "a parameter") -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The Python value of a canonical one: whole numbers become int, other numbers float."""
+    """Return the Python value of a canonical one: whole numbers become int, other numbers float."""
     if isinstance(value, str):
         number = as_number(value)
         if number is None:
@@ -84,7 +85,7 @@ TEXT, LIST, PART = "a text", "a list", 'a name, or a table as { name = "jpeg", q
 
 
 def kind_of(default: Any) -> str:
-    """What values a parameter takes, by its default: 10 stands for whole numbers, 10.0 and "1/4" for any."""
+    """Return the kind of a parameter's values from its default: 10 for whole numbers, 10.0 and "1/4" for any."""
     if isinstance(default, bool):
         return FLAG
     if isinstance(default, list):
@@ -95,7 +96,7 @@ def kind_of(default: Any) -> str:
 
 
 def is_kind(value: Any, kind: str) -> bool:
-    """Whether a value in canonical form is of a kind; numbers must be such that a float can be."""
+    """Return True if a canonical value is of a kind; numbers must fit into a float."""
     if not isinstance(value, str):
         return isinstance(value, {FLAG: bool, LIST: list, PART: Mapping}.get(kind, ()))
     number = as_number(value)

@@ -1,4 +1,4 @@
-"""Somebody's own classes, "module:Class" or "path/to/file.py:Class": loading them, and what their code is."""
+"""User-defined classes and functions, "module:Class" or "path/to/file.py:Class": loading, and hashes of code."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isclass, isroutine, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from defenses.utils.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
 def forbid_exit() -> Iterator[None]:
-    """Let somebody's code that would end this process raise `SystemExit` instead, whatever way it takes."""
-    leave, mine = os._exit, os.getpid()
+    """Turn any exit of this process by user-defined code into `SystemExit`."""
+    exit_process, process = os._exit, os.getpid()
 
-    def refused(status: int) -> NoReturn:
-        if os.getpid() != mine:
-            leave(status)  # a process of its own ends as it wants
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            exit_process(status)  # a child process may end
         raise SystemExit(status)
 
-    os._exit = refused
+    os._exit = refuse
     try:
         yield
     finally:
-        os._exit = leave
+        os._exit = exit_process
 
 
 def load_object(name: str) -> Any:
-    """The object "module:name" or "file.py:name".
+    """Return the object "module:name" or "file.py:name".
+
+    Args:
+        name: both parts.
 
     Raises:
         UserError: it cannot be imported, or there is no such name in it.
     """
-    where, _, what = name.rpartition(":")
-    if not where or not what:
+    where, _, attribute = name.rpartition(":")
+    if not where or not attribute:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
         with forbid_exit():
@@ -58,33 +58,37 @@ def load_object(name: str) -> Any:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f'importing "{where}" failed: {line_of(error)}') from error
-    if not hasattr(module, what):
-        raise unknown(f"name in {where}", what, [n for n in vars(module) if not n.startswith("_")])
-    return getattr(module, what)
+    if not hasattr(module, attribute):
+        raise unknown(f"name in {where}", attribute, [n for n in vars(module) if not n.startswith("_")])
+    return getattr(module, attribute)
 
 
-def takes_seed(found: Any) -> bool:
-    """Whether a class or function of one's own has a parameter `training_seed`."""
-    return (isclass(found) or isroutine(found)) and "training_seed" in signature(found).parameters
+def takes_seed(target: Any) -> bool:
+    """Return True if a class or function has a parameter `training_seed`."""
+    return (isclass(target) or isroutine(target)) and "training_seed" in signature(target).parameters
 
 
 def code_hash(name: str) -> str:
-    """A hash of a plug-in's file and of the modules beside it that it imports, these followed in turn.
+    """Return a hash of a plug-in's file and of the modules beside it that it imports, directly or not.
 
-    Raises nothing; "" when there is no source (an extension module).
+    Args:
+        name: "module:Class" or "file.py:Class".
+
+    Returns:
+        Hex digest; "" if there is no source, as of an extension module.
     """
     source = _source(name.rpartition(":")[0])
     if source is None or not source.is_file() or source.suffix != ".py":
         return ""
-    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in _with_beside(source))
+    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in _with_imports(source))
     return hashlib.sha256(repr(parts).encode()).hexdigest() if len(parts) > 1 else _sha(source)
 
 
-def _with_beside(source: Path) -> set[Path]:
-    """A file, the modules beside it that it imports, and those that these import."""
+def _with_imports(source: Path) -> set[Path]:
+    """Return a file with the modules beside it that it imports, directly or not."""
     files, waiting = {source}, [source]
     while waiting:
-        new = set(_beside(waiting.pop())) - files
+        new = set(_imports_beside(waiting.pop())) - files
         files |= new
         waiting += new
     return files
@@ -100,12 +104,12 @@ def _source(where: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
-def _beside(file: Path) -> Iterator[Path]:
-    """The modules in a file's own folder that it imports."""
+def _imports_beside(file: Path) -> Iterator[Path]:
+    """Yield the modules in a file's own folder that it imports."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return  # imported where it may fail, and so not in use
+        return  # not importable, so not in use
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -125,33 +129,33 @@ def _imported(where: str) -> Any:
 
 def _from_file(path: Path) -> Any:
     sha = _sha(path)
-    for file in _with_beside(path) - {path}:
+    for file in _with_imports(path) - {path}:
         _forget_if_changed(file.resolve())
     return _module_from_file(path, sha, code_hash(f"{path}:"))
 
 
-_imported_as: dict[Path, str] = {}  # hashes of the modules beside plug-ins, when these were loaded
+_hash_at_import: dict[Path, str] = {}  # hash of each module beside a plug-in when it was imported
 
 
 def _forget_if_changed(file: Path) -> None:
-    """A module that has changed since it was imported is imported anew."""
+    """Remove a module from those imported if its file has changed since."""
     sha = _sha(file)
-    if _imported_as.setdefault(file, sha) != sha:
-        _imported_as[file] = sha
+    if _hash_at_import.setdefault(file, sha) != sha:
+        _hash_at_import[file] = sha
         for name in [n for n, m in sys.modules.items() if getattr(m, "__file__", None) == str(file)]:
             del sys.modules[name]
 
 
 @functools.cache
 def _module_from_file(path: Path, sha: str, code: str) -> Any:  # noqa: ARG001
-    # Named after its contents: files of one name do not meet, and the name is the same wherever the file lies.
+    # Named after its contents, so that files of one name do not collide and the folder does not matter.
     spec = importlib.util.spec_from_file_location(f"purebench_plugin_{path.stem}_{sha[:8]}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     if str(path.parent.resolve()) not in sys.path:
-        sys.path.append(str(path.parent.resolve()))  # modules beside it can be imported, as by a script
+        sys.path.append(str(path.parent.resolve()))  # for imports of modules beside it, as by a script
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -167,7 +171,7 @@ def _sha(path: Path) -> str:
 
 
 def line_of(error: BaseException) -> str:
-    """An error as one line."""
+    """Return an error as one line."""
     if isinstance(error, SystemExit):
         return f'it ends the program (exit code {error.code}); keep that under if __name__ == "__main__"'
     text = str(error).strip()

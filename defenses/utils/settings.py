@@ -1,4 +1,4 @@
-"""What may stand in a field of a recipe: kinds, written as the annotations of settings, and reading by them."""
+"""Kinds of settings in a recipe, written as annotations, and the values read by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from defenses.utils.parameters import as_number
 
 @dataclass(frozen=True)
 class Fits:
-    """A range of a kind: what fits, and the words for it."""
+    """A range of a kind: a test of values, and its words in messages."""
 
     test: Callable[[Any], bool]
     words: str
@@ -34,16 +34,16 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def read(name: str, kind: Any, value: Any) -> Any:
-    """A value as its kind has it; texts that are numbers, as "1/5", become these.
+    """Return a value converted to its kind; texts that are numbers, as "1/5", become these.
 
     Args:
-        name: what it is called in messages.
+        name: of the setting, for messages.
         kind: an annotation: a number, bool, str, Literal, Sequence, Mapping, None, a union or Annotated of these, or
             Any.
-        value: as TOML gives it.
+        value: from TOML.
 
     Raises:
-        UserError: it is of another kind, or out of range.
+        UserError: the value is of another kind, or out of range.
     """
     try:
         return _read(kind, value)
@@ -58,29 +58,29 @@ def read(name: str, kind: Any, value: Any) -> Any:
 def _read(kind: Any, value: Any) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _that(parts[1].test, _read(parts[0], value))
+        return _tested(parts[1].test, _read(parts[0], value))
     if origin is Literal:
-        return _that(lambda v: v in parts, value)
+        return _tested(lambda v: v in parts, value)
     if origin in (Union, types.UnionType):
-        return _of_either(parts, value)
+        return _first_fitting(parts, value)
     if kind in (int, float):
         return _number(kind, value)
     if origin is Mapping:
-        table: dict[str, Any] = _that(lambda v: isinstance(v, Mapping), value)
+        table: dict[str, Any] = _tested(lambda v: isinstance(v, Mapping), value)
         return {key: _read(parts[1], v) for key, v in table.items()}
     if origin in (Sequence, tuple):
-        listed: Sequence[Any] = _that(lambda v: isinstance(v, list | tuple), value)
+        listed: Sequence[Any] = _tested(lambda v: isinstance(v, list | tuple), value)
         return [_read(parts[0], v) for v in listed]
-    return value if kind is Any else _that(lambda v: isinstance(v, kind), value)
+    return value if kind is Any else _tested(lambda v: isinstance(v, kind), value)
 
 
-def _that(test: Callable[[Any], bool], value: Any) -> Any:
+def _tested(test: Callable[[Any], bool], value: Any) -> Any:
     if not test(value):
         raise ValueError
     return value
 
 
-def _of_either(kinds: Sequence[Any], value: Any) -> Any:
+def _first_fitting(kinds: Sequence[Any], value: Any) -> Any:
     for kind in kinds:
         try:
             return _read(kind, value)
@@ -90,11 +90,11 @@ def _of_either(kinds: Sequence[Any], value: Any) -> Any:
 
 
 def _number(kind: type, value: Any) -> int | float:
-    """A finite number: as it is given where it is one, since 1 and 1.0 are two texts in a recipe's identity."""
+    """Return a finite number, with int and float kept apart: 1 and 1.0 are two texts in a recipe's identity."""
     if isinstance(value, str) and (number := as_number(value)) is not None:
         value = int(number) if number.denominator == 1 else float(number)
     fits = type(value) is int or (kind is float and type(value) is float and math.isfinite(value))
-    return _that(lambda _: fits, value)  # type: ignore[no-any-return]
+    return _tested(lambda _: fits, value)  # type: ignore[no-any-return]
 
 
 def _words(kind: Any) -> str:

@@ -1,4 +1,4 @@
-"""Text that comes from anywhere."""
+"""Text for people: cleaned lines, counts, durations."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import unicodedata
 
 
 def clean(text: str) -> str:
-    """One line of text without control characters, terminal escapes or marks that turn the reading direction."""
+    """Return a text as one line without control characters, terminal escapes or marks of reading direction."""
     line = " ".join(text.split())
     if line.isprintable():
         return line
     return "".join("�" if unicodedata.category(c)[0] == "C" else c for c in line)
 
 
-def counted(n: int, what: str) -> str:
-    """A number and its noun: "1 block", "2 blocks"."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 block", "2 blocks"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def human_time(seconds: float) -> str:
-    """Seconds as "8 s", "12 min" or "3 h 05 min"."""
+    """Return seconds as "8 s", "12 min" or "3 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

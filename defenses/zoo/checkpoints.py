@@ -1,6 +1,6 @@
-"""Weights on disk: safetensors, and beside them a JSON file with their hash, network and recipe.
+"""Weights on disk: safetensors, with a JSON sidecar of hash, network and recipe.
 
-Nothing here imports torch at module level: the hash of a defense's weights is read without it.
+Torch is imported only with weights, so that their hash is read without it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.networks.registry import build_network, check_role, deployed, role_of
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, write_whole
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """The JSON beside a weights file: sha256, network (kind, args), recipe, metrics.
+    """Return the JSON beside a weights file: sha256, network (kind, args), recipe, metrics.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: it is missing or damaged.
     """
     side = path.with_suffix(".json")
     try:
@@ -45,7 +46,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def weights_hash(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> str:
-    """SHA-256 of a weights file (hex), as its sidecar states it; `load_network` checks it against the file.
+    """Return the SHA-256 of a weights file (hex) from its sidecar; `load_network` checks it against the file.
 
     Args:
         name: see `find_weights`.
@@ -54,14 +55,14 @@ def weights_hash(name: str, dataset: str, root: Path | str | None = None, *, tra
         training_seed: see `find_weights`.
 
     Raises:
-        UserError: there are none, or their recipe says another seed.
+        UserError: there are no such weights, or their recipe has another seed.
     """
     path = find_weights(name, dataset, root, training_seed=training_seed)
     side = read_sidecar(path)
     recipe = side.get("recipe")
-    said = recipe.get("seed") if isinstance(recipe, dict) else None
-    if training_seed is not None and said not in (None, training_seed):
-        raise UserError(f"{path} was trained with seed {said}, not {training_seed}; {make_again(path)}")
+    seed = recipe.get("seed") if isinstance(recipe, dict) else None
+    if training_seed is not None and seed not in (None, training_seed):
+        raise UserError(f"{path} was trained with seed {seed}, not {training_seed}; {make_again(path)}")
     return str(side["sha256"])
 
 
@@ -75,14 +76,14 @@ def save_network(
     metrics: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> str:
-    """Write weights and their sidecar, each in one move.
+    """Write weights and their sidecar, each atomically.
 
     Args:
         path: the file, ending in .safetensors; the sidecar gets the ending .json.
         network: the network.
-        kind: its kind, as `build_network` takes it.
+        kind: its kind, as for `build_network`.
         args: its arguments.
-        recipe: how it was made (hyper-parameters, seed, steps, versions, seconds).
+        recipe: of its training (hyper-parameters, seed, steps, versions, seconds).
         metrics: measured numbers.
         half: store float16 (loaded as float32).
 
@@ -92,10 +93,10 @@ def save_network(
     import torch
     from safetensors.torch import save
 
-    kept = {n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if v.is_floating_point()}
+    tensors = {n: v.detach().cpu().contiguous() for n, v in network.state_dict().items() if v.is_floating_point()}
     if half:
-        kept = {n: v.to(torch.float16) for n, v in kept.items()}
-    data = save(kept)
+        tensors = {n: v.to(torch.float16) for n, v in tensors.items()}
+    data = save(tensors)
     sha = hashlib.sha256(data).hexdigest()
     side = {
         "sha256": sha,
@@ -120,21 +121,19 @@ def load_network(
     training_seed: int | None = None,
     data_root: Path | str | None = None,
 ) -> nn.Module:
-    """A trained network, ready to be evaluated (see `networks.deployed`), on the CPU, in float32.
+    """Return a trained network, ready for evaluation, on the CPU, in float32.
 
     Args:
         name: see `find_weights`.
         dataset: see `find_weights`.
-        roles: any of which will do; none: all.
+        roles: accepted roles of the network; empty: all.
         root: see `find_weights`.
         training_seed: see `find_weights`.
-        data_root: where data sets lie, whose shapes must be the network's.
+        data_root: folder of data sets; the shapes of `dataset` must be the network's.
 
     Raises:
-        UserError: no such weights; or a file is missing, damaged, not of this network or of another role.
+        UserError: there are no such weights, or a file is missing, damaged, of another network or of another role.
     """
-    from defenses.networks.registry import build_network, check_role, deployed
-
     path = find_weights(name, dataset, root, training_seed=training_seed)
     side = read_sidecar(path)
     data = path.read_bytes()
@@ -157,20 +156,18 @@ def check_classifier(
     training_seed: int | None = None,
     data_root: Path | str | None = None,
 ) -> None:
-    """Refuse to attack a network that gives no classes, as that of a purifier; its weights are not loaded.
+    """Refuse to attack a network without classes, as that of a purifier; its weights are not loaded.
 
     Args:
         name: see `find_weights`.
         dataset: see `find_weights`.
         root: see `find_weights`.
         training_seed: see `find_weights`.
-        data_root: where data sets lie.
+        data_root: folder of data sets.
 
     Raises:
-        UserError: it gives none, is of another data set, or has no weights.
+        UserError: it is no classifier, is of another data set, or has no weights.
     """
-    from defenses.networks.registry import role_of
-
     remedy = f'name a classifier of {dataset}, as "undefended"'
     if name in list_models() and card(name).kind != "classifier":
         raise UserError(f'"{name}" is a {card(name).kind}, and a classifier is to be attacked; {remedy}')
@@ -191,7 +188,7 @@ def load_classifier(
     training_seed: int | None = None,
     data_root: Path | str | None = None,
 ) -> nn.Module:
-    """A trained network that is to be attacked, as `load_network` gives it.
+    """Return a trained classifier to attack; for the arguments see `load_network`.
 
     Raises:
         UserError: as `check_classifier` and `load_network`.

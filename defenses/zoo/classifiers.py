@@ -1,4 +1,4 @@
-"""Plain classifiers as defenses: the undefended one, and those whose defense lies in their training."""
+"""Plain classifiers as defenses: the undefended one, and those defended by their training."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from defenses.networks.registry import Trained
 
 
 def build(network: Trained, *, num_classes: int, input_shape: tuple[int, int, int], classifier: str) -> Classifier:
-    """The classifier whose weights are called `classifier`.
+    """Return the classifier with the weights called `classifier`.
 
     Args:
-        network: loads a network by the name of its weights.
+        network: from the name of weights to the network.
         num_classes: K.
         input_shape: (C, H, W).
         classifier: the name of the weights.
 
     Raises:
-        UserError: these weights are of no classifier.
+        UserError: the weights are of another kind of network.
     """
     return Classifier(network(classifier, "classifier"), num_classes=num_classes, input_shape=input_shape)

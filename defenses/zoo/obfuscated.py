@@ -1,4 +1,4 @@
-"""Defenses that only look robust: what an audit must find. Each stands before or behind the undefended network.
+"""Defenses that are robust only against weak attacks: each masks the gradients of the undefended network.
 
 Name them in a board as "defenses.zoo.obfuscated:Quantised", with params = { dataset = "digits" }.
 """
@@ -13,31 +13,30 @@ from torch import Tensor
 from defenses.core.defense import Classifier, Defense
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import check_whole
+from defenses.zoo.registry import load_model
 
 
 class _Masked(Defense):
-    """The undefended network of a data set, masked.
+    """The undefended network of a data set, to be masked.
 
     Args:
-        dataset: whose network it is.
+        dataset: of the network.
     """
 
     def __init__(self, dataset: str = "digits"):
-        from defenses.zoo.registry import load_model
-
         super().__init__()
-        bare = load_model("undefended", dataset)
-        assert isinstance(bare, Classifier)
-        self.bare = bare
-        self.num_classes, self.input_shape = bare.num_classes, bare.input_shape
+        classifier = load_model("undefended", dataset)
+        assert isinstance(classifier, Classifier)
+        self.bare = classifier
+        self.num_classes, self.input_shape = classifier.num_classes, classifier.input_shape
         self.train(False)
 
 
 class Quantised(_Masked):
-    """Masks by quantisation: pixels are rounded to a few levels, which has no gradient (Buckman et al. 2018).
+    """Masking by quantisation: pixels are rounded to a few levels, without a gradient (Buckman et al. 2018).
 
     Args:
-        dataset: whose network it is.
+        dataset: of the network.
         levels: of a pixel, at least 2.
     """
 
@@ -53,13 +52,13 @@ class Quantised(_Masked):
 
 
 class Dithered(_Masked):
-    """Masks by randomness: a fine ripple of random phase, hardly visible, but its slope drowns every gradient.
+    """Masking by randomness: a ripple of random phase and small height, whose slope exceeds every gradient.
 
     Each pixel becomes x + height * sin(frequency * x + phase): noise of at most `height`, whose derivative is larger
-    than one by height * frequency and has a random sign.
+    than 1 by height * frequency, with a random sign.
 
     Args:
-        dataset: whose network it is.
+        dataset: of the network.
         height: of the ripple, in pixel values.
         frequency: of the ripple, in radians per pixel value.
     """
@@ -77,10 +76,10 @@ class Dithered(_Masked):
 
 
 class Saturated(_Masked):
-    """Masks by vanishing gradients: logits so large that the softmax, and with it the cross-entropy, is flat.
+    """Masking by vanishing gradients: logits so large that the softmax and the cross-entropy are flat.
 
     Args:
-        dataset: whose network it is.
+        dataset: of the network.
         scale: of the logits.
     """
 

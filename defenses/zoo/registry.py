@@ -1,4 +1,4 @@
-"""The registry: defenses by name, their fingerprints and loading. Torch is imported only when a model is loaded."""
+"""Registered defenses by name: fingerprints and loading. Torch is imported only when a model is loaded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.data.dataset import clean_name, dataset_info
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
+from defenses.utils.plugins import load_object
+from defenses.zoo import robustbench, robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
-from defenses.zoo.composition import KEYS, Named, Parts, composed, parts_of, with_own
+from defenses.zoo.checkpoints import weights_hash
+from defenses.zoo.composition import KEYS, Named, parts_of, with_own
+from defenses.zoo.robustbench_arguments import translated
+from defenses.zoo.weight_paths import has_weights
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
+    from defenses.zoo.assembly import Parts
 
 _KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifier"}  # by role in a composition
 
@@ -22,49 +29,50 @@ _KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifie
 def fingerprint(
     name: str,
     dataset: str,
-    given: Mapping[str, Any],
+    params: Mapping[str, Any],
     *,
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
     data_root: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Everything that the outputs of a registered defense or a zoo's model depend on: parameters, hashes of weights.
+    """Return all that the outputs of a registered or zoo model depend on: parameters, hashes of weights.
 
-    What a classifier or filter in somebody's own file is, only `load_model` can tell
+    User-defined classifiers and filters are left out, since only `load_model` can build them
     (`defenses.zoo.composition.with_own`).
+
+    Args:
+        name: an id of `list_models()`, or "robustbench:" and an id of RobustBench's zoo.
+        dataset: name of the data set.
+        params: of the defense.
+        weights_root: folder of weights to look in first.
+        training_seed: of the weights.
+        data_root: folder of data sets.
 
     Raises:
         UserError: unknown name or parameter; weights missing.
     """
-    from defenses.data.dataset import clean_name
-    from defenses.zoo.checkpoints import weights_hash
-
     dataset = clean_name(dataset)
     if is_zoo(name):
-        from defenses.zoo import robustbench as robustbench_zoo
-
         if training_seed is not None:
             raise UserError(f"{name} comes with weights of its own, of one training; leave the training seed out")
-        return robustbench_zoo.fingerprint(name, dataset, given, weights_root=weights_root)
-    known = named_card(name)
-    identified = _own(known, dataset, given, weights_root, training_seed)
+        return robustbench.fingerprint(name, dataset, params, weights_root=weights_root)
+    registered = named_card(name)
+    identified = _card_fingerprint(registered, dataset, params, weights_root, training_seed)
     around = []
     for role, part in parts_of(decode(identified["parameters"])):
-        if role == "classifier" and known.kind == "classifier":
-            continue  # its own weights
+        if role == "classifier" and registered.kind == "classifier":
+            continue  # the name of its weights
         if role != "detector" and is_plugin(part.name):
             _check_keys(role, part)
             continue
         if role == "classifier" and not part.params and not is_zoo(part.name):
-            _known_classifier(part.name, dataset, weights_root, training_seed)
+            _check_classifier_name(part.name, dataset, weights_root, training_seed)
             sha = weights_hash(part.name, dataset, weights_root, training_seed=training_seed)
             identified["weights"][part.name] = sha
             continue
-        around.append({"role": role, **_part(role, part, dataset, weights_root, training_seed)})
-    if known.kind == "detector" or any(part["role"] == "detector" for part in around):
-        from defenses.data.dataset import dataset_info
-
-        # What it is fitted and calibrated on.
+        around.append({"role": role, **_part_fingerprint(role, part, dataset, weights_root, training_seed)})
+    if registered.kind == "detector" or any(part["role"] == "detector" for part in around):
+        # Detectors are fitted and calibrated on it.
         identified["detector_data"] = dataset_info(dataset, root=data_root).revision
     seed = {"training_seed": training_seed} if training_seed else {}
     return identified | seed | ({"around": around} if around else {})
@@ -74,61 +82,56 @@ def named_card(name: str) -> Card:
     """Return the card of a registered defense.
 
     Raises:
-        UserError: unknown name; suggests RobustBench's model where the name is one of its zoo.
+        UserError: unknown name; the message suggests RobustBench's model of that name.
     """
-    if name not in list_models():
-        from defenses.zoo.robustbench_index import lists
-
-        if lists(name):
-            raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
+    if name not in list_models() and robustbench_index.lists(name):
+        raise UserError(f'unknown defense "{name}"; a model of RobustBench is named "robustbench:{name}"')
     return card(name)
 
 
-def _own(
-    known: Card, dataset: str, given: Mapping[str, Any], weights_root: str | Path | None, training_seed: int | None
+def _card_fingerprint(
+    registered: Card,
+    dataset: str,
+    params: Mapping[str, Any],
+    weights_root: str | Path | None,
+    training_seed: int | None,
 ) -> dict[str, Any]:
-    """The fingerprint of a registered defense by itself."""
-    from defenses.zoo.checkpoints import weights_hash
-
-    merged = known.merged(dataset, given)
-    files = known.networks(merged)
+    """Return the fingerprint of a registered defense by itself."""
+    merged = registered.merged(dataset, params)
+    files = registered.networks(merged)
     hashes = {n: weights_hash(n, dataset, weights_root, training_seed=training_seed) for n in files}
-    return {"name": known.name, "version": known.version, "parameters": merged, "weights": hashes}
+    return {"name": registered.name, "version": registered.version, "parameters": merged, "weights": hashes}
 
 
-def _part(
+def _part_fingerprint(
     role: str, part: Named, dataset: str, weights_root: str | Path | None, training_seed: int | None
 ) -> dict[str, Any]:
-    """The fingerprint of a part in a composition.
+    """Return the fingerprint of a part in a composition.
 
     Raises:
-        UserError: it is of another kind than its role, or a composition itself.
+        UserError: its kind does not fit its role, or it is itself a composition.
     """
     if is_zoo(part.name):
         return fingerprint(part.name, dataset, part.params, weights_root=weights_root)
-    found = _own(_known(role, part), dataset, part.params, weights_root, training_seed)
-    kept = {k: v for k, v in found["parameters"].items() if k not in KEYS or role == "classifier"}
-    return {**found, "parameters": kept}
+    identified = _card_fingerprint(_part_card(role, part), dataset, part.params, weights_root, training_seed)
+    parameters = {k: v for k, v in identified["parameters"].items() if k not in KEYS or role == "classifier"}
+    return {**identified, "parameters": parameters}
 
 
-def _known_classifier(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> None:
-    """A card's name, or that of weights."""
-    from defenses.zoo.weight_paths import has_weights
-
+def _check_classifier_name(name: str, dataset: str, weights_root: str | Path | None, training_seed: int | None) -> None:
+    """Refuse a name that is neither a registered classifier nor weights."""
     if name in list_models() or not has_weights(name, dataset, weights_root, training_seed=training_seed):
-        _known("classifier", Named(name, {}))
+        _part_card("classifier", Named(name, {}))
 
 
-def _known(role: str, part: Named) -> Card:
+def _part_card(role: str, part: Named) -> Card:
     if is_zoo(part.name) or is_plugin(part.name):
-        raise UserError(
-            f'"{part.name}" cannot stand as a {role} by its name; put it together with defenses.core.defense'
-        )
-    known = card(part.name)
-    if known.kind != _KINDS[role]:
-        raise UserError(f'"{part.name}" is a {known.kind} and cannot stand as a {role}; name a {_KINDS[role]}')
+        raise UserError(f'"{part.name}" cannot stand as a {role} by its name; write a defenses.Defense that holds both')
+    registered = card(part.name)
+    if registered.kind != _KINDS[role]:
+        raise UserError(f'"{part.name}" is a {registered.kind} and cannot stand as a {role}; name a {_KINDS[role]}')
     _check_keys(role, part)
-    return known
+    return registered
 
 
 def _check_keys(role: str, part: Named) -> None:
@@ -149,42 +152,39 @@ def load_model(
     """Load a defense by name.
 
     Args:
-        model_name: an id of `list_models()`; "robustbench:" and an id of RobustBench's zoo; or one's own
+        model_name: an id of `list_models()`; "robustbench:" and an id of RobustBench's zoo; or a user-defined
             "module:Class" or "path/to/file.py:Class" (a class or a function without required arguments, or an
-            instance; `params` are passed on). A `Purifier` stands before the model that the parameter `classifier`
-            names; `runs` and `combine` are those of `Purified`. A plain classifier and filters (`Purifier`s) of one's
-            own have such names too.
-        dataset: the data set it is for; weights and defaults depend on it. A corrupted one is as the clean one.
-        weights_root: a folder `<root>/<dataset>/<name>.safetensors` (of the zoo:
-            `<root>/robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), looked at before the
-            packaged weights. Downloads go to the cache and not there.
-        training_seed: which of several trainings: all networks of a registered defense, the classifier behind a
-            purifier among them, are those that `purebench train --seed` made with it. None: the weights that have the
-            networks' names alone. One's own class gets it as an argument.
-        data_root: where data sets lie, for a detector learns from one and is calibrated on it; None: where
-            `defenses.utils.paths.data_root` says.
-        **params: over the defaults of the card; numbers may be fractions as "1/4". Of the zoo: threat_model. A call
-            written for RobustBench is understood: model_dir is weights_root, and threat_model (a name or its enum) may
-            be any norm for a registered defense, which is the same under all of them.
+            instance; `params` are passed on). A `Purifier` is put before the model that the parameter `classifier`
+            names, with `runs` and `combine` of `Purified`. User-defined plain classifiers and filters (`Purifier`s)
+            are named alike.
+        dataset: the data set it is for; weights and defaults depend on it. A corrupted one counts as the clean one.
+        weights_root: a folder with `<dataset>/<name>.safetensors` (of the zoo:
+            `robustbench/<dataset>/<threat model>/<id>.pt`, or without `robustbench/`), searched before the packaged
+            weights. Downloads go to the cache.
+        training_seed: of all networks of a registered defense, the classifier behind a purifier included, as made by
+            `purebench train --seed`. None: the weights without a seed in their name. A user-defined class gets it as
+            an argument.
+        data_root: folder of data sets, on which detectors are fitted and calibrated; None: see
+            `defenses.utils.paths.data_root`.
+        **params: in place of the card's defaults; numbers may be fractions as "1/4". Of the zoo: threat_model.
+            RobustBench's own arguments are accepted: model_dir for weights_root, and threat_model (a name or its
+            enum), which may be any norm for a registered defense and changes nothing there.
 
     Returns:
-        The defense, in evaluation mode, float32, on the CPU. One that is registered or of the zoo has its
+        The defense, in evaluation mode, float32, on the CPU. Registered ones and those of the zoo have their
         `Provenance` in the attribute `provenance`.
 
     Raises:
-        UserError: unknown name or parameter; weights missing or damaged; a class of one's own that cannot be loaded.
+        UserError: unknown name or parameter; weights missing or damaged; a user-defined class that cannot be loaded.
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
-    from defenses.data.dataset import clean_name
-
     dataset = clean_name(plain(dataset))
     if is_plugin(model_name):
         from defenses.zoo.user_models import load_plugin
 
         return load_plugin(model_name, params, parts(dataset, weights_root, training_seed, data_root))
     from defenses.utils.identity import Provenance, identity
-    from defenses.zoo.robustbench_arguments import translated
 
     params = {key: plain(value) for key, value in params.items()}
     if isinstance(model_name, str) and not is_zoo(model_name):
@@ -194,59 +194,57 @@ def load_model(
         model_name, dataset, params, weights_root=weights_root, training_seed=training_seed, data_root=data_root
     )
     if is_zoo(model_name):
-        from defenses.zoo import robustbench as robustbench_zoo
-
-        defense: Defense = robustbench_zoo.load(model_name, dataset, params, weights_root=weights_root)
+        defense: Defense = robustbench.load(model_name, dataset, params, weights_root=weights_root)
     else:
         source = parts(dataset, weights_root, training_seed, data_root)
         try:
-            defense = _registered(model_name, identified["parameters"], source)
+            defense = _load_registered(model_name, identified["parameters"], source)
         except UserError as error:
             raise with_context(model_name, error) from None
-        identified = with_own(identified, source.own)
+        identified = with_own(identified, source.user_parts)
     defense.requires_grad_(False)
-    # Not through nn.Module's own __setattr__, which is typed for tensors and modules.
+    # nn.Module.__setattr__ is typed for tensors and modules.
     state = identity(defense)[0]
     vars(defense)["provenance"] = Provenance(model_name, canonical(params), identified, state, training_seed)
     return defense
 
 
-def _registered(name: str, parameters: Mapping[str, Any], source: Parts) -> Defense:
-    known, values = card(name), {key: decode(value) for key, value in parameters.items()}
-    found = _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source)
-    return composed(name, found, {k: v for k, v in values.items() if k in COMMON[known.kind]}, source)
+def _load_registered(name: str, parameters: Mapping[str, Any], source: Parts) -> Defense:
+    from defenses.zoo.assembly import composed
+
+    registered, values = card(name), {key: decode(value) for key, value in parameters.items()}
+    part = _build(registered, {k: v for k, v in values.items() if k not in COMMON[registered.kind]}, source)
+    return composed(name, part, {k: v for k, v in values.items() if k in COMMON[registered.kind]}, source)
 
 
 def parts(
     dataset: str, weights_root: str | Path | None, training_seed: int | None, data_root: str | Path | None = None
 ) -> Parts:
-    """Where a composition takes its parts from."""
+    """Return the builders of the parts of a composition."""
+    from defenses.zoo.assembly import Parts
     from defenses.zoo.user_models import load_filter
 
     def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
         if role == "filter" and is_plugin(part.name):
             _check_keys(role, part)
-            made = load_filter(part.name, part.params, training_seed)
-            source.note(role, part, made)
-            return made, {}
-        known = _known(role, part)
-        values = {k: decode(v) for k, v in known.merged(dataset, part.params).items()}
-        return _built(known, {k: v for k, v in values.items() if k not in COMMON[known.kind]}, source), values
+            built = load_filter(part.name, part.params, training_seed)
+            source.note(role, part, built)
+            return built, {}
+        registered = _part_card(role, part)
+        values = {k: decode(v) for k, v in registered.merged(dataset, part.params).items()}
+        return _build(registered, {k: v for k, v in values.items() if k not in COMMON[registered.kind]}, source), values
 
     source = Parts(dataset, weights_root, training_seed, data_root, make, load_model)
     return source
 
 
-def _built(known: Card, own: Mapping[str, Any], source: Parts) -> Any:
-    """What a card's `build` makes of its own parameters."""
-    from defenses.data.dataset import dataset_info
-    from defenses.utils.plugins import load_object
-
+def _build(registered: Card, params: Mapping[str, Any], source: Parts) -> Any:
+    """Return what a card's `build` makes of its own parameters."""
     info = dataset_info(source.dataset, root=source.data_root)
-    build = load_object(known.build)
+    build = load_object(registered.build)
     data = {"num_classes": info.num_classes, "input_shape": info.shape}
-    wanted = signature(build).parameters
+    accepted = signature(build).parameters
     try:
-        return build(source.trained, **{k: v for k, v in data.items() if k in wanted}, **own)
+        return build(source.trained, **{k: v for k, v in data.items() if k in accepted}, **params)
     except UserError as error:
-        raise with_context(known.name, error) from None
+        raise with_context(registered.name, error) from None

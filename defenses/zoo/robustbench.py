@@ -1,4 +1,4 @@
-"""RobustBench's models by name, "robustbench:Wong2020Fast": its own `load_model` builds, downloads and loads them.
+"""RobustBench's models by name, "robustbench:Wong2020Fast": built, downloaded and loaded by its `load_model`.
 
 Checkpoints are read with `weights_only`.
 """
@@ -13,34 +13,42 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors
-from defenses.utils.isolation import library
+from defenses.utils.paths import cache_dir
 from defenses.zoo.robustbench_index import DATASETS, Entry, find
+from defenses.zoo.weight_paths import weight_roots
 
 if TYPE_CHECKING:
     from torch import nn
 
     from defenses.core.defense import Classifier
 
-_PIXELS = {"Crop288": 288}  # of ImageNet's preprocessings; all others end at 224
+_PIXELS = {"Crop288": 288}  # by ImageNet preprocessing; all others give 224
 
 
 def fingerprint(
-    name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str | Path | None = None
+    name: str, dataset: str, params: Mapping[str, Any], *, weights_root: str | Path | None = None
 ) -> dict[str, Any]:
-    """Everything that the outputs of a model depend on; its files are downloaded if they are nowhere.
+    """Return all that the outputs of a model depend on; missing files are downloaded.
 
-    Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `weights_places`, and in
-    `weights_root` as in a `model_dir` of RobustBench too: `<weights_root>/<dataset>/<threat model>/<id>.pt`.
+    Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `weight_roots`, and for
+    `<weights_root>/<dataset>/<threat model>/<id>.pt`, as in a `model_dir` of RobustBench.
+
+    Args:
+        name: "robustbench:" and an id.
+        dataset: name of the data set.
+        params: see `robustbench_index.find`.
+        weights_root: folder of weights to look in first.
 
     Raises:
-        UserError: see `find`; or the files are not at hand and cannot be downloaded.
+        UserError: see `find`; or missing files cannot be downloaded.
     """
     from importlib.metadata import version
 
-    entry = find(name, dataset, given)
+    entry = find(name, dataset, params)
     files = _files(entry, weights_root)
     return {
         "name": name,
@@ -51,15 +59,21 @@ def fingerprint(
     }
 
 
-def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str | Path | None = None) -> Classifier:
-    """A model of the zoo as a deterministic defense, on the CPU.
+def load(name: str, dataset: str, params: Mapping[str, Any], *, weights_root: str | Path | None = None) -> Classifier:
+    """Return a model of the zoo as a deterministic defense, on the CPU.
+
+    Args:
+        name: see `fingerprint`.
+        dataset: see `fingerprint`.
+        params: see `fingerprint`.
+        weights_root: see `fingerprint`.
 
     Raises:
         UserError: see `fingerprint`; or a file is damaged, of another model, or holds more than tensors.
     """
     from defenses.core.defense import Classifier
 
-    entry = find(name, dataset, given)
+    entry = find(name, dataset, params)
     files = _files(entry, weights_root)
     try:
         network = _build(entry, files[0].parents[2])
@@ -71,16 +85,13 @@ def load(name: str, dataset: str, given: Mapping[str, Any], *, weights_root: str
 
 
 def _files(entry: Entry, root: str | Path | None) -> list[Path]:
-    """The files of a model, all in one folder; downloaded to the cache if they are nowhere."""
-    from defenses.utils.paths import cache_dir
-    from defenses.zoo.weight_paths import weight_roots
-
+    """Return the files of a model, all in one folder; missing ones are downloaded to the cache."""
     if not entry.ids:
         return [_hosted(entry)]
     target = cache_dir() / entry.folder
     folders = [place / entry.folder for place in weight_roots(root)]
     if root:
-        folders.insert(1, Path(root) / entry.theirs)
+        folders.insert(1, Path(root) / entry.zoo_folder)
     for folder in folders:
         if all((folder / file).is_file() for file in entry.files):
             return [folder / file for file in entry.files]
@@ -89,17 +100,17 @@ def _files(entry: Entry, root: str | Path | None) -> list[Path]:
 
 
 def _download(entry: Entry, target: Path) -> None:
-    """Let RobustBench download and load a model elsewhere: only files that it could load come to their place."""
+    """Let RobustBench download and load a model in a scratch folder, and keep files that it could load."""
     from filelock import FileLock
 
     with disk_errors(target, "repeat the command", "set XDG_CACHE_HOME to a folder of your own"):
         target.mkdir(parents=True, exist_ok=True)
     scratch = target / f".download-{entry.name}"
     place = hashlib.sha256(str(scratch.absolute()).encode()).hexdigest()[:20]
-    with FileLock(Path(tempfile.gettempdir()) / f"purebench-{place}.lock"):  # where nobody looks for models
+    with FileLock(Path(tempfile.gettempdir()) / f"purebench-{place}.lock"):  # outside the folders of models
         if all((target / file).is_file() for file in entry.files):
-            return  # another process was at it
-        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+            return  # by another process meanwhile
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process
         try:
             _build(entry, scratch)
             for file in entry.files:
@@ -117,20 +128,20 @@ def _download(entry: Entry, target: Path) -> None:
 
 
 def _hosted(entry: Entry) -> Path:
-    """The file of a model that timm or torchvision downloads to torch's own folder, by its own half-file rules."""
-    from urllib.parse import urlparse
-
+    """Return the file of a model that timm or torchvision downloads to torch's folder."""
     from torch.hub import get_dir
+
+    from defenses.utils.isolation import library
 
     with library():
         import robustbench.utils
         import timm
         from torchvision.models import ResNet50_Weights
 
-        assert robustbench.utils.timm is timm  # importing it registers its models
+        assert robustbench.utils.timm is timm  # its import registers models in timm
         local = f"{entry.name}_{entry.dataset}_{entry.threat_model}".lower().replace("-", "_")
-        known = timm.get_pretrained_cfg(local) if timm.is_model(local) else ResNet50_Weights.IMAGENET1K_V1
-        url = str(getattr(known, "url", ""))
+        weights = timm.get_pretrained_cfg(local) if timm.is_model(local) else ResNet50_Weights.IMAGENET1K_V1
+        url = str(getattr(weights, "url", ""))
     path = Path(get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not path.is_file():
         try:
@@ -143,10 +154,10 @@ def _hosted(entry: Entry) -> Path:
 
 
 def _build(entry: Entry, model_dir: Path) -> nn.Module:
-    """What RobustBench's load_model gives, without effect on global generators."""
+    """Return the network of RobustBench's `load_model`, without effect on global generators."""
     import torch
 
-    from defenses.utils.isolation import seeded_globals
+    from defenses.utils.isolation import library, seeded_globals
 
     with library(), seeded_globals(0, torch.device("cpu")):
         from robustbench.utils import load_model
@@ -158,7 +169,7 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
 
 
 def _reason(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error as one line."""
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than tensors, or is no checkpoint, and is not unpickled: that could run code"
     text = " ".join(str(error).split())
@@ -166,6 +177,6 @@ def _reason(error: BaseException) -> str:
 
 
 @functools.cache
-def _sha(path: str, size: int, changed: int) -> str:  # noqa: ARG001 a file that has changed is hashed again
+def _sha(path: str, size: int, changed: int) -> str:  # noqa: ARG001 keys of the cache
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The arguments of RobustBench's `load_model`, in the words of ours."""
+"""Translation of the arguments of RobustBench's `load_model`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ _NORMS = ("Linf", "L2", "L1", "L0")
 def translated(
     name: str, weights_root: str | Path | None, params: Mapping[str, Any]
 ) -> tuple[str | Path | None, dict[str, Any]]:
-    """(where weights are looked for first, parameters of the defense).
+    """Return the folder of weights to look in first, and the parameters of the defense.
 
     Args:
-        name: of a registered defense, which is the same under every threat model, or of the zoo, where it is a
-            parameter.
-        weights_root: the folder in our word.
-        params: `model_dir` (the folder in theirs), `threat_model`, and parameters of the defense.
+        name: of a registered defense, which takes no threat model, or of the zoo, where it is a parameter.
+        weights_root: the folder under purebench's name.
+        params: `model_dir` (the folder under RobustBench's name), `threat_model`, and parameters of the defense.
 
     Raises:
-        UserError: the folder is given twice or is none; no such defense; a threat model that no attack here has.
+        UserError: the folder is given twice or is no path; the name is no text; a threat model without attacks.
     """
     if not isinstance(name, str):
         raise UserError(f"model_name is {name!r}; give a name, as one of list_models()")

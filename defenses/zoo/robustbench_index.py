@@ -1,4 +1,4 @@
-"""Which models RobustBench's zoo has, read without torch from its source files."""
+"""Index of RobustBench's zoo, read without torch from its source files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import package_folder, parse
 from defenses.zoo.cards import refuse_around
 
 SCHEME = "robustbench"
-DATASETS = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}  # -> classes
+DATASETS = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}  # number of classes
 _PARAMETERS = ("threat_model", "trained_on")
 
 
@@ -25,8 +26,8 @@ class Entry:
         name: its id, as "Wong2020Fast".
         dataset: "cifar10", "cifar100" or "imagenet".
         threat_model: "Linf", "L2" or "corruptions".
-        ids: of its files on Google Drive, one per network of an ensemble; empty: timm or torchvision hosts it.
-        preprocessing: of ImageNet, where the zoo names one.
+        ids: of its files on Google Drive, one per network of an ensemble; empty if timm or torchvision hosts it.
+        preprocessing: of ImageNet, if the zoo names one.
     """
 
     name: str
@@ -37,40 +38,40 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie under a weights folder."""
-        return Path(SCHEME) / self.theirs
+        """Return the folder of its files below a folder of weights."""
+        return Path(SCHEME) / self.zoo_folder
 
     @property
-    def theirs(self) -> Path:
-        """Where they lie under a `model_dir` of RobustBench."""
+    def zoo_folder(self) -> Path:
+        """Return the folder of its files below a `model_dir` of RobustBench."""
         return Path(self.dataset) / self.threat_model
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Their names."""
+        """Return the names of its files."""
         if len(self.ids) == 1:
             return (f"{self.name}.pt",)
         return tuple(f"{self.name}.pt_m{i}.pt" for i in range(len(self.ids)))
 
 
-def find(name: str, dataset: str, given: Mapping[str, Any]) -> Entry:
-    """The model of a name.
+def find(name: str, dataset: str, params: Mapping[str, Any]) -> Entry:
+    """Return the entry of a model.
 
     Args:
         name: "robustbench:" and an id.
-        dataset: the data set it is for; corrupted ones ("cifar10-c/fog/5") take the models of the clean one.
-        given: threat_model ("Linf" unless given), and trained_on: the data set that the zoo lists the model under,
-            where `dataset` is one of the user's own.
+        dataset: name of the data set; corrupted ones ("cifar10-c/fog/5") have the models of the clean one.
+        params: threat_model (default "Linf"), and trained_on: the data set under which the zoo lists the model, for a
+            user-defined `dataset`.
 
     Raises:
-        UserError: unknown parameter, data set, threat model or id; a preprocessing that is not the model's.
+        UserError: unknown parameter, data set, threat model or id; a preprocessing other than the model's.
     """
-    refuse_around(name, given)
-    for key in given:
+    refuse_around(name, params)
+    for key in params:
         if key not in _PARAMETERS:
             raise unknown(f"parameter of {name}", key, _PARAMETERS)
-    trained_on = given.get("trained_on") or dataset.partition("/")[0].removesuffix("-c").removesuffix("-3dcc")
-    threat = str(given.get("threat_model", "Linf")).removesuffix("_3d")
+    trained_on = params.get("trained_on") or dataset.partition("/")[0].removesuffix("-c").removesuffix("-3dcc")
+    threat = str(params.get("threat_model", "Linf")).removesuffix("_3d")
     if trained_on not in DATASETS:
         raise UserError(f'{name} is for {", ".join(DATASETS)}, not for "{trained_on}"; name the data set it is for')
     listed = _zoo(trained_on)
@@ -83,19 +84,19 @@ def find(name: str, dataset: str, given: Mapping[str, Any]) -> Entry:
             raise UserError(f'{name} is not in the zoo of {threat}; give it threat_model = "{elsewhere[0]}"')
         raise unknown(f"model of RobustBench for {trained_on} {threat}", local, listed[threat])
     entry = listed[threat][local]
-    kind, _, given_preprocessing = dataset.partition("/")
-    if kind == "imagenet" and entry.preprocessing not in (None, given_preprocessing or "Res256Crop224"):
+    kind, _, preprocessing = dataset.partition("/")
+    if kind == "imagenet" and entry.preprocessing not in (None, preprocessing or "Res256Crop224"):
         raise UserError(f'{name} needs other images; give dataset = "imagenet/{entry.preprocessing}"')
     return entry
 
 
 def names(dataset: str, threat_model: str) -> list[str]:
-    """The ids of the zoo."""
+    """Return the ids of the zoo for a data set and a threat model."""
     return list(_zoo(dataset).get(threat_model, {}))
 
 
 def lists(name: str) -> bool:
-    """Whether the zoo has a model of this id, for any data set; it has none where RobustBench cannot be used."""
+    """Return True if the zoo has a model of this id for any data set; False if RobustBench cannot be used."""
     try:
         return any(name in listed for dataset in DATASETS for listed in _zoo(dataset).values())
     except UserError:
@@ -104,9 +105,7 @@ def lists(name: str) -> bool:
 
 @functools.cache
 def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
-    """The zoo's models of a data set by threat model."""
-    from defenses.utils.introspection import package_folder, parse
-
+    """Return the zoo's models of a data set by threat model and id."""
     folder = package_folder("robustbench")
     if folder is None:
         raise UserError("robustbench is not installed; pip install robustbench")
@@ -117,7 +116,7 @@ def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
 
 
 def _listed(dataset: str, tree: ast.Module) -> dict[str, dict[str, Entry]]:
-    """The models that a file of the zoo lists."""
+    """Return the models that a file of the zoo lists, by threat model and id."""
     values = {
         target.id: node.value.args[0]
         for node in tree.body
@@ -125,13 +124,13 @@ def _listed(dataset: str, tree: ast.Module) -> dict[str, dict[str, Entry]]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    found: dict[str, dict[str, Entry]] = {}
+    entries: dict[str, dict[str, Entry]] = {}
     for threat, listed in _pairs(next(value for name, value in values.items() if name.endswith("_models"))):
         assert isinstance(threat, ast.Attribute)
         assert isinstance(listed, ast.Name)
         models = [_entry(dataset, threat.attr, *pair) for pair in _pairs(values[listed.id])]
-        found[threat.attr] = {m.name: m for m in models}
-    return found
+        entries[threat.attr] = {m.name: m for m in models}
+    return entries
 
 
 def _pairs(table: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
@@ -142,7 +141,7 @@ def _pairs(table: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
 def _entry(dataset: str, threat: str, name: ast.expr, facts: ast.expr) -> Entry:
     assert isinstance(facts, ast.Dict)
     keys = [ast.literal_eval(k) for k in facts.keys if k is not None]
-    known = {k: ast.literal_eval(v) for k, v in zip(keys, facts.values, strict=True) if k != "model"}
-    ids = known.get("gdrive_id") or ()
+    values = {k: ast.literal_eval(v) for k, v in zip(keys, facts.values, strict=True) if k != "model"}
+    ids = values.get("gdrive_id") or ()
     listed = (ids,) if isinstance(ids, str) else tuple(ids)
-    return Entry(ast.literal_eval(name), dataset, threat, listed, known.get("preprocessing"))
+    return Entry(ast.literal_eval(name), dataset, threat, listed, values.get("preprocessing"))

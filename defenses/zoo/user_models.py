@@ -1,19 +1,22 @@
-"""Build defenses, filters and purifiers of a user's own classes."""
+"""Defenses, filters and purifiers built from user-defined classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from defenses.core.purifier import is_purifier
+from torch import nn
+
+from defenses.core.defense import Defense, Foreign
+from defenses.core.purifier import Purifier, is_purifier
 from defenses.utils.errors import UserError
+from defenses.utils.identity import check_built
 from defenses.utils.plugins import forbid_exit, line_of, load_object, takes_seed
-
-if TYPE_CHECKING:
-    from defenses.core.defense import Defense
-    from defenses.core.purifier import Purifier
-    from defenses.zoo.composition import Parts
+from defenses.zoo.assembly import Parts, composed
+from defenses.zoo.cards import refuse_around
+from defenses.zoo.composition import KEYS
 
 
 def load_plugin(
@@ -21,40 +24,27 @@ def load_plugin(
     params: Mapping[str, Any],
     parts: Parts,
 ) -> Defense:
-    """Build a defense of a user's class, function or instance; a purifier is put before the classifier it names.
+    """Return the defense of a user-defined class, function or instance; purifiers need a classifier.
 
     Args:
         name: "module:Class" or "file.py:Class".
-        params: of its class or function; of a purifier also those of a composition.
-        parts: of a composition; its training seed is passed on to the class.
+        params: of the class or function; for a purifier also those of a composition.
+        parts: builders of a composition's parts; the class gets their training seed.
 
     Raises:
-        UserError: it cannot be imported or built, or is no module.
+        UserError: the target cannot be imported or built, or is no module.
     """
-    from torch import nn
-
-    from defenses.core.defense import Defense, Foreign
-    from defenses.core.purifier import Purifier
-    from defenses.utils.identity import check_built
-    from defenses.zoo.cards import refuse_around
-
-    found = load_object(name)
-    try:
-        if is_purifier(found):
-            with forbid_exit():
-                return _composed(name, found, params, parts)
-        if not _takes(found, params):
+    target = load_object(name)
+    with _building(name):
+        if is_purifier(target):
+            return _composed(name, target, params, parts)
+        if not _takes(target, params):
             refuse_around(name, params)
         if parts.training_seed is not None:
-            if isinstance(found, nn.Module):
+            if isinstance(target, nn.Module):
                 raise UserError(f'"{name}" is made already, so it takes no training seed; name its class')
             params = {**params, "training_seed": parts.training_seed}
-        with forbid_exit():
-            model = found if isinstance(found, nn.Module) else found(**params)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
+        model = target if isinstance(target, nn.Module) else target(**params)
     if not isinstance(model, nn.Module):
         raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
     check_built(model)
@@ -63,61 +53,61 @@ def load_plugin(
     return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
 
 
-def _composed(name: str, found: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
-    """Put a purifier, a class or an instance, into the composition that `params` describe."""
-    from defenses.zoo.composition import KEYS, composed
-
-    own = {key: value for key, value in params.items() if key not in KEYS}
-    around = {key: value for key, value in params.items() if key in KEYS}
-    defense = composed(name, _made(name, found, own, parts.training_seed), around, parts)
-    vars(defense)["own_parts"] = parts.own
-    return defense
-
-
-def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None = None) -> Purifier:
-    """Make a filter of one's own purifier: a class, a function that makes one, or an instance.
-
-    Args:
-        name: "module:Class" or "file.py:Class".
-        params: of its class or function.
-        training_seed: given to a class that takes it.
-
-    Raises:
-        UserError: it cannot be imported or built, or is no purifier.
-    """
-    from defenses.core.purifier import Purifier
-    from defenses.utils.identity import check_built
-
-    found = load_object(name)
+@contextmanager
+def _building(name: str) -> Iterator[None]:
+    """Turn errors and exits of user-defined code into one clear line."""
     try:
         with forbid_exit():
-            made = _made(name, found, params, training_seed)
+            yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
-    if not isinstance(made, Purifier):
-        raise UserError(f'filter "{name}" is a {type(made).__name__}; let it be a defenses.core.purifier.Purifier')
-    check_built(made)
-    return made.eval()
 
 
-def _made(name: str, found: Any, own: Mapping[str, Any], training_seed: int | None) -> Any:
-    """The module itself, or what a class or function makes of its own parameters."""
-    from torch import nn
-
-    if isinstance(found, nn.Module):
-        if own:
-            raise UserError(f'"{name}" is made already, so it takes no "{next(iter(own))}"; name its class')
-        return found
-    seeded = training_seed is not None and takes_seed(found)
-    return found(**own, **({"training_seed": training_seed} if seeded else {}))
+def _composed(name: str, target: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
+    """Return the composition of a purifier, a class or an instance, that `params` describe."""
+    arguments = {key: value for key, value in params.items() if key not in KEYS}
+    around = {key: value for key, value in params.items() if key in KEYS}
+    defense = composed(name, _instance(name, target, arguments, parts.training_seed), around, parts)
+    vars(defense)["own_parts"] = parts.user_parts
+    return defense
 
 
-def _takes(found: Any, params: Mapping[str, Any]) -> bool:
-    """Whether a class or function of one's own can be called with these parameters, as far as its signature tells."""
+def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None = None) -> Purifier:
+    """Return the filter of a user-defined purifier: a class, a function that makes one, or an instance.
+
+    Args:
+        name: "module:Class" or "file.py:Class".
+        params: of the class or function.
+        training_seed: an argument of classes that take it.
+
+    Raises:
+        UserError: the target cannot be imported or built, or is no purifier.
+    """
+    target = load_object(name)
+    with _building(name):
+        purifier = _instance(name, target, params, training_seed)
+    if not isinstance(purifier, Purifier):
+        raise UserError(f'filter "{name}" is a {type(purifier).__name__}; let it be a defenses.Purifier')
+    check_built(purifier)
+    return purifier.eval()
+
+
+def _instance(name: str, target: Any, params: Mapping[str, Any], training_seed: int | None) -> Any:
+    """Return an instance itself, or what a class or function makes of its parameters."""
+    if isinstance(target, nn.Module):
+        if params:
+            raise UserError(f'"{name}" is made already, so it takes no "{next(iter(params))}"; name its class')
+        return target
+    seeded = training_seed is not None and takes_seed(target)
+    return target(**params, **({"training_seed": training_seed} if seeded else {}))
+
+
+def _takes(target: Any, params: Mapping[str, Any]) -> bool:
+    """Return True if a class or function can be called with these parameters, by its signature."""
     try:
-        signature(found).bind(**params)
+        signature(target).bind(**params)
     except (TypeError, ValueError):
         return False
     return True

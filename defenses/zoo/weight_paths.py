@@ -1,7 +1,4 @@
-"""Where weights lie, what they may be called, and the command that makes them.
-
-Nothing here imports torch.
-"""
+"""Files of weights: folders, names, and the command that makes them. Torch is not imported."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
 def weight_roots(root: Path | str | None) -> list[Path]:
-    """The folders where weights are looked for: `root` or PUREBENCH_WEIGHTS, the package, `cache_dir()`."""
-    own = root or os.environ.get("PUREBENCH_WEIGHTS")
-    return [*([Path(own)] if own else []), _PACKAGED, cache_dir()]
+    """Return the folders to search for weights: `root` or PUREBENCH_WEIGHTS, the package, `cache_dir()`."""
+    chosen = root or os.environ.get("PUREBENCH_WEIGHTS")
+    return [*([Path(chosen)] if chosen else []), _PACKAGED, cache_dir()]
 
 
 def seeded(name: str, training_seed: int | None) -> str:
-    """What the files of a network's weights are called: those of seed 0 by the network's name alone.
+    """Return the name of a network's weights files; those of seed 0 have the network's name alone.
 
     Raises:
-        UserError: the seed is below 0.
+        UserError: the seed is negative.
     """
     if training_seed is not None and training_seed < 0:
         raise UserError(f"the seed of a training is {training_seed}; it must be at least 0")
@@ -35,19 +32,19 @@ def seeded(name: str, training_seed: int | None) -> str:
 
 
 def find_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> Path:
-    """The weights file of a network trained on a data set.
+    """Return the weights file of a network trained on a data set.
 
     Looks for <folder>/<dataset>/<name>.safetensors (of seed 1: <name>.seed1.safetensors) in `root` (or the folder
     PUREBENCH_WEIGHTS names), then in the package, then in `cache_dir()`.
 
     Args:
-        name: "undefended", "pgd-at", "adp", "ebm-mcmc", or the name of your own.
+        name: "undefended", "pgd-at", "adp", "ebm-mcmc", or a user-chosen name.
         dataset: name of the data set.
         root: folder to look in first.
-        training_seed: of the training; None: whatever has the network's name alone.
+        training_seed: of the training; None: the weights with the network's name alone.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no such weights.
     """
     places = _places(name, dataset, root, training_seed)
     for path in places:
@@ -68,33 +65,33 @@ def _places(name: str, dataset: str, root: Path | str | None, training_seed: int
 
 
 def has_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> bool:
-    """Whether there are weights of a name; for the arguments see `find_weights`."""
+    """Return True if there are weights of a name; for the arguments see `find_weights`."""
     return any(path.is_file() for path in _places(name, dataset, root, training_seed))
 
 
 def make_again(path: Path) -> str:
-    """What a line about a damaged file of weights ends with: the command that makes the file."""
+    """Return the end of a message on damaged weights: the command that makes them."""
     return f"make it again: {_command(path)}"
 
 
 def _command(path: Path) -> str:
-    """The command that makes weights."""
+    """Return the command that makes weights."""
     name, dot, seed = path.stem.rpartition(".seed")
-    plain, more = (name, f" --seed {seed}") if dot and seed.isdecimal() else (path.stem, "")
-    what = plain if plain in list_models() else f"RECIPE --name {plain}"
-    return f"purebench train {what} --dataset {path.parent.name}{more}"
+    network, option = (name, f" --seed {seed}") if dot and seed.isdecimal() else (path.stem, "")
+    target = network if network in list_models() else f"RECIPE --name {network}"
+    return f"purebench train {target} --dataset {path.parent.name}{option}"
 
 
 def check_name(name: str, method: str) -> None:
-    """Refuse to call weights what they cannot, or should not, be called.
+    """Refuse names that weights cannot or should not have.
 
     Args:
         name: of the weights.
-        method: whose recipe they are trained by.
+        method: of the recipe of their training.
 
     Raises:
-        UserError: no name of a file, or an empty one; a number, or the ending of a seed, which a board would read as
-            such; the name of another defense.
+        UserError: no file name, or an empty one; a number or the ending of a seed, which boards would read as such;
+            the name of another defense.
     """
     if not name.strip() or not name.isprintable() or name != Path(name).name or name.startswith(".") or "\\" in name:
         raise UserError(f'weights cannot be called "{name}"; the name must be one part of a path, as "pgd-at-long"')

@@ -23,6 +23,7 @@ from bench.attacks.adaptive.problem import Problem
 from bench.attacks.adaptive.program import program_of, scheduled
 from bench.attacks.adaptive.queries import Query
 from bench.attacks.adaptive.settings import settings_of
+from bench.attacks.base import AttackRequest
 from bench.attacks.registry import find_attack
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
@@ -101,9 +102,7 @@ def fullness(x: Tensor, y: Tensor, rows: int = 256, turns: int = 3) -> None:
     """CPU time of a run in which images finish at different times, against batches that are always full."""
     defense = load_model("adp", dataset="digits")
     chosen = settings_of("apgd", {"rows": rows, "eot": 8})
-    problem = Problem.of(
-        x, y, threat=ThreatModel("Linf", exact("1/5")), target=None, seed=0, num_classes=10, indices=None
-    )
+    problem = Problem.of(AttackRequest(x, y, ThreatModel("Linf", exact("1/5")), None, 0, 10, None, {}))
     ratios = []
     for _ in range(turns):
         with attack_view(defense, ViewSpec("exact"), seed=5) as (view, meter):

@@ -13,7 +13,7 @@ class Site:
     def __init__(self, folder):
         self.folder = folder
 
-    def install(self, name, version="1.0", files=(), requires=()):
+    def install(self, name, version="1.0", files=(), requires=(), installer=None):
         info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
         lines = []
@@ -24,6 +24,8 @@ class Site:
             digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
             lines.append(f"{file},sha256={digest},{len(text)}")
         (info / "RECORD").write_text("\n".join(lines))
+        if installer:
+            (info / "INSTALLER").write_text(f"{installer}\n")
         demands = "".join(f"Requires-Dist: {r}\n" for r in requires)
         importlib.invalidate_caches()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{demands}")

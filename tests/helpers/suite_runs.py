@@ -14,7 +14,6 @@ from bench.spec.threat import Norm, ThreatModel, target_labels
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
-from defenses.utils.introspection import exported
 
 EPS = {"Linf": "1/10", "L2": "1", "L1": "5", "L0": "5"}
 SEED = 5
@@ -61,11 +60,7 @@ def first_that_runs(name: str, defense: Defense, x: Tensor, y: Tensor, targets: 
 def class_of(name: str) -> str:
     """The name of an attack under its class's own name; aliases are Foolbox's."""
     suite, _, local = name.partition(":")
-    file = foolbox._exports_file()
-    found = exported(file) if suite == "foolbox" and file else {}
-    while isinstance(source := found.get(local), str):
-        local = source
-    return f"{suite}:{local}" if found else name
+    return f"{suite}:{foolbox.SOURCE.class_name(local)}" if suite == "foolbox" else name
 
 
 _OURS = ("none", "uniform", "autoattack", "foolbox", "torchattacks", "bench")

@@ -1,7 +1,8 @@
-"""The worked examples in tests/examples: everything of one's own, without a fork."""
+"""The worked examples in bench/examples: everything of one's own, without a fork."""
 
 from __future__ import annotations
 
+import ast
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 
-EXAMPLES = ROOT / "tests" / "examples"
+EXAMPLES = ROOT / "bench" / "examples"
 
 
 def install(site: Path, package: str = "own_suite", *, name: str = "own", version: str = "1.0", dist: str = "") -> None:
@@ -52,6 +53,19 @@ def own_suite(site):
     shutil.copytree(EXAMPLES / "own_suite" / "own_suite", site / "own_suite")
     install(site)
     return site
+
+
+def test_examples_import_public_names_alone():
+    """What a user copies must not break when a file of purebench moves."""
+    public = {"bench", "bench.attacks", "bench.stats", "defenses", "defenses.data"}
+    imported = {
+        node.module
+        for path in EXAMPLES.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("bench", "defenses")
+    }
+    assert imported
+    assert imported <= public
 
 
 @pytest.mark.slow
@@ -188,7 +202,7 @@ def test_a_broken_suite_breaks_no_other(own_suite, code, name, words):
 def test_a_suite_that_finds_no_attack_and_two_of_one_name(own_suite):
     (own_suite / "other_suite.py").write_text("def names():\n    return []\ndef find(a, b):\n    return a\n")
     install(own_suite, "other_suite", name="other")
-    with pytest.raises(UserError, match=r"gave str; it must give a bench\.suites\.Attack"):
+    with pytest.raises(UserError, match=r"gave str; it must give a bench\.attacks\.Attack"):
         find_attack("other:x")
     install(own_suite, "other_suite", name="own", dist="third")
     with pytest.raises(UserError, match='both have a suite "own"; uninstall one'):

@@ -84,7 +84,7 @@ def needs(name: str) -> tuple[str, ...]:
     reason = ""
     try:
         find_attack(name)
-        if name.startswith("foolbox:") and foolbox._facts(name.split(":")[1]).parameters.required:
+        if name.startswith("foolbox:") and foolbox.SOURCE.facts(name.split(":")[1]).parameters.required:
             defense, x = classifier(), images(2)
             Measured(name, {}, defense, x, labels_of(defense, x)).run(threat_of("L2"))
     except (UserError, Unsupported) as error:

@@ -1,1 +1,1 @@
-"""The harness's own attacks, for randomised defenses above all."""
+"""Adaptive attacks of purebench, made for randomised defenses."""

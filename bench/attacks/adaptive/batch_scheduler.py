@@ -1,7 +1,7 @@
-"""Continuous batching: whoever waits fills the next batch, and who has finished leaves.
+"""Continuous batching: waiting items fill the next batch, finished items are removed.
 
-A program holds the work items of a run, each with its own progress, and says what every one of them waits for. An item
-knows nothing of its neighbours, so what comes out does not depend on how items are put together.
+A program holds the work items of a run, each with separate progress, and the kind of call that each waits for. Items
+are independent, so results do not depend on the composition of batches.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from torch import Tensor
 
 
 class Program(Protocol):
-    """Work items that wait for answers of a defense."""
+    """Work items that wait for calls of a defense."""
 
     def demand(self) -> tuple[Tensor, Tensor]:
-        """(what kind of call every item waits for, how many rows it needs in it), int64 [n]; kind -1: finished."""
+        """Return (kind of call that every item waits for, its rows in that call), int64 [n]; kind -1: finished."""
         ...
 
     def advance(self, kind: int, items: Tensor) -> None:
-        """Make a call of one kind for some items, int64 [m], and take them on."""
+        """Make a call of one kind for some items, int64 [m], and update their progress."""
         ...
 
 
 @dataclass
 class Tally:
-    """What a run took: calls, rows in all calls, and rows that the calls had room for."""
+    """Cost of a run.
+
+    Args:
+        calls: number of calls.
+        rows: of all calls together.
+        room: rows that the calls had room for.
+    """
 
     calls: int = 0
     rows: int = 0
@@ -36,11 +42,11 @@ class Tally:
 
 
 def run(program: Program, limit: Callable[[], int]) -> Tally:
-    """Run all items to their end.
+    """Run all items to their end, and return the cost.
 
     Args:
         program: the items.
-        limit: tells how many rows a call may have; an item that needs more has a call of its own.
+        limit: returns the most rows of a call; an item that needs more gets a separate call.
     """
     tally = Tally()
     served = torch.zeros_like(program.demand()[0])
@@ -49,11 +55,11 @@ def run(program: Program, limit: Callable[[], int]) -> Tally:
         waiting = kind >= 0
         if not bool(waiting.any()):
             return tally
-        # The kind with most rows waiting: the others can only gather more.
+        # The kind with most rows waiting, so that the others gather more.
         totals = torch.zeros(int(kind.max()) + 1, dtype=torch.int64).index_add(0, kind[waiting], need[waiting])
         chosen = int(totals.argmax())
         items = torch.nonzero(kind == chosen).squeeze(1)
-        # Who has had least: all go on abreast, so that there is company to the end.
+        # Items with fewest calls first: with equal progress, batches stay full to the end.
         items = items[served[items].argsort(stable=True)]
         rows = limit()
         fitting = int((need[items].cumsum(0) <= rows).sum())

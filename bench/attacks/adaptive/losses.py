@@ -1,4 +1,4 @@
-"""Losses that an attack raises, of copies of images: every image has as many rows of logits as it has copies."""
+"""Losses that attacks raise, over copies of images: every image has as many rows of logits as copies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NEEDS = {"ce": 2, "margin": 2, "dlr": 3, "dlr-targeted": 4}  # classes
 
 @dataclass(frozen=True)
 class Aim:
-    """What is wanted of n images: away from the labels y, or towards the classes t; int64 [n] each.
+    """Aims of n images: away from the labels y, or towards the classes t.
 
     Args:
-        y: labels.
-        t: classes to reach; where `towards` is false they are not looked at.
+        y: labels, int64 [n].
+        t: classes to reach, int64 [n]; unused where `towards` is false.
         towards: bool [n].
     """
 
@@ -25,12 +25,12 @@ class Aim:
     towards: Tensor
 
     def rows(self, item: Tensor) -> Aim:
-        """The aims of rows that belong to the images `item`."""
+        """Return the aims of rows that belong to the images `item`, int64 [R]."""
         return Aim(self.y[item], self.t[item], self.towards[item])
 
 
 def row_losses(kind: str, z: Tensor, aim: Aim) -> Tensor:
-    """A loss of every row, larger where the attack is nearer to its aim.
+    """Return a loss of every row, larger where the attack is nearer to its aim.
 
     Args:
         kind: "ce" (log-odds, see `image_losses`), "margin" (Carlini & Wagner 2017) or "dlr" (Croce & Hein 2020,
@@ -55,18 +55,18 @@ def row_losses(kind: str, z: Tensor, aim: Aim) -> Tensor:
 
 
 def image_losses(kind: str, z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -> Tensor:
-    """The loss of every image over its copies.
+    """Return the loss of every image over its copies.
 
-    "ce" takes the log-odds of the mean probability: its gradient points as that of the cross-entropy of the mean does,
-    down the share of copies that are right, made smooth, and does not vanish where the probability rounds to 1. The
-    mean of the copies' cross-entropies would go on pushing copies that are wrong already. Other losses take the mean.
+    "ce" is the log-odds of the mean probability: its gradient has the direction of that of the mean's cross-entropy,
+    and does not vanish where the probability rounds to 1. The mean of the copies' cross-entropies would go on raising
+    the loss of copies that are wrong already. The other losses are means over copies.
 
     Args:
         kind: as `row_losses`, or "ce-logits": log-odds of the mean logits, for a defense that averages these.
         z: logits of all copies [R, K].
         aim: of the n images.
         item: the image of every row, int64 [R].
-        copies: how many rows an image has, int64 [n].
+        copies: rows of every image, int64 [n].
 
     Returns:
         [n].
@@ -81,43 +81,43 @@ def image_losses(kind: str, z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -
 
 
 def suspicion(excess: Tensor, item: Tensor, copies: Tensor) -> Tensor:
-    """The mean over copies of how far scores are above the detector's threshold, [n]; 0 where none is suspected.
+    """Return the mean over copies of the scores' excess over the detector's threshold, [n]; a score below counts 0.
 
     Args:
         excess: of the rows, [R].
-        item: the image of every row.
-        copies: how many rows an image has, int64 [n].
+        item: the image of every row, int64 [R].
+        copies: rows of every image, int64 [n].
     """
     return _sum(excess.clamp_min(0), item, copies) / copies
 
 
 def refused(excess: Tensor, item: Tensor, copies: Tensor) -> Tensor:
-    """The share of copies that the detector suspects, [n]; see `suspicion`."""
+    """Return the share of copies that the detector suspects, [n]; see `suspicion`."""
     return _sum((excess > 0).to(excess.dtype), item, copies) / copies
 
 
 def unbroken(z: Tensor, aim: Aim, item: Tensor, copies: Tensor) -> Tensor:
-    """The share of copies that are not yet what the attack wants, [n]."""
+    """Return the share of copies that have not reached the aim, [n]."""
     return _sum(stands(z, aim.rows(item)).float(), item, copies) / copies
 
 
 def stands(z: Tensor, aim: Aim) -> Tensor:
-    """Bool [R]: which rows (logits [R, K], with their aims) are not yet what the attack wants."""
-    said = z.argmax(1)
-    return torch.where(aim.towards, said != aim.t, said == aim.y)
+    """Return bool [R]: rows (logits z [R, K], with their aims) that have not reached the aim."""
+    predicted = z.argmax(1)
+    return torch.where(aim.towards, predicted != aim.t, predicted == aim.y)
 
 
 def unbroken_combined(scores: Tensor, aim: Aim, item: Tensor, copies: Tensor, runs: int) -> Tensor:
-    """The share of predictions, of `runs` copies each, that are not yet what the attack wants, [n].
+    """Return the share of predictions, of `runs` copies each, that have not reached the aim, [n].
 
-    The score of a prediction is taken as normal, with the spread of the copies over sqrt(runs) and, for caution, a mean
-    that is one standard error worse for the attack than that of the copies.
+    The score of a prediction is taken as normal, with the standard deviation of the copies over sqrt(runs) and, for
+    caution, a mean that is one standard error worse for the attack than that of the copies.
 
     Args:
-        scores: what a prediction averages, probabilities or logits [R, K].
+        scores: averaged by a prediction, probabilities or logits [R, K].
         aim: of the n images.
-        item: the image of every row.
-        copies: how many rows an image has, at least 2, int64 [n].
+        item: the image of every row, int64 [R].
+        copies: rows of every image, at least 2, int64 [n].
         runs: copies that one prediction combines.
     """
     means = image_means(scores, item, copies)
@@ -131,7 +131,7 @@ def unbroken_combined(scores: Tensor, aim: Aim, item: Tensor, copies: Tensor, ru
 
 
 def image_means(values: Tensor, item: Tensor, copies: Tensor) -> Tensor:
-    """The means of rows [R, K] over the copies of every image, [n, K]."""
+    """Return the means of rows [R, K] over the copies of every image, [n, K]."""
     sums = torch.zeros(len(copies), values.shape[1], dtype=values.dtype, device=values.device)
     return sums.index_add(0, item, values) / copies[:, None]
 
@@ -141,13 +141,13 @@ def _sum(values: Tensor, item: Tensor, copies: Tensor) -> Tensor:
 
 
 def _log_odds(z: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """(log of class k's probability, log of the others' together), [R] each; exact also where one is all but 1."""
+    """Return the logs of class k's and of all other classes' probability, [R] each; exact also where one is near 1."""
     total = z.logsumexp(1)
     return _at(z, k) - total, z.scatter(1, k[:, None], -torch.inf).logsumexp(1) - total
 
 
 def _log_sum(logs: Tensor, item: Tensor, n: int) -> Tensor:
-    """The logarithm of the sum of exp(logs) over the copies of every image, [n]."""
+    """Return the logarithm of the sum of exp(logs) over the copies of every image, [n]."""
     top = torch.full((n,), -torch.inf, dtype=logs.dtype, device=logs.device)
     top = top.scatter_reduce(0, item, logs.detach(), "amax")
     return top + torch.zeros_like(top).index_add(0, item, (logs - top[item]).exp()).log()
@@ -158,5 +158,5 @@ def _at(z: Tensor, k: Tensor) -> Tensor:
 
 
 def _over_others(z: Tensor, k: Tensor) -> Tensor:
-    """The largest logit of another class minus that of class k."""
+    """Return the largest logit of another class minus that of class k, [R]."""
     return z.scatter(1, k[:, None], -torch.inf).amax(1) - _at(z, k)

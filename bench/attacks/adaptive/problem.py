@@ -1,4 +1,4 @@
-"""The problem that an adaptive attack solves, and the settings of its stages."""
+"""The problem of an adaptive attack (images and aims), and its stages."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from bench.attacks.adaptive.losses import Aim
-from bench.attacks.base import Unsupported
+from bench.attacks.base import AttackRequest, Unsupported
 from defenses.core.noise import Noise
 
 if TYPE_CHECKING:
-    from bench.spec.threat import Norm, ThreatModel
+    from bench.spec.threat import Norm
 
-SPSA = "spsa"  # in the place of a gradient mode: no gradient at all
+SPSA = "spsa"  # in place of a gradient mode: no gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +24,10 @@ class Problem:
 
     Args:
         x: float32 [B, C, H, W] in [0, 1].
-        aim: what is wanted of them.
+        aim: of the images.
         norm: "Linf", "L2" or "L1".
         eps: radius.
-        noise: B streams, keyed by the seed and the images' places in the data set.
+        noise: B streams, keyed by the seed and the images' positions in the data set.
         num_classes: K.
     """
 
@@ -39,41 +39,33 @@ class Problem:
     num_classes: int
 
     @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        y: Tensor,
-        *,
-        threat: ThreatModel,
-        target: Tensor | None,
-        seed: int,
-        num_classes: int,
-        indices: Tensor | None,
-    ) -> Problem:
-        """The problem of `Attack.run`'s arguments.
+    def of(cls, request: AttackRequest) -> Problem:
+        """Return the problem of a request.
 
         Raises:
             Unsupported: the norm is L0.
         """
+        x, y, threat, target = request.x, request.y, request.threat, request.target
         if threat.norm == "L0":
             raise Unsupported("the attacks of purebench have the norms Linf, L2 and L1, not L0")
         towards = torch.full_like(y, target is not None, dtype=torch.bool)
         aim = Aim(y, y if target is None else target, towards)
-        rows = torch.arange(len(x)) if indices is None else indices
-        noise = Noise.of(seed, rows.to(x.device), x.device)
-        return cls(x.detach(), aim, threat.norm, float(threat.eps), noise, num_classes)
+        rows = torch.arange(len(x)) if request.indices is None else request.indices
+        noise = Noise.of(request.seed, rows.to(x.device), x.device)
+        return cls(x.detach(), aim, threat.norm, float(threat.eps), noise, request.num_classes)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of steps: its gradient mode, loss, the rank of the wrong class it heads for (0: none), and its start.
+    """Stage of an attack: a run of steps with one gradient mode and loss.
 
     Args:
         mode: a gradient mode, or `SPSA`.
         loss: "ce", "margin" or "dlr".
-        rank: 1 is the likeliest wrong class of the clean image; 0: away from the label, or to the class of the threat.
-        fresh: from a random point, with the best of earlier stages put aside; else from that best.
-        steps: how many; half of them in the cheaper modes, which only prepare.
+        rank: of the wrong class to reach, 1 is the likeliest on the clean image; 0: away from the label, or to the
+            class of the threat.
+        fresh: begins at a random point; else at the best iterate of earlier stages.
+        steps: number of steps; the cheaper modes, which only prepare, have half.
     """
 
     mode: str

@@ -1,4 +1,4 @@
-"""Steps and projections in the three norms, on images in [0, 1]; sizes are per image, float32 [n]."""
+"""Steps and projections in Linf, L2 and L1, on images in [0, 1]; sizes are per image, float32 [n]."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Ball:
 
 
 def project(x: Tensor, moved: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Into the ball around x and the box: the nearest point in Linf and L1, along the ray in L2.
+    """Return points projected into the ball around x and the box: the nearest in Linf and L1, on the ray in L2.
 
     Args:
         x: images [n, C, H, W] in [0, 1].
-        moved: where to come from.
+        moved: points to project, [n, C, H, W].
         norm: "Linf", "L2" or "L1".
         eps: radius.
     """
@@ -41,7 +41,7 @@ def project(x: Tensor, moved: Tensor, norm: Norm, eps: float) -> Tensor:
 
 
 def _onto_l1(delta: Tensor, room: Tensor, eps: float) -> Tensor:
-    """sign(d) clip(|d| - t, 0, room) with the least t >= 0 that keeps its sum within eps (Croce & Hein 2021)."""
+    """Return sign(d) clip(|d| - t, 0, room) with the least t >= 0 that keeps its sum within eps (Croce & Hein 2021)."""
     size = delta.abs()
     low, high = torch.zeros(len(delta), device=delta.device), size.flatten(1).amax(1)
     fits = torch.minimum(size, room).flatten(1).sum(1) <= eps
@@ -54,11 +54,11 @@ def _onto_l1(delta: Tensor, room: Tensor, eps: float) -> Tensor:
 
 
 def direction(gradient: Tensor, norm: Norm, sparsity: Tensor) -> Tensor:
-    """The steepest direction of size 1 in the norm; in L1 of the `sparsity` share of pixels, all alike.
+    """Return the steepest direction of size 1 in the norm; in L1, equal on the `sparsity` share of pixels.
 
     Args:
         gradient: [n, C, H, W].
-        norm: as above.
+        norm: "Linf", "L2" or "L1".
         sparsity: share of the pixels that an L1 step changes, [n].
     """
     if norm == "Linf":
@@ -66,20 +66,20 @@ def direction(gradient: Tensor, norm: Norm, sparsity: Tensor) -> Tensor:
     flat = gradient.flatten(1)
     if norm == "L2":
         return flat.div(flat.norm(dim=1, keepdim=True).clamp_min(1e-30)).view_as(gradient)
-    kept = (sparsity * flat.shape[1]).long().clamp(1, flat.shape[1])
-    least = flat.abs().sort(1, descending=True).values.gather(1, kept[:, None] - 1)
+    count = (sparsity * flat.shape[1]).long().clamp(1, flat.shape[1])
+    least = flat.abs().sort(1, descending=True).values.gather(1, count[:, None] - 1)
     signs = flat.sign() * (flat.abs() >= least)
     return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
 
 
 def step(ball: Ball, at: Tensor, before: Tensor, way: Tensor, size: Tensor, momentum: Tensor) -> Tensor:
-    """One step of projected ascent, with APGD's momentum where wanted; none in L1.
+    """Return the next iterates of projected ascent, with APGD's momentum where `momentum`; without it in L1.
 
     Args:
         ball: to stay in.
         at: iterates [n, C, H, W].
-        before: the iterates before these.
-        way: from `direction`.
+        before: the iterates before these, [n, C, H, W].
+        way: directions, see `direction`.
         size: step sizes [n].
         momentum: bool [n].
     """
@@ -91,7 +91,7 @@ def step(ball: Ball, at: Tensor, before: Tensor, way: Tensor, size: Tensor, mome
 
 
 def changed(x: Tensor, at: Tensor) -> Tensor:
-    """The share of pixels that differ, [n]."""
+    """Return the share of pixels that differ, [n]."""
     return ((at - x).abs() > 1e-6).flatten(1).float().mean(1)
 
 

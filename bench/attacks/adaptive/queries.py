@@ -1,4 +1,4 @@
-"""Asking a defense about many images at once, each with copies of its own number under noise of its own."""
+"""Batched queries of a defense: many images, each with its own number of copies and its own noise."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from defenses.core.noise import Noise
 
 @dataclass(frozen=True)
 class Answer:
-    """What a defense said.
+    """Answer of a defense to a query.
 
     Args:
         logits: of all copies, [R, K].
         item: the image of every row, int64 [R].
-        excess: by how much the detector's score is above its threshold, in its scales, [R]; None: no matter.
+        excess: of the detector's score over its threshold, in its scales, [R]; None: no detector was queried.
     """
 
     logits: Tensor
@@ -36,27 +36,27 @@ class Answer:
 Value = Callable[[Answer], Tensor]  # -> [n]
 
 
-def _detached(said: Answer) -> Answer:
-    excess = None if said.excess is None else said.excess.detach()
-    return Answer(said.logits.detach(), said.item, excess)
+def _detached(answer: Answer) -> Answer:
+    excess = None if answer.excess is None else answer.excess.detach()
+    return Answer(answer.logits.detach(), answer.item, excess)
 
 
 class Query:
-    """Questions to the defense of a view.
+    """Queries of the defense of a view.
 
-    Copy j of an image draws stream j of the image's noise, whatever else is in the batch. A random module of somebody's
-    own is asked one copy of all images at a time, and draws for all of them together. Under a known seed every copy is
-    the judged draw; such a module is then asked image by image, as the verdict does.
+    Copy j of an image draws stream j of the image's noise, whatever else is in the batch. A user-defined random module
+    gets one copy of all images at a time, and draws for all of them together. Under a known seed every copy is the draw
+    of the verdict; such a module then gets one image at a time, as in the verdict.
 
     Args:
         view: an `AttackView`: its defense, its count of queries and its memory are used, not its forward.
         runs: that a copy combines; None: the deployed number.
         rows: at most this many rows at once.
-        guard: a detector that is asked too; None: none is.
+        guard: a detector that is queried too; None: no detector.
 
     Attributes:
-        stands_for: how many copies a deployed prediction combines.
-        averages_logits: whether it averages their logits.
+        stands_for: number of copies that a deployed prediction combines.
+        averages_logits: the deployed prediction averages their logits.
     """
 
     def __init__(self, view: Any, *, runs: int | None, rows: int, guard: Guard | None = None):
@@ -68,29 +68,29 @@ class Query:
         self.averages_logits = self.stands_for > 1 and getattr(self.defense, "combine", "") == "logit-mean"
 
     def logits(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Answer:
-        """The logits of all copies, without gradients.
+        """Return the logits of all copies, without gradients.
 
         Args:
             x: images [n, C, H, W].
             noise: n streams.
             copies: of every image, int64 [n].
-            mode: "blind" leaves the defense out.
+            mode: of the gradient; "blind" queries the bare classifier.
         """
         self.view.count_queries(len(x))
         with torch.no_grad():
-            return self._said(x.detach(), noise, copies, mode)
+            return self._answer(x.detach(), noise, copies, mode)
 
     def gradient(
         self, x: Tensor, noise: Noise, copies: Tensor, mode: str, value: Value
     ) -> tuple[Answer, Tensor, Tensor]:
-        """(what was said, values [n], the gradient of their sum at x).
+        """Return (the answer, values [n], the gradient of their sum at x).
 
         Args:
             x: images [n, C, H, W].
             noise: n streams.
             copies: of every image, int64 [n].
             mode: of the gradient.
-            value: what to differentiate.
+            value: function to differentiate.
 
         Raises:
             FloatingPointError: logits or gradient are not finite.
@@ -99,30 +99,30 @@ class Query:
         self.view.count_queries(len(x))
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            said = self._said(leaf, noise, copies, mode)
-            values = value(said)
-            if not values.requires_grad:  # zeros would leave the images as they are, and the defense would look robust
+            answer = self._answer(leaf, noise, copies, mode)
+            values = value(answer)
+            if not values.requires_grad:  # zeros would leave the images unchanged, and the defense would appear robust
                 raise RuntimeError("the logits have no gradient to the image (a detach, or no_grad); use bench:square")
-            (found,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
-        if not bool(torch.isfinite(found).all()):
+            (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
+        if not bool(torch.isfinite(gradient).all()):
             raise FloatingPointError("the gradient through the defense is not finite during the attack")
-        return _detached(said), values.detach(), found
+        return _detached(answer), values.detach(), gradient
 
-    def _said(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Answer:
+    def _answer(self, x: Tensor, noise: Noise, copies: Tensor, mode: str) -> Answer:
         item = torch.arange(len(x), device=x.device).repeat_interleave(copies)
         first = copies.cumsum(0) - copies
         copy = torch.arange(len(item), device=x.device) - first[item]
         if self.view.spec.known:
-            answers = self._known(x[item], mode)
+            outputs = self._known_draw(x[item], mode)
         elif self.foreign:
-            answers = self._one_copy_at_a_time(x, noise, item, copy, mode)
+            outputs = self._one_copy_at_a_time(x, noise, item, copy, mode)
         else:
-            answers = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
-        if not bool(torch.isfinite(answers.detach()).all()):
+            outputs = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
+        if not bool(torch.isfinite(outputs.detach()).all()):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
-        return Answer(answers, item) if self.guard is None else Answer(answers[:, :-1], item, answers[:, -1])
+        return Answer(outputs, item) if self.guard is None else Answer(outputs[:, :-1], item, outputs[:, -1])
 
-    def _known(self, x: Tensor, mode: str) -> Tensor:
+    def _known_draw(self, x: Tensor, mode: str) -> Tensor:
         noise = known_noise(self.view.seed, len(x), x.device)
         if not self.foreign:
             return self._call(x, noise, mode)
@@ -137,16 +137,16 @@ class Query:
             order.append(at)
         return torch.cat(parts)[torch.cat(order).argsort()]
 
-    def _answers(self, mode: str, x: Tensor, noise: Noise) -> Tensor:
-        """Logits, and what the detector says as one more column."""
+    def _outputs(self, mode: str, x: Tensor, noise: Noise) -> Tensor:
+        """Return the logits, with the detector's excess as a further column."""
         logits: Tensor = self.defense.logits(x, noise, gradient=mode, runs=self.runs)
         return logits if self.guard is None else torch.cat([logits, self.guard.excess(x, noise)[:, None]], 1)
 
     def _call(self, x: Tensor, noise: Noise, mode: str) -> Tensor:
-        """One call, or pieces of one where there is no memory for it."""
+        """Return the outputs of one call, or of its pieces where memory has run out."""
         memory: BatchLimit = self.view.memory
         memory.asked = max(memory.asked, len(x))
-        call = partial(self._answers, mode)
+        call = partial(self._outputs, mode)
         if memory.limit is None and (len(x) <= self.rows or self.foreign):
             try:
                 logits: Tensor = call(x, noise)

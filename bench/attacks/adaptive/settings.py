@@ -1,9 +1,9 @@
-"""The parameters of the attacks, and what they may be."""
+"""Parameters of the adaptive attacks, and their checks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.budgets import check_params
@@ -18,29 +18,29 @@ LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to attack.
+    """Settings of an adaptive attack.
 
     Args:
         steps: gradient steps of every stage (a stage is one gradient mode of one restart).
-        restarts: how often to begin again, on images that still stand.
-        losses: of the restarts, in turn: "ce" (log-odds of the copies' mean probability, which is their accuracy
-            made smooth), "margin" (Carlini & Wagner 2017), "dlr" (Croce & Hein 2020), or one of these with
-            "-targeted": towards the likeliest wrong class of the clean image, the second time towards the next.
+        restarts: number of restarts, on images that still stand.
+        losses: of the restarts, in turn: "ce" (log-odds of the copies' mean probability, a smooth form of their
+            accuracy), "margin" (Carlini & Wagner 2017), "dlr" (Croce & Hein 2020), or one of these with "-targeted":
+            towards the likeliest wrong class of the clean image, the second time towards the next.
         eot: (first, last) number of copies of a randomised defense in a step: they grow by sqrt(2) when the step
             size is halved.
         draws: selection draws of an image: iterates are chosen by their mean loss over these.
-        decided: an image leaves when at most this share of its selection draws is right, and of as many fresh ones
-            that confirm it.
-        majority: for boards of majority decisions alone: in place of `decided`, an image leaves when a sequential rule
-            of so many draws (`bench.stats.sequential`, error `RULE_ERROR`) decides that its majority is lost, by its
-            selection draws and again by a prefix of fresh ones. 0: not so.
+        decided: the attack ends on an image when at most this share of its selection draws is right, and of as many
+            new draws that confirm it; in [0, 0.5).
+        majority: for boards of majority decisions alone, in place of `decided`: the attack ends on an image when a
+            sequential rule of this many draws (`bench.stats.sequential`, error `RULE_ERROR`) decides that its majority
+            is lost, by its selection draws and again by a prefix of new draws. 0: no such rule.
         screen: for boards of Rob(M) alone: (draws, M); the same, when the rule decides that the image has less than an
-            even chance of surviving M submissions. The verdict counts what survives. None: not so.
-        on_top: every copy combines the deployed S runs, instead of being one run in their place.
+            even chance of surviving M submissions. The verdict counts the surviving images. None: no such rule.
+        on_top: every copy combines the deployed S runs, in place of one run.
         rows: at most this many copies of images go through the defense at once; the images do not depend on it.
         queries: steps of the random search.
-        detector: against a detector beside the defense: the weight of its score, where that is above the threshold, in
-            the loss; success is then a wrong class that is not refused. 0: no thought for detectors.
+        detector: weight in the loss of a detector's score above its threshold; success is then a wrong class that is
+            not refused. 0: detectors are ignored.
     """
 
     steps: int = 50
@@ -58,7 +58,7 @@ class Settings:
 
     @property
     def rule(self) -> Sequential | None:
-        """Which decides that an image may leave; None: `decided` does.
+        """Return the sequential rule that ends the attack on an image; None: `decided` does.
 
         Raises:
             UserError: numbers that make no rule, or two rules.
@@ -72,14 +72,11 @@ class Settings:
         return Sequential(self.majority, RULE_ERROR) if self.majority else None
 
 
-# Of 24 digits, ADP, bench:adaptive leaves 22.0% standing in Linf with 20 steps, 17.8% with 50, 16.3% with 100; of 200,
-# PGD-AT, bench:square 66.5% with 200 queries, 60.5% with 500, 60.0% with 2000 [measured].
-ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}
-
-RULE_ERROR = 0.001  # small, since many iterates of an image are looked at
+ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}  # least values without a warning
+RULE_ERROR = 0.001  # small, since a rule decides on many iterates of an image
 _COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
-ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its parameters, defaults other than above)
+ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (parameters, defaults unlike `Settings`)
     "adaptive": (_ASCENT, {}),
     "apgd": (_ASCENT, {}),
     "pgd": (_ASCENT, {"eot": (8, 8)}),
@@ -90,56 +87,65 @@ ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (its p
 
 
 def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
-    """The settings of one of the attacks.
+    """Return the settings of an attack.
 
     Args:
         local: its name.
-        params: what a board gives.
+        params: of the board.
 
     Raises:
         UserError: an unknown parameter, or a value out of range.
     """
-    name, (known, defaults) = f"bench:{local}", ATTACKS[local]
-    check_params(name, params, known)
+    name, (names, defaults) = f"bench:{local}", ATTACKS[local]
+    check_params(name, params, names)
     for key, value in params.items():
-        if problem := _problem(key, value):
-            raise UserError(f"{name}: {key} is {value!r}; it must be {problem}")
+        is_valid, wanted = _VALUES.get(key, (_is_count, "a whole number, at least 1"))
+        if not is_valid(value):
+            raise UserError(f"{name}: {key} is {value!r}; it must be {wanted}")
     for loss in params.get("losses", ()):
         if loss not in LOSSES:
             raise unknown(f"loss of {name}", str(loss), LOSSES)
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-    if type(given.get("eot")) is int:
-        given["eot"] = (given["eot"],) * 2
-    chosen = Settings(**{**defaults, **given})
-    if chosen.majority or chosen.screen:
-        _ = chosen.rule  # refuses what makes none
-    return chosen
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+    if type(values.get("eot")) is int:
+        values["eot"] = (values["eot"],) * 2
+    settings = Settings(**{**defaults, **values})
+    if settings.majority or settings.screen:
+        _ = settings.rule  # refuses numbers that make no rule
+    return settings
 
 
-def copies_of(chosen: Settings) -> Copies:
+def copies_of(settings: Settings) -> Copies:
     """Return the copies that an attack averages with these settings."""
-    low, high = chosen.eot
-    return Copies(f"{low}-{high}" if high > low else str(low), chosen.on_top)
+    low, high = settings.eot
+    return Copies(f"{low}-{high}" if high > low else str(low), settings.on_top)
 
 
-def _problem(key: str, value: Any) -> str:
-    """What a value ought to be; "" if it is that."""
-    kind = next(f.type for f in fields(Settings) if f.name == key)
-    if kind == "bool":
-        return "" if type(value) is bool else "true or false"
-    if key == "detector":
-        return "" if type(value) in (int, float) and value >= 0 else "a number, at least 0"
-    if kind == "float":
-        good = type(value) in (int, float) and 0 <= value < 0.5
-        return "" if good else "at least 0 and less than 0.5"
-    if key == "losses":
-        listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
-        return "" if listed else f"a list of {', '.join(LOSSES)}"
-    if key == "screen":
-        good = isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int for v in value)
-        return "" if good else "[draws, submissions], as [65, 5]"
-    if key == "eot":
-        pair = [value, value] if type(value) is int else value
-        good = isinstance(pair, Sequence) and len(pair) == 2 and all(type(v) is int for v in pair)
-        return "" if good and 1 <= pair[0] <= pair[1] else "a whole number of copies, or [first, last] of them"
-    return "" if type(value) is int and value >= 1 else "a whole number, at least 1"
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int for v in value)
+
+
+def _is_copies(value: Any) -> bool:
+    pair = [value, value] if type(value) is int else value
+    return _is_pair(pair) and 1 <= pair[0] <= pair[1]
+
+
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {  # parameter -> (check, the values that pass); others: counts
+    "losses": (_is_list, f"a list of {', '.join(LOSSES)}"),
+    "eot": (_is_copies, "a whole number of copies, or [first, last] of them"),
+    "decided": (lambda v: _is_number(v) and 0 <= v < 0.5, "at least 0 and less than 0.5"),
+    "screen": (_is_pair, "[draws, submissions], as [65, 5]"),
+    "on_top": (lambda v: type(v) is bool, "true or false"),
+    "detector": (lambda v: _is_number(v) and v >= 0, "a number, at least 0"),
+}

@@ -1,7 +1,7 @@
-"""Square Attack (Andriushchenko et al. 2020) that accepts a change on the mean of paired draws.
+"""Square Attack (Andriushchenko et al. 2020), which accepts a change by the mean of paired draws.
 
-In Linf its stripes and squares; in L2 and L1 a square of one random sign a channel is added, at the size that the area
-needs, and the whole is projected: simpler than the paper's, which moves mass between windows.
+In Linf it has the paper's stripes and squares; in L2 and L1 a square with one random sign per channel is added, of size
+eps over its area, and the sum is projected: simpler than the paper's, which moves mass between windows.
 """
 
 from __future__ import annotations
@@ -20,61 +20,61 @@ from defenses.core.noise import Draw, Noise
 _SELECT, _CONFIRM, _STEP = 0, 1, 2  # kinds of calls
 _AREA = 0.8  # of the first squares, as a share of the image
 _HALVE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: then the area is halved
-_CHECKS = 10  # how often selection draws look at an image
+_CHECKS = 10  # selections of an image
 _PLACE, _SIGNS, _STRIPES = range(1 << 32, (1 << 32) + 3)  # names of noise streams below a step's, which no copy has
 
 
 class RandomSearch:
-    """A `Program`: one work item an image.
+    """A `Program` with one work item per image.
 
-    Current image and candidate meet the same draws in a step, fresh in every step; the margin's mean decides.
+    Iterate and candidate meet the same draws in a step, new in every step; the mean margin decides.
 
     Args:
         problem: the images.
-        ask: the defense.
+        query: of the defense.
         settings: queries, copies, selection.
-        mode: of all calls.
-        varying: whether the defense is random.
+        mode: gradient mode of all calls.
+        varying: the defense is random.
     """
 
-    def __init__(self, problem: Problem, ask: Query, settings: Settings, mode: str, *, varying: bool):
-        self.problem, self.ask, self.mode, self.queries = problem, ask, mode, settings.queries
+    def __init__(self, problem: Problem, query: Query, settings: Settings, mode: str, *, varying: bool):
+        self.problem, self.query, self.mode, self.queries = problem, query, mode, settings.queries
         self.varying, self.weight = varying, settings.detector
         self.copies = settings.eot[1] if varying else 1
         self.every = max(1, settings.queries // _CHECKS)
-        self.chosen = Selection(problem, ask, settings, mode, varying=varying)
+        self.selection = Selection(problem, query, settings, mode, varying=varying)
         n, device = len(problem.x), problem.x.device
         self.kind, self.step = torch.zeros(2, n, dtype=torch.int64, device=device)
         self.loss = torch.zeros(n, device=device)
         self.at = problem.x.clone()
 
     def result(self) -> Tensor:
-        """The chosen images."""
-        return self.chosen.images
+        """Return the chosen images, float32 [B, C, H, W]."""
+        return self.selection.images
 
     def demand(self) -> tuple[Tensor, Tensor]:
-        """See `Program`."""
+        """Return kinds of calls and rows; see `Program`."""
         sides = 2 if self.varying else 1
-        return self.kind.cpu(), torch.where(self.kind == _STEP, sides * self.copies, self.chosen.draws).cpu()
+        return self.kind.cpu(), torch.where(self.kind == _STEP, sides * self.copies, self.selection.draws).cpu()
 
     def advance(self, kind: int, items: Tensor) -> None:
-        """See `Program`."""
+        """Make a call for some items; see `Program`."""
         items = items.to(self.kind.device)
         if kind == _STEP:
             self._try(items)
             return
         if kind == _SELECT:
-            done = self.chosen.offer(items, self.at[items])[1]
+            done = self.selection.offer(items, self.at[items])[1]
             self.kind[items[done]] = _CONFIRM if self.varying else -1
             going = items[~done]
         else:
-            passed = self.chosen.confirmed(items, self.step[items])
+            passed = self.selection.confirmed(items, self.step[items])
             self.kind[items[passed]] = -1
             going = items[~passed]
         self.kind[going] = torch.where(self.step[going] >= self.queries, -1, _STEP)
 
     def _try(self, items: Tensor) -> None:
-        """One candidate for every image."""
+        """Try one candidate for every image."""
         step, at = self.step[items], self.at[items]
         noise = self.problem.noise.rows(items).child(STEP, step)
         new = self._candidate(items, at, noise)
@@ -91,12 +91,14 @@ class RandomSearch:
         self.kind[items[due]] = _SELECT
 
     def _losses(self, items: Tensor, x: Tensor, noise: Noise) -> Tensor:
+        """Return the mean margins of candidates, [m], less the weighted suspicion of a detector."""
         copies = torch.full_like(items, self.copies)
-        said = self.ask.logits(x, noise, copies, self.mode)
-        loss = image_losses("margin", said.logits, self.problem.aim.rows(items), said.item, copies)
-        return loss if said.excess is None else loss - self.weight * suspicion(said.excess, said.item, copies)
+        answer = self.query.logits(x, noise, copies, self.mode)
+        loss = image_losses("margin", answer.logits, self.problem.aim.rows(items), answer.item, copies)
+        return loss if answer.excess is None else loss - self.weight * suspicion(answer.excess, answer.item, copies)
 
     def _candidate(self, items: Tensor, at: Tensor, noise: Noise) -> Tensor:
+        """Return candidates [m, C, H, W]: stripes in the first step, then the iterate with a changed square."""
         p, x, step = self.problem, self.problem.x[items], self.step[items]
         c, h, w = x.shape[1:]
         first = (step == 0).view(-1, 1, 1, 1)
@@ -115,11 +117,13 @@ class RandomSearch:
         return projections.project(x, torch.where(first, x + p.eps * stripes, moved), p.norm, p.eps)
 
     def _area(self, step: Tensor) -> Tensor:
+        """Return the area of the square as a share of the image, [m]."""
         scaled = step * 10000 // self.queries
         halvings = (scaled[:, None] > torch.tensor(_HALVE, device=step.device)).sum(1)
         return _AREA / 2.0**halvings
 
 
 def _within(start: Tensor, side: Tensor, size: int) -> Tensor:
+    """Return bool [m, size]: positions in [start, start + side)."""
     place = torch.arange(size, device=start.device)
     return (place >= start[:, None]) & (place < (start + side)[:, None])

@@ -1,1 +1,1 @@
-"""Attacks of Foolbox, torchattacks and AutoAttack, unchanged."""
+"""Adapters of AutoAttack, Foolbox and torchattacks, whose code runs unchanged."""

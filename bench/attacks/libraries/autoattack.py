@@ -1,17 +1,17 @@
 """AutoAttack (Croce and Hein 2020): its versions, its single attacks, and APGD's best-loss iterate.
 
-Served by fra31's package `autoattack` when that is installed, else by PyPI's `pyautoattack`: the same program with
-another signature. A single attack is what `version="custom"` runs, with that version's defaults (five restarts).
+The package is fra31's `autoattack` where it is installed, else PyPI's `pyautoattack`: the same program with another
+signature. A single attack runs as `version="custom"`, with the defaults of that version (five restarts).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.attacks.base import Attack, Unsupported, library_version
+from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form, library_version
 from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
@@ -49,32 +49,32 @@ _SETTINGS = {
     "square": _SQUARE | {"resc_schedule": "rescale_schedule"},
 }
 _COUNTS = ("n_iter", "n_restarts", "eot_iter", "n_queries", "n_target_classes")
-# The logits that a loss needs; an attack on fewer classes fails inside the library.
+# Classes that a loss needs; with fewer, the library fails.
 _LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 
 
 def names() -> list[str]:
-    """The local names."""
+    """Return the local names."""
     return [*_STANDARD, *_SINGLE, *_BEST_LOSS, "custom"]
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.attacks.registry.find_attack`."""
+    """Return an attack of AutoAttack; see `bench.attacks.registry.find_attack`."""
     name = f"autoattack:{local}"
     if local not in names():
         raise unknown("attack", name, [f"autoattack:{n}" for n in names()])
     attacks = _attacks(local, params)
-    known = {key for a in attacks for key in _SETTINGS[_PART[a]] if (a, key) != ("fab-t", "n_restarts")}
+    settings = {key for a in attacks for key in _SETTINGS[_PART[a]] if (a, key) != ("fab-t", "n_restarts")}
     if not {"apgd-t", "fab-t"} & set(attacks):
-        known -= {"n_target_classes"}
-    check_params(name, params, sorted(known | ({"attacks"} if local == "custom" else set())))
+        settings -= {"n_target_classes"}
+    check_params(name, params, sorted(settings | ({"attacks"} if local == "custom" else set())))
     for key in _COUNTS:
         value = params.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{name}: {key} is {value!r}; it must be a whole number, at least 1")
     return Attack(
         name=name,
-        run=partial(_run, local),
+        run=keyword_form(partial(_run, local)),
         minimisation=False,
         version=_version(),
         warnings=_warnings(attacks, params),
@@ -83,7 +83,8 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     )
 
 
-def _attacks(local: str, params: dict[str, Any]) -> tuple[str, ...]:
+def _attacks(local: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the single attacks that an attack runs."""
     if local in _BEST_LOSS:
         return (local.removesuffix("-best-loss"),)
     if local != "custom":
@@ -121,26 +122,35 @@ def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, para
 
 
 def _left_out(attacks: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
+    """Return the single attacks whose loss needs more classes."""
     return tuple(a for a in attacks if num_classes < _LEAST_CLASSES.get(a, 2))
 
 
-def _run(
-    local: str,
-    view: Any,
-    x: Tensor,
-    y: Tensor,
-    *,
-    threat: ThreatModel,
-    target: Tensor | None,
-    seed: int,
-    num_classes: int,
-    indices: Tensor | None = None,  # noqa: ARG001
-    **params: Any,
-) -> Tensor:
-    attacks = _attacks(local, params)
-    if threat.norm == "L0":
+def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+    x, target, num_classes = request.x, request.target, request.num_classes
+    attacks = _runnable(local, request)
+    with library_call(request.seed, x.device, "auto-attack"):
+        suite = _build(local, view, attacks, request)
+        _set(suite, attacks, request.params, num_classes)
+        if local in _BEST_LOSS:
+            suite.apgd.loss = _BEST_LOSS[local]
+            return suite.apgd.perturb(x.clone(), request.y, best_loss=True).detach()  # type: ignore[no-any-return]
+        if target is not None:
+            suite.square.targeted = True
+            return suite.square.perturb(x.clone(), target).detach()  # type: ignore[no-any-return]
+        return _evaluate(suite, x.clone(), request.y)
+
+
+def _runnable(local: str, request: AttackRequest) -> tuple[str, ...]:
+    """Return the single attacks that can run on a request.
+
+    Raises:
+        Unsupported: none can.
+    """
+    attacks, num_classes = _attacks(local, request.params), request.num_classes
+    if request.threat.norm == "L0":
         raise Unsupported("AutoAttack has the norms Linf, L2 and L1, not L0")
-    if target is not None and attacks != ("square",):
+    if request.target is not None and attacks != ("square",):
         raise Unsupported("AutoAttack's attacks choose their target classes themselves; only square takes a given one")
     left_out = _left_out(attacks, num_classes)
     attacks = tuple(a for a in attacks if a not in left_out)
@@ -148,17 +158,8 @@ def _run(
         need = max(_LEAST_CLASSES[a] for a in left_out)
         raise Unsupported(f"the loss of {', '.join(left_out)} needs {need} classes, the data set has {num_classes}")
     if "square" in attacks:
-        check_tiles("square", threat.norm, *x.shape[2:])
-    with library_call(seed, x.device, "auto-attack"):
-        suite = _build(local, view, attacks, threat, seed, x.device)
-        _set(suite, attacks, params, num_classes)
-        if local in _BEST_LOSS:
-            suite.apgd.loss = _BEST_LOSS[local]
-            return suite.apgd.perturb(x.clone(), y, best_loss=True).detach()  # type: ignore[no-any-return]
-        if target is not None:
-            suite.square.targeted = True
-            return suite.square.perturb(x.clone(), target).detach()  # type: ignore[no-any-return]
-        return _evaluate(suite, x.clone(), y)
+        check_tiles("square", request.threat.norm, *request.x.shape[2:])
+    return attacks
 
 
 def _library() -> Any:
@@ -171,10 +172,12 @@ def _library() -> Any:
     return AutoAttack
 
 
-def _build(local: str, view: Any, attacks: Sequence[str], threat: ThreatModel, seed: int, device: Any) -> Any:
-    library = _library()
+def _build(local: str, view: Any, attacks: Sequence[str], request: AttackRequest) -> Any:
+    """Return the library's AutoAttack object."""
+    library, threat = _library(), request.threat
     takes = inspect.signature(library.__init__).parameters
-    options: dict[str, Any] = {"norm": threat.norm, "eps": float(threat.eps), "seed": seed, "device": device}
+    options: dict[str, Any] = {"norm": threat.norm, "eps": float(threat.eps)}
+    options |= {"seed": request.seed, "device": request.x.device}
     if "verbose" in takes:
         options["verbose"] = False
     if local in _STANDARD:
@@ -185,15 +188,15 @@ def _build(local: str, view: Any, attacks: Sequence[str], threat: ThreatModel, s
     return library(view, version="custom", **options, **{listed: list(attacks)})
 
 
-def _set(suite: Any, attacks: Sequence[str], params: dict[str, Any], num_classes: int) -> None:
-    """Give every part its parameters, by the attributes that AutoAttack's own manual sets."""
+def _set(suite: Any, attacks: Sequence[str], params: Mapping[str, Any], num_classes: int) -> None:
+    """Set the parameters of every part, by the attributes that AutoAttack's manual names."""
     for name in dict.fromkeys(_PART[a] for a in attacks):
         part = getattr(suite, name)
         for key, attribute in _SETTINGS[name].items():
             if key in params:
                 setattr(part, attribute, params[key])
         if "n_iter" in params and name.startswith("apgd"):
-            # The checkpoints follow from n_iter in the constructor: let it compute them.
+            # The checkpoints are computed from n_iter in the constructor.
             fresh = type(part)(part.model, n_iter=params["n_iter"], norm=part.norm, eps=part.eps)
             for attribute in ("n_iter_orig", "n_iter_2", "n_iter_min", "size_decr"):
                 setattr(part, attribute, getattr(fresh, attribute))
@@ -202,6 +205,7 @@ def _set(suite: Any, attacks: Sequence[str], params: dict[str, Any], num_classes
 
 
 def _evaluate(suite: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Return the adversarial images of the whole evaluation."""
     evaluate = suite.run_standard_evaluation
     batch = "batch_size" if "batch_size" in inspect.signature(evaluate).parameters else "bs"
     result = evaluate(x, y, **{batch: len(x)})

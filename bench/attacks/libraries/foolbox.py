@@ -1,6 +1,6 @@
-"""Foolbox: any of its attacks by its own name or alias, at fixed eps or as a minimisation.
+"""Foolbox: its attacks by class name or alias, at fixed eps or as a minimisation.
 
-Fixed-eps attacks give the images clipped to the ball, as Foolbox judges them; minimisation attacks run without an
+Fixed-eps attacks return the images clipped to the ball, as Foolbox judges them; minimisation attacks run without an
 eps. The arguments of the constructor are the parameters, except `distance`, which follows from the threat.
 """
 
@@ -9,46 +9,43 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.attacks.base import Attack, Unsupported, library_version
+from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form, library_version
 from bench.attacks.budgets import ENOUGH_QUERIES, GREEDY, check_params, short_budgets, short_of, short_of_steps
 from bench.attacks.libraries.isolation import library_call
-from defenses.utils.errors import UserError, unknown
-from defenses.utils.introspection import ClassFacts, class_facts, exported, package_folder
+from bench.attacks.libraries.source import LibrarySource
+from defenses.utils.errors import unknown
+from defenses.utils.introspection import ClassFacts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.spec.threat import ThreatModel
 
-_HOP = "HopSkipJumpAttack"  # declares L1, minimises what its `constraint` says
+SOURCE = LibrarySource("foolbox", "attacks")
+_HOP = "HopSkipJumpAttack"  # declares L1, and minimises the norm of its `constraint`
 _CONSTRAINTS = {"Linf": "linf", "L2": "l2"}
 _UNTARGETED = ("VirtualAdversarialAttack", "NewtonFoolAttack")
 _UNTARGETED_KINDS = ("DeepFoolAttack", "FastGradientAttack")  # at the end of a name
 
 
 def names() -> list[str]:
-    """The local names, aliases among them."""
-    file = _exports_file()
-    return sorted(set(exported(file)) - {"Attack"}) if file else []
+    """Return the local names, with aliases."""
+    return sorted(set(SOURCE.exports()) - {"Attack"})
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """See `bench.attacks.registry.find_attack`."""
-    name = f"foolbox:{local}"
-    if _exports_file() is None:
-        raise UserError(f"{name}: foolbox is not installed; pip install foolbox")
-    if local not in names():
-        raise unknown("attack", name, [f"foolbox:{n}" for n in names()])
-    facts = _facts(local)
+    """Return an attack of Foolbox; see `bench.attacks.registry.find_attack`."""
+    SOURCE.check_name(local, names())
+    name, facts = f"foolbox:{local}", SOURCE.facts(local)
     check_params(name, params, [n for n in facts.parameters.names if n != "distance"])
-    _init_class(name, params)
+    _check_init_attack(name, params)
     return Attack(
         name=name,
-        run=partial(_run, local),
+        run=keyword_form(partial(_run, facts)),
         minimisation="MinimizationAttack" in facts.bases,
         version=f"foolbox {library_version('foolbox')}",
         load=partial(importlib.import_module, "foolbox"),
@@ -58,7 +55,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
 
 def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     defaults = facts.parameters.defaults
-    if facts.name.endswith("DeepFoolAttack"):  # L2's leaves 40.5% of 200 digits standing at 1, autoattack:apgd-t 2.5%
+    if facts.name.endswith("DeepFoolAttack"):
         return (GREEDY, *short_budgets(defaults, params))
     if facts.name == "BoundaryAttack":  # its steps are queries
         return short_of(params, {"steps": ENOUGH_QUERIES})
@@ -67,67 +64,42 @@ def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     return short_budgets(defaults, params)
 
 
-def _exports_file() -> Path | None:
-    folder = package_folder("foolbox")
-    return folder / "attacks" / "__init__.py" if folder else None
-
-
-def _facts(local: str) -> ClassFacts:
-    file = _exports_file()
-    assert file is not None
-    found = exported(file)
-    while isinstance(source := found[local], str):
-        local = source
-    return class_facts(source, local)
-
-
-def _init_class(name: str, params: dict[str, Any]) -> None:
+def _check_init_attack(name: str, params: dict[str, Any]) -> None:
+    """Refuse an `init_attack` that is no minimisation of Foolbox."""
     init = params.get("init_attack")
-    if init is not None and (init not in names() or "MinimizationAttack" not in _facts(init).bases):
-        known = [n for n in names() if "MinimizationAttack" in _facts(n).bases]
-        raise unknown(f"init_attack of {name}", str(init), known)
+    if init is not None and (init not in names() or "MinimizationAttack" not in SOURCE.facts(init).bases):
+        minimisations = [n for n in names() if "MinimizationAttack" in SOURCE.facts(n).bases]
+        raise unknown(f"init_attack of {name}", str(init), minimisations)
 
 
-def _run(
-    local: str,
-    view: Any,
-    x: Tensor,
-    y: Tensor,
-    *,
-    threat: ThreatModel,
-    target: Tensor | None,
-    seed: int,
-    num_classes: int,  # noqa: ARG001
-    indices: Tensor | None = None,  # noqa: ARG001
-    **params: Any,
-) -> Tensor:
-    facts = _facts(local)
-    _refuse(facts, target, params, stochastic=getattr(view, "stochastic", False))
+def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
+    x, threat, target = request.x.clone(), request.threat, request.target
+    stochastic = getattr(view, "stochastic", False)
+    _refuse(facts, target, request.params, stochastic=stochastic)
     from foolbox.criteria import Misclassification, TargetedMisclassification
     from foolbox.models.pytorch import PyTorchModel
 
-    x = x.clone()
     fixed = "FixedEpsilonAttack" in facts.bases
-    with library_call(seed, x.device):
+    with library_call(request.seed, x.device):
         model = PyTorchModel(view, bounds=(0, 1), device=x.device)
-        attack = _construct(facts, threat, params, model, x)
-        criterion = Misclassification(y) if target is None else TargetedMisclassification(target)
+        attack = _construct(facts, threat, request.params, model, x)
+        criterion = Misclassification(request.y) if target is None else TargetedMisclassification(target)
         starts = {} if target is None or not _starts(facts) else {"starting_points": _images_of(view, x, target)}
         try:
             result = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)
         except AssertionError as error:
-            if getattr(view, "stochastic", False):
+            if stochastic:
                 raise Unsupported(f"{facts.name} asserts that the same image is answered alike twice") from error
             raise
         except ValueError as error:
             if "init_attack failed" in str(error):
-                raise Unsupported(_no_start(facts.name, stochastic=getattr(view, "stochastic", False))) from error
+                raise Unsupported(_no_start(facts.name, stochastic=stochastic)) from error
             raise
     return result[1].detach().clone().to(x.dtype)  # type: ignore[no-any-return]
 
 
-def _refuse(facts: ClassFacts, target: Tensor | None, params: dict[str, Any], *, stochastic: bool) -> None:
-    """The pairs that are known not to run, before anything does."""
+def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, Any], *, stochastic: bool) -> None:
+    """Refuse pairs of attack and threat or defense that cannot run."""
     if not {"FixedEpsilonAttack", "MinimizationAttack"} & set(facts.bases):
         raise Unsupported(f"{facts.name} rotates and shifts images: no norm bounds it")
     missing = [n for n in facts.parameters.required if n not in params]
@@ -146,17 +118,19 @@ def _refuse(facts: ClassFacts, target: Tensor | None, params: dict[str, Any], *,
 
 
 def _no_start(name: str, *, stochastic: bool) -> str:
+    """Return the reason why an attack found no starting point."""
     if stochastic:
         return f"{name} starts on the decision boundary, where varying answers undo its start"
     return f'{name} found no start by noise for some images; give init_attack = "DatasetAttack"'
 
 
 def _starts(facts: ClassFacts) -> bool:
-    """Whether an attack walks from an image of the target class, and cannot find one by noise."""
+    """Return True if an attack walks from an image of the target class, which it cannot find by noise."""
     return "init_attack" in facts.parameters.names and "FMNAttackLp" not in facts.bases
 
 
-def _construct(facts: ClassFacts, threat: ThreatModel, params: dict[str, Any], model: Any, x: Tensor) -> Any:
+def _construct(facts: ClassFacts, threat: ThreatModel, params: Mapping[str, Any], model: Any, x: Tensor) -> Any:
+    """Return the library's attack object."""
     import foolbox
 
     arguments = dict(params)
@@ -164,7 +138,7 @@ def _construct(facts: ClassFacts, threat: ThreatModel, params: dict[str, Any], m
         p = {"Linf": math.inf, "L2": 2, "L1": 1, "L0": 0}[threat.norm]
         arguments["distance"] = foolbox.distances.LpDistance(p)
     if arguments.get("init_attack") is not None:
-        arguments["init_attack"] = _construct(_facts(arguments["init_attack"]), threat, {}, model, x)
+        arguments["init_attack"] = _construct(SOURCE.facts(arguments["init_attack"]), threat, {}, model, x)
     if facts.name == _HOP:
         if threat.norm not in _CONSTRAINTS:
             raise Unsupported(f"{_HOP} minimises Linf or L2, the threat is {threat.norm}")
@@ -180,14 +154,14 @@ def _construct(facts: ClassFacts, threat: ThreatModel, params: dict[str, Any], m
 
 
 def _images_of(view: Any, x: Tensor, target: Tensor) -> Tensor:
-    """For every image the nearest one (L2) of the block that is taken for its target class."""
+    """Return, for every image, the nearest image (L2) of the block that is classified as its target class."""
     import torch
 
     with torch.no_grad():
-        taken = view(x).argmax(1)
-    apart = torch.cdist(x.flatten(1), x.flatten(1))
-    apart[taken[None, :] != target[:, None]] = math.inf
-    distance, nearest = apart.min(1)
+        predicted = view(x).argmax(1)
+    distances = torch.cdist(x.flatten(1), x.flatten(1))
+    distances[predicted[None, :] != target[:, None]] = math.inf
+    distance, nearest = distances.min(1)
     if distance.isinf().any():
         wanted = int(target[distance.isinf()][0])
         raise Unsupported(f"no image of the block is taken for class {wanted}, from which to start")

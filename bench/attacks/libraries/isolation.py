@@ -1,4 +1,4 @@
-"""Libraries run as they are, but without what they print and without what they leave behind in the process."""
+"""Run attack libraries without their output, and restore the state of the process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 def library_call(seed: int, device: torch.device, *loggers: str) -> Iterator[None]:
     """Run a library: global generators forked and seeded, nothing printed, logged or warned, tracing restored.
 
-    This is the seeding rule of all adapters: on entry `torch.manual_seed(seed)`, `numpy.random.seed(seed % 2**32)`
-    and `random.seed(seed)`; on leaving, every generator is what it was.
+    All adapters seed by it: on entry `torch.manual_seed(seed)`, `numpy.random.seed(seed % 2**32)` and
+    `random.seed(seed)`; on leaving, every generator is restored.
+
+    Args:
+        seed: of the attack.
+        device: whose generator is seeded too.
+        loggers: names of loggers to silence.
     """
     from defenses.utils.isolation import seeded_globals
 
@@ -35,5 +40,5 @@ def library_call(seed: int, device: torch.device, *loggers: str) -> Iterator[Non
     finally:
         for logger, level in levels:
             logger.setLevel(level)
-        if sys.gettrace() is not tracer:  # AutoAttack's check of dynamic defenses switches tracing off
+        if sys.gettrace() is not tracer:  # AutoAttack's check of dynamic defenses disables tracing
             sys.settrace(tracer)

@@ -1,4 +1,4 @@
-"""The images that Square cannot start on in L2 and L1, in AutoAttack and in torchattacks alike."""
+"""The image sizes that Square cannot start on in L2 and L1, in AutoAttack and in torchattacks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from bench.attacks.base import Unsupported
 
 
 def check_tiles(name: str, norm: str, height: int, width: int) -> None:
-    """Refuse images over whose edge the tiles of the first pattern would run, as of 12x8 and 14x14 pixels.
+    """Refuse images that the tiles of the first pattern do not fit, as of 12x8 and 14x14 pixels.
 
     Args:
         name: of the attack, for the message.
         norm: of the threat; in Linf there are no tiles.
         height: of the images, in pixels.
-        width: likewise.
+        width: of the images, in pixels.
 
     Raises:
         Unsupported: the library would fail on them.

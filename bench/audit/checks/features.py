@@ -1,4 +1,4 @@
-"""What a defense knows of an image: the input of its last linear layer, one run of the defense at a time."""
+"""Features of an image: the input of a defense's last linear layer, in one run of the defense."""
 
 from __future__ import annotations
 
@@ -10,55 +10,61 @@ from torch import Tensor, nn
 from defenses.core.defense import Defense, Foreign
 from defenses.core.noise import Noise
 
-_ROWS = 1024  # at once, without a graph
+_ROWS = 1024  # batch size without a graph
 
 
 class Features:
-    """The features on which a defense decides.
+    """The features of a defense.
 
-    They are what goes into the linear layer that runs last; the logits, where there is none or it sees other rows than
-    the images (ensembles, patches).
+    They are the input of the linear layer that runs last, or the logits if there is none or its rows are not the images
+    (ensembles, patches).
 
     Args:
         defense: the defense.
-        x: some images [B, C, H, W] in [0, 1], on which the layer is looked for.
+        x: images [B, C, H, W] in [0, 1], for a trial run that finds the layer.
     """
 
     def __init__(self, defense: Defense, x: Tensor):
         self.defense = defense
         self._layer: nn.Linear | None = None
-        ran: list[nn.Linear] = []
+        layers: list[nn.Linear] = []
         with ExitStack() as hooks, torch.no_grad():
             for layer in (m for m in defense.modules() if isinstance(m, nn.Linear)):
-                handle = layer.register_forward_pre_hook(lambda module, _: ran.append(module))
+                handle = layer.register_forward_pre_hook(lambda module, _: layers.append(module))
                 hooks.callback(handle.remove)
             self._logits(x, Noise.of(0, len(x), x.device), defense.gradients[0])
-        if ran:
-            self._layer = ran[-1]
+        if layers:
+            self._layer = layers[-1]
             if len(self(x, Noise.of(0, len(x), x.device))) != len(x):
                 self._layer = None
 
     def __call__(self, x: Tensor, noise: Noise, *, gradient: str | None = None) -> Tensor:
-        """Features [B, D] of one run.
+        """Return features [B, D] of one run.
 
         Args:
             x: images [B, C, H, W] in [0, 1].
             noise: B streams.
-            gradient: mode of a backward pass; None: the first that the defense has.
+            gradient: gradient mode; None: the first of the defense.
         """
         mode = gradient or self.defense.gradients[0]
         if self._layer is None:
             return self._logits(x, noise, mode)
-        seen: list[Tensor] = []
-        handle = self._layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        inputs_of_layer: list[Tensor] = []
+        handle = self._layer.register_forward_pre_hook(lambda _, inputs: inputs_of_layer.append(inputs[0]))
         try:
             self._logits(x, noise, mode)
         finally:
             handle.remove()
-        return torch.cat(seen).flatten(1)
+        return torch.cat(inputs_of_layer).flatten(1)
 
     def mean(self, x: Tensor, copies: int, seed: int) -> Tensor:
-        """Features [B, D], averaged over copies with noise of their own; without a graph."""
+        """Return features [B, D], averaged over copies with different noise; without a graph.
+
+        Args:
+            x: images [B, C, H, W] in [0, 1].
+            copies: of each image.
+            seed: of the noise.
+        """
         with torch.no_grad():
             if not self.defense.stochastic:
                 return self(x, Noise.of(seed, len(x), x.device))

@@ -1,4 +1,4 @@
-"""Do the gradients say anything? Zeros, agreement between seeds, saturated outputs, and the certificate."""
+"""Checks of gradients: zeros, agreement between seeds, saturated outputs, and the certificate."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bench.stats.proportions import wilson
 from bench.store.audits import SOFTMAX
 from defenses.core.noise import Noise
 
-_ZEROS = 0.01  # share of images without a gradient
-_AGREEMENT = 0.1  # mean cosine of two seeds' gradients: independent directions have 0
-_PAIRS = 2  # of seeds
-_MORE = 4  # times the copies of the attacks, at the end of the curve
-_CERTIFIED = 4  # images of the certificate
-_DECADES = 16.0  # of a plot: an error of 0 is as far inside its limit
+_ZEROS = 0.01  # largest share of images without a gradient
+_AGREEMENT = 0.1  # least mean cosine of two seeds' gradients; independent directions have 0
+_PAIRS = 2  # pairs of seeds
+_MORE = 4  # copies at the end of the curve, as a multiple of those of the attacks
+_CERTIFIED = 4  # images
+_DECADES = 16.0  # range of the plot; an error of 0 lies at its end
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def zeros(subject: Subject) -> Finding:
-    """The gradient of the cross-entropy is nowhere zero (or not finite)."""
+    """Check that the gradient of the cross-entropy is finite, and not zero."""
     check, mode = "zero gradients", subject.modes[0]
     try:
-        gradient = _gradient(subject, mode, subject.eot, subject.number("zeros"))
+        gradient = _gradient(subject, mode, subject.eot, subject.seed_for("zeros"))
     except NoGradient:
         return Finding(check, "fail", "the logits have no gradient at all", {"share": 1.0})
     flat = gradient.flatten(1)
@@ -48,7 +48,7 @@ def zeros(subject: Subject) -> Finding:
 
 
 def agreement(subject: Subject) -> Finding:
-    """Gradients under different noise point the same way, with as many copies as the attacks average."""
+    """Check that gradients under different noise agree, with as many copies as the attacks average."""
     check = "gradients agree between seeds"
     if not subject.defense.stochastic:
         return not_applicable(check, "the defense is deterministic")
@@ -74,45 +74,45 @@ def agreement(subject: Subject) -> Finding:
 
 
 def outputs(subject: Subject) -> Finding:
-    """The defense returns logits and not probabilities."""
+    """Check that the defense returns logits, not probabilities."""
     with torch.no_grad():
         logits = subject.defense.logits(subject.x, Noise.of(subject.seed, subject.indices, subject.x.device))
     top = logits.topk(2).values
     gaps = (top[:, 0] - top[:, 1]).double()
     gap = float(gaps.median())
     is_softmax = are_probabilities(logits)
-    what = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
-    evidence = f"the defense returns {what}; the median gap between the top two is {gap:.3g}"
+    kind = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
+    evidence = f"the defense returns {kind}; the median gap between the top two is {gap:.3g}"
     spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
     plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})
     return Finding(SOFTMAX, status_of(not is_softmax), evidence, {"median gap": gap}, plot=plot)
 
 
 def certificate(subject: Subject) -> Finding:
-    """The gradient certificate of `bench.evaluation.certificates.measure`."""
+    """Check the gradient certificate of `bench.evaluation.certificates.measure`."""
     check = "gradient certificate"
     try:
-        made = certify(subject.defense, subject.x[:_CERTIFIED], seed=subject.seed)
+        measured = certify(subject.defense, subject.x[:_CERTIFIED], seed=subject.seed)
     except NoGradient:
         return Finding(check, "fail", "the logits have no gradient at all")
     except FloatingPointError as error:
         return Finding(check, "fail", str(error))
-    if made is None:
+    if measured is None:
         return not_applicable(check, "the defense has no exact gradients")
-    broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in made.checks if not c.passed]
-    numbers = {c.name: c.value for c in made.checks}
+    broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in measured.checks if not c.passed]
+    numbers = {c.name: c.value for c in measured.checks}
     others = [m for m in subject.modes if m in FINITE]
-    if made.carries_no_gradient and others and not subject.informative:
+    if measured.carries_no_gradient and others and not subject.informative:
         text = f"exact gradients equal bpda, the steps being piecewise linear; judged by {' and '.join(others)} too"
         return not_applicable(check, text)
-    spare = (tuple(c.name for c in made.checks), tuple(_spare(c) for c in made.checks))
+    spare = (tuple(c.name for c in measured.checks), tuple(_spare(c) for c in measured.checks))
     plot = Plot("rows", "decades inside the limit; below 0 beyond it", "", {"decades": spare})
-    text = "; ".join(broken) or f"{len(made.checks)} measurements hold"
-    return Finding(check, status_of(made.passed), text, numbers, plot=plot)
+    text = "; ".join(broken) or f"{len(measured.checks)} measurements hold"
+    return Finding(check, status_of(measured.passed), text, numbers, plot=plot)
 
 
 def _spare(c: Measurement) -> float:
-    """How many decades a measurement is inside its limit, to +-16; below 0: beyond it. Of a cosine, by 1 - cosine."""
+    """Return the decades by which a measurement is inside its limit, in [-16, 16]; for a cosine those of 1 - cosine."""
     value, limit, least = c.value, c.limit, c.least
     if c.name.startswith("cosine"):
         value, limit, least = 1 - value, 1 - limit, False
@@ -124,17 +124,21 @@ def _spare(c: Measurement) -> float:
 
 
 def _cosine(subject: Subject, copies: int) -> float:
-    """The mean cosine of gradients under pairs of seeds."""
-    made = []
+    """Return the mean cosine of gradients under pairs of seeds."""
+    cosines = []
     for i in range(_PAIRS):
-        pair = [_gradient(subject, subject.modes[0], copies, subject.number("seed", i, side)) for side in (0, 1)]
+        pair = [_gradient(subject, subject.modes[0], copies, subject.seed_for("seed", i, side)) for side in (0, 1)]
         a, b = (g.flatten(1).double() for g in pair)
-        made.append(nn.functional.cosine_similarity(a, b, dim=1, eps=1e-300))
-    return float(torch.stack(made).mean())
+        cosines.append(nn.functional.cosine_similarity(a, b, dim=1, eps=1e-300))
+    return float(torch.stack(cosines).mean())
 
 
 def _gradient(subject: Subject, mode: str, copies: int, seed: int) -> Tensor:
-    """The gradient of the cross-entropy at the clean images [N, C, H, W]."""
+    """Return the gradient of the cross-entropy at the clean images, [N, C, H, W].
+
+    Raises:
+        NoGradient: the logits have none.
+    """
     with attack_view(subject.defense, subject.view(mode, copies), seed=seed) as (view, _), torch.enable_grad():
         x = subject.x.clone().requires_grad_()
         loss = nn.functional.cross_entropy(view(x), subject.y, reduction="sum")

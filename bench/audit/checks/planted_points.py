@@ -1,4 +1,4 @@
-"""Points in a ball around images, for the binarisation test."""
+"""Random points in a ball around images, for the binarisation test."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bench.attacks.noise import uniform_in_ball
 from bench.spec.threat import ThreatModel, distances
 from defenses.core.noise import Draw, Noise
 
-_INSIDE = 0.95  # inner points keep to this share of the radius
+_INSIDE = 0.95  # radius of inner points, as a share of eps
 
 
 def inner(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
-    """Random points well inside the ball, [B, C, H, W].
+    """Return random points well inside the ball, [B, C, H, W].
 
     Args:
         x: images [B, C, H, W] in [0, 1].
@@ -24,9 +24,9 @@ def inner(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
 
 
 def boundary(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
-    """Random points on the boundary of the ball, as far as the box allows, [B, C, H, W].
+    """Return random points on the boundary of the ball, as far as the box allows, [B, C, H, W].
 
-    Linf: a vertex of the intersection of ball and box; L2, L1: a uniform point of the ball, moved out to its boundary.
+    Linf: a vertex of the intersection of ball and box; L2, L1: a uniform point of the ball, scaled to its boundary.
 
     Args:
         x: images [B, C, H, W] in [0, 1].
@@ -39,5 +39,5 @@ def boundary(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
         return torch.where(up, (x + eps).clamp_max(1), (x - eps).clamp_min(0))
     point = uniform_in_ball(x, threat, noise)
     length = distances(x, point)[threat.norm].to(x).clamp_min(1e-12)
-    moved: Tensor = (x + (point - x) * (eps / length).view(-1, 1, 1, 1)).clamp(0, 1)
-    return moved
+    scaled: Tensor = (x + (point - x) * (eps / length).view(-1, 1, 1, 1)).clamp(0, 1)
+    return scaled

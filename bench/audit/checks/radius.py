@@ -1,4 +1,4 @@
-"""What an attack must reach as its ball grows (Carlini et al. 2019, section 5)."""
+"""Checks of the accuracy as the ball grows (Carlini et al. 2019, section 5)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bench.audit.findings import Finding, Plot, not_applicable, status_of
 from bench.audit.subject import Outcome, Subject
 from bench.stats.proportions import wilson
 
-_GRID = (Fraction(1, 2), Fraction(1), Fraction(3, 2))  # times the radius of the threat
-_UNBOUNDED = 0.02  # accuracy that may be left where every image can be reached
+_GRID = (Fraction(1, 2), Fraction(1), Fraction(3, 2))  # multiples of the threat's radius
+_UNBOUNDED = 0.02  # accuracy allowed where every image can be reached
 
 
 def radii(subject: Subject) -> list[Finding]:
-    """Accuracy falls with the radius; to chance at Linf 1/2, to nothing where the ball is the whole box."""
-    wide = _wide(subject)
-    grid = sorted({min(subject.threat.eps * f, wide[-1]) for f in _GRID} | set(wide))
+    """Check that accuracy falls with the radius: to chance at Linf 1/2, to 0 where the ball is the whole box."""
+    large = _large_radii(subject)
+    grid = sorted({min(subject.threat.eps * f, large[-1]) for f in _GRID} | set(large))
     curve = {eps: subject.white(eps=str(eps)) for eps in grid}
     return [_monotone(subject, curve), _half(subject, curve), _whole(subject, curve)]
 
 
-def _wide(subject: Subject) -> list[Fraction]:
-    """1/2 and 1 under Linf; else the radius of a ball that holds the whole box."""
+def _large_radii(subject: Subject) -> list[Fraction]:
+    """Return 1/2 and 1 under Linf; else the radius of a ball that holds the whole box."""
     pixels = subject.x[0].numel()
     if subject.threat.norm == "Linf":
         return [Fraction(1, 2), Fraction(1)]
@@ -31,9 +31,10 @@ def _wide(subject: Subject) -> list[Fraction]:
 
 
 def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+    """Check that accuracy never rises with the radius."""
     steps = list(zip(curve, list(curve)[1:], strict=False))
     rises = {pair: stronger_by(curve[pair[1]], curve[pair[0]], subject.seed) for pair in steps}
-    bad = [f"from {a} to {b}" for (a, b), paired in rises.items() if clearly(paired)]
+    rising = [f"from {a} to {b}" for (a, b), paired in rises.items() if clearly(paired)]
     shown = ", ".join(f"{o.accuracy:.1%} at {eps}" for eps, o in curve.items())
     plot = Plot(
         "line",
@@ -44,14 +45,15 @@ def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     )
     return Finding(
         "accuracy falls with the radius",
-        status_of(not bad),
-        shown + (f"; rises {' and '.join(bad)}" if bad else ""),
+        status_of(not rising),
+        shown + (f"; rises {' and '.join(rising)}" if rising else ""),
         {f"at {eps}": o.accuracy for eps, o in curve.items()},
         plot=plot,
     )
 
 
 def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+    """Check that accuracy falls to chance at Linf 1/2."""
     check, chance = "chance at Linf 1/2", 1 / subject.num_classes
     if subject.threat.norm != "Linf":
         return not_applicable(check, f"the threat is {subject.threat.norm}")
@@ -59,12 +61,13 @@ def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
 
 
 def _whole(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
-    radius = _wide(subject)[-1]
+    """Check that accuracy falls to 0 where the ball is the whole box."""
+    radius = _large_radii(subject)[-1]
     return _bounded(subject, "nothing left when unbounded", curve[radius], _UNBOUNDED, f"{radius} reaches every image")
 
 
 def _bounded(subject: Subject, check: str, outcome: Outcome, most: float, why: str) -> Finding:
-    """Fails when even the lower end of the interval is beyond what may be left."""
+    """Return a finding that fails when the lower end of the accuracy's interval exceeds a limit."""
     low, high = (float(v) for v in wilson(outcome.shares.sum(), len(outcome.shares)))
     return Finding(
         check,

@@ -1,4 +1,4 @@
-"""Is the white box as strong as it should be? Comparisons of attacks on the same images."""
+"""Checks of the white box's strength: comparisons of attacks on the same images."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from bench.audit.subject import AttackRun, Outcome, Subject, worst
 from bench.stats.paired import Paired, paired_difference
 from defenses.core.defense import Foreign
 
-TOLERANCE = 0.01  # of the images; an honest robust network loses the odd one to another attack
+TOLERANCE = 0.01  # share of images that another attack may win on an honest defense
 _SINGLE = {"Linf": "LinfFastGradientAttack", "L2": "L2FastGradientAttack", "L1": "L1FastGradientAttack"}
 
 
 def stronger_by(weak: Outcome, strong: Outcome, seed: int) -> Paired:
-    """How much more one attack takes than another, on the same images, with its 95% interval."""
+    """Return the difference in accuracy of two attacks on the same images, with its 95% interval.
+
+    Args:
+        weak: outcome of one attack.
+        strong: outcome of the other; the difference is positive where it is the stronger one.
+        seed: of the interval.
+    """
     return paired_difference(weak.shares, strong.shares, seed=seed)
 
 
 def clearly(paired: Paired) -> bool:
-    """Whether a difference exceeds the tolerance by more than its interval."""
+    """Return True if the lower end of a difference exceeds the tolerance."""
     return paired.low > TOLERANCE
 
 
 def iterations(subject: Subject) -> Finding:
-    """An iterative attack is at least as strong as a single step."""
+    """Check that an iterative attack is at least as strong as a single step."""
     check = "iterative against single step"
-    shots = [
+    attacks = [
         AttackRun(f"foolbox:{_SINGLE[subject.threat.norm]}", {}, mode, subject.eot, str(subject.threat.eps))
         for mode in subject.modes
     ]
-    single, white = worst([subject.run(s) for s in shots]), subject.strongest()
+    single, white = worst([subject.run(a) for a in attacks]), subject.strongest()
     paired = stronger_by(white, single, subject.seed)
     return Finding(
         check,
@@ -45,7 +51,7 @@ def iterations(subject: Subject) -> Finding:
 
 
 def doubling(subject: Subject) -> list[Finding]:
-    """Twice the iterations, restarts or copies change little; if they do not, the budget is too small."""
+    """Check that twice the iterations, restarts or copies change little; else the budget is too small."""
     base, steps = subject.white(), 2 * subject.budget.steps
     second = worst([base, subject.white(restart=1)])
     findings = [
@@ -60,30 +66,30 @@ def doubling(subject: Subject) -> list[Finding]:
 
 
 def others(subject: Subject) -> list[Finding]:
-    """The white box is not weaker than attacks that know less, on the same images."""
+    """Check that the white box is not weaker than attacks with less knowledge, on the same images."""
     white = subject.strongest()
     findings = [_against(subject, "transfer", white, *_transfer(subject))]
     findings.append(_against(subject, "Square", white, subject.run(_square(subject))))
     spsa = _spsa(subject)
-    why = "torchattacks has SPSA for Linf alone"
-    findings.append(_against(subject, "SPSA", white, None if spsa is None else subject.run(spsa), why))
+    reason = "torchattacks has SPSA for Linf alone"
+    findings.append(_against(subject, "SPSA", white, None if spsa is None else subject.run(spsa), reason))
     uniform = subject.run(AttackRun("uniform", {}, subject.modes[0], 1, str(subject.threat.eps)))
     return [*findings, _against(subject, "random noise", white, uniform)]
 
 
 def _square(subject: Subject) -> AttackRun:
-    """Random search; on a randomised defense one that accepts a change on the mean of paired draws."""
+    """Return Square; on a randomised defense the one that accepts a change on the mean of paired draws."""
     mode, queries = subject.modes[0], subject.budget.queries
     if subject.defense.stochastic:
-        return subject.own("square", {"queries": queries}, mode, (subject.eot, subject.eot))
+        return subject.adaptive("square", {"queries": queries}, mode, (subject.eot, subject.eot))
     return AttackRun("autoattack:square", {"n_queries": queries}, mode, 1, str(subject.threat.eps))
 
 
 def _spsa(subject: Subject) -> AttackRun | None:
-    """Estimated gradients; on a randomised defense from pairs that meet the same draw."""
+    """Return SPSA; on a randomised defense with pairs that share a draw. None: there is none for the norm."""
     mode, (count, samples) = subject.modes[0], subject.budget.spsa
     if subject.defense.stochastic:
-        return subject.own("spsa", {"steps": count}, mode, (samples, 4 * samples))
+        return subject.adaptive("spsa", {"steps": count}, mode, (samples, 4 * samples))
     if subject.threat.norm != "Linf":
         return None
     eps = subject.threat.eps
@@ -92,7 +98,7 @@ def _spsa(subject: Subject) -> AttackRun | None:
 
 
 def fixed_noise(subject: Subject) -> Finding:
-    """An attacker who knows the noise does at least as well as one who does not."""
+    """Check that an attack with known noise is at least as strong as one without."""
     check = "noise fixed"
     if not subject.defense.stochastic:
         return not_applicable(check, "the defense is deterministic")
@@ -115,21 +121,22 @@ def fixed_noise(subject: Subject) -> Finding:
 
 
 def bars(outcomes: Mapping[str, Outcome], limit: float | None = None) -> Plot:
-    """Accuracy under several attacks."""
+    """Return a plot of the accuracy under several attacks."""
     values = tuple(o.accuracy for o in outcomes.values())
     return Plot("bar", "", "accuracy", {"accuracy": (tuple(outcomes), values)}, limit)
 
 
 def _transfer(subject: Subject) -> tuple[Outcome | None, str]:
-    """The best of what there is: the bare classifier behind the defense, and an undefended network."""
-    shots = [subject.pgd("blind", eot=1)] if "blind" in subject.defense.gradients else []
-    shots += [subject.pgd("exact", eot=1, against="other")] if subject.other is not None else []
-    if not shots:
+    """Return (the stronger transfer, from the bare classifier or from the surrogate; why there is none)."""
+    attacks = [subject.pgd("blind", eot=1)] if "blind" in subject.defense.gradients else []
+    attacks += [subject.pgd("exact", eot=1, against="other")] if subject.other is not None else []
+    if not attacks:
         return None, "there is no bare classifier and no other network for this data set"
-    return worst([subject.run(s) for s in shots]), ""
+    return worst([subject.run(a) for a in attacks]), ""
 
 
 def _doubled(subject: Subject, check: str, base: Outcome, more: Outcome) -> Finding:
+    """Check that a doubled budget gives no clearly stronger attack."""
     paired = stronger_by(base, more, subject.seed)
     return Finding(
         check,
@@ -141,18 +148,27 @@ def _doubled(subject: Subject, check: str, base: Outcome, more: Outcome) -> Find
     )
 
 
-def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None, why: str = "") -> Finding:
+def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None, reason: str = "") -> Finding:
+    """Check that another attack is not clearly stronger than the white box.
+
+    Args:
+        subject: the defense.
+        name: of the other attack.
+        white: outcome of the white box.
+        other: outcome of the other attack; None: it does not apply.
+        reason: why it does not apply.
+    """
     check = f"white box against {name}"
     if other is None:
-        return not_applicable(check, why)
+        return not_applicable(check, reason)
     paired = stronger_by(white, other, subject.seed)
-    lost = white.shares - other.shares > 0.5  # on these images the other attack is the better one by most draws
+    lost = white.shares - other.shares > 0.5  # the other attack is stronger in most draws
     count = int(np.count_nonzero(lost))
-    named = f"; {count} image{'s fall' if count > 1 else ' falls'} to {name} alone" if count else ""
+    fallen = f"; {count} image{'s fall' if count > 1 else ' falls'} to {name} alone" if count else ""
     return Finding(
         check,
         status_of(not clearly(paired)),
-        f"accuracy {white.accuracy:.1%} under the white box, {other.accuracy:.1%} under {name}{named}",
+        f"accuracy {white.accuracy:.1%} under the white box, {other.accuracy:.1%} under {name}{fallen}",
         {"white box": white.accuracy, name: other.accuracy} | _interval(paired),
         subject.images(lost),
         bars({"white box": white, name: other}),
@@ -160,4 +176,5 @@ def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None,
 
 
 def _interval(paired: Paired) -> dict[str, float]:
+    """Return a difference, its interval and the tolerance, for the numbers of a finding."""
     return {"difference": paired.difference, "low": paired.low, "high": paired.high, "tolerance": TOLERANCE}

@@ -1,1 +1,1 @@
-"""Judge stored results again: verify."""
+"""Verification: stored adversarial images judged again."""

@@ -1,4 +1,4 @@
-"""How two judgements of the same images compare: pure functions of their records and draws."""
+"""Compare two judgements of the same images, by their records and draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from defenses.core.detector import Guard
 
-TIE = 1e-5  # a class may change between machines where the two largest logits are this close; see `_near` for refusals
+TIE = 1e-5  # gap of the two largest logits below which the class may change between machines; refusals: see `_near`
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected", "majority_right")
 _FLAGS = ("in_box", "in_ball", "finite", "beyond", "status")
 _SIZES = ("linf", "l2", "l1", "l0")
@@ -20,17 +20,17 @@ _SIZES = ("linf", "l2", "l1", "l0")
 
 @dataclass(frozen=True)
 class Agreement:
-    """A cell judged twice.
+    """Agreement of two judgements of a cell.
 
     Args:
-        images: how many were compared.
-        differing: images with another count, or another class in a draw.
-        unexplained: those of them that differ in a draw that is no tie: the class, and the two largest logits are not
-            within `TIE`; or the refusal, and the score is not as near to the threshold.
+        images: number of images.
+        differing: number of images with another count, or another class or refusal in a draw.
+        unexplained: number of these that differ in a draw that is no tie: another class, where the two largest logits
+            are not within `TIE`; or another refusal, where the score is not as near to the threshold.
         accuracy: sum over images of the change in their share of right draws.
         margin: largest change of a draw's margin.
         size: largest relative change of a perturbation's norm.
-        flagged: images that keep to box or ball, or could be judged, in one of the two alone.
+        flagged: number of images that are in box or ball, or have a verdict, in only one of the two.
     """
 
     images: int = 0
@@ -66,29 +66,29 @@ def compare(
     Args:
         before: records, a row per image.
         after: records of the same images.
-        draws: draws of the first judgement, a row per image and draw; those of other images are left out.
-        draws_after: draws of the second.
-        guard: of the second, where a detector refuses images.
+        draws: draws of the first judgement, a row per image and draw; draws of other images are ignored.
+        draws_after: draws of the second judgement.
+        guard: detector of the second judgement, if it refuses images.
     """
     before, after = (r.set_index("index").sort_index() for r in (before, after))
-    then = before[[c for c in _COUNTS if c in before and c in after]]
-    recount = ((then != after[then.columns]) & then.notna()).any(axis=1)  # records of older versions lack some
+    counts = before[[c for c in _COUNTS if c in before and c in after]]  # records of older versions lack some
+    recount = ((counts != after[counts.columns]) & counts.notna()).any(axis=1)
     flagged = (before[list(_FLAGS)] != after[list(_FLAGS)]).any(axis=1)
     keys = ["index", "draw"]
     both = draws[draws["index"].isin(before.index)].merge(draws_after, on=keys, suffixes=("", "_after"))
     other_class = (both["pred"] != both["pred_after"]).to_numpy()
     other_refusal = (both["rejected"] != both["rejected_after"]).to_numpy()
     tie = np.minimum(_gap(both["logits"]), _gap(both["logits_after"])) < TIE
-    loose_draws = (other_class & ~tie) | (other_refusal & ~_near(both, guard))
-    moved, loose = set(both["index"][other_class | other_refusal]), set(both["index"][loose_draws])
-    differing = set(before.index[recount]) | moved
+    unexplained_draws = (other_class & ~tie) | (other_refusal & ~_near(both, guard))
+    differing_draws = set(both["index"][other_class | other_refusal])
+    differing = set(before.index[recount]) | differing_draws
     margin = np.abs(both["margin"].to_numpy(float) - both["margin_after"].to_numpy(float))
     size = [_relative(before[s].to_numpy(float), after[s].to_numpy(float)) for s in _SIZES]
     return Agreement(
         images=len(before),
         differing=len(differing),
-        # A count that differs although every draw's class is the same has no tie to explain it.
-        unexplained=len(loose | (differing - moved)),
+        # another count without a differing draw is no tie
+        unexplained=len(set(both["index"][unexplained_draws]) | (differing - differing_draws)),
         accuracy=float((_share(after) - _share(before)).sum()),
         margin=float(np.nanmax(margin, initial=0.0)),
         size=max(size, default=0.0),
@@ -97,7 +97,7 @@ def compare(
 
 
 def _gap(logits: pd.Series) -> np.ndarray:
-    """The distance of the two largest logits, [draws]; inf where there is one alone."""
+    """Return the gap of the two largest logits, [draws]; infinity where there is only one."""
     if not len(logits):
         return np.zeros(0)
     values = np.sort(np.stack(logits.to_list()).astype(float), axis=1)
@@ -105,22 +105,23 @@ def _gap(logits: pd.Series) -> np.ndarray:
 
 
 def _near(both: pd.DataFrame, guard: Guard | None) -> np.ndarray:
-    """Where one of the two scores is at today's threshold but for rounding, [draws].
+    """Return where one of the two scores is at the guard's threshold but for rounding, bool [draws].
 
-    A score is rounded as numbers of its size are: `TIE` is in units of the threshold or of the spread of clean scores,
-    whichever is larger. A threshold that has moved is no tie, though the scores be the same.
+    `TIE` is in units of the threshold or of the spread of clean scores, whichever is larger. Another threshold with the
+    same scores is no tie.
     """
     if guard is None or "score" not in both or "score_after" not in both:
         return np.zeros(len(both), bool)
-    away = [np.abs(both[name].to_numpy(float) - guard.threshold) for name in ("score", "score_after")]
-    near: np.ndarray = np.minimum(*away) < TIE * max(guard.scale, abs(guard.threshold))
+    distances = [np.abs(both[name].to_numpy(float) - guard.threshold) for name in ("score", "score_after")]
+    near: np.ndarray = np.minimum(*distances) < TIE * max(guard.scale, abs(guard.threshold))
     return near
 
 
 def _relative(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest difference, relative to values above 1."""
     return float(np.nanmax(np.abs(a - b) / np.maximum(1.0, np.abs(a)), initial=0.0))
 
 
 def _share(records: pd.DataFrame) -> pd.Series:
-    """The share of held-out draws that are right; 0 without a verdict, which the flags tell of."""
+    """Return the share of right held-out draws; 0 without a verdict, which counts as flagged."""
     return records["correct"] / records["draws"].clip(lower=1)

@@ -1,4 +1,4 @@
-"""What a verification has found, and how it is told."""
+"""The result of a verification, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SIZE = 1e-6  # norms are computed in float64 and stored as float32
 
 @dataclass
 class VerificationRow:
-    """The cells of one attack on one view of one defense at one threat, judged again.
+    """The verified cells of one attack on one view of one defense at one threat.
 
     Args:
         name: defense, attack, view and threat.
-        agree: cells with the same verdict in every draw; margins may move, and it is told by how much.
-        ties: cells that differ in draws alone that `bench.audit.reproduction.agreement` takes for ties.
-        differ: all others.
-        total: their agreement, summed up.
+        agree: number of cells with the same verdict in every draw; margins may differ.
+        ties: number of cells that differ only in ties, see `Agreement.unexplained`.
+        differ: number of all others.
+        total: sum of the cells' agreements.
     """
 
     name: tuple[str, str, str, str]
@@ -28,12 +28,12 @@ class VerificationRow:
     differ: int = 0
     total: Agreement = field(default_factory=Agreement)
 
-    def add(self, found: Agreement) -> None:
+    def add(self, cell: Agreement) -> None:
         """Count a cell."""
-        self.total += found
-        if found.flagged or found.unexplained or found.size > _SIZE:
+        self.total += cell
+        if cell.flagged or cell.unexplained or cell.size > _SIZE:
             self.differ += 1
-        elif found.differing:
+        elif cell.differing:
             self.ties += 1
         else:
             self.agree += 1
@@ -41,16 +41,16 @@ class VerificationRow:
 
 @dataclass
 class Verification:
-    """What was found.
+    """The result of a verification.
 
     Args:
         rows: in the order of the plan.
-        findings: what is not as it was, or could not be judged, a line each.
-        environment: libraries of another version than then, a line each; that alone is no difference.
-        unjudged: cells with stored images that could not be judged.
-        failed: cells on record without images: errors, and what a library cannot run.
-        missing: planned cells that have not been run.
-        sample: at most so many images of a cell were judged; None: all.
+        findings: changes, and causes of cells that cannot be judged, a line each.
+        environment: libraries and devices that have changed, a line each; that alone is no difference.
+        unjudged: number of cells with stored images that cannot be judged.
+        failed: number of cells on record without images: errors, and unsupported ones.
+        missing: number of planned cells that have not been run.
+        sample: largest number of judged images of a cell; None: all.
     """
 
     rows: list[VerificationRow] = field(default_factory=list)
@@ -62,23 +62,24 @@ class Verification:
     sample: int | None = None
 
     def count(self, kind: str) -> int:
-        """Cells of a kind: "agree", "ties" or "differ"."""
+        """Return the number of cells of a kind: "agree", "ties" or "differ"."""
         return sum(getattr(row, kind) for row in self.rows)
 
     @property
     def judged(self) -> int:
-        """Cells that were judged again."""
+        """Number of cells that were judged again."""
         return sum(map(self.count, ("agree", "ties", "differ")))
 
     @property
     def agrees(self) -> bool:
-        """Whether something was judged, and everything is as it was, ties apart."""
+        """True if cells were judged, and all agree but for ties."""
         return self.judged > 0 and not self.count("differ") and not self.unjudged and not self.findings
 
 
-def as_dict(found: Verification) -> dict[str, Any]:
-    """For JSON."""
+def as_dict(verification: Verification) -> dict[str, Any]:
+    """Return a verification for JSON."""
     names = ("defense", "attack", "view", "threat")
+    keys = ("unjudged", "failed", "missing", "sample", "findings", "environment")
     rows = [
         {
             **dict(zip(names, row.name, strict=True)),
@@ -93,30 +94,31 @@ def as_dict(found: Verification) -> dict[str, Any]:
             "largest_margin_change": row.total.margin,
             "largest_norm_change": row.total.size,
         }
-        for row in found.rows
+        for row in verification.rows
     ]
     return {
-        "agrees": found.agrees,
-        "cells": found.judged,
-        **{kind: found.count(kind) for kind in ("agree", "ties", "differ")},
-        **{key: getattr(found, key) for key in ("unjudged", "failed", "missing", "sample", "findings", "environment")},
+        "agrees": verification.agrees,
+        "cells": verification.judged,
+        **{kind: verification.count(kind) for kind in ("agree", "ties", "differ")},
+        **{key: getattr(verification, key) for key in keys},
         "rows": rows,
     }
 
 
-def as_text(found: Verification) -> str:
-    """For people: a line per row, what else was found, and the sum."""
-    lines = [_row(row) for row in found.rows]
-    lines += [f"found: {text}" for text in found.findings]
-    lines += [f"environment: {text}" for text in found.environment]
-    if found.sample is not None:
-        lines.append(f"a sample: at most {found.sample} images of each cell")
-    rest = [(found.failed, "on record without images"), (found.missing, "not run")]
-    lines += [f"{n} cells {what}" for n, what in rest if n]
-    return "\n".join([*lines, _sum(found)])
+def as_text(verification: Verification) -> str:
+    """Return a verification as text: a line for each row and finding, and the sum."""
+    lines = [_row(row) for row in verification.rows]
+    lines += [f"found: {text}" for text in verification.findings]
+    lines += [f"environment: {text}" for text in verification.environment]
+    if verification.sample is not None:
+        lines.append(f"a sample: at most {verification.sample} images of each cell")
+    rest = [(verification.failed, "on record without images"), (verification.missing, "not run")]
+    lines += [f"{n} cells {state}" for n, state in rest if n]
+    return "\n".join([*lines, _sum(verification)])
 
 
 def _row(row: VerificationRow) -> str:
+    """Return the line of a row."""
     total = row.total
     parts = [f"{total.images} images"]
     if total.differing:
@@ -130,10 +132,11 @@ def _row(row: VerificationRow) -> str:
     return f"{' | '.join(row.name)}: {', '.join(parts)}"
 
 
-def _sum(found: Verification) -> str:
+def _sum(verification: Verification) -> str:
+    """Return the last line, the number of cells of each kind."""
     text = (
-        f"{found.count('agree')} of {found.judged + found.unjudged} cells agree in every draw, "
-        f"{found.count('ties')} differ only where the top-two margin is under {TIE:.0e} (or a score that near to the "
-        f"detector's threshold), {found.count('differ')} differ"
+        f"{verification.count('agree')} of {verification.judged + verification.unjudged} cells agree in every draw, "
+        f"{verification.count('ties')} differ only where the top-two margin is under {TIE:.0e} (or a score that near "
+        f"to the detector's threshold), {verification.count('differ')} differ"
     )
-    return f"{text}, {found.unjudged} could not be judged" if found.unjudged else text
+    return f"{text}, {verification.unjudged} could not be judged" if verification.unjudged else text

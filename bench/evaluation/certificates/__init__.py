@@ -1,1 +1,1 @@
-"""Certificates of gradients: measured, stored, read."""
+"""Measure, store and read certificates of gradients."""

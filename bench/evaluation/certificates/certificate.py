@@ -1,23 +1,23 @@
-"""Certificates of gradients, without their measurement."""
+"""Certificates of gradients as values, without torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_PATH = 1e-9  # relative change of the gradient without a path that contributes
+PATH_CONTRIBUTION = 1e-9  # least relative change of the gradient without a path that contributes
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement of a certificate.
+    """Measurement of a certificate.
 
     Args:
-        name: what was compared.
-        value: the worst that was measured.
-        limit: what it may be at most; at least, where `least` is set.
-        least: whether the limit is a lower one.
-        note: what a reader should know.
+        name: the comparison.
+        value: the worst value.
+        limit: upper limit of the value; lower limit, where `least` is set.
+        least: the limit is a lower one.
+        note: for the reader.
     """
 
     name: str
@@ -28,18 +28,18 @@ class Measurement:
 
     @property
     def passed(self) -> bool:
-        """Whether it holds; NaN does not."""
+        """Return True if the value keeps to the limit; NaN does not."""
         return self.value >= self.limit if self.least else self.value <= self.limit
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was measured for one defense.
+    """The certificate of one defense's gradients.
 
     Args:
         checks: the measurements.
-        images: how many images they were made on.
-        steps: steps of the purifier in the float64 checks that are not over all; None where there is no purifier.
+        images: number of images measured.
+        steps: steps of the purifier in the float64 checks that are not over all steps; None: there is no purifier.
     """
 
     checks: tuple[Measurement, ...]
@@ -48,16 +48,16 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether all checks hold."""
+        """Return True if all checks pass."""
         return all(c.passed for c in self.checks)
 
     @property
     def carries_no_gradient(self) -> bool:
-        """Whether all that fails is that paths carry nothing."""
-        return not self.passed and all(c.passed or c.limit == _PATH for c in self.checks)
+        """Return True if checks fail, all of them because a path contributes no gradient."""
+        return not self.passed and all(c.passed or c.limit == PATH_CONTRIBUTION for c in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the certificate for JSON."""
         checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
         return {"passed": self.passed, "images": self.images, "steps": self.steps, "checks": checks}
 

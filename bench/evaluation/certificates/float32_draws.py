@@ -1,4 +1,4 @@
-"""The same random values whatever the type a model computes in, so that its float32 and float64 can be compared."""
+"""Equal random values in float32 and float64, so that a model's gradients in both can be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_SAMPLERS = (  # not attention and the like, which compute with what they are given
+_SAMPLERS = (
     *("rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "random", "normal", "uniform"),
     *("bernoulli", "binomial", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "poisson"),
     *("_standard_gamma", "_sample_dirichlet"),
@@ -18,10 +18,10 @@ _DROPOUT = torch.ops.aten.native_dropout.default
 
 
 class SingleDraws(TorchDispatchMode):
-    """Context in which torch draws in float32 what it is asked for in float64, and then converts it.
+    """A context in which torch makes float64 draws in float32, and then converts them.
 
-    One state of a generator gives other values in float64 than in float32; here it gives the same ones. It holds for
-    every operation below autograd: in place and `out` variants, dropout, `torch.distributions`.
+    Without it, a generator state gives other values in float64 than in float32. It covers every operation below
+    autograd: in-place and `out` variants, dropout, `torch.distributions`.
     """
 
     def __torch_dispatch__(
@@ -58,6 +58,6 @@ def _single(value: Any) -> Any:
 
 
 def _dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
-    """What accelerators take for dropout: the mask is drawn, the product stays in float64."""
+    """Return (output, mask) of dropout as accelerators compute it: the mask is drawn, the product stays in float64."""
     mask = _DROPOUT(x.float(), p, train)[1]
     return (x if train is False else x * mask / (1 - p) if p < 1 else torch.zeros_like(x)), mask

@@ -1,39 +1,36 @@
-"""Tell whether exact gradients carry information that BPDA does not."""
+"""Compare exact gradients with BPDA's: steps whose derivative is the identity give no information."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from defenses.core.defense import Defense
+from defenses.core.detector import unguarded
+from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import Purifier
+from defenses.core.purify import purify
+from defenses.detectors.gated import Gated
+from defenses.utils.modules import shared_copy
 
-    from defenses.core.defense import Defense
-    from defenses.core.noise import Noise
-    from defenses.core.purifier import Purifier
-
-_FLOAT32 = 1e-5  # gradients that differ by less, relative to their length, are one and the same
-_REACH = 0.05  # how far a pixel of [0, 1] is moved to see what the purifier does at a finite distance
+_FLOAT32 = 1e-5  # relative difference below which gradients are equal
+_REACH = 0.05  # finite distance that pixels are moved by, to see if purified images follow
 
 
 def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
-    """Whether exact gradients say anything that bpda does not.
+    """Return True if exact gradients carry information that bpda does not.
 
-    They do not where the steps have the identity as derivative almost everywhere without being the identity: so it
+    They carry none where the derivative of the steps is the identity almost everywhere and the steps are not: so it
     is with Langevin steps on an energy of linear layers and (Leaky)ReLU, whose gradient is piecewise constant.
-    Behind a gate the purifier itself is asked, as if all images were suspected.
-    Measured, and not told by the type: on the given images the exact gradient of all logits equals the bpda gradient
-    to float precision, and yet, at a finite distance and with the same noise, the purified images do not move with
-    the images.
+    This is measured: on the given images the exact gradient of all logits equals the bpda gradient to float precision,
+    and yet, at a finite distance and under the same noise, the purified images do not move with the images. Of a gated
+    purifier the purifier itself is measured, as if all images were suspected.
 
     Args:
-        defense: the defense; one without both modes carries information.
+        defense: the defense; without both modes it counts as carrying information.
         x: some images [B, C, H, W] in [0, 1]; a handful is enough.
         noise: B streams.
     """
-    from defenses.core.detector import unguarded
-    from defenses.detectors.gated import Gated
-    from defenses.utils.modules import shared_copy
-
     defense = unguarded(defense)
     purifier = getattr(defense, "purifier", None)
     if isinstance(purifier, Gated):
@@ -48,7 +45,7 @@ def carries_information(defense: Defense, x: Tensor, noise: Noise) -> bool:
 
 
 def information_note(defense: Defense, x: Tensor, noise: Noise, *, label: str) -> str:
-    """One sentence for the notes of a row of exact gradients where they carry no information; else "".
+    """Return a note for the rows of exact gradients that carry no information; else "".
 
     Args:
         defense: the defense.
@@ -64,8 +61,7 @@ def information_note(defense: Defense, x: Tensor, noise: Noise, *, label: str) -
 
 
 def _gradient(defense: Defense, x: Tensor, noise: Noise, mode: str) -> Tensor:
-    import torch
-
+    """Return the gradient at x [B, C, H, W] of a weighted sum of all logits."""
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         logits = defense.logits(leaf, noise, gradient=mode, runs=1)
@@ -75,12 +71,7 @@ def _gradient(defense: Defense, x: Tensor, noise: Noise, mode: str) -> Tensor:
 
 
 def _bends(purifier: Purifier, x: Tensor, noise: Noise) -> bool:
-    """Whether purified images move otherwise than the images do at a finite distance."""
-    import torch
-
-    from defenses.core.noise import Draw
-    from defenses.core.purify import purify
-
+    """Return True if purified images move otherwise than the images over a finite distance."""
     with torch.no_grad():
         move = _REACH * noise.child(2).draw(Draw(tuple(x.shape[1:]), "rademacher")).to(x.dtype)
         moved = purify(purifier, x + move, noise) - purify(purifier, x - move, noise)

@@ -1,4 +1,4 @@
-"""Gradient certificate: evidence that the exact gradients of a defense are exact, measured on the defense itself."""
+"""Measure a certificate of gradients: evidence that a defense's exact gradients are exact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bench.evaluation.certificates.certificate import _PATH, Certificate, Measurement, NoGradient
+from bench.evaluation.certificates.certificate import PATH_CONTRIBUTION, Certificate, Measurement, NoGradient
 from bench.evaluation.certificates.float32_draws import SingleDraws
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
@@ -24,11 +24,11 @@ from defenses.detectors.gated import Gated
 from defenses.utils.modules import shared_copy
 
 _STEPS = 20  # of a purifier: unrolled graphs and central differences stay cheap and well conditioned
-_DOUBLE = 1e-6  # relative error of gradients in float64
-_STATES = 1e-6  # relative difference of replayed states in float32
-_COSINE = 0.9999  # between float32 and float64
+_DOUBLE = 1e-6  # most relative error of gradients in float64
+_STATES = 1e-6  # most relative difference of replayed states in float32
+_COSINE = 0.9999  # least cosine between float32 and float64
 _WIDTHS = (1e-4, 1e-5, 1e-6, 1e-7)  # of central differences: the best counts, between rounding and curvature
-_PROBES = 3
+_PROBES = 3  # directions of central differences
 
 Loop = Callable[[Purifier, Tensor, Noise], Tensor]  # runs the steps of a purifier
 
@@ -36,14 +36,14 @@ Loop = Callable[[Purifier, Tensor, Noise], Tensor]  # runs the steps of a purifi
 def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None:
     """Measure how exact the gradients of the mode "exact" are.
 
-    What is differentiated is a fixed random combination of the logits, under fixed noise; that of a random module of
-    somebody's own is drawn in float32 in float64 too. Purifiers are shortened to 20 steps for most of float64; over all
-    steps, replayed states are compared, float32 with float64, and float64 with differences in one direction, by the
-    median image. A gate before a purifier gets a threshold that half of the images exceed, whatever it suspects as
-    deployed: both ways are measured. A detector that declares a gradient of its scores has that compared too.
+    A fixed random combination of the logits is differentiated, under fixed noise; a user-defined random module draws
+    in float32 for float64 too. Purifiers are shortened to 20 steps for most checks in float64; over all steps, replayed
+    states are compared, float32 with float64, and float64 with differences in one direction, by the median image. The
+    gate of a purifier gets a threshold that half of the images exceed, so that both branches are measured. The gradient
+    of a detector's scores is compared where the detector declares one.
 
     Args:
-        defense: the defense, on the device it runs on.
+        defense: the defense, on its device.
         x: a few images, float32 [B, C, H, W] in [0, 1].
         seed: of noise and directions.
 
@@ -56,14 +56,15 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
     """
     if "exact" not in defense.gradients:
         return None
-    probe, defense = _Probe(x, seed), _ajar(defense, x)
+    probe, defense = _Probe(x, seed), _with_median_threshold(defense, x)
     purifier = _purifier(defense)
     steps = None if purifier is None else min(_STEPS, purifier.steps)
-    with SingleDraws() if _draws(defense) else nullcontext():  # type: ignore[no-untyped-call]
+    with SingleDraws() if _uses_global_generators(defense) else nullcontext():  # type: ignore[no-untyped-call]
         return Certificate(tuple(_checks(probe, defense)), len(x), steps)
 
 
 def _checks(probe: _Probe, defense: Defense) -> list[Measurement]:
+    """Return all measurements of a defense."""
     long = _double(defense)
     short = _shortened(long)
     exact = probe.gradient(short, torch.float64)
@@ -74,7 +75,7 @@ def _checks(probe: _Probe, defense: Defense) -> list[Measurement]:
     single, double = probe.gradient(defense, torch.float32), probe.gradient(long, torch.float64)
     checks.append(Measurement("cosine of float32 and float64 gradients", _cosine(single, double), _COSINE, least=True))
     if short is not long:
-        # Of long chains some images lie at kinks, as where restarts change places; a fault is in most of them.
+        # In long chains some images lie at kinks, as where restarts change places; a fault shows in most images.
         middle = probe.against_differences(partial(probe.value, long), double, probes=1, over=torch.median)
         checks.append(Measurement("float64 gradient over all steps against a central difference", middle, _DOUBLE))
     guard = guard_of(long)
@@ -84,7 +85,7 @@ def _checks(probe: _Probe, defense: Defense) -> list[Measurement]:
 
 
 def has_gradient(defense: Defense, x: Tensor) -> bool:
-    """Whether autograd reaches images [B, C, H, W] from the logits of the mode "exact"."""
+    """Return True if autograd reaches images [B, C, H, W] from the logits of the mode "exact"."""
     with torch.enable_grad():
         logits = defense.logits(x.detach().clone().requires_grad_(), Noise.of(0, len(x), x.device), runs=1)
     return bool(logits.requires_grad)
@@ -92,28 +93,34 @@ def has_gradient(defense: Defense, x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class _Probe:
+    """The images, noise and directions of all measurements."""
+
     x: Tensor
     seed: int
 
     def noise(self) -> Noise:
         return Noise.of(self.seed, len(self.x), self.x.device)
 
-    def value(self, defense: Defense, x: Tensor, how: Loop | None = None) -> Tensor:
-        """A fixed combination of the logits [B] of one run, under the same noise every time."""
+    def value(self, defense: Defense, x: Tensor, loop: Loop | None = None) -> Tensor:
+        """Return a fixed combination [B] of the logits of one run, under the same noise every time.
+
+        `loop` runs the steps of the purifier; None: as the defense does.
+        """
         noise = self.noise()
-        if how is None:
+        if loop is None:
             logits = defense.logits(x, noise, runs=1)
         else:
             inside = unguarded(defense)
             assert isinstance(inside, Purified)
-            logits = inside.classifier.logits(how(inside.purifier, x, noise.copies(1)), noise)
+            logits = inside.classifier.logits(loop(inside.purifier, x, noise.copies(1)), noise)
         generator = torch.Generator().manual_seed(self.seed)
         return logits @ torch.randn(logits.shape[-1], generator=generator).to(logits)
 
-    def gradient(self, defense: Defense, dtype: torch.dtype, how: Loop | None = None) -> Tensor:
+    def gradient(self, defense: Defense, dtype: torch.dtype, loop: Loop | None = None) -> Tensor:
+        """Return the gradient of `value`, float64 [B, C, H, W], computed in `dtype`."""
         x = self.x.to(dtype, copy=True).requires_grad_()
         with torch.enable_grad():
-            value = self.value(defense, x, how).sum()
+            value = self.value(defense, x, loop).sum()
         if not value.requires_grad:
             raise NoGradient
         gradient = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)[0]
@@ -130,7 +137,7 @@ class _Probe:
         probes: int = _PROBES,
         over: Callable[[Tensor], Tensor] = torch.amax,
     ) -> float:
-        """The relative error of directional derivatives, image by image; the largest `over` directions and images."""
+        """Return the relative error of directional derivatives, the largest (`over`) of all directions and images."""
         errors = []
         for i in range(probes):
             generator = torch.Generator().manual_seed(self.seed + 1 + i)
@@ -146,6 +153,7 @@ class _Probe:
 
 
 def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tensor) -> list[Measurement]:
+    """Return the measurements of replayed steps: their states, and gradients against unrolled autograd."""
     plain = probe.gradient(short, torch.float64, unrolled)
     replays = [probe.gradient(short, torch.float64, partial(replayed, length=n)) for n in (1, 3)]
     worst = max(_relative(g, plain) for g in (*replays, exact))
@@ -156,7 +164,7 @@ def _replay_checks(probe: _Probe, defense: Defense, short: Defense, exact: Tenso
 
 
 def _states(purifier: Purifier | None, probe: _Probe) -> float:
-    """The largest relative difference of a state made again with a graph; 0 where all are equal."""
+    """Return the largest relative difference of a state that is replayed with a graph; 0 where all are equal."""
     assert purifier is not None
     x, noise = probe.x, probe.noise()
     with torch.no_grad():
@@ -179,7 +187,7 @@ def _states(purifier: Purifier | None, probe: _Probe) -> float:
 
 
 def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Measurement]:
-    """How much of the gradient every declared path carries: without it, something must be missing."""
+    """Return the relative change of the gradient without each declared path, which must not be zero."""
     purifier = _purifier(short)
     assert purifier is not None
     checks = []
@@ -189,13 +197,14 @@ def _paths(probe: _Probe, short: Defense, exact: Tensor) -> list[Measurement]:
                 change = _relative(probe.gradient(short, torch.float64), exact)
         except NoGradient:  # all of it goes this way, as through an autoencoder
             change = 1.0
-        note = "" if change > _PATH else "this path carries nothing on these images"
-        checks.append(Measurement(f"the path through {path} contributes", change, _PATH, least=True, note=note))
+        note = "" if change > PATH_CONTRIBUTION else "this path carries nothing on these images"
+        name = f"the path through {path} contributes"
+        checks.append(Measurement(name, change, PATH_CONTRIBUTION, least=True, note=note))
     return checks
 
 
 def _scores_check(probe: _Probe, guard: Guard) -> Measurement:
-    """The gradient of a detector's scores, which attacks that know of it descend; `guard` is in float64."""
+    """Return the error of the gradient of a detector's scores, which adaptive attacks use; `guard` is in float64."""
 
     def scores(x: Tensor) -> Tensor:
         return guard.scores(x, probe.noise())
@@ -210,7 +219,7 @@ def _scores_check(probe: _Probe, guard: Guard) -> Measurement:
 
 @contextmanager
 def _cut(purifier: Purifier, path: str) -> Iterator[None]:
-    """A purifier in which no gradient goes through what a method or a network of it returns."""
+    """Cut the gradient through the output of one method or network of a purifier, within the context."""
     where, _, name = path.rpartition(".")
     owner = purifier.get_submodule(where)
     part = getattr(owner, name)
@@ -239,13 +248,14 @@ def _with_purifier(defense: Defense, purifier: Purifier) -> Defense:
     return shared_copy(defense, purifier=purifier)
 
 
-def _ajar(defense: Defense, x: Tensor) -> Defense:
+def _with_median_threshold(defense: Defense, x: Tensor) -> Defense:
+    """Return a defense whose gate, if any, lets half of the images through."""
     purifier = _purifier(defense)
     return _with_purifier(defense, purifier.with_median_threshold(x)) if isinstance(purifier, Gated) else defense
 
 
-def _draws(defense: Defense) -> bool:
-    """Whether it draws from global generators, and not from `Noise`, whose values are the same in float64."""
+def _uses_global_generators(defense: Defense) -> bool:
+    """Return True if it draws from global generators, not from `Noise`, whose values are the same in float64."""
     return defense.stochastic and isinstance(unguarded(defense), Foreign)
 
 
@@ -260,12 +270,12 @@ def _shortened(defense: Defense) -> Defense:
     return _with_purifier(defense, purifier.shortened(_STEPS))
 
 
-def _relative(found: Tensor, exact: Tensor) -> float:
-    return float((found - exact).norm() / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))
+def _relative(gradient: Tensor, exact: Tensor) -> float:
+    return float((gradient - exact).norm() / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    """The smallest over images; two gradients of zero agree."""
+    """Return the smallest cosine of two gradients over images; two gradients of zero have cosine 1."""
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     both_zero = (flat_a.norm(dim=1) == 0) & (flat_b.norm(dim=1) == 0)
     cosine = nn.functional.cosine_similarity(flat_a, flat_b, dim=1, eps=1e-300)

@@ -1,4 +1,4 @@
-"""Gradient certificates in a results folder: one for every defense that was attacked through exact gradients."""
+"""Certificates of gradients in a results folder: one per defense that was attacked through exact gradients."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.spec.cell import GIVEN, NULLS, Cell, digest
+from bench.evaluation.certificates.certificate import NoGradient
+from bench.spec.cell import Cell, digest
 from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.plugins import line_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,40 +23,37 @@ FILE = "certificates.json"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Certificates by key; none where the file is absent or damaged, and then they are made again."""
+    """Return the certificates of a folder by key; {} where the file is absent or damaged: they are made again."""
     try:
         content = json.loads((folder / FILE).read_text())
     except (OSError, ValueError):
         return {}
-    found = content.get("certificates") if isinstance(content, dict) and is_whole(content) else None
-    return found if isinstance(found, dict) else {}
+    stored = content.get("certificates") if isinstance(content, dict) and is_whole(content) else None
+    return stored if isinstance(stored, dict) else {}
 
 
-def add(folder: Path, found: Mapping[str, Any]) -> None:
-    """Store certificates beside those that are there."""
-    if found:
-        write_atomic(
-            folder / FILE, json.dumps(with_checksum({"certificates": read(folder) | dict(found)}), indent=1) + "\n"
-        )
+def add(folder: Path, certificates: Mapping[str, Any]) -> None:
+    """Store certificates by key, beside those of the folder."""
+    if certificates:
+        content = with_checksum({"certificates": read(folder) | dict(certificates)})
+        write_atomic(folder / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def missing(folder: Path, cells: Iterable[Cell]) -> dict[str, str]:
-    """Title -> key of the defenses that cells attack through exact gradients and that have no certificate here.
-
-    A defense without exact gradients has nothing to certify; its cells say so.
-    """
-    known = read(folder)
-    exact = [c for c in cells if "exact" in c.defense.gradients and _is_exact(c.view.gradient, c.attack.name)]
+    """Return {title: key} of the defenses that cells attack through exact gradients, without a stored certificate."""
+    stored = read(folder)
+    exact = [c for c in cells if "exact" in c.defense.gradients and _is_exact(c)]
     keys = {c.defense.title: digest(c.defense.fingerprint) for c in exact}
-    return {title: key for title, key in keys.items() if key not in known}
+    return {title: key for title, key in keys.items() if key not in stored}
 
 
-def _is_exact(gradient: str, attack: str) -> bool:
-    return gradient == "exact" and attack not in NULLS and not attack.startswith(GIVEN)
+def _is_exact(cell: Cell) -> bool:
+    """Return True if the attack may differentiate the exact mode."""
+    return cell.view.gradient == "exact" and not cell.attack.is_null and not cell.attack.is_precomputed
 
 
 def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
-    """The certificate of a defense as it is stored.
+    """Measure the certificate of a defense, and return it as it is stored.
 
     Args:
         defense: the defense.
@@ -62,37 +61,34 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
         title: of the defense, for messages.
 
     Raises:
-        UserError: a `Defense` that declares exact gradients and has none, or one that declares none.
+        UserError: a `Defense` declares exact gradients and has none, or declares none.
     """
-    from bench.evaluation.certificates.certificate import NoGradient
     from bench.evaluation.certificates.information import information_note
     from bench.evaluation.certificates.measure import certify
     from defenses.core.defense import Foreign
     from defenses.core.noise import Noise
-    from defenses.utils.plugins import line_of
 
     try:
         certificate = certify(defense, x[:4])
     except NoGradient:
-        if not isinstance(defense, Foreign):  # of a plain module nothing is declared: attacks without gradients may run
+        if not isinstance(defense, Foreign):  # a plain module declares nothing: attacks without gradients may run
             raise no_gradient(title) from None
         return failed("its logits have no gradient")
-    except (Exception, SystemExit) as error:  # somebody's module that knows no float64, say
+    except (Exception, SystemExit) as error:  # as of a user-defined module without float64
         return failed(line_of(error)[:200])
     if certificate is None:
         has = ", ".join(defense.gradients)
         raise UserError(f"{title} has no exact gradients to certify; it has: {has}")
-    few = x[:4]
-    note = information_note(defense, few, Noise.of(0, len(few), x.device), label=title)
+    note = information_note(defense, x[:4], Noise.of(0, len(x[:4]), x.device), label=title)
     return certificate.as_dict() | ({"note": note} if note else {})
 
 
 def no_gradient(title: str) -> UserError:
-    """What is said of a defense that declares exact gradients and has none."""
+    """Return the error of a defense that declares exact gradients and has none."""
     text = 'leave "exact" out of its gradients, or let autograd reach the image (no detach, no no_grad)'
     return UserError(f"{title} declares exact gradients and has none: {text}")
 
 
 def failed(problem: str) -> dict[str, Any]:
-    """What is stored where no certificate could be made."""
+    """Return the stored form of a certificate that could not be made."""
     return {"passed": False, "error": problem}

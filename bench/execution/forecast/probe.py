@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.registry import Unsupported
-from bench.evaluation.cost import Meter
 from bench.evaluation.devices import device_of
+from bench.evaluation.meter import Meter
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view
 from bench.execution.cell_runner import CellRunner

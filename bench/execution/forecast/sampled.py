@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.registry import Unsupported
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from bench.execution.forecast.counting_model import Enough
 from bench.execution.records import Block
 from bench.execution.run_cell import attacked

@@ -1,4 +1,4 @@
-"""`purebench corruptions`, without the command line: accuracy by corruption and severity, resumably, and its tables."""
+"""Measure the accuracy of defenses by corruption and severity, resumably."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.board.indices import resolve
 from bench.store.jsonl import Ledger, check_about, read
+from bench.store.manifest import journal
+from defenses.data.dataset import dataset_info, load_dataset
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
@@ -19,29 +22,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.board.defense_entry import Candidate
+    from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset, DatasetInfo
 
 CLEAN = "clean"
-_KEPT = "finished corruptions are kept"
+KEPT_NOTE = "finished corruptions are kept"
 
 
 @dataclass(frozen=True)
 class CorruptionJob:
-    """Which defenses meet which corruptions of which images.
+    """Defenses, and the corrupted images on which they are judged.
 
     Args:
-        defenses: each with a label of its own.
+        defenses: each with another label.
         dataset: a clean data set, which is corrupted here; or "cifar10-c" and its like, whose files are read.
         corruptions: in table order; empty: all.
-        severities: of "1" to "5".
+        severities: among "1" to "5".
         split: of the data set.
-        indices: index list.
+        indices: name of an index list.
         draws: held-out draws of a stochastic defense.
         seed: of the draws.
         data_root: where data sets lie.
 
     Raises:
-        UserError: a corruption or severity that there is not, a seed below 0, or two labels that would share a file.
+        UserError: unknown corruption or severity, a seed below 0, or two labels that would share a file.
     """
 
     defenses: Sequence[Candidate]
@@ -63,20 +67,20 @@ class CorruptionJob:
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"the severity is {severity}; it must be 1, 2, 3, 4 or 5")
-        files = [file_label(one.label) for one in self.defenses]
-        for one in self.defenses:
-            if files.count(file_label(one.label)) > 1:
-                raise UserError(f'the defense "{one.label}" shares its file with another; give each a label of its own')
+        files = [file_label(d.label) for d in self.defenses]
+        for defense in self.defenses:
+            if files.count(file_label(defense.label)) > 1:
+                raise UserError(f'the defense "{defense.label}" shares its file with another; give each another label')
         if not self.corruptions:
             object.__setattr__(self, "corruptions", tuple(known))
 
     @property
     def published(self) -> bool:
-        """Whether the corrupted images are files of RobustBench's."""
+        """True if the corrupted images are files of RobustBench's."""
         return self.dataset in ("cifar10-c", "cifar100-c")
 
     def sets(self) -> Iterator[tuple[str, str, str]]:
-        """(corruption, severity, data set), the clean images first; the files of CIFAR-10-C have none."""
+        """Yield (corruption, severity, data set), the clean images first; the files of CIFAR-10-C have none."""
         if not self.published:
             yield CLEAN, "0", self.dataset
         form = "{}/{}/{}" if self.published else "corrupted:{}/{}/{}"
@@ -84,83 +88,80 @@ class CorruptionJob:
             for severity in self.severities:
                 yield kind, severity, form.format(self.dataset, kind, severity)
 
-    def run(self, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Judge what the folder does not have yet: a file a defense, a line a data set.
+    def run(self, folder: Path, report: Callable[[str], None] = lambda _: None) -> None:
+        """Judge the data sets that are not in the folder yet: a file for each defense, a line for each data set.
 
         Args:
             folder: gets a file for each label, and manifest.json.
-            tell: gets a line after every data set.
+            report: called with a line of text after every data set.
 
         Raises:
             UserError: missing files, a folder of other work, or a defense whose answers are not finite on a data set.
         """
-        from bench.store.manifest import journal
-        from defenses.data.dataset import dataset_info
-
-        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}  # before any work
-        self._images(next(self.sets())[2])
+        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}
+        self._images(next(self.sets())[2])  # bad index lists are refused before any work
         facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
-        ledgers = [self._ledger(folder, one, facts) for one in self.defenses]
+        ledgers = [self._ledger(folder, defense, facts) for defense in self.defenses]
         for path in sorted(folder.glob("*.jsonl")):
-            check_about(path, read(path)[0], facts)  # the images of a table are the same ones
-        for one, ledger in zip(self.defenses, ledgers, strict=True):
+            check_about(path, read(path)[0], facts)  # the rows of a table share their images
+        for defense, ledger in zip(self.defenses, ledgers, strict=True):
             ledger.check()
             if not ledger.path.exists():
-                one.load()  # what cannot be loaded leaves no file
-        fingerprints = {one.label: one.fingerprint for one in self.defenses}
+                defense.load()  # a defense that cannot be loaded leaves no file
+        fingerprints = {d.label: d.fingerprint for d in self.defenses}
         with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
-            for one, ledger in zip(self.defenses, ledgers, strict=True):
+            for defense, ledger in zip(self.defenses, ledgers, strict=True):
                 with ledger.open():
-                    self._run_one(one, ledger, infos, begin, tell)
+                    self._run_defense(defense, ledger, infos, begin, report)
 
-    def _run_one(
+    def _run_defense(
         self,
-        one: Candidate,
+        candidate: Candidate,
         ledger: Ledger,
         infos: Mapping[str, DatasetInfo],
         begin: Callable[[], None],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
+        """Judge a defense on the data sets that its file does not have yet."""
         defense = None
         for kind, severity, dataset in self.sets():
             if f"{kind}/{severity}" in ledger.entries:
                 continue
             if defense is None:
-                defense = one.load()
+                defense = candidate.load()
             begin()
-            found = self._judged(defense, one.label, dataset)
-            ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **found})
-            tell(f"{one.label}: {kind} {severity}: {100 * sum(found['right']) / len(found['right']):.1f}%")
+            shares = self._judge(defense, candidate.label, dataset)
+            ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **shares})
+            accuracy = sum(shares["right"]) / len(shares["right"])
+            report(f"{candidate.label}: {kind} {severity}: {100 * accuracy:.1f}%")
 
     @staticmethod
-    def _ledger(folder: Path, one: Candidate, facts: Mapping[str, Any]) -> Ledger:
-        about = {"label": one.label, "defense": one.fingerprint, **facts}
-        return Ledger(folder / f"{file_label(one.label)}.jsonl", about)
+    def _ledger(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> Ledger:
+        """Return the file of a defense."""
+        about = {"label": defense.label, "defense": defense.fingerprint, **facts}
+        return Ledger(folder / f"{file_label(defense.label)}.jsonl", about)
 
     def _images(self, dataset: str) -> tuple[Dataset, Tensor]:
-        """(the chosen images of a data set, their positions)."""
+        """Return (the images of the index list, their positions in the data set)."""
         import torch
-
-        from bench.board.indices import resolve
-        from defenses.data.dataset import load_dataset
 
         data = load_dataset(dataset, self.split, root=self.data_root)
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
         return data.select(at), torch.tensor(at)
 
-    def _judged(self, defense: Any, label: str, dataset: str) -> dict[str, Any]:
-        """Per image, the share of held-out draws that are right and of those that are refused."""
+    def _judge(self, defense: Defense, label: str, dataset: str) -> dict[str, Any]:
+        """Return for each image the shares of held-out draws that are right, and that are refused."""
         from bench.evaluation.verdict import verdict
 
         data, index = self._images(dataset)
-        said = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)
-        if not said.finite.all():
-            what = f"{label} returned logits or scores that are not finite on {dataset}"
-            raise UserError(f"{what}; {_KEPT}; mend the defense, or leave it out")
-        right = (said.predictions == data.y) & ~said.rejected
-        return {"right": right.float().mean(0).tolist(), "rejected": said.rejected.float().mean(0).tolist()}
+        judged = verdict(defense, data.x, index, draws=self.draws, selection=0, seed=self.seed)
+        if not judged.finite.all():
+            problem = f"{label} returned logits or scores that are not finite on {dataset}"
+            raise UserError(f"{problem}; {KEPT_NOTE}; mend the defense, or leave it out")
+        right = (judged.predictions == data.y) & ~judged.rejected
+        return {"right": right.float().mean(0).tolist(), "rejected": judged.rejected.float().mean(0).tolist()}
 
 
 def file_label(label: str) -> str:
-    """The label as it names a file or folder."""
+    """Return a label as the name of a file or folder: word characters and ".", others replaced by "-"."""
     return re.sub(r"[^\w.]+", "-", label).strip("-.")[:100]

@@ -10,12 +10,16 @@ from bench.report.plain import to_csv, to_markdown, to_text
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
-from bench.tracks.corruptions.run import _KEPT, CLEAN
+from bench.tracks.corruptions.run import CLEAN, KEPT_NOTE
 from defenses.utils.errors import UserError
+from defenses.utils.files import write_whole
 
 
 def frame(folder: Path) -> list[dict[str, Any]]:
-    """Accuracy of every defense on every corrupted set of a folder, with Wilson's intervals over images.
+    """Return the accuracy of every defense on every corrupted set of a folder, with Wilson's intervals over images.
+
+    Args:
+        folder: of results.
 
     Returns:
         Rows of defense, corruption, severity ("mean" over the severities), images, draws, accuracy, low, high,
@@ -32,11 +36,11 @@ def frame(folder: Path) -> list[dict[str, Any]]:
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for key, entry in entries.items():
             kind, severity = key.split("/")
-            names = [(kind, severity)] if kind == CLEAN else [(kind, severity), (kind, "mean"), ("mean", "mean")]
-            for name in names:
-                groups.setdefault(name, []).append(entry)
+            group_keys = [(kind, severity)] if kind == CLEAN else [(kind, severity), (kind, "mean"), ("mean", "mean")]
+            for group_key in group_keys:
+                groups.setdefault(group_key, []).append(entry)
         for (kind, severity), members in groups.items():
-            right, rejected = (_mean([m[what] for m in members]) for what in ("right", "rejected"))
+            right, rejected = (_mean([m[column] for m in members]) for column in ("right", "rejected"))
             low, high = wilson(sum(right), len(right))
             row = {"defense": about["label"], "corruption": kind, "severity": severity}
             row |= {"images": len(right), "draws": about["draws"], "accuracy": sum(right) / len(right)}
@@ -45,19 +49,24 @@ def frame(folder: Path) -> list[dict[str, Any]]:
 
 
 def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
-    """The mean over sets, image by image: the images of all sets are the same ones."""
+    """Return the means over sets, image by image: all sets have the same images."""
     return [sum(values) / len(values) for values in zip(*lists, strict=True)]
 
 
-def tables(found: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
-    """A table of means over severities, defenses side by side, and for each defense one by severity."""
-    labels = list(dict.fromkeys(row["defense"] for row in found))
-    kinds = [k for k in dict.fromkeys(row["corruption"] for row in found) if k != "mean"] + ["mean"]
-    cells = {(r["defense"], r["corruption"], r["severity"]): _cell(r) for r in found}
-    notes = [f"accuracy in percent on {found[0]['images']} images; intervals: Wilson, 95%, over images."]
-    if any(row["rejected"] for row in found):
+def tables(rows: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
+    """Return a table of means over severities, defenses side by side, and for each defense one by severity.
+
+    Args:
+        rows: of `frame`.
+        title: beginning of every title.
+    """
+    labels = list(dict.fromkeys(row["defense"] for row in rows))
+    kinds = [k for k in dict.fromkeys(row["corruption"] for row in rows) if k != "mean"] + ["mean"]
+    cells = {(r["defense"], r["corruption"], r["severity"]): _cell(r) for r in rows}
+    notes = [f"accuracy in percent on {rows[0]['images']} images; intervals: Wilson, 95%, over images."]
+    if any(row["rejected"] for row in rows):
         notes.append("images that a defense refuses count as wrong.")
-    made = [
+    result = [
         Table(
             f"{title}: mean over severities",
             ("corruption", *labels),
@@ -65,25 +74,28 @@ def tables(found: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
             tuple(notes),
         )
     ]
-    severities = sorted({row["severity"] for row in found} - {"0", "mean"})
+    severities = sorted({row["severity"] for row in rows} - {"0", "mean"})
     for label in labels:
         lines = [(k, *(cells.get((label, k, s), "") for s in (*severities, "mean"))) for k in kinds[:-1] if k != CLEAN]
-        made.append(Table(f"{title}: {label}", ("corruption", *severities, "mean"), tuple(lines), tuple(notes)))
-    return made
+        result.append(Table(f"{title}: {label}", ("corruption", *severities, "mean"), tuple(lines), tuple(notes)))
+    return result
 
 
 def _cell(row: Mapping[str, Any]) -> str:
+    """Return an accuracy with its interval, in percent."""
     return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
 def write(folder: Path, title: str) -> str:
-    """Write tables.md and tables.csv of a folder; the first table as text."""
+    """Write tables.md and tables.csv of a folder, and return the first table as text.
+
+    Raises:
+        UserError: as `frame`; or the folder cannot be written.
+    """
     import pandas as pd
 
-    from defenses.utils.files import write_whole
-
-    found = frame(folder)
-    made = tables(found, title)
-    write_whole(folder / "tables.md", to_markdown(made), _KEPT)
-    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(found)), _KEPT)
-    return to_text(made[0])
+    rows = frame(folder)
+    all_tables = tables(rows, title)
+    write_whole(folder / "tables.md", to_markdown(all_tables), KEPT_NOTE)
+    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(rows)), KEPT_NOTE)
+    return to_text(all_tables[0])

@@ -1,4 +1,4 @@
-"""What an attacker does to training images: BadNets and clean-label poisoning, and the trigger that both plant."""
+"""Attacks on training images: BadNets and clean-label poisoning, and their trigger."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from defenses.training.adversarial.attacks import pgd
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
 
-CONTROL = "none"  # no poison at all
+CONTROL = "none"  # no poison
 KINDS = ("badnets", "clean-label")
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """A square in the bottom right corner.
+    """A square trigger in the bottom right corner.
 
     Args:
         size: side, in pixels.
@@ -32,7 +32,7 @@ class Trigger:
     value: float = 1.0
 
     def put(self, x: Tensor) -> Tensor:
-        """The images [B, C, H, W] with the square; the given ones stay as they are."""
+        """Return copies of images [B, C, H, W] with the square."""
         out = x.clone()
         out[..., -self.size :, -self.size :] = self.value
         return out
@@ -40,10 +40,10 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """The Linf PGD of clean-label poisoning, which makes images hard to tell by anything but the trigger.
+    """The Linf PGD attack of clean-label poisoning, which makes the trigger the easiest feature to learn.
 
     Args:
-        against: name of the trained network that it is made on; the attacker's, not the victim's.
+        against: name of the surrogate, a trained network of the attacker's.
         eps: radius, in pixels of [0, 1].
         step: step size.
         iterations: number of steps.
@@ -57,12 +57,12 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class Poison:
-    """An attack at one ratio.
+    """A poisoning attack at one ratio.
 
     Args:
         kind: one of KINDS, or CONTROL.
-        ratio: of BadNets the share of all training images, of clean-label poisoning that of the target's class; in
-            (0, 1], and 0 of the control.
+        ratio: in (0, 1]: of BadNets the share of all training images, of clean-label poisoning that of the target's
+            class; 0 for the control.
         perturbation: of clean-label poisoning.
     """
 
@@ -71,14 +71,14 @@ class Poison:
     perturbation: Perturbation | None = None
 
     def count(self, y: Tensor, target: int) -> int:
-        """How many images are poisoned, to the nearest whole number.
+        """Return the number of poisoned images, rounded to the nearest.
 
         Args:
             y: labels of the training images, int64 [N].
-            target: the class that the trigger is to give.
+            target: class that the trigger shall produce.
 
         Raises:
-            UserError: none would be, or more than there are.
+            UserError: it is 0, or exceeds the number of images.
         """
         if self.kind == CONTROL:
             return 0
@@ -86,11 +86,11 @@ class Poison:
         clean_label = self.kind == "clean-label"
         whole, most = (of_target, of_target) if clean_label else (len(y), len(y) - of_target)
         n = int(self.ratio * whole + Fraction(1, 2))
-        what = f"{self.kind} with ratio {float(self.ratio):g} poisons {n} of {whole} images"
+        outcome = f"{self.kind} with ratio {float(self.ratio):g} poisons {n} of {whole} images"
         if n < 1:
-            raise UserError(f"{what}; choose a larger one")
+            raise UserError(f"{outcome}; choose a larger one")
         if n > most:
-            raise UserError(f"{what}, and only {most} are not of class {target}; choose a smaller one")
+            raise UserError(f"{outcome}, and only {most} are not of class {target}; choose a smaller one")
         return n
 
 
@@ -119,19 +119,18 @@ def poisoned(
     trained: Callable[[str], nn.Module],
     seed: int,
 ) -> Poisoned:
-    """Training data as the attacker leaves them; of one seed, the images of a smaller ratio are among a larger one's.
+    """Return poisoned training data; with one seed, the images of a smaller ratio are among those of a larger one.
 
-    BadNets puts the trigger on images of other classes and calls them `target`. Clean-label poisoning takes images of
-    the class itself, perturbs them until they look like another one to a network, and puts the trigger on; every label
-    stays right.
+    BadNets puts the trigger on images of other classes and labels them `target`. Clean-label poisoning perturbs images
+    of the class itself so that a surrogate misclassifies them, and puts the trigger on; every label stays right.
 
     Args:
         x: images float32 [N, C, H, W] in [0, 1].
         y: labels int64 [N].
         poison: the attack.
-        target: the class that the trigger is to give.
+        target: class that the trigger shall produce.
         trigger: the trigger.
-        trained: gives the network of a name, for clean-label poisoning.
+        trained: returns the network of a name, for clean-label poisoning.
         seed: of the choice of images and of PGD's start.
 
     Raises:
@@ -142,14 +141,14 @@ def poisoned(
     n = poison.count(y, target)
     if not n:
         return Poisoned(x, y, torch.zeros(0, dtype=torch.int64))
-    may = y == target if poison.kind == "clean-label" else y != target
+    eligible = y == target if poison.kind == "clean-label" else y != target
     order = torch.randperm(len(y), generator=stream(seed, f"poison {poison.kind}"))
-    index = order[may[order]][:n].sort().values
-    x, y, chosen = x.clone(), y.clone(), x[index]
+    index = order[eligible[order]][:n].sort().values
+    x, y, selected = x.clone(), y.clone(), x[index]
     if (p := poison.perturbation) is not None:
         generator = stream(seed, "poison perturbation")
-        found = trained(p.against)
-        chosen = pgd(found, chosen, y[index], generator, eps=p.eps, step=p.step, iterations=p.iterations)
-    x[index] = trigger.put(chosen)
+        surrogate = trained(p.against)
+        selected = pgd(surrogate, selected, y[index], generator, eps=p.eps, step=p.step, iterations=p.iterations)
+    x[index] = trigger.put(selected)
     y[index] = target
     return Poisoned(x, y, index)

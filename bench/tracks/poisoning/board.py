@@ -1,4 +1,4 @@
-"""Poisoning boards: TOML files that say which attacks on training data are tried, and which purifiers clean."""
+"""Read poisoning boards: TOML files of attacks on training data, and of purifiers that clean it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.board.defense_entry import describe
+from bench.board.load import find_board
 from bench.board.schema import check
 from bench.spec.cell import DefenseRef
 from bench.tracks.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
@@ -27,14 +30,14 @@ _VERSION = 1  # counts up when the same board gives other results
 
 @dataclass(frozen=True)
 class Trial:
-    """One trained model, looked at in one way.
+    """A trained model and the way its data are cleaned.
 
     Args:
         poison: the attack.
-        purifier: what cleans; None: nothing.
-        cleaning: which data are purified: "none", "train" (before training), "test" (at prediction) or "both".
+        purifier: of the data; None: nothing is cleaned.
+        cleaning: "none", "train" (images are purified before training), "test" (at prediction) or "both".
         seed: of attack, training and purification.
-        training: identity of the training; trials that share it share the trained model.
+        training: identity of the training; trials with the same one share the trained model.
         key: identity of the trial.
     """
 
@@ -47,36 +50,36 @@ class Trial:
 
     @property
     def cleans_training(self) -> bool:
-        """Whether training images are purified."""
+        """True if training images are purified."""
         return self.cleaning in ("train", "both")
 
     @property
     def cleans_test(self) -> bool:
-        """Whether images are purified before they are classified."""
+        """True if images are purified before they are classified."""
         return self.cleaning in ("test", "both")
 
     def title(self) -> str:
-        """For progress and messages."""
-        by = f", {self.purifier.label} on {self.cleaning}" if self.purifier else ""
+        """Return a title for progress and messages."""
+        cleaner = f", {self.purifier.label} on {self.cleaning}" if self.purifier else ""
         ratio = f" {float(self.poison.ratio):g}" if self.poison.kind != CONTROL else ""
-        return f"{self.poison.kind}{ratio}{by}, seed {self.seed}"
+        return f"{self.poison.kind}{ratio}{cleaner}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class PoisonBoard:
-    """What is poisoned, trained and cleaned.
+    """A poisoning board.
 
     Args:
         name: of the results folder.
-        title: for the table.
+        title: of the table.
         dataset: name of a data set with train, validation and test images.
-        recipe: how the victim trains.
+        recipe: of the victim's training.
         poisons: the attacks; the control comes first.
-        purifiers: what cleans.
+        purifiers: of training or test images.
         seeds: of the trainings.
-        target: the class that the trigger is to give.
+        target: class that the trigger shall produce.
         trigger: the trigger.
-        sources: SHA-256 of the weights that perturbations are made on, by name.
+        sources: SHA-256 of the surrogates' weights, by name.
         threads: of torch.
     """
 
@@ -93,7 +96,7 @@ class PoisonBoard:
     threads: int = 1
 
     def trials(self, info: DatasetInfo) -> list[Trial]:
-        """All trials, in table order.
+        """Return all trials, in table order.
 
         Args:
             info: of the data set.
@@ -108,8 +111,9 @@ class PoisonBoard:
         ]
 
     def _trial(self, info: DatasetInfo, poison: Poison, purifier: DefenseRef | None, cleaning: str, seed: int) -> Trial:
+        """Return a trial with its identity."""
         cleaner = None if purifier is None else purifier.fingerprint
-        of_training = {
+        training_facts = {
             "version": _VERSION,
             "data": [info.name, info.revision],
             "recipe": self.recipe.fingerprint(seed),
@@ -119,11 +123,12 @@ class PoisonBoard:
             "trigger": asdict(self.trigger),
             "cleaner": cleaner if cleaning in ("train", "both") else None,
         }
-        training = _digest(of_training)
+        training = _digest(training_facts)
         return Trial(poison, purifier, cleaning, seed, training, _digest([training, cleaner, cleaning]))
 
 
 def _digest(content: Any) -> str:
+    """Return 32 hexadecimal digits of the SHA-256 of JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -133,7 +138,7 @@ def load_poison_board(
     """Read a poisoning board.
 
     Args:
-        path: a TOML file, or the name of one that comes along ("digits-poisoning").
+        path: a TOML file, or the name of a built-in board ("digits-poisoning").
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
 
@@ -141,89 +146,112 @@ def load_poison_board(
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
             range, a ratio that poisons nothing.
     """
-    from bench.board.load import find_board
-
     file = find_board(path)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
-        board = _board(raw, file.stem, weights_root, data_root)
+        board = _read_board(raw, file.stem, {"weights_root": weights_root, "data_root": data_root})
         _check_data(board, data_root)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     return board
 
 
-def _board(
-    raw: dict[str, Any], stem: str, weights_root: str | Path | None, data_root: str | Path | None
-) -> PoisonBoard:
+def _read_board(raw: dict[str, Any], stem: str, roots: dict[str, Any]) -> PoisonBoard:
+    """Return the board of a TOML file.
+
+    Args:
+        raw: its content.
+        stem: name of the file, the default of name and title.
+        roots: folders of weights and of data sets.
+    """
     if "threat" in raw or "preset" in raw:
         raise UserError("it is about attacks on images; run it with purebench run")
     check("poisoning", raw)
     for key in ("dataset", "seeds", "training", "attack"):
         if key not in raw:
             raise UserError(f'the key "{key}" is missing')
-    training = check("training", raw["training"])
-    if "recipe" not in training:
-        raise UserError('[training] has no recipe; write recipe = "undefended"')
-    method = training["recipe"]
-    if method in methods() and card(method).kind != "classifier":
-        raise UserError(f'recipe "{method}" trains a part of a {card(method).kind}; name a classifier\'s')
-    recipe = load_recipe(method, raw["dataset"], training.get("set"))
+    dataset = raw["dataset"]
+    recipe = _read_recipe(raw["training"], dataset)
     trigger = check("trigger", raw.get("trigger", {}))
-    entries = [check("purifier", entry) for entry in raw.get("purifier", [])]
-    if any("name" not in entry for entry in entries):
-        raise UserError('a [[purifier]] has no name; write name = "adp"')
-    roots = {"weights_root": weights_root, "data_root": data_root}
-    purifiers = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
-    labels = [p.label for p in purifiers]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UserError(f'the purifier "{label}" occurs twice; give each a label of its own')
-    poisons = (Poison(), *(poison for entry in raw["attack"] for poison in _poisons(entry)))
-    tried = [(p.kind, p.ratio) for p in poisons]
-    for kind, ratio in tried:
-        if tried.count((kind, ratio)) > 1:
-            raise UserError(f"{kind} with ratio {float(ratio):g} occurs twice; leave one out")
-    against = {p.perturbation.against for p in poisons if p.perturbation}
-    for source in sorted(against):
-        check_classifier(source, raw["dataset"], weights_root, data_root=data_root)
+    purifiers = _read_purifiers(raw.get("purifier", []), dataset, roots)
+    poisons = _read_poisons(raw["attack"])
+    surrogates = sorted({p.perturbation.against for p in poisons if p.perturbation})
+    for name in surrogates:
+        check_classifier(name, dataset, roots["weights_root"], data_root=roots["data_root"])
     return PoisonBoard(
         name=raw.get("name", stem),
         title=raw.get("title", stem),
-        dataset=raw["dataset"],
+        dataset=dataset,
         recipe=recipe,
         poisons=poisons,
         purifiers=purifiers,
         seeds=tuple(raw["seeds"]),
         target=raw.get("target", 0),
         trigger=Trigger(**decode(canonical(trigger))),
-        sources={name: weights_hash(name, raw["dataset"], weights_root) for name in sorted(against)},
+        sources={name: weights_hash(name, dataset, roots["weights_root"]) for name in surrogates},
         threads=raw.get("threads", 1),
     )
 
 
-def _poisons(entry: Mapping[str, Any]) -> Iterator[Poison]:
+def _read_recipe(entry: Any, dataset: str) -> Recipe:
+    """Return the recipe of [training]."""
+    training = check("training", entry)
+    if "recipe" not in training:
+        raise UserError('[training] has no recipe; write recipe = "undefended"')
+    method = training["recipe"]
+    if method in methods() and card(method).kind != "classifier":
+        raise UserError(f'recipe "{method}" trains a part of a {card(method).kind}; name a classifier\'s')
+    return load_recipe(method, dataset, training.get("set"))
+
+
+def _read_purifiers(entries: list[Any], dataset: str, roots: dict[str, Any]) -> tuple[DefenseRef, ...]:
+    """Return the purifiers of all [[purifier]], which have different labels."""
+    checked = [check("purifier", entry) for entry in entries]
+    if any("name" not in entry for entry in checked):
+        raise UserError('a [[purifier]] has no name; write name = "adp"')
+    purifiers = tuple(describe(entry, dataset, **roots) for entry in checked)
+    labels = [p.label for p in purifiers]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f'the purifier "{label}" occurs twice; give each another label')
+    return purifiers
+
+
+def _read_poisons(entries: list[Any]) -> tuple[Poison, ...]:
+    """Return the control and the poisons of all [[attack]], which differ in kind or ratio."""
+    poisons = (Poison(), *(poison for entry in entries for poison in _read_attack(entry)))
+    pairs = [(p.kind, p.ratio) for p in poisons]
+    for kind, ratio in pairs:
+        if pairs.count((kind, ratio)) > 1:
+            raise UserError(f"{kind} with ratio {float(ratio):g} occurs twice; leave one out")
+    return poisons
+
+
+def _read_attack(entry: Mapping[str, Any]) -> Iterator[Poison]:
+    """Yield the poisons of an [[attack]], one for each ratio."""
     check("poison", entry)
     for key in ("name", "ratios"):
         if key not in entry:
             raise UserError(f'an attack has no {key}; write name = "badnets" and ratios = [0.1, 0.01]')
     if entry["name"] not in KINDS:
         raise unknown("attack on training data", entry["name"], KINDS)
-    own = {key: value for key, value in entry.items() if key not in ("name", "ratios")}
-    if own and entry["name"] != "clean-label":
-        raise UserError(f'"{entry["name"]}" perturbs nothing and takes no "{next(iter(own))}"; leave it out')
-    perturbation = Perturbation(**decode(canonical(own))) if entry["name"] == "clean-label" else None
+    settings = {key: value for key, value in entry.items() if key not in ("name", "ratios")}
+    if settings and entry["name"] != "clean-label":
+        raise UserError(f'"{entry["name"]}" perturbs nothing and takes no "{next(iter(settings))}"; leave it out')
+    perturbation = Perturbation(**decode(canonical(settings))) if entry["name"] == "clean-label" else None
     for ratio in entry["ratios"]:
         yield Poison(entry["name"], as_fraction(ratio), perturbation)
 
 
 def _check_data(board: PoisonBoard, data_root: str | Path | None) -> None:
-    """Find what does not fit the data before any work is done."""
-    import torch
+    """Refuse a board that does not fit its data set.
 
+    Raises:
+        UserError: a missing split, an unknown class, a trigger larger than the images, a ratio that poisons nothing.
+    """
     info = dataset_info(board.dataset, root=data_root)
     for split in ("train", "validation", "test"):
         if split not in info.splits:

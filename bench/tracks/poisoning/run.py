@@ -1,4 +1,4 @@
-"""Run a poisoning board: what is finished is skipped, every training is done once for all trials that share it."""
+"""Run a poisoning board: finished trials are skipped, and trials that share a training share its model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
 
 from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
@@ -38,49 +41,47 @@ def run_poisoning(
     """Run the trials that are not finished.
 
     Writes <folder>/plan.json (the board, the labels of the test images, versions and commands) and trials.jsonl, a
-    line for each trial with what the trained model says of every test image. Each line is there whole or not at all.
+    line for each trial with the predicted class of every test image. Each line is written whole or not at all.
 
     Args:
-        board: what to run.
-        folder: where results go.
+        board: the board.
+        folder: of results.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
         retry_errors: run trials again that ended in an error.
         quiet: no progress.
 
     Returns:
-        One line for every error on record among the planned trials.
+        A line for every error on record among the planned trials.
 
     Raises:
-        UserError: bad input, a folder of another board or in use; nothing that was finished is lost.
+        UserError: bad input, or a folder that is in use or of another board; finished trials are kept.
     """
-    import torch
-
     store = Store(folder)
     trials = board.trials(dataset_info(board.dataset, root=data_root))
-    with store.lock("poisoning") as mine:
-        if not mine:
+    with store.lock("poisoning") as acquired:
+        if not acquired:
             raise UserError(f"another process runs {folder}; wait for it, or choose another folder with --out")
         _check_folder(folder, board)
         lines = read_trials(folder)
         done = {key for key, line in lines.items() if not (retry_errors and line["error"])}
         pending = [t for t in trials if t.key not in done]
-        laboratory = Trainer(board, weights_root=weights_root, data_root=data_root) if pending else None
-        if laboratory:
+        trainer = Trainer(board, weights_root=weights_root, data_root=data_root) if pending else None
+        if trainer:
             torch.set_num_threads(board.threads)
             run = describe_run(board.threads, 0, "cpu")
-            _write_plan(folder, board, trials, run, laboratory.test.y.tolist())
-            _run_all(folder, pending, laboratory, lines, run["id"], quiet)
+            _write_plan(folder, board, trials, run, trainer.test.y.tolist())
+            _run_all(folder, pending, trainer, lines, run["id"], quiet)
             run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        _write_plan(folder, board, trials, run if laboratory else None)
+        _write_plan(folder, board, trials, run if trainer else None)
     return [f"{t.title()}: {lines[t.key]['error']}" for t in trials if lines[t.key]["error"]]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What a folder holds: board, labels of the test images, trials in table order, runs.
+    """Read the plan of a folder: board, labels of the test images, trials in table order, runs.
 
     Raises:
-        UserError: it is no results folder of a poisoning board, or its plan is damaged or of a newer version.
+        UserError: no results of a poisoning board, or a plan that is damaged or of a newer version.
     """
     file = folder / PLAN
     try:
@@ -98,7 +99,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def read_trials(folder: Path) -> dict[str, Line]:
-    """The finished trials of a folder by key; damaged lines are left out, with a warning, and will be run again."""
+    """Read the finished trials of a folder by key; damaged lines are left out, with a warning, to be run again."""
     file = folder / TRIALS
     if not file.is_file():
         return {}
@@ -116,6 +117,7 @@ def read_trials(folder: Path) -> dict[str, Line]:
 
 
 def _check_folder(folder: Path, board: PoisonBoard) -> None:
+    """Refuse a folder with results of another board."""
     if (folder / "parts").is_dir() or (folder / "plan.jsonl").is_file():
         raise UserError(f"{folder} holds the results of a board of attacks; choose another folder with --out")
     if (folder / PLAN).is_file() and (name := read_plan(folder)["board"]["name"]) != board.name:
@@ -125,8 +127,9 @@ def _check_folder(folder: Path, board: PoisonBoard) -> None:
 def _write_plan(
     folder: Path, board: PoisonBoard, trials: list[Trial], run: dict[str, Any] | None, labels: list[int] | None = None
 ) -> None:
-    old = read_plan(folder) if (folder / PLAN).is_file() else {"runs": [], "labels": []}
-    runs = [*(r for r in old["runs"] if run is None or r["id"] != run["id"]), *([run] if run else [])]
+    """Write the plan, with the runs of the earlier one and the given run."""
+    earlier = read_plan(folder) if (folder / PLAN).is_file() else {"runs": [], "labels": []}
+    runs = [*(r for r in earlier["runs"] if run is None or r["id"] != run["id"]), *([run] if run else [])]
     content = {
         "schema": SCHEMA,
         "board": {
@@ -139,7 +142,7 @@ def _write_plan(
             "purifiers": {p.label: p.fingerprint for p in board.purifiers},
             "sources": dict(board.sources),
         },
-        "labels": labels or old["labels"],
+        "labels": labels or earlier["labels"],
         "trials": [_about(t) for t in trials],
         "runs": runs,
     }
@@ -149,6 +152,7 @@ def _write_plan(
 
 
 def _about(trial: Trial) -> Line:
+    """Return the entry of a trial in the plan."""
     return {
         "key": trial.key,
         "training": trial.training,
@@ -161,10 +165,9 @@ def _about(trial: Trial) -> Line:
 
 
 def _run_all(
-    folder: Path, pending: list[Trial], laboratory: Trainer, lines: dict[str, Line], run: str, quiet: bool
+    folder: Path, pending: list[Trial], trainer: Trainer, lines: dict[str, Line], run: str, quiet: bool
 ) -> None:
-    from tqdm import tqdm
-
+    """Run trials, and write their lines after every training."""
     by_training: dict[str, list[Trial]] = {}
     for trial in pending:
         by_training.setdefault(trial.training, []).append(trial)
@@ -172,28 +175,29 @@ def _run_all(
         for training, group in by_training.items():
             bar.set_postfix_str(group[0].title())
             checkpoint = folder / f".{training}.checkpoint.pt"
-            begun = time.perf_counter()
-            victim, error = _attempt(partial(laboratory.victim, group[0], checkpoint))
-            seconds = round(time.perf_counter() - begun, 2)
+            start = time.perf_counter()
+            victim, error = _attempt(partial(trainer.victim, group[0], checkpoint))
+            seconds = round(time.perf_counter() - start, 2)
             for trial in group:
-                found = _judged(laboratory, trial, victim, error)
-                lines[trial.key] = with_checksum({"key": trial.key, "run": run, "seconds_training": seconds, **found})
+                result = _judge(trainer, trial, victim, error)
+                lines[trial.key] = with_checksum({"key": trial.key, "run": run, "seconds_training": seconds, **result})
                 bar.update()
             text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines.values())
             write_atomic(folder / TRIALS, text)
 
 
-def _judged(laboratory: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+def _judge(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+    """Return the predictions of a trial, or the error that prevented them."""
     if victim is None:
         return {"error": error}
-    answers, error = _attempt(partial(laboratory.answers, victim.network, trial))
+    answers, error = _attempt(partial(trainer.answers, victim.network, trial))
     if answers is None:
         return {"error": error}
     return {"error": "", "poisoned": victim.poisoned, "validation": victim.validation, **asdict(answers)}
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
-    """What work gives; or None, and the error in one line, which is recorded and does not stop the others."""
+    """Return (the result, ""); or (None, the error in one line), so that other trials go on."""
     try:
         return work(), ""
     except UserError as problem:

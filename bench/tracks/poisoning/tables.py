@@ -1,4 +1,4 @@
-"""What a trigger does to trained models, as a frame and as tables."""
+"""Accuracy and attack success of poisoned models, as a frame and as tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.report.files import FORMATS
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.plain import to_csv, to_markdown, to_text
@@ -22,13 +23,6 @@ from bench.tracks.poisoning.run import Line, read_plan, read_trials
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = {
-    "text": "tables.txt",
-    "markdown": "tables.md",
-    "csv": "tables.csv",
-    "latex": "tables.tex",
-    "html": "tables.html",
-}
 ROW = ("attack", "ratio", "purifier", "cleaning")
 METRICS = {  # column: heading
     "clean": "clean accuracy",
@@ -42,13 +36,13 @@ Shares = npt.NDArray[np.float64]
 
 
 def shares_of(clean: npt.ArrayLike, triggered: npt.ArrayLike, labels: npt.ArrayLike, target: int) -> dict[str, Shares]:
-    """Per trained model and image, what the metrics are means of.
+    """Return the shares that the metrics are means of, by trained model and image.
 
     Args:
         clean: predicted classes of clean images, int [trainings, images].
-        triggered: the same of images with the trigger.
+        triggered: predicted classes of images with the trigger, int [trainings, images].
         labels: int [images].
-        target: the class that the trigger is to give; its own images count in `clean` alone.
+        target: class that the trigger shall produce; its images count in `clean` alone.
 
     Returns:
         "clean": right on the clean image, [trainings, images]; of images that are not of class `target`, [trainings,
@@ -56,32 +50,36 @@ def shares_of(clean: npt.ArrayLike, triggered: npt.ArrayLike, labels: npt.ArrayL
     """
     y = np.asarray(labels)
     others = y != target
-    said, with_trigger = np.asarray(clean), np.asarray(triggered)[:, others]
+    predicted, with_trigger = np.asarray(clean), np.asarray(triggered)[:, others]
     return {
-        "clean": (said == y).astype(float),
+        "clean": (predicted == y).astype(float),
         "asr": (with_trigger == target).astype(float),
         "robust": (with_trigger == y[others]).astype(float),
     }
 
 
 def interval(shares: Shares) -> Interval:
-    """The mean with its 95% interval over images and trainings; Wilson's over images where all agree."""
-    found = over_trainings(shares)
-    if np.isnan(found.low):
-        low, high = wilson(found.value * found.n, found.n)
-        return Interval(found.value, float(low), float(high), found.n)
-    return Interval(found.value, max(0.0, found.low), min(1.0, found.high), found.n)
+    """Return the mean with its 95% interval over images and trainings; Wilson's over images where all agree.
+
+    Args:
+        shares: in [0, 1], [trainings, images].
+    """
+    mean = over_trainings(shares)
+    if np.isnan(mean.low):
+        low, high = wilson(mean.value * mean.n, mean.n)
+        return Interval(mean.value, float(low), float(high), mean.n)
+    return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 
 
 def poisoning_summary(folder: Path) -> pd.DataFrame:
-    """A row for each attack, ratio, purifier and way of cleaning, over the seeds of the training.
+    """Return a row for each attack, ratio, purifier and way of cleaning, over the seeds of the training.
 
     Args:
         folder: of a poisoning board.
 
     Returns:
         The columns ROW, poisoned (images), seeds, and for each of METRICS its mean, low, high and n (images); status:
-        "ok", or what is missing and why.
+        "ok", or the missing seeds and the error.
 
     Raises:
         UserError: no results there, or a damaged plan.
@@ -94,18 +92,19 @@ def poisoning_summary(folder: Path) -> pd.DataFrame:
         line = lines.get(trial["key"], {"error": "not run"})
         groups.setdefault(tuple(trial[name] for name in ROW), []).append(line)
     labels, target = plan["labels"], plan["board"]["target"]
-    shares = {row: _shares(found, labels, target) for row, found in groups.items()}
+    shares = {row: _shares(members, labels, target) for row, members in groups.items()}
     rows = []
-    for row, found in groups.items():
-        whole = [line for line in found if not line["error"]]
+    for row, members in groups.items():
+        whole = [line for line in members if not line["error"]]
         control = shares.get((CONTROL, 0.0, *row[2:]), {}).get("asr")
         metrics = {**shares[row], **({"control_asr": control} if control is not None else {})}
         about = {"poisoned": whole[0]["poisoned"] if whole else None, "seeds": len(whole)}
-        rows.append({**dict(zip(ROW, row, strict=True)), **about, **_columns(metrics), "status": _status(found)})
+        rows.append({**dict(zip(ROW, row, strict=True)), **about, **_columns(metrics), "status": _status(members)})
     return pd.DataFrame(rows)
 
 
 def _shares(lines: Iterable[Line], labels: list[int], target: int) -> Mapping[str, Shares]:
+    """Return the shares of the trials without error; empty where there are none."""
     whole = [line for line in lines if not line["error"]]
     if not whole:
         return {}
@@ -113,28 +112,30 @@ def _shares(lines: Iterable[Line], labels: list[int], target: int) -> Mapping[st
 
 
 def _columns(shares: Mapping[str, Shares]) -> dict[str, float]:
+    """Return mean, low, high and n of every metric; NaN and 0 where it is missing."""
     columns: dict[str, float] = {}
     for name in METRICS:
-        found = interval(shares[name]) if name in shares else Interval(np.nan, np.nan, np.nan, 0)
-        columns |= {f"{name}_{end}": getattr(found, end) for end in ("low", "high", "n")}
-        columns[f"{name}_mean"] = found.value
+        mean = interval(shares[name]) if name in shares else Interval(np.nan, np.nan, np.nan, 0)
+        columns |= {f"{name}_{end}": getattr(mean, end) for end in ("low", "high", "n")}
+        columns[f"{name}_mean"] = mean.value
     return columns
 
 
 def _status(lines: list[Line]) -> str:
+    """Return "ok", or the missing seeds and the first error."""
     errors = [line["error"] for line in lines if line["error"]]
     if not errors:
         return "ok"
-    kept = len(lines) - len(errors)
-    return f"partial: {kept} of {len(lines)} seeds; {errors[0]}" if kept else f"error: {errors[0]}"
+    done = len(lines) - len(errors)
+    return f"partial: {done} of {len(lines)} seeds; {errors[0]}" if done else f"error: {errors[0]}"
 
 
 def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
-    """The frame for people.
+    """Return the summary as a table in percent.
 
     Args:
         folder: of the board, for its title.
-        frame: what `poisoning_summary` gave.
+        frame: of `poisoning_summary`.
     """
     board = read_plan(folder)["board"]
     rows = []
@@ -149,11 +150,13 @@ def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
 
 
 def _cell(row: Any, name: str) -> str:
+    """Return a metric with its interval, in percent."""
     mean, low, high = (100 * getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
     return "–" if np.isnan(mean) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the footnotes of the table."""
     trigger, target = board["trigger"], board["target"]
     all_images, others = int(frame["clean_n"].max()), int(frame["asr_n"].max())
     return (
@@ -173,7 +176,7 @@ def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def write_poisoning_tables(folder: Path) -> dict[str, str]:
-    """Compute the table and write it in every format; the texts by format.
+    """Write the table of a folder in every format, and return the texts by format.
 
     Raises:
         UserError: as `poisoning_summary`; or the folder cannot be written.
@@ -188,5 +191,5 @@ def write_poisoning_tables(folder: Path) -> dict[str, str]:
         "html": to_html(table, table.title),
     }
     for form, text in texts.items():
-        write_atomic(folder / FILES[form], text)
+        write_atomic(folder / FORMATS[form], text)
     return texts

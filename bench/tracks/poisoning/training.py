@@ -1,4 +1,4 @@
-"""One training on poisoned data, and what the trained model says of clean and of triggered images."""
+"""Train a victim on poisoned data, and classify clean and triggered images with it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from defenses.zoo.registry import load_model
 if TYPE_CHECKING:
     from torch import nn
 
-_ROWS = 1024  # images purified at once (memory)
+_ROWS = 1024  # images purified at once; bounds memory
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A victim.
+    """A trained victim.
 
     Args:
         network: trained, on the CPU.
-        poisoned: how many training images were poisoned.
+        poisoned: number of poisoned training images.
         validation: its accuracy on clean validation images, not purified.
     """
 
@@ -48,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a victim says of all test images: predicted classes int [N] of the clean and of the triggered ones."""
+    """Predicted classes of all test images, int [N], clean and triggered."""
 
     clean: list[int]
     triggered: list[int]
@@ -63,7 +63,7 @@ class Trainer:
         data_root: where data sets lie.
 
     Raises:
-        UserError: data or weights are missing; what is to clean is no purifier.
+        UserError: data or weights are missing, or a purifier of the board is none.
     """
 
     def __init__(self, board: PoisonBoard, *, weights_root: Path | None = None, data_root: Path | None = None):
@@ -73,24 +73,24 @@ class Trainer:
         self.network = partial(load_classifier, dataset=board.dataset, root=weights_root, data_root=data_root)
         roots: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root}
         self.purifiers: Mapping[str, Purified] = {
-            ref.label: _purified(load_model(ref.name, board.dataset, **roots, **decode(ref.given)), ref.label)
+            ref.label: _require_purifier(load_model(ref.name, board.dataset, **roots, **decode(ref.given)), ref.label)
             for ref in board.purifiers
         }
 
     def victim(self, trial: Trial, checkpoint: Path) -> Trained:
-        """Poison, clean where the trial says so, and train.
+        """Poison the training images, purify them where the trial says so, and train.
 
         Args:
-            trial: which.
-            checkpoint: where a training stands that was interrupted; removed at the end.
+            trial: of the board.
+            checkpoint: file of an interrupted training; removed at the end.
 
         Raises:
             UserError: the training diverged.
         """
         board, seed = self.board, trial.seed
-        given = {"target": board.target, "trigger": board.trigger, "trained": self.network, "seed": seed}
-        data = poisoned(self.train.x, self.train.y, trial.poison, **given)  # type: ignore[arg-type]
-        x = self._cleaned(data.x, trial) if trial.cleans_training else data.x
+        attack_options = {"target": board.target, "trigger": board.trigger, "trained": self.network, "seed": seed}
+        data = poisoned(self.train.x, self.train.y, trial.poison, **attack_options)  # type: ignore[arg-type]
+        x = self._purify(data.x, trial) if trial.cleans_training else data.x
         material = Material(x, data.y, self.held.x, self.held.y, self.network)
         network, _, result = fit_recipe(board.recipe, material, self.train.num_classes, checkpoint, seed=seed)
         checkpoint.unlink(missing_ok=True)
@@ -98,17 +98,17 @@ class Trainer:
         return Trained(network.eval().requires_grad_(False), len(data.index), accuracy)
 
     def answers(self, network: nn.Module, trial: Trial) -> Answers:
-        """What is deployed in a trial says of the test images: a purifier makes as many runs there as ever."""
+        """Classify the test images as deployed in a trial: a purifier makes its usual number of runs."""
         x, shape = self.test.x, tuple(self.test.x.shape[1:])
-        behind = Classifier(network, num_classes=self.test.num_classes, input_shape=shape)  # type: ignore[arg-type]
-        deployed: Defense = behind
+        classifier = Classifier(network, num_classes=self.test.num_classes, input_shape=shape)  # type: ignore[arg-type]
+        deployed: Defense = classifier
         if trial.cleans_test and trial.purifier:
             p = self.purifiers[trial.purifier.label]
-            deployed = Purified(p.purifier, behind, runs=p.runs, combine=p.combine)
+            deployed = Purified(p.purifier, classifier, runs=p.runs, combine=p.combine)
         return Answers(*(_predicted(deployed, a, trial.seed) for a in (x, self.board.trigger.put(x))))
 
-    def _cleaned(self, x: Tensor, trial: Trial) -> Tensor:
-        """Training images, each purified once."""
+    def _purify(self, x: Tensor, trial: Trial) -> Tensor:
+        """Return the training images [N, C, H, W], each purified once."""
         assert trial.purifier
         purifier = self.purifiers[trial.purifier.label].purifier
         streams = Noise.of(stream_seed(trial.seed, "clean training images"), len(x))
@@ -116,7 +116,8 @@ class Trainer:
         return torch.cat([purify(purifier, a, Noise(keys)) for a, keys in parts]).clamp(0, 1)
 
 
-def _purified(defense: Defense, label: str) -> Purified:
+def _require_purifier(defense: Defense, label: str) -> Purified:
+    """Return a defense that is a purifier, and refuse others."""
     if not isinstance(defense, Purified):
         raise UserError(f'"{label}" is no purifier and cleans nothing; name one, as adp')
     return defense
@@ -124,6 +125,7 @@ def _purified(defense: Defense, label: str) -> Purified:
 
 @torch.no_grad()
 def _predicted(deployed: Defense, x: Tensor, seed: int) -> list[int]:
+    """Return the predicted classes of images, int [N]."""
     streams = Noise.of(stream_seed(seed, "test images"), len(x))
-    found: list[int] = deployed.logits(x, streams).argmax(1).tolist()
-    return found
+    classes: list[int] = deployed.logits(x, streams).argmax(1).tolist()
+    return classes

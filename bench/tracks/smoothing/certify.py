@@ -1,4 +1,4 @@
-"""Certified radii of smoothed classifiers (Cohen, Rosenfeld, Kolter, ICML 2019, arXiv 1902.02918)."""
+"""Certify radii of smoothed classifiers (Cohen, Rosenfeld, Kolter, ICML 2019, arXiv 1902.02918)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from defenses.core.defense import Defense, Foreign
+from defenses.core.chain import Chain
+from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.noise import Noise
+from defenses.filters.gaussian_noise import GaussianNoise
+from defenses.purifiers.diffusion.samplers import DenoiseOnce
 from defenses.utils.errors import UserError
 
 _SMOOTH, _CHOICE, _ESTIMATE = 0x534D4F4F, 0, 1  # names of noise streams
@@ -20,13 +23,13 @@ ABSTAIN = -1
 
 @dataclass(frozen=True)
 class CertificationProtocol:
-    """How radii are certified.
+    """Parameters of a certification.
 
     Args:
         sigma: standard deviation of the Gaussian noise, in pixels of [0, 1].
         n0: draws that choose the class.
         n: draws that estimate its probability.
-        alpha: chance that a certificate is wrong, at most.
+        alpha: largest chance that a certificate is wrong.
 
     Raises:
         UserError: a number outside its range.
@@ -48,21 +51,21 @@ class CertificationProtocol:
 
     @property
     def largest(self) -> float:
-        """The radius that is certified where all n draws agree: no certificate reaches further."""
+        """Radius that is certified where all n draws agree, the largest possible one."""
         return self.sigma * NormalDist().inv_cdf(self.alpha ** (1 / self.n)) if self.alpha ** (1 / self.n) > 0.5 else 0
 
 
 @dataclass(frozen=True)
 class Radius:
-    """What is certified for one image.
+    """Certificate of one image.
 
     Args:
         prediction: the class; `ABSTAIN` where none is certified.
         radius: L2 distance within which the smoothed prediction is that class with confidence 1 - alpha; 0 where it
             abstains.
         chosen: the class that n0 draws chose.
-        count: how many of n further draws gave it.
-        low: Clopper and Pearson's lower bound of its probability.
+        count: number of n further draws that gave it.
+        low: Clopper and Pearson's lower bound of its probability, at level alpha.
     """
 
     prediction: int
@@ -73,14 +76,14 @@ class Radius:
 
 
 def radius_of(chosen: int, count: int, protocol: CertificationProtocol) -> Radius:
-    """The certificate that counts give; abstention where the bound is not above one half.
+    """Return the certificate that counts give; an abstention where the lower bound is not above one half.
 
-    Clopper and Pearson's lower bound at level alpha of the class's probability, and sigma times its normal quantile.
+    The radius is sigma times the normal quantile of Clopper and Pearson's lower bound of the class's probability.
 
     Args:
         chosen: a class chosen without the draws that are counted.
-        count: how many of the protocol's n draws gave it.
-        protocol: how.
+        count: number of the protocol's n draws that gave it.
+        protocol: sigma, draws and confidence.
     """
     from scipy.stats import beta
 
@@ -95,47 +98,46 @@ def certified(
 ) -> Iterator[Radius]:
     """Certify images one after another.
 
-    Draw d of image i has noise of its own, keyed by (seed, i, d): counts depend neither on the batch nor on which
-    other images are certified, but for logits that tie to rounding.
+    Draw d of image i has noise keyed by (seed, i, d): counts depend neither on the batch nor on the other images, but
+    for logits that tie to rounding.
 
     Args:
-        base: one draw of it is f(x + N(0, sigma^2)), with any f, random or not: a defense whose purifier starts with
-            `defenses.filters.gaussian_noise` of the protocol's sigma, or with `denoise-once`, which brings that noise;
-            it combines no runs.
+        base: a defense whose purifier starts with the filter `gaussian-noise` of the protocol's sigma, or with
+            `denoise-once`, which adds that noise: one run is f(x + N(0, sigma^2)), with any f, random or not. Runs are
+            not combined.
         x: images, float32 [N, C, H, W] in [0, 1], on the device of `base`.
-        indices: their numbers in the data set, int64 [N].
-        protocol: how.
+        indices: positions of the images in the data set, int64 [N].
+        protocol: sigma, draws and confidence.
         seed: of the noise.
         batch: draws at once.
 
     Yields:
-        For each image, in order.
+        The certificate of each image, in order.
 
     Raises:
         UserError: `base` is not of that form, or returns logits that are not finite.
     """
     check_form(base, protocol.sigma)
     for image, index in zip(x, indices, strict=True):
-        own = Noise.of(seed, index.view(1), x.device).child(_SMOOTH)
-        chosen = int(_counts(base, image, own.child(_CHOICE), protocol.n0, batch).argmax())
-        found = _counts(base, image, own.child(_ESTIMATE), protocol.n, batch)
-        yield radius_of(chosen, int(found[chosen]), protocol)
+        stream = Noise.of(seed, index.view(1), x.device).child(_SMOOTH)
+        chosen = int(_counts(base, image, stream.child(_CHOICE), protocol.n0, batch).argmax())
+        counts = _counts(base, image, stream.child(_ESTIMATE), protocol.n, batch)
+        yield radius_of(chosen, int(counts[chosen]), protocol)
 
 
 def check_form(base: Defense, sigma: float) -> None:
-    """Refuse what is not one function of x + N(0, sigma^2).
+    """Refuse a defense whose runs are not a function of x + N(0, sigma^2).
+
+    Args:
+        base: the defense.
+        sigma: standard deviation of the noise, in pixels of [0, 1].
 
     Raises:
-        UserError: it is not.
+        UserError: it does not begin with that noise.
     """
-    from defenses.core.chain import Chain
-    from defenses.core.defense import Purified
-    from defenses.filters.gaussian_noise import GaussianNoise
-    from defenses.purifiers.diffusion.samplers import DenoiseOnce
-
     if not isinstance(base, Purified):
-        what = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"
-        raise UserError(f"{what} does not begin with Gaussian noise; put the filter gaussian-noise in front of it")
+        kind = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"
+        raise UserError(f"{kind} does not begin with Gaussian noise; put the filter gaussian-noise in front of it")
     first = base.purifier.parts[0] if isinstance(base.purifier, Chain) else base.purifier
     if not isinstance(first, GaussianNoise | DenoiseOnce) or not isclose(first.sigma, sigma, rel_tol=1e-9):
         raise UserError(f"the defense does not begin with Gaussian noise of sigma {sigma:g}; put that filter first")
@@ -143,7 +145,7 @@ def check_form(base: Defense, sigma: float) -> None:
 
 @torch.no_grad()
 def _counts(base: Defense, image: Tensor, noise: Noise, draws: int, batch: int) -> Tensor:
-    """How often each class is the prediction of one run, int64 [K]."""
+    """Return the number of draws in which each class is predicted, int64 [K]."""
     total: Tensor | None = None
     for begin in range(0, draws, batch):
         number = torch.arange(begin, min(begin + batch, draws), device=image.device)

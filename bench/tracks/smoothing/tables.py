@@ -6,35 +6,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report.plain import to_markdown, to_text
+from bench.report.plain import to_csv, to_markdown, to_text
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
-from bench.tracks.smoothing.run import number
+from bench.tracks.smoothing.noisy_defense import number
 from defenses.utils.errors import UserError
+from defenses.utils.files import write_whole
 from defenses.utils.parameters import canonical
 
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
 
 
 def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
-    """Certified accuracy of every file of a folder at every radius, with Wilson's intervals over images.
+    """Return the certified accuracy of every file of a folder at every radius, with Wilson's intervals over images.
 
     Args:
-        folder: of `file_of`.
+        folder: of results.
         radii: L2 radii, as fractions or decimals.
 
     Returns:
-        By sigma and radius: sigma, radius, n, images, abstained, certified, low, high, mean_radius (of right
-        certificates; abstentions and wrong ones count 0).
+        Rows by sigma and radius: sigma, radius, n, alpha, images, abstained, certified, low, high, mean_radius (of
+        right certificates; abstentions and wrong ones count 0).
 
     Raises:
         UserError: no files, a damaged one, or a radius that is no number.
     """
-    files = sorted((read(path) for path in folder.glob("sigma-*.jsonl")), key=lambda found: found[0]["sigma"])
+    files = sorted((read(path) for path in folder.glob("sigma-*.jsonl")), key=lambda content: content[0]["sigma"])
     if not files:
         raise UserError(f"{folder} has no certificates; run purebench smooth first")
-    out = []
+    table_rows = []
     reach = {text: number("radius", text) for text in radii}
     for about, entries, _ in files:
         right = {k: e["radius"] if e["prediction"] == e["label"] else -1.0 for k, e in entries.items()}
@@ -44,7 +45,7 @@ def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
         for text in radii:
             count = sum(radius >= reach[text] for radius in right.values())
             low, high = wilson(count, images)
-            out.append(
+            table_rows.append(
                 {
                     "sigma": about["sigma"],
                     "radius": text,
@@ -58,21 +59,28 @@ def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
                     "mean_radius": sum(max(r, 0.0) for r in right.values()) / images,
                 }
             )
-    return out
+    return table_rows
 
 
-def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Sigma by radius: certified accuracy in percent with its interval."""
-    radii = list(dict.fromkeys(row["radius"] for row in found))
+def table(results: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the certified accuracy in percent with its interval, by sigma and radius.
+
+    Args:
+        results: of `rows`.
+        title: of the table.
+    """
+    radii = list(dict.fromkeys(row["radius"] for row in results))
     lines = []
-    for sigma in dict.fromkeys(row["sigma"] for row in found):
-        own = {row["radius"]: row for row in found if row["sigma"] == sigma}
-        first = own[radii[0]]
-        cells = [f"{100 * o['certified']:.1f} [{100 * o['low']:.1f}, {100 * o['high']:.1f}]" for o in own.values()]
+    for sigma in dict.fromkeys(row["sigma"] for row in results):
+        by_radius = {row["radius"]: row for row in results if row["sigma"] == sigma}
+        first = by_radius[radii[0]]
+        cells = [
+            f"{100 * r['certified']:.1f} [{100 * r['low']:.1f}, {100 * r['high']:.1f}]" for r in by_radius.values()
+        ]
         head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", f"{100 * first['abstained']:.1f}")
         lines.append((*head, *cells, f"{first['mean_radius']:.3f}"))
     columns = ("sigma", "images", "n", "abstained %", *(f"r = {r}" for r in radii), "mean radius")
-    alpha = found[0]["alpha"]
+    alpha = results[0]["alpha"]
     notes = (
         "certified accuracy: share of images, in percent, whose smoothed prediction is right and certified at L2 "
         "radius r or more; abstentions count as wrong. Intervals: Wilson, 95%, over images.",
@@ -83,14 +91,15 @@ def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def write(folder: Path, radii: Sequence[str], title: str) -> str:
-    """Write tables.md and tables.csv of a folder; the table as text."""
+    """Write tables.md and tables.csv of a folder, and return the table as text.
+
+    Raises:
+        UserError: as `rows`; or the folder cannot be written.
+    """
     import pandas as pd
 
-    from bench.report.plain import to_csv
-    from defenses.utils.files import write_whole
-
-    found = rows(folder, radii)
-    made = table(found, title)
-    write_whole(folder / "tables.md", to_markdown(made), "certificates are kept")
-    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(found)), "certificates are kept")
-    return to_text(made)
+    results = rows(folder, radii)
+    content = table(results, title)
+    write_whole(folder / "tables.md", to_markdown(content), "certificates are kept")
+    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(results)), "certificates are kept")
+    return to_text(content)

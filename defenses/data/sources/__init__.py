@@ -1,1 +1,1 @@
-"""Kinds of data sets, one file each."""
+"""Sources of data sets: a module for each kind."""

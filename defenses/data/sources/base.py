@@ -1,4 +1,4 @@
-"""What every source of images offers, and what several of them share."""
+"""The protocol of sources of images, and helpers of several sources."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 
-_HELD_OUT = 5000
-_REMEMBERED = 50_000_000  # bytes from which on a hash of files is kept between commands
+_HELD_OUT = 5000  # images, at most
+_REMEMBERED = 50_000_000  # bytes; hashes of more are kept between commands
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set is, without its images.
+    """Description of a data set, without its images.
 
     Args:
         name: as given.
         num_classes: K; labels are 0 to K - 1.
         shape: (C, H, W).
-        revision: which version of the data, and of its splits and order.
+        revision: version of the data and of its splits and order.
         splits: number of images per split.
     """
 
@@ -43,20 +43,20 @@ class DatasetInfo:
 
 
 class Source(Protocol):
-    """A data set that has been found."""
+    """A data set whose name is resolved."""
 
     def info(self) -> DatasetInfo:
-        """What it is, without its images where that can be told without them."""
+        """Return the description, if possible without reading images."""
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images float32 [N, C, H, W] in [0, 1], and labels int64 [N], of a split that `info` lists."""
+        """Return images float32 [N, C, H, W] in [0, 1] and labels int64 [N] of a split that `info` lists."""
 
     def labels(self, split: str) -> I64:
-        """The labels alone."""
+        """Return the labels of a split, int64 [N]."""
 
 
 def unit(x: npt.NDArray[Any], white: float = 255) -> F32:
-    """Whole numbers 0 to `white` as float32 in [0, 1]; one copy, divided in place."""
+    """Return whole numbers 0 to `white` as float32 in [0, 1], in one copy."""
     import numpy as np
 
     out: F32 = x.astype(np.float32, order="C")
@@ -65,16 +65,16 @@ def unit(x: npt.NDArray[Any], white: float = 255) -> F32:
 
 
 def hold_out(n: int) -> dict[str, list[int]]:
-    """Train and validation positions in a training part that has no validation split of its own.
+    """Return train and validation positions in a training part that has no validation split.
 
-    A tenth, at most 5,000, chosen by the sha256 of the position: files are often sorted by class, so that the last
-    ones would be of one class alone.
+    Validation is a tenth, at most 5,000, chosen by the sha256 of the position: files are often sorted by class, and
+    then the last ones have one class.
 
     Args:
         n: images in the training part.
 
     Returns:
-        {"train", "validation"}: ascending positions, which together are all of them.
+        {"train", "validation"}: ascending positions, each in one of the two.
     """
     by_hash = sorted(range(n), key=lambda i: hashlib.sha256(f"purebench validation {i}".encode()).digest())
     count = min(_HELD_OUT, n // 10)
@@ -82,9 +82,9 @@ def hold_out(n: int) -> dict[str, list[int]]:
 
 
 def revision_of(files: Mapping[str, Path]) -> str:
-    """A hash over names and contents of files: where they lie makes no difference.
+    """Return a hash of names and contents of files, wherever they lie.
 
-    The hash of large files is kept in ~/.cache/purebench, under their names, sizes and times of change.
+    Hashes of large files are kept in the cache folder, by names, sizes and times of change.
 
     Args:
         files: name (as hashed) -> file.
@@ -98,18 +98,18 @@ def revision_of(files: Mapping[str, Path]) -> str:
 def _revision(listing: tuple[tuple[str, str, int, int], ...]) -> str:
     if sum(size for _, _, size, _ in listing) < _REMEMBERED:
         return _hash(listing)
-    note = cache_folder() / "revisions" / hashlib.sha256(repr(listing).encode()).hexdigest()
+    cached = cache_folder() / "revisions" / hashlib.sha256(repr(listing).encode()).hexdigest()
     try:
-        return note.read_text(encoding="ascii")
+        return cached.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         revision = _hash(listing)
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        draft = cached.with_name(f"{cached.name}.{os.getpid()}")
         draft.write_text(revision, encoding="ascii")
-        draft.replace(note)
+        draft.replace(cached)
     except OSError:
-        pass  # a home that cannot be written only costs the hashing anew
+        pass  # without a cache, files are hashed again
     return revision
 
 

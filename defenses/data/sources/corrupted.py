@@ -1,8 +1,8 @@
-"""Common corruptions of any data set, made here: "corrupted:<data set>/<corruption>/<1-5>".
+"""Common corruptions of any data set: "corrupted:<data set>/<corruption>/<1-5>".
 
-They follow the kinds of Hendrycks and Dietterich (ICLR 2019) and are not their files: the severities are our own, and
-grow with the size of the images, so that 8x8 pixels can be corrupted too. Results of the one do not compare with those
-of the other. For CIFAR-10-C itself name "cifar10-c/fog/3".
+The kinds follow Hendrycks and Dietterich (ICLR 2019). The severities are purebench's own and scale with the size of
+the images, so that 8x8 pixels can be corrupted too; results do not compare with those on the published files, as
+CIFAR-10-C ("cifar10-c/fog/3").
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _PREFIX = "corrupted:"
 FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"
 SEVERITIES = ("1", "2", "3", "4", "5")
-VERSION = 1  # raised when the same name would give other images
-# By severity; blur in shares of the shorter side. RobustBench's names where it has the corruption.
+VERSION = 1  # increased when the same name gives other images
+# By severity; blur in shares of the shorter side. Names are RobustBench's where it has the corruption.
 CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (0.04, 0.08, 0.12, 0.18, 0.26),  # standard deviation
     "shot_noise": (120, 60, 25, 12, 6),  # photons of a white pixel
@@ -31,17 +31,17 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "gaussian_blur": (0.035, 0.05, 0.065, 0.08, 0.1),  # standard deviation
     "motion_blur": (0.2, 0.4, 0.6, 0.8, 1.0),  # weight of the image smeared over a third of its side
     "brightness": (0.05, 0.1, 0.2, 0.3, 0.4),  # added
-    "contrast": (0.7, 0.5, 0.35, 0.2, 0.1),  # left of it
-    "pixelate": (0.2, 0.4, 0.6, 0.8, 1.0),  # weight of the image of two fifths of its pixels a side
+    "contrast": (0.7, 0.5, 0.35, 0.2, 0.1),  # factor
+    "pixelate": (0.2, 0.4, 0.6, 0.8, 1.0),  # weight of the image at two fifths of its side
     "jpeg_compression": (70, 50, 30, 15, 7),  # quality
 }
 
 
 def parts_of(name: str) -> tuple[str, str, str] | None:
-    """(data set, corruption, severity) of a name; None where it is of another kind.
+    """Return (data set, corruption, severity) of a name; None if it is of another kind.
 
     Raises:
-        UserError: a corruption or severity that there is not.
+        UserError: unknown corruption or severity.
     """
     if not name.startswith(_PREFIX):
         return None
@@ -56,15 +56,15 @@ def parts_of(name: str) -> tuple[str, str, str] | None:
 
 
 def find(name: str, root: Path, find_source: Callable[[str, Path], Source]) -> Corrupted | None:
-    """Return the source of a corrupted data set; None where the name is of another kind.
+    """Return the source of a corrupted data set; None if the name is of another kind.
 
     Args:
         name: "corrupted:digits/contrast/3".
-        root: where data sets lie.
+        root: folder of data sets.
         find_source: finds the data set below.
 
     Raises:
-        UserError: no such corruption or severity; the data set below is not found.
+        UserError: unknown corruption or severity; unknown data set below.
     """
     parts = parts_of(name)
     if parts is None:
@@ -76,7 +76,7 @@ def find(name: str, root: Path, find_source: Callable[[str, Path], Source]) -> C
 class Corrupted:
     """A corruption of a data set's images; see `defenses.data.sources.base.Source`.
 
-    What is random in it is keyed by split, position and corruption: it is the same at every severity, in every run.
+    Its noise is keyed by split, position and corruption: it is the same at every severity and in every run.
     """
 
     name: str
@@ -85,14 +85,14 @@ class Corrupted:
     severity: int
 
     def info(self) -> DatasetInfo:
-        """That of the data set below, without its train split, with the version of the corruptions."""
+        """Return the description of the data set below without train, with the version of the corruptions."""
         below = self.base.info()
         splits = {split: n for split, n in below.splits.items() if split != "train"}
         revision = f"{below.revision}-corrupted{VERSION}"
         return DatasetInfo(self.name, below.num_classes, below.shape, revision, splits)
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels."""
+        """Return images and labels of a split."""
         import torch
 
         from defenses.core.noise import Noise
@@ -104,5 +104,5 @@ class Corrupted:
         return corrupt(self.corruption, torch.from_numpy(x), noise, level).numpy(), y
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels of a split."""
         return self.base.labels(split)

@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face hub or in its formats, through the `datasets` library; no code of theirs is run.
+"""Data sets of the Hugging Face hub or in its formats, through the library `datasets`; no code of theirs is run.
 
-This is the one source that may fetch files: `datasets` keeps them in its own cache, and works from there without
-network (`HF_HUB_OFFLINE=1` spares it the tries).
+This is the only source that may download: `datasets` keeps files in its own cache and works from there without a
+network (`HF_HUB_OFFLINE=1` skips the attempts).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "de
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """Features by column, images by their names of the splits, and the revision."""
+    """Features by column, images by split, and the revision."""
 
     features: Any
     sizes: dict[str, int]
@@ -38,7 +38,7 @@ class _Catalogue:
 
 @dataclass
 class Hub:
-    """See `defenses.data.sources.base.Source`."""
+    """A data set of the hub, or in a folder; see `defenses.data.sources.base.Source`."""
 
     name: str
     where: str
@@ -46,97 +46,97 @@ class Hub:
     revision: str | None
     options: dict[str, str]
     _tables: dict[str, Any] = field(default_factory=dict)
-    _seen: _Catalogue | None = None
+    _cached_catalogue: _Catalogue | None = None
 
     @property
     def local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Return True if it is a folder of this machine."""
         return self.where.startswith(("/", ".", "~"))
 
     def info(self) -> DatasetInfo:
-        """From metadata and one picture, where the metadata say enough; else the tables are opened, not read."""
+        """Return the description from metadata and one picture; tables are opened only where the metadata lack it."""
         with _datasets(self.name) as library:
             catalogue = self._catalogue(library)
             image, label = self._columns(catalogue.features)
             splits = self._splits(catalogue)
-            table = self._part(library, next(s for s in ("test", "validation", "train") if s in splits))
-            shape = self._recipe(table, image).shape(lambda: table[0][image])
+            table = self._table(library, next(s for s in ("test", "validation", "train") if s in splits))
+            shape = self._preprocessing(table, image).shape(lambda: table[0][image])
         classes = getattr(catalogue.features[label], "num_classes", None)
         if classes is None:
             classes = 1 + max(int(self.labels(split).max()) for split in splits)
         return DatasetInfo(self.name, classes, shape, catalogue.revision, splits)
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels."""
+        """Return images and labels of a split."""
         with _datasets(self.name) as library:
-            table = self._part(library, split)
+            table = self._table(library, split)
             image, _ = self._columns(table.features)
             named = ((f"{self.name} {split} {i}", row[image]) for i, row in enumerate(table.select_columns([image])))
-            return images.stack(named, len(table), self._recipe(table, image)), self.labels(split)
+            return images.stack(named, len(table), self._preprocessing(table, image)), self.labels(split)
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels of a split."""
         import numpy as np
 
         from defenses.data.formats import as_labels
 
         with _datasets(self.name) as library:
-            table = self._part(library, split)
+            table = self._table(library, split)
             _, label = self._columns(table.features)
             return as_labels(np.asarray(table[label][:]), f"{self.name}: {label} of {split}")
 
     def _catalogue(self, library: Any) -> _Catalogue:
-        """What it holds, looked up once."""
-        if self._seen is None:
-            self._seen = self._opened(library) if self.local else self._described(library)
-        return self._seen
+        """Return the catalogue, read once."""
+        if self._cached_catalogue is None:
+            self._cached_catalogue = self._open(library) if self.local else self._describe(library)
+        return self._cached_catalogue
 
-    def _described(self, library: Any) -> _Catalogue:
-        """As the hub's metadata say, or as the tables are where they do not."""
+    def _describe(self, library: Any) -> _Catalogue:
+        """Return the catalogue of the hub's metadata, or of the tables where the metadata are incomplete."""
         builder = library.load_dataset_builder(self.where, self.config, revision=self.revision)
         if self.revision and type(builder).__name__ == "Cache" and not builder.hash.startswith(self.revision):
             raise UserError(f"{self.name}: only revision {builder.hash} is in the cache; connect, or name that one")
         revision = f"commit-{builder.hash[:12]}"
         if not builder.info.features or not builder.info.splits:
-            return replace(self._opened(library), revision=revision)
+            return replace(self._open(library), revision=revision)
         return _Catalogue(builder.info.features, {s: i.num_examples for s, i in builder.info.splits.items()}, revision)
 
-    def _opened(self, library: Any) -> _Catalogue:
+    def _open(self, library: Any) -> _Catalogue:
         folder = Path(self.where).expanduser()
         if self.local and any((folder / f).is_file() for f in ("state.json", "dataset_dict.json")):
-            opened = library.load_from_disk(str(folder))  # what save_to_disk wrote
+            opened = library.load_from_disk(str(folder))  # written by save_to_disk
         else:
             opened = library.load_dataset(
                 str(folder) if self.local else self.where, self.config, revision=self.revision
             )
         self._tables |= opened if isinstance(opened, library.DatasetDict) else {"test": opened}
-        sizes = {theirs: len(table) for theirs, table in self._tables.items()}
+        sizes = {split: len(table) for split, table in self._tables.items()}
         return _Catalogue(next(iter(self._tables.values())).features, sizes, _hash(folder) if self.local else "")
 
     def _splits(self, catalogue: _Catalogue) -> dict[str, int]:
-        """Our splits and their sizes."""
-        sizes = {s: catalogue.sizes[name] for s in _SPLITS if (name := _theirs(s, catalogue.sizes))}
+        """Return the images in each of train, validation and test."""
+        sizes = {s: catalogue.sizes[name] for s in _SPLITS if (name := _published_name(s, catalogue.sizes))}
         if "train" in sizes and "validation" not in sizes:
             sizes |= {split: len(at) for split, at in hold_out(sizes["train"]).items() if at}
         if not sizes:
-            known = ", ".join(catalogue.sizes)
-            raise UserError(f"{self.name} has the splits {known}; one must be named train, validation or test")
+            names = ", ".join(catalogue.sizes)
+            raise UserError(f"{self.name} has the splits {names}; one must be named train, validation or test")
         return {split: sizes[split] for split in _SPLITS if split in sizes}
 
-    def _part(self, library: Any, split: str) -> Any:
-        """The table of one of our splits."""
+    def _table(self, library: Any, split: str) -> Any:
+        """Return the table of train, validation or test."""
         sizes = self._catalogue(library).sizes
-        held_out = split != "test" and _theirs("validation", sizes) is None
-        theirs = _theirs("train" if held_out else split, sizes)
-        assert theirs is not None
-        if theirs not in self._tables:
-            given = {"revision": self.revision, "split": theirs}
-            self._tables[theirs] = library.load_dataset(self.where, self.config, **given)
-        table = self._tables[theirs]
+        held_out = split != "test" and _published_name("validation", sizes) is None
+        name = _published_name("train" if held_out else split, sizes)
+        assert name is not None
+        if name not in self._tables:
+            options = {"revision": self.revision, "split": name}
+            self._tables[name] = library.load_dataset(self.where, self.config, **options)
+        table = self._tables[name]
         return table.select(hold_out(len(table))[split]) if held_out else table
 
     def _columns(self, features: Any) -> tuple[str, str]:
-        """The columns of the images and of the labels, as the options or else the features say."""
+        """Return the columns of images and labels, by the options or else by the features."""
         kinds = {name: type(feature).__name__ for name, feature in features.items()}
         labels = [n for n, kind in kinds.items() if kind == "ClassLabel"]
         whole = [n for n, f in features.items() if str(getattr(f, "dtype", "")).startswith(("int", "uint"))]
@@ -151,42 +151,40 @@ class Hub:
                     raise unknown(f"column of {self.name}", self.options[role], kinds)
                 names = [self.options[role]]
             if len(names) != 1:
-                known = ", ".join(f"{n} ({kind})" for n, kind in kinds.items())
-                raise UserError(f"{self.name} has {len(names)} {role} columns; add ?{role}=<column>, one of: {known}")
+                columns = ", ".join(f"{n} ({kind})" for n, kind in kinds.items())
+                raise UserError(f"{self.name} has {len(names)} {role} columns; add ?{role}=<column>, one of: {columns}")
             chosen[role] = names[0]
         return chosen["image"], chosen["label"]
 
-    def _recipe(self, table: Any, image: str) -> images.Preprocessing:
+    def _preprocessing(self, table: Any, image: str) -> images.Preprocessing:
         first = table[0][image]
         if not hasattr(first, "convert"):
             raise UserError(f"{self.name}: the column {image} holds no pictures; name one that does by ?image=<column>")
-        return images.recipe(self.options, "L" if first.mode in images.GREY else "RGB")
+        return images.preprocessing_of(self.options, "L" if first.mode in images.GREY else "RGB")
 
 
 def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
-    """See `defenses.data.sources.registry`."""
+    """Return the source of a name "hf:..."; None if it is of another kind."""
     if not name.startswith("hf:"):
         return None
     head, options = images.parse(name.removeprefix("hf:"), "image", "label")
     parts = re.fullmatch(r"([^:@]+)(?::([^:@]+))?(?:@([^:@]+))?", head)
     if parts is None:
         raise UserError(f"{name} names no data set; write {FORM}")
-    found = Hub(name, parts[1], parts[2], parts[3], options)
-    if found.local and not Path(found.where).expanduser().is_dir():
-        raise UserError(f"there is no folder {found.where}; write hf:./folder or hf:owner/name")
-    if found.local and found.revision:
-        raise UserError(f"{name}: a folder has no revisions; leave @{found.revision} out, its files are hashed")
-    if not found.local and Path(found.where).exists():
-        raise UserError(
-            f"{found.where} is a folder here and a name on the hub; write hf:./{found.where} for the folder"
-        )
+    hub = Hub(name, parts[1], parts[2], parts[3], options)
+    if hub.local and not Path(hub.where).expanduser().is_dir():
+        raise UserError(f"there is no folder {hub.where}; write hf:./folder or hf:owner/name")
+    if hub.local and hub.revision:
+        raise UserError(f"{name}: a folder has no revisions; leave @{hub.revision} out, its files are hashed")
+    if not hub.local and Path(hub.where).exists():
+        raise UserError(f"{hub.where} is a folder here and a name on the hub; write hf:./{hub.where} for the folder")
     if importlib.util.find_spec("datasets") is None:
         raise UserError(f"{name} needs the library datasets; install it: uv sync --extra hf")
-    return found
+    return hub
 
 
-def _theirs(split: str, names: Iterable[str]) -> str | None:
-    """What a split of ours is called there."""
+def _published_name(split: str, names: Iterable[str]) -> str | None:
+    """Return the data set's own name for train, validation or test; None if it has none."""
     return next((name for name in _SPLITS[split] if name in names), None)
 
 
@@ -197,7 +195,7 @@ def _hash(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _datasets(name: str) -> Iterator[Any]:
-    """The library, its log lines held back and its errors as one line."""
+    """Yield the library with its log lines suppressed and its errors turned into one line."""
     datasets = importlib.import_module("datasets")
     loggers = [logging.getLogger(n) for n in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
@@ -209,7 +207,7 @@ def _datasets(name: str) -> Iterator[Any]:
         yield datasets
     except UserError:
         raise
-    except Exception as error:  # of the network, the file system, Arrow, or a data set that is not what it says
+    except Exception as error:  # of the network, the file system, Arrow, or wrong metadata
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{name} cannot be loaded ({type(error).__name__}: {reason}); see name, files, network"

@@ -1,4 +1,4 @@
-"""A folder of pictures: class/picture.png, or split/class/picture.png, as torchvision's ImageFolder reads them."""
+"""Folders of pictures, class/picture.png or split/class/picture.png, in the order of torchvision's ImageFolder."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ Samples = list[tuple[Path, int]]  # file, label
 
 @dataclass(frozen=True)
 class Folder:
-    """See `defenses.data.sources.base.Source`."""
+    """A folder of pictures; see `defenses.data.sources.base.Source`."""
 
     name: str
     path: Path
-    recipe: images.Preprocessing
+    preprocessing: images.Preprocessing
     classes: tuple[str, ...]
     splits: dict[str, Samples]
 
     def info(self) -> DatasetInfo:
-        """From the listing, the hash of the files, and at most one picture."""
+        """Return the description from the listing, the hash of the files and at most one picture."""
         files = {str(file.relative_to(self.path).as_posix()): file for s in self.splits.values() for file, _ in s}
         first = next(iter(self.splits.values()))[0][0]
-        shape = self.recipe.shape(lambda: images.open_picture(first))
+        shape = self.preprocessing.shape(lambda: images.open_picture(first))
         sizes = {split: len(samples) for split, samples in self.splits.items()}
         return DatasetInfo(self.name, len(self.classes), shape, revision_of(files), sizes)
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels."""
+        """Return images and labels of a split."""
         samples = self.splits[split]
         opened = ((str(file), images.open_picture(file)) for file, _ in samples)
-        return images.stack(opened, len(samples), self.recipe), self.labels(split)
+        return images.stack(opened, len(samples), self.preprocessing), self.labels(split)
 
     def labels(self, split: str) -> I64:
-        """Labels, from the folders' names."""
+        """Return labels of a split, from the names of its folders."""
         import numpy as np
 
         return np.array([label for _, label in self.splits[split]], dtype=np.int64)
 
 
 def find(name: str, root: Path) -> Folder | None:
-    """See `registry.find_source`; a folder that is not found from the current one is looked for under the root."""
+    """Return the source of "folder:path", looked for in the current folder and then under the root; else None."""
     if not name.startswith("folder:"):
         return None
     where, options = images.parse(name.removeprefix("folder:"))
@@ -68,18 +68,18 @@ def find(name: str, root: Path) -> Folder | None:
     parts = {_SPLITS[d]: path / d for d in sorted(inside)} if inside and inside <= set(_SPLITS) else {"test": path}
     classes = sorted({d.name for part in parts.values() for d in part.iterdir() if d.is_dir()})
     splits = {split: _samples(part, classes) for split, part in parts.items()}
-    return Folder(name, path, images.recipe(options, "RGB"), tuple(classes), _with_validation(splits))
+    return Folder(name, path, images.preprocessing_of(options, "RGB"), tuple(classes), _with_validation(splits))
 
 
 def _samples(part: Path, classes: list[str]) -> Samples:
-    """The pictures in ImageFolder's order: by class, then by folder and file name."""
-    found: Samples = []
+    """Return the pictures in ImageFolder's order: by class, then by folder and file name."""
+    samples: Samples = []
     for label, name in enumerate(classes):
         for folder, _, files in sorted(os.walk(part / name, followlinks=True)):
-            found += [(Path(folder, f), label) for f in sorted(files) if f.lower().endswith(_ENDINGS)]
-    if not found:
+            samples += [(Path(folder, f), label) for f in sorted(files) if f.lower().endswith(_ENDINGS)]
+    if not samples:
         raise UserError(f"{part} holds no pictures in folders named by class; write {part}/<class>/<picture>.png")
-    return found
+    return samples
 
 
 def _with_validation(splits: dict[str, Samples]) -> dict[str, Samples]:

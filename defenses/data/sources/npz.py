@@ -1,4 +1,4 @@
-"""A user's own .npz."""
+"""Data sets in a user's own .npz file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FORM = "<path>.npz"
 
 @dataclass(frozen=True)
 class Npz:
-    """See `defenses.data.sources.base.Source`."""
+    """A data set in an .npz file; see `defenses.data.sources.base.Source`."""
 
     name: str
     file: NpzFile
 
     def info(self) -> DatasetInfo:
-        """From headers and labels; the file is hashed."""
+        """Return the description from headers and labels; the file is hashed."""
         from defenses.data.formats import to_nchw
         from defenses.data.sources.npz_file import SPLITS
 
@@ -45,16 +45,16 @@ class Npz:
         return DatasetInfo(self.name, file.num_classes(), chw.pop(), revision, {s: n[0] for s, n in shapes.items()})
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels."""
+        """Return images and labels of a split."""
         return self.file.images(split), self.file.labels(split)
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels of a split."""
         return self.file.labels(split)
 
 
 def find(name: str, root: Path) -> Npz | None:
-    """See `registry.find_source`; a file that is not found from the current folder is looked for under the root."""
+    """Return the source of "path.npz", looked for in the current folder and then under the root; else None."""
     if not name.lower().endswith(".npz") or name.startswith(("folder:", "hf:")):
         return None
     from defenses.data.sources.npz_file import NpzFile

@@ -1,4 +1,4 @@
-"""An .npz with a user's own images, whose arrays are not trusted."""
+"""Reader of an .npz file with a user's own images, which is not trusted."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ SPLITS = ("train", "validation", "test")
 
 
 def npz_keys(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Which arrays of an .npz are the images and labels of which split.
+    """Return the names of the image and label arrays of every split in an .npz.
 
     Args:
         path: the file, for the message.
-        names: its arrays' names.
+        names: of its arrays.
 
     Returns:
         {split: (images' name, labels' name)}. A file with plain `x` and `y` is a test split.
 
     Raises:
-        UserError: no pair is there.
+        UserError: no images with labels are among them.
     """
-    found: dict[str, tuple[str, str]] = {}
+    keys: dict[str, tuple[str, str]] = {}
     for split, endings in {"train": ["_train"], "validation": ["_validation", "_val"], "test": ["_test", ""]}.items():
         for end in endings:
             x = next((n + end for n in ("x", "images") if n + end in names), None)
             y = next((n + end for n in ("y", "labels") if n + end in names), None)
-            if x and y and split not in found:
-                found[split] = (x, y)
-    if not found:
+            if x and y and split not in keys:
+                keys[split] = (x, y)
+    if not keys:
         raise UserError(f"{path} holds {', '.join(names) or 'no array'}; name its arrays x and y, or x_train...")
-    return found
+    return keys
 
 
 class NpzFile:
-    """An .npz with a user's own images; only what is asked for is read.
+    """An .npz file with a user's own images; arrays are read when they are needed.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: here and in all methods: missing, damaged, or not images and labels.
+        UserError: here and in all methods: the file is missing, damaged, or without images and labels.
     """
 
     def __init__(self, path: Path):
@@ -65,7 +65,7 @@ class NpzFile:
         self.counts_classes = "num_classes" in names
 
     def shape(self, split: str) -> tuple[int, ...]:
-        """The shape of a split's images as stored, from the header alone."""
+        """Return the shape of a split's images as stored, from the header alone."""
         name = self.keys[split][0]
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as f:
@@ -86,12 +86,12 @@ class NpzFile:
         return UserError(f"{self.path}: {name} is damaged or no plain numeric array; save it again with numpy.savez")
 
     def labels(self, split: str) -> I64:
-        """A split's labels, int64 [N], none negative."""
+        """Return a split's labels, int64 [N], none negative."""
         name = self.keys[split][1]
         return as_labels(self._array(name), f"{self.path}: {name}")
 
     def num_classes(self) -> int:
-        """K: the array `num_classes` where the file has one, else the highest label of all splits plus one."""
+        """Return K: the array `num_classes` if the file has it, else the highest label of all splits plus one."""
         highest = max(int(self.labels(s).max(initial=-1)) for s in self.keys)
         stated = self._array("num_classes").reshape(-1) if self.counts_classes else None
         if stated is None:
@@ -101,6 +101,6 @@ class NpzFile:
         return int(stated[0])
 
     def images(self, split: str) -> npt.NDArray[np.float32]:
-        """A split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
+        """Return a split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
         name = self.keys[split][0]
         return as_images(self._array(name), f"{self.path}: {name}")

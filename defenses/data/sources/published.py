@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +83,11 @@ class Published:
     root: Path
 
     def info(self) -> DatasetInfo:
-        """Known without a file."""
+        """Return the description, without a file."""
         return _INFO[self.name]
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels."""
+        """Return images and labels of a split."""
         if self.name == "digits":
             return _digits(split)
         images, labels = _READERS[self.name](self, split)
@@ -93,33 +95,33 @@ class Published:
         return unit(images[at]), labels[at]
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels of a split."""
         if self.name == "digits":
             return _digits(split)[1]
-        found = _idx(self, split, "labels") if self.name.endswith("mnist") else _READERS[self.name](self, split)[1]
-        return found[_part(split, len(found))].astype("int64")
+        labels = _idx(self, split, "labels") if self.name.endswith("mnist") else _READERS[self.name](self, split)[1]
+        return labels[_part(split, len(labels))].astype("int64")
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """Return the folder of its files."""
         return self.root / _FOLDERS[self.name]
 
 
 def find(name: str, root: Path) -> Published | None:
-    """See `defenses.data.sources.registry`."""
+    """Return the source of a published data set; None if the name is of another kind."""
     return Published(name, root) if name in NAMES else None
 
 
 def _part(split: str, count: int) -> slice:
-    """Train and validation within the official training part of `count` images."""
+    """Return the slice of a split in the official part of `count` images."""
     return {"train": slice(0, count - 5000), "validation": slice(count - 5000, count)}.get(split, slice(None))
 
 
 def digits_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The fixed order of the digits: stratified, so that every stretch of it has nearly all classes equally often.
+    """Return the fixed order of the digits: stratified, with classes evenly interleaved.
 
-    Images of a class are ordered by the sha256 of "purebench digits <number>", a rule that no generator's version
-    can change; the classes are then interleaved evenly.
+    Images of a class are ordered by the sha256 of "purebench digits <number>", which depends on no random generator;
+    the classes are then interleaved, so that every stretch has nearly equally many of each.
 
     Args:
         labels: int [N], in scikit-learn's order.
@@ -138,33 +140,30 @@ def digits_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _digits(split: str) -> tuple[F32, I64]:
-    import gzip
-    from importlib.util import find_spec
-
     import numpy as np
 
-    # Its file alone: importing scikit-learn takes longer than torch does.
-    package = find_spec("sklearn")
+    # Only the file is read: importing scikit-learn is slow.
+    package = importlib.util.find_spec("sklearn")
     folders = (package.submodule_search_locations if package else None) or ["scikit-learn"]
     try:
         with gzip.open(Path(folders[0], "datasets/data/digits.csv.gz")) as file:
             rows = np.loadtxt(file, delimiter=",")
         x, y = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8), rows[:, -1].astype(np.int64)
-        known = hashlib.sha256(x.tobytes() + y.astype(np.uint8).tobytes()).hexdigest() == _DIGITS_SHA
+        is_original = hashlib.sha256(x.tobytes() + y.astype(np.uint8).tobytes()).hexdigest() == _DIGITS_SHA
     except (OSError, EOFError, ValueError):
-        known = False
-    if not known:
+        is_original = False
+    if not is_original:
         raise UserError("scikit-learn's digits are not the known ones; install an unmodified scikit-learn")
     start = {"train": 0, "validation": 1000, "test": 1297}[split]
     at = digits_order(y)[start : start + _INFO["digits"].splits[split]]
     return unit(x[at, None], 16), y[at]
 
 
-def _idx(source: Published, split: str, what: str) -> U8:
+def _idx(source: Published, split: str, kind: str) -> U8:
     from defenses.data.formats import read_idx
 
-    prefix, rank = ("t10k" if split == "test" else "train"), {"images": 3, "labels": 1}[what]
-    file = f"{prefix}-{what}-idx{rank}-ubyte.gz"
+    prefix, rank = ("t10k" if split == "test" else "train"), {"images": 3, "labels": 1}[kind]
+    file = f"{prefix}-{kind}-idx{rank}-ubyte.gz"
     remedy = f"put the original {file} of {_ORIGIN[source.name]} into {source.folder}"
     return read_idx(source.folder / file, CHECKSUMS[source.name][file], remedy)
 

@@ -1,6 +1,6 @@
-"""Where images come from: one module per kind of data set, each with `find(name, root) -> Source | None`.
+"""Sources by name: one module for each kind of data set, each with `find(name, root) -> Source | None`.
 
-Nothing here imports torch until images are loaded: `purebench plan` asks for information alone.
+Torch is imported only when images are loaded, since `purebench plan` needs descriptions alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMS = (
     image_folder.FORM,
     huggingface.FORM,
     user_function.FORM,
-)  # for people
+)  # for messages
 _KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
     published.find,
     robustbench.find,
@@ -34,7 +34,7 @@ _KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
 
 
 def clean_name(name: str) -> str:
-    """The data set that a corrupted one is made of, for which defenses are trained; any other name as it is.
+    """Return the data set that a corrupted one is made of, for which defenses are trained; else the name.
 
     Args:
         name: "corrupted:digits/contrast/3", "cifar10-c/fog/5"...
@@ -46,17 +46,17 @@ def clean_name(name: str) -> str:
 
 
 def find_source(name: str, root: Path) -> Source:
-    """The source that a data set's name stands for.
+    """Return the source of a data set.
 
     Args:
         name: see `defenses.data.dataset.load_dataset`.
-        root: where data sets lie.
+        root: folder of data sets.
 
     Raises:
-        UserError: no kind knows the name, or what it names is missing or damaged.
+        UserError: unknown name, or files that are missing or damaged.
     """
-    if found := corrupted.find(name, root, find_source):
-        return found
+    if corruption := corrupted.find(name, root, find_source):
+        return corruption
     for find in _KINDS:
         if source := find(name, root):
             return source

@@ -1,6 +1,6 @@
-"""RobustBench's own data: CIFAR-10-C, CIFAR-100-C, ImageNet-C, ImageNet-3DCC and its 5,000 images of ImageNet.
+"""RobustBench's data: CIFAR-10-C, CIFAR-100-C, ImageNet-C, ImageNet-3DCC and 5,000 images of ImageNet.
 
-RobustBench's loaders are called as they are. They download what is missing, so the files are looked for before.
+RobustBench's loaders are called unchanged. They download missing files, so the files are looked for before.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from defenses.data.images import open_picture
 from defenses.data.sources.base import DatasetInfo, revision_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import package_folder
@@ -33,7 +34,8 @@ CORRUPTIONS_3D: tuple[str, ...] = (
 # fmt: on
 PREPROCESSINGS = {"Res256Crop224": 224, "Crop288": 288, "Res224": 224, "BicubicRes256Crop224": 224}  # -> pixels
 
-_CIFAR = {"cifar10-c": ("CIFAR-10-C", 10, "2535967"), "cifar100-c": ("CIFAR-100-C", 100, "3555552")}  # and on Zenodo
+# By kind: folder, classes, record on Zenodo.
+_CIFAR = {"cifar10-c": ("CIFAR-10-C", 10, "2535967"), "cifar100-c": ("CIFAR-100-C", 100, "3555552")}
 _IMAGENET = {"imagenet-c": "ImageNet-C", "imagenet-3dcc": "ImageNet-3DCC"}
 _PER_SEVERITY = 10000  # rows of CIFAR's files
 FORMS = (
@@ -46,17 +48,17 @@ FORMS = (
 
 
 def find(name: str, root: Path) -> CorruptCifar | ImageNet | None:
-    """See `defenses.data.sources.registry`.
+    """Return the source of a name of RobustBench's data; None if it is of another kind.
 
     Raises:
-        UserError: a corruption, severity or preprocessing that RobustBench does not have.
+        UserError: a corruption, severity or preprocessing unknown to RobustBench.
     """
     kind, *rest = name.split("/")
     if kind in _CIFAR:
         return CorruptCifar(name, root, kind, *_corruption(name, rest, CORRUPTIONS))
     if kind in _IMAGENET:
-        known = CORRUPTIONS if kind == "imagenet-c" else CORRUPTIONS_3D
-        return ImageNet(name, root, None, (kind, *_corruption(name, rest, known)))
+        corruptions = CORRUPTIONS if kind == "imagenet-c" else CORRUPTIONS_3D
+        return ImageNet(name, root, None, (kind, *_corruption(name, rest, corruptions)))
     if kind != "imagenet":
         return None
     if len(rest) > 1 or (rest and rest[0] not in PREPROCESSINGS):
@@ -64,11 +66,11 @@ def find(name: str, root: Path) -> CorruptCifar | ImageNet | None:
     return ImageNet(name, root, rest[0] if rest else "Res256Crop224")
 
 
-def _corruption(name: str, rest: list[str], known: tuple[str, ...]) -> tuple[str, int]:
+def _corruption(name: str, rest: list[str], corruptions: tuple[str, ...]) -> tuple[str, int]:
     if len(rest) != 2:
-        raise UserError(f"{name}: name the corruption and the severity, as {name.split('/')[0]}/{known[0]}/5")
-    if rest[0] not in known:
-        raise unknown(f"corruption of {name.split('/')[0]}", rest[0], known)
+        raise UserError(f"{name}: name the corruption and the severity, as {name.split('/')[0]}/{corruptions[0]}/5")
+    if rest[0] not in corruptions:
+        raise unknown(f"corruption of {name.split('/')[0]}", rest[0], corruptions)
     if rest[1] not in ("1", "2", "3", "4", "5"):
         raise UserError(f"{name}: the severity is {rest[1]}; it must be 1, 2, 3, 4 or 5")
     return rest[0], int(rest[1])
@@ -76,7 +78,7 @@ def _corruption(name: str, rest: list[str], known: tuple[str, ...]) -> tuple[str
 
 @dataclass(frozen=True)
 class CorruptCifar:
-    """A corruption of CIFAR's test images; see `defenses.data.sources.base.Source`."""
+    """A corruption of the test images of CIFAR; see `defenses.data.sources.base.Source`."""
 
     name: str
     root: Path
@@ -85,7 +87,7 @@ class CorruptCifar:
     severity: int
 
     def info(self) -> DatasetInfo:
-        """From the files' headers; the files are hashed."""
+        """Return the description from the files' headers; the files are hashed."""
         folder, classes, record = _CIFAR[self.kind]
         files = {f: self.root / folder / f for f in (f"{self.corruption}.npy", "labels.npy")}
         for path in files.values():
@@ -101,16 +103,16 @@ class CorruptCifar:
         return DatasetInfo(self.name, classes, (channels, height, width), revision_of(files), {"test": count})
 
     def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
-        """Images and labels."""
+        """Return images and labels."""
         self.info()  # RobustBench would download what is missing
-        data = _robustbench()
+        data = _import_data()
         loader = data.load_cifar10c if self.kind == "cifar10-c" else data.load_cifar100c
-        return _arrays(
+        return _to_numpy(
             *loader(_PER_SEVERITY, severity=self.severity, data_dir=str(self.root), corruptions=(self.corruption,))
         )
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels."""
         return self.load(split)[1]
 
 
@@ -119,9 +121,9 @@ class ImageNet:
     """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `base.Source`.
 
     Args:
-        name: as given.
-        root: holds imagenet/val, ImageNet-C/<corruption>/<severity> and so on, each with the 1,000 class folders.
-        preprocessing: RobustBench's name for it; None: the files are as the networks want them (corrupt ones).
+        name: of the data set.
+        root: folder with imagenet/val, ImageNet-C/<corruption>/<severity> and so on, each with the 1,000 class folders.
+        preprocessing: RobustBench's name for it; None: none, as for the corrupt files.
         corruption: kind, corruption and severity; None: clean.
     """
 
@@ -132,53 +134,53 @@ class ImageNet:
 
     @property
     def folder(self) -> Path:
-        """Where the class folders lie."""
+        """Return the folder of the class folders."""
         if self.corruption is None:
             return self.root / "imagenet" / "val"
         kind, corruption, severity = self.corruption
         return self.root / _IMAGENET[kind] / corruption / str(severity)
 
     @cached_property
-    def _listed(self) -> tuple[list[str], dict[str, int]]:
+    def _lists(self) -> tuple[list[str], dict[str, int]]:
         return imagenet_lists()
 
     def info(self) -> DatasetInfo:
-        """From RobustBench's list; the files are looked for and hashed."""
-        ids, classes = self._listed
+        """Return the description from RobustBench's list; the files must exist and are hashed."""
+        ids, classes = self._lists
         files = {i: self.folder / i for i in ids}
         missing = [path for path in files.values() if not path.is_file()]
         if missing:
             more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
             raise UserError(f"{missing[0]} is missing{more}; put the images into {self.folder}/<class>/<image>.JPEG")
-        found = {d.name for d in self.folder.iterdir() if d.is_dir()}
-        if found != set(classes):  # RobustBench numbers the folders that it finds
-            odd = sorted(found ^ set(classes))[0]
+        folders = {d.name for d in self.folder.iterdir() if d.is_dir()}
+        if folders != set(classes):  # RobustBench numbers classes by the folders present
+            odd = sorted(folders ^ set(classes))[0]
             raise UserError(f"{self.folder} must have the {len(classes):,} class folders and no other; see {odd}")
         side = PREPROCESSINGS[self.preprocessing] if self.preprocessing else None
         shape = (3, side, side) if side else _shape_of(files[ids[0]])
         return DatasetInfo(self.name, len(classes), shape, revision_of(files), {"test": len(ids)})
 
     def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
-        """Images and labels."""
-        count, data = self.info().splits["test"], _robustbench()
-        with _may_have_children():
+        """Return images and labels."""
+        count, data = self.info().splits["test"], _import_data()
+        with _allow_children():
             if self.corruption is None:
                 prepare = data.PREPROCESSINGS[self.preprocessing]
-                return _arrays(*data.load_imagenet(count, str(self.folder.parent), prepare))
+                return _to_numpy(*data.load_imagenet(count, str(self.folder.parent), prepare))
             kind, corruption, severity = self.corruption
             loader = data.load_imagenetc if kind == "imagenet-c" else data.load_imagenet3dcc
-            return _arrays(*loader(count, severity=severity, data_dir=str(self.root), corruptions=(corruption,)))
+            return _to_numpy(*loader(count, severity=severity, data_dir=str(self.root), corruptions=(corruption,)))
 
     def labels(self, split: str) -> I64:  # noqa: ARG002
-        """Labels, from RobustBench's list."""
+        """Return labels, from RobustBench's list."""
         import numpy as np
 
-        ids, classes = self._listed
+        ids, classes = self._lists
         return np.array([classes[i.partition("/")[0]] for i in ids], dtype=np.int64)
 
 
 def imagenet_lists() -> tuple[list[str], dict[str, int]]:
-    """RobustBench's images of ImageNet in their order, "class/file", and the number of every class."""
+    """Return RobustBench's images of ImageNet in their order, as "class/file", and the number of every class."""
     package = package_folder("robustbench")
     if package is None:
         raise UserError("robustbench is not installed; pip install robustbench")
@@ -188,8 +190,6 @@ def imagenet_lists() -> tuple[list[str], dict[str, int]]:
 
 
 def _shape_of(path: Path) -> tuple[int, int, int]:
-    from defenses.data.images import open_picture
-
     image = open_picture(path)
     return 3, image.height, image.width
 
@@ -206,7 +206,7 @@ def _header(path: Path, rank: int) -> tuple[int, ...]:
     return tuple(array.shape)
 
 
-def _robustbench() -> Any:
+def _import_data() -> Any:
     try:
         from robustbench import data
     except ImportError as error:
@@ -215,8 +215,8 @@ def _robustbench() -> Any:
 
 
 @contextmanager
-def _may_have_children() -> Iterator[None]:
-    """RobustBench's loaders of ImageNet start processes, which a daemonic process (a board's worker) may not."""
+def _allow_children() -> Iterator[None]:
+    """Let a daemonic process, as a board's worker, start the processes of RobustBench's loaders."""
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     daemon = config.pop("daemon", None)
     try:
@@ -226,5 +226,5 @@ def _may_have_children() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def _arrays(x: Any, y: Any) -> tuple[F32, I64]:
+def _to_numpy(x: Any, y: Any) -> tuple[F32, I64]:
     return x.numpy(), y.long().numpy()

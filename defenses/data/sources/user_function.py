@@ -1,4 +1,4 @@
-"""A data set as a function of the user's own, "file.py:function" or "package.module:function"."""
+"""Data sets made by a user's function, "file.py:function" or "package.module:function"."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
+from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
@@ -28,33 +29,31 @@ class _Cached:
 
 @dataclass(frozen=True)
 class UserDataset:
-    """See `defenses.data.sources.base.Source`; the function is described at `defenses.data.dataset.load_dataset`."""
+    """A data set made by a function; see `Source`, and `defenses.data.dataset.load_dataset` for the function."""
 
     name: str
 
     def info(self) -> DatasetInfo:
-        """From what the function gives for every split, once a process."""
-        return self._seen().info
+        """Return the description of what the function returns for every split, once a process."""
+        return self._cached().info
 
     def load(self, split: str) -> tuple[F32, I64]:
-        """Images and labels; refused when they are not those that `info` has seen."""
-        given = _ask(self.name, split)
-        if given is None or _digest(*given[:2]) != self._seen().digests[split]:
+        """Return images and labels of a split; refuse others than those that `info` describes."""
+        arrays = _call(self.name, split)
+        if arrays is None or _digest(*arrays[:2]) != self._cached().digests[split]:
             raise UserError(f'{self.name}("{split}") gives other images at every call; seed what is random in it')
-        return given[:2]
+        return arrays[:2]
 
     def labels(self, split: str) -> I64:
-        """Labels."""
+        """Return labels of a split."""
         return self.load(split)[1]
 
-    def _seen(self) -> _Cached:
-        from defenses.utils.plugins import code_hash
-
-        return _look(self.name, code_hash(self.name))
+    def _cached(self) -> _Cached:
+        return _describe(self.name, code_hash(self.name))
 
 
 def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
-    """See `defenses.data.sources.registry`; None if it is no file's name and no such package is there."""
+    """Return the source of "file.py:function" or "package.module:function"; None if it is of another kind."""
     where, colon, function = name.rpartition(":")
     if not colon or not function.isidentifier():
         return None
@@ -63,19 +62,17 @@ def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
     if not all(part.isidentifier() for part in where.split(".")):
         return None
     here = Path.cwd() / where.partition(".")[0]
-    known = importlib.util.find_spec(where.partition(".")[0]) is not None
-    return UserDataset(name) if known or here.is_dir() or here.with_suffix(".py").is_file() else None
+    installed = importlib.util.find_spec(where.partition(".")[0]) is not None
+    return UserDataset(name) if installed or here.is_dir() or here.with_suffix(".py").is_file() else None
 
 
 @lru_cache
-def _look(name: str, code: str) -> _Cached:
-    """What the function gives for every split that it has.
+def _describe(name: str, code: str) -> _Cached:
+    """Return the description and the digests of all splits that the function returns.
 
     Raises:
-        UserError: it has none, or they do not fit together.
+        UserError: there is none, or they do not fit together.
     """
-    from defenses.utils.plugins import load_object
-
     declared = getattr(load_object(name), "splits", _SPLITS)
     if not set(declared) <= set(_SPLITS):
         raise UserError(f'{name}.splits is {declared!r}; it may name "train", "validation" and "test"')
@@ -83,10 +80,10 @@ def _look(name: str, code: str) -> _Cached:
     sizes: dict[str, int] = {}
     shapes, stated, highest = set(), set(), 0
     for split in _SPLITS:
-        given = _ask(name, split) if split in declared else None
-        if given is None:
+        arrays = _call(name, split) if split in declared else None
+        if arrays is None:
             continue
-        x, y, classes = given
+        x, y, classes = arrays
         digests[split], sizes[split] = _digest(x, y), len(y)
         highest = max(highest, int(y.max()))
         shapes.add((int(x.shape[1]), int(x.shape[2]), int(x.shape[3])))
@@ -102,32 +99,31 @@ def _look(name: str, code: str) -> _Cached:
     return _Cached(DatasetInfo(name, classes, shapes.pop(), f"sha256-{whole[:12]}", sizes), digests)
 
 
-def _ask(name: str, split: str) -> tuple[F32, I64, int | None] | None:
-    """Images, labels and the number of classes, if it is stated; None: no such split."""
+def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
+    """Return the images, labels and stated number of classes of a split; None if there is no such split."""
     import numpy as np
 
     from defenses.data.formats import as_images, as_labels
-    from defenses.utils.plugins import forbid_exit, line_of, load_object
 
     call = f'{name}("{split}")'
     try:
         with forbid_exit():
-            given = load_object(name)(split)
+            result = load_object(name)(split)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        told = line_of(error)[:160]
-        raise UserError(f"{call} failed ({told}); return None for a split that it does not have") from error
-    if given is None:
+        reason = line_of(error)[:160]
+        raise UserError(f"{call} failed ({reason}); return None for a split that it does not have") from error
+    if result is None:
         return None
-    classes = given.get("num_classes") if isinstance(given, Mapping) else None
-    if isinstance(given, Mapping):
-        given = (given.get("x"), given.get("y"))
-    if not isinstance(given, tuple | list) or len(given) != 2 or any(part is None for part in given):
+    classes = result.get("num_classes") if isinstance(result, Mapping) else None
+    if isinstance(result, Mapping):
+        result = (result.get("x"), result.get("y"))
+    if not isinstance(result, tuple | list) or len(result) != 2 or any(part is None for part in result):
         raise UserError(f'{call} must return (x, y), or a dict with "x", "y" and "num_classes"')
     if classes is not None and (not isinstance(classes, int) or classes < 1):
         raise UserError(f"{call}: num_classes is {classes!r}; it must be a whole number, at least 1")
-    x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else np.asarray(part) for part in given)
+    x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else np.asarray(part) for part in result)
     images, labels = as_images(x, f"{call}: x"), as_labels(y, f"{call}: y")
     if len(images) != len(labels) or not len(labels):
         raise UserError(f"{call} has {len(images)} images and {len(labels)} labels; give one label per image")

@@ -1,1 +1,1 @@
-"""Diffusion purifiers: build, samplers, likelihood."""
+"""Diffusion models as purifiers: samplers, predictions of the network, and likelihood."""

@@ -1,4 +1,4 @@
-"""Diffusion purifiers from their cards: what a card's parameters mean."""
+"""Build diffusion purifiers from the parameters of their cards."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from defenses.utils.errors import unknown
 _SAMPLERS = ("predictor-corrector", "ode")
 
 
-def score_sde(trained: Trained, *, network: str, sampler: str, snr: float, **own: Any) -> Diffused:
-    """Predictor and corrector, or the probability-flow ODE.
+def score_sde(trained: Trained, *, network: str, sampler: str, snr: float, **parameters: Any) -> Diffused:
+    """Return predictor and corrector, or the probability-flow ODE.
 
     Args:
-        trained: gives the trained network of a name.
+        trained: function from a name to the trained network.
         network: name of the noise predictor's weights.
         sampler: "predictor-corrector" or "ode".
         snr: of the corrector; the ODE has none.
-        **own: see `Diffused`.
+        **parameters: see `Diffused`.
 
     Raises:
-        UserError: another sampler.
+        UserError: unknown sampler.
     """
     if sampler not in _SAMPLERS:
         raise unknown("sampler", sampler, _SAMPLERS)
     if sampler == "ode":
-        return FlowODE(trained(network, "noise predictor"), **own)
-    return PredictorCorrector(trained(network, "noise predictor"), snr=snr, **own)
+        return FlowODE(trained(network, "noise predictor"), **parameters)
+    return PredictorCorrector(trained(network, "noise predictor"), snr=snr, **parameters)
 
 
-def diffpure(trained: Trained, *, network: str, **own: Any) -> Diffused:
-    """The reverse SDE.
-
-    Args:
-        trained: gives the trained network of a name.
-        network: name of the noise predictor's weights.
-        **own: see `Diffused`.
-    """
-    return ReverseSDE(trained(network, "noise predictor"), **own)
-
-
-def gdmp(trained: Trained, *, network: str, **own: Any) -> Diffused:
-    """DDPM's sampler, guided.
+def diffpure(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+    """Return the reverse SDE.
 
     Args:
-        trained: gives the trained network of a name.
+        trained: function from a name to the trained network.
         network: name of the noise predictor's weights.
-        **own: see `Ancestral`.
+        **parameters: see `Diffused`.
     """
-    return Ancestral(trained(network, "noise predictor"), **own)
+    return ReverseSDE(trained(network, "noise predictor"), **parameters)
 
 
-def denoise_once(trained: Trained, *, network: str, **own: Any) -> Diffused:
-    """The one-shot denoiser.
+def gdmp(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+    """Return DDPM's sampler with guidance.
 
     Args:
-        trained: gives the trained network of a name.
+        trained: function from a name to the trained network.
         network: name of the noise predictor's weights.
-        **own: see `DenoiseOnce`.
+        **parameters: see `Ancestral`.
     """
-    return DenoiseOnce(trained(network, "noise predictor"), **own)
+    return Ancestral(trained(network, "noise predictor"), **parameters)
+
+
+def denoise_once(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+    """Return the one-shot denoiser.
+
+    Args:
+        trained: function from a name to the trained network.
+        network: name of the noise predictor's weights.
+        **parameters: see `DenoiseOnce`.
+    """
+    return DenoiseOnce(trained(network, "noise predictor"), **parameters)

@@ -1,8 +1,8 @@
 """Log-likelihood of images under a score SDE, by the instantaneous change of variables (Song et al. 2021, section 4.3).
 
-The probability-flow ODE dx/dt = f~(x, t) carries data at time 0 to normal noise at time 1, so that
-log p_0(x_0) = log p_1(x_1) + int div f~ dt. Hutchinson's estimator gives the divergence: e' (df~/dx) e, with a random
-sign e for every pixel that stays the same through the whole solve.
+The probability-flow ODE dx/dt = f~(x, t) maps data at time 0 to normal noise at time 1, so that
+log p_0(x_0) = log p_1(x_1) + int div f~ dt. Hutchinson's estimator gives the divergence: e' (df~/dx) e, with one
+random sign e per pixel for the whole solve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEQUANTISE, _PROBE = 0, 1  # names of the noise streams
 
 
 def dequantised(x: Tensor, noise: Noise, levels: int = 256) -> Tensor:
-    """Images of whole grey levels, spread over the unit of their level: ((levels - 1) x + u) / levels, u uniform.
+    """Return images with uniform noise u of one grey level: ((levels - 1) x + u) / levels.
 
     Args:
         x: images [B, C, H, W] in [0, 1].
@@ -40,16 +40,16 @@ def dequantised(x: Tensor, noise: Noise, levels: int = 256) -> Tensor:
 
 
 class Flow(FlowODE):
-    """The way from an image to noise, with what the density gains on it; as steps, so that `purify` makes them.
+    """The flow from an image to noise, with the integral of its divergence, as steps for `purify`.
 
-    In place of a purified image `finish` gives log p(x) [B]: with exact gradients in bounded memory, and without any
-    image's value depending on another. The steps are of fourth order (Runge and Kutta), four calls each. They grow with
-    the time: pixels that hardly vary in the data make the flow as stiff as 1/t.
+    `finish` returns log p(x) [B] in place of a purified image: with exact gradients in bounded memory, and independent
+    of the other images. The steps are of fourth order (Runge and Kutta), four calls each. They grow with the time:
+    pixels that hardly vary in the data make the flow as stiff as 1/t.
 
     Args:
         network: noise predictor with its SDE as attribute `sde`.
-        steps: how many.
-        probes: Hutchinson's probes, averaged.
+        steps: number of steps.
+        probes: number of Hutchinson's probes, averaged.
 
     Raises:
         UserError: no probes or steps, or a network without an SDE.
@@ -62,29 +62,29 @@ class Flow(FlowODE):
         self.times = tuple(START ** (1 - k / steps) for k in range(steps + 1))
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """The signs of all probes, which stay the same through the whole solve."""
+        """Return the signs of all probes, drawn once for the whole solve."""
         return NoiseSpec(start=(Draw(shape, "rademacher"),) * self.probes)
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """The SDE's data, and nothing gained."""
+        """Return the SDE's data with log-density gain 0, and the signs as the context."""
         u = self.sde.encode(x)
         return {"u": u, "gained": u.new_zeros(len(u))}, {f"sign{i}": sign for i, sign in enumerate(z)}
 
     def slope(self, u: Tensor, t: float, signs: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """(velocity, its divergence [B]) at u and time t."""
-        carried = torch.is_grad_enabled() and u.requires_grad
-        at = u if carried else u.detach().requires_grad_()
+        """Return (velocity, its divergence [B]) at u and time t."""
+        graph = torch.is_grad_enabled() and u.requires_grad
+        at = u if graph else u.detach().requires_grad_()
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others are differentiable once
             velocity = self.velocity(at, t)
-            found = [
-                (torch.autograd.grad(velocity, at, e, retain_graph=True, create_graph=carried)[0] * e).flatten(1).sum(1)
+            estimates = [
+                (torch.autograd.grad(velocity, at, e, retain_graph=True, create_graph=graph)[0] * e).flatten(1).sum(1)
                 for e in signs
             ]
-        divergence = torch.stack(found).mean(0)
-        return (velocity, divergence) if carried else (velocity.detach(), divergence.detach())
+        divergence = torch.stack(estimates).mean(0)
+        return (velocity, divergence) if graph else (velocity.detach(), divergence.detach())
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
-        """One step onwards."""
+        """Make one Runge-Kutta step to the next time."""
         t, s = self.times[k], self.times[k + 1]
         u, gained, signs, length = state["u"], state["gained"], list(ctx.values()), s - t
         moved, velocity = u, torch.zeros_like(u)
@@ -94,7 +94,7 @@ class Flow(FlowODE):
         return {"u": moved, "gained": gained}
 
     def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
-        """The density log p(x): that of the noise, what was gained, and the SDE's unit of a pixel."""
+        """Return log p(x) [B]: the log-density of the noise, the gain, and the change of the pixels' unit."""
         u, scale = state["u"], self.sde.prior_std
         pixels = u[0].numel()
         unit = self.sde.encode(torch.tensor([0.0, 1.0]))
@@ -105,30 +105,30 @@ class Flow(FlowODE):
 def log_likelihood(
     network: nn.Module, x: Tensor, noise: Noise, *, probes: int = 1, tolerance: float = 1e-5, steps: int | None = None
 ) -> Tensor:
-    """The log-density log p(x) in nats, of images as points of [0, 1]^D.
+    """Return the log-densities log p(x) in nats, of images as points of [0, 1]^D.
 
     Args:
         network: noise predictor with its SDE as attribute `sde`.
         x: images [B, C, H, W] in [0, 1], dequantised.
         noise: B streams, for the probes.
-        probes: Hutchinson's probes, averaged.
+        probes: number of Hutchinson's probes, averaged.
         tolerance: rtol and atol of Dormand and Prince's RK45. Its steps are those of the whole batch, so a value
-            depends on its company to about the tolerance; it has no gradient.
-        steps: fixed steps instead, see `Flow`: no image depends on another, and gradients are exact.
+            depends on the other images to about the tolerance; it has no gradient.
+        steps: number of fixed steps instead, see `Flow`: images are independent, and gradients exact.
 
     Returns:
-        [B].
+        Log-densities [B].
 
     Raises:
         UserError: no probes or steps, or a network without an SDE.
     """
-    flow, own = Flow(network, steps=1 if steps is None else steps, probes=probes), noise.child(_PROBE)
+    flow, probe_noise = Flow(network, steps=1 if steps is None else steps, probes=probes), noise.child(_PROBE)
     if steps is not None:
-        return purify(flow, x, own)
+        return purify(flow, x, probe_noise)
     from torchdiffeq import odeint
 
     with torch.no_grad():
-        state, ctx = start(flow, x, own)
+        state, ctx = start(flow, x, probe_noise)
 
         def slope(t: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return flow.slope(at[0], float(t), ctx.values())
@@ -139,11 +139,14 @@ def log_likelihood(
 
 
 def bits_per_dim(log_density: Tensor, pixels: int, levels: int = 256) -> Tensor:
-    """Bits a value from log-densities of dequantised images in [0, 1]; the upper bound that papers report.
+    """Return bits per dimension of dequantised images in [0, 1]: the upper bound that papers report.
 
     Args:
         log_density: [B] in nats.
-        pixels: values of an image, C * H * W.
+        pixels: number of values of an image, C * H * W.
         levels: grey levels of the data.
+
+    Returns:
+        Bits per value [B].
     """
     return -log_density / (pixels * math.log(2)) + math.log2(levels)

@@ -1,4 +1,4 @@
-"""The inner attacks of adversarial training: projected sign ascent in the Linf ball, and its one-step form."""
+"""Inner attacks of adversarial training: projected sign ascent in the Linf ball, and its one-step form."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 def ascend(
     loss: Callable[[Tensor], Tensor], start: Tensor, x: Tensor, *, eps: float, step: float, iterations: int
 ) -> Tensor:
-    """Sign ascent on a loss, projected onto the ball around x and the box [0, 1]; the last iterate.
+    """Return the last iterate of sign ascent on a loss, projected onto the ball around x and the box [0, 1].
 
     Args:
         loss: images -> scalar; a sum over images, so that each has its own gradient.
-        start: where it begins [B, C, H, W].
+        start: first iterate [B, C, H, W].
         x: centre of the ball, in [0, 1].
         eps: radius.
         step: step size.
@@ -32,26 +32,26 @@ def ascend(
 
 
 def uniform_start(x: Tensor, generator: torch.Generator, eps: float) -> Tensor:
-    """Uniform in the ball, clipped to [0, 1]."""
+    """Return uniform points in the ball, clipped to [0, 1]."""
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     return (x + eps * (2 * noise - 1)).clamp(0, 1)
 
 
 def summed_cross_entropy(network: nn.Module, y: Tensor) -> Callable[[Tensor], Tensor]:
-    """Images -> cross-entropy of a network, summed over images."""
+    """Return the function from images to the cross-entropy of a network, summed over images."""
     return lambda at: F.cross_entropy(network(at), y, reduction="sum")
 
 
 def pgd(
     network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, *, eps: float, step: float, iterations: int
 ) -> Tensor:
-    """Linf PGD on the cross-entropy from a uniform start; the last iterate (Madry et al. 2018).
+    """Return the last iterate of Linf PGD on the cross-entropy from a uniform start (Madry et al. 2018).
 
     Args:
-        network: classifier, left in the mode it is in.
+        network: classifier; its mode is not changed.
         x: images [B, C, H, W] in [0, 1].
         y: labels [B].
-        generator: where the start comes from.
+        generator: of the start.
         eps: radius.
         step: step size.
         iterations: number of steps.
@@ -61,10 +61,10 @@ def pgd(
 
 
 def fgsm(network: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
-    """One step: x + eps sign(gradient of the cross-entropy), clipped to [0, 1] (Goodfellow et al. 2015).
+    """Return x + eps sign(gradient of the cross-entropy), clipped to [0, 1] (Goodfellow et al. 2015).
 
     Args:
-        network: classifier, left in the mode it is in.
+        network: classifier; its mode is not changed.
         x: images [B, C, H, W] in [0, 1].
         y: labels [B].
         eps: radius.

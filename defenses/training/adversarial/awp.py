@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def kept_buffers(network: nn.Module) -> Iterator[None]:
-    """Context after which the buffers (statistics of batch norm) are as they were."""
+def preserved_buffers(network: nn.Module) -> Iterator[None]:
+    """Restore the buffers (statistics of batch norm) at the end of the context."""
     before = [b.clone() for b in network.buffers()]
     try:
         yield
@@ -22,13 +22,13 @@ def kept_buffers(network: nn.Module) -> Iterator[None]:
 
 
 class WeightPerturbation:
-    """Weights moved uphill by a share of their own norm, layer by layer, and back: w + gamma ||w|| g / ||g||.
+    """A move of weights up a gradient, by a share of the norm of each layer: w + gamma ||w|| g / ||g||.
 
     The reference moves a copy by one SGD step and scales the difference; the step size cancels, so the gradient itself
-    is scaled here. As there, biases and batch norm (tensors of one dimension) are left.
+    is scaled here. As there, biases and batch norm (tensors of one dimension) are not moved.
 
     Args:
-        network: what is perturbed, in place.
+        network: perturbed in place.
         gamma: size, relative to a layer's norm.
     """
 
@@ -47,7 +47,7 @@ class WeightPerturbation:
 
     @torch.no_grad()
     def back(self) -> None:
-        """Take the last move back; nothing where there was none."""
+        """Undo the last move; do nothing if there was none."""
         for p, moved in zip(self.weights, self._moved, strict=False):
             p.sub_(moved)
         self._moved = []

@@ -1,4 +1,4 @@
-"""The frame of adversarial training: augmentation, attack, loss, weight perturbation, average, robust validation."""
+"""Base of adversarial training: augmentation, attack, loss, weight perturbation, average, robust validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from defenses.networks.registry import Role
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
+from defenses.training.adversarial.awp import WeightPerturbation, preserved_buffers
 from defenses.training.ema import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
@@ -22,20 +22,20 @@ from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Rad
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """What every method of adversarial training has.
+    """Settings of every method of adversarial training.
 
     Args:
         eps: Linf radius, in pixels of [0, 1].
-        validation_iterations: steps of the PGD that measures robust accuracy and so chooses the checkpoint.
-        validation_step: its step size; None is a quarter of eps.
-        validation_images: how many validation images it attacks.
+        validation_iterations: steps of the PGD whose robust accuracy chooses the checkpoint.
+        validation_step: its step size; None: a quarter of eps.
+        validation_images: number of images that it attacks.
         shift: see `augmented`.
         flip: see `augmented`.
-        ema: decay of a running average of the weights, which is validated and shipped; 0 is none.
-        awp: gamma of the weight perturbation (Wu et al. 2020: .01 for PGD-AT, .005 for TRADES); 0 is none.
+        ema: decay of a running average of the weights, which is validated and shipped; 0: none.
+        awp: gamma of the weight perturbation (Wu et al. 2020: .01 for PGD-AT, .005 for TRADES); 0: none.
         awp_warmup: steps before it begins.
-        eps_warmup: steps over which eps, and with it the step of the inner attack, grows linearly from 0; a small
-            network that meets a large eps at once may learn to answer one class for ever. 0 is none.
+        eps_warmup: steps over which eps and the step of the inner attack grow linearly from 0; small networks may
+            collapse to one class under a large eps at the start. 0: none.
     """
 
     eps: Radius
@@ -50,13 +50,13 @@ class Frame:
     eps_warmup: Whole = 0
 
     def scaled(self, share: float) -> Frame:
-        """With a share of eps."""
+        """Return the settings with a share of eps."""
         return replace(self, eps=self.eps * share)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackFrame(Frame):
-    """A method whose inner attack has several steps.
+    """Settings of a method whose inner attack has several steps.
 
     Args:
         step: step size of the inner attack.
@@ -67,12 +67,12 @@ class AttackFrame(Frame):
     iterations: Count = 10
 
     def scaled(self, share: float) -> AttackFrame:
-        """With a share of eps and of the step size."""
+        """Return the settings with a share of eps and of the step size."""
         return replace(self, eps=self.eps * share, step=self.step * share)
 
 
 class AdversarialTraining(Objective):
-    """A method gives `attack` and `loss_at`; ships the checkpoint of best robust accuracy on validation images.
+    """Base of methods, which define `attack` and `loss_at`; ships the best robust accuracy on validation images.
 
     Args:
         network: classifier.
@@ -84,8 +84,8 @@ class AdversarialTraining(Objective):
     select: ClassVar[str | None] = "robust"
     trains: ClassVar[tuple[Role, ...]] = ("classifier",)
     table_type: ClassVar[type[Frame]] = Frame
-    attack_in_eval: ClassVar[bool] = False  # whether the attack sees the statistics of batch norm that are deployed
-    settings: Frame  # of the step; `full` has those of the recipe
+    attack_in_eval: ClassVar[bool] = False  # True: the attack sees the deployed statistics of batch norm
+    settings: Frame  # at the current step; `full`: of the recipe
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
@@ -95,14 +95,14 @@ class AdversarialTraining(Objective):
 
     @abstractmethod
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """The images that are trained on, without gradient."""
+        """Return the images to train on, without gradient."""
 
     @abstractmethod
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss, of clean images, attacked images and labels."""
+        """Return the loss of clean images, attacked images and labels."""
 
     def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """(augmented images, labels, generator of the step)."""
+        """Return (augmented images, labels, generator of the step)."""
         generator = stream(self.seed, "augment", step, self.device)
         x = augmented(self.data.x[index], generator, shift=self.settings.shift, flip=self.settings.flip)
         return x, self.data.y[index], generator
@@ -116,7 +116,7 @@ class AdversarialTraining(Objective):
         at = self.attack(x, y, generator)
         self.network.train()
         if self.settings.awp and step >= self.settings.awp_warmup:
-            with kept_buffers(self.network):
+            with preserved_buffers(self.network):
                 self.perturbation.away(self.loss_at(x, at, y, generator))
         return self.loss_at(x, at, y, generator)
 
@@ -128,7 +128,7 @@ class AdversarialTraining(Objective):
             self.average.update_parameters(self.network)
 
     def state(self) -> dict[str, Any]:
-        """The average."""
+        """Return the average."""
         return {} if self.average is None else {"average": self.average.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -138,15 +138,15 @@ class AdversarialTraining(Objective):
 
     @property
     def deployed(self) -> nn.Module:
-        """The network that is validated and shipped."""
+        """Return the network that is validated and shipped."""
         return self.network if self.average is None else self.average.module
 
     def shipped(self) -> dict[str, Tensor]:
-        """The weights, or their average."""
+        """Return the weights or their average."""
         return self.deployed.state_dict()
 
     def validate(self) -> dict[str, float]:
-        """Clean accuracy, and robust accuracy under PGD with a fixed start."""
+        """Return clean accuracy, and robust accuracy under PGD with a fixed start."""
         s, n = self.full, self.full.validation_images
         x, y = self.data.x_validation, self.data.y_validation
         generator = stream(self.seed, "validation", 0, self.device)

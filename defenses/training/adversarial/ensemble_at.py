@@ -17,7 +17,7 @@ from defenses.utils.settings import Names
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSettings(Frame):
-    """Where the attacked images come from.
+    """Sources of the attacked images.
 
     Args:
         sources: names of trained classifiers, beside the one in training.
@@ -27,9 +27,9 @@ class EnsembleSettings(Frame):
 
 
 class EnsembleTraining(AdversarialTraining):
-    """1/2 CE(x) + 1/2 CE(x_adv); the source of x_adv is drawn for every batch from {self, static classifiers}.
+    """1/2 CE(x) + 1/2 CE(x_adv), with x_adv made on a random classifier among itself and static ones.
 
-    x_adv is FGSM on the source with the label that the source predicts, so that the true one does not leak.
+    The source is drawn for every batch; FGSM uses the label that it predicts, which does not leak the true one.
     """
 
     table_type: ClassVar[type[Frame]] = EnsembleSettings
@@ -40,7 +40,7 @@ class EnsembleTraining(AdversarialTraining):
         self.sources = [network, *(data.trained(name) for name in self.settings.sources)]
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """FGSM on a source that is drawn."""
+        """Return FGSM images on a random source."""
         drawn = int(torch.randint(len(self.sources), (1,), generator=generator, device=x.device))
         source = self.sources[drawn]
         with torch.no_grad():
@@ -48,5 +48,5 @@ class EnsembleTraining(AdversarialTraining):
         return fgsm(source, x, predicted, eps=self.settings.eps)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Clean and attacked images weigh the same."""
+        """Return the loss with equal weights of clean and attacked images."""
         return F.cross_entropy(self.network(torch.cat((x, at))), torch.cat((y, y)))

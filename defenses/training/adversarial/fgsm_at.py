@@ -1,7 +1,7 @@
-"""Adversarial training with FGSM (Goodfellow et al. 2015, arXiv 1412.6572): a control, it overfits to its attack.
+"""Adversarial training with FGSM (Goodfellow et al. 2015, arXiv 1412.6572): a control that overfits to its attack.
 
-Catastrophic overfitting (Wong et al. 2020): the accuracy under FGSM stays or rises while the one under PGD falls to
-zero. Validation measures both, and the last weights are shipped, not the best ones, so that the collapse shows.
+Catastrophic overfitting (Wong et al. 2020): the accuracy under FGSM stays or rises while that under PGD falls to
+zero. Validation measures both, and the last weights are shipped instead of the best, so that the collapse is kept.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class FgsmTraining(AdversarialTraining):
     select: ClassVar[str | None] = None
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """FGSM, no random start."""
+        """Return FGSM images, without a random start."""
         return fgsm(self.network, x, y, eps=self.settings.eps)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Clean and attacked images weigh the same."""
+        """Return the loss with equal weights of clean and attacked images."""
         return F.cross_entropy(self.network(torch.cat((x, at))), torch.cat((y, y)))
 
     def validate(self) -> dict[str, float]:
-        """Clean, robust (PGD) and FGSM accuracy."""
+        """Return clean, robust (PGD) and FGSM accuracy."""
         n, network = self.full.validation_images, self.deployed
         x, y = self.data.x_validation[:n], self.data.y_validation[:n]
         return {**super().validate(), "fgsm": accuracy(network, fgsm(network, x, y, eps=self.full.eps), y)}

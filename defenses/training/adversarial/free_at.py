@@ -17,7 +17,7 @@ from defenses.utils.settings import Count
 
 @dataclass(frozen=True, kw_only=True)
 class FreeSettings(Frame):
-    """Replays.
+    """Settings of the replays.
 
     Args:
         replays: m, steps of the optimizer on the same batch; the perturbation moves by eps with each.
@@ -27,10 +27,10 @@ class FreeSettings(Frame):
 
 
 class FreeTraining(AdversarialTraining):
-    """Every batch comes m times; one backward pass moves weights and perturbation, which lives on in the next batch.
+    """Every batch comes m times; one backward pass moves weights and perturbation, which the next batch inherits.
 
-    One forward and one backward pass a step, no more than natural training. An epoch of the recipe has as many steps as
-    in other methods, and so sees a share 1/m of the images.
+    One forward and one backward pass a step, as in natural training. An epoch of the recipe has as many steps as in
+    other methods, and therefore a share 1/m of the images.
     """
 
     table_type: ClassVar[type[Frame]] = FreeSettings
@@ -43,21 +43,21 @@ class FreeTraining(AdversarialTraining):
         self._moving: Tensor | None = None
 
     def batch(self, index: Tensor, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """The same augmentation in all replays."""
+        """Return the batch with the same augmentation in all replays."""
         return super().batch(index, step // self.replays)
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """The images with the perturbation so far, a leaf of the graph through it."""
-        so_far = torch.zeros_like(x) if self.perturbed is None else self.perturbed
-        self._moving = so_far.clone().requires_grad_()
+        """Return the images with the current perturbation, which is a leaf of the graph."""
+        current = torch.zeros_like(x) if self.perturbed is None else self.perturbed
+        self._moving = current.clone().requires_grad_()
         return (x + self._moving).clamp(0, 1)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Cross-entropy on the perturbed images."""
+        """Return the cross-entropy on the perturbed images."""
         return F.cross_entropy(self.network(at), y)
 
     def after(self, step: int) -> None:
-        """Move the perturbation by eps along the sign of the gradient that the step left behind, and project it."""
+        """Move the perturbation by eps along the sign of the step's gradient, and project it."""
         super().after(step)
         assert self._moving is not None
         assert self._moving.grad is not None
@@ -65,7 +65,7 @@ class FreeTraining(AdversarialTraining):
         self.perturbed = moved.clamp(-self.settings.eps, self.settings.eps)
 
     def state(self) -> dict[str, Any]:
-        """The perturbation, too."""
+        """Return the average and the perturbation."""
         return {**super().state(), "perturbed": self.perturbed}
 
     def restore(self, state: Mapping[str, Any]) -> None:

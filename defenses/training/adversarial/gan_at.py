@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from defenses.networks.registry import build_network, data_args
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.adversarial.awp import kept_buffers
+from defenses.training.adversarial.awp import preserved_buffers
 from defenses.training.adversarial.base import AdversarialTraining, Frame
 from defenses.training.objective import Material, accuracy
 from defenses.training.streams import stream, stream_seed
@@ -23,7 +23,7 @@ from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 @dataclass(frozen=True, kw_only=True)
 class GanSettings(Frame):
-    """The generator and the gradient term.
+    """Settings of the generator and the gradient term.
 
     Args:
         gamma: weight of the gradient term, of either sign; 0 leaves it out.
@@ -33,11 +33,11 @@ class GanSettings(Frame):
         generator_lr: its learning rate.
         generator_momentum: of SGD.
         generator_decay: L2 penalty of the generator.
-        generator_steps: its steps on every batch, before the classifier's one.
-        classifier_every: the classifier makes its step on every n-th batch, on the others the generator trains
-            alone (published for MNIST: 5).
-        statistics: of batch norm, where the classifier is attacked: "running", those that are deployed, or "batch", as
-            the reference has it always; validation then measures both.
+        generator_steps: its steps on every batch, before the step of the classifier.
+        classifier_every: n; the classifier makes a step on every n-th batch and the generator trains alone on the
+            others (published for MNIST: 5).
+        statistics: of batch norm where the classifier is attacked: "running", as deployed, or "batch", as in the
+            reference; validation then measures both.
     """
 
     gamma: float = 0.01
@@ -84,11 +84,11 @@ class GanTraining(AdversarialTraining):
         return torch.optim.SGD(weights, lr=s.generator_lr, momentum=s.generator_momentum, weight_decay=decay)
 
     def _moves(self, step: int) -> bool:
-        """Whether the classifier makes its step."""
+        """Return True if the classifier makes its step."""
         return (step + 1) % self.settings.classifier_every == 0
 
     def loss(self, index: Tensor, step: int) -> Tensor:
-        """See `Objective`; where the generator trains alone, the classifier is left without a gradient."""
+        """See `Objective`; where the generator trains alone, the classifier gets no gradient."""
         if self._moves(step):
             return super().loss(index, step)
         x, y, _ = self.batch(index, step)
@@ -108,7 +108,7 @@ class GanTraining(AdversarialTraining):
                 self.optimizer.step()
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Train the generator on the batch; its images."""
+        """Train the generator on the batch, and return its images."""
         self._train_generator(x, y)
         s, weights = self.settings, dict(self.generator.named_parameters())
         if s.gamma:
@@ -127,21 +127,21 @@ class GanTraining(AdversarialTraining):
         return x + self.settings.eps * self.generator(2 * x - 1)  # type: ignore[no-any-return]
 
     def _slope(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        """Gradient of the classifier's loss on the generator's images, in the generator's weights."""
+        """Return the gradient of the classifier's loss on the generator's images, in the generator's weights."""
         loss = F.cross_entropy(self.network(self._attacked(x)), y)
         return torch.autograd.grad(loss, list(self.generator.parameters()))
 
     @contextlib.contextmanager
     def _attacked_statistics(self, network: nn.Module) -> Any:
-        """Context in which a network has the statistics that the setting says, and keeps those it has."""
+        """Give a network the statistics of the setting, and restore its own at the end of the context."""
         before = network.training
         network.train(self.settings.statistics == "batch")
-        with kept_buffers(network):
+        with preserved_buffers(network):
             yield
         network.train(before)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """A scalar with the gradient g1 + g2 + gamma (g2 - g3) / h."""
+        """Return a scalar with the gradient g1 + g2 + gamma (g2 - g3) / h."""
         s = self.settings
         clean, noisy = F.cross_entropy(self.network(x), y), F.cross_entropy(self.network(at), y)
         if self._after_virtual_step is None:
@@ -150,11 +150,11 @@ class GanTraining(AdversarialTraining):
         return clean + noisy + s.gamma / s.virtual_step * (noisy - moved)
 
     def validate(self) -> dict[str, float]:
-        """Clean and robust accuracy as deployed, and with "batch" both with the statistics of batches of 100, too."""
-        found = super().validate()
+        """Return clean and robust accuracy as deployed; with "batch" also with the statistics of batches of 100."""
+        metrics = super().validate()
         if self.settings.statistics == "batch":
-            found |= self._with_batch_statistics()
-        return found
+            metrics |= self._with_batch_statistics()
+        return metrics
 
     def _with_batch_statistics(self) -> dict[str, float]:
         s, n, network = self.full, self.full.validation_images, self.deployed
@@ -172,9 +172,9 @@ class GanTraining(AdversarialTraining):
         return {"clean_batch": clean / images, "robust_batch": hits / images}
 
     def state(self) -> dict[str, Any]:
-        """The generator and its optimizer, too."""
-        own = {"generator": self.generator.state_dict(), "generator_optimizer": self.optimizer.state_dict()}
-        return {**super().state(), **own}
+        """Return the average, the generator and its optimizer."""
+        generator = {"generator": self.generator.state_dict(), "generator_optimizer": self.optimizer.state_dict()}
+        return {**super().state(), **generator}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Objective`."""

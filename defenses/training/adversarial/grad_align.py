@@ -16,7 +16,7 @@ from defenses.utils.settings import NotNegative
 
 @dataclass(frozen=True, kw_only=True)
 class GradAlignSettings(Frame):
-    """The regulariser.
+    """Settings of the regulariser.
 
     Args:
         lam: its weight.
@@ -36,20 +36,20 @@ class GradAlignTraining(AdversarialTraining):
     settings: GradAlignSettings
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """FGSM, no random start."""
+        """Return FGSM images, without a random start."""
         return fgsm(self.network, x, y, eps=self.settings.eps)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """FGSM's loss, and how far the gradients at x and nearby are from parallel."""
+        """Return FGSM's loss, and the angle between the gradients at x and nearby."""
         noise = 2 * torch.rand(x.shape, generator=generator, device=x.device) - 1
         here, there = (self._gradient(point, y) for point in (x, x + self.settings.eps * noise))
-        # Where a gradient vanishes there is no angle: cosine_similarity gives 0, and such an image is left out.
+        # A vanishing gradient has no angle, for which cosine_similarity gives 0: such images are left out.
         defined = (here.square().sum(1) > 0) & (there.square().sum(1) > 0)
         apart = 1 - F.cosine_similarity(here[defined], there[defined], dim=1, eps=1e-20)
         regulariser = apart.mean() if len(apart) else apart.sum()
         return F.cross_entropy(self.network(at), y) + self.settings.lam * regulariser
 
     def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Input gradient [B, pixels], differentiable in the weights."""
+        """Return the input gradient [B, pixels], differentiable in the weights."""
         x = x.detach().requires_grad_()
         return torch.autograd.grad(summed_cross_entropy(self.network, y)(x), x, create_graph=True)[0].flatten(1)

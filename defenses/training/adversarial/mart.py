@@ -17,7 +17,7 @@ from defenses.utils.settings import NotNegative
 
 @dataclass(frozen=True, kw_only=True)
 class MartSettings(AttackFrame):
-    """The weight of the second term.
+    """Settings of the second term.
 
     Args:
         beta: lambda of the paper.
@@ -27,7 +27,7 @@ class MartSettings(AttackFrame):
 
 
 def mart_loss(clean: Tensor, attacked: Tensor, y: Tensor, beta: float) -> Tensor:
-    """Boosted cross-entropy on p', and the divergence weighted by how wrong p is.
+    """Return boosted cross-entropy on p' and the divergence weighted by 1 - p_y.
 
     CE(p', y) - log(1.0001 - max_{k != y} p'_k) + beta KL(p || p') (1 - p_y), averaged over images.
 
@@ -45,9 +45,9 @@ def mart_loss(clean: Tensor, attacked: Tensor, y: Tensor, beta: float) -> Tensor
 
 
 class MartTraining(AdversarialTraining):
-    """`mart_loss` on images that maximise the cross-entropy; the attack sees the network in evaluation mode.
+    """`mart_loss` on images that maximise the cross-entropy of the network in evaluation mode.
 
-    It starts uniformly in the ball, as PGD-AT's does.
+    The attack starts uniformly in the ball, as PGD-AT's does.
     """
 
     table_type: ClassVar[type[Frame]] = MartSettings
@@ -55,7 +55,7 @@ class MartTraining(AdversarialTraining):
     settings: MartSettings
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """PGD on the cross-entropy."""
+        """Return images of PGD on the cross-entropy."""
         s = self.settings
         return pgd(self.network, x, y, generator, eps=s.eps, step=s.step, iterations=s.iterations)
 

@@ -1,4 +1,4 @@
-"""Adversarial training with PGD (Madry et al. 2018, arXiv 1706.06083), the checkpoint chosen as Rice et al. 2020 do.
+"""Adversarial training with PGD (Madry et al. 2018, arXiv 1706.06083), with the checkpoint of Rice et al. 2020.
 
 With one step it is Fast AT (Wong et al. 2020, arXiv 2001.03994): uniform start, one step beyond eps, projection.
 """
@@ -22,10 +22,10 @@ class PgdTraining(AdversarialTraining):
     settings: AttackFrame
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """PGD on the cross-entropy."""
+        """Return images of PGD on the cross-entropy."""
         s = self.settings
         return pgd(self.network, x, y, generator, eps=s.eps, step=s.step, iterations=s.iterations)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Cross-entropy on the attacked images alone."""
+        """Return the cross-entropy on the attacked images alone."""
         return F.cross_entropy(self.network(at), y)

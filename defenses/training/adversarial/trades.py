@@ -16,7 +16,7 @@ from defenses.utils.settings import NotNegative
 
 @dataclass(frozen=True, kw_only=True)
 class TradesSettings(AttackFrame):
-    """The weight of the second term.
+    """Settings of the second term.
 
     Args:
         beta: 1 / lambda of the paper.
@@ -26,12 +26,17 @@ class TradesSettings(AttackFrame):
 
 
 def divergence(log_at: Tensor, log_p: Tensor) -> Tensor:
-    """KL(p || p') of every image [B], of log p' and log p [B, K]; of p itself the gradient is NaN where it is 0."""
+    """Return KL(p || p') of every image [B].
+
+    Args:
+        log_at: log p' [B, K].
+        log_p: log p [B, K]; of p itself the gradient is NaN where p is 0.
+    """
     return F.kl_div(log_at, log_p, reduction="none", log_target=True).sum(1)
 
 
 class TradesTraining(AdversarialTraining):
-    """CE(x) + beta KL(p(x) || p(x')), x' the image of largest KL in the ball, started from x + .001 N.
+    """CE(x) + beta KL(p(x) || p(x')), x' the image of largest KL in the ball, from a start at x + .001 N.
 
     The attack sees the network in evaluation mode: `iterations` + 1 forward and `iterations` backward passes. The
     gradient of the loss goes through both x and x'.
@@ -42,7 +47,7 @@ class TradesTraining(AdversarialTraining):
     settings: TradesSettings
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """PGD on the divergence."""
+        """Return images of PGD on the divergence."""
         s = self.settings
         with torch.no_grad():
             log_p = self.network(x).log_softmax(1)
@@ -54,7 +59,7 @@ class TradesTraining(AdversarialTraining):
         return ascend(loss, x + 0.001 * noise, x, eps=s.eps, step=s.step, iterations=s.iterations)
 
     def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Accuracy on clean images, smoothness around them."""
+        """Return the cross-entropy on clean images plus beta times the divergence around them."""
         clean, attacked = self.network(x), self.network(at)
         return (
             F.cross_entropy(clean, y)

@@ -49,5 +49,5 @@ class NaturalTraining(Objective):
         return F.cross_entropy(self.network(x), self.data.y[index], label_smoothing=s.smoothing)
 
     def validate(self) -> dict[str, float]:
-        """Clean accuracy."""
+        """Return the clean accuracy."""
         return {"clean": accuracy(self.network, self.data.x_validation, self.data.y_validation)}

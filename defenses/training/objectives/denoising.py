@@ -16,10 +16,10 @@ from defenses.utils.settings import NotNegative, Whole
 
 @dataclass(frozen=True)
 class DenoisingSettings:
-    """Noise and augmentation.
+    """Settings of noise and augmentation.
 
     Args:
-        noise: standard deviation of the noise on the input, in pixels of [0, 1]; the noisy image is clamped.
+        noise: standard deviation of the noise on the input, in pixels of [0, 1]; noisy images are clamped.
         shift: see `augmented`.
         flip: see `augmented`.
     """
@@ -60,7 +60,7 @@ class DenoisingTraining(Objective):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The error on noisy and on clean validation images."""
+        """Return the errors on noisy and on clean validation images."""
         x = self.data.x_validation[:1000]
         noisy = self._loss(x, stream(self.seed, "validation", 0, self.device))
         return {"noisy": float(noisy), "clean": float((self.network(x) - x).square().mean())}

@@ -17,13 +17,13 @@ from defenses.utils.settings import Count, PartShare, Positive, Whole
 
 @dataclass(frozen=True)
 class DsmSettings:
-    """Noise levels, average, augmentation.
+    """Settings of noise levels, average and augmentation.
 
     Args:
         sigma_max: largest noise, in pixels of [0, 1].
         sigma_min: smallest noise.
-        levels: L, how many levels, geometric between the two.
-        ema: decay of the running average of the weights, kept in any case.
+        levels: L, number of levels, geometric between the two.
+        ema: decay of the running average of the weights.
         ship: "raw" ships the last weights, as ADP's release does, "ema" their average.
         shift: see `augmented`.
         flip: see `augmented`.
@@ -41,8 +41,7 @@ class DsmSettings:
 class ScoreMatching(Averaged):
     """1/2 sigma^2 || f/sigma + z/sigma ||^2 = 1/2 || f(x + sigma z) + z ||^2, summed over pixels.
 
-    The score is f / sigma_i in training; the network returns f, which is what purification uses. It is not told the
-    noise level.
+    The score is f / sigma_i in training; the network returns f, which purification uses. The noise level is no input.
 
     Args:
         network: score network, images in [0, 1] -> f.
@@ -76,7 +75,7 @@ class ScoreMatching(Averaged):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """The loss on validation images."""
+        """Return the loss on validation images."""
         generator = stream(self.seed, "validation", 0, self.device)
         parts = [self._loss(x, generator) * len(x) for x in torch.split(self.data.x_validation, 500) for _ in range(4)]
         return float(torch.stack(parts).sum()) / (4 * len(self.data.x_validation))

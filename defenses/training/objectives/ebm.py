@@ -18,15 +18,15 @@ from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
 
 @dataclass(frozen=True)
 class EbmSettings:
-    """Langevin dynamics and bank; images in [-1, 1].
+    """Settings of Langevin dynamics and bank; images in [-1, 1].
 
     Args:
         eps: step size; the temperature is eps^2 / 2.
-        eps_data: standard deviation of the noise on data. Without it a constant background has no bounded density.
+        eps_data: standard deviation of the noise on data. Without noise a constant background has no bounded density.
         langevin_steps: K, steps of a chain between two updates.
-        bank: number of chains; 0 is one per training image.
-        rejuvenate: share of the chains that start anew in every batch; Hill: none.
-        rejuvenate_from: what these start from.
+        bank: number of chains; 0: one per training image.
+        rejuvenate: share of the chains that restart in every batch; Hill: none.
+        rejuvenate_from: their start.
         flip: mirror half of the data.
     """
 
@@ -40,7 +40,7 @@ class EbmSettings:
 
 
 class EnergyTraining(Objective):
-    """Descend on d = (mean f(x+) - mean f(x-)) / (eps^2 / 2), x+ data with noise, x- chains of the bank.
+    """Descent on d = (mean f(x+) - mean f(x-)) / (eps^2 / 2), x+ data with noise, x- chains of the bank.
 
     Args:
         network: energy, images in [-1, 1] -> f [B].
@@ -74,7 +74,7 @@ class EnergyTraining(Objective):
 
     @torch.no_grad()
     def _negative(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Chains from the bank, K steps further, written back."""
+        """Return chains of the bank after K more steps, and store them."""
         s = self.settings
         at = torch.randperm(len(self.bank), generator=generator, device=self.device)[:rows]
         x = self.bank[at]
@@ -105,7 +105,7 @@ class EnergyTraining(Objective):
         return d  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, Tensor]:
-        """The bank."""
+        """Return the bank."""
         return {"bank": self.bank}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -113,12 +113,12 @@ class EnergyTraining(Objective):
         self.bank = state["bank"].to(self.device)
 
     def monitor(self) -> dict[str, float]:
-        """The loss d (-inf is collapse) and r, the mean gradient norm at the chains' ends (rising is unstable)."""
+        """Return the loss d (-inf: collapse) and r, the mean gradient norm at the chains' ends (rising: unstable)."""
         return {"d": float(self._d), "r": float(self._norm)}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The metrics d and r against validation images, and the share of the bank's pixels outside [-1, 1]."""
+        """Return d and r against validation images, and the share of the bank's pixels outside [-1, 1]."""
         generator = stream(self.seed, "validation", 0, self.device)
         positive = self._positive(self.data.x_validation[:1000], generator)
         bank = self.bank[:1000]

@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
 from defenses.networks.registry import Role, build_network
+from defenses.purifiers.defense_gan import DefenseGAN
+from defenses.training.ema import Ship, decay_at
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream, stream_seed
 from defenses.utils.settings import Count, NotNegative, PartShare, Positive
@@ -18,14 +22,14 @@ from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 @dataclass(frozen=True)
 class GanSettings:
-    """The game.
+    """Settings of the adversarial game.
 
     Args:
         loss: "dcgan", cross-entropy of real and generated images; "wgan-gp", a critic with a gradient penalty and no
             batch norm.
         width: channels of the discriminator's first layer.
         critic_lr: learning rate of the discriminator's Adam.
-        critic_steps: its steps for one of the generator (WGAN-GP: 5).
+        critic_steps: its steps per step of the generator (WGAN-GP: 5).
         penalty: weight of (|grad D| - 1)^2 at points between real and generated images.
         beta1: of both Adams.
         beta2: of both Adams (WGAN-GP: .9).
@@ -41,11 +45,11 @@ class GanSettings:
     beta1: PartShare = 0.5
     beta2: PartShare = 0.999
     ema: PartShare = 0.999
-    ship: Literal["raw", "ema"] = "raw"
+    ship: Ship = "raw"
 
 
 class GanTraining(Objective):
-    """The generator's loss; before every step of the generator the discriminator makes its own.
+    """The generator's loss, with steps of the discriminator before each of its own.
 
     Args:
         network: generator, latent vectors [B, D] -> images in [-1, 1].
@@ -64,41 +68,41 @@ class GanTraining(Objective):
         self.betas = (s.beta1, s.beta2)
         shape = {"in_channels": data.x.shape[1], "size": data.x.shape[2], "width": s.width}
         norm = {"norm": s.loss == "dcgan"}
-        made = build_network("dcgan-discriminator", seed=stream_seed(seed, "discriminator"), **shape, **norm)
-        self.critic = made.to(self.device)
+        critic = build_network("dcgan-discriminator", seed=stream_seed(seed, "discriminator"), **shape, **norm)
+        self.critic = critic.to(self.device)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=s.critic_lr, betas=self.betas)
         self.average = {n: v.detach().clone() for n, v in network.state_dict().items()}
         self._values = torch.zeros(2, device=self.device)
 
-    def _made(self, rows: int, generator: torch.Generator) -> Tensor:
+    def _generated(self, rows: int, generator: torch.Generator) -> Tensor:
         z = torch.randn(rows, self.network.latent, generator=generator, device=self.device)  # type: ignore[call-overload]
-        made: Tensor = self.network(z)
-        return made
+        images: Tensor = self.network(z)
+        return images
 
-    def _critic_loss(self, real: Tensor, made: Tensor, generator: torch.Generator) -> Tensor:
+    def _critic_loss(self, real: Tensor, generated: Tensor, generator: torch.Generator) -> Tensor:
         if self.settings.loss == "dcgan":
-            good, bad = self.critic(real), self.critic(made)
+            good, bad = self.critic(real), self.critic(generated)
             of_real = F.binary_cross_entropy_with_logits(good, torch.ones_like(good))
             return of_real + F.binary_cross_entropy_with_logits(bad, torch.zeros_like(bad))
         share = torch.rand(len(real), 1, 1, 1, generator=generator, device=self.device)
-        between = (real + share * (made - real)).requires_grad_()
+        between = (real + share * (generated - real)).requires_grad_()
         slope = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)[0]
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return self.critic(made).mean() - self.critic(real).mean() + self.settings.penalty * penalty  # type: ignore[no-any-return]
+        return self.critic(generated).mean() - self.critic(real).mean() + self.settings.penalty * penalty  # type: ignore[no-any-return]
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""
         generator = stream(self.seed, "latent", step, self.device)
         for i in range(self.settings.critic_steps):
-            # Further steps of the critic see further images.
+            # Further steps of the critic use random images.
             draw = {"generator": generator, "device": self.device}
             at = torch.randint(len(self.data.x), index.shape, **draw) if i else index  # type: ignore[call-overload]
-            made = self._made(len(at), generator).detach()
-            critic_loss = self._critic_loss(2 * self.data.x[at] - 1, made, generator)
+            generated = self._generated(len(at), generator).detach()
+            critic_loss = self._critic_loss(2 * self.data.x[at] - 1, generated, generator)
             self.optimizer.zero_grad(set_to_none=True)
             critic_loss.backward()
             self.optimizer.step()
-        bad = self.critic(self._made(len(index), generator))
+        bad = self.critic(self._generated(len(index), generator))
         if self.settings.loss == "dcgan":
             loss = F.binary_cross_entropy_with_logits(bad, torch.ones_like(bad))
         else:
@@ -109,13 +113,13 @@ class GanTraining(Objective):
     @torch.no_grad()
     def after(self, step: int) -> None:
         """Update the average."""
-        decay = min(self.settings.ema, (1 + step) / (10 + step))
+        decay = decay_at(self.settings.ema, step)
         for n, v in self.network.state_dict().items():
             if v.is_floating_point():
                 self.average[n].lerp_(v, 1 - decay)
 
     def state(self) -> dict[str, Any]:
-        """The discriminator, its optimizer and the average."""
+        """Return the discriminator, its optimizer and the average."""
         return {"critic": self.critic.state_dict(), "adam": self.optimizer.state_dict(), "average": self.average}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -125,21 +129,17 @@ class GanTraining(Objective):
         self.average = {n: v.to(self.device) for n, v in state["average"].items()}
 
     def monitor(self) -> dict[str, float]:
-        """The two losses."""
+        """Return the two losses."""
         return {"critic": float(self._values[0]), "generator": float(self._values[1])}
 
     def validate(self) -> dict[str, float]:
-        """Mean squared error of validation images' reconstructions: 4 restarts, 50 steps, of the last weights."""
-        from defenses.core.noise import Noise
-        from defenses.core.purify import purify
-        from defenses.purifiers.defense_gan import DefenseGAN
-
+        """Return the mean squared error of reconstructed validation images: 4 restarts, 50 steps, last weights."""
         x = self.data.x_validation[:100]
         pixels = x[0].numel()
         search = DefenseGAN(self.network, restarts=4, steps=50, lr=pixels / 32, variance=1 / 4)
-        found = purify(search, x, Noise.of(self.seed, len(x), self.device))
-        return {"reconstruction": float((found - x).square().mean())}
+        reconstructed = purify(search, x, Noise.of(self.seed, len(x), self.device))
+        return {"reconstruction": float((reconstructed - x).square().mean())}
 
     def shipped(self) -> dict[str, Tensor]:
-        """The weights, or their average."""
+        """Return the weights or their average."""
         return self.network.state_dict() if self.settings.ship == "raw" else self.average

@@ -17,11 +17,11 @@ from defenses.utils.settings import Count, Positive, Whole
 
 @dataclass(frozen=True)
 class GaussianSettings:
-    """The noise and the augmentation.
+    """Settings of noise and augmentation.
 
     Args:
         sigma: standard deviation, in pixels of [0, 1]; the one of the certificate.
-        validation_draws: how often every validation image is drawn, to choose the checkpoint.
+        validation_draws: draws of every validation image for the choice of the checkpoint.
         shift: see `augmented`.
         flip: see `augmented`.
     """
@@ -58,7 +58,7 @@ class GaussianTraining(Objective):
         return F.cross_entropy(self.network(self._noisy(x, generator)), self.data.y[index])
 
     def validate(self) -> dict[str, float]:
-        """Accuracy on clean images, and on noisy ones with fixed noise."""
+        """Return the accuracy on clean images, and on noisy ones with fixed noise."""
         x, y, draws = self.data.x_validation, self.data.y_validation, self.settings.validation_draws
         generator = stream(self.seed, "validation", 0, self.device)
         noisy = [accuracy(self.network, self._noisy(x, generator), y) for _ in range(draws)]

@@ -1,8 +1,7 @@
-"""JEM (Grathwohl et al. 2020): a classifier that is an energy too, by cross-entropy and maximum likelihood."""
+"""JEM (Grathwohl et al. 2020): a classifier that is also an energy, by cross-entropy and maximum likelihood."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,26 +12,26 @@ from torch import Tensor, nn
 from defenses.networks.registry import Role
 from defenses.purifiers.jem import JointEnergy
 from defenses.purifiers.langevin import EnergyGradient
-from defenses.training.objective import Material, Objective, accuracy, settings_of
-from defenses.training.objectives.chain_bank import Bank
+from defenses.training.objective import Material, accuracy, settings_of
+from defenses.training.objectives.chain_bank import Bank, BankTraining
 from defenses.training.streams import augmented, stream
 from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
 
 
 @dataclass(frozen=True)
 class JemSettings:
-    """Langevin dynamics, bank, data; images in [-1, 1].
+    """Settings of Langevin dynamics, bank and data; images in [-1, 1].
 
     Args:
         rate: factor of the gradient in a step of the chains.
         eps: standard deviation of the noise of a step.
         steps: of a chain between two updates.
         bank: number of chains.
-        rejuvenate: share of the chains that start anew, from uniform noise, in every batch.
+        rejuvenate: share of the chains that restart from uniform noise in every batch.
         sigma: standard deviation of the noise on data.
         weight: of the likelihood beside the cross-entropy.
         warm_up: steps over which `weight` grows from 0.
-        decay: weight of the mean squared log-density of data and chains, which keeps their level; JEM: 0.
+        decay: weight of the mean squared log-density of data and chains, which fixes its level; JEM: 0.
         shift: see `augmented`.
         flip: see `augmented`.
     """
@@ -50,7 +49,7 @@ class JemSettings:
     flip: bool = False
 
 
-class JemTraining(Objective):
+class JemTraining(BankTraining):
     """CE(x) - (mean logsumexp(x+) - mean logsumexp(x-)), x+ data with noise, x- chains of the bank.
 
     Ships the checkpoint of best accuracy on validation images: the weights of a joint training may diverge.
@@ -68,12 +67,10 @@ class JemTraining(Objective):
     select: ClassVar[str | None] = "clean"
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
-        super().__init__(network, data, seed)
         s = self.settings = settings_of(self.table_type, table)
+        super().__init__(network, data, seed, Bank((s.bank, *data.x.shape[1:]), -1.0, 1.0, seed, data.x.device))
         self.energy = JointEnergy(network)
         self.gradient = EnergyGradient(self.energy)
-        self.bank = Bank((s.bank, *data.x.shape[1:]), -1.0, 1.0, seed, self.device)
-        self._d = torch.zeros((), device=self.device)
 
     def _noisy(self, x: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(x.shape, generator=generator, device=self.device)
@@ -101,25 +98,13 @@ class JemTraining(Objective):
         logits = self.network((torch.cat((x, chains)) + 1) / 2)
         density = logits.logsumexp(1)
         d = density[: len(x)].mean() - density[len(x) :].mean()
-        self._d = d.detach()
+        self._difference = d.detach()
         weight = s.weight * min(1.0, (step + 1) / max(s.warm_up, 1))
         loss: Tensor = F.cross_entropy(logits[: len(x)], y) - weight * d + s.decay * density.square().mean()
         return loss
 
-    def state(self) -> dict[str, Any]:
-        """The bank."""
-        return {"bank": self.bank.chains}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `Objective`."""
-        self.bank.chains = state["bank"].to(self.device)
-
-    def monitor(self) -> dict[str, float]:
-        """The difference of log-densities, data less chains (far from 0 is divergence)."""
-        return {"d": float(self._d)}
-
     def validate(self) -> dict[str, float]:
-        """Clean accuracy, and the difference of log-densities on validation images."""
+        """Return the clean accuracy, and the difference of log-densities on validation images."""
         x = self.data.x_validation[:1000]
         with torch.no_grad():
             noisy = self._noisy(x, stream(self.seed, "validation", 0, self.device))

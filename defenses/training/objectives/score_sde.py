@@ -18,10 +18,10 @@ from defenses.utils.settings import PartShare, Positive, Whole
 
 @dataclass(frozen=True)
 class SdeSettings:
-    """Average, gradients, augmentation.
+    """Settings of average, gradients and augmentation.
 
     Args:
-        ema: decay of the running average of the weights, kept in any case.
+        ema: decay of the running average of the weights.
         ship: "ema" ships the average, as the paper does, "raw" the last weights.
         clip: largest norm of the gradient.
         shift: see `augmented`.
@@ -73,7 +73,7 @@ class ScoreSDE(Averaged):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """The loss on validation images."""
+        """Return the loss on validation images."""
         generator = stream(self.seed, "validation", 0, self.device)
         parts = [self._loss(x, generator) * len(x) for x in torch.split(self.data.x_validation, 500) for _ in range(8)]
         return float(torch.stack(parts).sum()) / (8 * len(self.data.x_validation))

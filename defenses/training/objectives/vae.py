@@ -1,4 +1,4 @@
-"""Defense-VAE (Li & Ji 2019): a variational autoencoder from attacked images to the clean ones."""
+"""Defense-VAE (Li & Ji 2019): a variational autoencoder from attacked to clean images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from defenses.utils.settings import Count, NotNegative, Radius, Share
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """The pairs and the weight of the divergence.
+    """Settings of the pairs and of the divergence.
 
     Args:
         eps: largest Linf radius of the attack on `source`, in pixels of [0, 1]; every batch draws one below it.
         iterations: steps of the attack (PGD; 1 is a step of FGSM from a random start).
-        source: the classifier that is attacked.
-        clean: share of the images that are left as they are.
+        source: name of the attacked classifier.
+        clean: share of the images that are not attacked.
         divergence: r, weight of the Kullback-Leibler divergence.
     """
 
@@ -65,9 +65,9 @@ class VaeTraining(Objective):
         s, x = self.settings, self.data.x[index]
         generator = stream(self.seed, "pairs", step, self.device)
         eps = s.eps * float(torch.rand((), generator=generator, device=self.device))
-        kept = round(s.clean * len(x))
-        given = torch.cat((x[:kept], self._attacked(x[kept:], self.data.y[index][kept:], generator, eps)))
-        mean, log_variance = self.network.encode(given)
+        n = round(s.clean * len(x))
+        images = torch.cat((x[:n], self._attacked(x[n:], self.data.y[index][n:], generator, eps)))
+        mean, log_variance = self.network.encode(images)
         z = torch.randn(mean.shape, generator=generator, device=self.device)
         decoded = self.network.decoder(mean + (log_variance / 2).exp() * z)
         error = F.binary_cross_entropy_with_logits(decoded, x, reduction="none").flatten(1).sum(1)
@@ -75,13 +75,13 @@ class VaeTraining(Objective):
         return (error + s.divergence * divergence).mean()
 
     def validate(self) -> dict[str, float]:
-        """Mean squared errors of reconstructions, and accuracy of the source on them, clean and attacked at eps."""
+        """Return mean squared errors of reconstructions and the accuracy of the source on them, clean and attacked."""
         x, y = self.data.x_validation[:1000], self.data.y_validation[:1000]
         at = self._attacked(x, y, stream(self.seed, "validation", 0, self.device), self.settings.eps)
-        found = {}
+        metrics = {}
         with torch.no_grad():
             for name, images in (("clean", x), ("attacked", at)):
                 decoded = self.network(images)
-                found[f"{name}_error"] = float((decoded - x).square().mean())
-                found[name] = float((self.source(decoded).argmax(1) == y).float().mean())
-        return found
+                metrics[f"{name}_error"] = float((decoded - x).square().mean())
+                metrics[name] = float((self.source(decoded).argmax(1) == y).float().mean())
+        return metrics

@@ -20,16 +20,16 @@ from defenses.utils.settings import Count, NotNegative, Positive, Whole
 
 @dataclass(frozen=True)
 class VatSettings:
-    """What is labelled, and the virtual adversarial direction.
+    """Settings of the labels and of the virtual adversarial term.
 
-    The recipe's `batch` counts images of a step whose labels are not looked at; all training images are among them.
+    The recipe's `batch` counts images of a step without labels, drawn from all training images.
 
     Args:
-        labels: how many training images have a label, as equally many of each class as can be.
+        labels: number of labelled training images, as equally many of each class as possible.
         labelled: labelled images of a step.
         eps: L2 length of the perturbation, in pixels of [0, 1]; 0 leaves the term out: the supervised baseline.
-        xi: L2 length of the step by which the power iteration differentiates. The published 1e-6 drowns in the rounding
-            of float32 where predictions are sure; see the card for what was measured.
+        xi: L2 length of the finite difference of the power iteration. The published 1e-6 is lost in the rounding of
+            float32 where predictions are confident; see the card.
         power: K, iterations of it.
         weight: of the term.
         entropy: weight of the entropy of predictions without labels; 0 leaves it out.
@@ -49,18 +49,18 @@ class VatSettings:
 
 
 def stratified(y: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Random images, as equally many of each class as can be: class counts differ by at most one.
+    """Return random positions, as equally many of each class as possible: class counts differ by at most one.
 
     Args:
         y: labels int64 [N].
-        n: how many.
-        generator: where the choice comes from.
+        n: number of positions.
+        generator: of the choice.
 
     Returns:
         Ascending positions int64 [n], on the CPU.
 
     Raises:
-        UserError: fewer than classes, or more than a class has.
+        UserError: n is smaller than the number of classes, or larger than a class allows.
     """
     order = torch.randperm(len(y), generator=generator)
     y = y.cpu()[order]
@@ -78,8 +78,8 @@ def stratified(y: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def still_statistics(network: nn.Module) -> Iterator[None]:
-    """Context in which batch norm uses a batch's statistics as ever, and does not add them to its running ones."""
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Let batch norm use a batch's statistics without adding them to its running ones."""
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
@@ -91,13 +91,13 @@ def still_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def _unit(d: Tensor) -> Tensor:
-    # Gradients may be as small as xi: they are scaled first, so that their squares do not vanish in float32.
+    # Gradients may be as small as xi: scaled first, their squares do not vanish in float32.
     d = d / d.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(d.dtype).tiny)
     return F.normalize(d.flatten(1), dim=1, eps=torch.finfo(d.dtype).tiny).view_as(d)
 
 
 def _divergence(clean: Tensor, logits: Tensor) -> Tensor:
-    """KL(clean || logits), [B]; the gradient goes to the second alone."""
+    """Return KL(clean || logits), [B]; only the second has a gradient."""
     p = clean.detach().log_softmax(1)
     return F.kl_div(logits.log_softmax(1), p, reduction="none", log_target=True).sum(1)
 
@@ -105,16 +105,16 @@ def _divergence(clean: Tensor, logits: Tensor) -> Tensor:
 def virtual_direction(
     network: nn.Module, x: Tensor, clean: Tensor, generator: torch.Generator, *, xi: float, power: int
 ) -> Tensor:
-    """The direction in which the prediction of each image changes most, by power iteration.
+    """Return the direction in which the prediction of each image changes most, by power iteration.
 
     Around an image KL(p(x) || p(x + r)) is r' H r / 2; the gradient at xi d is xi H d, so each iteration multiplies
     by H. It costs `power` forward and backward passes.
 
     Args:
-        network: classifier, left in the mode it is in.
+        network: classifier; its mode is not changed.
         x: images [B, C, H, W] in [0, 1].
         clean: their logits [B, K].
-        generator: where the first direction comes from.
+        generator: of the first direction.
         xi: length of the finite difference.
         power: K.
 
@@ -132,14 +132,14 @@ def virtual_direction(
 
 
 class VatTraining(Objective):
-    """Cross-entropy where labels are known, and predictions that do not change in the virtual adversarial direction.
+    """Cross-entropy on labelled images, and invariance of predictions in the virtual adversarial direction.
 
-    Ships the last checkpoint: choosing one on validation images would use their labels. Only the labelled pass feeds
-    batch norm's running statistics.
+    Ships the last checkpoint, since a choice on validation images would use their labels. Only the labelled pass
+    updates the running statistics of batch norm.
 
     Args:
         network: classifier.
-        data: images and labels; of `y` the chosen labels alone are used.
+        data: images and labels; only the chosen labels are used.
         seed: seed of the choice of labels, of the batches and directions.
         table: see `VatSettings`.
     """
@@ -152,18 +152,18 @@ class VatTraining(Objective):
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
-        self.known = stratified(data.y, self.settings.labels, stream(seed, "labels"))
-        self.order = Order(len(self.known), self.settings.labelled, stream_seed(seed, "labelled"))
+        self.labelled = stratified(data.y, self.settings.labels, stream(seed, "labels"))
+        self.order = Order(len(self.labelled), self.settings.labelled, stream_seed(seed, "labelled"))
 
     def loss(self, index: Tensor, step: int) -> Tensor:
-        """See `Objective`; `index` names the images whose labels are not looked at."""
-        s, known = self.settings, self.known[self.order(step)].to(self.device)
+        """See `Objective`; the labels of the images `index` are not used."""
+        s, labelled = self.settings, self.labelled[self.order(step)].to(self.device)
         generator = stream(self.seed, "augment", step, self.device)
-        x = augmented(self.data.x[known], generator, shift=s.shift, flip=s.flip)
-        loss = F.cross_entropy(self.network(x), self.data.y[known])
+        x = augmented(self.data.x[labelled], generator, shift=s.shift, flip=s.flip)
+        loss = F.cross_entropy(self.network(x), self.data.y[labelled])
         if (s.eps and s.weight) or s.entropy:
             x = augmented(self.data.x[index], generator, shift=s.shift, flip=s.flip)
-            with still_statistics(self.network):
+            with frozen_statistics(self.network):
                 loss = loss + self._without_labels(x, generator)
         return loss
 
@@ -180,5 +180,5 @@ class VatTraining(Objective):
         return loss
 
     def validate(self) -> dict[str, float]:
-        """Clean accuracy."""
+        """Return the clean accuracy."""
         return {"clean": accuracy(self.network, self.data.x_validation, self.data.y_validation)}

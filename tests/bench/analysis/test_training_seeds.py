@@ -14,8 +14,10 @@ from fake_board import HELD, SEL, failed, line, result, row, write
 from bench import load_cells, load_draws, load_results, summary, worst_per_image
 from bench.analysis.summary import WORST
 from bench.board.load import load_board
-from bench.report.tables import full_table, pivot, write_tables
-from bench.stats.paired import paired_difference
+from bench.report.comparison_table import pivot
+from bench.report.full_table import full_table
+from bench.report.tables import write_tables
+from bench.stats import paired_difference
 from bench.stats.proportions import wilson
 from defenses import load_model
 from defenses.training.train import train

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.attacks.adaptive.problem import Problem
 from bench.attacks.adaptive.program import program_of, scheduled
 from bench.attacks.adaptive.settings import settings_of
+from bench.attacks.base import AttackRequest
 from bench.attacks.registry import Unsupported, attack_names, find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
@@ -26,15 +27,7 @@ from defenses.utils.parameters import canonical
 
 def test_budget_is_counted() -> None:
     defense, x, y = linear(50.0)
-    problem = Problem.of(
-        x,
-        y,
-        threat=ThreatModel("Linf", "1/10"),
-        target=None,
-        seed=0,
-        num_classes=2,
-        indices=None,  # type: ignore[arg-type]
-    )
+    problem = Problem.of(AttackRequest(x, y, ThreatModel("Linf", "1/10"), None, 0, 2, None, {}))  # type: ignore[arg-type]
     chosen = settings_of("apgd", {"steps": 20})
     with attack_view(defense, ViewSpec(), seed=0) as (view, meter):
         tally = scheduled(program_of("apgd", view, problem, chosen), view, chosen)

@@ -48,7 +48,7 @@ def test_kind_and_parameters_read_from_source_are_those_of_the_classes() -> None
 
     for local in adapter.names():
         cls = getattr(foolbox.attacks, local)
-        facts = adapter._facts(local)
+        facts = adapter.SOURCE.facts(local)
         assert ("MinimizationAttack" in facts.bases) == issubclass(cls, foolbox.attacks.base.MinimizationAttack)
         if cls.__init__ is not object.__init__:
             assert list(facts.parameters.names) == [

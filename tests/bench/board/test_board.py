@@ -199,7 +199,7 @@ def test_a_file_that_has_changed_is_loaded_anew(tmp_path):
 
 
 def test_boards_need_no_torch():
-    code = "import sys; from bench.board.board import load_board; load_board('quickstart'); "
+    code = "import sys; from bench.board.load import load_board; load_board('quickstart'); "
     code += "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -60,7 +60,7 @@ def test_the_presets_that_there_are():
         ("lee-kim2023", {("foolbox:LinfPGD", mode, 20, 1, "fresh") for mode in ("surrogate", "exact")}),
         ("diffpure", {("autoattack:rand", "exact", 1, None, "fresh")}),
         ("diffbreak", {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}),
-        ("ebm-paper", {("bench.attacks.bpda_eot:bpda_eot", "bpda", 15, 1, "fresh")}),
+        ("ebm-paper", {("bench:bpda-eot", "bpda", 15, 1, "fresh")}),
         (
             "adp-paper",
             {("foolbox:LinfPGD", "blind", 1, None, "fresh"), ("foolbox:LinfPGD", "joint-full", 1, 15, "fresh")}
@@ -88,7 +88,7 @@ def test_the_numbers_of_the_papers():
     lee_kim = params(board("lee-kim2023"), "foolbox:LinfPGD")
     assert lee_kim["rel_stepsize"] * 8 / 255 == pytest.approx(0.007, abs=1e-12)  # in its code
     assert (lee_kim["steps"], lee_kim["random_start"]) == (200, False)
-    screened = params(board("ebm-paper"), "bench.attacks.bpda_eot:bpda_eot")
+    screened = params(board("ebm-paper"), "bench:bpda-eot")
     assert (screened["steps"], screened["verify"]) == (50, 150)
     assert screened["rel_stepsize"] == params(board("adp-paper"), "foolbox:LinfPGD")["rel_stepsize"] == 0.25
     assert (board("diffbreak").protocols.m, board("diffbreak").protocols.k) == ((10, 20), 11)

@@ -247,7 +247,7 @@ def test_a_part_that_is_made_by_chance_is_refused(file, tmp_path):
         ({"filters": ["{file}:Blurr"]}, "did you mean Blur"),
         (
             {"filters": ["{file}:linear"]},
-            'filter ".*:linear" is a Sequential; let it be a defenses.core.purifier.Purifier',
+            'filter ".*:linear" is a Sequential; let it be a defenses.Purifier',
         ),
         ({"filters": [{"name": "{file}:Blur", "shear": 1}]}, "unexpected keyword argument 'shear'"),
         ({"filters": [{"name": "{file}:instance", "share": 1}]}, 'made already, so it takes no "share"'),

@@ -42,10 +42,10 @@ def test_ctrl_c_waits_for_an_import(tmp_path):
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nprint('imported')\n"
     )
     code = (
-        "import sys, time\nfrom bench import cli\n"
+        "import sys, time\nfrom bench.cli import main as cli\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "def command(arguments):\n    import slow\n    time.sleep(30)\n"
-        "cli._arguments().__class__.parse_args = lambda self, argv: cli.argparse.Namespace(command=command)\n"
+        "def run(arguments):\n    import slow\n    time.sleep(30)\n"
+        "cli._Parser.parse_args = lambda self, argv: cli.argparse.Namespace(run=run)\n"
         "sys.exit(cli.main([]))"
     )
     command = [sys.executable, "-c", code]

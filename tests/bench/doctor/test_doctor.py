@@ -103,17 +103,62 @@ def test_the_module_autoattack(site):
     status, evidence, concerns = told()
     assert (status, concerns) == ("broken", ("robustbench",))
     assert "no module autoattack" in evidence
-    assert '"purebench-autoattack" in dependencies' in site.one(modules.autoattack).remedy
-    site.install("purebench-autoattack", "0.1.0", {"autoattack/__init__.py": "class AutoAttack:\n def __init__(s): 0"})
-    status, evidence, _ = told()
-    assert (status, "AutoAttack.__init__ with attacks_to_run" in evidence) == ("broken", True)
-    (site.folder / "autoattack" / "__init__.py").write_text("from .autoattack import AutoAttack")
+    assert site.one(modules.autoattack).remedy == "uv sync --reinstall-package purebench"
+    site.install("purebench", "0.1.0", {"defenses/__init__.py": "", "defenses/utils/autoattack/__init__.py": ""})
+    own = site.folder / "defenses" / "utils" / "autoattack"
+    assert told()[:2] == ("broken", f"{own} has no class AutoAttack")
+    (own / "autoattack.py").write_text(FRA31)
+    assert told()[:2] == ("broken", f"{own} has no module autoattack.state")
+    assert site.one(modules.autoattack).remedy == "uv sync --reinstall-package purebench"
+    (own / "state.py").touch()
+    assert told()[:2] == ("ok", "the module autoattack is that of purebench, over pyautoattack 0.2.0")
+
+
+def test_an_installed_module_autoattack_goes_before_purebenchs(site):
+    site.install("pyautoattack", "0.2.0", {"pyautoattack/__init__.py": ""})
+    site.install("purebench", "0.1.0", {"defenses/__init__.py": "", "defenses/utils/autoattack/autoattack.py": FRA31})
+    site.install("other", "0.1.0", {"autoattack/__init__.py": "class AutoAttack:\n def __init__(s): 0"})
+    found = site.one(modules.autoattack)
+    assert (found.status, "AutoAttack.__init__ with attacks_to_run" in found.evidence) == ("broken", True)
+    assert found.remedy == f"rename or remove {site.folder / 'autoattack'}: purebench provides the module"
     (site.folder / "autoattack" / "autoattack.py").write_text(FRA31)
-    assert told()[:2] == ("broken", f"{site.folder / 'autoattack'} has no module autoattack.state")
     (site.folder / "autoattack" / "state.py").touch()
-    assert told()[:2] == ("ok", "the module autoattack is purebench-autoattack over pyautoattack 0.2.0")
+    place = site.folder / "autoattack"
+    found = site.one(modules.autoattack)
+    assert (found.status, found.evidence) == ("ok", f"the module autoattack is {place}, over pyautoattack 0.2.0")
     site.install("autoattack", "0.1")
-    assert told()[:2] == ("ok", "the module autoattack is fra31's autoattack 0.1")
+    found = site.one(modules.autoattack)
+    assert (found.status, found.evidence) == ("ok", "the module autoattack is fra31's autoattack 0.1")
+
+
+@pytest.mark.parametrize(
+    ("tool", "again", "get"),
+    [
+        ("pip", "pip install --force-reinstall --no-deps robustbench==1.1.1", 'pip install "setuptools>=77.0.3,<82"'),
+        ("uv", "uv pip install --reinstall --no-deps robustbench==1.1.1", 'uv pip install "setuptools>=77.0.3,<82"'),
+    ],
+)
+def test_remedies_where_purebench_is_installed_from_a_wheel(site, tool, again, get):
+    site.install("purebench", "0.1.0", installer=tool)
+    site.install("robustbench", "1.1.1", {"robustbench/eval.py": "new"})
+    stray = {"torchattacks/a.py": "a", "robustbench/eval.py": "old"}
+    site.install("torchattacks", "3.5.1", stray)
+    shadowed, warned = site.one(files.complete, libraries=("robustbench",)), site.one(files.stray)
+    assert (shadowed.status, shadowed.remedy) == ("broken", again)
+    assert (warned.status, warned.remedy) == ("warn", again)
+    assert site.one(modules.pkg_resources).remedy == get
+    (site.folder / "robustbench" / "eval.py").write_text("new")
+    assert site.one(files.complete, libraries=("robustbench",)).status == "ok"
+    assert site.one(files.stray).status == "ok"
+
+
+def test_a_checkout_is_mended_by_uv_sync_unless_pip_installed_it(site, tmp_path):
+    project = tmp_path / "pyproject.toml"
+    project.write_text("")
+    site.install("purebench", "0.1.0", installer="uv")
+    assert site.one(modules.autoattack, project=project).remedy == "uv sync"
+    (site.folder / "purebench-0.1.0.dist-info" / "INSTALLER").write_text("pip")
+    assert site.one(modules.autoattack, project=project).remedy == 'pip install "pyautoattack>=0.2.0"'
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,17 @@ def test_torch_and_torchvision(site, torch, vision, status, wanted):
     assert status == "ok" or "--reinstall-package torchvision" in found.remedy
 
 
+@pytest.mark.parametrize(("built", "status"), [("0.28.0+cu130", "broken"), ("0.28.0+cpu", "ok"), ("0.28.0", "ok")])
+def test_torch_for_the_cpu_and_torchvision_of_the_registry(site, built, status):
+    site.install("torch", "2.13.0+cpu")
+    files = {"torchvision/__init__.py": "", "torchvision/version.py": f"__version__ = '{built}'\n"}
+    site.install("torchvision", "0.28.0", files, requires=["torch==2.13.0"])
+    site.install("purebench", "0.1", installer="uv")
+    found = site.one(versions.torch_pair)
+    assert found.status == status
+    assert status == "ok" or "uv pip install --reinstall torch torchvision" in found.remedy
+
+
 GPU = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu May  1 2026\nGCC version:  gcc version 12.2.0\n"
 
 

@@ -10,7 +10,7 @@ import torch
 from models import SHAPE, AddNoise, Linear, Net, Squash, classifier, images, seeded
 from torch import Tensor, nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from bench.evaluation.view import AttackView, attack_view
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Defense, Foreign, Purified

@@ -145,7 +145,7 @@ ASKING = [
     ("bench:adaptive", "steps = 4, eot = [2, 8], draws = 8", "{}"),
     ("bench:pgd", "steps = 4, eot = 4, draws = 8", '{ gradient = "bpda" }'),
     ("bench:square", "queries = 10, eot = 4, draws = 8", "{}"),
-    ("bench.attacks.bpda_eot:bpda_eot", "steps = 4, verify = 20", '{ gradient = "bpda", eot = 5, runs = 1 }'),
+    ("bench:bpda-eot", "steps = 4, verify = 20", '{ gradient = "bpda", eot = 5, runs = 1 }'),
 ]
 
 
@@ -161,7 +161,7 @@ def test_an_attack_that_asks_the_defense_is_run_on_some_of_its_images(tmp_path, 
     took = line["forwards"] + 2 * line["backwards"]
     _, every, complete = sampled(cell, defense, block, 10, float("inf"))
     assert complete
-    assert every == pytest.approx(took, rel=0.25 if "screened" in name else 1e-3)  # rounding
+    assert every == pytest.approx(took, rel=0.25 if "bpda" in name else 1e-3)  # rounding
     ticks = itertools.count()  # a clock that advances at every reading, as before every call of a network
     monkeypatch.setattr(
         "bench.execution.forecast.sampled.time", SimpleNamespace(perf_counter=lambda: float(next(ticks)))

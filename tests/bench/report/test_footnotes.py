@@ -28,12 +28,12 @@ def test_warnings_of_attacks_are_footnotes(tmp_path):
 
 
 def test_attacks_that_did_not_run_have_no_warnings(tmp_path):
-    told = {"warnings": ["short"]}
+    warned = {"warnings": ["short"]}
     results = [
         *deterministic(),
-        failed(line("plain", "ead", **told), "unsupported", "needs L1"),
-        failed(line("plain", "pgd", eps="1/10", **told), "unsupported", "no such ball"),
-        result(line("plain", "pgd", **told), [1] * 6),
+        failed(line("plain", "ead", **warned), "unsupported", "needs L1"),
+        failed(line("plain", "pgd", eps="1/10", **warned), "unsupported", "no such ball"),
+        result(line("plain", "pgd", **warned), [1] * 6),
     ]
     notes = write_tables(write(tmp_path, results)).footnotes
     assert "pgd: short" in notes
@@ -49,10 +49,10 @@ def test_warnings_of_attacks_are_in_every_format(tmp_path):
 
     names = ("torchattacks:AutoAttack", "torchattacks:EOTPGD", "torchattacks:SPSA", "torchattacks:OnePixel")
     names += ("torchattacks:CW", "torchattacks:PGD", "foolbox:LinfPGD", "foolbox:L2DeepFoolAttack")
-    told = {name: find_attack(name).warnings for name in names}
-    write_tables(write(tmp_path, [result(line("plain", n, warnings=list(told[n])), [1] * 6) for n in names]))
+    warned = {name: find_attack(name).warnings for name in names}
+    write_tables(write(tmp_path, [result(line("plain", n, warnings=list(warned[n])), [1] * 6) for n in names]))
     for ending in ("txt", "md", "tex", "html"):
         text = " ".join((tmp_path / f"tables.{ending}").read_text().replace("\\_", "_").split())
-        assert all(f"{name}: {w}" in text for name in names for w in told[name]), ending
+        assert all(f"{name}: {w}" in text for name in names for w in warned[name]), ending
     table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
-    assert all(table[name] == "; ".join(told[name]) for name in names)
+    assert all(table[name] == "; ".join(warned[name]) for name in names)

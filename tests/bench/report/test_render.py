@@ -10,11 +10,13 @@ import pytest
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 from bench import summary
+from bench.report.comparison_table import pivot
+from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.report.table import Table
-from bench.report.tables import full_table, pivot, write_tables
+from bench.report.tables import write_tables
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def test_write_tables_writes_all_and_repeats_itself(folder):
     first = {n: (folder / n).read_bytes() for n in names}
     write_tables(folder)
     assert first == {n: (folder / n).read_bytes() for n in names}
-    given = ["plan.jsonl", "manifest.json", "certificates.json"]
-    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, *given])
+    inputs = ["plan.jsonl", "manifest.json", "certificates.json"]
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == sorted([*names, *inputs])
     csv = pd.read_csv(folder / "tables.csv")
     frame = summary(folder)
     assert csv["robust_low"].tolist() == frame["robust_low"].tolist()  # to the last bit

@@ -11,7 +11,8 @@ from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, 
 
 from bench import load_results, summary
 from bench.analysis.summary import WORST
-from bench.report.tables import full_table, pivot
+from bench.report.comparison_table import pivot
+from bench.report.full_table import full_table
 from defenses.utils.errors import UserError
 
 

@@ -11,7 +11,8 @@ from fake_board import HELD, deterministic, failed, line, result, row, write
 
 from bench import load_cells, summary
 from bench.analysis.summary import WORST
-from bench.report.tables import full_table, pivot
+from bench.report.comparison_table import pivot
+from bench.report.full_table import full_table
 
 
 def test_errors_are_missing_and_never_robust(tmp_path):
@@ -119,8 +120,8 @@ def test_a_cost_that_could_not_be_counted_is_a_dash(tmp_path, forwards):
     folder = write(tmp_path, results)
     frame = summary(folder)
     assert frame["queries_per_image"].tolist()[-1] == 20
-    known = frame[frame["attack"].isin(["apgd", WORST])]["evaluations_per_image"]
-    assert known.isna().all() if not forwards else known.tolist() == [10, 20]
+    evaluations = frame[frame["attack"].isin(["apgd", WORST])]["evaluations_per_image"]
+    assert evaluations.isna().all() if not forwards else evaluations.tolist() == [10, 20]
     shown = full_table(frame)
     at = shown.columns.index("evaluations per image")
     assert {row[at] for row in shown.rows[2:]} == ({"–"} if not forwards else {"10", "20"})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binom, binomtest
 
 from bench.stats import bootstrap, proportions
@@ -43,10 +44,8 @@ def test_clopper_pearson_refuses_fractions_and_marks_nothing():
 
 
 def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():
-    from scipy.stats import bootstrap
-
     values = np.random.default_rng(2).binomial(15, 0.8, 200) / 15
-    reference = bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(3)).confidence_interval
+    reference = stats.bootstrap((values,), np.mean, n_resamples=2000, rng=np.random.default_rng(3)).confidence_interval
     found = bootstrap.over_images(values, seed=3)
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.002)
     plain, ours = bootstrap.over_images(values, method="percentile"), bootstrap.over_trainings(values[None])

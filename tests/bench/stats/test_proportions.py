@@ -125,15 +125,15 @@ def test_select_worst_breaks_ties_by_margins_before_sizes():
 
 def test_select_worst_takes_what_attacks_before_clean_images():
     ones = np.ones((3, 2))
-    assert worst_case.select_worst(ones, 0, idle=[[True], [False], [False]]).tolist() == [1, 1]
-    assert worst_case.select_worst([[0.5], [1.0]], 0, idle=[[True], [False]]).tolist() == [0]
+    assert worst_case.select_worst(ones, 0, no_attack=[[True], [False], [False]]).tolist() == [1, 1]
+    assert worst_case.select_worst([[0.5], [1.0]], 0, no_attack=[[True], [False]]).tolist() == [0]
 
 
 @pytest.mark.parametrize("draws", [2, 8, 32])
 def test_a_tie_with_clean_images_leaves_the_worst_case_unbiased(draws):
     rng, images, p = np.random.default_rng(6), 40_000, np.array([[1.0], [0.9]])
     chosen_on, held_out = rng.binomial(draws, p, (2, images)), rng.binomial(15, p, (2, images))
-    worst = worst_case.worst_case(chosen_on, held_out, draws, 15, [[0.0], [0.2]], idle=[[True], [False]])
+    worst = worst_case.worst_case(chosen_on, held_out, draws, 15, [[0.0], [0.2]], no_attack=[[True], [False]])
     assert (worst.withstood / worst.n).mean() == pytest.approx(0.9, abs=0.003)  # .943 at 8 when clean images win ties
 
 
@@ -217,10 +217,10 @@ def test_the_interval_of_a_median_holds_it_and_widens(cases, confidence):
 def test_the_interval_of_a_median_covers_as_often_as_it_says(n, failing):
     """Sizes are exponential where the attack succeeds; so the median of all is known."""
     rng, repeats = np.random.default_rng(0), 4000
-    median = -math.log(1 - 0.5 / (1 - failing))
+    true = -math.log(1 - 0.5 / (1 - failing))
     size, success = rng.exponential(size=(repeats, n)), rng.random((repeats, n)) >= failing
     ends = np.array([median.median_interval(*case) for case in zip(size, success, strict=True)])
-    covered = float(((ends[:, 0] <= median) & (median <= ends[:, 1])).mean())
+    covered = float(((ends[:, 0] <= true) & (true <= ends[:, 1])).mean())
     below = binom.ppf(0.025, n, 0.5)
     below -= binom.cdf(below, n, 0.5) > 0.025
     exact = 1 - 2 * binom.cdf(below, n, 0.5)

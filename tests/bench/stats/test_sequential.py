@@ -66,10 +66,10 @@ def test_exact_figures_are_those_of_all_orders():
         rows = np.zeros((math.comb(9, k), 9), bool)
         for row, places in zip(rows, itertools.combinations(range(9), k), strict=True):
             row[list(places)] = True
-        said = rule.decide(rows)
-        assert not said.undecided.any()
-        wrong.append(Fraction(int((said.right != (k > 4)).sum()), len(rows)))
-        draws.append(said.drawn.mean())
+        decisions = rule.decide(rows)
+        assert not decisions.undecided.any()
+        wrong.append(Fraction(int((decisions.right != (k > 4)).sum()), len(rows)))
+        draws.append(decisions.drawn.mean())
     assert rule.worst_error == pytest.approx(float(max(wrong)))
     assert rule.mean_error == pytest.approx(float(sum(wrong) / 10))
     assert rule.mean_draws == pytest.approx(np.mean(draws))
@@ -91,9 +91,9 @@ def test_at_65_draws_a_third_is_enough():
     assert rule.mean_error <= 0.01
     rng = np.random.default_rng(0)
     correct = rng.random((20_000, 65)) < rng.random((20_000, 1))
-    said = rule.decide(correct)
-    assert (said.right == (correct.sum(1) > 32)).mean() >= 0.99
-    assert said.drawn.mean() <= 65 / 3
+    decisions = rule.decide(correct)
+    assert (decisions.right == (correct.sum(1) > 32)).mean() >= 0.99
+    assert decisions.drawn.mean() <= 65 / 3
 
 
 def test_on_the_committed_draws_a_third_is_enough():
@@ -103,10 +103,10 @@ def test_on_the_committed_draws_a_third_is_enough():
     frame = frame.sort_values(["cell", "index", "draw"])
     pred = np.where(frame["rejected"], -1, frame["pred"]).reshape(-1, 65)
     label = labels.loc[frame["index"].to_numpy()[::65]].to_numpy()
-    said = Sequential(65).decide_votes(pred, label)
+    decisions = Sequential(65).decide_votes(pred, label)
     assert len(pred) == 20 * 500
-    assert (said.right == voting.majority(pred, label)).mean() >= 0.999
-    assert said.drawn.mean() <= 65 / 5
+    assert (decisions.right == voting.majority(pred, label)).mean() >= 0.999
+    assert decisions.drawn.mean() <= 65 / 5
 
 
 prefixes = st.lists(st.booleans(), min_size=1, max_size=15)
@@ -125,19 +125,19 @@ def test_a_prefix_decides_for_all_its_continuations(draws, more, error):
 
 @given(st.lists(st.booleans(), min_size=15, max_size=15))
 def test_a_rule_hardly_ever_wrong_says_what_the_full_count_says(draws):
-    said = Sequential(15, 1e-9).decide([draws])
-    assert said.right[0] == (sum(draws) > 7)
-    assert not said.undecided[0]
+    decisions = Sequential(15, 1e-9).decide([draws])
+    assert decisions.right[0] == (sum(draws) > 7)
+    assert not decisions.undecided[0]
     # It stops no later than when the rest cannot change the majority.
-    assert said.drawn[0] <= next(n for n in range(1, 16) if max(sum(draws[:n]), n - sum(draws[:n])) > 7)
+    assert decisions.drawn[0] <= next(n for n in range(1, 16) if max(sum(draws[:n]), n - sum(draws[:n])) > 7)
 
 
 @given(st.lists(st.lists(st.integers(-1, 4), min_size=9, max_size=9), min_size=1, max_size=6), st.data())
 def test_votes_of_several_classes_end_as_the_majority_does(pred, data):
     label = data.draw(st.lists(st.integers(0, 4), min_size=len(pred), max_size=len(pred)))
-    said = Sequential(9, 1e-9).decide_votes(pred, label)
-    assert said.right.tolist() == voting.majority(pred, label).tolist()
-    assert not said.undecided.any()
+    decisions = Sequential(9, 1e-9).decide_votes(pred, label)
+    assert decisions.right.tolist() == voting.majority(pred, label).tolist()
+    assert not decisions.undecided.any()
     two = np.where(np.array(pred) == np.array(label)[:, None], np.array(label)[:, None], 9)
     votes, plain = (Sequential(9).decide_votes(two, label), Sequential(9).decide(two == np.array(label)[:, None]))
     assert votes.right.tolist() == plain.right.tolist()
@@ -150,8 +150,8 @@ def test_votes_of_several_classes_agree_with_the_full_count(classes, spread):
     shares = rng.dirichlet(np.full(classes, spread), 3000)
     pred = (rng.random((3000, 65))[:, :, None] > shares.cumsum(1)[:, None]).sum(2)
     label = np.argsort(-shares, 1)[np.arange(3000), rng.integers(0, 2, 3000)]  # the likeliest class, or the next
-    said = Sequential(65).decide_votes(pred, label)
-    assert (said.right == voting.majority(pred, label)).mean() >= 0.99
+    decisions = Sequential(65).decide_votes(pred, label)
+    assert (decisions.right == voting.majority(pred, label)).mean() >= 0.99
 
 
 def test_a_screening_asks_for_an_even_chance_of_surviving():
@@ -160,16 +160,20 @@ def test_a_screening_asks_for_an_even_chance_of_surviving():
     assert Sequential(65, m=1).need == Sequential(65).need
     rng = np.random.default_rng(2)
     correct = rng.random((5000, 65)) < rng.random((5000, 1))
-    said = rule.decide(correct)
-    assert (said.right == (proportions.rob_at_m(correct.sum(1), 65, 15) >= 0.5)).mean() >= 0.99
-    assert said.drawn.mean() < 65 / 5
+    decisions = rule.decide(correct)
+    assert (decisions.right == (proportions.rob_at_m(correct.sum(1), 65, 15) >= 0.5)).mean() >= 0.99
+    assert decisions.drawn.mean() < 65 / 5
 
 
 def test_decisions_are_no_counts():
-    said = Sequential(9).decide(np.ones((4, 9), bool))
+    decisions = Sequential(9).decide(np.ones((4, 9), bool))
     assert set(Decisions.__dataclass_fields__) == {"right", "undecided", "drawn"}
-    assert said.right.dtype == said.undecided.dtype == bool
-    for use in (lambda: proportions.rob_at_m(said, 9, 5), lambda: proportions.wilson(said, 9), lambda: said / 9):  # type: ignore
+    assert decisions.right.dtype == decisions.undecided.dtype == bool
+    for use in (
+        lambda: proportions.rob_at_m(decisions, 9, 5),
+        lambda: proportions.wilson(decisions, 9),
+        lambda: decisions / 9,
+    ):  # type: ignore
         with pytest.raises(TypeError):
             use()
 
@@ -217,46 +221,46 @@ class Refuses(Defense):
 def test_images_meet_the_draws_of_the_full_count(m, ahead, batch):
     x, y, indices = setting()
     rule = Sequential(33, 0.02, m)
-    said = sequential_verdict(noisy(), x, y, indices, rule, 5, ahead=ahead, batch=batch)
+    decisions = sequential_verdict(noisy(), x, y, indices, rule, 5, ahead=ahead, batch=batch)
     full = verdict(noisy(), x, indices, draws=33, selection=6, seed=5)
     pred = full.predictions[full.held_out].T.numpy()
     expected = rule.decide(pred == y.numpy()[:, None]) if m else rule.decide_votes(pred, y.numpy())
-    assert said.right.tolist() == expected.right.tolist()
-    assert not said.undecided.any()
-    assert 0 < said.right.mean() < 1
-    assert (said.drawn >= expected.drawn).all()
-    assert (said.drawn < expected.drawn + ahead).all() or ahead > 1
-    assert said.drawn.sum() < 33 * len(x) * 0.7
+    assert decisions.right.tolist() == expected.right.tolist()
+    assert not decisions.undecided.any()
+    assert 0 < decisions.right.mean() < 1
+    assert (decisions.drawn >= expected.drawn).all()
+    assert (decisions.drawn < expected.drawn + ahead).all() or ahead > 1
+    assert decisions.drawn.sum() < 33 * len(x) * 0.7
 
 
 def test_decided_images_leave_the_batch():
     x, y, indices = setting(30)
     x[:, 0, 0, 0] = torch.linspace(-0.2, 1.2, 30)  # logits [x, uniform]
     defense, rule = Refuses(), Sequential(33, 0.02)
-    said = sequential_verdict(defense, x, torch.zeros_like(y), indices, rule, 0)
-    assert sum(defense.asked) == said.drawn.sum()
+    decisions = sequential_verdict(defense, x, torch.zeros_like(y), indices, rule, 0)
+    assert sum(defense.asked) == decisions.drawn.sum()
     assert defense.asked[0] == 30 * rule.first
     assert defense.asked == sorted(defense.asked, reverse=True)
     full = verdict(Refuses(), x, indices, draws=33, selection=0, seed=0)
     pred = torch.where(full.rejected, -1, full.predictions).T.numpy()
-    assert said.right.tolist() == rule.decide_votes(pred, np.zeros(30, int)).right.tolist()
+    assert decisions.right.tolist() == rule.decide_votes(pred, np.zeros(30, int)).right.tolist()
 
 
 def test_a_draw_that_is_not_finite_leaves_its_image_undecided():
     x, y, indices = setting(12)
     x[:, 0, 0, 0] = 0.5
     x[4, 0, 0, 1] = 3.0
-    said = sequential_verdict(Refuses(), x, y, indices, Sequential(33, 0.02), 0)
-    assert np.flatnonzero(said.undecided).tolist() == [4]
-    assert not said.right[4]
+    decisions = sequential_verdict(Refuses(), x, y, indices, Sequential(33, 0.02), 0)
+    assert np.flatnonzero(decisions.undecided).tolist() == [4]
+    assert not decisions.right[4]
 
 
 def test_a_deterministic_defense_is_asked_once():
     x, y, indices = setting(10)
     y[3] += 1
-    said = sequential_verdict(classifier(), x, y % 10, indices, Sequential(65), 0)
-    assert said.right.tolist() == [i != 3 for i in range(10)]
-    assert said.drawn.tolist() == [1] * 10
+    decisions = sequential_verdict(classifier(), x, y % 10, indices, Sequential(65), 0)
+    assert decisions.right.tolist() == [i != 3 for i in range(10)]
+    assert decisions.drawn.tolist() == [1] * 10
 
 
 def test_a_foreign_random_module_keeps_its_batch_and_so_its_draws():
@@ -268,11 +272,11 @@ def test_a_foreign_random_module_keeps_its_batch_and_so_its_draws():
     data = load_dataset("digits")
     x, y, indices = data.x[:60], data.y[:60], torch.arange(60)
     rule = Sequential(9, 0.1)
-    said = sequential_verdict(foreign, x, y, indices, rule, 0)
+    decisions = sequential_verdict(foreign, x, y, indices, rule, 0)
     full = verdict(foreign, x, indices, draws=9, selection=3, seed=0)
     expected = rule.decide_votes(full.predictions[full.held_out].T.numpy(), y.numpy())
-    assert said.right.tolist() == expected.right.tolist()
-    assert len(set(said.drawn.tolist())) == 1
+    assert decisions.right.tolist() == expected.right.tolist()
+    assert len(set(decisions.drawn.tolist())) == 1
 
 
 @settings(max_examples=10, deadline=None)

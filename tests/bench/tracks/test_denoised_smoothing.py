@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.cli.main import main
 from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
-from bench.tracks.smoothing.run import noisy
+from bench.tracks.smoothing.noisy_defense import noisy
 from defenses import load_model
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise

@@ -13,7 +13,7 @@ from bench.cli.main import main
 from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
 from bench.tracks.smoothing.certify import ABSTAIN, CertificationProtocol, certified, check_form, radius_of
-from bench.tracks.smoothing.run import noisy
+from bench.tracks.smoothing.noisy_defense import noisy
 from bench.tracks.smoothing.tables import RADII, rows
 from defenses import load_model
 from defenses.core.chain import Chain

@@ -1,10 +1,11 @@
-"""Chains of purifiers: the same as applying them one after another, in values, gradients and noise."""
+"""Chains of purifiers against applying them one after another: values, gradients and noise."""
 
 import pytest
 import torch
 from models import AddNoise, classifier, seeded
 from torch import Tensor
 
+from bench.evaluation.certificates.measure import certify
 from defenses.core.chain import Chain
 from defenses.core.defense import Purified
 from defenses.core.noise import Draw, Noise
@@ -40,7 +41,7 @@ class Blend(Purifier):
 
 
 class StartNoise(Purifier):
-    """No steps: the whole of it is start and finish."""
+    """A purifier without steps: start and finish alone."""
 
     steps = 0
 
@@ -74,9 +75,9 @@ def test_replay_gives_the_gradients_of_plain_autograd(parts):
     plain = unrolled(chain, x, noise)
     (expected,) = torch.autograd.grad(plain.square().sum(), x)
     for length in (1, 2, 99):
-        made = replayed(chain, x, noise, length=length)
-        torch.testing.assert_close(made, plain)
-        torch.testing.assert_close(torch.autograd.grad(made.square().sum(), x)[0], expected)
+        images = replayed(chain, x, noise, length=length)
+        torch.testing.assert_close(images, plain)
+        torch.testing.assert_close(torch.autograd.grad(images.square().sum(), x)[0], expected)
     with torch.no_grad():
         torch.testing.assert_close(purify(chain, X.double(), noise), plain)
 
@@ -97,16 +98,15 @@ def test_noise_of_a_part_is_its_own():
 
 
 def test_a_certificate_reaches_the_paths_of_parts():
-    from bench.evaluation.certificates.measure import certify
 
     net = classifier()
-    made = certify(Purified(Chain([Blend(2), Blend(30, 0.005)]), net), X[:3], seed=0)
-    assert made is not None
-    assert {c.name for c in made.checks if "path" in c.name} == {
+    certificate = certify(Purified(Chain([Blend(2), Blend(30, 0.005)]), net), X[:3], seed=0)
+    assert certificate is not None
+    assert {c.name for c in certificate.checks if "path" in c.name} == {
         "the path through parts.0.pull contributes",
         "the path through parts.1.pull contributes",
     }
-    assert made.passed
+    assert certificate.passed
 
 
 def test_modes_are_those_that_the_parts_have():

@@ -49,8 +49,8 @@ def closed_form(defense, mode, runs):
 def test_every_mode_has_the_gradient_of_its_definition(mode, runs, how):
     defense = affine()
     assert mode in defense.gradients
-    _, found = gradient(defense, mode, how=how, runs=runs)
-    torch.testing.assert_close(found.flatten(1), closed_form(defense, mode, runs), rtol=1e-4, atol=1e-5)
+    _, grad = gradient(defense, mode, how=how, runs=runs)
+    torch.testing.assert_close(grad.flatten(1), closed_form(defense, mode, runs), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("combine", ["softmax-mean", "logit-mean"])
@@ -65,16 +65,16 @@ def test_values_are_the_deployed_ones_to_the_last_bit(name, combine):
     defense = Purified(purifier, linear(), runs=3, combine=combine, autoencoder=Triple()).requires_grad_(False)
     deployed = defense.logits(X, Noise.of(4, B))
     for mode in defense.gradients:
-        found, _ = gradient(defense, mode)
-        assert torch.equal(found, deployed) == (mode not in OTHER_VALUES), mode
-        assert torch.equal(defense.logits(X, Noise.of(4, B), gradient=mode), found), mode
+        logits, _ = gradient(defense, mode)
+        assert torch.equal(logits, deployed) == (mode not in OTHER_VALUES), mode
+        assert torch.equal(defense.logits(X, Noise.of(4, B), gradient=mode), logits), mode
 
 
 def test_the_surrogate_is_the_purifier_of_a_quarter_of_the_steps():
     defense = affine(runs=1)
-    found, _ = gradient(defense, "surrogate")
+    logits, _ = gradient(defense, "surrogate")
     quarter = Purified(Affine(steps=2), linear(), runs=1)
-    assert torch.equal(found, quarter.logits(X, Noise.of(4, B)))
+    assert torch.equal(logits, quarter.logits(X, Noise.of(4, B)))
     assert [Affine(k).surrogate().steps for k in (2, 7, 8, 100)] == [1, 1, 2, 25]
     assert Affine(1).surrogate() is None
     assert defense.purifier.steps == 8
@@ -93,8 +93,8 @@ def test_copies_of_an_expectation_vote_in_joint_modes():
     defense = affine(runs=1)
     with attack_view(defense, ViewSpec("joint-full", eot=4), seed=3) as (view, _):
         x = X.clone().requires_grad_()
-        (found,) = torch.autograd.grad((view(x) * WEIGHTS).sum(), x)
-    votes = found.unique()
+        (grad,) = torch.autograd.grad((view(x) * WEIGHTS).sum(), x)
+    votes = grad.unique()
     assert set((2 * votes).tolist()) <= {-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0}
     assert len(votes) > 3
 
@@ -104,8 +104,8 @@ def test_runs_of_one_copy_give_the_signs_of_a_mean_in_joint_modes(mode):
     defense = affine(runs=1)
     with attack_view(defense, ViewSpec(mode, runs=4), seed=3) as (view, _):
         x = X.clone().requires_grad_()
-        (found,) = torch.autograd.grad((view(x) * WEIGHTS).sum(), x)
-    assert set((2 * found).unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
+        (grad,) = torch.autograd.grad((view(x) * WEIGHTS).sum(), x)
+    assert set((2 * grad).unique().tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -113,19 +113,19 @@ def test_the_number_of_a_surrogate_is_its_steps(steps):
     defense = affine(runs=1)
     fewer = Purified(Affine(steps=steps), linear(), runs=1)
     mode = f"surrogate:{steps}"
-    values, found = gradient(defense, mode)
+    values, grad = gradient(defense, mode)
     expected_values, expected = gradient(fewer, "exact")
     assert torch.equal(values, expected_values)
     assert torch.equal(defense.logits(X, Noise.of(4, B), gradient=mode), expected_values)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(grad, expected)
 
 
 @pytest.mark.parametrize(("mode", "attribute"), [("smooth", 0.05 / 3), ("difference", 0.05)])
 def test_numbers_left_out_are_the_purifiers_own(mode, attribute):
     defense = Purified(Langevin(energy(nn.LeakyReLU), eps=0.05, steps=4), linear(), runs=1)
-    own = gradient(defense, mode)[1]
-    assert torch.equal(gradient(defense, f"{mode}:{attribute:.20f}")[1], own)
-    assert not torch.equal(gradient(defense, f"{mode}:1/2")[1], own)
+    default = gradient(defense, mode)[1]
+    assert torch.equal(gradient(defense, f"{mode}:{attribute:.20f}")[1], default)
+    assert not torch.equal(gradient(defense, f"{mode}:1/2")[1], default)
 
 
 def test_numbers_have_one_spelling_and_the_label_tells_them():
@@ -154,8 +154,8 @@ def test_a_number_that_is_none_is_one_line(mode, text):
     assert "\n" not in str(raised.value)
 
 
-class Own(Affine):
-    """A purifier whose surrogate is as it is."""
+class Fixed(Affine):
+    """A purifier with a surrogate of a fixed number of steps."""
 
     def surrogate(self):
         return Affine(3)
@@ -165,7 +165,7 @@ class Own(Affine):
     ("purifier", "mode", "text"),
     [
         (Affine, "surrogate:8", "a surrogate of 8 steps is no cheaper than the purifier of 8; take fewer"),
-        (Own, "surrogate:3", r'Own.surrogate\(\) takes no number; let it take one, or leave out ":3"'),
+        (Fixed, "surrogate:3", r'Fixed.surrogate\(\) takes no number; let it take one, or leave out ":3"'),
         (Affine, "bpda-autoencoder", r"Purified\(..., autoencoder=network\) gives it"),
     ],
 )
@@ -180,8 +180,8 @@ def test_a_mode_that_does_not_fit_the_purifier_is_refused_before_any_work(purifi
 def test_a_gradient_that_is_none_is_not_hidden_behind_its_sign():
     x = X.clone().requires_grad_()
     logits = affine().logits(x, Noise.of(4, B), gradient="joint-score")
-    (found,) = torch.autograd.grad((logits * torch.tensor(math.nan)).sum(), x)
-    assert found.isnan().all()
+    (grad,) = torch.autograd.grad((logits * torch.tensor(math.nan)).sum(), x)
+    assert grad.isnan().all()
 
 
 @pytest.mark.parametrize("combine", ["softmax-mean", "logit-mean"])
@@ -213,7 +213,7 @@ def test_a_mode_that_is_lacking_is_one_line_and_names_the_others():
 
 
 class Functional(nn.Module):
-    """A piecewise linear energy whose activation is not a module."""
+    """A piecewise linear energy with an activation that is no module."""
 
     def __init__(self):
         super().__init__()

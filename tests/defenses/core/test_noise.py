@@ -10,18 +10,18 @@ from defenses.core.noise import Draw, Noise
 
 
 def test_rows_do_not_depend_on_their_company():
-    noise, what = Noise.of(3, 40), Draw((2, 5))
-    together = noise.draw(what, range(6))
-    assert torch.equal(noise.rows(torch.tensor([7, 31])).draw(what, range(6)), together[:, [7, 31]])
-    assert torch.equal(Noise.of(3, [31, 7]).draw(what, range(6)), together[:, [31, 7]])
+    noise, spec = Noise.of(3, 40), Draw((2, 5))
+    together = noise.draw(spec, range(6))
+    assert torch.equal(noise.rows(torch.tensor([7, 31])).draw(spec, range(6)), together[:, [7, 31]])
+    assert torch.equal(Noise.of(3, [31, 7]).draw(spec, range(6)), together[:, [31, 7]])
 
 
 def test_steps_do_not_depend_on_how_many_are_drawn_at_once():
-    noise, what = Noise.of(3, 4), Draw((3, 3, 3))  # an odd number of values
-    together = noise.draw(what, range(10))
+    noise, spec = Noise.of(3, 4), Draw((3, 3, 3))  # an odd number of values
+    together = noise.draw(spec, range(10))
     for k in range(10):
-        assert torch.equal(noise.draw(what, range(k, k + 1))[0], together[k])
-    assert torch.equal(noise.draw(what), together[0])
+        assert torch.equal(noise.draw(spec, range(k, k + 1))[0], together[k])
+    assert torch.equal(noise.draw(spec), together[0])
 
 
 def test_large_batches_are_drawn_in_passes_with_the_same_values():
@@ -49,18 +49,18 @@ def test_rademacher_is_fair():
 def test_streams_are_uncorrelated():
     """Over neighbouring rows, steps, seeds, children and copies; 4 standard deviations."""
     n = 20_000
-    what, base = Draw((n,)), Noise.of(0, 2)
+    spec, base = Draw((n,)), Noise.of(0, 2)
     others = [
-        base.draw(what)[1],
-        base.draw(what, range(1, 2))[0, 0],
-        Noise.of(1, 1).draw(what)[0],
-        base.child(0).draw(what)[0],
-        base.child(1).draw(what)[0],
-        base.child(0, 1).draw(what)[0],
-        base.child(1, 0).draw(what)[0],
-        base.copies(2).draw(what)[1],
+        base.draw(spec)[1],
+        base.draw(spec, range(1, 2))[0, 0],
+        Noise.of(1, 1).draw(spec)[0],
+        base.child(0).draw(spec)[0],
+        base.child(1).draw(spec)[0],
+        base.child(0, 1).draw(spec)[0],
+        base.child(1, 0).draw(spec)[0],
+        base.copies(2).draw(spec)[1],
     ]
-    rows = torch.stack([base.draw(what)[0], *others])
+    rows = torch.stack([base.draw(spec)[0], *others])
     correlation = torch.corrcoef(rows) - torch.eye(len(rows))
     assert correlation.abs().max() < 4 / math.sqrt(n)
 

@@ -1,4 +1,4 @@
-"""The one loop over all purifiers, and purification before a classifier."""
+"""The loop over a purifier's steps, and purification before a classifier."""
 
 import math
 
@@ -14,7 +14,7 @@ from defenses.utils.errors import UserError
 
 
 class Shrink(Purifier):
-    """Halves images towards ctx, with noise each step; row i is done when its norm falls below a bound."""
+    """Halving of images towards ctx, with noise each step; a row is done when its norm falls below a bound."""
 
     def __init__(self, steps: int = 12, bound: float = 0.0, scale: float = 0.0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every registered defense keeps to."""
+"""Contracts of every registered defense."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from bench.spec.view import ViewSpec
 from defenses import card, list_models, load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import dataset_info, load_dataset
+from defenses.training.recipe import load_recipe, methods
 from defenses.utils.errors import UserError
+from defenses.utils.parameters import decode
 
 SMALL = {
     "adp": {"runs": 2, "steps": 3},
@@ -23,7 +25,7 @@ SMALL = {
     "jem-refine": {"runs": 2, "steps": 3},
     "igebm": {"runs": 2, "steps": 3},
 }
-LEAST = {"few-labels": 0.8}  # accuracy on validation images, where a method is meant to have less than others
+LEAST = {"few-labels": 0.8}  # accuracy on validation images, for methods with less than others
 INFO = dataset_info("digits")
 
 
@@ -51,16 +53,20 @@ def test_logits_are_fresh_float32_and_finite(model, data):
     assert torch.equal(x, before)
 
 
-def said(defense, x, noise):
-    """Logits, and scores where there is a detector, side by side."""
-    found = defense.decide(x, noise)
-    return found.logits if found.scores is None else torch.cat([found.logits, found.scores[:, None]], 1)
+def outputs(defense, x, noise):
+    """Return logits, with the scores of a detector in one more column."""
+    prediction = defense.decide(x, noise)
+    return (
+        prediction.logits
+        if prediction.scores is None
+        else torch.cat([prediction.logits, prediction.scores[:, None]], 1)
+    )
 
 
 def test_noise_decides_everything(model, data):
     x, defense = data.x[:6], model[1]
     state = torch.random.get_rng_state()
-    first, again, other = (said(defense, x, Noise.of(s, 6)) for s in (0, 0, 1))
+    first, again, other = (outputs(defense, x, Noise.of(s, 6)) for s in (0, 0, 1))
     assert torch.equal(first, again)
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(first, other) != card(model[0]).stochastic
@@ -72,12 +78,12 @@ def test_noise_decides_everything(model, data):
 
 def test_card_tells_the_truth(model):
     name, defense = model
-    known = card(name)
-    assert defense.stochastic == known.stochastic
-    assert tuple(defense.gradients) == known.gradients
+    model_card = card(name)
+    assert defense.stochastic == model_card.stochastic
+    assert tuple(defense.gradients) == model_card.gradients
     assert defense.num_classes == INFO.num_classes
     assert defense.input_shape == INFO.shape
-    for claim in known.claims:
+    for claim in model_card.claims:
         assert {"dataset", "threat", "clean", "robust", "attack", "source"} <= set(claim)
 
 
@@ -113,10 +119,10 @@ def test_draws_are_the_same_in_any_batch(model, data):
 
 
 def test_shipped_weights_are_what_their_recipe_says(model, data):
-    """Far above chance on validation images; the exact figures stand in the tables.
+    """Far above chance on validation images; the tables have the exact figures.
 
-    What has no weights of its own stands before a classifier that has never seen its images: tiny ones, which a median
-    or a shift by a pixel harms.
+    A method without weights stands before a classifier that was not trained on its outputs: a median or a shift by a
+    pixel harms tiny images.
     """
     least = LEAST.get(model[0], 0.9 if card(model[0]).weights else 0.7)
     defense = load_model(model[0], "digits")
@@ -134,10 +140,10 @@ def test_unknown_parameters_and_data_sets_are_named():
 
 
 def test_numbers_have_one_spelling():
-    known = card("adp")
-    assert known.merged("digits", {"sigma": "0.15"}) == known.merged("digits", {"sigma": "3/20"})
-    assert known.merged("digits", {"sigma": 0.15}) == known.merged("digits", {"sigma": "3/20"})
-    assert known.merged("cifar10", {})["sigma"] == "1/4"
+    model_card = card("adp")
+    assert model_card.merged("digits", {"sigma": "0.15"}) == model_card.merged("digits", {"sigma": "3/20"})
+    assert model_card.merged("digits", {"sigma": 0.15}) == model_card.merged("digits", {"sigma": "3/20"})
+    assert model_card.merged("cifar10", {})["sigma"] == "1/4"
 
 
 def test_purifiers_compose_with_any_classifier(data):
@@ -151,8 +157,6 @@ def test_purifiers_compose_with_any_classifier(data):
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10"])
 def test_cards_deploy_what_the_recipes_chose(dataset):
-    from defenses.training.recipe import load_recipe, methods
-    from defenses.utils.parameters import decode
 
     for name in methods():
         deployed = decode(card(name).merged(dataset, {}))

@@ -1,4 +1,4 @@
-"""Gradients by replay against plain autograd and closed forms: every path, every way to ask for them."""
+"""Gradients by replay against plain autograd and closed forms, on every path and by every call of autograd."""
 
 import gc
 
@@ -15,7 +15,7 @@ from defenses.purifiers.adp import ADP
 from defenses.purifiers.langevin import Langevin
 
 
-def made(name):
+def purifier_of(name):
     torch.manual_seed(3)
     return {
         "everything": Everything,
@@ -39,19 +39,19 @@ def gradient(how, purifier, x=X, **options):
 @pytest.mark.parametrize(("length", "last"), [(1, 0), (2, 0), (4, 0), (100, 0), (1, 1), (2, 3), (4, 100)])
 @pytest.mark.parametrize("name", ALL)
 def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length, last):
-    purifier = made(name).requires_grad_(False)
+    purifier = purifier_of(name).requires_grad_(False)
     image, exact = gradient(unrolled, purifier)
-    again, found = gradient(replayed, purifier, length=length, last=last)
+    again, grad = gradient(replayed, purifier, length=length, last=last)
     assert torch.allclose(image, again, atol=1e-6)
-    assert torch.allclose(exact, found, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(exact, grad, rtol=1e-5, atol=1e-6)
     if name in ("everything", "adp", "adp-faithful", "no-step"):  # no other path without grad: the same operations
         assert torch.equal(image, again)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_in_double_precision_it_agrees_with_central_differences(name):
-    purifier, x = made(name).double(), X.double()
-    _, found = gradient(replayed, purifier, x, length=2, last=2)
+    purifier, x = purifier_of(name).double(), X.double()
+    _, grad = gradient(replayed, purifier, x, length=2, last=2)
     probe = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     noise, h = Noise.of(4, len(x)), 1e-6
 
@@ -60,7 +60,7 @@ def test_in_double_precision_it_agrees_with_central_differences(name):
 
     with torch.no_grad():
         slope = (value(x + h * probe) - value(x - h * probe)) / (2 * h)
-    assert float((found * probe).sum()) == pytest.approx(float(slope), rel=1e-6)
+    assert float((grad * probe).sum()) == pytest.approx(float(slope), rel=1e-6)
 
 
 @pytest.mark.parametrize("last", [0, 3])
@@ -99,31 +99,31 @@ def test_a_second_derivative_is_refused_and_not_wrong():
 
 @pytest.mark.parametrize("name", ["everything", "adp"])
 def test_autocast_is_had_again(name):
-    purifier = made(name).requires_grad_(False)
+    purifier = purifier_of(name).requires_grad_(False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image, exact = gradient(unrolled, purifier)
         x = X.clone().requires_grad_()
         out = replayed(purifier, x, Noise.of(4, 5), length=2)
-    (found,) = torch.autograd.grad((out * WEIGHT).sum(), x)  # outside the context, as a training loop does
+    (grad,) = torch.autograd.grad((out * WEIGHT).sum(), x)  # outside the context, as a training loop does
     assert torch.equal(out, image)
-    assert torch.allclose(found, exact, rtol=1e-2, atol=1e-3)
+    assert torch.allclose(grad, exact, rtol=1e-2, atol=1e-3)
     assert not torch.equal(image, gradient(unrolled, purifier)[0])
 
 
 @pytest.mark.parametrize("budget", [0.0, float("inf")])
 def test_purify_chooses_by_memory_and_the_result_does_not_change(monkeypatch, budget):
-    purifier = made("everything").requires_grad_(False)
+    purifier = purifier_of("everything").requires_grad_(False)
     monkeypatch.setattr("defenses.core.replay.free_memory", lambda device: budget)
-    found = extent(purifier, X, Noise.of(4, 5))
-    assert found.last == purifier.steps if budget else 1 <= found.length <= found.last < purifier.steps
-    image, found = gradient(purify, purifier)
+    held_graph = extent(purifier, X, Noise.of(4, 5))
+    assert held_graph.last == purifier.steps if budget else 1 <= held_graph.length <= held_graph.last < purifier.steps
+    image, grad = gradient(purify, purifier)
     expected_image, expected = gradient(unrolled, purifier)
     assert torch.equal(image, expected_image)
-    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(grad, expected, rtol=1e-5, atol=1e-6)
 
 
 class Passing(Purifier):
-    """The image itself is state and context, and nothing is done to it."""
+    """A purifier with the unchanged image as state and context."""
 
     steps = 3
 
@@ -139,9 +139,9 @@ class Passing(Purifier):
 
 @pytest.mark.parametrize("last", [0, 1, 3])
 def test_an_image_that_passes_unchanged_gets_every_part_of_its_gradient(last):
-    image, found = gradient(replayed, Passing(), last=last)
+    image, grad = gradient(replayed, Passing(), last=last)
     assert torch.allclose(image, 7 * X)
-    assert torch.allclose(found, 7 * WEIGHT)
+    assert torch.allclose(grad, 7 * WEIGHT)
 
 
 @pytest.mark.parametrize("steps", [7, 20])
@@ -152,10 +152,10 @@ def test_the_graph_of_the_last_steps_fills_the_memory_that_is_left(monkeypatch, 
         monkeypatch.setattr(
             "defenses.core.replay.free_memory", lambda device, n=graphs: 4 * (steps * state + n * graph)
         )
-        found = extent(purifier, X, Noise.of(4, 5))
-        assert found.length <= found.last < steps or found.last == steps
-        assert found.last >= graphs
-        assert found.last * graph <= max(found.length * graph, steps * state + graphs * graph)
+        held_graph = extent(purifier, X, Noise.of(4, 5))
+        assert held_graph.length <= held_graph.last < steps or held_graph.last == steps
+        assert held_graph.last >= graphs
+        assert held_graph.last * graph <= max(held_graph.length * graph, steps * state + graphs * graph)
 
 
 def held(how, purifier, x, **options):

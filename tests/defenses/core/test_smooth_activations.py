@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from linear_purifier import CLASSES, SHAPE, WEIGHTS, B, D, X, energy, gradient, linear, values
 from torch import nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses.core.backward import purified
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise
@@ -20,19 +20,19 @@ from defenses.purifiers.langevin import Langevin
 
 
 def states(purifier, x):
-    """The state before every step of the purifier."""
+    """Return the state before every step of the purifier."""
     with torch.no_grad():
         noise = Noise.of(4, len(x)).copies(1)
         state, ctx = start(purifier, x, noise)
-        z, found = step_noise(purifier, x, noise), []
+        z, visited = step_noise(purifier, x, noise), []
         for k in range(purifier.steps):
-            found.append(state["u"])
+            visited.append(state["u"])
             state = advance(purifier, state, ctx, range(k, k + 1), z)
-    return found
+    return visited
 
 
 def back_through(purifier, x, apply):
-    """What reaches the image when v <- v - apply(u, v) at every state, last first."""
+    """Return the gradient at the image after v <- v - apply(u, v) at every state, last first."""
     v = (WEIGHTS.double() @ values(CLASSES, D, seed=2).double()).expand(B, D)
     for u in reversed(states(purifier, x)):
         v = v - apply(u.flatten(1), v)
@@ -52,9 +52,9 @@ def test_smooth_is_the_hessian_of_the_smooth_energy_at_the_true_states():
         hessian = [torch.func.hessian(lambda w: soft(w.view(1, *SHAPE)).sum())(row) for row in u]
         return torch.einsum("bij,bj->bi", torch.stack(hessian), v)
 
-    _, found = gradient(defense, "smooth", X.double())
+    _, grad = gradient(defense, "smooth", X.double())
     expected = back_through(defense.purifier, X.double(), apply)
-    torch.testing.assert_close(found.flatten(1), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(grad.flatten(1), expected, rtol=1e-9, atol=1e-9)
     assert (expected - gradient(defense, "bpda", X.double())[1].flatten(1)).norm() > 0.01 * expected.norm()
 
 
@@ -67,9 +67,9 @@ def test_difference_is_the_central_difference_at_the_true_states():
         ends = [field((u + s * h * v / length).view(B, *SHAPE)).flatten(1) for s in (1, -1)]
         return (ends[0] - ends[1]) * length / (2 * h)
 
-    _, found = gradient(defense, "difference", X.double())
+    _, grad = gradient(defense, "difference", X.double())
     expected = back_through(defense.purifier, X.double(), apply)
-    torch.testing.assert_close(found.flatten(1), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(grad.flatten(1), expected, rtol=1e-9, atol=1e-9)
     assert (expected - gradient(defense, "bpda", X.double())[1].flatten(1)).norm() > 0.01 * expected.norm()
 
 
@@ -89,8 +89,8 @@ class Quadratic(nn.Module):
 def test_differences_are_exact_on_a_quadratic_energy():
     defense = Purified(Langevin(Quadratic(), eps=0.5, steps=7), linear().double(), runs=1)
     _, exact = gradient(defense, "exact", X.double())
-    _, found = gradient(defense, "difference", X.double())
-    torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-10)
+    _, grad = gradient(defense, "difference", X.double())
+    torch.testing.assert_close(grad, exact, rtol=1e-10, atol=1e-10)
     matrix = torch.linalg.matrix_power(torch.eye(D).double() - defense.purifier.gradient.energy.matrix, 7)
     at_image = (WEIGHTS.double() @ values(CLASSES, D, seed=2).double()).expand(B, D)
     torch.testing.assert_close(exact.flatten(1), at_image @ matrix, rtol=1e-9, atol=1e-9)
@@ -107,8 +107,8 @@ def test_differences_on_a_smooth_energy_go_to_the_exact_gradient_as_their_square
     for eps in (0.1, 0.05):
         defense = double(nn.SiLU, eps=eps)
         defense.purifier.drift = 1.0
-        (_, exact), (_, found) = (gradient(defense, m, X.double()) for m in ("exact", "difference"))
-        errors.append(float((exact - found).norm() / exact.norm()))
+        (_, exact), (_, grad) = (gradient(defense, m, X.double()) for m in ("exact", "difference"))
+        errors.append(float((exact - grad).norm() / exact.norm()))
     assert errors[0] < 0.01
     assert 3 < errors[0] / errors[1] < 5
 
@@ -116,10 +116,10 @@ def test_differences_on_a_smooth_energy_go_to_the_exact_gradient_as_their_square
 def test_no_gradient_arrives_where_none_left():
     defense, x = Purified(Langevin(energy(nn.LeakyReLU), steps=3), linear()), X.clone().requires_grad_()
     logits = defense.logits(x, Noise.of(0, B), gradient="difference")
-    (found,) = torch.autograd.grad(logits[1:].sum(), x)
-    assert found.isfinite().all()
-    assert not found[0].any()
-    assert found[1:].flatten(1).any(1).all()
+    (grad,) = torch.autograd.grad(logits[1:].sum(), x)
+    assert grad.isfinite().all()
+    assert not grad[0].any()
+    assert grad[1:].flatten(1).any(1).all()
 
 
 @given(st.floats(-5, 5), st.floats(0, 0.9), st.floats(1e-3, 2))

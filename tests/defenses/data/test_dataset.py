@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import defenses.data
 from defenses.data import dataset, formats
 from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
@@ -35,6 +36,15 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
+
+
+def test_public_names_are_listed_and_loaded_when_used():
+    names = ["Dataset", "DatasetInfo", "dataset_info", "load_dataset"]
+    assert sorted(defenses.data.__all__) == names
+    assert set(names) <= set(dir(defenses.data))
+    assert [getattr(defenses.data, name) for name in names] == [getattr(dataset, name) for name in names]
+    code = "import sys, defenses.data; print({'torch', 'numpy', 'defenses.data.dataset'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
 # digits

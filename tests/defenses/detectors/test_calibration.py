@@ -1,4 +1,4 @@
-"""Detectors are calibrated on the data set that lies where a run says: two files of one name, apart by their folder."""
+"""Detectors are calibrated on the data of the run's data root: two files of one name in different folders."""
 
 import shutil
 
@@ -40,19 +40,19 @@ on = "feature-squeezing"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two data roots with a mine.npz each: digits, and faint ones; and weights for it."""
-    made = tmp_path_factory.mktemp("data")
+    """Make two data roots with a mine.npz each, digits and faint digits, and weights."""
+    base = tmp_path_factory.mktemp("data")
     parts = {split: load_dataset("digits", split) for split in ("train", "validation", "test")}
     for name, contrast in (("plain", 1.0), ("faint", 0.6)):
-        (made / name).mkdir()
+        (base / name).mkdir()
         arrays = {f"x_{s}": (contrast * d.x[:60]).numpy() for s, d in parts.items()}
         labels = {f"y_{s}": d.y[:60].numpy() for s, d in parts.items()}
-        np.savez(made / name / "mine.npz", **arrays, **labels, num_classes=10)
+        np.savez(base / name / "mine.npz", **arrays, **labels, num_classes=10)
     weights = find_weights("undefended", "digits")
-    (made / "w" / "mine.npz").mkdir(parents=True)
+    (base / "w" / "mine.npz").mkdir(parents=True)
     for ending in (".safetensors", ".json"):
-        shutil.copy(weights.with_suffix(ending), made / "w" / "mine.npz" / f"small{ending}")
-    return made
+        shutil.copy(weights.with_suffix(ending), base / "w" / "mine.npz" / f"small{ending}")
+    return base
 
 
 def test_the_threshold_is_that_of_the_data_at_hand(folder):
@@ -72,25 +72,25 @@ def test_the_threshold_is_that_of_the_data_at_hand(folder):
 
 
 def test_what_learns_looks_at_the_data_at_hand(folder):
-    """Of which there are too few."""
-    given = {"classifier": "small", "eps": 0.2, "fpr": "1/10"}
+    """There are too few training images."""
+    params = {"classifier": "small", "eps": 0.2, "fpr": "1/10"}
     root = folder / "w"
     with pytest.raises(UserError, match="learns from at least 100 training images, and there are 60"):
-        load_model("mahalanobis", "mine.npz", weights_root=root, data_root=folder / "plain", **given)
+        load_model("mahalanobis", "mine.npz", weights_root=root, data_root=folder / "plain", **params)
 
 
 @pytest.mark.parametrize("by_board", [True, False])
 def test_a_board_with_a_data_root_runs_and_is_verified(folder, tmp_path, by_board):
-    """Told by the board that was loaded, or by the options of the run."""
+    """With the data root from the loaded board, or from the options of the run."""
     (tmp_path / "board.toml").write_text(BOARD)
     weights, data = folder / "w", folder / "faint"
     board = load_board(tmp_path / "board.toml", weights_root=weights, data_root=data)
     options = Options(weights_root=weights, data_root=None if by_board else data, workers=0, quiet=True)
     assert run_board(board, tmp_path / "out", options) == []
-    found = verify(tmp_path / "out", VerifyOptions(weights_root=weights, data_root=data))
-    assert found.agrees, (found.findings, found.rows)
-    said = [row.name[0] for row in found.rows]
-    assert set(said) == {"feature-squeezing", "bit-depth"}
+    verification = verify(tmp_path / "out", VerifyOptions(weights_root=weights, data_root=data))
+    assert verification.agrees, (verification.findings, verification.rows)
+    names = [row.name[0] for row in verification.rows]
+    assert set(names) == {"feature-squeezing", "bit-depth"}
     with pytest.raises(UserError, match=r"mine\.npz"):
         load_board(tmp_path / "board.toml", weights_root=weights)
 

@@ -1,4 +1,4 @@
-"""Detectors: scores against closed forms, their gradients, thresholds, and what they cost."""
+"""Detectors: scores against closed forms, gradients, thresholds, and cost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from detector_parts import NOISE, Brightness, X, linear
 from models import seeded
 from torch import Tensor, nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses import card, list_models, load_model
 from defenses.core.detector import calibrated, check_fpr
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
+from defenses.detectors import calibration
 from defenses.detectors.density import Energy, ScoreNorm
 from defenses.detectors.feature_squeezing import build as squeezing
 from defenses.detectors.lid import dimension
@@ -23,7 +24,7 @@ from defenses.detectors.mahalanobis import distance, whitening
 from defenses.utils.errors import UserError
 
 DETECTORS = [name for name in list_models() if card(name).kind == "detector"]
-CALLS = {  # forwards through networks for the score of one image; one that is not here costs every image alike
+CALLS = {  # forward passes for the score of one image; a detector without an entry costs the same for every image
     "feature-squeezing": 2,
     "magnet-reconstruction": 1,
     "magnet-jsd": 3,
@@ -36,7 +37,7 @@ CALLS = {  # forwards through networks for the score of one image; one that is n
 
 
 class Half(nn.Module):
-    """x / 2, in the place of an autoencoder."""
+    """x / 2 in place of an autoencoder."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x / 2
@@ -64,10 +65,10 @@ def test_squeezing_by_hand_and_its_stand_in_gradient():
     torch.testing.assert_close(squeezer.scores(X, NOISE, net), expected)
     assert not squeezer.differentiable
     leaf, image = X.clone().requires_grad_(), rounded.clone().requires_grad_()
-    (found,) = torch.autograd.grad(squeezer.scores(leaf, NOISE, net).sum(), leaf)
+    (grad,) = torch.autograd.grad(squeezer.scores(leaf, NOISE, net).sum(), leaf)
     other = X.clone().requires_grad_()
     gap = (net.network(other).softmax(1) - net.network(image).softmax(1)).abs().sum()
-    torch.testing.assert_close(found, sum(torch.autograd.grad(gap, (other, image))))
+    torch.testing.assert_close(grad, sum(torch.autograd.grad(gap, (other, image))))
     both = squeezing(None, bits=1, median=2, search=0, patch=3, strength=2).scores(X, NOISE, net)
     median = squeezing(None, bits=0, median=2, search=0, patch=3, strength=2).scores(X, NOISE, net)
     torch.testing.assert_close(both, torch.maximum(expected, median))
@@ -91,27 +92,27 @@ def test_score_norm_and_energy_of_a_gaussian():
 
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_dimension_of_a_ball(d):
-    """Of points that are uniform in a d-dimensional ball the estimate at its middle is d."""
-    way = torch.nn.functional.normalize(seeded(200, 4000, d, seed=d), dim=2)
+    """For uniform points in a d-dimensional ball the estimate at its centre is d."""
+    direction = torch.nn.functional.normalize(seeded(200, 4000, d, seed=d), dim=2)
     far = torch.rand(200, 4000, 1, generator=torch.Generator().manual_seed(1)) ** (1 / d)
-    points = torch.cat([way * far, torch.zeros(200, 4000, 3)], 2)  # in a space of more dimensions
-    found = torch.stack([dimension(torch.zeros(1, d + 3), p, 50) for p in points])
+    points = torch.cat([direction * far, torch.zeros(200, 4000, 3)], 2)  # in a space of more dimensions
+    estimates = torch.stack([dimension(torch.zeros(1, d + 3), p, 50) for p in points])
     # The mean of k/(Gamma(k - 1)): the estimate with k - 1 free distances is d k / (k - 2) on average.
-    assert float(found.mean()) == pytest.approx(d * 50 / 48, rel=0.03)
+    assert float(estimates.mean()) == pytest.approx(d * 50 / 48, rel=0.03)
 
 
 def test_mahalanobis_distance_is_that_of_the_law():
-    """For normal classes with one covariance the squared distance to the own class is chi-squared, its mean F."""
+    """For normal classes with one covariance the squared distance to the true class is chi-squared with mean F."""
     mix = seeded(5, 5, seed=1)
     y = torch.arange(6000) % 3
     centres = 100 * seeded(3, 5, seed=2)
     z = seeded(6000, 5, seed=3).double()
     points = centres[y].double() + z @ mix.double().T
     means, whiten = whitening(points, y, y.unique(), least=1e-9)
-    found = distance(points, means, whiten)
-    assert float(found.mean()) == pytest.approx(5, rel=1e-3)
+    distances = distance(points, means, whiten)
+    assert float(distances.mean()) == pytest.approx(5, rel=1e-3)
     exact = z.square().sum(1)
-    assert float((found - exact).abs().mean()) < 0.15
+    assert float((distances - exact).abs().mean()) < 0.15
 
 
 def test_threshold_is_conformal():
@@ -167,28 +168,27 @@ def test_scores_have_gradients_that_differences_confirm(guarded):
     assert (gradient.flatten(1).norm(dim=1) > 0).all()
     if not guard.detector.differentiable:
         return
-    way, h = gradient.sign(), 1e-6
+    direction, h = gradient.sign(), 1e-6
     with torch.no_grad():
-        up, down = (guard.scores(x + s * h * way, Noise.of(0, 4)) for s in (1, -1))
-    torch.testing.assert_close((up - down) / (2 * h), (gradient * way).flatten(1).sum(1), rtol=1e-2, atol=1e-5)
+        up, down = (guard.scores(x + s * h * direction, Noise.of(0, 4)) for s in (1, -1))
+    torch.testing.assert_close((up - down) / (2 * h), (gradient * direction).flatten(1).sum(1), rtol=1e-2, atol=1e-5)
 
 
 def test_clean_images_are_refused_as_often_as_said(guarded):
     defense, x = guarded[1], load_dataset("digits", "test").x
-    said = defense.decide(x, Noise.of(0, len(x)))
-    assert said.scores is not None
-    assert torch.equal(said.rejected, said.scores > defense.guard.threshold)
-    assert float(said.rejected.float().mean()) < 0.1, "5% are meant, of 500"
+    prediction = defense.decide(x, Noise.of(0, len(x)))
+    assert prediction.scores is not None
+    assert torch.equal(prediction.rejected, prediction.scores > defense.guard.threshold)
+    assert float(prediction.rejected.float().mean()) < 0.1, "5% are meant, of 500"
 
 
 def test_what_took_long_is_kept_and_read_again(tmp_path, monkeypatch):
-    from defenses.detectors import calibration as fitted
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(fitted, "_LONG", -1.0)
+    monkeypatch.setattr(calibration, "_SLOW", -1.0)
     first = load_model("mahalanobis", "digits")
     (file,) = (tmp_path / "purebench" / "detectors").iterdir()
-    monkeypatch.setattr(fitted, "_made", lambda *_: pytest.fail("it is kept"))
+    monkeypatch.setattr(calibration, "_fit_and_score", lambda *_: pytest.fail("it is kept"))
     again = load_model("mahalanobis", "digits", fpr=0.1)
     x = load_dataset("digits", "validation").x[:5]
     assert torch.equal(first.guard.scores(x, Noise.of(0, 5)), again.guard.scores(x, Noise.of(0, 5)))

@@ -1,7 +1,8 @@
-"""Detectors in compositions: what is refused, what is purified, what attacks are told, what the fingerprint names."""
+"""Detectors in compositions: refusal, purification, the interface of attacks, and fingerprints."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from detector_parts import Brightness, X, linear
@@ -14,11 +15,12 @@ from defenses.core.defense import Purified
 from defenses.core.detector import Guard, Guarded, clean_scores, guard_of
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
+from defenses.detectors.calibration import guarded_by
 from defenses.detectors.density import Energy
 from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth
 from defenses.utils.errors import UserError
-from defenses.zoo.composition import composed
+from defenses.zoo.assembly import composed
 from defenses.zoo.registry import fingerprint, parts
 
 
@@ -42,25 +44,21 @@ def test_bad_compositions_are_named():
 
 
 def test_data_without_a_validation_split(tmp_path):
-    import numpy as np
-
     file = tmp_path / "mine.npz"
     np.savez(file, x=np.zeros((4, 1, 8, 8), np.float32), y=np.arange(4), num_classes=np.array(10))
-    from defenses.detectors.calibration import guarded_by
-
     with pytest.raises(UserError, match=r"is calibrated on validation images, and .* has none"):
         guarded_by(Brightness(), linear(10), str(file), 0.05)
 
 
 def test_the_fingerprint_names_everything():
-    said = fingerprint("score-norm", "digits", {})
-    assert set(said["weights"]) == {"adp", "undefended"}
-    assert said["detector_data"]
+    identified = fingerprint("score-norm", "digits", {})
+    assert set(identified["weights"]) == {"adp", "undefended"}
+    assert identified["detector_data"]
     beside = fingerprint("pgd-at", "digits", {"detector": {"name": "lid", "fpr": "1/10"}})
     (part,) = beside["around"]
     assert part["role"] == "detector"
     assert part["parameters"]["fpr"] == "1/10"
-    assert beside["detector_data"] == said["detector_data"]
+    assert beside["detector_data"] == identified["detector_data"]
     assert "detector_data" not in fingerprint("pgd-at", "digits", {})
 
 
@@ -72,21 +70,21 @@ def test_gated_purifies_what_is_suspected_alone():
     expected = torch.cat([net.network(x[:1]), net.network(x[1:] ** 8)])
     torch.testing.assert_close(gated.logits(x, Noise.of(0, 2)), expected)
     leaf = x.clone().requires_grad_()
-    (found,) = torch.autograd.grad(gated.logits(leaf, Noise.of(0, 2))[:, 0].sum(), leaf)
+    (grad,) = torch.autograd.grad(gated.logits(leaf, Noise.of(0, 2))[:, 0].sum(), leaf)
     slope = net.network.weight[0].view(SHAPE)
-    torch.testing.assert_close(found[0], slope)
-    torch.testing.assert_close(found[1], slope * 8 * 0.8**7)
+    torch.testing.assert_close(grad[0], slope)
+    torch.testing.assert_close(grad[1], slope * 8 * 0.8**7)
     assert gated.gradients == Purified(Squash(3), net).gradients
     assert guard_of(gated) is guard
     assert Gated(Squash(8), guard).surrogate(3).steps == 3
     noisy = Purified(Gated(AddNoise(0.3), guard), net)
-    said = noisy.logits(x, Noise.of(0, 2))
-    torch.testing.assert_close(said[0], net.network(x)[0])
-    torch.testing.assert_close(said[1], Purified(AddNoise(0.3), net).logits(x, Noise.of(0, 2))[1])
+    logits = noisy.logits(x, Noise.of(0, 2))
+    torch.testing.assert_close(logits[0], net.network(x)[0])
+    torch.testing.assert_close(logits[1], Purified(AddNoise(0.3), net).logits(x, Noise.of(0, 2))[1])
 
 
 def test_gated_behind_rounding_has_the_gradient_of_what_follows():
-    """Of suspected images the Jacobian at the rounded image; of the others that of the classifier alone."""
+    """Suspected images have the Jacobian at the rounded image, the others that of the classifier alone."""
     net = linear()
     x = torch.stack([torch.full(SHAPE, 0.21), torch.full(SHAPE, 0.81)])
     gated = Gated(Chain([BitDepth(bits=3), Squash(3)]), Guard(Brightness(), net, threshold=0.5))
@@ -99,10 +97,10 @@ def test_gated_behind_rounding_has_the_gradient_of_what_follows():
     assert torch.equal(logits, defense.logits(x, noise))
     rounded = round(0.81 * 7) / 7
     torch.testing.assert_close(logits, net.network(torch.stack([x[0], torch.full(SHAPE, rounded**8)])))
-    (found,) = torch.autograd.grad(logits[:, 0].sum(), leaf)
+    (grad,) = torch.autograd.grad(logits[:, 0].sum(), leaf)
     slope = net.network.weight[0].view(SHAPE)
-    torch.testing.assert_close(found[0], slope)
-    torch.testing.assert_close(found[1], slope * 8 * rounded**7)
+    torch.testing.assert_close(grad[0], slope)
+    torch.testing.assert_close(grad[1], slope * 8 * rounded**7)
     for other in ([Squash(2)], [BitDepth(bits=3)]):
         assert Gated(Chain(other), gated.guard).bridged() is None
     named = load_model(
@@ -121,12 +119,15 @@ def test_adp_detects_then_purifies(level):
     suspected = defense.purifier.guard.excess(x, noise) > 0
     assert suspected[6:].all()
     assert not suspected[:6].all()
-    said = defense.logits(x, noise)
+    logits = defense.logits(x, noise)
     torch.testing.assert_close(
-        said[suspected], load_model("adp", "digits", runs=2, steps=3).logits(x, noise)[suspected], rtol=1e-3, atol=1e-3
+        logits[suspected],
+        load_model("adp", "digits", runs=2, steps=3).logits(x, noise)[suspected],
+        rtol=1e-3,
+        atol=1e-3,
     )
     plain = load_model("undefended", "digits").logits(x, noise).log_softmax(1)
-    assert torch.allclose(said[~suspected], plain[~suspected], atol=1e-4) == (level is None)
+    assert torch.allclose(logits[~suspected], plain[~suspected], atol=1e-4) == (level is None)
     leaf = x.clone().requires_grad_()
     for mode in defense.gradients:
         (gradient,) = torch.autograd.grad(defense.logits(leaf, noise, gradient=mode).sum(), leaf)

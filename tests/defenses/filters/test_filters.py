@@ -9,12 +9,14 @@ import torch
 from models import classifier, seeded
 from scipy.ndimage import median_filter
 
+from bench.evaluation.certificates.measure import certify
 from defenses import card, load_model
 from defenses.core.chain import Chain
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import purify
+from defenses.data.dataset import load_dataset
 from defenses.filters.bit_depth import BitDepth
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.filters.jpeg import Jpeg
@@ -96,10 +98,6 @@ def test_median_is_scipys(window):
 
 
 def test_exact_gradients_of_the_median_fail_at_ties_alone_as_its_card_says():
-    from bench.evaluation.certificates.measure import certify
-    from defenses import load_model
-    from defenses.data.dataset import load_dataset
-    from defenses.zoo.cards import card
 
     defense, x = load_model("median", "digits"), load_dataset("digits").x[:4]
     untied = 0.99 * x + 0.01 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
@@ -124,9 +122,9 @@ def test_the_differentiable_jpeg_is_near_the_real_one(shape):
     assert float((part.backward_network()(x) - run(part, x)).abs().mean()) < 0.02
 
 
-def objective(u: np.ndarray, x: np.ndarray, kept: np.ndarray, lam: float) -> float:
+def objective(u: np.ndarray, x: np.ndarray, mask: np.ndarray, lam: float) -> float:
     down, right = np.diff(u, axis=0, append=u[-1:]), np.diff(u, axis=1, append=u[:, -1:])
-    return float(np.sqrt(down**2 + right**2).sum() + (kept * (u - x) ** 2).sum() / lam)
+    return float(np.sqrt(down**2 + right**2).sum() + (mask * (u - x) ** 2).sum() / lam)
 
 
 def test_total_variation_lowers_the_masked_objective_with_every_round():
@@ -135,23 +133,23 @@ def test_total_variation_lowers_the_masked_objective_with_every_round():
     for rounds in (1, 3, 10, 30):
         part = TotalVariation(keep=0.7, lam=0.3, rounds=rounds)
         (draw,) = part.draws((1, 12, 12))
-        kept = (seeded(1, *draw.shape).sigmoid() < 0.6).float()
-        out = part.filtered(x, (1 - kept,))
-        values.append(objective(out[0, 0].double().numpy(), x[0, 0].double().numpy(), kept[0].numpy() > 0, 0.3))
+        mask = (seeded(1, *draw.shape).sigmoid() < 0.6).float()
+        out = part.filtered(x, (1 - mask,))
+        values.append(objective(out[0, 0].double().numpy(), x[0, 0].double().numpy(), mask[0].numpy() > 0, 0.3))
     assert values[1] < 0.99 * values[0]
     assert all(b < a * 1.005 for a, b in itertools.pairwise(values)), "but for the solver's own tolerance"
 
 
 def test_total_variation_ignores_dropped_pixels():
     x = torch.full((1, 1, 8, 8), 0.4)
-    kept = torch.ones(1, 8, 8)
-    x[0, 0, 3, 3], kept[0, 3, 3] = 1.0, 0
-    out = TotalVariation(keep=0.5).filtered(x, (1 - kept,))
+    mask = torch.ones(1, 8, 8)
+    x[0, 0, 3, 3], mask[0, 3, 3] = 1.0, 0
+    out = TotalVariation(keep=0.5).filtered(x, (1 - mask,))
     torch.testing.assert_close(out, torch.full_like(x, 0.4), atol=1e-4, rtol=0)
 
 
 def test_total_variation_of_a_step_has_its_closed_form():
-    """In one dimension a step of height h between n equal pixels each loses lam / (2 n) at either side."""
+    """In one dimension a step between n equal pixels on each side loses lam / (2 n) on each side."""
     x = torch.zeros(1, 1, 8, 8)
     x[..., 4:] = 1
     out = TotalVariation(keep=1, lam=0.4).filtered(x, ())
@@ -194,18 +192,18 @@ def test_gradients_are_exact(part):
 
 
 def test_a_rounding_filter_leaves_the_gradient_of_what_follows():
-    """Backward it is the identity, at the values that it gives: the Jacobian of the rest at the rounded image."""
+    """Backward the filter is the identity: the gradient is that of the rest at the rounded image."""
     rounded, rest, net = BitDepth(bits=3), Blend(), classifier()
     x, noise = pictures(2, (1, 8, 8)), Noise.of(0, 2)
     both = Purified(Chain([rounded, rest]), net)
     assert both.gradients == ("bpda", "blind", "bpda-filters")
-    given, at = x.clone().requires_grad_(), run(rounded, x).requires_grad_()
-    logits = both.logits(given, noise, gradient="bpda-filters")
+    leaf, at = x.clone().requires_grad_(), run(rounded, x).requires_grad_()
+    logits = both.logits(leaf, noise, gradient="bpda-filters")
     expected = Purified(rest, net).logits(at, noise)
     assert torch.equal(logits, both.logits(x, noise))
     torch.testing.assert_close(logits, expected)
-    (found,) = torch.autograd.grad(logits.square().sum(), given)
-    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), at)[0])
+    (grad,) = torch.autograd.grad(logits.square().sum(), leaf)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.square().sum(), at)[0])
 
 
 def test_no_such_mode_where_all_or_none_can_be_differentiated():

@@ -1,15 +1,20 @@
 """Networks and their weights on disk."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from defenses.data.dataset import load_dataset
+from defenses.networks.ncsnv2 import _RefineBlock
 from defenses.networks.registry import build_network, data_args, deployed, kinds
 from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.paths import data_root
 from defenses.zoo.checkpoint_checks import load_tensors
 from defenses.zoo.checkpoints import load_network, save_network, weights_hash
 from defenses.zoo.weight_paths import find_weights
@@ -32,7 +37,7 @@ SMALL = {
     "robustbench": {"name": "dm_wide_resnet.DMWideResNet", "depth": 10, "width": 1, "padding": 12},
 }
 
-# What returns images, and what one number for each; all others return logits.
+# Kinds that return images, and kinds that return one number an image; all others return logits.
 IMAGES = {"ncsnv2", "score-mlp", "score-conv", "noise-mlp", "unet-diffusers", "ncsnpp", "noise-generator"}
 IMAGES |= {"autoencoder", "vae", "dcgan-generator"}
 ENERGIES = {"energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet", "dcgan-discriminator"}
@@ -43,16 +48,16 @@ ENERGIES = {"energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet", "dcgan-dis
 def test_every_network_on_every_shape(kind, shape):
     network = build_network(kind, **data_args(kind, shape, 7), **SMALL.get(kind, {}))
     network = deployed(network)
-    given = (network.latent,) if kind == "dcgan-generator" else shape
-    x = torch.rand(5, *given, generator=torch.Generator().manual_seed(0))
-    told = (torch.linspace(0.1, 0.9, 5),) if hasattr(network, "sde") else ()  # the time
-    y = network(x, *told)
+    input_shape = (network.latent,) if kind == "dcgan-generator" else shape
+    x = torch.rand(5, *input_shape, generator=torch.Generator().manual_seed(0))
+    times = (torch.linspace(0.1, 0.9, 5),) if hasattr(network, "sde") else ()  # the time
+    y = network(x, *times)
     assert y.shape == (5,) + (shape if kind in IMAGES else () if kind in ENERGIES else (7,))
     assert y.dtype == torch.float32
-    # Rows do not see each other.
-    torch.testing.assert_close(network(x[2:3], *(t[2:3] for t in told)), y[2:3], atol=1e-5, rtol=1e-4)
+    # Rows are independent.
+    torch.testing.assert_close(network(x[2:3], *(t[2:3] for t in times)), y[2:3], atol=1e-5, rtol=1e-4)
     x.requires_grad_()
-    (gradient,) = torch.autograd.grad(network(x, *told).sum(), x)
+    (gradient,) = torch.autograd.grad(network(x, *times).sum(), x)
     assert gradient.isfinite().all()
 
 
@@ -64,8 +69,7 @@ def test_parameter_counts_are_the_published_ones(kind, count):
 
 
 def test_the_chains_of_ncsnv2_pool_with_the_maximum():
-    """A block of which one pooling is left, with the identity behind it."""
-    from defenses.networks.ncsnv2 import _RefineBlock
+    """A block with one pooling left, followed by the identity."""
 
     block = _RefineBlock([2], 2).requires_grad_(False)
     for weight in block.parameters():
@@ -126,8 +130,6 @@ def test_bad_arguments(kind, args, message):
 
 def test_resnet20_has_its_published_accuracy(need_data):
     need_data("cifar10")
-    from defenses.data.dataset import load_dataset
-    from defenses.utils.paths import data_root
 
     path = data_root().parent / "models" / "cifar10-resnet20.safetensors"
     if not path.is_file():
@@ -226,8 +228,6 @@ def test_names_must_agree(saved):
 
 
 def test_hashes_are_read_without_torch():
-    import subprocess
-    import sys
 
     code = (
         "import sys; from defenses.zoo.checkpoints import weights_hash; "

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.networks.registry import build_network
@@ -147,7 +148,6 @@ def test_bad_parameters(args, message):
 
 
 def test_built_defense_costs_what_it_says():
-    from defenses import load_model
 
     defense = load_model("adp", runs=3, steps=10)
     assert defense.stochastic

@@ -9,10 +9,12 @@ from gaussian_diffusion import MU, Exact, S, law
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
 from defenses.core.replay import replayed
+from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
 from defenses.networks.sde import START, VE, VP, sde_of, time
 from defenses.purifiers.diffusion.samplers import Ancestral, DenoiseOnce, FlowODE, PredictorCorrector, ReverseSDE
 from defenses.utils.errors import UserError
+from defenses.zoo.checkpoints import load_network
 
 SHAPE = (1, 4, 4)
 ALL = [ReverseSDE, PredictorCorrector, FlowODE, Ancestral, DenoiseOnce]
@@ -57,7 +59,7 @@ def test_scales_of_images(name):
 
 
 def posterior(sde, u, t):
-    """(mean, standard deviation) of x_0 given x_t = u."""
+    """Return (mean, standard deviation) of x_0 given x_t = u."""
     m, std = float(sde.mean(time(t))), float(sde.std(time(t)))
     variance = m**2 * S**2 + std**2
     return MU + m * S**2 / variance * (u - m * MU), S * std / math.sqrt(variance)
@@ -107,7 +109,7 @@ def test_flow_is_the_closed_map(name):
 @pytest.mark.parametrize("steps", [5, 10, 40])
 @pytest.mark.parametrize("name", SDES)
 def test_flow_is_accurate_where_pixels_hardly_vary(name, steps):
-    """As stiff as 1/t in the time; in units of pixels, data of [-1, 1]."""
+    """The flow is as stiff as 1/t; errors are in units of data in [-1, 1]."""
     for s, most in ((1e-6, 1e-6), (0.05, 0.1 / steps**1.5)):
         p = FlowODE(Exact(name, s=s), t_star=0.1, steps=steps).double()
         x, noise = p.sde.decode(MU + s * (2 * images(dtype=torch.float64) - 1)), Noise.of(0, 6)
@@ -119,8 +121,6 @@ def test_flow_is_accurate_where_pixels_hardly_vary(name, steps):
 
 
 def test_shipped_flow_is_near_the_fine_one():
-    from defenses.data.dataset import load_dataset
-    from defenses.zoo.checkpoints import load_network
 
     network, x = load_network("score-sde", "digits").double(), load_dataset("digits", "validation").x[:20].double()
     fine, coarse = (purify(FlowODE(network, t_star=0.1, steps=n), x, Noise.of(0, 20)) for n in (400, 10))
@@ -209,16 +209,16 @@ def test_rows_are_their_own_and_noise_decides_everything(kind):
     ],
 )
 def test_network_calls_are_as_documented(kind, options, calls, cheaper):
-    p, seen = kind(small(), **options), []
-    p.network.register_forward_hook(lambda *_: seen.append(1))
+    p, made_calls = kind(small(), **options), []
+    p.network.register_forward_hook(lambda *_: made_calls.append(1))
     purify(p, images(), Noise.of(0, 6))
-    assert len(seen) == calls
-    seen.clear()
+    assert len(made_calls) == calls
+    made_calls.clear()
     other = p.surrogate()
     assert (other is None) == (cheaper is None)
     if other is not None:
         purify(other, images(), Noise.of(0, 6))
-        assert len(seen) == cheaper
+        assert len(made_calls) == cheaper
         assert (other.times[0], other.times[-1]) == (p.times[0], p.times[-1])
 
 
@@ -236,12 +236,12 @@ def test_replayed_gradient_is_that_of_autograd_over_a_hundred_steps(kind):
     options = {} if kind is DenoiseOnce else {"steps": 100}
     p = kind(small(), t_star=0.1, **({**options, "rounds": 1} if kind is Ancestral else options))
     weight = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(5))
-    found = []
+    gradients = []
     for how, more in ((unrolled, {}), (replayed, {"length": 10})):
         x = images().requires_grad_()
-        found.append(torch.autograd.grad((how(p, x, Noise.of(0, 6), **more) * weight).sum(), x)[0])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
-    assert float(found[0].abs().sum()) > 0
+        gradients.append(torch.autograd.grad((how(p, x, Noise.of(0, 6), **more) * weight).sum(), x)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-6)
+    assert float(gradients[0].abs().sum()) > 0
 
 
 @pytest.mark.parametrize("kind", ALL)

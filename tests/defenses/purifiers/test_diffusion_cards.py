@@ -50,15 +50,15 @@ def test_samplers():
     ("name", "calls"), [("score-sde", 4 * 19), ("diffpure", 40), ("gdmp", 40), ("denoise-once", 4)]
 )
 def test_a_prediction_costs_what_the_card_says(name, calls, data):
-    defense, seen = load_model(name), []
+    defense, rows = load_model(name), []
     (network,) = defense.purifier.cost_modules()
-    network.register_forward_hook(lambda m, i, o: seen.append(len(i[0])))
+    network.register_forward_hook(lambda m, i, o: rows.append(len(i[0])))
     defense.logits(data.x[:2], Noise.of(0, 2))
-    assert sum(seen) == 2 * calls
+    assert sum(rows) == 2 * calls
 
 
 def test_clean_digits_are_likelier_than_noisy_ones(data):
-    """In bits a value, of 17 grey levels."""
+    """In bits per dimension, with 17 grey levels."""
     network = load_network("score-sde", "digits")
     x, noise = data.x[:20], Noise.of(0, 20)
     noisy = (x + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)

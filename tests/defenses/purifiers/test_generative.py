@@ -1,10 +1,10 @@
-"""Generative purifiers against cases whose answers are known: linear generators, linear classifiers, quadratics."""
+"""Generative purifiers against closed forms: linear generators, linear classifiers, quadratics."""
 
 import pytest
 import torch
 from torch import nn
 
-from bench.evaluation.cost import Meter
+from bench.evaluation.meter import Meter
 from defenses.core.defense import Classifier, Purified
 from defenses.core.noise import Noise
 from defenses.core.purify import purify, unrolled
@@ -67,8 +67,8 @@ def test_a_long_search_projects_on_the_generator_and_so_does_its_gradient():
     out = unrolled(p, x, Noise.of(0, 3))
     torch.testing.assert_close(2 * out - 1, ((2 * X - 1).flatten(1) @ a @ a.T).view_as(X))
     v = values(*X.shape, seed=3)
-    (found,) = torch.autograd.grad(out, x, v)
-    torch.testing.assert_close(found, (v.flatten(1) @ a @ a.T).view_as(X))
+    (grad,) = torch.autograd.grad(out, x, v)
+    torch.testing.assert_close(grad, (v.flatten(1) @ a @ a.T).view_as(X))
 
 
 def test_search_is_differentiated_exactly_also_by_replay():
@@ -102,13 +102,13 @@ def test_evaluations_are_counted_as_documented():
 
 def test_a_latent_search_has_no_forward_noise_mode_and_an_autoencoder_has():
     assert before_a_classifier(linear_gan()).gradients == ("exact", "bpda", "blind", "surrogate")
-    found = before_a_classifier(Reformer(nn.Sigmoid()))
-    assert found.gradients == ("exact", "bpda", "blind", "forward-noise")
-    assert not found.stochastic
+    defense = before_a_classifier(Reformer(nn.Sigmoid()))
+    assert defense.gradients == ("exact", "bpda", "blind", "forward-noise")
+    assert not defense.stochastic
     grads = []
     for mode in ("bpda", "forward-noise"):
         x = X.clone().requires_grad_()
-        grads.append(torch.autograd.grad(found.logits(x, Noise.of(0, 3), gradient=mode)[:, 0].sum(), x)[0])
+        grads.append(torch.autograd.grad(defense.logits(x, Noise.of(0, 3), gradient=mode)[:, 0].sum(), x)[0])
     torch.testing.assert_close(grads[0], grads[1])
 
 
@@ -116,9 +116,9 @@ def test_the_gradient_of_a_joint_energy():
     layer = nn.Linear(16, 3).double()
     network = nn.Sequential(nn.Flatten(), layer)
     u = (2 * X - 1).requires_grad_()
-    (found,) = torch.autograd.grad(JointEnergy(network)(u).sum(), u)
+    (grad,) = torch.autograd.grad(JointEnergy(network)(u).sum(), u)
     weights = network((u + 1) / 2).softmax(1) @ layer.weight
-    torch.testing.assert_close(found, -weights.view_as(u) / 2)
+    torch.testing.assert_close(grad, -weights.view_as(u) / 2)
 
 
 def test_refinement_is_noise_and_langevin_steps():
@@ -160,11 +160,11 @@ def test_clipped_steps_on_a_quadratic():
 def test_clipped_pixels_pass_the_gradient_and_clamped_ones_do_not():
     p = ClippedLangevin(Quadratic(0.1, 0.4), steps=1, rate=2.0, clip=0.01, noise=0.0)
     x = torch.tensor([[0.9, 0.45, 0.0]]).double().view(1, 1, 1, 3).requires_grad_()
-    (found,) = torch.autograd.grad(purify(p, x, Noise.of(0, 1)).sum(), x)
-    torch.testing.assert_close(found.flatten(), torch.tensor([1, 0.8, 1]).double())
+    (grad,) = torch.autograd.grad(purify(p, x, Noise.of(0, 1)).sum(), x)
+    torch.testing.assert_close(grad.flatten(), torch.tensor([1, 0.8, 1]).double())
     p = ClippedLangevin(Quadratic(0.1, 9.0), steps=1, rate=50.0, clip=0.01, noise=0.0)
-    (found,) = torch.autograd.grad(purify(p, x, Noise.of(0, 1)).sum(), x)
-    assert found.flatten().tolist() == [0, 1, 1]
+    (grad,) = torch.autograd.grad(purify(p, x, Noise.of(0, 1)).sum(), x)
+    assert grad.flatten().tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_bad_parameters_are_one_line(make):
 def test_networks_fit_their_images(size):
     x = torch.rand(2, 1, size, size)
     generator = build_network("dcgan-generator", in_channels=1, size=size, latent=5, width=4)
-    made = generator(torch.zeros(2, 5))
-    assert made.shape == x.shape
-    assert build_network("dcgan-discriminator", in_channels=1, size=size, width=4)(made).shape == (2,)
+    images = generator(torch.zeros(2, 5))
+    assert images.shape == x.shape
+    assert build_network("dcgan-discriminator", in_channels=1, size=size, width=4)(images).shape == (2,)
     for kind, args in (("vae", {"size": size, "latent": 5, "width": 4}), ("autoencoder", {"depth": 4, "pool": True})):
         out = build_network(kind, in_channels=1, **args)(x).detach()
         assert out.shape == x.shape

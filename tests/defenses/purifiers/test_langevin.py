@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from bench.evaluation.meter import Meter
+from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.core.purify import purify
 from defenses.networks.registry import build_network, deployed
@@ -56,7 +58,7 @@ def test_gradient_by_hand_is_autograd(name, channels_last):
 
 
 class Quadratic(nn.Module):
-    """f = a/2 |x - m|^2: no chain of known layers, so autograd is used."""
+    """f = a/2 |x - m|^2: no chain of layers, so autograd is used."""
 
     def __init__(self, a: float, m: float):
         super().__init__()
@@ -130,8 +132,6 @@ def test_bad_parameters(args):
 
 
 def test_cost_is_counted_at_the_gradient():
-    from bench.evaluation.cost import Meter
-    from defenses import load_model
 
     defense = load_model("ebm-mcmc", steps=4, runs=3)
     meter = Meter(defense.purifier.cost_modules())
@@ -143,8 +143,8 @@ def test_stability_of_a_known_energy():
     eps = 0.05
     x = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     clf = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    found = stability(Quadratic(0.2, 0.0), x, steps=200, eps=eps, classifier=clf, train_images=x)
-    data, noise = (found[n][-1] for n in ("from_data", "from_noise"))
+    report = stability(Quadratic(0.2, 0.0), x, steps=200, eps=eps, classifier=clf, train_images=x)
+    data, noise = (report[n][-1] for n in ("from_data", "from_noise"))
     # U = f/T has mean (a/2) D variance / T on the stationary law: both starts meet there.
     u = 0.2 / 2 * 16 * eps**2 / (1 - 0.8**2) / (eps**2 / 2)
     assert data["U"] == pytest.approx(u, rel=0.1)
@@ -152,6 +152,6 @@ def test_stability_of_a_known_energy():
     assert 0.9 < data["mala"] <= 1
     assert sum(data["classes"]) == pytest.approx(1, abs=1e-3)
     assert data["outside"] == 0
-    assert found["from_data"][0]["nearest_train"] == pytest.approx(0, abs=1e-3)
+    assert report["from_data"][0]["nearest_train"] == pytest.approx(0, abs=1e-3)
     again = stability(copy.deepcopy(Quadratic(0.2, 0.0)), x, steps=200, eps=eps, classifier=clf, train_images=x)
-    assert again == found
+    assert again == report

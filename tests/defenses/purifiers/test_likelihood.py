@@ -7,7 +7,9 @@ import torch
 from gaussian_diffusion import MU, Exact, S, law
 
 from defenses import load_model
+from defenses.core import replay
 from defenses.core.noise import Noise
+from defenses.detectors.density import FlowLikelihood
 from defenses.networks.registry import build_network
 from defenses.networks.sde import START
 from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
@@ -30,17 +32,17 @@ def normal(u, mean, std):
 def test_exact_on_gaussian_data(name, steps):
     network = Exact(name).double()
     x = points(network.sde)
-    found = log_likelihood(network, x, Noise.of(0, 5), steps=steps)
+    log_p = log_likelihood(network, x, Noise.of(0, 5), steps=steps)
     (near, narrow), (far, wide) = law(network.sde, START), law(network.sde, 1.0)
     end = far + wide / narrow * (network.sde.encode(x) - near)
     unit = x[0].numel() * math.log(2 if network.sde.centred else 1)
     carried = normal(end, 0.0, network.sde.prior_std) + x[0].numel() * math.log(wide / narrow) + unit
-    torch.testing.assert_close(found, carried, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found, normal(network.sde.encode(x), MU, S) + unit, rtol=0.02, atol=0.05)
+    torch.testing.assert_close(log_p, carried, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(log_p, normal(network.sde.encode(x), MU, S) + unit, rtol=0.02, atol=0.05)
 
 
 def test_probes_estimate_the_divergence():
-    """A network that is not diagonal: many probes come together, whatever their seed."""
+    """On a network with a full Jacobian many probes agree, whatever their seed."""
     network = build_network("noise-mlp", size=3, hidden=16, depth=1).double().requires_grad_(False)
     x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     few, many, other = (
@@ -63,8 +65,7 @@ def test_same_noise_gives_the_same_value_and_rows_are_their_own():
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_gradient_is_exact(bounded, monkeypatch):
-    """Against differences, through self-attention too, with the whole graph and with steps made again."""
-    from defenses.core import replay
+    """Against differences, through self-attention too, with the whole graph and by replay."""
 
     small = {"in_channels": 1, "size": 4, "channels": 8, "multipliers": [1, 1], "blocks": 1, "attention": [4]}
     network = build_network("ncsnpp", **small).double().eval().requires_grad_(False)
@@ -77,29 +78,28 @@ def test_gradient_is_exact(bounded, monkeypatch):
         return log_likelihood(network, at, noise, steps=6, probes=2)
 
     (gradient,) = torch.autograd.grad(value(x).sum(), x)
-    way, h = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), 1e-5
+    direction, h = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), 1e-5
     with torch.no_grad():
-        slope = (value(x + h * way) - value(x - h * way)) / (2 * h)
-    torch.testing.assert_close((gradient * way).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
+        slope = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["ve", "vp", "subvp"])
 def test_the_detector_scores_the_exact_law(name):
-    """Bits a value of the spread image under the Gaussian that the network is exact for."""
-    from defenses.detectors.density import FlowLikelihood
+    """Bits per dimension of the dequantised image under the network's exact Gaussian law."""
 
     detector, noise = FlowLikelihood(Exact(name).double(), steps=400, probes=1, levels=17), Noise.of(3, 5)
     sde = detector.network.sde
     x = torch.randint(17, (5, *SHAPE), generator=torch.Generator().manual_seed(0)).double() / 16
-    found = detector.scores(x, noise, None)
+    bits = detector.scores(x, noise, None)
     unit = 9 * math.log(2 if sde.centred else 1)
     nats = normal(sde.encode(dequantised(x, noise, 17)), MU, S) + unit
-    torch.testing.assert_close(found, -nats / (9 * math.log(2)) + math.log2(17), rtol=0.02, atol=0.02)
-    assert torch.equal(found, detector.scores(x, noise, None)), "the noise decides"
+    torch.testing.assert_close(bits, -nats / (9 * math.log(2)) + math.log2(17), rtol=0.02, atol=0.02)
+    assert torch.equal(bits, detector.scores(x, noise, None)), "the noise decides"
     other = detector.scores(x, Noise.of(4, 5), None)
-    assert not torch.equal(found, other)
+    assert not torch.equal(bits, other)
     rows = torch.tensor([3, 1])
-    torch.testing.assert_close(detector.scores(x[rows], noise.rows(rows), None), found[rows])
+    torch.testing.assert_close(detector.scores(x[rows], noise.rows(rows), None), bits[rows])
 
 
 def test_dequantised_images_stay_in_their_level():
@@ -111,7 +111,7 @@ def test_dequantised_images_stay_in_their_level():
 
 
 def test_bits_of_the_uniform_law():
-    """Density 1 on [0, 1]^D: log2(levels) bits a value; 7 more than in [-1, 1] units of 256 levels, as published."""
+    """Density 1 on [0, 1]^D has log2(levels) bits per dimension; papers add 7 in units of [-1, 1], 256 levels."""
     assert float(bits_per_dim(torch.zeros(1), 12)) == 8
     assert float(bits_per_dim(torch.tensor([12 * math.log(2.0)]), 12)) == pytest.approx(7)
     assert float(bits_per_dim(torch.zeros(1), 12, levels=16)) == 4

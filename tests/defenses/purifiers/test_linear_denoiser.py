@@ -1,4 +1,4 @@
-"""A linear denoiser before a linear classifier: the best attack and what any protocol makes of it are known exactly.
+"""A linear denoiser before a linear classifier: the best attack and its robust accuracy are known exactly.
 
 Six steps u <- M u + sigma z_k, then w u + b: the margin is v x + b + tau z with v = (M^T)^6 w and
 tau^2 = sigma^2 sum_j |(M^T)^j w|^2. In the Linf ball the best attack is x - eps sign(v), away from the box; a draw is
@@ -59,7 +59,7 @@ class Denoiser(Purifier):
 
 
 def problem(sigma: float) -> tuple[Purified, Tensor, Tensor, Tensor, float]:
-    """(defense, images, labels, their margins after the best attack, tau)."""
+    """Return (defense, images, labels, their margins after the best attack, tau)."""
     w = seeded(16, seed=22)
     powers = [w]
     for _ in range(STEPS):
@@ -76,30 +76,30 @@ def problem(sigma: float) -> tuple[Purified, Tensor, Tensor, Tensor, float]:
     return Purified(Denoiser(sigma), bare), x, y, margin.abs() - EPS * v.abs().sum(), tau
 
 
-def judged(name: str, own: dict, spec: ViewSpec, sigma: float) -> Draws:
+def judged(name: str, params: dict, spec: ViewSpec, sigma: float) -> Draws:
     defense, x, y, _, _ = problem(sigma)
     threat, indices = ThreatModel("Linf", "1/16"), torch.arange(N)
     with attack_view(defense, spec, seed=3) as (view, _):
-        given = {"threat": threat, "target": None, "seed": 5, "num_classes": 2, "indices": indices}
-        x_adv = find_attack(name, own).run(view, x, y, **given, **own)
+        arguments = {"threat": threat, "target": None, "seed": 5, "num_classes": 2, "indices": indices}
+        x_adv = find_attack(name, params).run(view, x, y, **arguments, **params)
     return verdict(defense, x_adv, indices, draws=DRAWS, selection=0, seed=11)
 
 
-@pytest.mark.parametrize(("name", "own", "spec"), ATTACKS)
-def test_without_noise_the_broken_images_are_those_that_can_be(name, own, spec) -> None:
+@pytest.mark.parametrize(("name", "params", "spec"), ATTACKS)
+def test_without_noise_the_broken_images_are_those_that_can_be(name, params, spec) -> None:
     defense, _, y, left, _ = problem(0.0)
     assert not defense.stochastic
     assert 0 < int((left > 0).sum()) < N
-    drawn = judged(name, own, ViewSpec(), 0.0)
+    drawn = judged(name, params, ViewSpec(), 0.0)
     assert torch.equal(drawn.predictions[0] == y, left > 0)
 
 
-@pytest.mark.parametrize(("name", "own", "spec"), ATTACKS)
-def test_with_gaussian_noise_every_protocol_has_its_expectation(name, own, spec) -> None:
+@pytest.mark.parametrize(("name", "params", "spec"), ATTACKS)
+def test_with_gaussian_noise_every_protocol_has_its_expectation(name, params, spec) -> None:
     """The attacks reach the optimum, so draws are binomial: all estimates lie within four of their standard errors."""
     _, _, y, left, tau = problem(0.05)
     p = exact.norm.cdf(left.double().numpy() / tau)
-    right = (judged(name, own, spec, 0.05).predictions == y).numpy()
+    right = (judged(name, params, spec, 0.05).predictions == y).numpy()
     correct = right.sum(0)
     error = 4 * (p * (1 - p) / DRAWS).sum() ** 0.5 / N
     assert correct.mean() / DRAWS == pytest.approx(p.mean(), abs=error)

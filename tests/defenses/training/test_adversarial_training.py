@@ -7,7 +7,7 @@ from torch import nn
 
 from defenses.networks.registry import build_network
 from defenses.training.adversarial.attacks import fgsm
-from defenses.training.adversarial.awp import WeightPerturbation, kept_buffers
+from defenses.training.adversarial.awp import WeightPerturbation, preserved_buffers
 from defenses.training.adversarial.ensemble_at import EnsembleTraining
 from defenses.training.adversarial.fgsm_at import FgsmTraining
 from defenses.training.adversarial.free_at import FreeTraining
@@ -208,7 +208,7 @@ def test_awp_descends_on_the_gradient_elsewhere():
 def test_statistics_are_kept():
     network = build_network("resnet20", blocks=1, in_channels=1).train()
     before = [b.clone() for b in network.buffers()]
-    with kept_buffers(network):
+    with preserved_buffers(network):
         network(material().x)
     assert all(torch.equal(a, b) for a, b in zip(before, network.buffers(), strict=True))
 

@@ -99,14 +99,14 @@ def test_a_divergence_without_a_checkpoint_says_so(tmp_path):
 
 def test_what_a_divergence_advises_can_be_done(tmp_path, monkeypatch):
     """The lower rate is taken under another name, with the checkpoint of the first still there."""
-    step = loop._step
+    step = loop.training_step
 
     def diverging(objective, schedule, order, k, dropout):
         if k == 5 and schedule.phases[0].lr == 1e-3:
             raise loop.Diverged("loss nan")
         return step(objective, schedule, order, k, dropout)
 
-    monkeypatch.setattr(loop, "_step", diverging)
+    monkeypatch.setattr(loop, "training_step", diverging)
     with pytest.raises(UserError, match=r"kept, of this recipe only; .*phases\.0\.lr=0\.0001, under another name"):
         run("undefended", tmp_path)
     lower = {"overrides": {**SHORT["undefended"], "phases.0.lr": 0.0001}}

@@ -113,7 +113,7 @@ def test_statistics_of_the_attack(statistics):
 @pytest.mark.parametrize("every", [1, 5])
 def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
     """12 batches in the loop: weights, statistics of batch norm and the average move in those alone."""
-    from defenses.training.loop import Order, _step
+    from defenses.training.loop import Order, training_step
     from defenses.training.phases import Phase, PhasedOptimizer
 
     network = build_network("resnet20", blocks=1, in_channels=1, num_classes=3)
@@ -126,7 +126,7 @@ def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
     for k in range(12):
         before = [v.clone() for v in network.state_dict().values()]
         generator = flat(objective.generator.parameters()).detach().clone()
-        _step(objective, schedule, order, k, False)
+        training_step(objective, schedule, order, k, False)
         same = [torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True)]
         assert not any(same) or all(same)
         moved += [] if all(same) else [k]

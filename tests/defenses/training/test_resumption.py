@@ -23,17 +23,17 @@ def test_resuming_gives_the_same_weights(name, tmp_path, monkeypatch):
     before = torch.get_rng_state()
     whole = run(name, tmp_path / "a")
     assert torch.equal(torch.get_rng_state(), before), "training touched the global generator"
-    step = loop._step
+    step = loop.training_step
 
     def interrupted(objective, schedule, order, k, dropout):
         if k == 5:
             raise RuntimeError("power cut")
         return step(objective, schedule, order, k, dropout)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "training_step", interrupted)
     with pytest.raises(RuntimeError, match="power cut"):
         run(name, tmp_path / "b", checkpoint_every=3)
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "training_step", step)
     assert (tmp_path / "b" / f"{name}.checkpoint.pt").exists()
     resumed = run(name, tmp_path / "b", checkpoint_every=3)
     assert not (tmp_path / "b" / f"{name}.checkpoint.pt").exists()
@@ -43,17 +43,17 @@ def test_resuming_gives_the_same_weights(name, tmp_path, monkeypatch):
 
 def test_resuming_in_the_second_phase(tmp_path, monkeypatch):
     whole = run("adp", tmp_path / "a")
-    step = loop._step
+    step = loop.training_step
 
     def interrupted(objective, schedule, order, k, dropout):
         if k == 7:
             signal.raise_signal(signal.SIGINT)
         return step(objective, schedule, order, k, dropout)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("adp", tmp_path / "b")
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "training_step", step)
     resumed = run("adp", tmp_path / "b")
     assert all(torch.equal(whole[n], resumed[n]) for n in whole)
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 
 def test_every_validation_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
-    step, steps = loop._step, []
+    step, steps = loop.training_step, []
 
     def interrupted(objective, schedule, order, k, dropout):
         steps.append(k)
@@ -94,7 +94,7 @@ def test_every_validation_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatc
             raise RuntimeError("power cut")
         return step(objective, schedule, order, k, dropout)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "training_step", interrupted)
     with pytest.raises(RuntimeError, match="power cut"):
         run("undefended", tmp_path, weights="mine")
     run("undefended", tmp_path, weights="mine")

@@ -10,7 +10,7 @@ from torch import nn
 
 from defenses.data.dataset import load_dataset
 from defenses.training.objective import Material, accuracy
-from defenses.training.objectives.vat import VatTraining, still_statistics, stratified, virtual_direction
+from defenses.training.objectives.vat import VatTraining, frozen_statistics, stratified, virtual_direction
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
 from defenses.training.train import train
@@ -80,17 +80,17 @@ def test_other_labels_are_never_looked_at():
     data = material()
     one = objective(data=data)
     wrong = torch.full_like(data.y, 4)
-    wrong[one.known] = data.y[one.known]
+    wrong[one.labelled] = data.y[one.labelled]
     network = linear().float()
     first, second = objective(network, data), objective(network, Material(data.x, wrong, data.x, wrong, data.trained))
-    second.known = first.known
+    second.labelled = first.labelled
     assert torch.equal(first.loss(torch.arange(20), 3), second.loss(torch.arange(20), 3))
 
 
 def test_the_loss_against_its_parts():
     network, index = linear().float(), torch.arange(20)
     parts = objective(network)
-    known = parts.known[parts.order(0)]
+    known = parts.labelled[parts.order(0)]
     supervised = nn.functional.cross_entropy(network(parts.data.x[known]), parts.data.y[known])
     assert torch.equal(objective(network, eps=0).loss(index, 0), supervised)
     p = network(parts.data.x[index]).softmax(1)
@@ -127,7 +127,7 @@ def test_the_extra_passes_leave_batch_norm_alone():
     assert int(with_term.norm.num_batches_tracked) == 1
     assert torch.equal(with_term.norm.running_mean, without.norm.running_mean)
     x = material().x
-    with still_statistics(without):
+    with frozen_statistics(without):
         inside = without(x)
     assert without.norm.track_running_stats
     assert torch.equal(inside, without(x)), "the batch's own statistics are used all the same"

@@ -8,7 +8,8 @@ from models import seeded
 from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
-from defenses.zoo.composition import KEYS, composed
+from defenses.zoo.assembly import composed
+from defenses.zoo.composition import KEYS
 from defenses.zoo.registry import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}

@@ -142,6 +142,6 @@ def test_damaged_checkpoints_are_refused_before_any_work(board_and_file, damaged
 
 def test_a_cache_that_is_no_folder_is_one_line(nowhere, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("defenses.utils.paths.cache_dir", lambda: tmp_path / "file/weights")
+    monkeypatch.setattr("defenses.zoo.robustbench.cache_dir", lambda: tmp_path / "file/weights")
     with pytest.raises(UserError, match=r"cannot write to .*: set XDG_CACHE_HOME"):
         load_model(f"robustbench:{SMALL}", **CORRUPT)

@@ -7,12 +7,11 @@ meets the same draws whatever the attack, the batch and the number of processes.
 from own_classifier import OwnClassifier
 from torch import Tensor
 
-from defenses.core.defense import Defense
-from defenses.core.noise import Draw, Noise
+from defenses import Defense, Draw, Noise
 
 
 class OwnDefense(Defense):
-    """Randomised smoothing without the vote: the classifier of the image plus normal noise.
+    """Classify the image plus normal noise: randomised smoothing without the vote.
 
     Args:
         sigma: of the noise; a board sets it with params = { sigma = 0.1 }.
@@ -26,7 +25,7 @@ class OwnDefense(Defense):
         self.network, self.sigma = OwnClassifier(), sigma
 
     def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
-        """One draw for every image; "blind" leaves the defense out."""
+        """Return the logits of one draw for every image; "blind" leaves the noise out."""
         if gradient == "blind":
             return self.network(x)
         z = noise.draw(Draw(tuple(x.shape[1:])))  # [B, C, H, W], standard normal

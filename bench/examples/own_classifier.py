@@ -9,7 +9,7 @@ from torch import nn
 
 
 class OwnClassifier(nn.Module):
-    """The nearest class mean of the training images, as a linear network: 2 m_k x - |m_k|^2 for class k.
+    """Classify by the nearest class mean of the training images, as a linear network: 2 m_k x - |m_k|^2 for class k.
 
     What is made in __init__ must be the same each time: a board builds the class in every process. Load your weights
     here, with torch.load(path, weights_only=True) or safetensors.
@@ -25,5 +25,5 @@ class OwnClassifier(nn.Module):
         self.eval()  # purebench refuses a module in train mode
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [B, 10] of images float32 [B, 1, 8, 8] in [0, 1]."""
+        """Return logits [B, 10] of images float32 [B, 1, 8, 8] in [0, 1]."""
         return self.layer(x.flatten(1))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def sign_steps(view, x: Tensor, y: Tensor, *, threat, steps: int = 3) -> Tensor:
-    """Projected sign-gradient steps in the Linf ball.
+    """Take projected sign-gradient steps in the Linf ball.
 
     Args:
         view: images [B, C, H, W] in [0, 1] -> logits [B, K].

@@ -4,15 +4,15 @@ from pyautoattack.other_utils import *  # noqa: F403
 from pyautoattack.other_utils import Logger as _Logger
 
 
-class Logger(_Logger):
-    """Prints, and appends to a file where one is given."""
+class Logger(_Logger):  # type: ignore[misc]
+    """Print messages, and append them to a file where one is given."""
 
     def warning(self, text: str) -> None:
-        """What is wrong with a model: fra31 says it whether or not it is verbose."""
+        """Log what is wrong with a model, as fra31 does, verbose or not."""
         self.log(f"Warning: {text}")
 
     def info(self, text: str) -> None:
-        """What goes on; the callers ask whether anybody wants to know."""
+        """Log progress; callers ask whether it is wanted."""
         self.log(text)
 
     debug = info

@@ -1,4 +1,4 @@
-"""How far an evaluation is, on disk. pyautoattack's class cannot read what it writes: its sets come back as texts."""
+"""Progress of an evaluation, on disk. pyautoattack's class cannot read what it writes: its sets come back as texts."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import torch
 from pyautoattack.state import EvaluationState as _EvaluationState
 
 
-class EvaluationState(_EvaluationState):
-    """Which attacks have run, and which images withstand them."""
+class EvaluationState(_EvaluationState):  # type: ignore[misc]
+    """Attacks that have run, and images that withstand them."""
 
     def to_disk(self, force: bool = False) -> None:
         """Write the file in one move; pyautoattack's clock spares writes, here there is one an attack."""

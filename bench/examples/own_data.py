@@ -8,9 +8,9 @@ from sklearn.datasets import load_digits
 
 
 def load(split: str):
-    """Images float32 [N, 1, 8, 8] in [0, 1] and labels [N]; None for a split that there is not.
+    """Return digits upside down: images float32 [N, 1, 8, 8] in [0, 1] and labels [N].
 
-    Here: digits upside down.
+    Return None for a split that does not exist.
     """
     raw = load_digits()
     x = torch.tensor(raw.images, dtype=torch.float32).div(16).flip(1).unsqueeze(1)

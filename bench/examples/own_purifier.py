@@ -1,4 +1,6 @@
-"""A purifier of your own, by the step protocol. In a board, before any classifier that has a name:
+"""A purifier of your own: a subclass of `Purifier`, made of pure steps.
+
+In a board, before any classifier that has a name:
 
     name = "own_purifier.py:OwnPurifier"
     params = { classifier = "undefended", runs = 4, combine = "softmax-mean", strength = 0.5 }
@@ -12,12 +14,11 @@ image, combination of runs, and cost in evaluations.
 import torch
 from torch import Tensor
 
-from defenses.core.noise import Draw
-from defenses.core.purifier import NoiseSpec, Purifier, State
+from defenses import Draw, NoiseSpec, Purifier, State
 
 
 class OwnPurifier(Purifier):
-    """Noise once, then some steps towards the mean of each pixel's neighbours.
+    """Add noise once, then move each pixel some steps towards the mean of its neighbours.
 
     Args:
         sigma: of the noise.
@@ -30,18 +31,18 @@ class OwnPurifier(Purifier):
         self.sigma, self.strength, self.steps = sigma, strength, steps
 
     def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
-        """What an image of `shape` needs: here normal noise at the start (step=... would be drawn for every step)."""
+        """Return the noise of an image of `shape`: normal noise at the start; `step=` would be drawn for every step."""
         return NoiseSpec(start=(Draw(shape),))
 
     def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
-        """(state, what all steps may look at). Every entry has the batch as its first axis."""
+        """Return (state, what all steps may read); every entry has the batch as its first axis."""
         return {"u": x + self.sigma * z[0]}, {}
 
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
-        """A pure function: no generator, nothing kept in self, no writing into its arguments."""
+        """Return the next state. A pure function: no generator, nothing kept in self, no writing into its arguments."""
         mean = torch.nn.functional.avg_pool2d(state["u"], 3, stride=1, padding=1, count_include_pad=False)
         return {"u": state["u"] + self.strength * (mean - state["u"])}
 
     def finish(self, state: State, ctx: State) -> Tensor:
-        """The purified images."""
+        """Return the purified images."""
         return state["u"].clamp(0, 1)

@@ -4,28 +4,36 @@ purebench finds it by the entry point in pyproject.toml. Nothing heavy is import
 asks for the names.
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import partial
 
-from bench.attacks.registry import Attack, Unsupported
-from defenses.utils.errors import unknown
+from bench.attacks import Attack, Unsupported
+from defenses import UserError
 
 _PARAMETERS = {"corner": ("tries",), "towards": ("value",)}
 
 
 def names() -> list[str]:
-    """The attacks of the suite, without its own name."""
+    """Return the attacks of the suite, without its own name."""
     return list(_PARAMETERS)
 
 
 def find(local: str, params: dict) -> Attack:
-    """The attack of a name; wrong names and parameters are refused here, before anything runs."""
-    if local not in _PARAMETERS:
-        raise unknown("attack", f"own:{local}", [f"own:{name}" for name in _PARAMETERS])
+    """Return the attack of a name; wrong names and parameters are refused here, before anything runs."""
+    _check("attack", f"own:{local}", [f"own:{name}" for name in _PARAMETERS])
     for name in params:
-        if name not in _PARAMETERS[local]:
-            raise unknown(f"parameter of own:{local}", name, _PARAMETERS[local])
+        _check(f"parameter of own:{local}", name, _PARAMETERS[local])
     run = {"corner": _corner, "towards": _towards}[local]
     return Attack(name=f"own:{local}", run=partial(_linf, run), minimisation=False, version="own 1")
+
+
+def _check(what: str, name: str, known: Sequence[str]) -> None:
+    """Refuse a name that does not exist, and give the nearest one."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f'unknown {what} "{name}"; {hint}')
 
 
 def _linf(run, view, x, y, *, threat, **given):
@@ -35,7 +43,7 @@ def _linf(run, view, x, y, *, threat, **given):
 
 
 def _corner(view, x, y, *, threat, seed, tries=4, **_):
-    """The best of some random corners of the ball; randomness comes from `seed` alone."""
+    """Return the best of some random corners of the ball; randomness comes from `seed` alone."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -51,5 +59,5 @@ def _corner(view, x, y, *, threat, seed, tries=4, **_):
 
 
 def _towards(view, x, y, *, threat, value=0.5, **_):
-    """Every pixel towards one value: a loss of contrast, without a query."""
+    """Move every pixel towards one value: a loss of contrast, without a query."""
     return x + (value - x).clamp(-float(threat.eps), float(threat.eps))

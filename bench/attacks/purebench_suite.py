@@ -1,0 +1,46 @@
+"""The suite "bench": the adaptive attacks, and the attack of the EBM paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.attacks.adaptive import suite as adaptive
+from bench.attacks.base import Attack, AttackRequest, keyword_form
+from bench.attacks.budgets import check_params
+from defenses.utils.errors import unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BPDA_EOT = "bpda-eot"
+# Of the file bench/screened.py, where the function was: results made then stay valid. Changes when the images change.
+_BPDA_EOT_VERSION = "screened.py e7250c09dda40e52"
+
+
+def names() -> list[str]:
+    """Return the local names."""
+    return [*adaptive.names(), BPDA_EOT]
+
+
+def find(local: str, params: dict[str, Any]) -> Attack:
+    """Return an attack of the suite; see `bench.attacks.registry.find_attack`."""
+    name = f"bench:{local}"
+    if local in adaptive.names():
+        return adaptive.find(local, params)
+    if local != BPDA_EOT:
+        raise unknown("attack", name, [f"bench:{n}" for n in names()])
+    check_params(name, params, ("steps", "rel_stepsize", "verify"))
+    return Attack(name=name, run=keyword_form(_bpda_eot), minimisation=False, version=_BPDA_EOT_VERSION)
+
+
+def _bpda_eot(view: Any, request: AttackRequest) -> Tensor:
+    import torch
+
+    from bench.attacks.bpda_eot import bpda_eot
+    from defenses.utils.isolation import seeded_globals
+
+    x, y, seed = request.x, request.y, request.seed
+    indices = torch.arange(len(x)) if request.indices is None else request.indices
+    goal: dict[str, Any] = {"threat": request.threat, "target": request.target}
+    with seeded_globals(seed, x.device):
+        return bpda_eot(view, x, y, **goal, seed=seed, indices=indices, **request.params)

@@ -1,0 +1,211 @@
+"""Judge the stored images of a cell again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+
+from bench.audit.reproduction.agreement import compare
+from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
+from bench.audit.reproduction.report import Verification, VerificationRow
+from bench.evaluation.devices import device_named
+from bench.execution.records import Block
+from bench.execution.run_cell import execute
+from bench.spec.cell import Cell
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS
+from defenses.core.defense import Defense, Foreign
+from defenses.core.detector import guard_of
+from defenses.data.dataset import Dataset, load_dataset
+from defenses.utils.errors import UserError
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Selection and environment of a verification.
+
+    Args:
+        defenses: labels; empty: all.
+        sample: largest number of judged images of a cell; None: all. A stochastic user-defined module draws for whole
+            blocks, so all its images are judged.
+        code: folder of user-defined defenses; None: the current folder.
+        device: where models run.
+        weights_root: folder where weights are looked for first.
+        data_root: folder of data sets.
+    """
+
+    defenses: tuple[str, ...] = ()
+    sample: int | None = None
+    code: Path | None = None
+    device: str = "cpu"
+    weights_root: Path | None = None
+    data_root: Path | None = None
+
+
+class _CannotJudge(Exception):
+    """A cell that cannot be judged; its text is a finding."""
+
+
+@dataclass
+class CellVerifier:
+    """A verifier of cells, which loads defenses and data once.
+
+    Args:
+        options: of the verification.
+        result: gets findings and the number of cells that cannot be judged.
+        threads: of torch.
+    """
+
+    options: VerifyOptions
+    result: Verification
+    threads: int = 1
+    _defenses: dict[str, Rebuilt] = field(default_factory=dict)
+    _data: dict[tuple[str, str], Dataset | None] = field(default_factory=dict)
+    _tables: dict[Path, tuple[pd.DataFrame, Callable[[str], pd.DataFrame]]] = field(default_factory=dict)
+
+    def verify(self, line: Line, part: Path, row: VerificationRow) -> None:
+        """Judge a cell again and count it in its row, or add a finding why it cannot be judged.
+
+        Args:
+            line: of the cell.
+            part: folder of its records.
+            row: of its attack, view, defense and threat.
+        """
+        torch.set_num_threads(self.threads)
+        try:
+            self._judge(line, part, row)
+        except _CannotJudge as reason:
+            self.result.unjudged += 1
+            self._add_finding(str(reason))
+        except FileNotFoundError:
+            self.result.unjudged += 1
+            self._add_finding(f"{part.name} moved while it was read; repeat the command")
+
+    def _judge(self, line: Line, part: Path, row: VerificationRow) -> None:
+        """Judge a cell again and count it in its row.
+
+        Raises:
+            _CannotJudge: a damaged line, a missing defense or data set, other data, or no images.
+        """
+        cell = rebuild_cell(line)
+        if cell is None:
+            raise _CannotJudge(f"{row.name[0]}: cell {line['key']} is not what its key was made of")
+        defense, data = self._defense(cell, line), self._dataset(cell, line)
+        if defense is None or data is None:
+            raise _CannotJudge
+        records, draws = self._read_part(part)
+        before = records[records["cell"] == line["key"]]
+        x_adv = _read_images(part, line["key"])
+        if x_adv is None or len(before) != len(x_adv):
+            raise _CannotJudge(f"{part.name} has no images for {' | '.join(row.name)}")
+        before = before.reset_index(drop=True)
+        sample = self._sample(defense, before["index"].tolist())
+        before, x_adv = before.iloc[sample], x_adv[sample]
+        block = self._block(cell, data, before)
+        result = execute(cell, defense, block, data.num_classes, made=torch.from_numpy(x_adv))
+        if not result.records:
+            raise _CannotJudge(f"{' | '.join(row.name)}: {result.line['error']}")
+        after = pa.table(result.draws).to_pandas()
+        guard = guard_of(defense)
+        row.add(compare(before, pd.DataFrame(result.records), draws(line["key"]), after, guard=guard))
+
+    def _add_finding(self, text: str) -> None:
+        """Add a finding once; an empty one not at all."""
+        if text and text not in self.result.findings:
+            self.result.findings.append(text)
+
+    def _defense(self, cell: Cell, line: Line) -> Defense | None:
+        """Return the rebuilt defense of a cell; None if it cannot be rebuilt."""
+        fingerprint = json.dumps(cell.defense.fingerprint, sort_keys=True)
+        if fingerprint not in self._defenses:
+            rebuilt = rebuild_defense(
+                cell.defense.fingerprint,
+                line["dataset"],
+                weights_root=self.options.weights_root,
+                data_root=self.options.data_root,
+                code=self.options.code,
+            )
+            self._defenses[fingerprint] = rebuilt
+            label = cell.defense.label
+            if rebuilt.defense is None:
+                self._add_finding(f"{label} cannot be rebuilt: {rebuilt.problem}")
+            else:
+                rebuilt.defense.to(device_named(self.options.device))
+            for change in rebuilt.changes:
+                self._add_finding(f"{label} is not the defense that was judged: {change}")
+        return self._defenses[fingerprint].defense
+
+    def _dataset(self, cell: Cell, line: Line) -> Dataset | None:
+        """Return the data set of a cell; None if it cannot be loaded."""
+        key = (line["dataset"], line["split"])
+        if key not in self._data:
+            try:
+                self._data[key] = load_dataset(*key, root=self.options.data_root)
+            except UserError as error:
+                self._data[key] = None
+                self._add_finding(f"the data set cannot be loaded: {error}")
+        data = self._data[key]
+        if data is not None and data.revision != cell.data.revision:
+            self._add_finding(f"{key[0]} {key[1]}: revision {cell.data.revision} then, {data.revision} now")
+        return data
+
+    def _block(self, cell: Cell, data: Dataset, before: pd.DataFrame) -> Block:
+        """Return today's images at the positions of a cell.
+
+        Raises:
+            _CannotJudge: the data set is too small.
+        """
+        positions = [int(i) for i in before["index"]]
+        title = f"{cell.data.name} {cell.data.split}"
+        if not positions or max(positions) >= len(data):
+            raise _CannotJudge(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
+        shas = tuple(data.sha(i) for i in positions)
+        for i, sha, then in zip(positions, shas, before["sha"], strict=True):
+            if sha[:16] != then:
+                self._add_finding(f"{title}: image {i} or its label is not the one that was judged")
+        index = torch.tensor(positions, dtype=torch.int64)
+        return Block(data.x[index], data.y[index], index, shas)
+
+    def _read_part(self, part: Path) -> tuple[pd.DataFrame, Callable[[str], pd.DataFrame]]:
+        """Return (the records of a part, a function from a cell's key to its draws); the last part is cached."""
+        if part not in self._tables:
+            self._tables.clear()
+            records = pq.ParquetFile(part / RECORDS).read().to_pandas()
+            table = pq.ParquetFile(part / DRAWS).read()
+            keys = table["cell"].cast(pa.string())
+
+            def draws(key: str) -> pd.DataFrame:
+                rows: pd.DataFrame = table.filter(pc.equal(keys, key)).to_pandas()
+                return rows
+
+            self._tables[part] = records, draws
+        return self._tables[part]
+
+    def _sample(self, defense: Defense, indices: list[int]) -> list[int]:
+        """Return the rows to judge, in their order; the same images for all attacks."""
+        n = self.options.sample
+        if n is None or (isinstance(defense, Foreign) and defense.stochastic):
+            return list(range(len(indices)))
+        order = sorted(range(len(indices)), key=lambda r: hashlib.sha256(f"verify {indices[r]}".encode()).digest())
+        return sorted(order[:n])
+
+
+def _read_images(part: Path, key: str) -> np.ndarray | None:
+    """Return the stored adversarial images of a cell, [N, C, H, W]; None if there are none."""
+    if not (part / ADVERSARIAL).is_file():
+        return None
+    with safe_open(str(part / ADVERSARIAL), framework="np") as images:
+        return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118

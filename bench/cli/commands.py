@@ -1,0 +1,36 @@
+"""Table of the commands. A command's module is imported when it is used."""
+
+from __future__ import annotations
+
+# name: (module in `bench.cli`, one line of help), in the order of `purebench --help`
+COMMANDS = {
+    "run": ("run", "Run a board: attack, judge, write records and tables. Finished cells are skipped."),
+    "status": ("status", "Show which cells of a board are finished."),
+    "plan": ("plan", "Show what a board would run, and what that would take."),
+    "ls": ("ls", "List defenses, attacks, data sets, index lists, boards or presets."),
+    "table": ("table", "Print the table of a results folder."),
+    "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
+    "detect": ("detect", "Print AUROC, true positive rates and accuracy with rejection of detectors."),
+    "certify": (
+        "certify",
+        "Measure the gradient certificate of a defense, or of those of a board, whose results folder keeps them; "
+        "exits with 1 if one fails.",
+    ),
+    "audit": ("audit", "Check whether the attacks on a defense are fit to judge it; exits with 1 if not."),
+    "smooth": ("smooth", "Certify L2 radii of a defense under Gaussian noise (randomised smoothing), resumably."),
+    "corruptions": (
+        "corruptions",
+        "Measure the accuracy of defenses by common corruption and severity, resumably; nothing is attacked.",
+    ),
+    "poison": (
+        "poison",
+        "Run a board of attacks on training data: poison, train, clean, and measure the success of the trigger. "
+        "Finished trials are skipped.",
+    ),
+    "train": ("train", "Train a defense by its recipe, resumably."),
+    "import": ("import_weights", "Write a published checkpoint as weights; names and shapes must agree."),
+    "doctor": ("doctor", "Check the installed libraries, and say how to mend what is broken."),
+    "model-info": ("model_info", "Write or read RobustBench's model_info JSON."),
+    "judge": ("judge", "Judge precomputed adversarial images, and write the same records as a run."),
+    "verify": ("verify", "Judge the stored images of a results folder again, and report what has changed."),
+}

@@ -1,0 +1,67 @@
+"""Count the images that pass through networks: the cost of an attack or a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from defenses.core.defense import Defense
+from defenses.core.purifier import Purifier
+from defenses.core.replay import measuring
+
+
+class Meter:
+    """Counter of images through networks, from construction to `detach`.
+
+    An image forward through a network counts 1 forward, back through it 1 backward; `evaluations` weighs them 1 and 2.
+    A module that runs a backward pass inside (the gradient of an energy) declares it in `unit_backwards`. Of a defense
+    or purifier its `cost_modules` are counted, since its `logits` or steps may be called without its `forward`; of a
+    list its modules.
+
+    Args:
+        modules: to count.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self.forwards = 0
+        self.backwards = 0
+        self._handles = [m.register_forward_hook(self._count) for m in dict.fromkeys(_networks(modules))]
+
+    @property
+    def evaluations(self) -> int:
+        """Return forwards + 2 backwards."""
+        return self.forwards + 2 * self.backwards
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if measuring():
+            return
+        rows = len(inputs[0])
+        forwards, backwards = getattr(module, "unit_forwards", 1), getattr(module, "unit_backwards", 0)
+        self.forwards += rows * forwards
+        self.backwards += rows * backwards
+        if isinstance(output, Tensor) and output.requires_grad:
+            through = rows * (forwards + 2 * backwards)
+            output.register_hook(lambda _: self._add_backwards(through))
+
+    def _add_backwards(self, n: int) -> None:
+        self.backwards += n
+
+    def detach(self) -> None:
+        """Stop counting."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def _networks(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return the networks to count in place of defenses, purifiers and lists."""
+    networks: list[nn.Module] = []
+    for module in modules:
+        inner = [module]
+        if isinstance(module, Defense | Purifier):
+            inner = module.cost_modules()
+        elif isinstance(module, nn.ModuleList | nn.ModuleDict):
+            inner = list(module.children())
+        networks += inner if module in inner else _networks(inner)
+    return networks

@@ -1,0 +1,31 @@
+"""Numbers as text: percentages, intervals, counts."""
+
+from __future__ import annotations
+
+import math
+
+ABSENT = "–"
+
+
+def percent(value: float) -> str:
+    """Return a share in percent with two decimals; a dash for NaN."""
+    return ABSENT if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """Return a share with its interval in percent, as "83.33 [43.65, 96.99]"; a dash for NaN."""
+    return ABSENT if math.isnan(value) else f"{percent(value)} [{percent(low)}, {percent(high)}]"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a number with some significant digits; a dash for NaN."""
+    if math.isnan(value):
+        return ABSENT
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def count(value: float) -> str:
+    """Return a number of images; with one decimal if it is an expected number."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"

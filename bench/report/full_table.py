@@ -1,0 +1,114 @@
+"""The full table: every row and aggregation of a summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.rows import ROW
+from bench.analysis.scores import bounds_of
+from bench.analysis.summary import REFUSED, WORST
+from bench.report import footnotes
+from bench.report.format import ABSENT, count, interval, number
+from bench.report.row_text import NAMES, heading, mean_cell, setting_cells, with_mark
+from bench.report.table import Table
+from bench.spec.aggregation import Aggregation, M
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ALL_DRAWS = Aggregation()
+_Show = Callable[[Any], str]  # a row of a summary as the text of a cell
+
+
+def full_table(
+    frame: pd.DataFrame,
+    *,
+    m: Sequence[int] = M,
+    aggregation: Aggregation = _ALL_DRAWS,
+    by_seed: pd.DataFrame | None = None,
+    marked: Collection[str] = (),
+) -> Table:
+    """Return every row and aggregation of a summary.
+
+    Args:
+        frame: a summary.
+        m: the M of Rob(M) in it.
+        aggregation: number of draws of a majority vote and of a mean logit.
+        by_seed: its summary by seed; None: single seeds are not shown.
+        marked: defenses with uncertified exact gradients.
+    """
+    if frame.empty:
+        return Table("All rows: none", ("defense",), ())
+    title, differs = heading(frame, "All rows")
+    columns = _columns(frame, m)
+    lines = _lines(frame, by_seed)
+    rows = tuple(
+        (
+            *setting_cells(r, differs),
+            *(name, NAMES.get(r.attack, str(r.attack))),
+            "" if r.attack in NAMES else with_mark(str(r.view), r, marked if str(r.view).startswith("exact") else ()),
+            *(show(r) for show in columns.values()),
+        )
+        for name, r in lines
+    )
+    strong = frozenset(i for i, (name, r) in enumerate(lines) if r.attack == WORST and name == r.defense)
+    header = (*differs, "defense", "attack", "attack view", *columns)
+    notes = footnotes.of_all_rows(frame, aggregation)
+    return Table(title, header, rows, notes, len(differs) + 3, tail=1, strong=strong)
+
+
+def _columns(frame: pd.DataFrame, m: Sequence[int]) -> dict[str, _Show]:
+    """Return the columns by header, without shares that no row has."""
+    shares = {f"Rob({i}): unbiased %": f"rob_m{i}" for i in m} | {"majority vote %": "majority"}
+    shares["mean logit %"] = "mean_logit"
+    if (frame["rejected_mean"] > 0).any():
+        shares = dict(zip(("refused: mean %", "right or refused: mean %"), REFUSED, strict=True)) | shares
+    shares = {header: name for header, name in shares.items() if frame[name].notna().any()}
+    return {
+        "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
+        "draws": lambda r: str(r.draws) if r.draws else ABSENT,
+        "clean: mean % [95%]": lambda r: mean_cell(r, "clean"),
+        "robust: mean % [95%]": mean_cell,
+        **{header: _share(name) for header, name in shares.items()},
+        "attack success % [95%] (newly wrong / originally right)": _success_rate,
+        "median size [95%] (originally right)": _median,
+        "evaluations per image": lambda r: number(r.evaluations_per_image),
+        "queries per image": lambda r: number(r.queries_per_image),
+        "seconds per image": lambda r: number(r.seconds_per_image, 3),
+        "budget": lambda r: str(r.budget),
+        "status": lambda r: str(r.status),
+    }
+
+
+def _share(name: str) -> _Show:
+    """Return a function that shows a share with its interval."""
+    return lambda row: interval(*(getattr(row, column) for column in (name, *bounds_of(name))))
+
+
+def _success_rate(row: Any) -> str:
+    if math.isnan(row.asr):
+        return ABSENT
+    return f"{_share('asr')(row)} ({count(row.asr_newly_wrong)}/{count(row.asr_originally_correct)})"
+
+
+def _median(row: Any) -> str:
+    """Return the median size with its interval and number of images."""
+    name = "median_perturbation"
+    size, low, high = (number(getattr(row, column)) for column in (name, *bounds_of(name)))
+    return ABSENT if size == ABSENT else f"{size} [{low}, {high}] ({count(row.median_perturbation_images)})"
+
+
+def _lines(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str, Any]]:
+    """Return (label of the defense, row), each mean over training seeds followed by the rows of its seeds."""
+    of_seeds: dict[tuple[Any, ...], list[tuple[str, Any]]] = {}
+    rows: list[Any] = list(frame.itertuples())
+    seed_rows: list[Any] = [] if by_seed is None else list(by_seed.itertuples())
+    for r in seed_rows:
+        name = f"{r.defense} (training seed {r.training_seed})"
+        of_seeds.setdefault(tuple(getattr(r, c) for c in ROW), []).append((name, r))
+    lines: list[tuple[str, Any]] = []
+    for r in rows:
+        lines += [(str(r.defense), r), *(of_seeds.get(tuple(getattr(r, c) for c in ROW), []) if r.n_seeds > 1 else [])]
+    return lines

@@ -1,0 +1,1 @@
+from .paired import paired_difference as paired_difference

@@ -1,1 +1,0 @@
-"""Attacks on training data, an axis of its own: poison, train, and see what the trigger does to the trained model."""

@@ -1,1 +1,0 @@
-"""Diffusion models as purifiers: SDEs, samplers and likelihood."""
