@@ -1,1 +1,1 @@
-"""Run cells: cell runner, worker processes, forecasts, progress."""
+"""Run the cells of a board: cell runner, worker processes, forecasts, progress."""

@@ -1,4 +1,4 @@
-"""Doing cells: what a process loads for them, and how it shares them with other processes."""
+"""Run cells in one process, which other processes may share."""
 
 from __future__ import annotations
 
@@ -9,219 +9,180 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
+from bench.board.indices import resolve
 from bench.evaluation.cost import seconds_since
-from bench.evaluation.devices import device_named
-from bench.execution.records import failure
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
-from defenses.utils.errors import UserError, with_context
+from bench.store.parts import CellRecord
+from defenses.data.dataset import load_dataset
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.execution.options import Options
     from bench.execution.records import Block
     from defenses.core.defense import Defense
+    from defenses.data.dataset import Dataset
 
-CellRecord = dict[str, Any]  # of cells.jsonl
-Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: done elsewhere), note
+Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: run elsewhere), note
+
+_CHECKED = 8  # images on which a defense is checked
 
 
 class CellRunner:
-    """What cells need, loaded once a process: data, index lists, defenses."""
+    """The data and defenses of a board, loaded once a process, on which its cells run.
+
+    Args:
+        board: the board.
+        options: options of the run.
+    """
 
     def __init__(self, board: Board, options: Options):
         self.board, self.options = board, options
         self._defenses: dict[str, Defense] = dict(options.loaded)
-        self._data: Any = None
+        self._data: Dataset | None = None
         self._positions: list[int] = []
-        self._at_work = ""
-        self._states: dict[str, str] = {}
+        self._active = ""  # title of the defense on the accelerator
+        self._states: dict[str, str] = {}  # by title, the state of a defense before its first cell
 
     @property
     def _data_root(self) -> Path | None:
-        """Where the run, or else the board, says that data sets lie."""
         return self.options.data_root or self.board.data_root
 
-    def data(self) -> Any:
-        """The data set of the board."""
+    def data(self) -> Dataset:
+        """Return the data set of the board, loaded at the first call."""
         if self._data is None:
-            from bench.board.indices import resolve
-            from defenses.data.dataset import load_dataset
-
-            self._data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)
-            chosen = resolve(
-                self.board.indices,
-                len(self._data),
-                dataset=self._data.name,
-                split=self._data.split,
-                labels=self._data.y.tolist,
-            )
-            self._positions = list(chosen.positions)
+            data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)
+            size, labels = len(data), data.y.tolist
+            chosen = resolve(self.board.indices, size, dataset=data.name, split=data.split, labels=labels)
+            self._data, self._positions = data, list(chosen.positions)
         return self._data
 
     def defense(self, cell: Cell) -> Defense:
-        """The loaded defense of a cell."""
+        """Return the loaded defense of a cell."""
         if cell.surrogate is None:
             self._make_room(cell.defense.title)
-        return self._loaded(cell)
+        return self._load(cell)
 
     def surrogate(self, cell: Cell) -> Defense | None:
-        """The loaded defense whose view is attacked, where it is not the cell's own."""
-        return None if cell.surrogate is None else self._loaded(replace(cell, defense=cell.surrogate, surrogate=None))
+        """Return the loaded surrogate of a cell, whose view is attacked; None without one."""
+        return None if cell.surrogate is None else self._load(replace(cell, defense=cell.surrogate, surrogate=None))
 
-    def _loaded(self, cell: Cell) -> Defense:
-        label = cell.defense.title
-        if label not in self._defenses:
-            from bench.evaluation.isolation import preserve_global_state
-            from defenses.core.defense import Foreign
-            from defenses.utils.parameters import decode
-            from defenses.zoo.registry import load_model
+    def _load(self, cell: Cell) -> Defense:
+        title = cell.defense.title
+        if title not in self.options.loaded:
+            from bench.evaluation.devices import device_named
+            from bench.execution.loading import load_defense
 
-            given = decode(cell.defense.given)
-            roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
-            with preserve_global_state():
-                seed = cell.defense.training_seed
-                try:
-                    defense = load_model(cell.defense.name, self.board.dataset, training_seed=seed, **roots, **given)
-                except UserError as error:
-                    raise UserError(f"{self.board.name}: {with_context(label, error)}") from None
-            if isinstance(defense, Foreign):
-                defense.stochastic = cell.defense.stochastic  # a module of one's own is what its board says
-            _check_identity(defense, cell)
-            self._defenses[label] = defense
-        if label not in self.options.loaded:
-            self._defenses[label].to(device_named(self.options.device))
-        return self._defenses[label]
+            if title not in self._defenses:
+                roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
+                self._defenses[title] = load_defense(cell, self.board, **roots)
+            self._defenses[title].to(device_named(self.options.device))
+        return self._defenses[title]
 
     def try_parameters(self, cells: Iterable[Cell]) -> None:
-        """Load the registered defenses of cells that are given parameters.
+        """Load the registered defenses that have parameters, which the board does not check.
+
+        Args:
+            cells: cells of the board.
 
         Raises:
-            UserError: some are out of range; the board is read without making its defenses.
+            UserError: a parameter is out of range.
         """
         for cell in one_per_defense(cells):
             if cell.defense.given and not is_plugin(cell.defense.name):
-                self._loaded(cell)
+                self._load(cell)
 
-    def _make_room(self, label: str) -> None:
-        """On an accelerator one defense at a time: the others wait in main memory."""
-        if self.options.device != "cpu" and label != self._at_work:
-            for other in self._defenses.keys() - {label} - self.options.loaded.keys():
+    def _make_room(self, title: str) -> None:
+        """Move all other defenses from an accelerator to main memory."""
+        if self.options.device != "cpu" and title != self._active:
+            for other in self._defenses.keys() - {title} - self.options.loaded.keys():
                 self._defenses[other].to("cpu")
-        self._at_work = label
+        self._active = title
 
     def check(self, cell: Cell) -> tuple[float, bool]:
         """Load and check the defense of a cell.
 
         Returns:
-            Seconds that the check took, loading apart: they tell slow defenses from fast ones; and whether the defense
-            returns probabilities, as the user insists.
+            Seconds that the check took, without loading, and whether the defense returns probabilities.
 
         Raises:
             UserError: a model that cannot be benchmarked.
         """
-        from bench.evaluation.devices import device_of
-        from bench.evaluation.isolation import preserve_global_state
-        from bench.evaluation.model_checks import check_model
+        from bench.execution.loading import check_defense
 
-        data = self.data()
-        defense, at = self.defense(cell), self._positions[:8]
-        x = data.x[at].to(device_of(defense))
-        begin = time.perf_counter()
-        with preserve_global_state():
-            insisted = cell.defense.title in self.options.probabilities
-            softmax = check_model(defense, x, data.num_classes, cell.defense.title, probabilities=insisted)
-        return seconds_since(begin), softmax
+        x, classes, title = self._first_images(), self.data().num_classes, cell.defense.title
+        accepted = title in self.options.probabilities
+        return check_defense(self.defense(cell), x, classes, title, probabilities=accepted)
 
-    def certify(self, cell: Cell) -> CellRecord:
+    def certify(self, cell: Cell) -> dict[str, Any]:
         """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
-        from bench.evaluation.certificates.stored import certificate_of
-        from bench.evaluation.devices import device_of
-        from bench.evaluation.isolation import preserve_global_state
+        from bench.execution.loading import certify_defense
 
-        data, defense = self.data(), self.defense(cell)
-        with preserve_global_state():
-            return certificate_of(defense, data.x[self._positions[:8]].to(device_of(defense)), cell.defense.title)
+        return certify_defense(self.defense(cell), self._first_images(), cell.defense.title)
+
+    def _first_images(self) -> Tensor:
+        """Return the first images of the index list, float32 [B, C, H, W]."""
+        data = self.data()
+        return data.x[self._positions[:_CHECKED]]
 
     def block(self, cell: Cell) -> Block:
-        """The images of a cell."""
+        """Return the images of a cell."""
         from bench.execution.records import block_of
 
         return block_of(cell, self.data(), self._positions)
 
     def execute(self, cell: Cell) -> CellResult:
-        """The result of a cell."""
+        """Run a cell; a defense that changes during it is a failure."""
         from bench.evaluation.isolation import preserve_global_state, state
         from bench.execution.run_cell import execute
 
-        block, defense, label = self.block(cell), self.defense(cell), cell.defense.title
-        if label not in self._states:
-            self._states[label] = state(defense)
-        before = self._states[label]
+        block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
+        if title not in self._states:
+            self._states[title] = state(defense)
+        before = self._states[title]
         with preserve_global_state():
             result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
         if state(defense) == before:
             return result
-        if label not in self.options.loaded:  # the next cell gets the defense as it is deployed
-            del self._defenses[label]
-        what = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
-        return failure(cell, f"{what}; let neither the model nor the attack write to them", None)
-
-
-def _check_identity(defense: Defense, cell: Cell) -> None:
-    """A defense must be the model that the board's fingerprint is of, in every process."""
-    known = vars(defense).get("provenance")
-    if known is not None and known.fingerprint.get("weights") != cell.defense.fingerprint.get("weights"):
-        raise UserError(f"the weights of {cell.defense.title} changed while the board was read; repeat the command")
-    state = cell.defense.fingerprint.get("state")
-    if state is None:
-        same = known is None or _own_states(known.fingerprint) == _own_states(cell.defense.fingerprint)
-    else:
-        from defenses.utils.identity import identity
-
-        same = identity(defense)[0] == state
-    if not same:
-        raise UserError(
-            f"{cell.defense.title} is another model each time it is built; load its weights, or seed their making"
-        )
-
-
-def _own_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
-    """The identities of the parts that are somebody's own."""
-    return [part.get("state") for part in fingerprint.get("around", ())]
+        if title not in self.options.loaded:
+            del self._defenses[title]  # the next cell loads it again
+        changed = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
+        return CellResult.failure(cell, f"{changed}; let neither the model nor the attack write to them", None)
 
 
 def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
-    """A cell of each defense."""
+    """Return a cell of each defense."""
     return list({c.defense.title: c for c in cells}.values())
 
 
 def work(
-    store: Store, cells: list[Cell], workshop: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
+    store: Store, cells: list[Cell], runner: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
 ) -> None:
-    """Do all cells that nobody else does; then wait for the others', and do those that they left.
+    """Run all cells that no other process runs; then wait for the others', and run those left unfinished.
 
     Args:
         store: where results go.
-        cells: what to do.
-        workshop: what it takes.
+        cells: cells to run.
+        runner: runs them.
         run: id of the run.
-        report: is told every cell that is finished.
+        report: called after every cell.
         redo: by key, the records that do not count as finished.
     """
     import torch
 
-    torch.set_num_threads(workshop.board.threads)
+    torch.set_num_threads(runner.board.threads)
 
-    def do(cell: Cell, *, wait: bool) -> bool:
-        with store.lock(cell.key, wait=wait) as mine:
-            if mine:
-                finish(store, cell, workshop.execute, run, report, redo.get(cell.key))
-            return mine
+    def run_cell(cell: Cell, *, wait: bool) -> bool:
+        with store.lock(cell.key, wait=wait) as acquired:
+            if acquired:
+                finish(store, cell, runner.execute, run, report, redo.get(cell.key))
+            return acquired
 
-    contended = [c for c in cells if not do(c, wait=False)]
+    contended = [c for c in cells if not run_cell(c, wait=False)]
     for cell in contended:
-        do(cell, wait=True)
+        run_cell(cell, wait=True)
 
 
 def finish(
@@ -230,17 +191,27 @@ def finish(
     execute: Callable[[Cell], CellResult],
     run: str,
     report: Report,
-    before: CellRecord | None,
+    superseded: CellRecord | None,
 ) -> None:
-    """Finish a cell, under its lock. What is stored counts unless it is `before`."""
-    known = store.line(cell.key)
-    if known is not None and known != before:
-        report(cell.key, known["status"], None, known["error"])
+    """Run a cell and store its result, unless another process has; the caller holds the cell's lock.
+
+    Args:
+        store: where results go.
+        cell: the cell.
+        execute: makes the result.
+        run: id of the run.
+        report: called at the end.
+        superseded: a stored record that does not count as finished; None: any stored record counts.
+    """
+    stored = store.line(cell.key)
+    if stored is not None and stored != superseded:
+        report(cell.key, stored["status"], None, stored["error"])
         return
     begin = time.perf_counter()
     result = execute(cell)
     result.line["run"] = run
-    if known is None or known["status"] != "ok" or result.line["status"] == "ok":  # no failure replaces images judged
+    # A failure does not replace a result with judged images.
+    if stored is None or stored["status"] != "ok" or result.line["status"] == "ok":
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
     report(cell.key, result.line["status"], seconds_since(begin), note)

@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How a board is run; none of it changes a result.
+    """Options of a run; none of them changes a result.
 
     Args:
         data_root: where data sets lie.
         weights_root: where weights are looked for first.
-        workers: processes in which cells run, apart from this one; 0: none, cells run here, where nothing stops them.
+        workers: number of worker processes; 0: cells run in this process, without limits.
         device: where models run, as "cuda:0"; bit-equal repetition is promised on the CPU alone.
-        defenses: labels to run; empty: all.
-        attacks: labels to run; empty: all.
+        defenses: labels of the defenses to run; empty: all.
+        attacks: labels of the attacks to run; empty: all.
         retry_errors: run cells again that ended in an error, or some of whose images did.
-        quiet: no progress.
-        loaded: defenses in memory by label: their cells run here.
-        time_limit: seconds that a cell may take; None: what the board says.
-        memory: GiB that a worker process may hold; None: its share of what is there.
+        quiet: show no progress.
+        loaded: defenses in memory, by title; their cells run in this process.
+        time_limit: seconds that a cell may take; None: the limit of the board.
+        memory: GiB that a worker process may hold; None: its share of the available memory.
         probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
+
+    Raises:
+        UserError: a limit is not a positive number.
     """
 
     data_root: Path | None = None

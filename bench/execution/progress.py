@@ -1,4 +1,4 @@
-"""Progress of a run on standard error: what is finished, and when the rest will be."""
+"""Report the progress of a run on standard error, with a forecast of its end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from defenses.utils.text import human_time
 
 
 class Progress:
-    """Reports cells as they finish, with a forecast learnt from the ones before.
+    """The progress of a run, with a forecast from its finished cells.
 
     Args:
-        cells: the cells to do.
-        workers: how many are done at once.
+        cells: cells to run.
+        workers: number of cells that run at once.
         quiet: report nothing.
-        expected: seconds by row (see `row_of`) that earlier results or a probe let expect.
+        expected: expected seconds of a cell by row (see `row_of`), from earlier results or a probe.
     """
 
     def __init__(
@@ -31,7 +31,14 @@ class Progress:
         self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def finished(self, cell: Cell, status: str, seconds: float | None, note: str | None = None) -> None:
-        """One cell is done; seconds is what it took, None when another process did it: that tells no forecast."""
+        """Report a finished cell.
+
+        Args:
+            cell: the cell.
+            status: "ok", "error" or "unsupported".
+            seconds: time that it took; None: another process ran it, so that it does not count in the forecast.
+            note: one line for the user.
+        """
         if self.pending.pop(cell.key, None) is None:
             return
         if seconds is not None:
@@ -41,38 +48,38 @@ class Progress:
         if self.quiet:
             return
         where = f"images {cell.data.start}-{cell.data.stop - 1}"
-        what = f"{cell.defense.title} | {cell.attack.label} | {cell.view_label} | {where}"
+        name = f"{cell.defense.title} | {cell.attack.label} | {cell.view_label} | {where}"
         state = "" if status == "ok" and not note else f" | {status}{': ' + note if note else ''}"
         left = f"ETA {human_time(self.eta())}" if self.pending else f"all done in {human_time(self.elapsed())}"
         count = self.total - len(self.pending)
         took = "done by another process" if seconds is None else human_time(seconds)
-        print(f"[{count}/{self.total}] {what} | {took}{state} | {left}", file=sys.stderr, flush=True)
+        print(f"[{count}/{self.total}] {name} | {took}{state} | {left}", file=sys.stderr, flush=True)
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return seconds_since(self.begin)
 
     def eta(self) -> float:
-        """Forecast of the remaining seconds: each pending cell costs what the most similar finished ones did."""
+        """Return the forecast of the remaining seconds, for each pending cell from the most similar finished ones."""
         total = sum(self.forecast(c) or 0.0 for c in self.pending.values())
         return total / max(1, min(self.workers, len(self.pending)))
 
     def expected(self, cell: Cell) -> float | None:
-        """Seconds that a cell of the same row took, or was expected to take; None when there was none."""
-        if (known := self._seconds.get(_kinds(cell)[0])) is not None:
-            return known[0] / known[1]
+        """Return the mean seconds of finished cells of the same row, else the expected ones; None without either."""
+        if (measured := self._seconds.get(_kinds(cell)[0])) is not None:
+            return measured[0] / measured[1]
         return self._expected.get(row_of(cell))
 
     def forecast(self, cell: Cell) -> float | None:
-        """Seconds of a cell, from the same row or the most similar finished cells; None when nothing is known."""
+        """Return the seconds of a cell by the same row, else by the most similar finished cells; None without any."""
         if (expected := self.expected(cell)) is not None:
             return expected
-        known = next((self._seconds[kind] for kind in _kinds(cell) if kind in self._seconds), None)
-        return None if known is None else known[0] / known[1]
+        measured = next((self._seconds[kind] for kind in _kinds(cell) if kind in self._seconds), None)
+        return None if measured is None else measured[0] / measured[1]
 
 
 def _kinds(cell: Cell) -> list[tuple[str, ...]]:
-    """From the most alike to the least: same pair and view, same attack, same defense, any."""
+    """Return the groups of cells that a cell belongs to, from the most similar to the least."""
     view = cell.view_label
     pair = (str(cell.threat), cell.defense.label, cell.attack.label, view)
     return [pair, ("attack", cell.attack.label), ("defense", cell.defense.label), ("any",)]

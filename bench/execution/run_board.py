@@ -1,4 +1,4 @@
-"""Run a board: what is finished is skipped, every cell is done once, by one process or by several."""
+"""Run the unfinished cells of a board, each once, in this process or in workers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
-from bench.evaluation.devices import device_named
-from bench.execution.cell_runner import CellRecord, CellRunner, one_per_defense, work
+from bench.execution.cell_runner import CellRunner, one_per_defense, work
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
 from bench.execution.options import Options
 from bench.execution.progress import Progress
@@ -26,49 +25,49 @@ from bench.spec.cell import NULLS, Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, update_manifest
+from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 
-if TYPE_CHECKING:
-    from bench.board.board import Board
-
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
-    """Run what is not finished, merge its parts, and bring the manifest up to date.
+    """Run the unfinished cells of a board, merge their parts, and update the manifest.
 
     Args:
-        board: what to run.
-        folder: where results go.
-        options: how.
+        board: the board.
+        folder: the results folder.
+        options: options of the run.
 
     Returns:
-        One line for every error on record among the planned cells; empty when there is none.
+        A line for every recorded error of the planned cells; empty without errors.
 
     Raises:
-        UserError: bad input; nothing that was finished is lost.
+        UserError: bad input; finished cells are kept.
     """
     cells = board.cells()
     chosen = select(cells, options)
     check_board(folder, board.name)
     if options.device != "cpu":
+        from bench.evaluation.devices import device_named
+
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
         return _run(board, Store(folder), cells, chosen, options)
 
 
 def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
-    """`run_board`, once the cells and the folder are known."""
     finished = store.finished(_warn)
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
     if pending:
-        _run_pending(board, store, pending, options, redo, _known(store.folder, cells, finished), cells)
+        forecasts = read_forecast(store.folder) | measured(cells, finished)
+        _run_pending(board, store, cells, pending, options, redo, forecasts)
         finished = store.finished(_warn)
     else:
         _write_plan(store, cells)
         update_manifest(store, board.manifest_facts())
-    with suppress(NotWritable):  # parts left to merge are as good as merged ones
+    with suppress(NotWritable):  # unmerged parts are as good as merged ones
         store.compact([c.columns() for c in cells])
     missing = sum(c.key not in finished for c in pending)
     if missing:
@@ -82,7 +81,7 @@ def _warn(text: str) -> None:
 
 
 def _failed(line: CellRecord) -> bool:
-    """Whether a cell or some of its images ended in an error."""
+    """Return True if a cell or some of its images ended in an error."""
     return bool(line["error"]) and line["status"] != "unsupported"
 
 
@@ -99,68 +98,112 @@ def _write_plan(store: Store, cells: Iterable[Cell]) -> None:
 
 
 def select(cells: list[Cell], options: Options) -> list[Cell]:
-    """The cells of the defenses and attacks asked for; null attacks always come along."""
-    for kind, asked in (("defense", options.defenses), ("attack", options.attacks)):
-        names = {getattr(c, kind).label for c in cells}
-        for name in asked:
-            if name not in names:
-                raise unknown(f"{kind} in this board", name, names)
-    kept = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in kept if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
+    """Return the cells of the selected defenses and attacks, with those of the null attacks.
+
+    Args:
+        cells: cells of a board.
+        options: their `defenses` and `attacks`, by label; empty: all.
+
+    Raises:
+        UserError: unknown label.
+    """
+    for kind, selected in (("defense", options.defenses), ("attack", options.attacks)):
+        labels = {getattr(c, kind).label for c in cells}
+        for label in selected:
+            if label not in labels:
+                raise unknown(f"{kind} in this board", label, labels)
+    cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
+    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
 
 
-def _known(folder: Path, cells: Iterable[Cell], finished: Mapping[str, CellRecord]) -> dict[str, Forecast]:
-    """What rows take, as far as is known: finished cells know better than a probe."""
-    return read_forecast(folder) | measured(cells, finished)
+@dataclass
+class _PendingRun:
+    """A run of the pending cells of a board, with its entry of the manifest."""
+
+    board: Board
+    store: Store
+    cells: list[Cell]  # of the board, in table order
+    pending: list[Cell]
+    options: Options
+    redo: Mapping[str, CellRecord]  # by key, the records that do not count as finished
+    forecasts: Mapping[str, Forecast]  # by row
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.entry = describe_run(self.board.threads, options.workers, options.device)
+        if rows := run_entry(self.forecasts, self.pending):
+            self.entry["forecast"] = rows
+        expected = {row: forecast.seconds for row, forecast in self.forecasts.items()}
+        self.progress = Progress(self.pending, workers=options.workers, quiet=options.quiet, expected=expected)
+        self.uncertified = stored.missing(self.store.folder, self.pending)
+        self._by_key = {c.key: c for c in self.pending}
+        accepted = options.probabilities | _accepted(self.board, read_manifest(self.store.folder))
+        self.options = replace(options, probabilities=accepted)
+
+    def begin(self, certificates: Mapping[str, dict[str, Any]], softmax: set[str]) -> None:
+        """Write the plan, the manifest and new certificates, before the first cell.
+
+        Args:
+            certificates: new gradient certificates by title.
+            softmax: titles of the defenses that return probabilities.
+        """
+        _write_plan(self.store, self.cells)
+        if softmax:
+            digests = {d.title: digest(d.fingerprint) for d in self.board.defenses if d.title in softmax}
+            self.entry["probabilities"] = digests
+        update_manifest(self.store, self.board.manifest_facts(), self.entry)
+        stored.add(self.store.folder, {self.uncertified[title]: certificates[title] for title in certificates})
+
+    def report(self, key: str, status: str, seconds: float | None, note: str | None) -> None:
+        """Report a finished cell; `Progress.finished` has the arguments."""
+        self.progress.finished(self._by_key[key], status, seconds, note)
+
+    def in_workers(self) -> None:
+        """Run the cells in worker processes."""
+        callbacks = PoolCallbacks(
+            run=self.entry["id"],
+            begin=self.begin,
+            certified=frozenset(self.uncertified),
+            report=self.report,
+            redo=self.redo,
+            limits=_limits(self.board, self.options),
+            estimate=self.progress.expected,
+        )
+        run_workers(self.board, self.store, self.pending, self.options, callbacks)
+
+    def in_this_process(self) -> None:
+        """Run the cells in this process; bad models stop the run before the first cell."""
+        runner, cells = CellRunner(self.board, self.options), one_per_defense(self.pending)
+        softmax = {c.defense.title for c in cells if runner.check(c)[1]}
+        self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
+        work(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
+
+    def finish(self) -> None:
+        """Write the end of the run to the manifest."""
+        self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.entry["seconds"] = round(self.progress.elapsed(), 3)
+        update_manifest(self.store, self.board.manifest_facts(), self.entry)
 
 
 def _run_pending(
     board: Board,
     store: Store,
+    cells: list[Cell],
     pending: list[Cell],
     options: Options,
     redo: Mapping[str, CellRecord],
-    known: Mapping[str, Forecast],
-    cells: list[Cell],
+    forecasts: Mapping[str, Forecast],
 ) -> None:
     for suite in sorted({c.attack.name.partition(":")[0] for c in pending}):
-        require(suite)  # a broken library stops the run before any work is done
-    if apart := _in_processes(board, options):
+        require(suite)  # a broken library stops the run before the first cell
+    if in_workers := _in_workers(board, options):
         warm_up(board)
-    run = describe_run(board.threads, options.workers, options.device)
-    if entry := run_entry(known, pending):
-        run["forecast"] = entry
-    expected = {row: forecast.seconds for row, forecast in known.items()}
-    progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
-    by_key = {c.key: c for c in pending}
-    uncertified = stored.missing(store.folder, pending)
-
-    options = replace(options, probabilities=options.probabilities | taken(board, read_manifest(store.folder)))
-
-    def begin(found: Mapping[str, CellRecord], softmax: set[str]) -> None:
-        _write_plan(store, cells)
-        if softmax:
-            run["probabilities"] = {d.title: digest(d.fingerprint) for d in board.defenses if d.title in softmax}
-        update_manifest(store, board.manifest_facts(), run)
-        stored.add(store.folder, {uncertified[title]: found[title] for title in found})
-
-    def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
-        progress.finished(by_key[key], status, seconds, note)
-
-    if apart:
-        limits, certified = _limits(board, options), frozenset(uncertified)
-        orders = PoolCallbacks(run["id"], begin, certified, report, redo, limits, progress.expected)
-        run_workers(board, store, pending, options, orders)
+    run = _PendingRun(board, store, cells, pending, options, redo, forecasts)
+    if in_workers:
+        run.in_workers()
     else:
-        workshop = CellRunner(board, options)
-        each = one_per_defense(pending)
-        # Bad models stop the run before any work is done.
-        softmax = {c.defense.title for c in each if workshop.check(c)[1]}
-        begin({c.defense.title: workshop.certify(c) for c in each if c.defense.title in uncertified}, softmax)
-        work(store, pending, workshop, run["id"], report, redo=redo)
-    run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    run["seconds"] = round(progress.elapsed(), 3)
-    update_manifest(store, board.manifest_facts(), run)
+        run.in_this_process()
+    run.finish()
 
 
 def _limits(board: Board, options: Options) -> Limits:
@@ -168,17 +211,17 @@ def _limits(board: Board, options: Options) -> Limits:
     return Limits(seconds, default_memory(options.workers) if options.memory is None else options.memory)
 
 
-def _in_processes(board: Board, options: Options) -> bool:
-    """Whether cells run in worker processes: only those can be stopped, whatever they are at."""
-    asked = options.time_limit is not None or options.memory is not None
-    if options.loaded and (asked or options.workers > 1):
+def _in_workers(board: Board, options: Options) -> bool:
+    """Return True if cells run in worker processes; refuse limits where they do not."""
+    limited = options.time_limit is not None or options.memory is not None
+    if options.loaded and (limited or options.workers > 1):
         raise UserError("a model in memory runs in this process and without limits; give it as module:Class for more")
-    if not options.workers and (asked or board.time_limit is not None):
+    if not options.workers and (limited or board.time_limit is not None):
         raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
     return options.workers > 0 and not options.loaded
 
 
-def taken(board: Board, manifest: Mapping[str, Any]) -> set[str]:
-    """The titles of a board's defenses that earlier runs of its folder took although they return probabilities."""
-    seen = forced_defenses(manifest)
-    return {d.title for d in board.defenses if digest(d.fingerprint) in seen}
+def _accepted(board: Board, manifest: Mapping[str, Any]) -> set[str]:
+    """Return the titles of a board's defenses that earlier runs accepted although they return probabilities."""
+    forced = forced_defenses(manifest)
+    return {d.title for d in board.defenses if digest(d.fingerprint) in forced}

@@ -1,4 +1,4 @@
-"""Run one cell: attack a view, freeze the result, judge it on the deployed defense, and put down what happened."""
+"""Run a cell: attack a view, and judge the adversarial images on the deployed defense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import ask
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
-from bench.execution.records import Block, _records, draw_columns, failure
+from bench.execution.records import Block, Outcome
 from bench.spec.cell import GIVEN, NULLS, Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
@@ -26,7 +26,7 @@ from defenses.utils.parameters import decode
 from defenses.utils.text import clean
 
 _LONGEST = 400  # characters of a message
-_SAME = 1e-6  # as much as rounding to float32 and back may change
+_SAME = 1e-6  # tolerance of rounding to float32 and back
 
 
 def execute(
@@ -38,18 +38,18 @@ def execute(
     made: Tensor | None = None,
     surrogate: Defense | None = None,
 ) -> CellResult:
-    """Run a cell; what goes wrong in the attack or the defense is recorded and not raised.
+    """Run a cell; errors of the attack or the defense are recorded, not raised.
 
     Args:
-        cell: what to run.
+        cell: the cell.
         defense: the loaded defense.
         block: its images.
         num_classes: K.
-        made: what the attack returned in an earlier run, float32 like the images, to be judged again; None: attack.
+        made: images that the attack returned in an earlier run, float32 [B, C, H, W], to be judged again; None: attack.
         surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
 
     Returns:
-        The result; its line says status "ok", "error" or "unsupported".
+        The result; its line has the status "ok", "error" or "unsupported".
 
     Raises:
         UserError: bad input that concerns more than this cell.
@@ -61,48 +61,35 @@ def execute(
             x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate)
         else:
             x_adv, cost = made, Cost()
-        problems = _problems(cell, block.x, x_adv)
-        judged, beyond = _judged(cell, block.x, x_adv, problems)
-        said = ask(cell, defense, judged, block.y, block.indices)
-        unanswered = "the defense returned logits that are not finite"
-        problems = [p or ("" if f else unanswered) for p, f in zip(problems, said.finite.tolist(), strict=True)]
+        outcome = _judge(cell, defense, block, target, x_adv, cost)
     except Unsupported as reason:
         return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
     except (UserError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:
-        return failure(cell, f"{type(error).__name__}: {_first_line(error)}".rstrip(": "), traceback.format_exc())
-    line |= {
-        "seconds_attack": cost.seconds,
-        "forwards": cost.forwards,
-        "backwards": cost.backwards,
-        "queries": cost.queries,
-        "seconds_verdict": said.cost.seconds,
-        "forwards_verdict": said.cost.forwards,
-        "backwards_verdict": said.cost.backwards,
-    }
-    notes = _notes(cost, said.cost)
-    if cell.attack.name.startswith(GIVEN) and torch.allclose(x_adv, block.x, rtol=0, atol=_SAME):
-        notes.append(UNCHANGED)
-    if notes:
+        message = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
+        return CellResult.failure(cell, message, traceback.format_exc())
+    line |= outcome.costs()
+    if notes := _notes(outcome):
         line["notes"] = notes
-    if any(problems):
-        n = sum(map(bool, problems))
-        line["error"] = f"{n} of {len(problems)} images: {next(filter(None, problems))}"
-    records = _records(cell, block, target, x_adv, beyond, problems, said, cost)
-    stored = draw_columns(cell, block, said.draws, problems)
-    return CellResult(line, records, stored, x_adv.numpy())
+    if problems := [*filter(None, outcome.problems)]:
+        line["error"] = f"{len(problems)} of {len(outcome.problems)} images: {problems[0]}"
+    return CellResult(line, outcome.records(), outcome.draws(), x_adv.numpy())
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, in one line; "" where it says nothing, and its type has to do."""
+    """Return the first line of an error's text; "" where there is none."""
     text = str(error).strip()
     return clean(text.splitlines()[0][:_LONGEST]) if text else ""
 
 
-def _notes(attack: Cost, judged: Cost) -> list[str]:
-    pairs = (("ran", attack.rows), ("was judged", judged.rows))
-    return [f"{what} with {n} rows at once after running out of memory" for what, n in pairs if n is not None]
+def _notes(outcome: Outcome) -> list[str]:
+    limits = (("ran", outcome.cost.rows), ("was judged", outcome.deployed.cost.rows))
+    notes = [f"{step} with {n} rows at once after running out of memory" for step, n in limits if n is not None]
+    precomputed = outcome.cell.attack.name.startswith(GIVEN)
+    if precomputed and torch.allclose(outcome.x_adv, outcome.block.x, rtol=0, atol=_SAME):
+        notes.append(UNCHANGED)
+    return notes
 
 
 def attacked(
@@ -113,7 +100,18 @@ def attacked(
     num_classes: int,
     surrogate: Defense | None = None,
 ) -> tuple[Tensor, Cost]:
-    """(what the attack of a cell returns, as float32 on the CPU; its cost); `execute` has the arguments.
+    """Run the attack of a cell; `execute` has the arguments.
+
+    Args:
+        cell: the cell.
+        defense: the loaded defense.
+        block: its images.
+        target: target classes, int64 [B]; None: untargeted.
+        num_classes: K.
+        surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
+
+    Returns:
+        Images float32 [B, C, H, W] on the CPU, and the cost of the attack.
 
     Raises:
         Unsupported: the defense lacks the gradient mode, or the attack cannot run.
@@ -127,7 +125,7 @@ def attacked(
             try:
                 return _attempt(cell, defense, block, target, num_classes, memory)
             except Exception as error:
-                # The view has done what it could: this is a graph that the attack holds. Again, in smaller pieces.
+                # The view cannot halve its batches further; a graph that the attack holds fills the memory.
                 if not memory.ran_out(error, memory.asked):
                     raise
             release_cached_memory()
@@ -139,13 +137,13 @@ def _attempt(
     device = device_of(defense)
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
-    # All defenses meet the same noise in the ball.
+    # Null attacks use the same noise on all defenses.
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
-    look = ViewSpec() if cell.surrogate else cell.view  # "blind" is of the defense; its surrogate is all there is
-    view_seed = cell.seed if look.known else cell.noise_seed("view")
-    with attack_view(defense, look, seed=view_seed, memory=memory) as (view, meter):
+    view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole
+    view_seed = cell.seed if view_spec.known else cell.noise_seed("view")
+    with attack_view(defense, view_spec, seed=view_seed, memory=memory) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(
             view,
@@ -167,25 +165,31 @@ def _attempt(
     return x_adv.detach().to("cpu", torch.float32).contiguous(), cost
 
 
-def _problems(cell: Cell, x: Tensor, x_adv: Tensor) -> list[str]:
-    """Per image, why a result cannot be judged; "" when it can. A minimisation attack may end outside the ball."""
-    size = distances(x, x_adv)[cell.threat.norm]
+def _judge(cell: Cell, defense: Defense, block: Block, target: Tensor | None, x_adv: Tensor, cost: Cost) -> Outcome:
+    """Judge the images that an attack returned; in place of an image that cannot be judged the clean one is."""
+    sizes = distances(block.x, x_adv)
+    size = sizes[cell.threat.norm]
+    problems = _problems(cell, x_adv, size)
+    beyond = size > float(cell.threat.eps) + cell.threat.tolerance  # here a minimisation attack has failed
+    clean = beyond | torch.tensor([bool(p) for p in problems])
+    judged = torch.where(clean.view(-1, 1, 1, 1), block.x, x_adv)
+    deployed = ask(cell, defense, judged, block.y, block.indices)
+    not_finite = "the defense returned logits that are not finite"
+    problems = [p or ("" if f else not_finite) for p, f in zip(problems, deployed.finite.tolist(), strict=True)]
+    return Outcome(cell, block, target, x_adv, sizes, beyond, problems, deployed, cost)
+
+
+def _problems(cell: Cell, x_adv: Tensor, sizes: Tensor) -> list[str]:
+    """Return per image why it cannot be judged, "" where it can; a minimisation attack may leave the ball."""
     limit = float(cell.threat.eps) + cell.threat.tolerance
     problems = []
-    for finite, boxed, d in zip(torch.isfinite(x_adv.flatten(1)).all(1), in_box(x_adv), size.tolist(), strict=True):
+    for finite, boxed, size in zip(torch.isfinite(x_adv.flatten(1)).all(1), in_box(x_adv), sizes.tolist(), strict=True):
         if not finite:
             problems.append("the attack returned values that are not finite")
         elif not boxed:
             problems.append("the attack left the box [0, 1]")
-        elif d > limit and not cell.attack.minimisation:
-            problems.append(f"the attack left the {cell.threat.norm} ball: {d:.6g} > {float(cell.threat.eps):.6g}")
+        elif size > limit and not cell.attack.minimisation:
+            problems.append(f"the attack left the {cell.threat.norm} ball: {size:.6g} > {float(cell.threat.eps):.6g}")
         else:
             problems.append("")
     return problems
-
-
-def _judged(cell: Cell, x: Tensor, x_adv: Tensor, problems: list[str]) -> tuple[Tensor, Tensor]:
-    """(images to judge, bool [B] beyond eps): where a minimisation attack needs more than eps, it has failed."""
-    beyond = distances(x, x_adv)[cell.threat.norm] > float(cell.threat.eps) + cell.threat.tolerance
-    keep_clean = beyond | torch.tensor([bool(p) for p in problems])
-    return torch.where(keep_clean.view(-1, 1, 1, 1), x, x_adv), beyond

@@ -1,9 +1,11 @@
-"""The columns of records and draws that tables need, and what kind each is."""
+"""Columns of records and draws that tables need, with their kinds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from pyarrow import types
 
 from defenses.utils.errors import UserError
 
@@ -26,11 +28,11 @@ _KINDS = {
 
 
 def check_columns(table: Any, file: Path) -> None:
-    """Refuse a table that another version has written in another way.
+    """Refuse a table that lacks a column, or has one of another kind.
 
     Args:
-        table: the Arrow table of a file.
-        file: its name says what must be in it.
+        table: Arrow table.
+        file: the file it was read from; its name decides which columns it must have.
 
     Raises:
         UserError: a column is missing or of another kind.
@@ -39,24 +41,22 @@ def check_columns(table: Any, file: Path) -> None:
         for name in names:
             if name not in table.column_names:
                 raise UserError(f'{file} has no column "{name}"; {_remedy(file)}')
-            if _kind(table.schema.field(name).type) != kind:
-                found = table.schema.field(name).type
-                raise UserError(f'{file}: the column "{name}" is {found}, not a {kind}; {_remedy(file)}')
+            data_type = table.schema.field(name).type
+            if _kind(data_type) != kind:
+                raise UserError(f'{file}: the column "{name}" is {data_type}, not a {kind}; {_remedy(file)}')
 
 
 def _remedy(file: Path) -> str:
     return f"another version wrote it: remove {file.parent.name}, and the next run does its cells again"
 
 
-def _kind(given: Any) -> str:
-    from pyarrow import types
-
-    if types.is_dictionary(given):
-        given = given.value_type
-    if types.is_string(given) or types.is_large_string(given):
+def _kind(data_type: Any) -> str:
+    if types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    if types.is_string(data_type) or types.is_large_string(data_type):
         return "text"
-    if types.is_boolean(given):
+    if types.is_boolean(data_type):
         return "flag"
-    if types.is_integer(given) or types.is_floating(given):
+    if types.is_integer(data_type) or types.is_floating(data_type):
         return "number"
-    return "list" if types.is_list(given) or types.is_fixed_size_list(given) else str(given)
+    return "list" if types.is_list(data_type) or types.is_fixed_size_list(data_type) else str(data_type)

@@ -1,4 +1,4 @@
-"""The machine of a run: versions of packages, git commit, processor."""
+"""Describe the machine of a run: versions of packages, git commit, processor."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of everything that results depend on; nothing is imported."""
-    found = {"python": platform.python_version()}
+    """Return the installed versions of all packages that results depend on, without importing them."""
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _git() -> dict[str, Any] | None:
     here = Path(__file__).parents[1]
 
-    def ask(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
+    def git(*arguments: str) -> str:
+        process = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        return process.stdout.strip()
 
     try:
-        changed = ask("status", "--porcelain", "--", ".", "../defenses")
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(changed)}
+        changed = git("status", "--porcelain", "--", ".", "../defenses")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -54,7 +54,13 @@ def _processor() -> str:
 
 
 def describe_run(threads: int, workers: int, device: str) -> dict[str, Any]:
-    """One entry of the manifest's runs."""
+    """Return an entry of the manifest's runs.
+
+    Args:
+        threads: torch threads of each process.
+        workers: number of worker processes.
+        device: where models run, as "cuda:0".
+    """
     return {
         "id": uuid.uuid4().hex[:12],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

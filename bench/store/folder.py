@@ -1,4 +1,4 @@
-"""Where results live: one folder per board, made of parts that appear whole or not at all.
+"""Write the results folder of a board, whose parts appear whole or not at all.
 
     <folder>/manifest.json          what was run, on what, by which command
     <folder>/plan.jsonl             the cells of the board, in table order
@@ -6,7 +6,7 @@
                                     checksums.json (sha256 of the others)
     <folder>/tables.{md,csv,tex,html}
 
-A finished cell is a part of its own until `compact` merges the parts of a defense into one.
+Each finished cell is written as a part; `compact` merges the parts of a defense into one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.store.merge import float_columns, merged
+from filelock import FileLock, Timeout
+
 from bench.store.parts import (
     ADVERSARIAL,
     CELLS,
     DRAWS,
     RECORDS,
     SUMS,
+    CellRecord,
     Stored,
     attempts,
     identity,
@@ -40,6 +42,9 @@ from bench.store.parts import (
 from defenses.utils import files
 from defenses.utils.files import NotWritable
 
+if TYPE_CHECKING:
+    from bench.spec.cell import Cell
+
 __all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
 
 _KEPT = "finished cells are kept"
@@ -47,26 +52,45 @@ _KEPT = "finished cells are kept"
 
 @dataclass
 class CellResult:
-    """What a cell leaves: its line, columns of records and of draws, and the adversarial images (numpy)."""
+    """The result of a cell.
 
-    line: dict[str, Any]
+    Args:
+        line: its line of cells.jsonl.
+        records: columns of records.parquet; empty: no image was judged.
+        draws: columns of draws.parquet.
+        adversarial: images as a numpy array, float32 [B, C, H, W]; None: none.
+    """
+
+    line: CellRecord
     records: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)
     adversarial: Any = None
 
+    @classmethod
+    def failure(cls, cell: Cell, message: str, trace: str | None) -> CellResult:
+        """Return the result of a cell that failed.
+
+        Args:
+            cell: the cell.
+            message: one line, for tables.
+            trace: traceback; None: there is none.
+        """
+        line = {"status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
+        return cls(cell.columns() | line)
+
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
-    """Full disks and missing permissions as one clear line."""
+    """Turn errors of full disks and missing permissions into a `NotWritable` of one line."""
     return files.disk_errors(folder, _KEPT)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
+    """Write a file whole or not at all, also on a crash."""
     files.write_whole(path, data, _KEPT)
 
 
 def _remove(part: Path) -> None:
-    """Remove a part so that readers see all of it or nothing."""
+    """Remove a part in one step for readers."""
     gone = part.with_name(f".gone-{uuid.uuid4().hex}")
     try:
         os.replace(part, gone)
@@ -84,20 +108,20 @@ def _sync(path: Path) -> None:
 
 
 class Store:
-    """The results folder of a board, for writing. A folder that only gets read may be read-only.
+    """A results folder, for writing.
 
     Args:
-        folder: made when it does not exist; it stays empty until something is stored.
+        folder: created where it does not exist; it may be read-only as long as nothing is written.
 
     Raises:
-        NotWritable: the folder cannot be made; the methods that write raise it too.
+        NotWritable: the folder cannot be created; the methods that write raise it too.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.parts = folder / "parts"
-        self._merged: dict[Path, tuple[int, int]] = {}
-        self._merged_lines: dict[str, dict[str, Any]] = {}
+        self._merged: dict[Path, tuple[int, int]] = {}  # identities of the merged parts that were read
+        self._merged_lines: dict[str, CellRecord] = {}
         try:
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +131,15 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Whether this process now holds the lock `name`; it dies with the process, so none is ever stale."""
-        from filelock import FileLock, Timeout
+        """Acquire a lock, which the end of the process releases too.
 
+        Args:
+            name: name of the lock.
+            wait: wait while another process holds it.
+
+        Yields:
+            True if this process holds it.
+        """
         folder = self.folder / ".locks"
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)
@@ -125,23 +155,22 @@ class Store:
         finally:
             lock.release()
 
-    def finished(self, warn: Callable[[str], None] = lambda _: None) -> dict[str, dict[str, Any]]:
-        """The lines of all stored cells by key. Damaged parts are removed with a warning, so that they are redone."""
+    def finished(self, warn: Callable[[str], None] = lambda _: None) -> dict[str, CellRecord]:
+        """Return the lines of all stored cells by key; remove damaged parts with a warning, so that they are redone."""
 
-        def drop(part: Path, problem: str) -> None:
+        def remove(part: Path, problem: str) -> None:
             warn(f"{part}: {problem}; its cells will be run again")
             with disk_errors(self.folder):
                 _remove(part)
 
-        return {key: line for key, (line, _) in stored(self.parts, drop).items()}
+        return {key: line for key, (line, _) in stored(self.parts, remove).items()}
 
-    def line(self, key: str) -> dict[str, Any] | None:
-        """The line of a cell, stored by this process or another; whoever calls holds the cell's lock."""
-        own = self.parts / f"cell-{key}"
+    def line(self, key: str) -> CellRecord | None:
+        """Return the line of a cell, stored by any process; the caller holds the cell's lock."""
         try:
-            return read_lines(own)[0]
+            return read_lines(self.parts / f"cell-{key}")[0]
         except FileNotFoundError:
-            pass  # it was never there, or is merged: then the merged part came before its own one went
+            pass  # not run, or merged: a merged part appears before the cell's part goes
         except ValueError:
             return None
         attempts(self._read_merged)
@@ -154,18 +183,17 @@ class Store:
             self._merged = merged
 
     def save(self, result: CellResult) -> None:
-        """Write a cell's part; a part of the same cell is replaced."""
-        import pyarrow as pa
+        """Write a cell's part, which replaces an earlier one."""
+        from bench.store.arrays import tables_of
 
         key = result.line["key"]
         self._sweep(f".cell-{key}-*")
-        tables = {}
-        if result.records:
-            tables = {RECORDS: pa.table(result.records), DRAWS: pa.table(result.draws)}
-        adversarial = {} if result.adversarial is None else {key: result.adversarial}
-        self._write_part(f"cell-{key}", [result.line], tables, adversarial)
+        images = {} if result.adversarial is None else {key: result.adversarial}
+        self._write_part(f"cell-{key}", [result.line], tables_of(result.records, result.draws), images)
 
-    def _write_part(self, name: str, lines: Iterable[dict[str, Any]], tables: dict[str, Any], images: Any) -> None:
+    def _write_part(self, name: str, lines: Iterable[CellRecord], tables: dict[str, Any], images: Any) -> None:
+        from bench.store.arrays import write_arrays
+
         temporary = self.parts / f".{name}-{uuid.uuid4().hex}"
         with disk_errors(self.folder):
             try:
@@ -173,7 +201,7 @@ class Store:
                 temporary.mkdir()
                 text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
                 (temporary / CELLS).write_text(text, encoding="utf-8")
-                self._write_arrays(temporary, tables, images)
+                write_arrays(temporary, tables, images)
                 sums = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
                 (temporary / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
                 for path in temporary.iterdir():
@@ -185,31 +213,21 @@ class Store:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
-    @staticmethod
-    def _write_arrays(folder: Path, tables: dict[str, Any], images: Any) -> None:
-        import pyarrow.parquet as pq
-        from safetensors.numpy import save
-
-        for name, table in tables.items():
-            floats = float_columns(table.schema)
-            others = [c for c in table.column_names if c not in floats and c != "logits"]
-            # Logits hardly repeat: split by bytes they pack a fifth smaller.
-            options = {"use_dictionary": others, "use_byte_stream_split": floats}
-            pq.write_table(table, folder / name, compression="zstd", **options)
-        if images:
-            (folder / ADVERSARIAL).write_bytes(save(images))  # a full disk is an OSError then
-
     def _sweep(self, pattern: str) -> None:
-        """Remove what killed processes left half-written; whoever calls holds the lock of what `pattern` names."""
+        """Remove parts that killed processes left half-written; the caller holds the lock of the names in `pattern`."""
         for path in self.parts.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 
-    def compact(self, plan: list[dict[str, Any]]) -> None:
-        """Merge the parts of each defense into one. New parts appear before old ones go; nothing to do writes nothing.
+    def compact(self, plan: list[CellRecord]) -> None:
+        """Merge the parts of each defense into one, where that changes anything.
+
+        New parts appear before old ones go. Failed cells are not merged, so that they can be retried.
 
         Args:
-            plan: the lines of the planned cells, for their order. Failed cells stay parts of their own, to be retried.
+            plan: `Cell.columns()` of the planned cells, in table order.
         """
+        from bench.store.arrays import merged
+
         order = {line["key"]: i for i, line in enumerate(plan)}
         if not self._to_merge(order) and not any(self.parts.glob(".[ag]*-*")):
             return
@@ -218,18 +236,18 @@ class Store:
             self._sweep(".gone-*")
             old = attempts(lambda: {part: identity(part) for part in part_folders(self.parts)})
             merges = self._to_merge(order)
-            for name, held in merges.items():
-                tables, images = merged(list(held), {k: p for k, (_, p) in held.items()})
-                self._write_part(name, [line for line, _ in held.values()], tables, images)
-            moved = {key for held in merges.values() for key in held}
-            for part in old:  # merged ones go first: what lies beside them is newer
+            for name, cells in merges.items():
+                tables, images = merged(list(cells), {k: p for k, (_, p) in cells.items()})
+                self._write_part(name, [line for line, _ in cells.values()], tables, images)
+            moved = {key for cells in merges.values() for key in cells}
+            for part in old:  # merged parts first: cell parts are newer
                 if part.name not in merges and not moved.isdisjoint(_keys(part)):
                     with suppress(FileNotFoundError), disk_errors(self.folder):
-                        if identity(part) == old[part]:  # no retry has replaced it meanwhile
+                        if identity(part) == old[part]:  # not replaced by a retry meanwhile
                             _remove(part)
 
     def _to_merge(self, order: dict[str, int]) -> dict[str, Stored]:
-        """By name of the part to write: its cells in order. Nothing for a defense whose one part is up to date."""
+        """Return the cells of each part to write, in order, by name of the part; no part that is up to date."""
         lines = stored(self.parts)
         holders: dict[str, set[str]] = {}
         for part in part_folders(self.parts):
@@ -247,15 +265,15 @@ class Store:
         return merges
 
 
-def part_name(defense: str, lines: list[dict[str, Any]]) -> str:
-    """The folder of a defense's merged part: readable, safe as a file name, and different for other contents."""
+def part_name(defense: str, lines: list[CellRecord]) -> str:
+    """Return the folder name of a defense's merged part; the name depends on the contents."""
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in defense)[:40]
     contents = "/".join([defense, *(f"{line['key']} {line.get('run')}" for line in lines)])
     return f"all-{safe}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}"
 
 
 def _keys(part: Path) -> set[str]:
-    """The cells that a part holds; none when it is damaged or gone."""
+    """Return the keys of the cells in a part; none where it is damaged or gone."""
     try:
         return {line["key"] for line in read_lines(part)}
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""A file of finished work, a line of JSON each, to which a run adds and from which the next one goes on."""
+"""JSON-lines files of finished work, which runs append to and resume from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, make_folder
 
@@ -16,11 +18,11 @@ _KEPT = "finished lines are kept"
 
 
 class Ledger:
-    """Lines of one piece of work, by key. The first line of the file says which work that is.
+    """A JSON-lines file of finished work, its entries by key; the first line identifies the work.
 
     Args:
         path: the file; its folder is made.
-        about: what all lines depend on. Work of another kind is refused, and so are two writers at once.
+        about: identity of the work, which all lines depend on. Other work is refused, and so are two writers at once.
 
     Raises:
         UserError: the file is of other work or damaged, in use, or cannot be written.
@@ -32,9 +34,11 @@ class Ledger:
 
     @contextmanager
     def open(self) -> Iterator[Ledger]:
-        """Hold the file for writing."""
-        from filelock import FileLock, Timeout
+        """Lock the file for writing, and read its entries.
 
+        Raises:
+            UserError: another process writes it, it is of other work, or damaged.
+        """
         make_folder(self.path.parent)
         try:
             with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0):
@@ -44,16 +48,16 @@ class Ledger:
             raise UserError(f"{self.path} is being written by another process; wait for it") from None
 
     def check(self) -> None:
-        """Refuse a file of other work, before anything is written.
+        """Refuse a file of other work, without writing.
 
         Raises:
-            UserError: it is one, or it is damaged.
+            UserError: the file is of other work or damaged.
         """
         if self.path.exists():
             self._read()
 
     def add(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Write a line; it is on the disk when this returns."""
+        """Append an entry, and sync it to the disk."""
         self._append({"key": key, **entry})
         self.entries[key] = dict(entry)
 
@@ -61,15 +65,15 @@ class Ledger:
         if not self.path.exists():
             self._append({"about": self.about})
             return
-        self.entries, whole = self._read()
-        if whole < self.path.stat().st_size:  # the last line was being written when the power went
+        self.entries, size = self._read()
+        if size < self.path.stat().st_size:  # a crash cut the last line short
             with disk_errors(self.path.parent, _KEPT):
-                os.truncate(self.path, whole)
+                os.truncate(self.path, size)
 
     def _read(self) -> tuple[dict[str, dict[str, Any]], int]:
-        about, entries, whole = read(self.path)
+        about, entries, size = read(self.path)
         check_about(self.path, about, dict.fromkeys(about) | self.about)
-        return entries, whole
+        return entries, size
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with disk_errors(self.path.parent, _KEPT), self.path.open("a", encoding="utf-8") as file:
@@ -79,15 +83,15 @@ class Ledger:
 
 
 def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse a file that is about something else.
+    """Refuse a file of other work.
 
     Args:
         path: the file.
-        about: what it says.
-        wanted: what some of that must be.
+        about: its first line.
+        wanted: values that some keys of `about` must have.
 
     Raises:
-        UserError: it is not.
+        UserError: a value differs.
     """
     differing = [key for key in sorted(wanted) if about.get(key) != wanted[key]]
     if differing:
@@ -95,16 +99,19 @@ def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any])
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
-    """What a file is about, its lines by key, and how many of its bytes are whole lines.
+    """Read a file.
+
+    Returns:
+        The identity of the work, the entries by key, and the size in bytes of all complete lines.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
+    size = data.rfind(b"\n") + 1
     about: dict[str, Any] = {}
     entries: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(data[:whole].splitlines(), 1):
+    for number, text in enumerate(data[:size].splitlines(), 1):
         try:
             line = json.loads(text)
             if number == 1:
@@ -115,4 +122,4 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
             raise UserError(f"{path}, line {number} is damaged; remove the file, or that line") from None
     if not about:
         raise UserError(f"{path} says nothing of what it is about; remove the file")
-    return about, entries, whole
+    return about, entries, size

@@ -1,4 +1,4 @@
-"""The manifest: on what, with what and by which command results were made."""
+"""The manifest of a results folder: board, defenses, plan and runs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
-_OPTIONAL = "preset", "protocols"  # facts that some boards state
-Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # of what the manifest says now
+_OPTIONAL = "preset", "protocols"  # facts that only some boards have
+Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # from the present manifest to its new facts
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder; empty when there is none, or it is damaged."""
+    """Return the manifest of a folder; empty where it is missing or damaged."""
     return _parse(_raw(folder)) or {}
 
 
@@ -33,11 +33,11 @@ def _raw(folder: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return b""  # there, and not to be read
+        return b""  # unreadable: damaged, not missing
 
 
 def _parse(raw: bytes | None) -> dict[str, Any] | None:
-    """The contents of a manifest; None when there is none or it is none."""
+    """Return the contents of a manifest; None where it is missing or damaged."""
     content = _json(raw)
     runs = content.get("runs", []) if isinstance(content, dict) and is_whole(content) else None
     if not isinstance(runs, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), str) for r in runs):
@@ -53,16 +53,16 @@ def _json(raw: bytes | None) -> Any:
 
 
 def check_schema(folder: Path) -> None:
-    """Refuse a folder of a newer version.
+    """Refuse a folder that a newer version wrote.
 
     Raises:
-        UserError: its manifest says so.
+        UserError: its manifest has a newer schema.
     """
     refuse_newer(folder / "manifest.json", _json(_raw(folder)))
 
 
 def check_manifest(folder: Path) -> None:
-    """Refuse to read by a manifest or a plan that is not what was written.
+    """Refuse a damaged manifest or plan.
 
     Raises:
         UserError: the manifest is damaged or of a newer version, or the plan is not the one that it names.
@@ -78,7 +78,7 @@ def check_manifest(folder: Path) -> None:
 
 
 def check_board(folder: Path, name: str) -> None:
-    """Refuse the folder of another board: two boards in one folder would hide each other's rows.
+    """Refuse the folder of another board, whose rows would hide this one's.
 
     Args:
         folder: of results.
@@ -99,18 +99,18 @@ def check_board(folder: Path, name: str) -> None:
 def journal(
     folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: Any
 ) -> Iterator[Callable[[], None]]:
-    """The manifest of a folder of ledgers, to which several commands may add defenses.
+    """Record a run in the manifest of a folder of JSON-lines files, to which several commands may add defenses.
 
     Args:
-        folder: of the results.
-        name: what stands in place of a board's name.
+        folder: the results folder.
+        name: name in place of a board's.
         defenses: fingerprints by title.
         device: where models run.
-        **facts: what else the results are of, as the data set.
+        **facts: further facts of the results, as the data set.
 
     Yields:
-        What is called before anything is computed: the first call writes the manifest, with a run of its own. Where
-        nothing is computed, nothing is written.
+        A function to call before each computation: its first call writes the manifest with a new run. Without a call
+        nothing is written.
 
     Raises:
         UserError: the folder holds the results of another name, or of a newer version.
@@ -129,16 +129,16 @@ def journal(
             run.update(describe_run(torch.get_num_threads(), 0, device))
             write()
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     yield begin
     if run:
         run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        run["seconds"] = round(time.perf_counter() - begun, 3)
+        run["seconds"] = round(time.perf_counter() - start, 3)
         write()
 
 
 def update_manifest(store: Store, facts: Mapping[str, Any], run: dict[str, Any] | None = None) -> None:
-    """Write a board's facts, and add or replace a run. Where all is there already, nothing is written.
+    """Write a board's facts, and add or replace a run; write nothing where nothing changes.
 
     A damaged manifest is moved to manifest.json.damaged, with a warning.
     """
@@ -147,8 +147,9 @@ def update_manifest(store: Store, facts: Mapping[str, Any], run: dict[str, Any] 
 
 def _write(store: Store, facts: Facts, run: dict[str, Any] | None) -> None:
     raw, plan = _raw(store.folder), _plan_hash(store.folder)
-    old = (_parse(raw) or {}).keys() & {"plan", "sum"}  # a manifest of an older version is left, if that is all
-    if raw == _text(raw, facts, run, plan) or (not old and raw == _dump(_content(raw, facts, run))):
+    # A manifest of an older version lacks these keys; where nothing else differs it is left as it is.
+    checked = (_parse(raw) or {}).keys() & {"plan", "sum"}
+    if raw == _text(raw, facts, run, plan) or (not checked and raw == _dump(_content(raw, facts, run))):
         return
     path = store.folder / "manifest.json"
     with store.lock("manifest", wait=True):
@@ -182,5 +183,5 @@ def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dic
 
 
 def forced_defenses(manifest: Mapping[str, Any]) -> set[str]:
-    """Return digests of defenses that were run with --force although they return probabilities."""
-    return {said for run in manifest.get("runs", []) for said in run.get("probabilities", {}).values()}
+    """Return the digests of defenses that were run with --force although they return probabilities."""
+    return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}

@@ -1,4 +1,4 @@
-"""The parts of a results folder as they lie on disk: what is ours, what is whole, which line of a cell counts."""
+"""Find, read and check the parts of a results folder, and choose the line of each cell."""
 
 from __future__ import annotations
 
@@ -24,44 +24,57 @@ FILES = (RECORDS, DRAWS, ADVERSARIAL, CELLS)
 _TRIES = 20  # parts may be merged by a running board while they are read
 
 T = TypeVar("T")
-Stored = dict[str, tuple[dict[str, Any], Path]]  # by key: the line of a cell, and the part that holds it
+CellRecord = dict[str, Any]
+"""A line of cells.jsonl.
+
+It holds `Cell.columns()` and
+    status: "ok", "error" or "unsupported".
+    error: one line, or None; of a cell with status "ok", the first error of its images.
+    identity: `Cell.identity()`.
+    run: id of the run that finished the cell.
+    seconds_attack, forwards, backwards, queries: cost of the attack, where the cell was judged.
+    seconds_verdict, forwards_verdict, backwards_verdict: cost of the verdict, where the cell was judged.
+    notes: list of texts for tables, where there are any.
+    traceback: of a failure; None where there is none.
+"""
+Stored = dict[str, tuple[CellRecord, Path]]  # by key: the line of a cell, and the part that holds it
 
 
 def attempts(read: Callable[[], T]) -> T:
-    """What `read` gives; it is asked again when a part moves meanwhile.
+    """Return `read()`, repeated while parts move during it.
 
     Raises:
-        UserError: parts move all the time.
+        UserError: parts moved at every attempt.
     """
     for _ in range(_TRIES):
         try:
             return read()
         except FileNotFoundError as error:
-            moved = error
-    raise UserError(f"{moved.filename} vanished while it was read; repeat the command") from None
+            missing = error
+    raise UserError(f"{missing.filename} vanished while it was read; repeat the command") from None
 
 
 def part_folders(parts: Path) -> list[Path]:
-    """All parts, merged ones first; nothing else that lies there is ours."""
+    """Return the folders of all parts, merged ones first."""
     if not parts.is_dir():
         return []
-    found = [p for p in parts.iterdir() if p.name.startswith(("cell-", "all-")) and p.is_dir()]
-    return sorted(found, key=lambda p: (p.name.startswith("cell-"), p.name))
+    folders = [p for p in parts.iterdir() if p.name.startswith(("cell-", "all-")) and p.is_dir()]
+    return sorted(folders, key=lambda p: (p.name.startswith("cell-"), p.name))
 
 
-def read_lines(part: Path) -> list[dict[str, Any]]:
-    """The cell lines of a part.
+def read_lines(part: Path) -> list[CellRecord]:
+    """Read the cell lines of a part.
 
     Raises:
         FileNotFoundError: the part has moved.
-        ValueError: its lines cannot be read.
+        ValueError: the lines cannot be read.
         UserError: a newer version wrote them.
     """
     before = identity(part)
     try:
         lines = json_lines((part / CELLS).read_text(encoding="utf-8"))
     except OSError as error:
-        _same(part, before)
+        _check_same(part, before)
         raise ValueError(f"it is incomplete ({type(error).__name__})") from None
     except (ValueError, RecursionError):
         lines = [None]
@@ -73,14 +86,14 @@ def read_lines(part: Path) -> list[dict[str, Any]]:
 
 
 def json_lines(text: str) -> list[Any]:
-    """What lines of JSON hold; read in one go, which takes half the time.
+    """Parse lines of JSON.
 
     Raises:
-        ValueError: they are none.
+        ValueError: a line is not JSON.
     """
     collecting = gc.isenabled()
-    gc.disable()  # it would look through thousands of small objects, which all stay, again and again
-    try:
+    gc.disable()  # thousands of small objects would trigger it again and again, and all of them stay
+    try:  # as one array: faster than line by line
         return list(json.loads(f"[{text.strip().replace(chr(10), ',')}]"))
     finally:
         if collecting:
@@ -97,14 +110,14 @@ def _is_line(line: Any) -> bool:
 
 
 def refuse_newer(path: Path, content: Any) -> None:
-    """Refuse what a newer version wrote, before anything takes it for damaged.
+    """Refuse contents that a newer version wrote.
 
     Args:
-        path: where it is.
-        content: what says its "schema".
+        path: the file or part.
+        content: parsed JSON with the key "schema".
 
     Raises:
-        UserError: it is newer.
+        UserError: the schema is newer.
     """
     schema = content.get("schema") if isinstance(content, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
@@ -113,10 +126,10 @@ def refuse_newer(path: Path, content: Any) -> None:
 
 
 def read_whole(part: Path, name: str) -> bytes:
-    """The contents of a file of a part, which are what was written.
+    """Return the contents of a file of a part, checked against its checksum.
 
     Raises:
-        FileNotFoundError: the part has moved, or another has come in its place.
+        FileNotFoundError: the part has moved or was replaced.
         ValueError: the file is damaged.
     """
     with opened(part, name) as file:
@@ -124,10 +137,10 @@ def read_whole(part: Path, name: str) -> bytes:
 
 
 def opened(part: Path, name: str) -> BinaryIO:
-    """A file of a part, open for reading, whose contents are what was written; whoever calls closes it.
+    """Open a file of a part for reading, after checking its checksum; the caller closes it.
 
     Raises:
-        FileNotFoundError: the part has moved, or another has come in its place.
+        FileNotFoundError: the part has moved or was replaced.
         ValueError: the file is damaged.
     """
     before = identity(part)
@@ -140,22 +153,22 @@ def opened(part: Path, name: str) -> BinaryIO:
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             problem = True
         if problem:
-            _same(part, before)
+            _check_same(part, before)
             raise ValueError(f"{name} is damaged")
         stack.pop_all()
     return file
 
 
 def damage(part: Path) -> str | None:
-    """What is wrong with a part; None when every file is what was written.
+    """Return the damage of a part; None where all files have their checksums.
 
     Raises:
-        FileNotFoundError: the part has moved, or another has come in its place.
+        FileNotFoundError: the part has moved or was replaced.
     """
     before = identity(part)
     problem = _problem(part)
     if problem:
-        _same(part, before)
+        _check_same(part, before)
     return problem
 
 
@@ -173,36 +186,36 @@ def _problem(part: Path) -> str | None:
 
 
 def identity(part: Path) -> tuple[int, int]:
-    """Tells a part from another one that came in its place."""
+    """Return (inode, time of change), which differ where a part was replaced."""
     stat = part.stat()
     return stat.st_ino, stat.st_mtime_ns
 
 
-def _same(part: Path, before: tuple[int, int]) -> None:
-    """A reader of a part that was replaced has seen a mixture of two: it must read again."""
+def _check_same(part: Path, before: tuple[int, int]) -> None:
+    """Raise FileNotFoundError if a part was replaced while it was read: its reader has seen a mixture of two."""
     if identity(part) != before:
         raise FileNotFoundError(2, "replaced", str(part))
 
 
 def stored(parts: Path, damaged: Callable[[Path, str], None] | None = None) -> Stored:
-    """Every stored cell's line that counts.
+    """Return the line of every stored cell, with the part that holds it.
 
-    Of two results of a cell (it was run again, or a merge was cut short) the one in a part of its own is newer, and a
-    failed one never hides a good one.
+    A cell has two results where it was run again or a merge was cut short. Then the one in a cell part is newer, and a
+    failed result never replaces a good one.
 
     Args:
-        parts: the folder of the parts.
-        damaged: called with every damaged part and what is wrong; the checksums of all files are compared for it.
-            None: damaged parts are left out, and only the lines are read.
+        parts: folder of the parts.
+        damaged: called with every damaged part and its damage, found by the checksums of all files. None: damaged parts
+            are left out, and only the lines are read.
     """
     return attempts(lambda: _stored(parts, damaged))
 
 
 def _stored(parts: Path, damaged: Callable[[Path, str], None] | None) -> Stored:
-    found: Stored = {}
+    cells: Stored = {}
     for part in part_folders(parts):
         problem = damage(part) if damaged else None
-        lines: list[dict[str, Any]] = []
+        lines: list[CellRecord] = []
         try:
             lines = [] if problem else read_lines(part)
         except ValueError as error:
@@ -210,13 +223,13 @@ def _stored(parts: Path, damaged: Callable[[Path, str], None] | None) -> Stored:
         if problem and damaged:
             damaged(part, problem)
         for line in lines:
-            known = found.get(line["key"])
-            if known is None or line["status"] == "ok" or known[0]["status"] != "ok":
-                found[line["key"]] = line, part
-    return found
+            earlier = cells.get(line["key"])
+            if earlier is None or line["status"] == "ok" or earlier[0]["status"] != "ok":
+                cells[line["key"]] = line, part
+    return cells
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's contents, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

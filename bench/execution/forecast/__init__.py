@@ -1,1 +1,1 @@
-"""Forecasts: how long a board will take."""
+"""Forecast the cost of a run."""

@@ -1,4 +1,4 @@
-"""A stand-in for a view: an attack that runs on it is counted, call by call, and costs next to nothing."""
+"""Count the calls that an attack makes of a view, on a cheap linear model in its place."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from defenses.utils.parameters import decode
 
 
 class NeedsDefense(Exception):
-    """An attack that asks for more of a view than its answers, so that its calls cannot be counted on a stand-in."""
+    """The attack needs the defense of a view, so its calls cannot be counted on a stand-in."""
 
 
 class Enough(BaseException):
-    """The time for a row is over; no library that catches exceptions may hold this one up."""
+    """The time for a row is over; a BaseException, as attack libraries catch exceptions."""
 
 
 @dataclass(frozen=True)
 class RateLine:
-    """Seconds of a call as `start + rows * slope`."""
+    """The seconds of a call: `start + rows * slope`."""
 
     start: float
     slope: float
 
     def __call__(self, rows: int) -> float:
-        """Seconds for so many rows."""
+        """Return the seconds of a call with `rows` rows."""
         return self.start + rows * self.slope
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What calls of a view take.
+    """The costs of calls of a view.
 
     Args:
-        forward: seconds of a call.
-        backward: seconds of going back through it.
+        forward: seconds of a forward call.
+        backward: seconds of a backward call.
         per_row: evaluations of one row forward, and backward.
-        answers: class that the view gives to each clean image, int64 [B].
-        broken: bool [B], images that a few gradient steps took from the view.
+        answers: predicted class of each clean image, int64 [B].
+        broken: images that a few gradient steps broke, bool [B].
     """
 
     forward: RateLine
@@ -57,7 +57,17 @@ class Rates:
 
 
 class StandIn(nn.Module):
-    """A linear model in the place of a view, and the calls that it gets."""
+    """A linear model in place of a view, which counts its calls.
+
+    It gives up an image of `rates.broken` at a distance of a quarter of eps, and no other image.
+
+    Args:
+        cell: the cell.
+        rates: costs and predictions of the view.
+        block: images of the cell.
+        classes: K.
+        deadline: time at which calls raise `Enough`, by `time.perf_counter`.
+    """
 
     def __init__(self, cell: Cell, rates: Rates, block: Block, classes: int, deadline: float):
         super().__init__()
@@ -72,14 +82,14 @@ class StandIn(nn.Module):
         self.near = nn.functional.one_hot(rates.answers, classes).float()
         beyond = torch.where(rates.broken, (y + 1) % classes, rates.answers)
         self.beyond = nn.functional.one_hot(beyond, classes).float()
-        # The logits of the linear part stay far below those of the class.
+        # The linear part gives gradients, and stays too small to change a class.
         size = self.originals.shape[1]
         weight = torch.randn(size, classes, generator=torch.Generator().manual_seed(0))
         self.weight = nn.Parameter((0.01 / size**0.5 * weight).to(device), requires_grad=False)
         self.train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K]."""
+        """Return logits [B, K]."""
         begin = time.perf_counter()
         if begin > self.deadline:
             raise Enough
@@ -107,22 +117,23 @@ class StandIn(nn.Module):
 def count(
     cell: Cell, rates: Rates, block: Block, classes: int, device: torch.device, deadline: float
 ) -> tuple[Mapping[tuple[int, bool], int], float, bool]:
-    """Run an attack on the stand-in.
+    """Count the calls of an attack on the stand-in.
 
     Args:
-        cell: whose attack.
-        rates: of the view that is stood in for.
-        block: images.
+        cell: the cell of the attack.
+        rates: costs and predictions of the view.
+        block: images of the cell.
         classes: K.
-        device: where the defense is.
-        deadline: when it has to end, by `time.perf_counter`.
+        device: device of the defense.
+        deadline: time of the end, by `time.perf_counter`.
 
     Returns:
-        (calls by rows and direction, True: backward; seconds of the attack's own work; whether it came to its end).
+        Calls by rows and direction (True: backward); seconds of the attack without its calls; True if it ended before
+        the deadline.
 
     Raises:
-        Unsupported: the library cannot run it.
-        NeedsDefense: it asks for more than the answers of a view.
+        Unsupported: the library cannot run the attack.
+        NeedsDefense: the attack needs the defense of the view.
     """
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
@@ -144,7 +155,7 @@ def count(
         )
     except Enough:
         complete = False
-    except AttributeError as lacking:  # as bench:adaptive, which asks the defense of the view
-        raise NeedsDefense from lacking
-    own = time.perf_counter() - begin - stand_in.seconds
-    return stand_in.counts, own, complete
+    except AttributeError as error:  # as of bench:adaptive, which calls the defense of the view
+        raise NeedsDefense from error
+    attack_seconds = time.perf_counter() - begin - stand_in.seconds
+    return stand_in.counts, attack_seconds, complete

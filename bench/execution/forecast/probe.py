@@ -1,9 +1,9 @@
-"""A short probe of what cells will take: calls of the attack are counted on a stand-in, and timed on the defense.
+"""Forecast cells from a short probe: count the calls of the attack on a stand-in, and time calls of the defense.
 
-The stand-in is a linear model that gives up the images which a few gradient steps took from the defense, and no
-others. An attack that leaves broken images alone asks it about as often as it would ask the defense. Images that only
-the attack itself breaks make the forecast an upper estimate. An attack that asks the defense itself is run on a few
-images: see `bench.execution.forecast.sampled`.
+The stand-in is a linear model that gives up the images which a few gradient steps break on the defense, and no others.
+An attack that stops at broken images calls it about as often as the defense. Images that only the attack itself breaks
+make the forecast an upper estimate. An attack that needs the defense is run on a few images: see
+`bench.execution.forecast.sampled`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 
-_STEPS = 5  # of the attack that tells which images break soon
-_SHARE = 0.3  # of the time for a row, at most this for its longest single measurement
+_STEPS = 5  # of the attack that finds the images which break soon
+_SHARE = 0.3  # of the time for a row: the limit of its longest single measurement
 
 
 def probe(
-    workshop: CellRunner,
+    runner: CellRunner,
     rows: Mapping[str, Cell],
     *,
     budget: float = 60.0,
@@ -47,18 +47,18 @@ def probe(
     """Forecast rows from a short probe.
 
     Args:
-        workshop: data and defenses.
+        runner: loads data and defenses.
         rows: a cell of each row, by row (see `bench.spec.cell.row_of`).
-        budget: seconds in total, about; at least a few calls of each view are made.
-        report: is told which row comes now: its number, how many there are, its name.
+        budget: approximate seconds in total; at least a few calls of each view are made.
+        report: called before each row with its number, the number of rows, and its name.
 
     Returns:
-        By row; what cannot run is left out.
+        Forecasts by row; rows that cannot run are left out.
     """
-    end, found = time.perf_counter() + budget, {}
+    end, forecasts = time.perf_counter() + budget, dict[str, Forecast]()
     rates: dict[tuple[str, str, str], Rates] = {}
     verdicts: dict[tuple[str, VerdictSpec], tuple[float, float]] = {}
-    left, again = list(rows.values()), set[str]()
+    left, repeated = list(rows.values()), set[str]()
     while left:
         cell = left.pop(0)
         row = row_of(cell)
@@ -67,47 +67,48 @@ def probe(
         now = time.perf_counter()
         share = max(0.0, end - now) / (len(left) + 1)
         try:
-            judged = cell.defense.label, cell.verdict  # one draw alone where the seed is known
-            if judged not in verdicts:
-                verdicts[judged] = _verdict(cell, workshop, share * _SHARE)
-            forecast = _row(workshop, cell, rates, verdicts[judged], now + share, share)
+            key = cell.defense.label, cell.verdict  # a cell whose seed is known has another verdict: one draw
+            if key not in verdicts:
+                verdicts[key] = _verdict(cell, runner, share * _SHARE)
+            forecast = _row(runner, cell, rates, verdicts[key], now + share, share)
         except (Unsupported, UserError):
             continue
         except Exception as error:  # a model or an attack fails: a run records it
             report(number, len(rows), f"{row} cannot be probed: {clean(str(error)) or type(error).__name__}")
             continue
-        found[row] = forecast
-        if forecast.source == "at least" and row not in again:
-            again.add(row)
-            left.append(cell)  # once more, with the time that others did not need
-    return found
+        forecasts[row] = forecast
+        if forecast.source == "at least" and row not in repeated:
+            repeated.add(row)
+            left.append(cell)  # once more, with the time that other rows did not need
+    return forecasts
 
 
 def _row(
-    workshop: CellRunner,
+    runner: CellRunner,
     cell: Cell,
-    known: dict[tuple[str, str, str], Rates],
-    judging: tuple[float, float],
+    rates_of_views: dict[tuple[str, str, str], Rates],
+    verdict_cost: tuple[float, float],
     deadline: float,
     share: float,
 ) -> Forecast:
     if cell.attack.name in NULLS:
-        return Forecast(*judging, "probe")
-    if cell.surrogate is not None:  # what is attacked is another defense
+        return Forecast(*verdict_cost, "probe")
+    if cell.surrogate is not None:  # the surrogate is attacked
         cell = replace(cell, defense=cell.surrogate, view=ViewSpec(), surrogate=None)
-    block, defense = workshop.block(cell), workshop.defense(cell)
+    block, defense = runner.block(cell), runner.defense(cell)
     if cell.view.mode not in defense.gradients:
         raise Unsupported("no such gradient mode")
     name = (cell.defense.label, str(cell.view), str(cell.threat))
-    if name not in known:
-        known[name] = _rates(cell, defense, block, share * _SHARE)
-    rates, classes = known[name], workshop.data().num_classes
+    if name not in rates_of_views:
+        rates_of_views[name] = _rates(cell, defense, block, share * _SHARE)
+    rates, classes = rates_of_views[name], runner.data().num_classes
     try:
-        counts, own, complete = count(cell, rates, block, classes, device_of(defense), deadline)
+        counts, attack_seconds, complete = count(cell, rates, block, classes, device_of(defense), deadline)
     except NeedsDefense:
-        attack, asked, complete = sampled(cell, defense, block, classes, deadline)
-        return Forecast(attack + judging[0], asked + judging[1], SAMPLE if complete else "at least")
-    seconds, evaluations = own + judging[0], judging[1]
+        attack_seconds, evaluations, complete = sampled(cell, defense, block, classes, deadline)
+        source = SAMPLE if complete else "at least"
+        return Forecast(attack_seconds + verdict_cost[0], evaluations + verdict_cost[1], source)
+    seconds, evaluations = attack_seconds + verdict_cost[0], verdict_cost[1]
     for (rows, backward), n in counts.items():
         line = rates.backward if backward else rates.forward
         seconds += n * line(rows)
@@ -124,9 +125,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _line(call: Callable[[int], object], rows: int, most: float) -> RateLine:
-    """Time a call with few rows, and with all where one such call does not take longer than `most` seconds."""
+    """Time a call with few rows, and with all rows where such a call takes at most `most` seconds."""
     few = max(1, rows // 8)
-    call(few)  # the first is slow
+    call(few)  # the first call is slow
     small = min(_seconds(lambda: call(few)) for _ in range(2))
     if few == rows or small * rows / few > most:
         return RateLine(0.0, small / few)
@@ -141,13 +142,13 @@ def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
     x, y = block.x.to(device), block.y.to(device)
     with attack_view(defense, cell.view, seed=0) as (view, meter):
 
-        def ask(rows: int) -> None:
+        def forward_call(rows: int) -> None:
             with torch.no_grad():
                 view(x[:rows])
 
-        forward = _line(ask, len(x), most)
+        forward = _line(forward_call, len(x), most)
         before = meter.evaluations
-        ask(1)
+        forward_call(1)
         per_row = meter.evaluations - before
         answers = _answers(view, x, forward, most)
         both = _line(lambda rows: _gradient(view, x[:rows], y[:rows]), len(x), most)
@@ -162,10 +163,11 @@ def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
 
 
 def _answers(view: AttackView, x: Tensor, forward: RateLine, most: float) -> Tensor:
+    """Return the predictions of all images, int64 [B]; where that takes too long, those of a few repeated."""
     size = len(x) if forward(len(x)) <= most else max(1, len(x) // 8)
     with torch.no_grad():
-        said: Tensor = view(x[:size]).argmax(1)
-    return said.repeat(len(x) // size + 1)[: len(x)]
+        answers: Tensor = view(x[:size]).argmax(1)
+    return answers.repeat(len(x) // size + 1)[: len(x)]
 
 
 def _gradient(view: AttackView, x: Tensor, y: Tensor) -> Tensor:
@@ -176,7 +178,7 @@ def _gradient(view: AttackView, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _broken(view: AttackView, x: Tensor, y: Tensor, cell: Cell) -> Tensor:
-    """Bool [B]: wrong after a few steps of Frank and Wolfe's method, which needs no projection on the ball."""
+    """Return the images that are broken after a few steps of Frank and Wolfe's method (no projection), bool [B]."""
     eps, delta = float(cell.threat.eps), torch.zeros_like(x)
     broken = torch.zeros_like(y, dtype=torch.bool)
     for k in range(_STEPS):
@@ -193,25 +195,25 @@ def _broken(view: AttackView, x: Tensor, y: Tensor, cell: Cell) -> Tensor:
     return broken
 
 
-def _verdict(cell: Cell, workshop: CellRunner, most: float) -> tuple[float, float]:
-    """(seconds, evaluations) of a verdict, from as many draws as there is time for."""
-    spec, defense, block = cell.verdict, workshop.defense(cell), workshop.block(cell)
-    x, wanted = block.x.to(device_of(defense)), spec.draws + spec.selection
-    if spec.sequential is not None:  # as if accuracies were spread evenly
-        wanted = spec.selection + max(spec.draws, round(Sequential(*spec.sequential).mean_draws))
+def _verdict(cell: Cell, runner: CellRunner, most: float) -> tuple[float, float]:
+    """Return the (seconds, evaluations) of a verdict, from as many draws as there is time for."""
+    spec, defense, block = cell.verdict, runner.defense(cell), runner.block(cell)
+    x, total = block.x.to(device_of(defense)), spec.draws + spec.selection
+    if spec.sequential is not None:  # expected for accuracies spread evenly
+        total = spec.selection + max(spec.draws, round(Sequential(*spec.sequential).mean_draws))
     meter = Meter(defense.cost_modules())
 
     def judge(draws: int) -> float:
-        given: dict[str, Any] = {"seed": 0, "batch": spec.batch, "known": cell.view.known}
-        return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, **given))
+        options: dict[str, Any] = {"seed": 0, "batch": spec.batch, "known": cell.view.known}
+        return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, **options))
 
     try:
         judge(1)
         meter.forwards = meter.backwards = 0
-        one = judge(1)
-        each = meter.evaluations
-        draws = max(1, min(wanted, int(most / one)))
-        seconds = judge(draws) if draws > 1 else one
+        single = judge(1)
+        evaluations = meter.evaluations
+        draws = max(1, min(total, int(most / single)))
+        seconds = judge(draws) if draws > 1 else single
     finally:
         meter.detach()
-    return seconds * wanted / draws, float(each * wanted)
+    return seconds * total / draws, float(evaluations * total)

@@ -1,7 +1,7 @@
-"""What an attack takes that asks the defense itself, as `bench:adaptive`: it is run on a few images of the block.
+"""Measure the cost of an attack that needs the defense, as `bench:adaptive`, on a few images of a block.
 
-Such an attack lets images go as soon as they are decided, so what it takes depends on how soon the defense gives way,
-which no stand-in shows. The mean of a few images is no bound: the block may hold harder ones.
+Such an attack stops at images that are decided, so its cost depends on how quickly it succeeds on the defense. The mean
+of a few images is no bound: the block may hold harder ones.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from bench.spec.threat import target_labels
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 
-_FIRST = 8  # a first image is timed again, without what is made but once, where it took a smaller share of the time
+_FIRST = 8  # the first image is timed again, without initialisation, where so many such runs fit the time left
 
 
 def sampled(cell: Cell, defense: Defense, block: Block, classes: int, deadline: float) -> tuple[float, float, bool]:
-    """Run an attack on 1, 2, 4, ... other images of its block, as long as there is time.
+    """Run an attack on 1, 2, 4, ... images of its block, each image once, as long as there is time.
 
-    The seconds of a block are a line in its evaluations, which starts at what calls take whatever their size.
+    The seconds of the block are extrapolated by a line in the evaluations.
 
     Args:
-        cell: whose attack, with its own settings and seed.
-        defense: what it attacks.
-        block: its images.
+        cell: the cell of the attack.
+        defense: the defense that it attacks.
+        block: images of the cell.
         classes: K.
-        deadline: when it has to end, by `time.perf_counter`.
+        deadline: time of the end, by `time.perf_counter`.
 
     Returns:
-        (seconds and evaluations of the whole block; False: there was no time for one image, and they are what it had
-        taken by then, for each image).
+        Seconds and evaluations of the whole block; False where there was no time for one image, whose cost until the
+        deadline then stands for each image.
 
     Raises:
         Unsupported: the attack cannot run, or it failed.
@@ -66,7 +66,7 @@ def sampled(cell: Cell, defense: Defense, block: Block, classes: int, deadline: 
 
 
 def _seconds(measured: list[tuple[float, float]], evaluations: float) -> float:
-    """Of so many evaluations at once."""
+    """Return the seconds of a call with so many evaluations, from (seconds, evaluations) of the measured ones."""
     seconds, cost = measured[-1]
     each = seconds / max(cost, 1.0)
     if len(measured) > 1 and cost > (before := measured[-2])[1]:
@@ -79,15 +79,15 @@ def _part(block: Block, at: Tensor) -> Block:
 
 
 def _run(cell: Cell, defense: Defense, part: Block, classes: int, deadline: float) -> tuple[float, float, bool]:
-    """(seconds, evaluations, whether the attack came to its end before the deadline)."""
+    """Run an attack; return its seconds and evaluations, and True if it ended before the deadline."""
 
-    def watch(*_: Any) -> None:
+    def check_deadline(*_: Any) -> None:
         if time.perf_counter() > deadline:
             raise Enough
 
     target = target_labels(cell.threat, part.y, part.indices, classes, cell.seed)
     networks = defense.cost_modules()
-    meter, hooks = Meter(networks), [m.register_forward_pre_hook(watch) for m in networks]
+    meter, hooks = Meter(networks), [m.register_forward_pre_hook(check_deadline) for m in networks]
     begin, complete = time.perf_counter(), True
     try:
         attacked(cell, defense, part, target, classes)

@@ -1,15 +1,17 @@
-"""What a run may use of the machine: time per cell, memory per worker, workers. Nothing here imports torch."""
+"""Limits of worker processes: time per cell, memory per worker, number of workers. Imports no torch."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
+import psutil
+
 from defenses.utils.memory import available_memory
 
 GIB = 1 << 30
-_SHARE = 0.9  # of the memory that is available, for all workers together
-_LEAST = 1.0  # GiB: below that a worker could not even load torch; the kernel has to judge then
+_SHARE = 0.9  # of the available memory, for all workers together
+_LEAST = 1.0  # GiB; with less a worker cannot load torch
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class Limits:
     """Limits of one worker process.
 
     Args:
-        seconds: wall time of a cell; None: any.
-        memory: resident memory of the process in GiB; None: any.
+        seconds: wall time of a cell; None: no limit.
+        memory: resident memory of the process in GiB; None: no limit.
     """
 
     seconds: float | None = None
@@ -26,14 +28,20 @@ class Limits:
 
 
 def default_memory(workers: int) -> float:
-    """GiB that each of `workers` processes may hold: a share of what is available now."""
+    """Return the GiB that each of `workers` processes may hold: an equal share of the memory available now."""
     return max(_LEAST, _SHARE * available_memory() / GIB / workers)
 
 
 def all_workers(threads: int, device: str) -> int:
-    """How many workers fill this machine: one for every `threads` physical cores, if there is memory; one on a GPU."""
-    import psutil
+    """Return the number of workers that fill this machine.
 
+    Args:
+        threads: torch threads of each worker.
+        device: where models run; on an accelerator one worker fills it.
+
+    Returns:
+        One worker for every `threads` physical cores, as far as there is memory; at least 1.
+    """
     if device != "cpu":
         return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

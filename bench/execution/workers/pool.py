@@ -1,9 +1,10 @@
-"""Several processes at one board: each gets cells from its parent, which ends those that go over a limit."""
+"""Run the cells of a board in a pool of worker processes, within limits of time and memory."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import CellRecord, Report, finish, one_per_defense
-from bench.execution.records import failure
+from bench.execution.cell_runner import Report, finish, one_per_defense
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.process import (
+    Phase,
     WorkerProcess,
     end,
     end_all,
@@ -26,9 +27,10 @@ from bench.execution.workers.process import (
     worker_factory,
 )
 from bench.execution.workers.schedule import Schedule
-from bench.execution.workers.worker import Task, WorkerFailed
+from bench.execution.workers.worker import Task, TaskKind, WorkerFailed
 from bench.spec.cell import Cell
-from bench.store.folder import Store
+from bench.store.folder import CellResult, Store
+from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,29 +38,30 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerFailed", "run_workers"]
 
-_LOOK = 0.2  # seconds between two looks at the workers
+_POLL_SECONDS = 0.2
 _FULL = 0.7  # of its memory: a worker that holds more after a cell is replaced
-_LOADING = 60.0  # seconds, at least, to load and check a model: the time limit of a cell is for its work
+_LOADING = 60.0  # seconds, at least, to load and check a model: the time limit of a cell does not count them
+_ATTEMPTS = 2  # at a task on which a worker dies
 
 
 @dataclass(frozen=True)
 class PoolCallbacks:
-    """What a run wants of its workers.
+    """The callbacks of a run in its worker pool, with the run's limits.
 
     Args:
         run: id of the run.
-        begin: is called when all models have been checked, before the first cell, with the certificates by title and
-            the titles of the defenses that return probabilities.
+        begin: called when all models have been checked, before the first cell, with the certificates by title and the
+            titles of the defenses that return probabilities.
         certified: titles of the defenses that need a gradient certificate.
-        report: is told every cell that is finished.
+        report: called after every cell.
         redo: by key, the records that do not count as finished.
-        limits: of each worker; a cell that goes over one becomes an error record. So does one at which a worker
+        limits: limits of each worker; a cell that exceeds one becomes an error record, as does a cell on which a worker
             dies twice.
-        estimate: seconds of a cell, where known.
+        estimate: returns the seconds of a cell; None where unknown.
     """
 
     run: str
-    begin: Callable[[Mapping[str, CellRecord], set[str]], None]
+    begin: Callable[[Mapping[str, dict[str, Any]], set[str]], None]
     certified: frozenset[str]
     report: Report
     redo: Mapping[str, CellRecord]
@@ -68,198 +71,212 @@ class PoolCallbacks:
 
 @dataclass
 class _WorkerPool:
-    """The workers of a run, and what is left to do."""
+    """The workers of a run, and the tasks left."""
 
-    hire: Callable[[], WorkerProcess]
+    start_worker: Callable[[], WorkerProcess]
     store: Store
-    orders: PoolCallbacks
+    callbacks: PoolCallbacks
     schedule: Schedule
     checks: list[Task]
-    proofs: list[Task]
-    hands: list[WorkerProcess] = field(default_factory=list)
-    busy: list[Cell] = field(default_factory=list)  # at work in another run
-    deaths: dict[str, int] = field(default_factory=dict)
+    certifications: list[Task]
+    workers: list[WorkerProcess] = field(default_factory=list)
+    busy: list[Cell] = field(default_factory=list)  # cells that another run is running
+    deaths: Counter[tuple[TaskKind, str] | None] = field(default_factory=Counter)  # by task; None: without one
     begun: bool = False
-    certificates: dict[str, CellRecord] = field(default_factory=dict)
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     softmax: set[str] = field(default_factory=set)
 
     def work(self, size: int) -> None:
-        """Do everything with `size` workers."""
-        while self._left() or any(hand.task for hand in self.hands):
-            while len(self.hands) < min(size, self._left() + sum(hand.task is not None for hand in self.hands)):
-                self.hands.append(self.hire())
-            for hand in list(self.hands):
-                self._replace_if_full(hand)
-            for hand in self.hands:
-                if hand.phase != "start" and hand.task is None and (task := self._next()) is not None:
-                    hand.task = task
-                    hand.enter("load")
-                    with suppress(BrokenPipeError):  # it is dead, which shows below
-                        hand.pipe.send(task)
+        """Run all tasks with `size` workers."""
+        while self._left() or any(worker.task for worker in self.workers):
+            while len(self.workers) < min(size, self._left() + sum(w.task is not None for w in self.workers)):
+                self.workers.append(self.start_worker())
+            for worker in list(self.workers):
+                self._replace_if_full(worker)
+            for worker in self.workers:
+                if worker.phase is not Phase.START and worker.task is None and (task := self._next()) is not None:
+                    worker.task = task
+                    worker.enter(Phase.LOAD)
+                    with suppress(BrokenPipeError):  # it has died: `_listen` handles that
+                        worker.pipe.send(task)
             self._listen()
-            for hand in list(self.hands):
-                if problem := self._over_a_limit(hand):
-                    self._stop(hand, problem)
+            for worker in list(self.workers):
+                if problem := self._exceeded_limit(worker):
+                    self._stop(worker, problem)
 
     def _left(self) -> int:
-        return len(self.checks) + len(self.proofs) + len(self.schedule) + len(self.busy)
+        return len(self.checks) + len(self.certifications) + len(self.schedule) + len(self.busy)
 
     def _next(self) -> Task | None:
-        """The next task; bad models stop the run before any work is done."""
-        for kind, tasks in (("check", self.checks), ("certify", self.proofs)):
+        """Return the next task; None where there is none now. All checks end before the first cell begins."""
+        for kind, tasks in ((TaskKind.CHECK, self.checks), (TaskKind.CERTIFY, self.certifications)):
             if tasks:
                 return tasks.pop()
-            if any(hand.task and hand.task.kind == kind for hand in self.hands):
+            if any(worker.task and worker.task.kind is kind for worker in self.workers):
                 return None
         if not self.begun:
             self.begun = True
-            self.orders.begin(self.certificates, self.softmax)
+            self.callbacks.begin(self.certificates, self.softmax)
         cell = self.schedule.pop()
         if cell is not None:
-            return Task("cell", cell, self.orders.redo.get(cell.key))
+            return Task(TaskKind.RUN, cell, self.callbacks.redo.get(cell.key))
         if self.busy:
             cell = self.busy.pop(0)
-            return Task("cell", cell, self.orders.redo.get(cell.key), wait=True)
+            return Task(TaskKind.RUN, cell, self.callbacks.redo.get(cell.key), wait=True)
         return None
 
     def _listen(self) -> None:
-        """Hear what workers say, and see which have died."""
-        channels: list[Any] = [hand.pipe for hand in self.hands] + [hand.process.sentinel for hand in self.hands]
-        found = wait(channels, timeout=_LOOK)
-        for hand in list(self.hands):
+        """Handle messages of workers, and their exits."""
+        channels: list[Any] = [w.pipe for w in self.workers] + [w.process.sentinel for w in self.workers]
+        ready = wait(channels, timeout=_POLL_SECONDS)
+        for worker in list(self.workers):
             try:
-                while hand.pipe in found and hand.pipe.poll():
-                    self._on_message(hand, hand.pipe.recv())
-            except (EOFError, OSError):  # it is gone, maybe in mid-word
-                self._on_exit(hand)
+                while worker.pipe in ready and worker.pipe.poll():
+                    self._on_message(worker, worker.pipe.recv())
+            except (EOFError, OSError):  # it has died, maybe within a message
+                self._on_exit(worker)
             else:
-                if hand.process.sentinel in found and not hand.pipe.poll():
-                    self._on_exit(hand)
+                if worker.process.sentinel in ready and not worker.pipe.poll():
+                    self._on_exit(worker)
 
-    def _on_message(self, hand: WorkerProcess, message: Any) -> None:
+    def _on_message(self, worker: WorkerProcess, message: Any) -> None:
+        """Handle a message; see `bench.execution.workers.worker.serve`."""
         if isinstance(message, Exception):
             raise message
         match message:
             case ("ready",):
-                self.deaths.pop("start", None)
-                hand.enter("wait")
+                self.deaths.pop(None, None)
+                worker.enter(Phase.WAIT)
             case ("loaded",):
-                hand.enter("wait")
+                worker.enter(Phase.WAIT)
             case ("began",):
-                hand.enter("work")
+                worker.enter(Phase.WORK)
             case ("busy",):
-                assert hand.task is not None
-                self.busy.append(hand.task.cell)
-                hand.task = None
+                assert worker.task is not None
+                self.busy.append(worker.task.cell)
+                worker.task = None
             case ("checked", title, seconds, softmax):
-                hand.task = None
+                worker.task = None
                 self.softmax |= {title} if softmax else set()
                 self.schedule.learn(title, seconds)
             case ("certified", title, certificate):
-                hand.task = None
+                worker.task = None
                 self.certificates[title] = certificate
-            case ("done", *words):
-                hand.task = None
-                self.orders.report(*words)
+            case ("done", *report):
+                worker.task = None
+                self.callbacks.report(*report)
 
-    def _replace_if_full(self, hand: WorkerProcess) -> None:
-        """What a cell has left in memory must not stop the next one."""
-        if hand.task is not None or hand.phase != "work" or self.orders.limits.memory is None:
+    def _replace_if_full(self, worker: WorkerProcess) -> None:
+        """End a worker that holds too much memory after a cell."""
+        if worker.task is not None or worker.phase is not Phase.WORK or self.callbacks.limits.memory is None:
             return
-        hand.enter("wait")
-        if resident(hand.process.pid) > _FULL * self.orders.limits.memory * GIB:
-            end(hand, ask=False)
-            self.hands.remove(hand)
+        worker.enter(Phase.WAIT)
+        if resident(worker.process.pid) > _FULL * self.callbacks.limits.memory * GIB:
+            self._end(worker, ask=False)
 
-    def _over_a_limit(self, hand: WorkerProcess) -> str | None:
-        limits = self.orders.limits
-        if hand.task is None or hand.phase == "wait":
+    def _exceeded_limit(self, worker: WorkerProcess) -> str | None:
+        """Return the limit that a worker exceeds, for the user; None where it keeps to them."""
+        limits = self.callbacks.limits
+        if worker.task is None or worker.phase is Phase.WAIT:
             return None
         if limits.seconds is not None:
-            loading = hand.phase == "load"
-            most = max(_LOADING, limits.seconds) if loading else limits.seconds
-            if time.monotonic() - hand.since > most:
-                what = "loading the model" if loading else "the cell"
-                return f"{what} took longer than {most:g} s (--time-limit); raise it and add --retry-errors"
-        if limits.memory is not None and resident(hand.process.pid) > limits.memory * GIB:
+            loading = worker.phase is Phase.LOAD
+            limit = max(_LOADING, limits.seconds) if loading else limits.seconds
+            if time.monotonic() - worker.since > limit:
+                step = "loading the model" if loading else "the cell"
+                return f"{step} took longer than {limit:g} s (--time-limit); raise it and add --retry-errors"
+        if limits.memory is not None and resident(worker.process.pid) > limits.memory * GIB:
             return (
                 f"the worker took more than {limits.memory:.3g} GiB of memory (--memory); "
                 "raise it or use fewer workers, and add --retry-errors"
             )
         return None
 
-    def _stop(self, hand: WorkerProcess, problem: str) -> None:
-        trace = end(hand, ask=True)
-        self.hands.remove(hand)
-        assert hand.task is not None
-        if hand.task.kind == "certify":  # what stops a certificate stops the cells, which will say so
-            self.certificates[hand.task.cell.defense.title] = failed(problem)
-            return
-        if hand.task.kind == "check":
-            raise UserError(f"{hand.task.cell.defense.title}: {problem}")
-        self._record(hand, hand.task.cell, problem, trace)
+    def _stop(self, worker: WorkerProcess, problem: str) -> None:
+        """End a worker that exceeds a limit, and record its task as failed."""
+        trace = self._end(worker, ask=True)
+        task = worker.task
+        assert task is not None
+        match task.kind:
+            case TaskKind.CHECK:
+                raise UserError(f"{task.cell.defense.title}: {problem}")
+            case TaskKind.CERTIFY:  # the cells of the defense will fail likewise, and be recorded
+                self.certificates[task.cell.defense.title] = failed(problem)
+            case TaskKind.RUN:
+                self._record(worker, task.cell, problem, trace)
 
-    def _on_exit(self, hand: WorkerProcess) -> None:
-        """A worker died: its task is tried once more, by another."""
-        trace = end(hand, ask=False)
-        self.hands.remove(hand)
-        how = exit_reason(hand.process.exitcode)
-        task = hand.task
-        name = "start" if task is None else f"{task.kind} {task.cell.key}"
-        if hand.phase != "wait":  # else nothing was tried
-            self.deaths[name] = self.deaths.get(name, 0) + 1
-        again = self.deaths.get(name, 0) < 2
+    def _on_exit(self, worker: WorkerProcess) -> None:
+        """Handle the death of a worker: its check or cell is tried once more."""
+        trace = self._end(worker, ask=False)
+        reason, task = exit_reason(worker.process.exitcode), worker.task
+        name = None if task is None else (task.kind, task.cell.key)
+        if worker.phase is not Phase.WAIT:  # a waiting worker tried nothing
+            self.deaths[name] += 1
+        again = self.deaths[name] < _ATTEMPTS
         if task is None:
-            if hand.phase == "start" and not again:
-                raise WorkerFailed(f"worker processes die at their start ({how})")
-        elif task.kind == "certify":
-            self.certificates[task.cell.defense.title] = failed(f"the worker died ({how})")
-        elif task.kind == "check":
-            if not again:
-                raise UserError(f"{task.cell.defense.title}: the worker died ({how}) twice while the model was checked")
-            self.checks.append(task)
-        elif again:
-            self.schedule.put_back(task.cell)
-        else:
-            self._record(hand, task.cell, f"the worker died ({how}) twice at this cell", trace)
+            if worker.phase is Phase.START and not again:
+                raise WorkerFailed(f"worker processes die at their start ({reason})")
+            return
+        title = task.cell.defense.title
+        match task.kind:
+            case TaskKind.CHECK:
+                if not again:
+                    raise UserError(f"{title}: the worker died ({reason}) twice while the model was checked")
+                self.checks.append(task)
+            case TaskKind.CERTIFY:
+                self.certificates[title] = failed(f"the worker died ({reason})")
+            case TaskKind.RUN if again:
+                self.schedule.put_back(task.cell)
+            case TaskKind.RUN:
+                self._record(worker, task.cell, f"the worker died ({reason}) twice at this cell", trace)
 
-    def _record(self, hand: WorkerProcess, cell: Cell, problem: str, trace: str | None) -> None:
-        """Put down what stopped a cell, unless another run is at it now."""
-        seconds = time.monotonic() - hand.since
-        with self.store.lock(cell.key) as mine:
-            if not mine:
+    def _end(self, worker: WorkerProcess, *, ask: bool) -> str | None:
+        """End a worker, and remove it from the pool; `end` has the arguments."""
+        trace = end(worker, ask=ask)
+        self.workers.remove(worker)
+        return trace
+
+    def _record(self, worker: WorkerProcess, cell: Cell, problem: str, trace: str | None) -> None:
+        """Store the failure of a cell, unless another run is running it now."""
+        taken = time.monotonic() - worker.since
+        with self.store.lock(cell.key) as acquired:
+            if not acquired:
                 self.busy.append(cell)
                 return
 
-            def report(key: str, status: str, own: float | None, note: str | None) -> None:
-                self.orders.report(key, status, None if own is None else seconds, note)
+            def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
+                self.callbacks.report(key, status, None if seconds is None else taken, note)
 
-            before = self.orders.redo.get(cell.key)
-            finish(self.store, cell, lambda c: failure(c, problem, trace), self.orders.run, report, before)
+            def fail(cell: Cell) -> CellResult:
+                return CellResult.failure(cell, problem, trace)
+
+            finish(self.store, cell, fail, self.callbacks.run, report, self.callbacks.redo.get(cell.key))
 
 
-def run_workers(board: Board, store: Store, pending: list[Cell], options: Options, orders: PoolCallbacks) -> None:
-    """Do cells in `options.workers` processes, the longest first.
+def run_workers(board: Board, store: Store, pending: list[Cell], options: Options, callbacks: PoolCallbacks) -> None:
+    """Run cells in `options.workers` processes, the longest first.
 
     Args:
-        board: what is run.
+        board: the board.
         store: where results go.
-        pending: what to do.
-        options: how.
-        orders: what the run wants.
+        pending: cells to run.
+        options: options of the run.
+        callbacks: callbacks and limits.
 
     Raises:
         UserError: bad input, as a model that cannot be benchmarked.
-        WorkerFailed: anything else that went wrong in a worker.
+        WorkerFailed: a fault of purebench in a worker.
     """
-    # The last is taken first: defenses that draw take longest to check.
+    # The last task is taken first: the checks of stochastic defenses take longest.
     cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
+    checks = [Task(TaskKind.CHECK, cell) for cell in cells]
+    certifications = [Task(TaskKind.CERTIFY, cell) for cell in cells if cell.defense.title in callbacks.certified]
+    schedule = Schedule(pending, callbacks.estimate)
     with tempfile.TemporaryDirectory() as scratch, thread_pools(board.threads):
-        hire = worker_factory(board, store.folder, options, orders.run, Path(scratch), memory=orders.limits.memory)
-        schedule = Schedule(pending, orders.estimate)
-        proofs = [Task("certify", cell) for cell in cells if cell.defense.title in orders.certified]
-        crew = _WorkerPool(hire, store, orders, schedule, [Task("check", cell) for cell in cells], proofs)
+        memory = callbacks.limits.memory
+        start_worker = worker_factory(board, store.folder, options, callbacks.run, Path(scratch), memory=memory)
+        pool = _WorkerPool(start_worker, store, callbacks, schedule, checks, certifications)
         try:
-            crew.work(options.workers)
+            pool.work(options.workers)
         finally:
-            end_all(crew.hands)
+            end_all(pool.workers)

@@ -1,4 +1,4 @@
-"""Worker processes as their parent sees them: how they are started, watched and ended."""
+"""Start, monitor and end worker processes from their parent."""
 
 from __future__ import annotations
 
@@ -12,83 +12,105 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from bench.board.board import Board
-from bench.execution.workers.worker import THREADS, Task, WorkerContext, serve
+from bench.execution.workers.worker import Task, WorkerContext, serve
 
 if TYPE_CHECKING:
     from bench.execution.options import Options
 
-_PRELOAD = ["torch", "bench.execution.run_cell", "pyarrow.parquet", "safetensors.numpy"]
-_TABLES = ["pandas", "pyarrow.parquet"]  # what the parent needs at the end
-_PATIENCE = 0.5  # seconds that a stuck worker gets for its last words
+_PRELOAD = ["torch", "bench.execution.run_cell", "bench.execution.loading", "pyarrow.parquet", "safetensors.numpy"]
+_TABLES = ["pandas", "pyarrow.parquet"]  # libraries that the parent needs at the end
+_TRACEBACK_SECONDS = 0.5  # time for a stuck worker to write its traceback
+_THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool
+
+
+class Phase(Enum):
+    """The phase of a worker process."""
+
+    START = auto()  # importing libraries
+    LOAD = auto()  # loading the data and defense of a task, or checking it
+    WAIT = auto()  # without a task, or waiting for another run to finish the cell
+    WORK = auto()  # certifying or running a cell
 
 
 @dataclass
 class WorkerProcess:
-    """A worker as its parent sees it; `phase` began at `since`."""
+    """A worker process in its parent.
+
+    Args:
+        process: the multiprocessing process.
+        pipe: connection to it.
+        traceback_file: file in which it leaves a traceback.
+        task: its present task; None: it is idle.
+        phase: its present phase.
+        since: begin of the phase, by `time.monotonic`.
+    """
 
     process: Any
     pipe: Connection
     traceback_file: Path
     task: Task | None = None
-    phase: Literal["start", "load", "wait", "work"] = "start"
+    phase: Phase = Phase.START
     since: float = 0.0
 
-    def enter(self, phase: Literal["load", "wait", "work"]) -> None:
-        """Go on to the next phase of a task; waiting for another run is no work."""
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase."""
         self.phase, self.since = phase, time.monotonic()
 
 
 def warm_up(board: Board) -> None:
-    """Let a server import what all workers need, while the parent does other things; workers are forks of it."""
+    """Start the server that workers are forked from, which imports their libraries meanwhile; Linux only."""
     if sys.platform != "linux":
         return
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with thread_pools(board.threads), _ignore_interrupts():  # Ctrl-C is for this process, which ends the server
+    with thread_pools(board.threads), _ignore_interrupts():  # on Ctrl-C this process ends the server
         forkserver.ensure_running()
-    for name in _TABLES:  # the server takes longer than this
+    for name in _TABLES:  # imported while the server is still busy
         importlib.import_module(name)
 
 
 def worker_factory(
     board: Board, folder: Path, options: Options, run: str, scratch: Path, *, memory: float | None
 ) -> Callable[[], WorkerProcess]:
-    """What starts a worker each time it is called; see `bench.execution.workers.worker.serve`.
+    """Return a function that starts a worker; see `bench.execution.workers.worker.serve`.
 
     Args:
-        board: what is run.
-        folder: where results go.
-        options: how.
+        board: the board.
+        folder: the results folder.
+        options: options of the run.
         run: id of the run.
-        scratch: for the workers' last words.
-        memory: GiB that a worker may hold.
+        scratch: folder for the workers' tracebacks.
+        memory: GiB that a worker may hold; None: no limit.
     """
     method: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     numbers = iter(range(1 << 62))
 
-    def hire() -> WorkerProcess:
-        ours, theirs = method.Pipe()
-        words = scratch / f"{next(numbers)}.txt"
-        # A fork of the server has the environment of the server.
-        means = WorkerContext(words, dict(os.environ), memory)
-        process = method.Process(target=serve, args=(board, folder, options, run, theirs, means), daemon=True)
+    def start_worker() -> WorkerProcess:
+        parent_end, worker_end = method.Pipe()
+        traceback_file = scratch / f"{next(numbers)}.txt"
+        # A fork has the environment of the server, not of this process.
+        context = WorkerContext(traceback_file, dict(os.environ), memory)
+        process = method.Process(target=serve, args=(board, folder, options, run, worker_end, context), daemon=True)
         with _without_main_module():
             process.start()
-        theirs.close()  # the worker's copy is the last: when it is gone the pipe ends
-        return WorkerProcess(process, ours, words)
+        worker_end.close()  # only the worker's copy stays open, so its end closes the pipe
+        return WorkerProcess(process, parent_end, traceback_file)
 
-    return hire
+    return start_worker
 
 
 @contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Without the program's own module: a worker needs nothing of it, and would run a script without a guard again."""
+    """Hide the main module: a worker would import it, and so run a script without a guard again."""
     main = vars(sys.modules["__main__"])
     before = dict(main)
     main["__spec__"] = None
@@ -101,10 +123,10 @@ def _without_main_module() -> Iterator[None]:
 
 @contextmanager
 def thread_pools(threads: int) -> Iterator[None]:
-    """One thread pool size for every library that a worker loads."""
-    mine = {f"{name}_NUM_THREADS": str(threads) for name in THREADS}
-    before = {name: os.environ.get(name) for name in mine}
-    os.environ.update(mine)
+    """Set the size of the thread pools of all libraries that a worker loads, in the environment."""
+    sizes = {f"{name}_NUM_THREADS": str(threads) for name in _THREAD_POOLS}
+    before = {name: os.environ.get(name) for name in sizes}
+    os.environ.update(sizes)
     try:
         yield
     finally:
@@ -117,7 +139,7 @@ def thread_pools(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _ignore_interrupts() -> Iterator[None]:
-    """Without interruptions, for what must come to its end."""
+    """Ignore SIGINT, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -128,46 +150,47 @@ def _ignore_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def end_all(hands: list[WorkerProcess]) -> None:
-    """End all workers, whatever they are at."""
+def end_all(workers: list[WorkerProcess]) -> None:
+    """Kill all workers."""
     with _ignore_interrupts():
-        for hand in hands:
-            _kill(hand)
-        for hand in hands:
-            hand.process.join()
+        for worker in workers:
+            _kill(worker)
+        for worker in workers:
+            worker.process.join()
 
 
-def end(hand: WorkerProcess, *, ask: bool) -> str | None:
-    """End a worker and everything it started; its last words, if it left some.
+def end(worker: WorkerProcess, *, ask: bool) -> str | None:
+    """Kill a worker and all processes that it started.
 
     Args:
-        hand: the worker.
-        ask: for a traceback first: the process may be stuck anywhere.
+        worker: the worker.
+        ask: request a traceback first.
+
+    Returns:
+        The traceback; None where the worker left none.
     """
     if ask and hasattr(signal, "SIGUSR1"):
         with suppress(ProcessLookupError):
-            os.kill(hand.process.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline and not hand.traceback_file.stat().st_size:
+            os.kill(worker.process.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + _TRACEBACK_SECONDS
+        while time.monotonic() < deadline and not worker.traceback_file.stat().st_size:
             time.sleep(0.02)
     with _ignore_interrupts():
-        _kill(hand)
-        hand.process.join()
+        _kill(worker)
+        worker.process.join()
     with suppress(OSError):
-        return hand.traceback_file.read_text(errors="replace") or None
+        return worker.traceback_file.read_text(errors="replace") or None
     return None
 
 
-def _kill(hand: WorkerProcess) -> None:
+def _kill(worker: WorkerProcess) -> None:
     with suppress(ProcessLookupError, PermissionError, AttributeError):
-        os.killpg(hand.process.pid, signal.SIGKILL)
-    hand.process.kill()
+        os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.process.kill()
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process holds; none when it is gone."""
-    import psutil
-
+    """Return the bytes of memory that a process holds; 0 when it has ended."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -175,5 +198,5 @@ def resident(pid: int) -> int:
 
 
 def exit_reason(code: int | None) -> str:
-    """How a process ended, in words."""
+    """Return the exit code or signal of a process in words."""
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Which cell comes next when several workers share them: the longest, so that no long one is left for the end."""
+"""Order the cells of a run: the longest first, so that no long cell is left for the end."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 
 from bench.spec.cell import NULLS, Cell
 
-_CHECK_ROWS = 17  # images that the check of a model sends through it, in small batches
+_CHECK_ROWS = 17  # images that the check of a model evaluates, in small batches
 
 
 class Schedule:
-    """Cells by pair of defense and attack; the pair whose cells take longest goes first.
+    """A queue of cells by pair of defense and attack; the pair with the longest cells comes first.
 
-    Pairs nobody knows about come before all others, those of slow defenses first, so that soon everything is known.
-    Null attacks only judge: what that takes follows from how long the check of the defense took.
+    Pairs without an estimate come before all others, those of slow defenses first, so that all soon have one. Null
+    attacks only judge, which is estimated from the duration of the defense's check.
 
     Args:
-        cells: to do, in table order.
-        estimate: seconds of a cell, where known; asked anew every time.
+        cells: cells to run, in table order.
+        estimate: returns the seconds of a cell, None where unknown; called again for every choice.
     """
 
     def __init__(self, cells: Iterable[Cell], estimate: Callable[[Cell], float | None]):
@@ -33,11 +33,11 @@ class Schedule:
         return sum(map(len, self._pairs.values()))
 
     def learn(self, title: str, seconds: float) -> None:
-        """The check of a defense took so long."""
+        """Record the seconds that the check of a defense took."""
         self._checks[title] = seconds
 
     def pop(self) -> Cell | None:
-        """The next cell; None when there is none."""
+        """Remove and return the next cell; None where there is none."""
         if not self._pairs:
             return None
         pair = max(self._pairs, key=lambda p: self._length(self._pairs[p][0]))
@@ -47,15 +47,15 @@ class Schedule:
         return cell
 
     def put_back(self, cell: Cell) -> None:
-        """A cell that has to be done again."""
+        """Put a cell back at the front of its pair, to be run again."""
         self._pairs.setdefault(_pair(cell), deque()).appendleft(cell)
 
     def _length(self, cell: Cell) -> tuple[float, float]:
-        known, check = self._estimate(cell), self._checks.get(cell.defense.title, 0.0)
-        if known is None and cell.attack.name in NULLS:
+        seconds, check = self._estimate(cell), self._checks.get(cell.defense.title, 0.0)
+        if seconds is None and cell.attack.name in NULLS:
             rows = (cell.data.stop - cell.data.start) * (cell.verdict.draws + cell.verdict.selection)
-            known = check * rows / _CHECK_ROWS
-        return (math.inf if known is None else known), check
+            seconds = check * rows / _CHECK_ROWS
+        return (math.inf if seconds is None else seconds), check
 
 
 def _pair(cell: Cell) -> tuple[str, ...]:

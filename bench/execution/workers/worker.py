@@ -1,4 +1,4 @@
-"""A worker process: it does the cells that its parent hands it, and ends with its parent."""
+"""A worker process: it runs the tasks that its parent sends, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import CellRecord, CellRunner, finish
-from bench.execution.records import failure
+from bench.execution.cell_runner import CellRunner, finish
 from bench.execution.workers.limits import GIB
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
+from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError
 
 try:
@@ -33,38 +36,45 @@ if TYPE_CHECKING:
     from bench.execution.options import Options
 
 _ALLOWED = 0.95  # of the limit, so that memory runs out before the parent ends the worker
-THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool of their own
 
 
 class WorkerFailed(Exception):
     """A fault of purebench in a worker process, which has printed its traceback."""
 
 
+class TaskKind(Enum):
+    """The kind of a task."""
+
+    CHECK = auto()  # load and check the defense of the cell
+    CERTIFY = auto()  # certify its gradients
+    RUN = auto()  # run the cell
+
+
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked to do.
+    """A task for a worker.
 
     Args:
-        kind: "check" the defense of the cell, "certify" its gradients, or do the "cell".
-        cell: which.
-        before: a stored record that does not count.
-        wait: for another process that is at the cell.
+        kind: the kind.
+        cell: the cell, whose defense it may be about.
+        superseded: a stored record of the cell that does not count as finished.
+        wait: wait for another process that runs the cell.
     """
 
-    kind: Literal["check", "certify", "cell"]
+    kind: TaskKind
     cell: Cell
-    before: CellRecord | None = None
+    superseded: CellRecord | None = None
     wait: bool = False
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker is given.
+    """The surroundings of a worker.
 
     Args:
-        traceback_file: file that gets a traceback when it crashes, or when the parent asks for one.
-        environment: variables.
-        memory: GiB that it may hold; None: any.
+        traceback_file: file for a traceback when the worker crashes, or when the parent requests one.
+        environment: environment variables.
+        memory: GiB that the worker may hold; None: no limit.
     """
 
     traceback_file: Path
@@ -72,62 +82,62 @@ class WorkerContext:
     memory: float | None = None
 
 
-def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, means: WorkerContext) -> None:
-    """Do tasks until the parent closes the pipe.
+def serve(board: Board, folder: Path, options: Options, run: str, pipe: Connection, context: WorkerContext) -> None:
+    """Run tasks until the parent closes the pipe.
 
-    Says ("ready",); for a check ("checked", title, seconds, whether it returns probabilities); for a certificate
-    ("loaded",), ("began",) and ("certified", title, certificate); for a cell ("loaded",) when its defense is there,
-    then ("busy",) when another process is at it, else ("began",) and ("done", key, status, seconds, note); an exception
-    when there is nothing more to be done.
+    Messages to the parent: ("ready",) at the start; for a check ("checked", title, seconds, True if the defense returns
+    probabilities); for a certificate ("loaded",), ("began",) and ("certified", title, certificate); for a cell
+    ("loaded",) when its defense is in memory, then ("busy",) when another process runs it, else ("began",) and
+    ("done", key, status, seconds, note); an exception when the worker ends.
 
     Args:
-        board: what is run.
-        folder: where results go.
-        options: how.
+        board: the board.
+        folder: the results folder.
+        options: options of the run.
         run: id of the run.
-        pipe: to the parent.
-        means: what it is given.
+        pipe: connection to the parent.
+        context: surroundings of the worker.
     """
     try:
-        _prepare(means)
-    except FileNotFoundError:  # the parent was interrupted, and took its scratch folder with it
+        _prepare(context)
+    except FileNotFoundError:  # the parent was interrupted, and removed its scratch folder
         return
     try:
         import torch
 
         torch.set_num_threads(board.threads)
         _share_accelerator(options)
-        store, workshop = Store(folder), CellRunner(board, options)
+        store, runner = Store(folder), CellRunner(board, options)
         pipe.send(("ready",))
-        while (task := _next(pipe)) is not None:
-            _do(task, store, workshop, run, pipe, means.memory)
+        while (task := _receive(pipe)) is not None:
+            _do(task, store, runner, run, pipe, context.memory)
     except BrokenPipeError:
         return
     except UserError as error:
         pipe.send(error)
-    except (Exception, KeyboardInterrupt) as error:  # no key is pressed in a worker: a model raised it
+    except (Exception, KeyboardInterrupt) as error:  # a worker ignores Ctrl-C: a model raised the interrupt
         traceback.print_exc()
         sys.stderr.flush()
         text = (str(error).strip() or "no message").splitlines()[0]
         pipe.send(WorkerFailed(f"a worker failed: {type(error).__name__}: {text}"))
 
 
-def _prepare(means: WorkerContext) -> None:
-    """Make this a process that its parent can watch and end."""
+def _prepare(context: WorkerContext) -> None:
+    """Set environment, crash handler, signals and process group, so that the parent can monitor and end the worker."""
     os.environ.clear()
-    os.environ.update(means.environment)
-    words = means.traceback_file.open("w")
-    faulthandler.enable(words)
+    os.environ.update(context.environment)
+    traceback_file = context.traceback_file.open("w")
+    faulthandler.enable(traceback_file)
     if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, words)
+        faulthandler.register(signal.SIGUSR1, traceback_file)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # so that what a model has started ends with its worker
+        os.setpgid(0, 0)  # processes that a model starts end with the worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _share_accelerator(options: Options) -> None:
-    """No more of its memory than this worker's share: beyond, rows are halved as on the CPU."""
+    """Limit the worker to its share of an accelerator's memory; beyond it, batches are halved as on the CPU."""
     import torch
 
     device = torch.device(options.device)
@@ -135,7 +145,8 @@ def _share_accelerator(options: Options) -> None:
         torch.cuda.set_per_process_memory_fraction(_ALLOWED / options.workers, device.index)
 
 
-def _next(pipe: Connection) -> Task | None:
+def _receive(pipe: Connection) -> Task | None:
+    """Return the next task; None when the parent has closed the pipe."""
     try:
         task: Task = pipe.recv()
     except EOFError:
@@ -143,52 +154,50 @@ def _next(pipe: Connection) -> Task | None:
     return task
 
 
-def _do(task: Task, store: Store, workshop: CellRunner, run: str, pipe: Connection, memory: float | None) -> None:
+def _do(task: Task, store: Store, runner: CellRunner, run: str, pipe: Connection, memory: float | None) -> None:
     def report(key: str, status: str, seconds: float | None, note: str | None) -> None:
         pipe.send(("done", key, status, seconds, note))
 
-    if task.kind == "check":
-        pipe.send(("checked", task.cell.defense.title, *workshop.check(task.cell)))
+    if task.kind is TaskKind.CHECK:
+        pipe.send(("checked", task.cell.defense.title, *runner.check(task.cell)))
         return
-    workshop.defense(task.cell)
+    runner.defense(task.cell)
     pipe.send(("loaded",))
-    if task.kind == "certify":
+    if task.kind is TaskKind.CERTIFY:
         pipe.send(("began",))
-        pipe.send(("certified", task.cell.defense.title, _certificate(workshop, task.cell)))
+        pipe.send(("certified", task.cell.defense.title, _certificate(runner, task.cell)))
         return
-    with store.lock(task.cell.key, wait=task.wait) as mine:
-        pipe.send(("began",) if mine else ("busy",))
-        if mine:
-            finish(store, task.cell, lambda cell: _result(memory, workshop, cell), run, report, task.before)
+    with store.lock(task.cell.key, wait=task.wait) as acquired:
+        pipe.send(("began",) if acquired else ("busy",))
+        if acquired:
+            finish(store, task.cell, lambda cell: _result(memory, runner, cell), run, report, task.superseded)
 
 
-def _certificate(workshop: CellRunner, cell: Cell) -> CellRecord:
+def _certificate(runner: CellRunner, cell: Cell) -> dict[str, Any]:
     try:
-        return workshop.certify(cell)
-    except KeyboardInterrupt as error:  # see `_result`
+        return runner.certify(cell)
+    except KeyboardInterrupt as error:  # raised by a model, as in `_result`
         return failed(f"KeyboardInterrupt: {error}".rstrip(": "))
 
 
-def _result(memory: float | None, workshop: CellRunner, cell: Cell) -> CellResult:
-    """The result of a cell; no key is pressed in a worker, so an interruption is what a model raised."""
+def _result(memory: float | None, runner: CellRunner, cell: Cell) -> CellResult:
+    """Run a cell; a worker ignores Ctrl-C, so a KeyboardInterrupt is an error of the model."""
     try:
-        return _within(memory, workshop, cell)
+        return _execute_within(memory, runner, cell)
     except KeyboardInterrupt as error:
-        return failure(cell, f"KeyboardInterrupt: {error}".rstrip(": "), traceback.format_exc())
+        return CellResult.failure(cell, f"KeyboardInterrupt: {error}".rstrip(": "), traceback.format_exc())
 
 
-def _within(memory: float | None, workshop: CellRunner, cell: Cell) -> CellResult:
-    """The result of a cell that gets no memory beyond the limit: torch says so, and fewer rows may do."""
-    if memory is None or resource is None or sys.platform != "linux" or workshop.options.device != "cpu":
-        return workshop.execute(cell)
-    import psutil
-
-    held = psutil.Process().memory_info()
+def _execute_within(memory: float | None, runner: CellRunner, cell: Cell) -> CellResult:
+    """Run a cell under a memory limit, where torch raises an error on which batches are halved."""
+    if memory is None or resource is None or sys.platform != "linux" or runner.options.device != "cpu":
+        return runner.execute(cell)
+    usage = psutil.Process().memory_info()
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    most = int(held.data + max(0.0, _ALLOWED * memory * GIB - held.rss))
-    resource.setrlimit(resource.RLIMIT_DATA, (most if before[1] < 0 else min(most, before[1]), before[1]))
+    limit = int(usage.data + max(0.0, _ALLOWED * memory * GIB - usage.rss))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if before[1] < 0 else min(limit, before[1]), before[1]))
     try:
-        result = workshop.execute(cell)
+        result = runner.execute(cell)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
     if any(word in (result.line["error"] or "") for word in ("allocate", "MemoryError", "not enough memory")):
@@ -197,6 +206,7 @@ def _within(memory: float | None, workshop: CellRunner, cell: Cell) -> CellResul
 
 
 def _end_with_parent() -> None:
+    """Wait for the end of the parent, and end the worker's process group."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Forecasts: counted exactly where the attack is simple, stored with the run, and compared with what it took."""
+"""Test forecasts: exact counts for simple attacks, storage with the run, and comparison with its cost."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def board(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(board):
-    """(board, its folder) after plan --probe, run, plan: with what each said."""
+    """Return (board, its folder, output of plan --probe, output of plan after the run)."""
     out = board.parent / "out"
     before = purebench_here("plan", board, "--out", out, "--probe", "--workers", 2)
     assert purebench_here("run", board, "--out", out).returncode == 0
@@ -124,8 +124,8 @@ def test_plan_without_any_forecast_says_how_to_get_one(board, tmp_path):
 def test_a_probe_without_time_says_at_least(board):
     loaded = load_board(board)
     rows = {row_of(c): c for c in loaded.cells() if c.attack.label == "pgd"}
-    found = probe(CellRunner(loaded, Options()), rows, budget=0.0)
-    assert {f.source for f in found.values()} == {"at least"}
+    forecasts = probe(CellRunner(loaded, Options()), rows, budget=0.0)
+    assert {f.source for f in forecasts.values()} == {"at least"}
 
 
 SAMPLED = """
@@ -151,18 +151,18 @@ ASKING = [
 
 @pytest.mark.parametrize(("name", "params", "view"), ASKING)
 def test_an_attack_that_asks_the_defense_is_run_on_some_of_its_images(tmp_path, monkeypatch, name, params, view):
-    """A count of all images is right where noise is keyed by image; one of some of them is off by a half at most."""
+    """The count of all images is exact, as noise is keyed by image; that of some images is within a factor of 1.5."""
     path = tmp_path / "sampled.toml"
     path.write_text(SAMPLED.format(name=name, params=params, view=view))
-    shop = CellRunner(load_board(path), Options())
+    runner = CellRunner(load_board(path), Options())
     cell = load_board(path).cells()[-1]
-    defense, block = shop.defense(cell), shop.block(cell)
+    defense, block = runner.defense(cell), runner.block(cell)
     line = execute(cell, defense, block, 10).line
     took = line["forwards"] + 2 * line["backwards"]
     _, every, complete = sampled(cell, defense, block, 10, float("inf"))
     assert complete
     assert every == pytest.approx(took, rel=0.25 if "bpda" in name else 1e-3)  # rounding
-    ticks = itertools.count()  # a clock that goes on when it is looked at, as before every call of a network
+    ticks = itertools.count()  # a clock that advances at every reading, as before every call of a network
     monkeypatch.setattr(
         "bench.execution.forecast.sampled.time", SimpleNamespace(perf_counter=lambda: float(next(ticks)))
     )
@@ -202,10 +202,10 @@ def test_a_model_that_fails_has_no_forecast_and_the_probe_says_why(tmp_path):
         f'name = "b"\ndataset = "digits"\nindices = "first-4"\n[threat]\nnorm = "Linf"\neps = "1/5"\n'
         f'[[defense]]\nname = "{tmp_path}/nan.py:model"\n[[attack]]\nname = "autoattack:apgd-ce"\n'
     )
-    told = purebench("plan", path, "--probe", "--out", tmp_path / "out")
-    assert told.returncode == 0
-    assert "autoattack:apgd-ce | exact cannot be probed: the defense returned logits that are not" in told.stderr
-    assert "1 row unknown" in told.stdout
+    shown = purebench("plan", path, "--probe", "--out", tmp_path / "out")
+    assert shown.returncode == 0
+    assert "autoattack:apgd-ce | exact cannot be probed: the defense returned logits that are not" in shown.stderr
+    assert "1 row unknown" in shown.stdout
 
 
 def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
@@ -213,27 +213,27 @@ def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
     path = tmp_path / "known.toml"
     path.write_text(text)
     loaded = load_board(path)
-    workshop = CellRunner(loaded, Options(quiet=True))
+    runner = CellRunner(loaded, Options(quiet=True))
     chosen = {row_of(c): c for c in loaded.cells() if c.defense.label == "noisy" and c.data.start == 0}
-    found = probe(workshop, chosen)
+    forecasts = probe(runner, chosen)
     for row, cell in chosen.items():
-        line = workshop.execute(cell).line
+        line = runner.execute(cell).line
         forwards, backwards = (line[name] + line[f"{name}_verdict"] for name in ("forwards", "backwards"))
-        assert found[row].evaluations == pytest.approx(forwards + 2 * backwards, rel=0.02), row
+        assert forecasts[row].evaluations == pytest.approx(forwards + 2 * backwards, rel=0.02), row
     assert sum("seed known" in row for row in chosen) == 3
 
 
 def test_hindsight_compares_totals_and_the_worst_row(board):
     cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]  # two blocks of two defenses
-    said = {row_of(c): {"seconds": 2.0, "evaluations": 1.0} for c in cells}
+    forecast = {row_of(c): {"seconds": 2.0, "evaluations": 1.0} for c in cells}
     costs = {"forwards": 1, "backwards": 0, "forwards_verdict": 1, "backwards_verdict": 0, "seconds_verdict": 0.0}
     took = {"linear": 4.0, "noisy": 1.0}
     lines = {
         c.key: {"status": "ok", "run": "a", "seconds_attack": took[c.defense.label] / (1 + (c.data.start > 0)), **costs}
         for c in cells
     }
-    manifest = {"runs": [{"id": "a", "forecast": said}, {"id": "b"}]}
-    # linear: 4 said, 6 took; noisy: 4 said, 1.5 took.
+    manifest = {"runs": [{"id": "a", "forecast": forecast}, {"id": "b"}]}
+    # linear: 4 expected, 6 taken; noisy: 4 expected, 1.5 taken.
     text = hindsight(manifest, cells, lines)
     assert text is not None
     assert text.startswith("earlier forecasts: 1.1 times the time it took (1 run; worst row 2.7: ")
@@ -260,19 +260,19 @@ def test_forecasts_survive_a_round_trip_and_damage(tmp_path):
 def test_only_whole_forecasts_of_pending_rows_go_into_a_run(board):
     cells = load_board(board).cells()
     rows = {row_of(c) for c in cells}
-    one, other = sorted(rows)[:2]
-    told = {
-        one: Forecast(1.0, 2.0, "probe"),
-        other: Forecast(1.0, 2.0, "at least"),
+    first, second = sorted(rows)[:2]
+    forecasts = {
+        first: Forecast(1.0, 2.0, "probe"),
+        second: Forecast(1.0, 2.0, "at least"),
         "gone": Forecast(1.0, 2.0, "probe"),
     }
-    assert run_entry(told, cells) == {one: {"seconds": 1.0, "evaluations": 2.0}}
+    assert run_entry(forecasts, cells) == {first: {"seconds": 1.0, "evaluations": 2.0}}
 
 
 def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatch):
-    """Else the first cell of a process would carry the import."""
+    """Otherwise the time of the first cell of a process would include the import."""
     loaded = load_board(board)
-    shop, cell = CellRunner(loaded, Options()), next(c for c in loaded.cells() if c.attack.label == "apgd")
+    runner, cell = CellRunner(loaded, Options()), next(c for c in loaded.cells() if c.attack.label == "apgd")
     log: list[str] = []
 
     def run(view, x, y, **_):
@@ -284,7 +284,7 @@ def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatc
     monkeypatch.setattr(
         "bench.execution.run_cell.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0)
     )
-    assert execute(cell, shop.defense(cell), shop.block(cell), 10).line["status"] == "ok"
+    assert execute(cell, runner.defense(cell), runner.block(cell), 10).line["status"] == "ok"
     assert log[:3] == ["load", "clock", "run"]
 
 

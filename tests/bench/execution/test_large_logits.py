@@ -1,4 +1,4 @@
-"""Logits whose gaps half precision cannot hold: what is stored of them, and what their mean says."""
+"""Test how logits whose gaps exceed half precision are stored, merged and averaged."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ DRAWS = ([0.0, -7e4], [-9e4, 0.0], [0.0, -7e4])  # means -3e4 and -4.7e4: the fi
 
 
 def stored(logits, images=6):
-    """The column as a run stores it, of the same draws on every image."""
-    given = torch.tensor(logits)[:, None].expand(-1, images, -1)
-    draws = Draws(given, torch.zeros(given.shape[:2], dtype=torch.bool), torch.ones(len(given), dtype=torch.bool))
+    """Return the column as a run stores it, with the same draws on every image."""
+    values = torch.tensor(logits)[:, None].expand(-1, images, -1)
+    draws = Draws(values, torch.zeros(values.shape[:2], dtype=torch.bool), torch.ones(len(values), dtype=torch.bool))
     block = SimpleNamespace(indices=torch.arange(images), y=torch.zeros(images, dtype=torch.int64))
     return draw_columns(SimpleNamespace(key="k"), block, draws, [""] * images)["logits"]
 
 
 def judged(attack, logits):
-    """A cell of three held-out draws, two of them right."""
+    """Return a cell with three chosen-out draws, two of them correct."""
     planned = line("noisy", attack, stochastic=True, draws=3)
-    made = result(planned, [2] * 6, [0] * 6)
-    made.records["draws"] = np.full(6, 3, np.int32)
-    held = made.draws["held_out"] & (made.draws["draw"] < 7)
-    columns = {name: column for name, column in made.draws.items() if name not in ("cell", "logits")}
-    columns = {name: column[held] for name, column in columns.items()}
+    cell = result(planned, [2] * 6, [0] * 6)
+    cell.records["draws"] = np.full(6, 3, np.int32)
+    chosen = cell.draws["held_out"] & (cell.draws["draw"] < 7)
+    columns = {name: column for name, column in cell.draws.items() if name not in ("cell", "logits")}
+    columns = {name: column[chosen] for name, column in columns.items()}
     columns["cell"] = pa.array([planned["key"]] * 18, pa.string()).dictionary_encode()
-    made.draws.clear()
-    made.draws.update(columns | {"logits": logits})
-    return made
+    cell.draws.clear()
+    cell.draws.update(columns | {"logits": logits})
+    return cell
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])

@@ -1,4 +1,4 @@
-"""Running boards: the same results whatever the workers, kills and resumes; nothing is done twice."""
+"""Test that runs give the same results with any workers, kills and resumes, and run no cell twice."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def run(path: Path, out: Path, **options) -> list[str]:
 
 
 def same(a: Path, b: Path) -> None:
-    """Bit-identical records and draws, timing columns excepted."""
+    """Assert bit-identical records and draws, timing columns excepted."""
     pd.testing.assert_frame_equal(load_results(a).drop(columns=TIMES), load_results(b).drop(columns=TIMES))
     one, other = load_draws(a), load_draws(b)
     pd.testing.assert_frame_equal(one.drop(columns="logits"), other.drop(columns="logits"))
@@ -62,6 +62,13 @@ def test_records_agree_with_their_draws(finished):
     assert ((held["margin"] > 0) == (held["pred"] == held["label"])).all()
 
 
+def test_run_board_is_imported_without_torch():
+    """A board that is finished must not wait for torch, nor workers for their parent."""
+    code = "import sys, bench.execution.run_board; print({'torch', 'numpy', 'pandas'} & {*sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+
+
 def test_nothing_is_done_twice(finished):
     path, out = finished
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet")}
@@ -87,7 +94,7 @@ def test_two_processes_share_a_folder(finished, tmp_path):
 
 
 def test_a_killed_run_goes_on_to_the_same_tables(finished, tmp_path):
-    """SIGKILL again and again, at whatever moment, until the run gets through."""
+    """Send SIGKILL at several moments, until the run finishes."""
     path, out = finished
     target = tmp_path / "killed"
     command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(target), "--quiet"]

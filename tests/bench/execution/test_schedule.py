@@ -1,4 +1,4 @@
-"""Limits, workers that die, order of work, and interruptions."""
+"""Test limits of workers, deaths of workers, the order of cells, and interruptions."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from defenses.utils.memory import available_memory
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
-    """(board, folder, cells by attack) of one run with two workers."""
+    """Return (board, folder, cells by attack) of one run with two workers."""
     folder = tmp_path_factory.mktemp("troubled")
     names = ["sleeps", "hangs", "grows", "maps", "leaves_python", "is_killed", "dies_once", "exits", "works"]
     path = board(folder, names)
@@ -106,7 +106,8 @@ def test_a_script_without_a_guard_may_run_a_board(tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "from bench.board.load import load_board\n"
-        "from bench.execution.run_board import Options, run_board\n"
+        "from bench.execution.options import Options\n"
+        "from bench.execution.run_board import run_board\n"
         f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
         f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"
     )
@@ -134,11 +135,11 @@ def test_a_model_that_is_refused_leaves_nothing(tmp_path, workers):
 
 @pytest.mark.parametrize(("workers", "shares"), [(1, []), (2, [0.475])])
 def test_workers_share_an_accelerator(monkeypatch, workers, shares):
-    seen = []
-    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda share, index: seen.append((share, index)))
+    calls = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda share, index: calls.append((share, index)))
     _share_accelerator(Options(workers=workers, device="cuda:1"))
     _share_accelerator(Options(workers=workers, device="cpu"))
-    assert seen == [(share, 1) for share in shares]
+    assert calls == [(share, 1) for share in shares]
 
 
 def test_a_model_that_kills_its_checker_stops_the_run(tmp_path):
@@ -164,7 +165,7 @@ def test_ctrl_c_ends_promptly_and_leaves_nothing_behind(tmp_path):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(list((out / "parts").glob("cell-*"))) < 2:  # "sleeps" is all that is left
         time.sleep(0.05)
-    found = psutil.Process(run.pid).children(recursive=True)
+    workers = psutil.Process(run.pid).children(recursive=True)
     begin = time.monotonic()
     for _ in range(2):  # as a terminal does, twice
         os.killpg(run.pid, signal.SIGINT)
@@ -174,7 +175,7 @@ def test_ctrl_c_ends_promptly_and_leaves_nothing_behind(tmp_path):
     assert time.monotonic() - begin < 5
     assert "Traceback" not in err
     assert "interrupted; finished cells are kept" in err
-    _, alive = psutil.wait_procs(found, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=5)
     assert not alive
     assert not list((out / "parts").glob(".*"))
     assert {c["status"] for c in load_cells(out).to_dict("records")} == {"ok", "missing"}

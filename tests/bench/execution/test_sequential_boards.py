@@ -1,4 +1,4 @@
-"""Majorities by a sequential rule on boards: further draws decide the majority, and nothing else sees them."""
+"""Test majorities by a sequential rule on boards: further draws decide the majority, and nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def board_with(folder, verdict_table):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """(Folder of the models, results with a rule, results with all K draws)."""
+    """Return (folder of the models, results with a rule, results with all K draws)."""
     folder = tmp_path_factory.mktemp("sequential")
     outs = []
     for name, table in (("rule", RULE), ("full", f"draws = {K}")):
@@ -63,9 +63,9 @@ def test_decisions_are_those_of_the_rule_on_the_draws_of_the_full_count(ran, att
     draws = of(draws[draws["held_out"]], attack).sort_values(["index", "draw"])
     pred = np.where(draws["rejected"], -1, draws["pred"]).astype(np.int64).reshape(-1, K)
     records = of(load_results(rule), attack)
-    said = Sequential(K, ERROR).decide_votes(pred, records["label"].to_numpy(np.int64))
-    assert records["majority_right"].tolist() == said.right.tolist()
-    assert records["majority_draws"].tolist() == np.maximum(said.drawn, 5).tolist()
+    decisions = Sequential(K, ERROR).decide_votes(pred, records["label"].to_numpy(np.int64))
+    assert records["majority_right"].tolist() == decisions.right.tolist()
+    assert records["majority_draws"].tolist() == np.maximum(decisions.drawn, 5).tolist()
     if attack == "uniform":
         assert records["majority_draws"].nunique() > 2  # some images are drawn on, most are not
 
@@ -82,13 +82,13 @@ def test_no_other_number_uses_the_further_draws(ran):
     correct = (first["pred"] == label).groupby(first["index"]).sum()
     assert records["correct"].tolist() == correct.tolist()
     frame = summary(rule, m=(5,))
-    found = frame[(frame["defense"] == "noisy") & (frame["attack"] == "uniform")].iloc[0]
-    assert found.robust_mean == pytest.approx(records["correct"].mean() / 5)
-    assert found.rob_m5 == pytest.approx((records["correct"] == 5).mean())
-    assert found.majority == pytest.approx(records["majority_right"].mean())
+    noisy = frame[(frame["defense"] == "noisy") & (frame["attack"] == "uniform")].iloc[0]
+    assert noisy.robust_mean == pytest.approx(records["correct"].mean() / 5)
+    assert noisy.rob_m5 == pytest.approx((records["correct"] == 5).mean())
+    assert noisy.majority == pytest.approx(records["majority_right"].mean())
     by_logits = of(load_draws(rule).query("held_out"), "uniform")
     mean = np.stack(by_logits["logits"].to_list()).astype(float).reshape(40, 5, 10).mean(1).argmax(1)
-    assert found.mean_logit == pytest.approx((mean == records["label"]).mean())
+    assert noisy.mean_logit == pytest.approx((mean == records["label"]).mean())
 
 
 def test_attacked_images_and_the_worst_case_are_decided_too(ran):
@@ -101,8 +101,8 @@ def test_attacked_images_and_the_worst_case_are_decided_too(ran):
     defense = load_model(f"{folder / 'models.py'}:noisy", "digits")
     full = verdict(defense, x, torch.arange(40), draws=K, selection=0, seed=0)
     slow = of(records, "slow")
-    said = Sequential(K, ERROR).decide_votes(full.predictions.T.numpy(), slow["label"].to_numpy(np.int64))
-    assert slow["majority_right"].tolist() == said.right.tolist()
+    decisions = Sequential(K, ERROR).decide_votes(full.predictions.T.numpy(), slow["label"].to_numpy(np.int64))
+    assert slow["majority_right"].tolist() == decisions.right.tolist()
     worst = summary(rule).query(f"defense == 'noisy' and attack == '{WORST}'").iloc[0]
     assert worst.status == "ok"
     assert 0 <= worst.majority < of(records, "none")["majority_right"].mean()
@@ -125,8 +125,8 @@ def test_tables_say_how_a_majority_came_about(ran):
 
 def test_a_rule_is_verified_and_resumed(ran):
     folder, rule, _ = ran
-    found = verify(rule, VerifyOptions(code=folder))
-    assert found.agrees
+    report = verify(rule, VerifyOptions(code=folder))
+    assert report.agrees
     board = load_board(board_with(folder, RULE))
     before = {p: p.stat().st_mtime_ns for p in rule.glob("parts/*/*")}
     assert run_board(board, rule, Options(workers=0, quiet=True)) == []
@@ -151,8 +151,8 @@ def test_a_decision_that_is_not_that_of_the_images_is_found(ran, tmp_path):
     pq.write_table(table.set_column(at, "majority_right", pa.array(column)), part / "records.parquet")
     sums = json.loads((part / SUMS).read_text()) | {"records.parquet": sha256(part / "records.parquet")}
     (part / SUMS).write_text(json.dumps(sums))
-    found = verify(tmp_path / "out", VerifyOptions(code=folder))
-    assert found.count("differ") == 1
+    report = verify(tmp_path / "out", VerifyOptions(code=folder))
+    assert report.count("differ") == 1
 
 
 def test_workers_decide_alike(ran, tmp_path):
@@ -196,7 +196,7 @@ def test_rules_that_make_no_sense_are_refused_before_any_work(tmp_path, table, w
 
 
 def test_an_image_that_is_not_finite_in_a_further_draw_has_no_verdict(tmp_path):
-    """The first draws are fine; a later one is not, and the image is still undecided then."""
+    """Logits of the first draws are finite; those of a later one are not, while the image is still undecided."""
     from defenses.data.dataset import load_dataset
 
     board = load_board(board_with(tmp_path, RULE))
@@ -206,18 +206,18 @@ def test_an_image_that_is_not_finite_in_a_further_draw_has_no_verdict(tmp_path):
     class Fails(type(inner)):
         def decide(self, x, noise):
             self.calls += 1
-            said = super().decide(x, noise)
-            logits = torch.zeros_like(said.logits)
+            prediction = super().decide(x, noise)
+            logits = torch.zeros_like(prediction.logits)
             logits[:, 0] = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)
             # Alternating votes leave every image undecided for long.
-            return Prediction(torch.full_like(logits, torch.nan) if self.calls > 1 else logits, said.rejected)
+            return Prediction(torch.full_like(logits, torch.nan) if self.calls > 1 else logits, prediction.rejected)
 
     inner.__class__, inner.calls = Fails, 0
-    said = ask(cell, inner, data.x[:3], torch.zeros(3, dtype=torch.int64), torch.arange(3))
-    assert said.draws.finite.all()
+    deployed = ask(cell, inner, data.x[:3], torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert deployed.draws.finite.all()
     assert inner.calls > 1
-    assert not said.finite.any()
-    columns = said.columns(said.finite)
+    assert not deployed.finite.any()
+    columns = deployed.columns(deployed.finite)
     assert np.isnan(columns["majority_right"]).all()
 
 

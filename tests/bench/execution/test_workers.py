@@ -1,4 +1,4 @@
-"""Processes that share a board: what is told, what is retried, and how a run ends when one of them does."""
+"""Test processes that share a board: reports, retries, and faults and deaths of workers."""
 
 import json
 import multiprocessing
@@ -47,7 +47,7 @@ def run(path: Path, out: Path, **options) -> list[str]:
 
 
 def light_board(folder: Path) -> Path:
-    """One attack that the environment steers, and no other."""
+    """Write a board with one attack, which an environment variable controls."""
     text = BOARD.replace(":slow", ":flaky").replace("{{ seconds = {seconds} }}", "{{}}")
     path = write_board(folder, text[: text.rindex("[[attack]]")])
     (folder / "models.py").write_text(MODELS + FLAKY)
@@ -92,17 +92,17 @@ def test_failed_cells_are_retried_where_chosen(tmp_path, monkeypatch):
 
 
 def test_a_record_that_another_process_redid_counts(tmp_path):
-    cell, told = slow_cells(tmp_path)[0], []
+    cell, reports = slow_cells(tmp_path)[0], []
 
     class Elsewhere:
         def line(self, key):
             return {"key": key, "run": "other", "status": "error", "error": "RuntimeError: down"}
 
-    def report(*words):
-        told.append(words)
+    def report(*values):
+        reports.append(values)
 
     finish(Elsewhere(), cell, None, "mine", report, {"key": cell.key, "run": "old", "status": "error", "error": "x"})
-    assert told == [(cell.key, "error", None, "RuntimeError: down")]
+    assert reports == [(cell.key, "error", None, "RuntimeError: down")]
 
 
 def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
@@ -119,11 +119,11 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench.execution.workers.worker, "CellRunner", broken)
     monkeypatch.setattr(bench.execution.workers.worker, "_prepare", lambda *_: None)
     path = write_board(tmp_path)
-    ear, mouth = multiprocessing.Pipe()
+    parent_end, worker_end = multiprocessing.Pipe()
     bench.execution.workers.worker.serve(
-        load_board(path), tmp_path / "out", Options(), "run", mouth, WorkerContext(tmp_path / "words", {})
+        load_board(path), tmp_path / "out", Options(), "run", worker_end, WorkerContext(tmp_path / "traceback", {})
     )
-    failure = ear.recv()
+    failure = parent_end.recv()
     assert isinstance(failure, WorkerFailed)
     assert "KeyError" in capsys.readouterr().err
 
@@ -157,14 +157,14 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sum(p.stem != "manifest" for p in (out / ".locks").glob("*.lock")) < 2:
         time.sleep(0.1)
-    found = children(parent.pid)
-    assert len(found) >= 2
+    workers = children(parent.pid)
+    assert len(workers) >= 2
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(map(running, found)):
+    while time.monotonic() < deadline and any(map(running, workers)):
         time.sleep(0.1)
-    left = [p for p in found if running(p)]
+    left = [p for p in workers if running(p)]
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left

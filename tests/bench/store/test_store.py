@@ -1,4 +1,4 @@
-"""The store on a disk where others write, crash and leave things; the manifest and tables beside it."""
+"""Test stores with concurrent writers, crashes and damage, and the manifest and tables beside them."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_checksums_that_are_none(tmp_path):
 
 
 def test_a_part_that_moves_is_read_again(tmp_path, monkeypatch):
-    """Another process merges all parts just after this one has listed them."""
+    """Let another process merge all parts just after this one has listed them."""
     import bench.store.parts
 
     results = deterministic()
@@ -69,10 +69,10 @@ def test_a_part_that_moves_is_read_again(tmp_path, monkeypatch):
     warnings = []
 
     def listing(parts):
-        found = honest(parts)
+        folders = honest(parts)
         monkeypatch.setattr(bench.store.parts, "part_folders", honest)
         compact(folder, results)
-        return found
+        return folders
 
     monkeypatch.setattr(bench.store.parts, "part_folders", listing)
     assert set(Store(folder).finished(warnings.append)) == {r.line["key"] for r in results}
@@ -183,7 +183,7 @@ def test_rows_of_several_environments_say_so():
 
 @pytest.fixture
 def sealed(tmp_path, monkeypatch):
-    """A folder with tables in which, from now on, nothing can be written, whoever one is."""
+    """Return a folder with tables that is then not writable, for root neither."""
     folder = write(tmp_path / "results", deterministic())
     compact(folder, deterministic())
     current_table(folder)
@@ -244,7 +244,7 @@ def test_a_changed_title_makes_tables_stale(tmp_path):
 
 
 def damaged(folder, name, *, keep_size=True):
-    """Damage a file of the one part, later than its tables were made."""
+    """Damage a file of the only part after its tables were written."""
     (part,) = (folder / "parts").glob("all-*")
     raw = bytearray((part / name).read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -254,7 +254,7 @@ def damaged(folder, name, *, keep_size=True):
 
 
 @pytest.fixture
-def made(tmp_path):
+def tabled(tmp_path):
     folder = write(tmp_path / "results", deterministic())
     compact(folder, deterministic())
     current_table(folder)
@@ -263,28 +263,28 @@ def made(tmp_path):
 
 @pytest.mark.parametrize("name", ["records.parquet", "draws.parquet", "cells.jsonl"])
 @pytest.mark.parametrize("keep_size", [True, False])
-def test_a_part_damaged_after_its_tables_is_named_in_place_of_them(made, name, keep_size):
-    part = damaged(made, name, keep_size=keep_size)
+def test_a_part_damaged_after_its_tables_is_named_in_place_of_them(tabled, name, keep_size):
+    part = damaged(tabled, name, keep_size=keep_size)
     for _ in range(2):  # nothing that was refused is taken for seen
         with pytest.raises(UserError, match="run the board again") as caught:
-            current_table(made)
+            current_table(tabled)
         assert str(part) in str(caught.value)
 
 
-def test_damaged_images_are_told_of_each_time(made, capsys):
-    shown = current_table(made)
+def test_damaged_images_are_told_of_each_time(tabled, capsys):
+    shown = current_table(tabled)
     assert capsys.readouterr().err == ""
-    part = damaged(made, "adversarial.safetensors")
+    part = damaged(tabled, "adversarial.safetensors")
     for _ in range(2):
-        assert current_table(made) == shown
+        assert current_table(tabled) == shown
         warning = f"warning: {part}: adversarial.safetensors is damaged; run the board again, which redoes its cells\n"
         assert capsys.readouterr().err == warning
 
 
-def test_a_copy_shows_its_tables_without_making_them(made, tmp_path, monkeypatch):
-    shown = current_table(made)
+def test_a_copy_shows_its_tables_without_making_them(tabled, tmp_path, monkeypatch):
+    shown = current_table(tabled)
     copy = tmp_path / "copy"
-    shutil.copytree(made, copy, copy_function=shutil.copyfile)  # other times
+    shutil.copytree(tabled, copy, copy_function=shutil.copyfile)  # other times
     (copy / ".tables-seen").unlink()
     monkeypatch.setattr("bench.report.tables.write_tables", None)
     assert current_table(copy) == shown

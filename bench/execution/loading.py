@@ -1,0 +1,103 @@
+"""Load, check and certify the defenses of cells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.board.board import Board
+from bench.evaluation.certificates.stored import certificate_of
+from bench.evaluation.cost import seconds_since
+from bench.evaluation.devices import device_of
+from bench.evaluation.isolation import preserve_global_state
+from bench.evaluation.model_checks import check_model
+from bench.spec.cell import Cell
+from defenses.core.defense import Defense, Foreign
+from defenses.utils.errors import UserError, with_context
+from defenses.utils.identity import identity
+from defenses.utils.parameters import decode
+from defenses.zoo.registry import load_model
+
+
+def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_root: Path | None) -> Defense:
+    """Load the defense of a cell.
+
+    Args:
+        cell: the cell.
+        board: its board.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: the defense cannot be loaded, or it is not the model of the board's fingerprint.
+    """
+    reference, roots = cell.defense, {"weights_root": weights_root, "data_root": data_root}
+    parameters = decode(reference.given)
+    with preserve_global_state():
+        try:
+            defense = load_model(
+                reference.name, board.dataset, training_seed=reference.training_seed, **roots, **parameters
+            )
+        except UserError as error:
+            raise UserError(f"{board.name}: {with_context(reference.title, error)}") from None
+    if isinstance(defense, Foreign):
+        defense.stochastic = reference.stochastic  # of a user-defined module the board says it
+    _check_identity(defense, cell)
+    return defense
+
+
+def _check_identity(defense: Defense, cell: Cell) -> None:
+    """Refuse a defense whose weights or state differ from the board's fingerprint."""
+    expected = cell.defense.fingerprint
+    provenance = vars(defense).get("provenance")
+    if provenance is not None and provenance.fingerprint.get("weights") != expected.get("weights"):
+        raise UserError(f"the weights of {cell.defense.title} changed while the board was read; repeat the command")
+    state = expected.get("state")
+    if state is None:
+        same = provenance is None or _user_states(provenance.fingerprint) == _user_states(expected)
+    else:
+        same = identity(defense)[0] == state
+    if not same:
+        raise UserError(
+            f"{cell.defense.title} is another model each time it is built; load its weights, or seed their making"
+        )
+
+
+def _user_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
+    """Return the states of the user-defined parts."""
+    return [part.get("state") for part in fingerprint.get("around", ())]
+
+
+def check_defense(
+    defense: Defense, x: Tensor, num_classes: int, title: str, *, probabilities: bool
+) -> tuple[float, bool]:
+    """Check that a defense can be benchmarked.
+
+    Args:
+        defense: the loaded defense.
+        x: images, float32 [B, C, H, W].
+        num_classes: K.
+        title: title of the defense, for messages.
+        probabilities: accept a defense that returns probabilities.
+
+    Returns:
+        Seconds that the check took, and whether the defense returns probabilities.
+
+    Raises:
+        UserError: a model that cannot be benchmarked.
+    """
+    x = x.to(device_of(defense))
+    begin = time.perf_counter()
+    with preserve_global_state():
+        softmax = check_model(defense, x, num_classes, title, probabilities=probabilities)
+    return seconds_since(begin), softmax
+
+
+def certify_defense(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+    """Return the gradient certificate of a defense; `certificate_of` has the arguments."""
+    with preserve_global_state():
+        return certificate_of(defense, x.to(device_of(defense)), title)

@@ -1,0 +1,100 @@
+"""Parquet tables and images of parts: make, write and merge them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from bench.store.columns import check_columns
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
+from defenses.utils.errors import UserError
+
+
+def tables_of(records: dict[str, Any], draws: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a cell as Arrow tables by file name; no table without records."""
+    return {RECORDS: pa.table(records), DRAWS: pa.table(draws)} if records else {}
+
+
+def write_arrays(folder: Path, tables: dict[str, Any], images: dict[str, Any]) -> None:
+    """Write the files of a part.
+
+    Args:
+        folder: folder of the part.
+        tables: Arrow tables by file name.
+        images: adversarial images by key of their cell, float32 [B, C, H, W]; empty: no file.
+    """
+    for name, table in tables.items():
+        floats = _float_columns(table.schema)
+        others = [c for c in table.column_names if c not in floats and c != "logits"]
+        # Logits hardly repeat, so a dictionary does not help; splitting them by bytes does.
+        pq.write_table(table, folder / name, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
+    if images:
+        (folder / ADVERSARIAL).write_bytes(save(images))  # save_file would not raise OSError on a full disk
+
+
+def _float_columns(schema: Any) -> list[str]:
+    """Return the Parquet paths of all columns of floats."""
+    plain = [f.name for f in schema if pa.types.is_floating(f.type)]
+    lists = [f"{f.name}.list.element" for f in schema if f.name == "logits"]
+    return plain + lists
+
+
+def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Merge the records, draws and images of cells.
+
+    Args:
+        keys: keys of the cells, in their order in the merged part.
+        holders: by key, the part that holds the cell.
+
+    Returns:
+        Arrow tables by file name, and images by key.
+
+    Raises:
+        FileNotFoundError: a part has moved.
+        UserError: a part lacks arrays of its cells.
+    """
+    images = {part: _images(part) for part in set(holders.values())}
+    tables = {}
+    for file in (RECORDS, DRAWS):
+        by_part = {part: _read_table(part / file) for part in images}
+        rows = {part: _rows_by_cell(table) for part, table in by_part.items()}
+        pieces = [by_part[holders[keys[0]]].slice(0, 0), *(p for k in keys for p in rows[holders[k]].get(k, ()))]
+        # Parts of older versions may lack columns, and large logits are float32 where others are float16.
+        tables[file] = pa.concat_tables(pieces, promote_options="permissive").combine_chunks()
+    return tables, {k: images[holders[k]][k] for k in keys}
+
+
+def _images(part: Path) -> dict[str, Any]:
+    """Return the adversarial images of a part by key of their cell."""
+    try:
+        images = load_file(str(part / ADVERSARIAL))
+        return {line["key"]: images[line["key"]] for line in read_lines(part)}
+    except (SafetensorError, KeyError, OSError) as error:
+        if not part.is_dir():
+            raise
+        text = f"{part / ADVERSARIAL} does not hold the images of its cells ({type(error).__name__})"
+        raise UserError(f"{text}; remove {part.name}, and the next run does its cells again") from None
+
+
+def _read_table(file: Path) -> Any:
+    table = pq.read_table(file)
+    check_columns(table, file)
+    return table
+
+
+def _rows_by_cell(table: Any) -> dict[str, list[Any]]:
+    """Return the rows of each cell, as pieces of the table with adjacent rows; a cell without rows is left out."""
+    encoded = table["cell"].combine_chunks()
+    encoded = encoded if hasattr(encoded, "dictionary") else encoded.dictionary_encode()
+    keys, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
+    rows: dict[str, list[Any]] = {}
+    for begin, end in zip(starts, [*starts[1:], len(codes)], strict=False):
+        rows.setdefault(keys[codes[begin]], []).append(table.slice(begin, end - begin))
+    return rows
