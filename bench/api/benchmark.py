@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api.arguments import _check_batch_size, _defense, _entries, _loaded, _threads, _threat, _views
+from bench.api.arguments import check_batch_size, defense_of, entries_of, threat_of, views_of
 from bench.api.robustbench_arguments import translated
 from bench.board.board import Board
 from bench.board.indices import first_images
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from torch import nn
+
+    from bench.board.attack_entry import AttackEntry
+    from bench.spec.cell import DefenseRef
+    from bench.spec.threat import ThreatModel
+    from defenses.core.defense import Defense
 
 
 def benchmark(
@@ -45,7 +50,7 @@ def benchmark(
     quiet: bool = True,
     **robustbench: Any,
 ) -> pd.DataFrame:
-    """Attack a model and judge it; the results as a DataFrame. A call of RobustBench's function of this name does too.
+    """Attack a model, judge it and return the results as a DataFrame; takes RobustBench's arguments too.
 
     Args:
         model: a module from images float32 [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode; a `Defense`;
@@ -84,46 +89,56 @@ def benchmark(
         UserError: bad input, or a `Defense` that declares exact gradients and has none.
         RuntimeError: no attack could be judged, with the first reason.
     """
-    from bench.analysis.caveats import uncertified
-    from bench.analysis.results import load_cells, load_results
     from bench.board.defense_entry import describe_loaded
     from bench.evaluation.devices import device_named
-    from bench.execution.options import Options
-    from bench.execution.run_board import run_board
-    from bench.report.footnotes import with_warnings
-    from bench.store.manifest import read_manifest
 
-    _check_batch_size(batch_size)
+    _check_options(batch_size, name, split, stochastic)
+    dataset, threat_model, named = translated(dataset, threat_model, robustbench)
+    name, data_root = named.get("name", name), named.get("data_root", data_root)
+    root = None if data_root is None else Path(data_root)
+    threat, entries = threat_of(threat_model, eps), entries_of(attacks, views_of(views))
+    defense = defense_of(model, dataset, threat, split=split, stochastic=stochastic, name=name, root=root)
+    if device is not None:
+        defense.to(device_named(str(device)))
+    reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
+    data = {"dataset": dataset, "split": split, "indices": first_images(n_examples), "data_root": root}
+    rules = {"verdict": VerdictSpec(draws, selection), "block": batch_size, "seed": seed}
+    return _judged(_board(reference, threat, entries, **data, **rules), defense, out, quiet=quiet)
+
+
+def _check_options(batch_size: object, name: str | None, split: str, stochastic: object) -> None:
+    """Refuse values of the wrong kind by the arguments' own names."""
+    check_batch_size(batch_size)
     if name is not None:
         check("defense", {"label": name})
     check("board", {"split": split})
     if stochastic not in (None, True, False):
         raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
-    dataset, threat_model, named = translated(dataset, threat_model, robustbench)
-    name, data_root = named.get("name", name), named.get("data_root", data_root)
-    threat = _threat(threat_model, eps)
-    root = None if data_root is None else Path(data_root)
-    entries = _entries(attacks, _views(views))
-    defense = _defense(_loaded(model, dataset, threat, root), dataset, split, stochastic, name, root)
-    if device is not None:
-        defense.to(device_named(str(device)))
-    reference = describe_loaded(defense, name, name=model if isinstance(model, str) else "", resumable=out is not None)
-    board = Board(
-        name=reference.label,
-        title=reference.label,
-        dataset=dataset,
-        threats=(threat,),
-        defenses=(reference,),
-        attacks=entries,
-        split=split,
-        indices=first_images(n_examples),
-        block=batch_size,
-        verdict=VerdictSpec(draws, selection),
-        seed=seed,
-        threads=_threads(),
-        data_root=root,
-    )
-    options = Options(data_root=root, quiet=quiet, loaded={reference.label: defense})
+
+
+def _board(reference: DefenseRef, threat: ThreatModel, entries: tuple[AttackEntry, ...], **options: Any) -> Board:
+    """Return the board of one defense and one threat model, on torch's number of threads."""
+    import torch
+
+    label, threads = reference.label, torch.get_num_threads()
+    parts: dict[str, Any] = {"threats": (threat,), "defenses": (reference,), "attacks": entries}
+    return Board(name=label, title=label, threads=threads, **parts, **options)
+
+
+def _judged(board: Board, defense: Defense, out: str | Path | None, *, quiet: bool) -> pd.DataFrame:
+    """Run a board on a defense in memory and return its records, with warnings of what could not be judged.
+
+    Raises:
+        RuntimeError: no attack could be judged.
+    """
+    from bench.analysis.caveats import uncertified
+    from bench.analysis.results import load_cells, load_results
+    from bench.execution.options import Options
+    from bench.execution.run_board import run_board
+    from bench.report.footnotes import with_warnings
+    from bench.store.manifest import read_manifest
+
+    options = Options(data_root=board.data_root, quiet=quiet, loaded={board.name: defense})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else Path(out)
         run_board(board, folder, options)
@@ -134,23 +149,23 @@ def benchmark(
         raise RuntimeError(f"nothing could be judged: {next(iter(problems.values()), 'no attack has run')}")
     caveats = [f"{label}: exact gradients that nothing certifies ({reason})" for label, reason in reasons.items()]
     for problem in (*problems.values(), *caveats):
-        warnings.warn(problem, stacklevel=2)
+        warnings.warn(problem, stacklevel=3)
     return with_warnings(frame, cells, reasons)
 
 
 def _problems(cells: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """One line for each attack and view that had a problem, about its first block with one."""
-    found: dict[tuple[str, str], str] = {}
+    """Return one line for each attack and view that had a problem, about its first block with one."""
+    problems: dict[tuple[str, str], str] = {}
     for cell in cells[cells["error"].notna()].to_dict("records"):
         kind = "" if cell["status"] == "ok" else f"{cell['status']}: "
-        found.setdefault((cell["attack"], cell["view"]), f"{cell['attack']} | {cell['view']}: {kind}{cell['error']}")
-    return found
+        problems.setdefault((cell["attack"], cell["view"]), f"{cell['attack']} | {cell['view']}: {kind}{cell['error']}")
+    return problems
 
 
 def clean_accuracy(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch_size: int = 100, device: Any = None
 ) -> float:
-    """The fraction of images that a model gets right, in one draw.
+    """Return the fraction of images that a model classifies correctly, in one draw.
 
     Args:
         model: module from images to logits.
@@ -167,7 +182,7 @@ def clean_accuracy(
     """
     import torch
 
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     if len(x) != len(y) or len(x) == 0:
         raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
     if not bool(((x >= 0) & (x <= 1)).all()):

@@ -18,7 +18,7 @@ _INSTEAD = {
 
 
 def translated(dataset: Any, threat_model: Any, given: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
-    """(data set, threat model, arguments in our names).
+    """Return (data set, threat model, arguments in our names).
 
     Args:
         dataset: a name, or RobustBench's enum.
@@ -44,7 +44,7 @@ def translated(dataset: Any, threat_model: Any, given: Mapping[str, Any]) -> tup
 
 
 def _preprocessed(dataset: str, value: Any) -> str:
-    """RobustBench prepares ImageNet's images by a name; here that is part of the data set's."""
+    """Return the name of a data set with RobustBench's preprocessing of ImageNet, which is part of the name here."""
     if value is None:
         return dataset
     if not isinstance(value, str) or dataset != "imagenet":
