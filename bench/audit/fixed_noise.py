@@ -1,4 +1,4 @@
-"""A randomised defense with noise that the attacker knows."""
+"""Randomised defense under noise known to the attacker."""
 
 from __future__ import annotations
 

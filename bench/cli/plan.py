@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.sample_size import advice
 from bench.cli.arguments import add_device
 from bench.cli.board_options import (
     add_board,
@@ -22,7 +21,6 @@ from bench.cli.board_options import (
 from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
 from bench.spec.cell import row_of
-from bench.stats.power import Question, difference
 from bench.store.manifest import read_manifest
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.text import counted, human_time
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from bench.board.board import Board
     from bench.execution.forecast.estimates import Forecast
     from bench.spec.cell import Cell
+    from bench.stats.power import Question
 
 _PROBE_SECONDS = 60.0
 
@@ -80,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
     if question is not None:
+        from bench.analysis.sample_size import advice
+
         print("\n".join(advice(board, question, folder)))
     return 0
 
@@ -88,6 +89,8 @@ def _question(arguments: argparse.Namespace) -> Question | None:
     """Return the question of --detect; None without it."""
     if arguments.detect is None:
         return None
+    from bench.stats.power import Question, difference
+
     question = Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
     question.check_size()
     return question

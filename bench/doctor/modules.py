@@ -60,7 +60,7 @@ def _provided(env: Environment) -> Path | None:
 
 
 def _lacking(place: Path) -> str:
-    """What a module autoattack lacks of fra31's interface; "" if nothing."""
+    """Return what a module autoattack lacks of fra31's interface; "" if nothing."""
     files = [place] if place.is_file() else [place / "autoattack.py", place / "__init__.py"]
     for tree in (_tree(f) for f in files if f.is_file()):
         for node in ast.walk(tree):

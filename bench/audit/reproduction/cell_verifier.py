@@ -56,7 +56,7 @@ class VerifyOptions:
 
 
 class _CannotJudge(Exception):
-    """A cell that cannot be judged; its text is a finding."""
+    """Error: a cell cannot be judged; the text is a finding."""
 
 
 @dataclass

@@ -170,7 +170,7 @@ def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
         "cleans: none, train (training images, once, before training), test (images before they are classified), both; "
         "purifiers and the checkpoint's choice use clean images that the attacker never saw, and the trigger is not "
         "chosen against the purifier: no worst case",
-        "[ ]: 95% over test images and trainings (bench.resampling.over_trainings); Wilson's over images where all "
+        "[ ]: 95% over test images and trainings (hierarchical bootstrap); Wilson's over images where all "
         "trainings and images agree",
     )
 
