@@ -1,1 +1,1 @@
-"""The Python entry points."""
+"""The Python entry points: `benchmark` and `clean_accuracy`."""

@@ -1,36 +1,64 @@
-"""Turn the arguments of `benchmark` into a threat model, views, attacks and a defense."""
+"""Turn the arguments of `benchmark` into a threat model, views, attacks, a defense and a board."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from bench.board.attack_entry import AttackEntry, attack_entry
+from bench.board.board import Board
+from bench.board.indices import first_images
 from bench.board.schema import check
+from bench.evaluation.model_checks import looks_random, refuse_train_mode
+from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from defenses.core.defense import Defense, Foreign
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
+from defenses.utils.identity import check_built
 from defenses.utils.names import is_zoo
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from defenses.core.defense import Defense
+from defenses.zoo.registry import load_model
 
 
 def check_batch_size(batch_size: object) -> None:
-    """Refuse a batch size that is no whole number, at least 1, by the argument's own name: a board says block."""
+    """Refuse a bad batch size; a board would name it "block".
+
+    Raises:
+        UserError: not a whole number, or less than 1.
+    """
     if type(batch_size) is not int or batch_size < 1:
         raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
 
 
-def threat_of(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatModel:
-    """Return the threat model of a norm and a radius; a whole one stays as it is.
+def check_options(*, batch_size: object, name: str | None, split: str, stochastic: object) -> None:
+    """Refuse bad values of some arguments of `benchmark`.
 
     Raises:
-        UserError: the radius is missing or given twice, or no such norm or radius.
+        UserError: a value of the wrong kind or out of range.
+    """
+    check_batch_size(batch_size)
+    if name is not None:
+        check("defense", {"label": name})
+    check("board", {"split": split})
+    if stochastic not in (None, True, False):
+        raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
+
+
+def threat_of(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatModel:
+    """Return the threat model.
+
+    Args:
+        threat_model: norm, or a whole threat model.
+        eps: radius, with a norm only.
+
+    Raises:
+        UserError: unknown norm, bad radius, or a radius that is missing or given twice.
     """
     if isinstance(threat_model, ThreatModel):
         if eps is not None:
@@ -42,31 +70,31 @@ def threat_of(threat_model: str | ThreatModel, eps: str | float | None) -> Threa
 
 
 def views_of(views: Any) -> tuple[ViewSpec, ...]:
-    """Return views from one or several specifications or mappings; none: the view of the deployed model.
+    """Return the views: one or several, each a `ViewSpec` or a view of a board; the deployed model's for none.
 
     Raises:
-        UserError: something else.
+        UserError: unknown key, or a value of the wrong kind.
     """
-    listed = [views] if isinstance(views, ViewSpec | Mapping) else views
-    if not isinstance(listed, Sequence) or any(not isinstance(v, ViewSpec | Mapping) for v in listed):
+    items = [views] if isinstance(views, ViewSpec | Mapping) else views
+    if not isinstance(items, Sequence) or any(not isinstance(v, ViewSpec | Mapping) for v in items):
         raise UserError(f'views is {str(views)[:40]!r}; write {{"gradient": "exact"}}, a ViewSpec, or a list of these')
-    return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in listed) or (ViewSpec(),)
+    return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in items) or (ViewSpec(),)
 
 
-def entries_of(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
-    """Return the attacks of a board; labels of attacks that share a name hold their parameters.
+def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
+    """Return the attacks on some views; those of one name are labelled by their parameters too.
 
     Args:
-        attacks: one or several names or mappings with a name, a label and parameters.
-        views: of every attack.
+        attacks: one or several, each a name or {"name": ..., "label": ..., parameters}.
+        views: views that they attack.
 
     Raises:
-        UserError: something else, or an unknown attack or parameter.
+        UserError: unknown attack or parameter, or a value of the wrong kind.
     """
-    listed = [attacks] if isinstance(attacks, str | Mapping) else attacks
-    if not isinstance(listed, Sequence):
+    items = [attacks] if isinstance(attacks, str | Mapping) else attacks
+    if not isinstance(items, Sequence):
         raise UserError(f'attacks is {attacks!r}; write a name as "autoattack:standard", or a list of these')
-    entries = [_entry(attack, views) for attack in listed]
+    entries = [_entry(attack, views) for attack in items]
     labels = [e.label for e in entries]
     return tuple(
         replace(e, label=f"{e.label} ({', '.join(f'{k}={v}' for k, v in e.params.items())})")
@@ -77,65 +105,96 @@ def entries_of(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, 
 
 
 def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
-    """Return an attack of a board from its name or mapping."""
     if not isinstance(attack, str | Mapping):
         raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
     params = {"name": attack} if isinstance(attack, str) else dict(attack)
-    names = {key: params.pop(key) for key in ("name", "label") if params.get(key) is not None}
-    return replace(attack_entry(check("attack", {**names, "params": params}), ()), views=views)
+    keys = {key: params.pop(key) for key in ("name", "label") if params.get(key) is not None}
+    return replace(attack_entry(check("attack", {**keys, "params": params}), ()), views=views)
 
 
-def defense_of(
-    model: nn.Module | str,
-    dataset: str,
-    threat: ThreatModel,
-    *,
-    split: str,
-    stochastic: bool | None,
-    name: str | None,
-    root: Path | None,
-) -> Defense:
-    """Return a model as a defense; a plain module is wrapped.
+def load(model: nn.Module | str, dataset: str, threat: ThreatModel, data_root: Path | None) -> nn.Module:
+    """Return a module; a name is loaded by `load_model`.
 
     Args:
-        model: a module, or a name for `load_model`.
-        dataset: name of the data set.
-        threat: its norm chooses a model of RobustBench's zoo.
-        split: of the data set.
-        stochastic: whether a plain module is random; None: it is tried.
-        name: of the model, for messages.
-        root: where data sets lie.
+        model: a module, or the name of a model.
+        dataset: name or path of the data set.
+        threat: threat model, which selects the model of RobustBench's zoo.
+        data_root: where data sets lie.
 
     Raises:
-        UserError: no module, unknown name, or a module in training mode.
+        UserError: neither a module nor a name, or a model that cannot be loaded.
     """
-    from torch import nn
-
-    from bench.evaluation.model_checks import refuse_train_mode
-    from defenses.core.defense import Defense, Foreign
-    from defenses.utils.identity import check_built
-    from defenses.zoo.registry import load_model
-
-    if isinstance(model, str):
-        params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
-        model = load_model(model, dataset, data_root=root, **params)
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
-    check_built(model)
-    if isinstance(model, Foreign):
-        model = model.module
-    if isinstance(model, Defense):
+    if not isinstance(model, str):
+        if not isinstance(model, nn.Module):
+            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
         return model
-    refuse_train_mode(model, name or type(model).__name__)
-    return Foreign(model, stochastic=_is_random(model, dataset, split, root) if stochastic is None else stochastic)
+    params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
+    return load_model(model, dataset, data_root=data_root, **params)
 
 
-def _is_random(model: nn.Module, dataset: str, split: str, root: Path | None) -> bool:
-    """Return True if a module gives different logits under different states of the global generators."""
-    from bench.evaluation.model_checks import looks_random
-    from defenses.data.dataset import load_dataset
+def as_defense(
+    module: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, data_root: Path | None
+) -> Defense:
+    """Return a module as a defense.
 
+    Args:
+        module: a `Defense`, or a module from images to logits.
+        dataset: name or path of the data set.
+        split: split on which the module is tried.
+        stochastic: True if the outputs of a module are random; None: try.
+        name: name of the model, for messages.
+        data_root: where data sets lie.
+
+    Raises:
+        UserError: a module in training mode, or without initialised parameters.
+    """
+    check_built(module)
+    if isinstance(module, Foreign):
+        module = module.module
+    if isinstance(module, Defense):
+        return module
+    refuse_train_mode(module, name or type(module).__name__)
+    random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
+    return Foreign(module, stochastic=random)
+
+
+def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
     try:
-        return looks_random(model, load_dataset(dataset, split, root=root).x[:8])
+        return looks_random(module, load_dataset(dataset, split, root=data_root).x[:8])
     except (RuntimeError, ValueError, IndexError, TypeError):
-        return False  # the model check will say what is wrong
+        return False  # the model check will name the problem
+
+
+def board_of(
+    defense: DefenseRef,
+    attacks: tuple[AttackEntry, ...],
+    threat: ThreatModel,
+    dataset: str,
+    *,
+    split: str,
+    n_examples: int | None,
+    batch_size: int,
+    verdict: VerdictSpec,
+    seed: int,
+    data_root: Path | None,
+) -> Board:
+    """Return the board of one defense; `benchmark` has the arguments.
+
+    Raises:
+        UserError: a number of the wrong kind or out of range, or a label twice.
+    """
+    return Board(
+        name=defense.label,
+        title=defense.label,
+        dataset=dataset,
+        threats=(threat,),
+        defenses=(defense,),
+        attacks=attacks,
+        split=split,
+        indices=first_images(n_examples),
+        block=batch_size,
+        verdict=verdict,
+        seed=seed,
+        threads=torch.get_num_threads(),
+        data_root=data_root,
+    )

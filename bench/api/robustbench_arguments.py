@@ -1,4 +1,4 @@
-"""The arguments of `robustbench.eval.benchmark`, in the words of `bench.benchmark`."""
+"""Translate the arguments of `robustbench.eval.benchmark` to those of `bench.benchmark`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ _INSTEAD = {
 }
 
 
-def translated(dataset: Any, threat_model: Any, given: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
-    """Return (data set, threat model, arguments in our names).
+def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+    """Translate RobustBench's arguments.
 
     Args:
         dataset: a name, or RobustBench's enum.
-        threat_model: a norm, a `ThreatModel` of ours, or RobustBench's enum.
-        given: RobustBench's other arguments. Those that purebench has no use for may have their default alone.
+        threat_model: a norm, a `ThreatModel` of purebench, or RobustBench's enum.
+        others: RobustBench's other arguments; those without a counterpart must have their defaults.
+
+    Returns:
+        Name of the data set, norm or threat model, and the other arguments of `bench.benchmark`.
 
     Raises:
-        UserError: an argument that neither has, or one that is done differently here.
+        UserError: unknown argument, or one without a counterpart that differs from its default.
     """
     name, threat, ours = str(plain(dataset)), plain(threat_model), {}
     if isinstance(threat, str) and threat.startswith("corruptions"):
         raise UserError(f'"{threat}" is no threat model here: corrupted images are a data set, "cifar10-c/fog/5"')
-    for key, value in given.items():
+    for key, value in others.items():
         if key in _SAME:
             ours[_SAME[key]] = value
         elif key == "preprocessing":
@@ -44,7 +47,7 @@ def translated(dataset: Any, threat_model: Any, given: Mapping[str, Any]) -> tup
 
 
 def _preprocessed(dataset: str, value: Any) -> str:
-    """Return the name of a data set with RobustBench's preprocessing of ImageNet, which is part of the name here."""
+    """Return the data set's name with a preprocessing of ImageNet, which RobustBench takes apart."""
     if value is None:
         return dataset
     if not isinstance(value, str) or dataset != "imagenet":

@@ -1,1 +1,1 @@
-"""Boards: TOML in, a checked Board with its cells out."""
+"""Read boards from TOML, check them, and expand them into cells."""

@@ -1,4 +1,4 @@
-"""Attacks of a board as its file names them. Nothing here imports torch."""
+"""Attack entries of a board. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from defenses.utils.parameters import canonical
 
 @dataclass(frozen=True)
 class AttackEntry:
-    """An attack of a board: on which views, against which defenses (empty: all), made on which surrogate, if any."""
+    """An attack of a board.
+
+    Args:
+        name: name of the attack, as "autoattack:apgd-ce".
+        label: name in tables.
+        params: parameters, in canonical form.
+        views: views that it attacks.
+        on: labels of its defenses, "stochastic" or "deterministic"; empty: all.
+        surrogate: the defense that its images are made on; None: the defense on which they are judged.
+    """
 
     name: str
     label: str
@@ -27,22 +36,22 @@ class AttackEntry:
     surrogate: DefenseRef | None = None
 
     def meets(self, defense: DefenseRef) -> bool:
-        """Whether the attack is against a defense, which is never its own surrogate."""
+        """Return True if the attack is run against a defense, which is never its own surrogate."""
         if self.surrogate is not None and self.surrogate.title == defense.title:
             return False
-        named = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
-        return not self.on or bool(named & set(self.on))
+        names = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
+        return not self.on or bool(names & set(self.on))
 
 
 def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> AttackEntry:
-    """An attack of a board.
+    """Return the attack of a board entry.
 
     Args:
-        entry: {name, label?, params?, views?, on?, source?}, checked.
-        defenses: of the board.
+        entry: {name, label?, params?, views?, on?, source?}, its keys checked.
+        defenses: defenses of the board.
 
     Raises:
-        UserError: unknown attack, parameter, view or defense; a source that cannot be one.
+        UserError: unknown attack, parameter, view or defense; a defense that cannot be a source.
     """
     if "name" not in entry:
         raise UserError('an attack has no name; write name = "autoattack:apgd-ce"')
@@ -56,5 +65,5 @@ def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> Attac
             raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
     views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
     surrogate = surrogate_of(entry, defenses) if "source" in entry else None
-    views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # towards the defense that is judged
+    views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # of the defense on which it is judged
     return AttackEntry(name, entry.get("label", name), canonical(params), views, on, surrogate)

@@ -1,4 +1,4 @@
-"""Boards: TOML files that say what is run. A board expands into cells; nothing here imports torch."""
+"""A board: a data set, threat models, defenses and attacks, which expand into cells. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from defenses.utils.parameters import decode
 
 @dataclass(frozen=True)
 class Board:
-    """What is run and how it is judged.
+    """A board.
 
     Args:
-        name: of the results folder.
-        title: for the table.
+        name: name of the results folder.
+        title: title of the tables.
         dataset: name or .npz path.
-        threats: one per eps.
-        defenses: in table order.
-        attacks: in table order.
-        split: of the data set.
+        threats: threat models, one per eps.
+        defenses: defenses, in table order.
+        attacks: attacks, in table order.
+        split: split of the data set.
         indices: named index list.
-        block: images per unit of work; attacks see one block as one batch, so it is part of the result.
-        verdict: draws.
-        seed: of everything.
+        block: images of a cell; an attack sees a block as one batch, so it is part of the result.
+        verdict: numbers of draws.
+        seed: seed of attacks and draws.
         threads: torch threads of every worker.
-        time_limit: seconds that a cell may take; no part of its key.
+        time_limit: seconds that a cell may take, not part of its key; None: no limit.
         budget: "full" or "reduced", shown in tables.
-        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
-        nulls: null attacks; "none" and "uniform" are on every board, "transfer" may be.
-        protocols: what the draws are combined to.
-        preset: the published protocol that the board follows.
+        data_root: where data sets lie; None: `defenses.utils.paths.data_root`.
+        nulls: null attacks: "none" and "uniform", which are on every board, and optionally "transfer".
+        protocols: aggregations of the draws.
+        preset: the published protocol that the board follows; None: none.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -80,8 +80,8 @@ class Board:
             "attack label": [*(self.nulls if TRANSFER in self.nulls else ()), *(a.label for a in self.attacks)],
             "threat": list(map(str, self.threats)),
         }
-        for what, given in names.items():
-            _unique(what, given)
+        for kind, values in names.items():
+            _check_unique(kind, values)
         for entry in self.attacks:
             check_label(entry.name, entry.label)
         check_nulls(self.nulls)
@@ -91,8 +91,8 @@ class Board:
             check_defenses(self.preset, [d.label for d in self.defenses if d.stochastic])
 
     def manifest_facts(self) -> dict[str, Any]:
-        """Return what a manifest states of the board."""
-        rare = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
+        """Return the facts of the board for a manifest."""
+        optional = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
         return {
             "schema": SCHEMA,
             "board": self.name,
@@ -103,14 +103,14 @@ class Board:
             "seed": self.seed,
             "budget": self.budget,
             "defenses": {d.title: dict(d.fingerprint) for d in self.defenses},
-            **{key: value for key, value in rare.items() if value},
+            **{key: value for key, value in optional.items() if value},
         }
 
     def cells(self) -> list[Cell]:
-        """All cells, in table order, each once.
+        """Return all cells, in table order, each once.
 
         Raises:
-            UserError: an attack or parameter that does not exist, indices out of range, two labels for one thing.
+            UserError: unknown attack or parameter, indices out of range, two labels for one defense or attack.
         """
         info = dataset_info(self.dataset, root=self.data_root)
         blocks = tuple(_blocks(info, self.split, self.indices, self.block, self.data_root))
@@ -125,14 +125,14 @@ class Board:
         return list(cells.values())
 
     def _entries(self, defense: DefenseRef) -> Iterable[AttackEntry]:
-        """The null attacks on a defense, on a draw that an attack knows too, then the attacks."""
-        own = [entry for entry in self.attacks if entry.meets(defense)]
+        """Return the null attacks on a defense, also on the known draw where an attack knows it, then its attacks."""
+        attacks = [entry for entry in self.attacks if entry.meets(defense)]
         yield from (AttackEntry(name, name) for name in NULLS)
-        if defense.stochastic and any(view.known for entry in own for view in entry.views):
+        if defense.stochastic and any(view.known for entry in attacks for view in entry.views):
             yield from (AttackEntry(name, f"{name}{KNOWN}", views=(ViewSpec(seed="known"),)) for name in NULLS)
-        if TRANSFER in self.nulls and (found := transfer_to(defense, self.defenses)):
-            yield AttackEntry(**found)
-        yield from own
+        if TRANSFER in self.nulls and (transfer := transfer_to(defense, self.defenses)):
+            yield AttackEntry(**transfer)
+        yield from attacks
 
     def _pair(
         self,
@@ -148,11 +148,11 @@ class Board:
         reference = AttackRef(
             *(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings, attack.copies)
         )
-        once, surrogate = VerdictSpec(1, 0, self.verdict.batch), entry.surrogate
-        drawn = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
-        looks = entry.views if surrogate else (view_for(defense, v, entry.name) for v in entry.views)
-        for view in dict.fromkeys(looks):
-            verdict = drawn if defense.stochastic and not view.known else once
+        single, surrogate = VerdictSpec(1, 0, self.verdict.batch), entry.surrogate
+        several = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
+        views = entry.views if surrogate else (view_for(defense, v, entry.name) for v in entry.views)
+        for view in dict.fromkeys(views):
+            verdict = several if defense.stochastic and not view.known else single
             for data in blocks:
                 yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, surrogate)
 
@@ -168,20 +168,20 @@ def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path 
 
 
 def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
-    """The labels, of which trainings of one defense share theirs."""
-    alike: dict[tuple[str, str, str], set[int]] = {}
+    """Return the labels of all defenses; trainings of one defense share a label, which comes once."""
+    trainings: dict[tuple[str, str, str], set[int]] = {}
     labels = []
     for d in defenses:
-        known = alike.setdefault((d.label, d.name, repr(d.given)), set())
-        if d.training_seed is None or d.training_seed in known or not known:
+        seeds = trainings.setdefault((d.label, d.name, repr(d.given)), set())
+        if d.training_seed is None or d.training_seed in seeds or not seeds:
             labels.append(d.label)
-        known.update(() if d.training_seed is None else {d.training_seed})
+        seeds.update(() if d.training_seed is None else {d.training_seed})
     return labels
 
 
-def _unique(what: str, names: list[str]) -> None:
+def _check_unique(kind: str, names: list[str]) -> None:
     if not names:
-        raise UserError(f"there is no {what.partition(' ')[0]}; name at least one")
+        raise UserError(f"there is no {kind.partition(' ')[0]}; name at least one")
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f'the {what} "{name}" occurs twice; give each a label of its own')
+            raise UserError(f'the {kind} "{name}" occurs twice; give each a label of its own')

@@ -1,4 +1,4 @@
-"""What a board needs to know of a defense before anything is run: its fingerprint, and whether it is random."""
+"""Describe the defenses of a board, before anything is run: fingerprint, gradient modes, randomness."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical, decode
+from defenses.utils.plugins import code_hash
 from defenses.zoo.composition import with_own
 from defenses.zoo.registry import fingerprint, load_model, named_card
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
     from defenses.core.defense import Defense
 
-    Roots = Mapping[str, Path | None]  # `weights_root` and `data_root` of `load_model`
+    Roots = Mapping[str, Path | None]  # arguments `weights_root` and `data_root` of `load_model`
 
 
 def describe(
@@ -30,10 +31,16 @@ def describe(
     weights_root: str | Path | None = None,
     data_root: str | Path | None = None,
 ) -> DefenseRef:
-    """A reference to the defense of a board entry {name, label?, params?, training_seed?}.
+    """Return a reference to the defense of a board entry.
 
     Registered defenses are described by their card and the hashes of their weights, without torch, and models of
-    RobustBench's zoo by their files; a plug-in and a composition are loaded to see what they are.
+    RobustBench's zoo by their files; plug-ins and compositions are loaded.
+
+    Args:
+        entry: {name, label?, params?, stochastic?, training_seed?}, its keys checked.
+        dataset: name or path of the data set.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
 
     Raises:
         UserError: unknown name or parameter, weights missing.
@@ -42,38 +49,40 @@ def describe(
         raise UserError('a [[defense]] has no name; write name = "adp"')
     name, seed = entry["name"], entry.get("training_seed")
     label = entry.get("label", name)
-    asked: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
+    options: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
     try:
-        given = canonical(entry.get("params", {}))
+        params = canonical(entry.get("params", {}))
     except UserError as error:
         raise with_context(str(name), error) from None
     if is_plugin(name):
-        plugin = _plugin(name, dataset, given, entry, asked)
-        return describe_loaded(plugin, label, name=name, given=given, training_seed=seed)
+        plugin = _load_plugin(name, dataset, params, entry, options)
+        return describe_loaded(plugin, label, name=name, given=params, training_seed=seed)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" (--stochastic) is for modules of your own; leave it out for "{name}"')
     if is_zoo(name):
         require("robustbench")  # a broken library is refused before its list of models is read
-        identified = fingerprint(name, dataset, given, **asked)
-        return DefenseRef(label, name, given, identified, False, ("exact",))
-    known = named_card(name)
-    if any(given.get(key) for key in ("filters", "detector")) or _loads(given.get("classifier", "")):
-        made = load_model(name, dataset, **asked, **decode(given))
-        return describe_loaded(made, label, name="", given=given, training_seed=seed)
-    identified = fingerprint(name, dataset, given, **asked)
-    return DefenseRef(label, name, given, identified, known.random(identified["parameters"]), known.gradients, seed)
+        identified = fingerprint(name, dataset, params, **options)
+        return DefenseRef(label, name, params, identified, False, ("exact",))
+    card = named_card(name)
+    if any(params.get(key) for key in ("filters", "detector")) or _lacks_card(params.get("classifier", "")):
+        composition = load_model(name, dataset, **options, **decode(params))
+        return describe_loaded(composition, label, name="", given=params, training_seed=seed)
+    identified = fingerprint(name, dataset, params, **options)
+    return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
 
 
-def _loads(classifier: Any) -> bool:
-    """Whether a classifier with parameters, or of somebody's own, is named: no card tells what that is."""
+def _lacks_card(classifier: Any) -> bool:
+    """Return True if a classifier has parameters or is user-defined, so that no card describes it."""
     return not isinstance(classifier, str) or is_plugin(classifier)
 
 
-def _plugin(name: str, dataset: str, given: dict[str, Any], entry: dict[str, Any], asked: dict[str, Any]) -> Defense:
+def _load_plugin(
+    name: str, dataset: str, params: dict[str, Any], entry: dict[str, Any], options: dict[str, Any]
+) -> Defense:
     from defenses.core.defense import Foreign
 
     stochastic = entry.get("stochastic")
-    defense = load_model(name, dataset, **asked, **decode(given))
+    defense = load_model(name, dataset, **options, **decode(params))
     if isinstance(defense, Foreign):
         defense.stochastic = bool(stochastic)
     elif stochastic is not None:
@@ -92,31 +101,29 @@ def describe_loaded(
     training_seed: int | None = None,
     resumable: bool = True,
 ) -> DefenseRef:
-    """A reference to a defense in memory.
+    """Return a reference to a defense in memory.
 
-    A registered defense that is as `load_model` gave it has the fingerprint that boards give it. Of any other, the
-    fingerprint is its `defenses.utils.identity.identity` and, for a plug-in, its parameters and a hash of its file and
-    of the modules in the same folder that this imports; its parts that are plug-ins have hashes of their own. Whatever
-    none of them covers makes results not resumable: a random number goes into the fingerprint then, so that nothing is
-    reused wrongly.
+    A registered defense that is unchanged since `load_model` has the fingerprint of its board entry. The fingerprint of
+    any other defense is its `defenses.utils.identity.identity` and, for a plug-in, its parameters and a hash of its
+    file and of the modules beside it that the file imports; parts that are plug-ins have their hashes too. Where none
+    of these covers the defense, the fingerprint has a random number, so that no result is reused wrongly.
 
     Args:
         defense: the defense.
-        label: for tables; None: its name in the registry, or that of its class.
-        name: the plug-in that it is; "" when it was made otherwise.
-        given: its parameters, in canonical form.
-        training_seed: of a plug-in that is asked for several.
-        resumable: whether results are kept, so that they could be taken for those of another model.
+        label: label for tables; None: its name in the registry, or that of its class.
+        name: name of the plug-in; "" for any other defense.
+        given: parameters of the plug-in, in canonical form.
+        training_seed: seed of the training, for a plug-in with several.
+        resumable: True if results are kept, so that another model could reuse them.
     """
     from defenses.utils.identity import Provenance, identity
-    from defenses.utils.plugins import code_hash
 
     state, complete = identity(defense)
-    known = vars(defense).get("provenance")
-    if isinstance(known, Provenance) and known.state == state:
-        label = label or known.name
-        own = defense.stochastic, defense.gradients, known.training_seed
-        return DefenseRef(label, known.name, known.given, known.fingerprint, *own)
+    origin = vars(defense).get("provenance")
+    if isinstance(origin, Provenance) and origin.state == state:
+        label = label or origin.name
+        properties = defense.stochastic, defense.gradients, origin.training_seed
+        return DefenseRef(label, origin.name, origin.given, origin.fingerprint, *properties)
     code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__
@@ -139,7 +146,13 @@ def describe_loaded(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A defense to audit: its label, its fingerprint as cells have it, and what loads it."""
+    """A defense to audit.
+
+    Args:
+        label: its title.
+        fingerprint: its fingerprint, in the canonical form of cells.
+        load: function that loads it.
+    """
 
     label: str
     fingerprint: Mapping[str, Any]
@@ -147,13 +160,19 @@ class Candidate:
 
 
 def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
-    """The defense that a reference is of."""
+    """Return the defense of a reference as a candidate.
+
+    Args:
+        reference: the reference.
+        dataset: name or path of the data set.
+        roots: `weights_root` and `data_root` of `load_model`.
+    """
 
     def load() -> Defense:
         from defenses.core.defense import Foreign
 
-        given, seed = decode(reference.given), reference.training_seed
-        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **given)
+        params, seed = decode(reference.given), reference.training_seed
+        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **params)
         if isinstance(defense, Foreign):
             defense.stochastic = reference.stochastic
         return defense

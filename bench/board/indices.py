@@ -1,10 +1,11 @@
-"""Named lists of images: "all", "first-1000", a sample, a published subset, or a file: positions, in their order."""
+"""Resolve index lists: all images, the first N, a random or stratified sample, a published subset, or a file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -19,11 +20,11 @@ FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt",
 
 @dataclass(frozen=True)
 class IndexList:
-    """Which images of a split are meant.
+    """An ordered list of images of a split.
 
     Args:
-        name: "first-1000", or a file's name without its ending.
-        hash: 16 hex digits that depend on the positions and their order alone.
+        name: name as "first-1000"; of a file, its name without the suffix.
+        hash: 16 hex digits that depend only on the positions and their order.
         positions: positions in the split, all different.
     """
 
@@ -43,19 +44,18 @@ def resolve(
     split: str = "test",
     labels: Callable[[], Sequence[int]] | None = None,
 ) -> IndexList:
-    """The index list that a name stands for.
+    """Return the index list of a name.
 
     Args:
-        spec: "all"; "first-N"; "random-N-seedS" (N images, ordered by the sha256 of seed and position: the same in
-            every version of everything, and a longer list starts with the shorter one); "stratified-N-seedS" (N
-            images, of every class equally many as far as it has them, chosen and ordered in the same way: one of
-            each class, then a second of each..., so a longer list starts with the shorter one too); the name of a
-            published subset (`bench.board.subsets`); or a file with one position a line (.txt, # starts a
-            comment), a list (.json) or an array of whole numbers (.npy).
-        size: how many images the split has.
-        dataset: name of the data set, which published subsets depend on.
-        split: of it.
-        labels: gives the split's labels, in its order; asked for stratified samples alone.
+        spec: "all"; "first-N"; "random-N-seedS" (N images, ordered by the sha256 of seed and position, so independent
+            of versions); "stratified-N-seedS" (N images in rounds of one image of each class that has any left, ordered
+            likewise within a round); the name of a published subset (`bench.board.subsets`); or a file with one
+            position a line (.txt, # starts a comment), a list (.json) or an array of whole numbers (.npy). A longer
+            random or stratified list starts with the shorter one.
+        size: number of images of the split.
+        dataset: name of the data set, for published subsets.
+        split: split of the data set.
+        labels: returns the labels of the split, in its order; called only for stratified samples.
 
     Raises:
         UserError: unknown name, unreadable file, a position twice or outside the split, more images than there are.
@@ -81,7 +81,10 @@ def resolve(
 
 
 def first_images(n_examples: int | None) -> str:
-    """The name of the list of the first images; of all for None.
+    """Return the name of the list of the first images, "all" for None.
+
+    Args:
+        n_examples: number of images, at least 1; None: all.
 
     Raises:
         UserError: not a whole number, or less than 1.
@@ -98,14 +101,14 @@ def _shuffled(size: int, kind: str, seed: int) -> list[int]:
 
 
 def _stratified(spec: str, size: int, seed: int, labels: Callable[[], Sequence[int]] | None) -> list[int]:
-    """All positions: one of each class, then a second of each, and so on; within a round as they are shuffled."""
+    """Return all positions, in rounds of one image of each class; within a round in shuffled order."""
     if labels is None:
         raise UserError(f'index list "{spec}" needs the labels, which are not at hand; name another list')
-    of, seen, rounds = labels(), dict[int, int](), list[tuple[int, int, int]]()
+    classes, counts, order = labels(), Counter[int](), list[tuple[int, int, int]]()
     for rank, i in enumerate(_shuffled(size, "stratified", seed)):
-        seen[of[i]] = seen.get(of[i], 0) + 1
-        rounds.append((seen[of[i]], rank, i))
-    return [i for _, _, i in sorted(rounds)]
+        counts[classes[i]] += 1
+        order.append((counts[classes[i]], rank, i))
+    return [i for _, _, i in sorted(order)]
 
 
 def _count(spec: str, count: int, size: int) -> int:
@@ -124,8 +127,7 @@ def _check(spec: str, at: list[int], size: int) -> None:
     if outside is not None:
         raise UserError(f'index list "{spec}" has position {outside}; the split has positions 0 to {size - 1}')
     if len(set(at)) < len(at):
-        seen: set[int] = set()
-        twice = next(i for i in at if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        twice = next(i for i, n in Counter(at).items() if n > 1)
         raise UserError(f'index list "{spec}" has position {twice} more than once; remove the repetition')
 
 

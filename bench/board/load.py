@@ -6,10 +6,12 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import leaderboards
 from bench.board.attack_entry import attack_entry
 from bench.board.board import Board
+from bench.board.defense_entry import describe
 from bench.board.presets import with_preset
 from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
@@ -17,19 +19,18 @@ from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 
-if TYPE_CHECKING:
-    from bench.board.board import Board
+_FOLDER = Path(leaderboards.__file__).parent
 
 
 def load_board(
     path: str | Path, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
 ) -> Board:
-    """Read a board file.
+    """Read a board file, and check its cells.
 
     Args:
-        path: a TOML file, or the name of a board that comes with purebench ("quickstart").
+        path: a TOML file, or the name of a board of purebench, as "quickstart".
         weights_root: where weights are looked for first.
-        data_root: where data sets lie; None: where `defenses.utils.paths.data_root` says.
+        data_root: where data sets lie; None: `defenses.utils.paths.data_root`.
 
     Raises:
         UserError: no such file, not TOML, unknown or missing key, unknown name, a value of the wrong kind or out of
@@ -38,11 +39,11 @@ def load_board(
     file = find_board(path)
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of numbers too long and lists too deep too
+    except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
         raise UserError(f"{file} is not a TOML file: {error}") from None
     try:
         board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
-        board.cells()  # finds names that only show when cells are made
+        board.cells()  # refuses unknown attacks and parameters
         return board
     except RecursionError:
         raise UserError(f"{file} is nested too deeply") from None
@@ -51,33 +52,34 @@ def load_board(
 
 
 def find_board(path: str | Path) -> Path:
-    """The file of a board given by path or by name.
+    """Return the file of a board.
+
+    Args:
+        path: a TOML file, or the name of a board of purebench.
 
     Raises:
         UserError: there is none.
     """
-    import leaderboards
-
-    own = Path(leaderboards.__file__).parent
-    for candidate in (Path(path), own / Path(path).name, own / f"{path}.toml"):
+    for candidate in (Path(path), _FOLDER / Path(path).name, _FOLDER / f"{path}.toml"):
         if candidate.is_file():
             return candidate
-    raise unknown("board", str(path), [p.stem for p in own.glob("*.toml")])
+    raise unknown("board", str(path), board_names())
 
 
 def read_board(
     raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
 ) -> Board:
-    """The board of a parsed TOML file; `load_board` has the arguments and what it raises.
+    """Return the board of a parsed TOML file.
 
     Args:
-        raw: as TOML gives it.
-        stem: its name, where it says none.
+        raw: the parsed file.
+        stem: name of a board without the key "name".
         weights_root: where weights are looked for first.
-        data_root: where data sets lie.
-    """
-    from bench.board.defense_entry import describe
+        data_root: where data sets lie; None: `defenses.utils.paths.data_root`.
 
+    Raises:
+        UserError: unknown or missing key, unknown name, a value of the wrong kind or out of range.
+    """
     if "training" in raw:
         raise UserError("it is about attacks on training data; run it with purebench poison")
     raw, preset = with_preset(check("board", raw))
@@ -110,16 +112,14 @@ def read_board(
 
 
 def _trained(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """An entry for each seed of the training, where a defense names some."""
+    """Return a defense entry for each training seed of an entry; the entry itself where it has none."""
     plain = {key: value for key, value in entry.items() if key != "seeds"}
     return [plain | {"training_seed": seed} for seed in entry["seeds"]] if "seeds" in entry else [plain]
 
 
 def board_names() -> list[str]:
-    """Names of the boards that come along."""
-    import leaderboards
-
-    return sorted(p.stem for p in Path(leaderboards.__file__).parent.glob("*.toml"))
+    """Return the names of the boards of purebench."""
+    return sorted(p.stem for p in _FOLDER.glob("*.toml"))
 
 
 def board_of_preset(
@@ -135,33 +135,31 @@ def board_of_preset(
     weights_root: Path | None = None,
     data_root: Path | None = None,
 ) -> Board:
-    """The board of a preset for some defenses, as `purebench run --preset` makes it.
+    """Return the board of a preset for some defenses, as `purebench run --preset` runs it.
 
     Args:
-        name: of the preset.
-        dataset: name or path.
-        defenses: names of the registry, or plug-ins.
-        eps: radius; None: the preset's, on its own data sets.
-        norm: None: the preset's first.
-        indices: index list; None: the preset's on its own data sets, else all images.
-        params: of the defense, where there is one.
-        stochastic: whether the defenses, modules of one's own, are random.
+        name: name of the preset.
+        dataset: name or path of the data set.
+        defenses: names of registered defenses or plug-ins.
+        eps: radius, as "8/255"; None: that of the preset, on the data sets for which it has one.
+        norm: "Linf", "L2" or "L1"; None: the first of the preset.
+        indices: index list; None: that of the preset on its data sets, else all images.
+        params: parameters of the defense, if there is only one.
+        stochastic: True if the defenses are user-defined modules with random outputs.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
 
     Returns:
-        The board; it is named after preset, data set and defenses, so that its results folder is its own.
+        The board, named after preset, data set and defenses.
 
     Raises:
-        UserError: a name that there is not, a preset that does not fit, or parameters for several defenses.
+        UserError: unknown name, a preset that does not fit, or parameters for several defenses.
     """
-    from bench.board.schema import check
-
     check("board", {"preset": name, "dataset": dataset})
     if params and len(defenses) > 1:
         raise UserError("--set is for one defense; run the others apart, or write a board")
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
-    said = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
+    options = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
     labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
     raw = {
         "name": "-".join(labels),
@@ -169,7 +167,7 @@ def board_of_preset(
         "preset": name,
         "dataset": dataset,
         "threat": threat,
-        "defense": [{"name": defense, **said} for defense in defenses],
+        "defense": [{"name": defense, **options} for defense in defenses],
         **({} if indices is None else {"indices": indices}),
     }
     board = read_board(raw, name, weights_root=weights_root, data_root=data_root)

@@ -1,4 +1,4 @@
-"""Judge adversarial images that somebody else made: a board whose attacks are files."""
+"""Judge precomputed adversarial images, by a board whose attacks are their files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.attacks.precomputed import UNCHANGED
 from bench.board.attack_entry import AttackEntry
 from bench.board.board import Board
 from bench.board.indices import resolve
@@ -19,33 +20,34 @@ from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.store.folder import Store, write_atomic
 from bench.store.manifest import check_board
+from bench.store.parts import stored
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
 
-_LIST = "indices.json"  # in the results folder, where no name stands for the list
+_LIST = "indices.json"  # in the results folder, for a list without a name
 
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """How given images are judged.
+    """Options for judging precomputed images.
 
     Args:
-        defenses: who is asked.
-        threat: what the images may be.
-        dataset: whose images they were.
-        split: of it.
-        indices: an index list, which all files must cover, and which a file without `index` follows; None: the
-            images that the files name, or the first n.
-        clean: an .npz of the clean images x in the order of the files: they are found in the split by their pixels,
-            and stand for `indices` then.
-        verdict: draws.
-        protocols: what they are combined to.
-        seed: of the draws.
-        block: images per unit of work.
-        minimisation: images may lie outside the ball; they do not count then.
+        defenses: defenses that the images are judged on.
+        threat: threat model that the images must keep to.
+        dataset: data set of the clean images.
+        split: split of the data set.
+        indices: index list, which all files must cover, and whose order a file without `index` has; None: the images
+            that the files name, or the first n.
+        clean: an .npz of the clean images x in the order of the files, which are found in the split by their pixels; in
+            place of `indices`.
+        verdict: numbers of draws.
+        protocols: aggregations of the draws.
+        seed: seed of the draws.
+        block: images of a cell.
+        minimisation: images may lie outside the ball, and count as failed there.
         data_root: where data sets lie.
     """
 
@@ -65,19 +67,19 @@ class JudgeOptions:
 
 @contextmanager
 def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name: str, out: Path) -> Iterator[Board]:
-    """A board that judges given images; it can be run within the context, where the images lie in a scratch folder.
+    """Yield a board that judges precomputed images, which lie in a scratch folder within the context.
 
-    The key of a cell has the hash of its images, so a file that is judged again, or under another name, is not.
+    The key of a cell depends on its images, so a file that was judged, also under another name, is not judged again.
 
     Args:
-        given: the images, each with a label of its own.
-        request: how.
-        name: of the board.
-        out: the results folder; the list of images is put there if it has no name.
+        given: the images, each file with another label.
+        request: options.
+        name: name of the board.
+        out: the results folder; a list of images without a name is written to it.
 
     Raises:
-        UserError: images of another shape or number, labels that are not the data set's, an image that it does not
-            have, or that only some files have; nothing has been written then.
+        UserError: images of another shape or number, labels that differ from the data set's, an image that is not in
+            the data set or not in all files; nothing has been written then.
     """
     info = dataset_info(request.dataset, root=request.data_root)
     if request.split not in info.splits:
@@ -89,7 +91,7 @@ def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name:
     for g, at in zip(given, positions, strict=True):
         _check(g, at, info.shape, labels, request)
     chosen = listed if request.indices else sorted(positions[0])
-    named = request.indices or _named(chosen, size)
+    list_name = request.indices or _name_of(chosen, size)
     with tempfile.TemporaryDirectory(prefix="purebench-") as scratch:
         folder = Path(scratch)
         (folder / _LIST).write_text(json.dumps(chosen) + "\n", encoding="ascii")
@@ -105,7 +107,7 @@ def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name:
             defenses=request.defenses,
             attacks=tuple(entries),
             split=request.split,
-            indices=named or str(folder / _LIST),
+            indices=list_name or str(folder / _LIST),
             block=request.block,
             verdict=request.verdict,
             protocols=request.protocols,
@@ -113,55 +115,57 @@ def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name:
             data_root=request.data_root,
         )
         check_board(out, board.name)
-        board.cells()  # finds images that are given twice
-        if not named:
+        board.cells()  # refuses the same images under two labels
+        if not list_name:
             write_atomic(Store(out).folder / _LIST, (folder / _LIST).read_bytes())
             board = replace(board, indices=str(out / _LIST))
         yield board
 
 
 def unchanged(out: Path, given: Sequence[PrecomputedImages]) -> list[str]:
-    """Labels of the given images of which none differs from the clean one, as the results folder says after a run."""
-    from bench.attacks.precomputed import UNCHANGED
-    from bench.store.parts import stored
+    """Return the labels of the files whose images all equal the clean ones.
 
+    Args:
+        out: the results folder, after a run.
+        given: the images.
+    """
     lines = [line for line, _ in stored(out / "parts").values()]
-    found = {g.label: [x for x in lines if x["attack"] == g.label] for g in given}
-    return [label for label, of in found.items() if of and all(UNCHANGED in x.get("notes", ()) for x in of)]
+    by_label = {g.label: [x for x in lines if x["attack"] == g.label] for g in given}
+    return [label for label, of in by_label.items() if of and all(UNCHANGED in x.get("notes", ()) for x in of)]
 
 
 def _listed(request: JudgeOptions, size: int) -> list[int]:
-    """The positions that the request names, in its order; empty: it names none."""
+    """Return the positions that the options name, in their order; empty where they name none."""
     if request.indices and request.clean:
         raise UserError("the images are named twice; leave out --indices or --clean")
     if request.clean:
-        return _found(request.clean, request)
+        return _find_images(request.clean, request)
     if not request.indices:
         return []
     labels = partial(labels_of, request.dataset, request.split, root=request.data_root)
     return list(resolve(request.indices, size, dataset=request.dataset, split=request.split, labels=labels).positions)
 
 
-def _found(path: Path, request: JudgeOptions) -> list[int]:
-    """Where the images of a file lie in the split, by their pixels; of equal ones the first that is left."""
+def _find_images(path: Path, request: JudgeOptions) -> list[int]:
+    """Return the positions of the images of a file in the split, by their pixels; equal images are taken in order."""
     from bench.attacks.precomputed_files import read_given
 
     data = load_dataset(request.dataset, request.split, root=request.data_root)
     places: dict[bytes, list[int]] = {}
     for i, image in enumerate(data.x.numpy()):
         places.setdefault(image.tobytes(), []).append(i)
-    found = []
+    positions = []
     for row, image in enumerate(read_given(path)[0].x):
         left = places.get(image.tobytes(), [])
         if not left:
             where = f"the {request.split} split of {request.dataset}, to the bit"
             raise UserError(f"image {row} of {path} is not in {where}; name its images by index or --indices")
-        found.append(left.pop(0))
-    return found
+        positions.append(left.pop(0))
+    return positions
 
 
 def _positions(given: PrecomputedImages, listed: list[int], size: int, request: JudgeOptions) -> list[int]:
-    """The position of every image of a file."""
+    """Return the position of every image of a file."""
     if given.index is not None:
         return [int(i) for i in given.index]
     n = len(given.x)
@@ -180,7 +184,7 @@ def _positions(given: PrecomputedImages, listed: list[int], size: int, request: 
 def _check(
     given: PrecomputedImages, at: list[int], shape: tuple[int, int, int], labels: list[int], request: JudgeOptions
 ) -> None:
-    """The file's images can be those of the data set."""
+    """Refuse a file whose image shape, positions or labels differ from the data set's."""
     if given.x.shape[1:] != shape:
         has, wants = ("x".join(map(str, s)) for s in (given.x.shape[1:], shape))
         raise UserError(f"{given.source} has images of {has}; those of {request.dataset} are {wants}")
@@ -200,7 +204,7 @@ def _check(
 def _entry(
     given: PrecomputedImages, at: list[int], chosen: list[int], scratch: Path, *, minimisation: bool
 ) -> AttackEntry:
-    """An attack of the board; its images are put into the scratch folder in one form, whatever file they came in."""
+    """Return an attack of the board, after writing its images to the scratch folder in the format of cells."""
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -210,13 +214,13 @@ def _entry(
         raise UserError(
             f"{given.source} lacks image {missing}; all files must have the same images, or --indices names some"
         )
-    path = scratch / f"{len(list(scratch.iterdir()))}.safetensors"  # any name: what counts is what is in it
+    path = scratch / f"{len(list(scratch.iterdir()))}.safetensors"  # no part of the key
     x = np.ascontiguousarray(given.x[[rows[i] for i in chosen]])
     save_file({"index": np.array(chosen, np.int64), "x_adv": x}, path)
     return AttackEntry(f"{GIVEN}{path}", given.label, {"minimisation": True} if minimisation else {})
 
 
-def _named(chosen: list[int], size: int) -> str | None:
-    """The name of a list of positions; None: it has none."""
+def _name_of(chosen: list[int], size: int) -> str | None:
+    """Return the name of a list of positions; None where it has none."""
     n = len(chosen)
     return None if chosen != list(range(n)) else "all" if n == size else f"first-{n}"

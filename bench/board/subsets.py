@@ -1,4 +1,4 @@
-"""Subsets of published evaluations, by name; `bench/subsets/published.toml` lists them with their sources."""
+"""Read published subsets of data sets; `published_subsets/published.toml` lists them with their sources."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Subset:
     """A published subset of a data set's test split.
 
     Args:
-        name: as in a board.
-        dataset: a name, or a pattern as "imagenet*".
-        source: where the list comes from.
-        first: it is the first so many images; None: `file` lists them.
-        file: of positions, in `bench/subsets`.
+        name: name in a board.
+        dataset: name of the data set, or a pattern as "imagenet*".
+        source: publication.
+        first: number of images, from the first; None: `file` lists them.
+        file: file of positions, in `published_subsets`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Subset:
     file: str | None = None
 
     def positions(self) -> list[int]:
-        """Positions in the test split, in the order published."""
+        """Return the positions in the test split, in the published order."""
         if self.file is not None:
             return [int(word) for word in (_FOLDER / self.file).read_text(encoding="ascii").split()]
         assert self.first is not None
@@ -41,30 +41,30 @@ class Subset:
 
 @lru_cache
 def published() -> tuple[Subset, ...]:
-    """All of them."""
+    """Return all published subsets."""
     raw = tomllib.loads((_FOLDER / "published.toml").read_text(encoding="utf-8"))
     return tuple(Subset(**entry) for entry in raw["subset"])
 
 
 def names() -> list[str]:
-    """Their names, each once."""
+    """Return the names of all published subsets, each once."""
     return list(dict.fromkeys(s.name for s in published()))
 
 
 def positions(name: str, dataset: str, split: str) -> list[int]:
-    """A subset's positions.
+    """Return the positions of a subset.
 
     Args:
         name: one of `names`.
         dataset: name of the data set.
-        split: of it.
+        split: split of the data set.
 
     Raises:
-        UserError: the publication used no such subset of this split.
+        UserError: there is no such subset of this split.
     """
-    found = [s for s in published() if s.name == name]
-    match = next((s for s in found if fnmatch(dataset, s.dataset)), None)
+    same_name = [s for s in published() if s.name == name]
+    match = next((s for s in same_name if fnmatch(dataset, s.dataset)), None)
     if match is None or split != "test":
-        where = ", ".join(s.dataset for s in found)
+        where = ", ".join(s.dataset for s in same_name)
         raise UserError(f'index list "{name}" is defined for the test split of {where}, not for {split} of {dataset}')
     return match.positions()

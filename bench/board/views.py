@@ -1,4 +1,4 @@
-"""How the attacks of a board look at its defenses, and where their images come from. Nothing here imports torch."""
+"""Views and transfer sources of a board's attacks. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from bench.spec.cell import GIVEN, KNOWN, NULLS, TRANSFER, Cell, DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.parameters import canonical
 
 _ALWAYS = (*NULLS, "clean images", "uniform noise")
 _RESERVED = (*_ALWAYS, *(f"{name}{KNOWN}" for name in _ALWAYS), "worst case")  # rows of every table
-_BARE = "undefended"  # whose images are judged on defenses that have no bare classifier inside
+_BARE = "undefended"  # the surrogate for defenses without a bare classifier inside
 _ATTACK = {"name": "autoattack:apgd-ce", "label": TRANSFER, "params": {"n_iter": 20, "n_restarts": 1}}
 
 
 def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
-    """The view without what makes no difference: to what does not look, a deterministic defense, a bare classifier.
+    """Return a view without the settings that do not matter to an attack and a defense.
 
     Args:
-        defense: what is attacked.
-        view: as the board says.
+        defense: the attacked defense.
+        view: the view of the board.
         attack: name of the attack.
 
     Raises:
-        UserError: the seed is to be known where there is none, or to images that are made already.
+        UserError: a known seed of a deterministic defense or of precomputed images, or a surrogate that is no cheaper.
     """
     if view.known:
         _check_known(defense, attack)
@@ -43,7 +44,7 @@ def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
 
 
 def _check_surrogate(defense: DefenseRef, view: ViewSpec) -> None:
-    """Refuse a surrogate that is no cheaper, where the steps of the purifier are known beforehand."""
+    """Refuse a surrogate with as many steps as the purifier, or more, where the card tells its steps."""
     steps, number = str(defense.fingerprint.get("parameters", {}).get("steps")), parsed(view.gradient)[1]
     if view.mode == "surrogate" and number is not None and steps.isdigit() and number >= int(steps):
         raise UserError(f"{defense.label} has {steps} steps; its surrogate must have fewer, and not {number}")
@@ -60,10 +61,10 @@ def _check_known(defense: DefenseRef, attack: str) -> None:
 
 
 def check_nulls(nulls: Sequence[str]) -> None:
-    """Refuse a list of null attacks that leaves out what is on every board, or has a name that there is not.
+    """Refuse a list of null attacks with an unknown name, or without one that is on every board.
 
     Raises:
-        UserError: it does.
+        UserError: such a list.
     """
     for name in nulls:
         if name not in (*NULLS, TRANSFER):
@@ -73,10 +74,14 @@ def check_nulls(nulls: Sequence[str]) -> None:
 
 
 def check_label(name: str, label: str) -> None:
-    """Refuse an attack that is on every board, or is called like a row of every table.
+    """Refuse an attack that is on every board, or has the label of a row of every table.
+
+    Args:
+        name: name of the attack.
+        label: its label.
 
     Raises:
-        UserError: it is.
+        UserError: such an attack.
     """
     if name in NULLS:
         raise UserError(f'"{name}" is judged on every board; leave it out')
@@ -85,7 +90,7 @@ def check_label(name: str, label: str) -> None:
 
 
 def refuse_same(cell: Cell, other: Cell) -> NoReturn:
-    """Tell of two rows that are one and the same.
+    """Raise the error for two cells with the same key.
 
     Raises:
         UserError: always.
@@ -97,40 +102,38 @@ def refuse_same(cell: Cell, other: Cell) -> NoReturn:
 
 
 def surrogate_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> DefenseRef:
-    """The defense on which the images of an attack are made that is judged on the others: a black-box transfer.
+    """Return the surrogate of a black-box transfer: the defense on which its images are made.
 
     Args:
-        entry: of a board, with a "source": the label of one of its defenses.
-        defenses: of the board.
+        entry: attack entry with the key "source", the label of a defense.
+        defenses: defenses of the board.
 
     Raises:
-        UserError: there is none of that label, it is stochastic or has several trainings, or there are views too.
+        UserError: unknown label, a defense that is stochastic or has several trainings, or an entry with views.
     """
-    found = [d for d in defenses if d.label == entry["source"]]
+    sources = [d for d in defenses if d.label == entry["source"]]
     where = f'the source of "{entry.get("label", entry["name"])}"'
-    if not found:
+    if not sources:
         raise unknown(f"defense that is {where},", entry["source"], {d.label for d in defenses})
-    if found[0].stochastic or len(found) > 1:
+    if sources[0].stochastic or len(sources) > 1:
         raise UserError(f'{where} is "{entry["source"]}"; it must be a deterministic defense of one training')
     if "views" in entry:
         raise UserError(f"{where} is attacked as it is; leave its views out")
-    return found[0]
+    return sources[0]
 
 
 def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str, Any] | None:
-    """The null attack "transfer" on a defense: APGD on cross-entropy, 20 steps, on a bare classifier.
+    """Return the null attack "transfer" on a defense: APGD on cross-entropy, 20 steps, on a bare classifier.
 
-    That is the one inside the defense (blind gradients), else `undefended` of the same board, without parameters.
+    The classifier is the one inside the defense (blind gradients), else `undefended` of the board, without parameters.
 
     Args:
-        defense: on which the images are judged.
-        defenses: of the board.
+        defense: the defense on which the images are judged.
+        defenses: defenses of the board.
 
     Returns:
-        Fields of an attack entry; None where neither is there, so that the null does not apply.
+        Fields of an attack entry; None where there is neither classifier.
     """
-    from defenses.utils.parameters import canonical
-
     entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:
         return entry

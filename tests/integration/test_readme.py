@@ -17,7 +17,7 @@ from tools.readmes import COMMAND, PART, PARTS, READMES, renewed
 
 import bench
 from bench.board.load import read_board
-from bench.cli.main import _arguments
+from bench.cli.main import build_parser
 
 PAGES = (*READMES, "CONTRIBUTING.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -119,7 +119,7 @@ def test_toml_blocks_are_boards_or_parts_of_one(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_blocks_parse(page, capsys):
-    parser = _arguments()
+    parser = build_parser()
     for arguments in commands(page):
         try:
             parser.parse_args(arguments)
@@ -132,7 +132,7 @@ def test_commands_of_blocks_parse(page, capsys):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_in_the_text_parse(page, capsys):
     """A command may be named without what it needs."""
-    parser = _arguments()
+    parser = build_parser()
     for arguments in spans(page):
         with contextlib.suppress(SystemExit):
             parser.parse_args(arguments)
@@ -147,8 +147,8 @@ QUICK = [command for command in QUICK if "--probe" not in command]
 @pytest.mark.parametrize("command", QUICK)
 def test_quick_commands_run(command, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    arguments = _arguments().parse_args(shlex.split(command))
-    assert arguments.command(arguments) == 0
+    arguments = build_parser().parse_args(shlex.split(command))
+    assert arguments.run(arguments) == 0
     assert capsys.readouterr().out.strip()
 
 
@@ -159,8 +159,8 @@ def test_a_defense_of_ten_lines_on_a_board_of_six(tmp_path, monkeypatch):
         assert len([line for line in written if line and not line.startswith("# ")]) <= lines
     assert ["run", "mine.toml"] in commands("README.md")
     monkeypatch.chdir(tmp_path)
-    arguments = _arguments().parse_args(["run", "mine.toml", "--workers", "0"])  # in this process
-    assert arguments.command(arguments) == 0
+    arguments = build_parser().parse_args(["run", "mine.toml", "--workers", "0"])  # in this process
+    assert arguments.run(arguments) == 0
     frame = bench.summary(tmp_path / "results" / "mine")
     assert set(frame["attack"]) == {"none", "uniform", "transfer", "bench:adaptive", "worst case"}
 

@@ -45,9 +45,9 @@ def _doc(path: Path) -> str:
 
 def _subparsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Return the commands: name -> (one line of help, parser)."""
-    from bench.cli.main import _arguments
+    from bench.cli.main import build_parser
 
-    action = next(a for a in _arguments()._actions if isinstance(a, argparse._SubParsersAction))
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
     helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
     return {name: (helps[name], parser) for name, parser in action.choices.items()}
 

@@ -1,4 +1,4 @@
-"""The Python entry points: one's own module, with and without randomness, in memory."""
+"""Test the Python entry points on user-defined modules in memory, deterministic and random."""
 
 import pytest
 import torch
@@ -73,17 +73,17 @@ def test_a_defense_by_name_and_a_whole_threat_model():
 
 def test_results_can_be_kept(models, tmp_path):
     model = models["linear"]()
-    first = benchmark(model, out=tmp_path / "kept", **FEW)
-    again = benchmark(model, out=tmp_path / "kept", **FEW)
+    first = benchmark(model, out=tmp_path / "results", **FEW)
+    again = benchmark(model, out=tmp_path / "results", **FEW)
     assert (first["seconds"] == again["seconds"]).all()  # nothing was recomputed
-    assert len(load_results(tmp_path / "kept")) == len(first)
+    assert len(load_results(tmp_path / "results")) == len(first)
 
 
 def test_parameters_are_part_of_what_a_model_is(models, tmp_path):
     model = models["linear"]()
-    benchmark(model, out=tmp_path / "kept", **FEW)
+    benchmark(model, out=tmp_path / "results", **FEW)
     model[1].weight.data *= 0.5
-    other = benchmark(model, out=tmp_path / "kept", **FEW)
+    other = benchmark(model, out=tmp_path / "results", **FEW)
     assert len(other) == 3 * 20
 
 
@@ -182,9 +182,9 @@ def test_one_attack_with_several_parameters():
 
 
 def test_views_may_be_given_as_in_a_board():
-    given = {"eps": "1/5", "n_examples": 3, "attacks": "foolbox:LinfFastGradientAttack", "draws": 1, "selection": 1}
-    frame = benchmark("adp", views=[{"gradient": "bpda", "eot": 2}], **given)
-    assert set(frame[frame["attack"] == given["attacks"]]["gradient"]) == {"bpda"}
+    options = {"eps": "1/5", "n_examples": 3, "attacks": "foolbox:LinfFastGradientAttack", "draws": 1, "selection": 1}
+    frame = benchmark("adp", views=[{"gradient": "bpda", "eot": 2}], **options)
+    assert set(frame[frame["attack"] == options["attacks"]]["gradient"]) == {"bpda"}
 
 
 def reference(model):

@@ -1,4 +1,4 @@
-"""Calls written for RobustBench's `benchmark` and `clean_accuracy`, given to ours."""
+"""Test calls written for RobustBench's `benchmark` and `clean_accuracy`."""
 
 from inspect import signature
 

@@ -1,4 +1,4 @@
-"""What boards mean and what they refuse; most of it without a trained network, all of it without torch."""
+"""Test the meaning of boards and their refusals, without torch."""
 
 import subprocess
 import sys
@@ -96,17 +96,17 @@ def test_values_of_a_wrong_kind(tmp_path, old, new, words):
     refused(tmp_path, BOARD.replace(old, new, 1), words)
 
 
-@pytest.mark.parametrize("what", ["defense", "attack"])
-def test_an_empty_list_is_refused(tmp_path, what):
-    kept = BOARD.split("[[defense]]")[0] if what == "defense" else BOARD.split("[[attack]]")[0]
-    other = "" if what == "attack" else '[[attack]]\nname = "foolbox:LinfPGD"\n'
-    refused(tmp_path, f"{what} = []\n{kept}{other}", rf"headed \[\[{what}\]\]")
+@pytest.mark.parametrize("key", ["defense", "attack"])
+def test_an_empty_list_is_refused(tmp_path, key):
+    rest = BOARD.split("[[defense]]")[0] if key == "defense" else BOARD.split("[[attack]]")[0]
+    other = "" if key == "attack" else '[[attack]]\nname = "foolbox:LinfPGD"\n'
+    refused(tmp_path, f"{key} = []\n{rest}{other}", rf"headed \[\[{key}\]\]")
 
 
 def test_views_without_what_makes_no_difference(tmp_path):
-    given = """views = [{ gradient = "blind", eot = 8, runs = 1 }, { gradient = "blind", output = "log-mean-prob" },
+    extra = """views = [{ gradient = "blind", eot = 8, runs = 1 }, { gradient = "blind", output = "log-mean-prob" },
         { eot = 2, output = "log-mean-prob" }]"""
-    board = load(tmp_path, BOARD + given)
+    board = load(tmp_path, BOARD + extra)
     assert views(board) == [("blind", 1, None, "logits"), ("exact", 2, None, "log-mean-prob")]
     assert views(board, "undefended") == [("exact", 1, None, "logits")]
 
@@ -205,8 +205,8 @@ def test_boards_need_no_torch():
 
 
 def test_long_lists_of_names_are_cut():
-    known = [f"name{i:03}" for i in range(200)]
-    assert str(unknown("thing", "xyz", known)).endswith("name009 and 190 more")
+    names = [f"name{i:03}" for i in range(200)]
+    assert str(unknown("thing", "xyz", names)).endswith("name009 and 190 more")
 
 
 def test_a_surrogate_that_is_no_cheaper_is_refused_with_the_board():

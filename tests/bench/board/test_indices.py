@@ -1,4 +1,4 @@
-"""Index lists: named, fixed, and from files."""
+"""Test index lists: named, sampled, published, and from files."""
 
 from __future__ import annotations
 

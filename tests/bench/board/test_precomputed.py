@@ -1,4 +1,4 @@
-"""`purebench judge`: adversarial images that somebody else made are judged as a board judges its own."""
+"""Test that `purebench judge` judges precomputed images as a board judges those of its attacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME = ["correct", "draws", "correct_sel", "draws_sel", "margin", "linf", "l2", 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """A board that has run: (folder of the models, results, adversarial images of `noisy` by attack)."""
+    """Run a board; return (folder of the models, results, adversarial images of `noisy` by attack)."""
     folder = tmp_path_factory.mktemp("board")
     path, out = write_board(folder), folder / "out"
     assert purebench_here("run", path, "--out", out, "--quiet").returncode == 0
@@ -37,7 +37,7 @@ def compared(frame, attack):
 
 
 def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
-    """Two files of one board, their labels, the null attacks: everything as the board has it, to the bit."""
+    """Judge two files of one board: the null attacks and all results equal the board's, to the bit."""
     _, out, images = board
     labels = load_dataset("digits").y[:60].numpy()
     for name in ("slow", "autoattack:apgd-ce"):
@@ -66,7 +66,7 @@ def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
 
 
 def test_the_form_of_the_file_and_its_name_make_no_difference(board, tmp_path):
-    """One array in many forms: the key tells that it is the same, so that only the first is judged."""
+    """Store an array in many formats: the key is the same, so only the first is judged."""
     x, index = board[2]["slow"][:20], np.arange(20)
     np.savez(tmp_path / "one.npz", x_adv=x, index=index)
     np.savez_compressed(tmp_path / "two.npz", x=x[::-1].transpose(0, 2, 3, 1).astype(np.float64), index=index[::-1])
@@ -106,7 +106,7 @@ def test_images_by_index_by_list_and_by_their_pixels(board, tmp_path):
 
 
 def test_images_of_a_results_folder_on_another_defense(board, tmp_path):
-    """What was found on one defense is transferred to another."""
+    """Images made on one defense are judged on another."""
     part = next(board[1].glob("parts/all-linear-*"))
     done = judge(board, part / "adversarial.safetensors", "--out", tmp_path / "judged")
     assert done.returncode == 0, done.stderr
@@ -146,8 +146,8 @@ def test_clean_images_are_said_to_be_clean(board, tmp_path):
     np.save(tmp_path / "clean.npy", x)
     done = judge(board, tmp_path / "clean.npy", "--out", tmp_path / "judged")
     assert done.returncode == 0, done.stderr
-    said = "note: clean: every image is the clean one, so nothing was attacked"
-    assert done.stderr.splitlines() == [said]
+    note = "note: clean: every image is the clean one, so nothing was attacked"
+    assert done.stderr.splitlines() == [note]
     lines = load_cells(tmp_path / "judged").set_index("attack")["notes"]
     assert lines["clean"].tolist() == [["its images are the clean ones"]] * 2
     assert "its images are the clean ones" in purebench_here("table", tmp_path / "judged").stdout

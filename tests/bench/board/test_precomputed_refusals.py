@@ -1,4 +1,4 @@
-"""`purebench judge` refuses files and arguments in one line and writes nothing; pickles are not executed."""
+"""Test that `purebench judge` refuses bad files in one line, writes nothing and executes no pickle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from judging import X, judge, refused
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """What `judge` needs of a board that never ran: the folder of its models."""
+    """Return the folder of the models of a board that was not run."""
     folder = tmp_path_factory.mktemp("board")
     write_board(folder)
     return (folder,)

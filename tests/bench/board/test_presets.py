@@ -1,4 +1,4 @@
-"""Published protocols by name: what they run, what they refuse, and how they are told."""
+"""Test presets: the cells that they run, their refusals, and how tables and commands name them."""
 
 import json
 import tomllib
@@ -31,13 +31,13 @@ def board(preset, *defenses, dataset="digits", eps="1/5", **more):
     return board_of_preset(preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
 
 
-def rows(found, defense="adp"):
-    cells = [c for c in found.cells() if c.defense.label == defense and c.attack.name not in ("none", "uniform")]
+def rows(loaded, defense="adp"):
+    cells = [c for c in loaded.cells() if c.defense.label == defense and c.attack.name not in ("none", "uniform")]
     return {(c.attack.name, c.view.gradient, c.view.eot, c.view.runs, c.view.seed) for c in cells}
 
 
-def params(found, name):
-    return next(decode(c.attack.params) for c in found.cells() if c.attack.name == name)
+def params(loaded, name):
+    return next(decode(c.attack.params) for c in loaded.cells() if c.attack.name == name)
 
 
 def test_the_presets_that_there_are():
@@ -74,8 +74,8 @@ def test_what_a_preset_runs(name, wanted):
 
 @pytest.mark.parametrize("name", [*PUBLISHED, "standard"])
 def test_every_preset_has_the_null_attacks_of_every_table(name):
-    found = board(name, "pgd-at", "undefended")
-    cells = {(c.defense.label, c.attack.label): c for c in found.cells()}
+    loaded = board(name, "pgd-at", "undefended")
+    cells = {(c.defense.label, c.attack.label): c for c in loaded.cells()}
     assert {label for of, label in cells if of == "pgd-at"} > {"none", "uniform", "transfer"}
     assert cells["pgd-at", "transfer"].surrogate.label == "undefended"
     assert ("undefended", "transfer") not in cells  # its own images would be plain white box
@@ -96,14 +96,14 @@ def test_the_numbers_of_the_papers():
 
 
 def test_standard():
-    found = board("standard", "adp", "pgd-at", "undefended", norm="L2")
-    assert found.verdict.draws == 65
-    assert str(found.threats[0]) == "L2 1/5"
-    names = {name for name, *_ in rows(found)}
+    loaded = board("standard", "adp", "pgd-at", "undefended", norm="L2")
+    assert loaded.verdict.draws == 65
+    assert str(loaded.threats[0]) == "L2 1/5"
+    names = {name for name, *_ in rows(loaded)}
     assert names >= {"bench:adaptive", "autoattack:square", "autoattack:apgd-ce-best-loss"}
-    assert ("autoattack:apgd-ce", "exact", 1, None, "known") in rows(found)
+    assert ("autoattack:apgd-ce", "exact", 1, None, "known") in rows(loaded)
     transfer = {
-        c.defense.label: c.surrogate and c.surrogate.label for c in found.cells() if c.attack.label == "transfer"
+        c.defense.label: c.surrogate and c.surrogate.label for c in loaded.cells() if c.attack.label == "transfer"
     }
     assert transfer == {"adp": None, "pgd-at": "undefended"}
     find_attack("bench:adaptive")
@@ -114,8 +114,8 @@ def test_on_its_own_data_set_a_preset_brings_eps_and_images():
     assert raw["threat"] == {"norm": "Linf", "eps": "8/255"}
     assert raw["indices"] == "croce-2022"
     check("board", raw)
-    own = {"eps": "16/255"}
-    raw, _ = with_preset({"dataset": "cifar10", "preset": preset.name, "threat": own, "indices": "first-5"})
+    threat = {"eps": "16/255"}
+    raw, _ = with_preset({"dataset": "cifar10", "preset": preset.name, "threat": threat, "indices": "first-5"})
     assert raw["threat"] == {"norm": "Linf", "eps": "16/255"}
     assert raw["indices"] == "first-5"
     assert with_preset(RAW) == (RAW, None)
@@ -167,11 +167,11 @@ def test_in_a_board(tmp_path):
     text = path.read_text().partition("[verdict]")[0]
     defense = f'[[defense]]\nname = "{tmp_path / "models.py"}:noisy"\nlabel = "noisy"\n'
     path.write_text('preset = "diffbreak"\n' + text + defense)
-    found = load_board(path)
-    assert found.preset.name == "diffbreak"
-    assert found.verdict.draws == 21
-    assert found.block == 20
-    assert rows(found, "noisy") == {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh"), TRANSFER}
+    loaded = load_board(path)
+    assert loaded.preset.name == "diffbreak"
+    assert loaded.verdict.draws == 21
+    assert loaded.block == 20
+    assert rows(loaded, "noisy") == {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh"), TRANSFER}
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_commands_that_are_refused_before_any_work(tmp_path, arguments, words):
 
 
 def test_a_run_by_preset_says_whose_protocol_it_is(tmp_path):
-    out, what = tmp_path / "out", ["--defense", "undefended", "--dataset", "digits", "--indices", "first-6"]
+    out, selected = tmp_path / "out", ["--defense", "undefended", "--dataset", "digits", "--indices", "first-6"]
     how = ["--eps", "1/5", "--workers", "0", "--out", out]
-    done = purebench_here("run", "--preset", "robustbench", *what, *how)
+    done = purebench_here("run", "--preset", "robustbench", *selected, *how)
     assert done.returncode == 0, done.stderr
     preset = find_preset("robustbench")
     manifest = json.loads((out / "manifest.json").read_text())
@@ -241,7 +241,7 @@ def screened(sigma, x, *, eot=15, threat=None, target=None, **more):
 
 
 def test_screening_breaks_what_a_linear_attack_can():
-    """Without noise it breaks exactly the images within eps of the boundary, stays in the ball, and stops looking."""
+    """Without noise it breaks exactly the images within eps of the boundary, stays in the ball, and stops early."""
     x = Noise.of(0, 200).draw(Draw((1, 1, 2), "uniform"))
     adv, y, queries = screened(1e-6, x, steps=20, verify=3)
     assert torch.equal((adv[:, 0, 0, 0] > 0.5).long() != y, (x[:, 0, 0, 0] - 0.5).abs() < 0.1)
@@ -253,7 +253,7 @@ def test_screening_breaks_what_a_linear_attack_can():
 
 
 def test_a_lucky_miss_does_not_pass_verification():
-    """Images outside of reach, which single noisy draws often miss: 400 replicates tell, and the steps go on."""
+    """Single noisy draws often misclassify images out of reach: 400 replicates correct that, and the steps go on."""
     x = torch.full((64, 1, 1, 2), 0.75)
     adv, _, _ = screened(0.3, x, eot=1, steps=10, verify=400)
     assert torch.allclose(adv[:, 0, 0, 0], torch.full((64,), 0.65), atol=1e-6)

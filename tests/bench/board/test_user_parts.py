@@ -1,4 +1,4 @@
-"""Classifiers and filters in somebody's own file, around registered purifiers and one's own."""
+"""Test user-defined classifiers and filters around registered and user-defined purifiers."""
 
 import json
 import shutil
@@ -97,7 +97,7 @@ params = {{ n_iter = 2 }}
 
 
 def written(folder, more=""):
-    """The file of parts and the module that it imports, in a folder."""
+    """Write the file of parts and the module that it imports to a folder."""
     (folder / "beside.py").write_text("GAIN = 1.0\n")
     file = folder / "parts.py"
     file.write_text(MODELS + PARTS + more)
@@ -107,10 +107,10 @@ def written(folder, more=""):
 def cells_of(folder):
     path = folder / "own.toml"
     path.write_text(BOARD.format(file=folder / "parts.py"))
-    found = {}
+    keys = {}
     for cell in load_board(path).cells():
-        found.setdefault(cell.defense.label, set()).add(cell.key)
-    return found
+        keys.setdefault(cell.defense.label, set()).add(cell.key)
+    return keys
 
 
 @pytest.fixture(scope="module")
