@@ -1,4 +1,4 @@
-"""A worker process: it runs the tasks that its parent sends, and ends with its parent."""
+"""Worker process: runs the tasks that its parent sends, and ends with its parent."""
 
 from __future__ import annotations
 
