@@ -137,7 +137,8 @@ def stubs(pip, resolved, wheel, tmp_path_factory):
 
 @pytest.mark.slow
 def test_pip_leaves_robustbenchs_own_files_and_the_doctors_command_mends_them(pip, stubs, tmp_path):
-    from bench.doctor import Environment, files
+    from bench.doctor import files
+    from bench.doctor.environment import Environment
 
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(stubs), "PIP_CONFIG_FILE": os.devnull}
     output(*pip, "install", "--quiet", "purebench", cwd=tmp_path, **offline)
