@@ -26,13 +26,13 @@ from bench.api.arguments import (
 from bench.api.robustbench_arguments import translated
 from bench.board.board import Board
 from bench.board.defense_entry import describe_loaded
-from bench.evaluation.devices import device_named
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.footnotes import with_warnings
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.view import ViewSpec
 from bench.store.manifest import read_manifest
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

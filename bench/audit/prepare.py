@@ -15,11 +15,11 @@ from bench.board.defense_entry import Candidate, candidate, describe
 from bench.board.indices import resolve
 from bench.evaluation.certificates.measure import has_gradient
 from bench.evaluation.certificates.stored import no_gradient
-from bench.evaluation.devices import device_named
 from bench.evaluation.model_checks import check_model
 from bench.store.audits import FOLDER
 from defenses.core.defense import Defense, Foreign
 from defenses.data.dataset import load_dataset
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:

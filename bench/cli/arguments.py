@@ -53,9 +53,14 @@ def add_out(sub: argparse.ArgumentParser, text: str) -> None:
     sub.add_argument("--out", type=Path, help=text)
 
 
-def add_device(sub: argparse.ArgumentParser, text: str = "where models run, as cuda:0 (default: cpu)") -> None:
+def add_device(
+    sub: argparse.ArgumentParser,
+    text: str = "where models run, as cuda:0 (default: cpu)",
+    *,
+    default: str | None = "cpu",
+) -> None:
     """Add --device."""
-    sub.add_argument("--device", default="cpu", help=text)
+    sub.add_argument("--device", default=default, help=text)
 
 
 def add_quiet(sub: argparse.ArgumentParser, text: str = "no progress") -> None:

@@ -37,10 +37,10 @@ def add(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from bench.evaluation.devices import device_named
     from bench.tracks.smoothing.certify import CertificationProtocol
     from bench.tracks.smoothing.run import SmoothingJob, run_all
     from bench.tracks.smoothing.tables import RADII, write
+    from defenses.utils.devices import device_named
 
     dataset, roots = arguments.dataset, roots_of(arguments)
     params, radii = key_values(arguments.set), arguments.radii or RADII

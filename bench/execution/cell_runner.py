@@ -72,8 +72,8 @@ class CellRunner:
     def _load(self, cell: Cell) -> Defense:
         title = cell.defense.title
         if title not in self.options.loaded:
-            from bench.evaluation.devices import device_named
             from bench.execution.loading import load_defense
+            from defenses.utils.devices import device_named
 
             if title not in self._defenses:
                 roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}

@@ -48,7 +48,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     chosen = select(cells, options)
     check_board(folder, board.name)
     if options.device != "cpu":
-        from bench.evaluation.devices import device_named
+        from defenses.utils.devices import device_named
 
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):

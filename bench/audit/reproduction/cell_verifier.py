@@ -20,7 +20,6 @@ from safetensors import safe_open
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
-from bench.evaluation.devices import device_named
 from bench.execution.records import Block
 from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
@@ -28,6 +27,7 @@ from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS
 from defenses.core.defense import Defense, Foreign
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 Line = Mapping[str, Any]

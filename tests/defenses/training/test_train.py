@@ -7,9 +7,10 @@ from torch import nn
 
 from defenses.networks.registry import build_network
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.loop import Plan, fit
+from defenses.training.loop import fit
 from defenses.training.objectives.ebm import EnergyTraining
 from defenses.training.phases import Phase
+from defenses.training.plan import Plan
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.training.train import train
