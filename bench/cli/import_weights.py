@@ -16,6 +16,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dataset", default="cifar10", help="data set of its training (default: cifar10)")
     add_out(sub, "weights folder; files go to <out>/<dataset> (default: the user's cache)")
     sub.add_argument("--name", help="name of the weights (default: as the format says)")
+    sub.add_argument("--half", action="store_true", help="store the weights as float16")
     add_parameters(sub, "options of the format, as --set average=true for ncsnv2, whose raw weights are the default")
 
 
@@ -25,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     out, options = (a.out or cache_dir()) / a.dataset, key_values(a.set)
-    print(import_weights(a.format, a.source, a.dataset, out=out, name=a.name, options=options))
+    print(import_weights(a.format, a.source, a.dataset, out=out, name=a.name, half=a.half, options=options))
     return 0

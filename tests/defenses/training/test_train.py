@@ -81,7 +81,7 @@ def test_energy_training_keeps_its_bank():
 
 @pytest.mark.parametrize("name", methods())
 def test_recipes_are_complete(name):
-    assert set(card(name).recipes) == {"digits", "mnist", "cifar10"}
+    assert set(card(name).recipes) - {"cifar10-small"} == {"digits", "mnist", "cifar10"}
     for dataset in card(name).recipes:
         recipe = load_recipe(name, dataset)
         assert recipe.phases[-1].until > 0
