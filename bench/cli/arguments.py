@@ -156,6 +156,20 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def key_lists(pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """Parse KEY=VALUE,VALUE pairs; values are read as those of `key_values`.
+
+    Raises:
+        UserError: a text is no pair, or a key is there twice.
+    """
+    values: dict[str, list[Any]] = {}
+    for key, texts in key_texts(pairs):
+        if key in values:
+            raise UserError(f"{key} is given twice; write {key}=VALUE,VALUE once")
+        values[key] = [key_values([f"{key}={text}"])[key] for text in texts.split(",") if text]
+    return values
+
+
 def key_texts(pairs: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (key, text of the value) of KEY=VALUE pairs.
 

@@ -11,6 +11,7 @@ from defenses.utils.parameters import as_number
 from defenses.utils.paths import cache_dir
 from defenses.zoo.cards import list_models
 
+_ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
@@ -55,9 +56,10 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
         raise UserError(f'"{name}" is no name of weights; {remedy}')
     where = ", ".join(str(p.parent) for p in places)
     which = f" with training seed {training_seed}" if training_seed is not None else ""
-    raise UserError(
-        f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); make them: {_command(places[0])}'
-    )
+    remedy = f"make them: {_command(places[0])}"
+    if dataset in _ONLY_IN_CLONES:
+        remedy += ", or name a clone's with --weights-root CLONE/defenses/weights"
+    raise UserError(f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); {remedy}')
 
 
 def _places(name: str, dataset: str, root: Path | str | None, training_seed: int | None) -> list[Path]:
