@@ -29,7 +29,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate that was measured.
+    """Measurements of a candidate.
 
     Args:
         label: of the candidate.
