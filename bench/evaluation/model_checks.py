@@ -44,9 +44,10 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
     bare = defense.logits(x, noise, gradient="blind") if "blind" in defense.gradients else logits
     softmax = are_probabilities(logits) or are_probabilities(bare)
     if softmax and not probabilities:
+        values = "probabilities" if _sums_to_one(logits) or _sums_to_one(bare) else "values in [0, 1]"
         raise UserError(
-            f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients; "
-            "purebench run and audit take it as it is with --force, and mark it"
+            f"{label} returns {values}; return logits (remove the softmax, sigmoid or clamp), or attacks lose "
+            "gradients; purebench run and audit take it as it is with --force, and mark it"
         )
     again = defense.logits(x, noise)
     if state(defense) != before:
@@ -98,9 +99,13 @@ def _check_rows_alone(defense: Defense, x: Tensor, noise: Noise, logits: Tensor,
 
 
 def are_probabilities(logits: Tensor) -> bool:
-    """Return True if outputs [B, K] are non-negative and sum to 1, as those of a softmax."""
-    ones = torch.ones(len(logits), device=logits.device, dtype=logits.dtype)
-    return bool((logits >= 0).all()) and torch.allclose(logits.sum(1), ones, atol=1e-4)
+    """Return True if outputs [B, K] all lie in [0, 1], as those of a softmax, a sigmoid or a clamp."""
+    return bool(((logits >= 0) & (logits <= 1)).all())
+
+
+def _sums_to_one(outputs: Tensor) -> bool:
+    ones = torch.ones(len(outputs), device=outputs.device, dtype=outputs.dtype)
+    return are_probabilities(outputs) and torch.allclose(outputs.sum(1), ones, atol=1e-4)
 
 
 def refuse_train_mode(module: nn.Module, label: str) -> None:
