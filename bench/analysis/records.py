@@ -84,8 +84,8 @@ def read_records(parts: Sequence[Part], columns: tuple[str, ...] = ()) -> pd.Dat
     if not tables:
         return pd.DataFrame(columns=[*(columns or _COLUMNS), "at"]).astype({"at": "int32", "index": "int32"})
     tables.sort(key=lambda t: int(t["at"][0].as_py()))
-    # Parts of older versions may lack columns.
-    whole = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    # Parts of older versions may lack columns; labels are int32 where they are above int16.
+    whole = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     if not columns:
         whole = whole.cast(pa.schema([f.with_type(pa.string()) if f.name in TEXTS else f for f in whole.schema]))
     frame: pd.DataFrame = whole.to_pandas(split_blocks=True)

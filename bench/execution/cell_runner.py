@@ -20,6 +20,7 @@ from defenses.utils.names import is_plugin
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bench.evaluation.steadiness import Reference
     from bench.execution.options import Options
     from bench.execution.records import Block
     from defenses.core.defense import Defense
@@ -45,6 +46,7 @@ class CellRunner:
         self._positions: list[int] = []
         self._active = ""  # title of the defense on the accelerator
         self._states: dict[str, str] = {}  # by title, the state of a defense before its first cell
+        self._references: dict[str, Reference] = {}  # by title
 
     @property
     def _data_root(self) -> Path | None:
@@ -110,11 +112,12 @@ class CellRunner:
         Raises:
             UserError: a model that cannot be benchmarked.
         """
-        from bench.execution.loading import check_defense
+        from bench.evaluation.model_checks import check_model
 
-        x, classes, title = self._first_images(), self.data().num_classes, cell.defense.title
-        accepted = title in self.options.probabilities
-        return check_defense(self.defense(cell), x, classes, title, probabilities=accepted)
+        defense, x, title = self.defense(cell), self._first_images(), cell.defense.title
+        accepted, begin = title in self.options.probabilities, time.perf_counter()
+        softmax = check_model(defense, x, self.data().num_classes, title, probabilities=accepted)
+        return seconds_since(begin), softmax
 
     def certify(self, cell: Cell) -> dict[str, Any]:
         """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
@@ -136,16 +139,19 @@ class CellRunner:
     def execute(self, cell: Cell) -> CellResult:
         """Run a cell; a defense that changes during it is a failure."""
         from bench.evaluation.isolation import preserve_global_state, state
+        from bench.evaluation.steadiness import Reference
         from bench.execution.run_cell import execute
 
         block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
-        if title not in self._states:
-            self._states[title] = state(defense)
-        before = self._states[title]
         with preserve_global_state():
+            if title not in self._states:
+                self._states[title] = state(defense)
+                self._references[title] = Reference(defense, self._first_images())
+            before = self._states[title]
             result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
+            problem = self._references[title].problem(defense) if result.line["status"] == "ok" else ""
         if state(defense) == before:
-            return result
+            return CellResult.failure(cell, problem, None) if problem else result
         if title not in self.options.loaded:
             del self._defenses[title]  # the next cell loads it again
         changed = "the parameters, buffers or modes of the defense changed while it was attacked and judged"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from torch import Tensor
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import certificate_of
-from bench.evaluation.cost import seconds_since
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
-from bench.evaluation.model_checks import check_model
 from bench.spec.cell import Cell
 from defenses.core.defense import Defense, Foreign
 from defenses.utils.errors import UserError, with_context
@@ -70,31 +67,6 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
 def _user_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
     """Return the states of the user-defined parts."""
     return [part.get("state") for part in fingerprint.get("around", ())]
-
-
-def check_defense(
-    defense: Defense, x: Tensor, num_classes: int, title: str, *, probabilities: bool
-) -> tuple[float, bool]:
-    """Check that a defense can be benchmarked.
-
-    Args:
-        defense: the loaded defense.
-        x: images, float32 [B, C, H, W].
-        num_classes: K.
-        title: title of the defense, for messages.
-        probabilities: accept a defense that returns probabilities.
-
-    Returns:
-        Seconds that the check took, and whether the defense returns probabilities.
-
-    Raises:
-        UserError: a model that cannot be benchmarked.
-    """
-    x = x.to(device_of(defense))
-    begin = time.perf_counter()
-    with preserve_global_state():
-        softmax = check_model(defense, x, num_classes, title, probabilities=probabilities)
-    return seconds_since(begin), softmax
 
 
 def certify_defense(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def outputs(subject: Subject) -> Finding:
     gaps = (top[:, 0] - top[:, 1]).double()
     gap = float(gaps.median())
     is_softmax = are_probabilities(logits)
-    kind = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
+    squashed = "values in [0, 1]: a softmax, sigmoid or clamp takes the gradients of sure predictions away"
+    kind = squashed if is_softmax else "logits"
     evidence = f"the defense returns {kind}; the median gap between the top two is {gap:.3g}"
     spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
     plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
+from bench.evaluation.model_checks import check_model
 from bench.execution.records import Block
 from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
@@ -144,9 +145,22 @@ class CellVerifier:
                 self._add_finding(f"{label} cannot be rebuilt: {rebuilt.problem}")
             else:
                 rebuilt.defense.to(device_named(self.options.device))
+                rebuilt = self._checked(rebuilt, cell, line)
             for change in rebuilt.changes:
                 self._add_finding(f"{label} is not the defense that was judged: {change}")
         return self._defenses[fingerprint].defense
+
+    def _checked(self, rebuilt: Rebuilt, cell: Cell, line: Line) -> Rebuilt:
+        """Return the rebuilt defense, without the model if it fails the checks of a run."""
+        data = self._dataset(cell, line)
+        if rebuilt.defense is None or data is None:
+            return rebuilt
+        try:
+            check_model(rebuilt.defense, data.x[:8], data.num_classes, cell.defense.label, probabilities=True)
+        except UserError as error:
+            self._add_finding(f"{cell.defense.label} cannot be judged: {error}")
+            return replace(rebuilt, defense=None)
+        return rebuilt
 
     def _dataset(self, cell: Cell, line: Line) -> Dataset | None:
         """Return the data set of a cell; None if it cannot be loaded."""

@@ -107,7 +107,7 @@ class CorruptionJob:
         for defense, ledger in zip(self.defenses, ledgers, strict=True):
             ledger.check()
             if not ledger.path.exists():
-                defense.load()  # a defense that cannot be loaded leaves no file
+                self._checked(defense)  # a defense that cannot be judged leaves no file
         fingerprints = {d.label: d.fingerprint for d in self.defenses}
         with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
             for defense, ledger in zip(self.defenses, ledgers, strict=True):
@@ -128,12 +128,21 @@ class CorruptionJob:
             if f"{kind}/{severity}" in ledger.entries:
                 continue
             if defense is None:
-                defense = candidate.load()
+                defense = self._checked(candidate)
             begin()
             shares = self._judge(defense, candidate.label, dataset)
             ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **shares})
             accuracy = sum(shares["right"]) / len(shares["right"])
             report(f"{candidate.label}: {kind} {severity}: {100 * accuracy:.1f}%")
+
+    def _checked(self, candidate: Candidate) -> Defense:
+        """Return a loaded defense after the checks of a model."""
+        from bench.evaluation.model_checks import check_model
+
+        data, _ = self._images(next(self.sets())[2])
+        defense = candidate.load()
+        check_model(defense, data.x[:8], data.num_classes, candidate.label, probabilities=True)
+        return defense
 
     @staticmethod
     def _ledger(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> Ledger:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from bench.evaluation.model_checks import check_model
 from bench.store.jsonl import Ledger
 from bench.store.manifest import journal
 from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
@@ -64,11 +65,12 @@ class SmoothingJob:
         """Refuse a job that cannot be done, before any work.
 
         Raises:
-            UserError: the seed is below 0, the defense does not begin with the noise, or the folder's file is of other
-                work.
+            UserError: the seed is below 0, the defense does not begin with the noise or fails the checks of a model, or
+                the folder's file is of other work.
         """
         check_whole(0, seed=self.seed)
         check_form(self.defense, self.protocol.sigma)
+        check_model(self.defense, self.data.x[:8], self.data.num_classes, self.label, probabilities=True)
         Ledger(file_of(folder, self.protocol.sigma), self.about()).check()
 
     def run(self, folder: Path, begin: Callable[[], None], *, progress: bool = True) -> None:

@@ -103,7 +103,7 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     """Return the images, labels and stated number of classes of a split; None if there is no such split."""
     import numpy as np
 
-    from defenses.data.formats import as_images, as_labels
+    from defenses.data.formats import as_images, as_labels, layout_of
 
     call = f'{name}("{split}")'
     try:
@@ -117,6 +117,7 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     if result is None:
         return None
     classes = result.get("num_classes") if isinstance(result, Mapping) else None
+    stated = result.get("layout") if isinstance(result, Mapping) else None
     if isinstance(result, Mapping):
         result = (result.get("x"), result.get("y"))
     if not isinstance(result, tuple | list) or len(result) != 2 or any(part is None for part in result):
@@ -124,7 +125,8 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     if classes is not None and (not isinstance(classes, int) or classes < 1):
         raise UserError(f"{call}: num_classes is {classes!r}; it must be a whole number, at least 1")
     x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else np.asarray(part) for part in result)
-    images, labels = as_images(x, f"{call}: x"), as_labels(y, f"{call}: y")
+    layout = None if stated is None else layout_of(str(stated), call)
+    images, labels = as_images(x, f"{call}: x", layout), as_labels(y, f"{call}: y")
     if len(images) != len(labels) or not len(labels):
         raise UserError(f"{call} has {len(images)} images and {len(labels)} labels; give one label per image")
     return images, labels, classes
