@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,21 @@ def find_board(path: str | Path) -> Path:
     for candidate in (Path(path), _FOLDER / Path(path).name, _FOLDER / f"{path}.toml"):
         if candidate.is_file():
             return candidate
+    if str(path).endswith(".toml"):
+        raise UserError(f"there is no file {path}; boards of purebench: {', '.join(board_names())}")
     raise unknown("board", str(path), board_names())
+
+
+def default_name(path: str | Path) -> str:
+    """Return the name of a board's results folder, from its file alone.
+
+    Raises:
+        UserError: there is no such board.
+    """
+    file = find_board(path)
+    with contextlib.suppress(ValueError, RecursionError):
+        return str(tomllib.loads(file.read_text(encoding="utf-8")).get("name", file.stem))
+    return file.stem
 
 
 def read_board(

@@ -83,9 +83,27 @@ def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
     sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
 
 
+def add_results(sub: argparse.ArgumentParser) -> None:
+    """Add the results folder, which a board may stand for."""
+    text = "a results folder, or a board, whose folder below results/ is meant"
+    sub.add_argument("results", type=_results_path, help=text)
+
+
+def _results_path(text: str) -> Path:
+    """Return a folder; for a board without a folder of that name, its default results folder."""
+    from bench.board.load import board_names, default_name
+
+    if not Path(text).is_dir() and (text.endswith(".toml") or text in board_names()):
+        try:
+            return Path("results") / default_name(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
 def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
     """Add --format: text, Markdown, CSV, and further formats."""
-    sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text")
+    sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text", help="default: text")
 
 
 def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,8 +150,11 @@ def check_results(folder: Path) -> None:
     Raises:
         UserError: it has no plan.jsonl.
     """
-    if not (folder / "plan.jsonl").is_file():
-        raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
+    if (folder / "plan.jsonl").is_file():
+        return
+    if (folder / "tables.md").is_file():
+        raise UserError(f"{folder} is no folder of attacks; its table is {folder / 'tables.md'}")
+    raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
 
 
 def folder_name(label: str) -> str:

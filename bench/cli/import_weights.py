@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from bench.cli.arguments import add_out, add_parameters, key_values
-from defenses.importers.formats import FORMATS
+from defenses.importers.formats import ABOUT
 from defenses.utils.paths import cache_dir
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sub.add_argument("format", help=", ".join(FORMATS))
+    sub.add_argument("format", help="; ".join(f"{name}: {about}" for name, about in ABOUT.items()).replace("`", ""))
     sub.add_argument("source", help="the checkpoint, whose code is not run; for diffusers a folder or an id of the hub")
     sub.add_argument("--dataset", default="cifar10", help="data set of its training (default: cifar10)")
     add_out(sub, "weights folder; files go to <out>/<dataset> (default: the user's cache)")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.cli.arguments import add_out, add_parameters, key_texts
+from bench.cli.arguments import add_out, add_parameters, add_results, key_texts
 from bench.report.model_info import FLAGS, read_model_info
 from bench.report.model_info_compare import compare
 from bench.report.model_info_export import export
@@ -20,7 +20,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "Write the entry of a defense from a results folder."
     exporting = kinds.add_parser("export", help=text, description=text)
     exporting.set_defaults(run=_export)
-    exporting.add_argument("results", type=Path)
+    add_results(exporting)
     exporting.add_argument("--defense", required=True, help="its label in the results")
     exporting.add_argument("--eps", help="of the threat, where the results have several")
     add_out(exporting, "file to write (default: print it)")
@@ -28,7 +28,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "Show an entry, and compare its claims with a results folder."
     more = " Both must be of one data set and one eps. The exit code is 1 if a claim lies outside its interval."
     showing = kinds.add_parser("show", help=text, description=text + more)
-    showing.add_argument("file", type=Path)
+    showing.add_argument("file", type=Path, help="a JSON file of RobustBench's model_info")
     showing.add_argument("--results", type=Path, help="a results folder")
     showing.add_argument("--defense", help="label of the defense there")
     showing.add_argument("--eps", help="of the threat there, where the entry has none")

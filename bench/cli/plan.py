@@ -22,6 +22,7 @@ from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, meas
 from bench.execution.options import Options
 from bench.spec.cell import row_of
 from bench.store.manifest import read_manifest
+from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.text import counted, human_time
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bench.stats.power import Question
 
 _PROBE_SECONDS = 60.0
+_QUESTION = {"power": 0.8, "alpha": 0.05, "discordance": 0.1}  # defaults of the options beside --detect
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -41,9 +43,18 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--probe", action="store_true", help="time the rows without results, in about a minute")
     sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
     sub.add_argument("--detect", metavar="DIFFERENCE", help="how many images and draws show it, as 3pp, 3%% or .03")
-    sub.add_argument("--power", type=float, default=0.8, help="chance to find that difference (default: 0.8)")
-    sub.add_argument("--alpha", type=float, default=0.05, help="chance to find one that is none (default: 0.05)")
-    sub.add_argument("--discordance", type=float, default=0.1, help="images that two defenses differ on (default: 0.1)")
+    sub.add_argument(
+        "--power", type=float, default=_QUESTION["power"], help="chance to find that difference (default: 0.8)"
+    )
+    sub.add_argument(
+        "--alpha", type=float, default=_QUESTION["alpha"], help="chance to find one that is none (default: 0.05)"
+    )
+    sub.add_argument(
+        "--discordance",
+        type=float,
+        default=_QUESTION["discordance"],
+        help="images that two defenses differ on (default: 0.1)",
+    )
     add_device(sub, "where models run in the probe, as cuda:0 (default: cpu)")
 
 
@@ -88,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _question(arguments: argparse.Namespace) -> Question | None:
     """Return the question of --detect; None without it."""
     if arguments.detect is None:
+        for name, default in _QUESTION.items():
+            if getattr(arguments, name) != default:
+                raise UserError(f"--{name} belongs to --detect; add it, as --detect 3pp")
         return None
     from bench.stats.power import Question, difference
 

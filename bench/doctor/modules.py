@@ -21,7 +21,7 @@ _UNREACHED = {
 
 
 def autoattack(env: Environment) -> Iterator[Diagnosis]:
-    """RobustBench imports the module `autoattack` and calls fra31's signature: an installed one, else purebench's."""
+    """Yield what is wrong with the module `autoattack`, which RobustBench imports and calls by fra31's signature."""
     installed, engine = env.module("autoattack"), env.version("pyautoattack")
     place = installed or _provided(env)
     engine_remedy = install(env, "pyautoattack>=0.2.0", checkout="uv sync")

@@ -18,7 +18,7 @@ TRANSFER = "transfer"  # a null attack that a board may ask for
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 GIVEN = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
-_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # in keys, so that earlier results stay valid
+_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
 
 
 @dataclass(frozen=True)

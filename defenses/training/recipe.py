@@ -137,7 +137,7 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
     if base not in recipes:
         raise UserError(
             f'no recipe of "{method}" for "{base}"; known: {", ".join(sorted(recipes))}; '
-            'start from one of these by the override recipe, as {"recipe": "mnist"}'
+            'start from one of these: --set recipe=mnist, in Python overrides={"recipe": "mnist"}'
         )
     table = {"objective": {}, **copy.deepcopy(dict(recipes[base]))}
     table["network"].setdefault("args", {})
