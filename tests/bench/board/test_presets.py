@@ -11,7 +11,8 @@ from linear_purifier import Shift
 from bench.attacks.base import Unsupported
 from bench.attacks.bpda_eot import bpda_eot
 from bench.attacks.registry import find_attack
-from bench.board.load import board_of_preset, load_board
+from bench.board.from_names import board_of_names
+from bench.board.load import load_board
 from bench.board.presets import find_preset, preset_names, with_preset
 from bench.board.schema import check
 from bench.evaluation.view import attack_view
@@ -28,7 +29,7 @@ RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"
 
 
 def board(preset, *defenses, dataset="digits", eps="1/5", **more):
-    return board_of_preset(preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
+    return board_of_names(preset=preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
 
 
 def rows(loaded, defense="adp"):
@@ -178,11 +179,11 @@ def test_in_a_board(tmp_path):
     ("arguments", "words"),
     [
         (["--preset", "croce2022", "--defense", "adp", "--dataset", "digits"], "--eps 1/5"),
-        (["--preset", "croce2022", "--defense", "adp"], "--preset needs --dataset"),
-        (["--preset", "croce2022", "--dataset", "digits"], "--preset needs --defense"),
+        (["--preset", "croce2022", "--defense", "adp"], "without a board, --dataset is needed"),
+        (["--preset", "croce2022", "--dataset", "digits"], "without a board, --defense is needed"),
         (["--preset", "robustbench", "--defense", "pgd-at", "adp", "--dataset", "digits", "--eps", "1/5"], '"adp" is'),
         (["quickstart", "--preset", "croce2022"], "both given"),
-        (["quickstart", "--eps", "1/5"], "--eps belongs to --preset"),
+        (["quickstart", "--eps", "1/5"], "--eps is for a run without a board"),
         ([], "name a board"),
     ],
 )

@@ -217,7 +217,7 @@ def test_a_random_module_by_name_and_preset(tmp_path):
         (("certify", "adp", "--stochastic"), '(--stochastic) is for modules of your own; leave it out for "adp"'),
         (("certify", "quickstart", "--stochastic"), "--stochastic is for a single defense; a board says it itself"),
         (("certify", "quickstart", "--set", "sigma=1/8"), "--set is for a single defense"),
-        (("run", "quickstart", "--stochastic"), "--stochastic belongs to --preset; in a board, write it into its file"),
+        (("run", "quickstart", "--stochastic"), "--stochastic is for a run without a board; in a board, write it into its file"),
     ],
 )
 def test_what_is_not_for_it_is_refused(asked, said):
