@@ -12,6 +12,7 @@ from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo, portable
+from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
 from defenses.utils.plugins import code_hash
 from defenses.zoo.composition import with_own
@@ -129,7 +130,7 @@ def describe_loaded(
     label, name = label or module.__name__, name or module.__name__
     identified = {
         "name": portable(name),
-        "class": f"{module.__module__}.{module.__qualname__}",
+        "class": f"{plain_name(module.__module__)}.{module.__qualname__}",
         "parameters": given or {},
         "state": state,
         "code": code,

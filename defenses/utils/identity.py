@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
+from defenses.utils.namespaces import plain_name
 
 # Tensors and children are hashed apart; outputs do not depend on the others.
 _SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
@@ -139,8 +140,7 @@ class _Digest:
 
     def _class(self, cls: type) -> None:
         for base in cls.__mro__:
-            # A plug-in's module is named after its file's name and contents, not its folder.
-            self._write("class", f"{base.__module__} {base.__qualname__}")
+            self._write("class", f"{plain_name(base.__module__)} {base.__qualname__}")
             if base.__module__.partition(".")[0] in _LIBRARY:
                 continue
             try:

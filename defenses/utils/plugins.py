@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib
 import importlib.util
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import isclass, isroutine, signature
 from pathlib import Path
 from typing import Any, NoReturn
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.merged_modules import MERGED
+from defenses.utils.module_facades import is_importable
+from defenses.utils.namespaces import namespace_of
+
+_PUREBENCH = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def code_hash(name: str) -> str:
     Returns:
         Hex digest; "" if there is no source, as of an extension module.
     """
-    source = _source(name.rpartition(":")[0])
+    source = source_file(name.rpartition(":")[0])
     if source is None or not source.is_file() or source.suffix != ".py":
         return ""
     parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in _with_imports(source))
@@ -94,14 +97,45 @@ def _with_imports(source: Path) -> set[Path]:
     return files
 
 
-def _source(where: str) -> Path | None:
+def source_file(where: str) -> Path | None:
+    """Return the source of a plug-in's file or module, without importing anything; None if there is none.
+
+    Args:
+        where: "path/to/file.py", or "package.module": in the current folder, or installed.
+    """
     if where.endswith(".py"):
         return Path(where)
-    try:
-        spec = importlib.util.find_spec(where)
-    except (ModuleNotFoundError, ValueError):
+    top, *rest = where.split(".")
+    if not all(part.isidentifier() for part in (top, *rest)):
         return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
+    if (file := _in_current_folder(where)) is not None:
+        return file
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    folders = spec.submodule_search_locations or ()
+    return next((file for folder in folders if (file := _module_file(Path(folder), rest))), None)
+
+
+def _in_current_folder(where: str) -> Path | None:
+    """Return the file of a module below the current folder, unless purebench has one of this name; None without one."""
+    top, *rest = where.split(".")
+    file = _module_file(Path.cwd(), (top, *rest))
+    if file is None or (top in MERGED and _module_file(_PUREBENCH, (top, *rest))):
+        return None
+    # As in Python, a folder without __init__.py counts where nothing else has its name.
+    is_module = not rest or (Path.cwd() / top / "__init__.py").is_file()
+    return file if is_module or top in MERGED or not is_importable(top) else None
+
+
+def _module_file(folder: Path, parts: Sequence[str]) -> Path | None:
+    target = folder.joinpath(*parts)
+    return next((f for f in (target / "__init__.py", target.with_suffix(".py")) if f.is_file()), None)
 
 
 def _imports_beside(file: Path) -> Iterator[Path]:
@@ -121,47 +155,17 @@ def _imports_beside(file: Path) -> Iterator[Path]:
             yield from (f for f in (top.with_suffix(".py"), top / "__init__.py") if f.is_file())
 
 
-def _imported(where: str) -> Any:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return importlib.import_module(where)
-
-
 def _from_file(path: Path) -> Any:
-    sha = _sha(path)
-    for file in _with_imports(path) - {path}:
-        _forget_if_changed(file.resolve())
-    return _module_from_file(path, sha, code_hash(f"{path}:"))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    space = namespace_of(path.parent)
+    return space.load(space.folder / path.name)
 
 
-_hash_at_import: dict[Path, str] = {}  # hash of each module beside a plug-in when it was imported
-
-
-def _forget_if_changed(file: Path) -> None:
-    """Remove a module from those imported if its file has changed since."""
-    sha = _sha(file)
-    if _hash_at_import.setdefault(file, sha) != sha:
-        _hash_at_import[file] = sha
-        for name in [n for n, m in sys.modules.items() if getattr(m, "__file__", None) == str(file)]:
-            del sys.modules[name]
-
-
-@functools.cache
-def _module_from_file(path: Path, sha: str, code: str) -> Any:  # noqa: ARG001
-    # Named after its contents, so that files of one name do not collide and the folder does not matter.
-    spec = importlib.util.spec_from_file_location(f"purebench_plugin_{path.stem}_{sha[:8]}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.append(str(path.parent.resolve()))  # for imports of modules beside it, as by a script
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
-    return module
+def _imported(where: str) -> Any:
+    if _in_current_folder(where) is None:
+        return importlib.import_module(where)
+    return namespace_of(Path.cwd()).import_(where, fromlist=("__name__",))
 
 
 def _sha(path: Path) -> str:

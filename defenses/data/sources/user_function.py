@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
-from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object
+from defenses.utils.module_facades import is_importable
+from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object, source_file
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
@@ -61,9 +61,7 @@ def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
         return UserDataset(name)
     if not all(part.isidentifier() for part in where.split(".")):
         return None
-    here = Path.cwd() / where.partition(".")[0]
-    installed = importlib.util.find_spec(where.partition(".")[0]) is not None
-    return UserDataset(name) if installed or here.is_dir() or here.with_suffix(".py").is_file() else None
+    return UserDataset(name) if source_file(where) or is_importable(where.partition(".")[0]) else None
 
 
 @lru_cache
