@@ -11,7 +11,7 @@ MERGED = ("bench", "defenses")
 
 
 class _Merged(ModuleType):
-    """A module with the names of two: those of the first, and those of the second that the first has not."""
+    """Two modules as one, the names of the first before those of the second."""
 
     def __init__(self, name: str, private: str):
         super().__init__(name)

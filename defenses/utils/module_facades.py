@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Facade(ModuleType):
-    """A module that forwards to another one, except for some names."""
+    """Stand-in of a module, with some other values."""
 
     def __init__(self, real: ModuleType, **names: Any):
         super().__init__(real.__name__, real.__doc__)
