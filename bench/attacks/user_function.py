@@ -11,7 +11,7 @@ from bench.attacks.base import Attack
 from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters, function_parameters, parse
-from defenses.utils.plugins import code_hash, load_object, source_file
+from defenses.utils.plugins import code_hash, load_object, source_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +61,8 @@ def _file(where: str) -> Path | None:
         if not path.is_file():
             raise UserError(f"there is no file {path}; an attack of your own is path/file.py:function")
         return path
-    file = source_file(where)
-    return file if file is not None and file.suffix == ".py" else None
+    source = source_of(where)
+    return source.file if source is not None and source.file.suffix == ".py" else None
 
 
 def _is_minimisation(tree: ast.Module, function: str) -> bool:

@@ -119,7 +119,7 @@ def describe_loaded(
     """
     from defenses.utils.identity import Provenance, identity
 
-    state, complete = identity(defense)
+    state, complete, _ = identity(defense)
     origin = vars(defense).get("provenance")
     if isinstance(origin, Provenance) and origin.state == state:
         label = label or origin.name

@@ -1,24 +1,20 @@
-"""User-defined classes and functions, "module:Class" or "path/to/file.py:Class": loading, and hashes of code."""
+"""User-defined classes and functions, "module:Class" or "path/to/file.py:Class"."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
-import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isclass, isroutine, signature
 from pathlib import Path
 from typing import Any, NoReturn
 
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.merged_modules import MERGED
-from defenses.utils.module_facades import is_importable
 from defenses.utils.namespaces import namespace_of
+from defenses.utils.plugin_code import code_hash, in_current_folder, source_of
 
-_PUREBENCH = Path(__file__).parents[2]
+__all__ = ["code_hash", "forbid_exit", "line_of", "load_object", "source_of", "takes_seed"]
 
 
 @contextmanager
@@ -71,90 +67,6 @@ def takes_seed(target: Any) -> bool:
     return (isclass(target) or isroutine(target)) and "training_seed" in signature(target).parameters
 
 
-def code_hash(name: str) -> str:
-    """Return a hash of a plug-in's file and of the modules beside it that it imports, directly or not.
-
-    Args:
-        name: "module:Class" or "file.py:Class".
-
-    Returns:
-        Hex digest; "" if there is no source, as of an extension module.
-    """
-    source = source_file(name.rpartition(":")[0])
-    if source is None or not source.is_file() or source.suffix != ".py":
-        return ""
-    parts = sorted((str(Path(*f.parts[len(source.parent.parts) :])), _sha(f)) for f in _with_imports(source))
-    return hashlib.sha256(repr(parts).encode()).hexdigest() if len(parts) > 1 else _sha(source)
-
-
-def _with_imports(source: Path) -> set[Path]:
-    """Return a file with the modules beside it that it imports, directly or not."""
-    files, waiting = {source}, [source]
-    while waiting:
-        new = set(_imports_beside(waiting.pop())) - files
-        files |= new
-        waiting += new
-    return files
-
-
-def source_file(where: str) -> Path | None:
-    """Return the source of a plug-in's file or module, without importing anything; None if there is none.
-
-    Args:
-        where: "path/to/file.py", or "package.module": in the current folder, or installed.
-    """
-    if where.endswith(".py"):
-        return Path(where)
-    top, *rest = where.split(".")
-    if not all(part.isidentifier() for part in (top, *rest)):
-        return None
-    if (file := _in_current_folder(where)) is not None:
-        return file
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    folders = spec.submodule_search_locations or ()
-    return next((file for folder in folders if (file := _module_file(Path(folder), rest))), None)
-
-
-def _in_current_folder(where: str) -> Path | None:
-    """Return the file of a module below the current folder, unless purebench has one of this name; None without one."""
-    top, *rest = where.split(".")
-    file = _module_file(Path.cwd(), (top, *rest))
-    if file is None or (top in MERGED and _module_file(_PUREBENCH, (top, *rest))):
-        return None
-    # As in Python, a folder without __init__.py counts where nothing else has its name.
-    is_module = not rest or (Path.cwd() / top / "__init__.py").is_file()
-    return file if is_module or top in MERGED or not is_importable(top) else None
-
-
-def _module_file(folder: Path, parts: Sequence[str]) -> Path | None:
-    target = folder.joinpath(*parts)
-    return next((f for f in (target / "__init__.py", target.with_suffix(".py")) if f.is_file()), None)
-
-
-def _imports_beside(file: Path) -> Iterator[Path]:
-    """Yield the modules in a file's own folder that it imports."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # not importable, so not in use
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level <= 1:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-        for name in names:
-            top = file.parent / name.partition(".")[0]
-            yield from (f for f in (top.with_suffix(".py"), top / "__init__.py") if f.is_file())
-
-
 def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -163,15 +75,9 @@ def _from_file(path: Path) -> Any:
 
 
 def _imported(where: str) -> Any:
-    if _in_current_folder(where) is None:
+    if in_current_folder(where) is None:
         return importlib.import_module(where)
     return namespace_of(Path.cwd()).import_(where, fromlist=("__name__",))
-
-
-def _sha(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def line_of(error: BaseException) -> str:

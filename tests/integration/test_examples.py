@@ -156,7 +156,7 @@ def test_an_installed_suite(own_suite, capsys):
         find_attack("own:corner", {"trys": 2})
     # Changed code, and another version of the distribution, are other attacks.
     code = own_suite / "own_suite" / "__init__.py"
-    code.write_text(code.read_text() + "# changed\n")
+    code.write_text(code.read_text() + "CHANGED = True\n")
     changed = find_attack("own:corner").version
     assert changed != attack.version
     shutil.rmtree(own_suite / "own_suite-1.0.dist-info")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 from defenses.utils.module_facades import is_importable
-from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object, source_file
+from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object, source_of
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
@@ -61,7 +61,7 @@ def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
         return UserDataset(name)
     if not all(part.isidentifier() for part in where.split(".")):
         return None
-    return UserDataset(name) if source_file(where) or is_importable(where.partition(".")[0]) else None
+    return UserDataset(name) if source_of(where) or is_importable(where.partition(".")[0]) else None
 
 
 @lru_cache
