@@ -20,6 +20,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from defenses.utils.file_reads import forget, reads_of, watch
+from defenses.utils.library_reads import hook_libraries
 from defenses.utils.merged_modules import MERGED, merged
 from defenses.utils.module_facades import facades, is_importable, private_entries
 from defenses.utils.unpickling import find_classes_by
@@ -43,6 +45,7 @@ class Namespace:
         self.folder, self.number = folder, number
         self.name = f"{PREFIX}{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}_{number}"
         self.hashes: dict[Path, str] = {}  # of the source files that were imported
+        self.imports: dict[str, set[str]] = {}  # modules by the module that imports them
         self._shared = frozenset(sys.path)
         self.builtins = {**vars(builtins), "__import__": self.import_}
         self.facades = facades(self)
@@ -50,6 +53,7 @@ class Namespace:
         package.__path__ = [str(folder)]
         sys.modules[self.name] = package
         _by_name[self.name] = self
+        watch(str(folder), self.name)
 
     def _entries(self) -> tuple[list[str], list[str]]:
         """Return the plug-in's own folders of its `sys.path`, see `private_entries`; its code may change them."""
@@ -79,20 +83,49 @@ class Namespace:
 
     def changed(self) -> bool:
         """Return True if a file differs from what was imported."""
-        return any(not f.is_file() or _sha(f.read_bytes()) != sha for f, sha in list(self.hashes.items()))
+        code = any(not f.is_file() or _sha(f.read_bytes()) != sha for f, sha in list(self.hashes.items()))
+        return code or reads_of(str(self.folder)).changed()
 
     def import_(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
     ) -> Any:
         """Import a module for code of the plug-in; as `__import__`."""
-        if level == 0:
+        importer = globals.get("__name__") if isinstance(globals, dict) else None
+        if level:
+            package = globals.get("__package__") if isinstance(globals, dict) else None
+            self._note(importer, f"{package}.".rsplit(".", level)[0] + (f".{name}" if name else ""), fromlist)
+        else:
             top = name.partition(".")[0]
+            if self.finds(top):
+                self._note(importer, f"{self.name}.{name}", fromlist)
             if top in MERGED and self.finds(top):
                 return merged(name, tuple(fromlist or ()), self.name)
             if self.finds(top):
                 return self._import_private(name, top, fromlist)
         module = builtins.__import__(name, globals, locals, fromlist or (), level)
+        hook_libraries()
         return module if level else self.facades.get(name if fromlist else name.partition(".")[0], module)
+
+    def _note(self, importer: Any, module: str, names: Sequence[str] | None) -> None:
+        """Record an import; without the name of the importing module, it is the innermost one that runs."""
+        found = self.imports.setdefault(importer if is_private(importer) else _calling_module(), set())
+        parts = module.split(".")
+        found.update(".".join(parts[:i]) for i in range(2, len(parts) + 1))
+        found.update(f"{module}.{name}" for name in names or ())
+
+    def reached_from(self, file: Path) -> dict[str, Path]:
+        """Return the files, by module, that the code of a file has imported, directly or not; itself among them."""
+        by_name = {
+            n: Path(str(getattr(m, "__file__", ""))) for n, m in list(sys.modules.items()) if n.startswith(self.name)
+        }
+        waiting = [name for name, path in by_name.items() if path == file]
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in by_name and name not in found:
+                found.add(name)
+                waiting += self.imports.get(name, ())
+        return {name: by_name[name] for name in found if by_name[name] in self.hashes}
 
     def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> Any:
         sys.modules[self.name].__path__[:] = [folder for entries in self._entries() for folder in entries]
@@ -155,7 +188,7 @@ class _Finder:
 
 
 def namespace_of(folder: Path) -> Namespace:
-    """Return the namespace of a folder; a new one if a file has changed since it was imported."""
+    """Return the namespace of a folder; a new one if a file has changed since it was imported or read."""
     folder = folder.resolve()
     with _lock:
         present = _by_folder.get(folder)
@@ -164,8 +197,24 @@ def namespace_of(folder: Path) -> Namespace:
                 sys.meta_path.insert(0, _Finder())
             find_classes_by(_module_of_pickle)
             importlib.invalidate_caches()
+            forget(str(folder))
             _by_folder[folder] = Namespace(folder, 0 if present is None else present.number + 1)
         return _by_folder[folder]
+
+
+def imported_files(folder: str, file: Path) -> dict[str, tuple[Path, str]]:
+    """Return the files that a plug-in has imported from its folder, directly or not.
+
+    Args:
+        folder: of the plug-in.
+        file: of the plug-in.
+
+    Returns:
+        (file, SHA-256 of what was imported) by module.
+    """
+    space = _by_folder.get(Path(folder))
+    files = {} if space is None else space.reached_from(file)
+    return {module: (path, space.hashes[path]) for module, path in files.items() if space is not None}
 
 
 def calling_namespace() -> Namespace | None:
@@ -180,6 +229,16 @@ def calling_namespace() -> Namespace | None:
             return None
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def _calling_module() -> str:
+    """Return the name of the innermost module of a plug-in that runs; "" without one."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if is_private(name := frame.f_globals.get("__name__")):
+            return str(name)
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def is_private(module: object) -> bool:

@@ -27,16 +27,24 @@ class Source:
         file: its file.
         root: folder from which its modules are imported.
         ours: True if it is of purebench.
+        private: True if it is a private module of its folder, see `defenses.utils.namespaces`.
     """
 
     file: Path
     root: Path
     ours: bool = False
+    private: bool = False
 
     @property
-    def is_private(self) -> bool:
-        """Return True if it is loaded as a private module of its folder, see `defenses.utils.namespaces`."""
-        return not self.ours and not _INSTALLED & {*self.root.parts}
+    def is_installed(self) -> bool:
+        """Return True if other distributions lie beside it."""
+        return self.ours or bool(_INSTALLED & {*self.root.parts})
+
+    @property
+    def place(self) -> str:
+        """Return the folder of its code, or the file where there is one alone; see `defenses.utils.file_reads`."""
+        root = self.root.resolve()
+        return str(root if self.private else root / self.file.relative_to(self.root).parts[0])
 
 
 def source_of(where: str) -> Source | None:
@@ -46,12 +54,12 @@ def source_of(where: str) -> Source | None:
         where: "path/to/file.py", or "package.module": in the current folder, or installed.
     """
     if where.endswith(".py"):
-        return Source(Path(where), Path(where).parent)
+        return Source(Path(where), Path(where).parent, private=True)
     parts = where.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
     if (file := in_current_folder(where)) is not None:
-        return Source(file, Path.cwd())
+        return Source(file, Path.cwd(), private=True)
     try:
         spec = importlib.util.find_spec(parts[0])
     except (ImportError, ValueError):
@@ -161,7 +169,7 @@ def _imported_by(path: Path, file: Path, source: Source) -> Iterator[tuple[Path,
 
 def _roots(top: tuple[str, ...], source: Source, *, relative: bool) -> list[Path]:
     """Return the folders in which a module is looked for."""
-    if not source.is_private:
+    if source.is_installed:
         own = source.file.relative_to(source.root).parts[:1]
         return [source.root] if top == own else []
     shared = relative or not top or is_importable(top[0])

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.file_reads import watch
+from defenses.utils.library_reads import hook_libraries
 from defenses.utils.namespaces import namespace_of
 from defenses.utils.plugin_code import code_hash, in_current_folder, source_of
 
@@ -76,7 +78,15 @@ def _from_file(path: Path) -> Any:
 
 def _imported(where: str) -> Any:
     if in_current_folder(where) is None:
-        return importlib.import_module(where)
+        source = source_of(where)
+        if source is None or source.ours:
+            return importlib.import_module(where)
+        watch(source.place)
+        hook_libraries()
+        try:
+            return importlib.import_module(where)
+        finally:
+            hook_libraries()
     return namespace_of(Path.cwd()).import_(where, fromlist=("__name__",))
 
 
