@@ -116,7 +116,8 @@ class Sources:
 
 def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
     folder = _folder(source)
-    imported = imported_files(source.place, source.file.resolve()) if source.private else {}
+    file = Path(source.place, source.file.relative_to(source.root))
+    imported = imported_files(source.place, file) if source.private else {}
     files, problem = listing(source.place, folder, imported)
     modules: dict[str, str] = {}
     for _, (file, sha) in sorted(imported.items()):

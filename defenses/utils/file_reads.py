@@ -26,6 +26,7 @@ _ESCAPES = {
     "socket.connect": "opens a connection",
 }
 _CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "anyio")  # libraries through which code opens connections
+_READERS_OF_SOURCE = ("/linecache.py", "/tokenize.py")
 Stamp = tuple[int, int]  # size and time of change, in ns
 
 _lock = threading.Lock()
@@ -114,17 +115,18 @@ def sha_of(path: str, stamp: Stamp) -> str:  # noqa: ARG001
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def note(path: Any, *, written: bool = False, depth: int = 2) -> None:
+def note(path: Any, *, written: bool = False, imported: bool = False, depth: int = 2) -> None:
     """Record that the running code opens a file, if it is a plug-in's.
 
     Args:
         path: of the file.
         written: it is opened for writing.
+        imported: it is a compiled module; that Python reads source files is no matter here.
         depth: frames between this function and the code that opens it.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         return
-    reads, module = _reader(sys._getframe(depth))
+    reads, module = _reader(sys._getframe(depth), imported=imported)
     if reads is None:
         return
     name = os.path.abspath(os.fsdecode(path))
@@ -140,11 +142,11 @@ def note(path: Any, *, written: bool = False, depth: int = 2) -> None:
         reads.readers.setdefault(name, set()).add(module)
 
 
-def _reader(frame: FrameType | None) -> tuple[Reads | None, str]:
+def _reader(frame: FrameType | None, *, imported: bool) -> tuple[Reads | None, str]:
     """Return the record of the innermost code of a plug-in that runs, and its module; None if it is importing."""
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith("<frozen importlib") or file.endswith(("/linecache.py", "/tokenize.py")):
+        if not imported and (file.startswith("<frozen importlib") or file.endswith(_READERS_OF_SOURCE)):
             return None, ""
         if (place := _place(frame)) is not None:
             return _by_place[place], str(frame.f_globals.get("__name__"))
@@ -172,6 +174,10 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
             path, mode, flags = arguments
             writes = any(c in mode for c in "wax+") if isinstance(mode, str) else bool(int(flags or 0) & _WRITING)
             note(path, written=writes, depth=2)
+        elif event in ("sqlite3.connect", "ctypes.dlopen"):
+            note(arguments[0], depth=2)
+        elif event == "import" and arguments[1] is not None:  # compiled
+            note(arguments[1], depth=2, imported=True)
         elif event in _ESCAPES and _running:
             _note_escape(sys._getframe(1), _ESCAPES[event])
     except Exception:
