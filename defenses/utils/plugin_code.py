@@ -54,12 +54,13 @@ def source_of(where: str) -> Source | None:
         where: "path/to/file.py", or "package.module": in the current folder, or installed.
     """
     if where.endswith(".py"):
-        return Source(Path(where), Path(where).parent, private=True)
+        file = Path(where).expanduser()
+        return Source(file, file.parent, private=True)
     parts = where.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
-    if (file := in_current_folder(where)) is not None:
-        return Source(file, Path.cwd(), private=True)
+    if (here := in_current_folder(where)) is not None:
+        return Source(here, Path.cwd(), private=True)
     try:
         spec = importlib.util.find_spec(parts[0])
     except (ImportError, ValueError):
@@ -68,8 +69,8 @@ def source_of(where: str) -> Source | None:
         return None
     ours = parts[0] in MERGED
     for folder in map(Path, spec.submodule_search_locations or ()):
-        if (file := module_file(folder, parts[1:])) is not None:
-            return Source(file, folder.parent, ours)
+        if (found := module_file(folder, parts[1:])) is not None:
+            return Source(found, folder.parent, ours)
     return Source(Path(spec.origin), Path(spec.origin).parent, ours) if spec.origin and len(parts) == 1 else None
 
 

@@ -50,7 +50,7 @@ def load_object(name: str) -> Any:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
         with forbid_exit():
-            module = _from_file(Path(where)) if where.endswith(".py") else _imported(where)
+            module = _from_file(Path(where).expanduser()) if where.endswith(".py") else _imported(where)
     except UserError:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
