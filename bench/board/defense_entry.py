@@ -119,13 +119,14 @@ def describe_loaded(
     """
     from defenses.utils.identity import Provenance, identity
 
-    state, complete, problem = identity(defense)
+    found = identity(defense)
+    state, complete = found
     origin = vars(defense).get("provenance")
     if isinstance(origin, Provenance) and origin.state == state:
         label = label or origin.name
         properties = defense.stochastic, defense.gradients, origin.training_seed
         has_own = any("state" in part for part in origin.fingerprint.get("around", ()))
-        problem = problem if has_own else ""
+        problem = found.problem if has_own else ""
         return DefenseRef(label, origin.name, origin.given, origin.fingerprint, *properties, unidentified=problem)
     code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
@@ -144,7 +145,7 @@ def describe_loaded(
     if resumable and not complete and not code:
         identified["nonce"] = secrets.token_hex(8)
     identified = with_own(identified, vars(defense).get("own_parts", ()))
-    unidentified = problem if code and code_parts(name) else ""
+    unidentified = found.problem if code and code_parts(name) else ""
     properties = defense.stochastic, defense.gradients, training_seed
     return DefenseRef(label, name, given or {}, identified, *properties, unidentified=unidentified)
 

@@ -45,17 +45,17 @@ class Provenance:
     training_seed: int | None = None
 
 
-class Identity(NamedTuple):
-    """Digest of a module.
-
-    Args:
-        digest: hex digest.
-        complete: all attributes could be hashed; if not, modules with equal digests may differ.
-        problem: the first attribute that could not, as "net.cfg is a lock"; "" if all could.
-    """
-
+class _Pair(NamedTuple):
     digest: str
     complete: bool
+
+
+class Identity(_Pair):
+    """Digest of a module: (hex digest, True if all attributes could be hashed).
+
+    If not, modules with equal digests may differ, and `problem` names the first attribute, as "net.cfg is a lock".
+    """
+
     problem: str = ""
 
 
@@ -70,7 +70,9 @@ def identity(module: nn.Module) -> Identity:
     """
     digest = _Digest()
     digest.add(module)
-    return Identity(digest.sha.hexdigest(), not digest.problem, digest.problem)
+    found = Identity(digest.sha.hexdigest(), not digest.problem)
+    found.problem = digest.problem
+    return found
 
 
 def check_built(module: nn.Module) -> None:
@@ -161,6 +163,9 @@ class _Digest:
 
     def _object(self, value: Any) -> None:
         """Hash an object by what it would pickle; a user's by its attributes, as it may leave some out of pickles."""
+        if type(value) is object:  # nothing but itself tells it from others
+            self._refuse("an object without attributes")
+            return
         self.add(type(value))
         reduce = copyreg.dispatch_table.get(type(value))
         try:
