@@ -52,7 +52,7 @@ def load_cells(path: str | Path) -> pd.DataFrame:
 
 def _cell_frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
     first = [*_LINE_COLUMNS[:1], *_CELL_COLUMNS, *_LINE_COLUMNS[1:]]
-    hidden = {"identity", "traceback", *first}
+    hidden = {"identity", "traceback", "sources", *first}
     costs = ["seconds_attack", "seconds_verdict", "forwards", "backwards", "queries"]
     rest = [*costs, *sorted({k for line in lines for k in line} - hidden - set(costs))]
     frame = pd.DataFrame(lines, columns=[*first, *rest])

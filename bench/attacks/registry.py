@@ -72,3 +72,16 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
     if colon and (attack := user_function.find(name, arguments)):
         return attack
     raise unknown("attack", name, attack_names())
+
+
+def user_code(name: str) -> str:
+    """Return the "module:function" of a user's attack or installed suite; "" of purebench's own and its libraries'.
+
+    Args:
+        name: as in `find_attack`.
+    """
+    suite, colon, _ = name.partition(":")
+    if not colon or suite in _SUITES or name in _OTHER_NAMES:
+        return ""
+    installed = plugins.suites(_SUITES).get(suite)
+    return name if installed is None else f"{installed.module}:find"

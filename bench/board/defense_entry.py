@@ -12,8 +12,9 @@ from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo, portable
+from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
-from defenses.utils.plugins import code_hash
+from defenses.utils.plugin_code import code_hash, code_parts
 from defenses.zoo.composition import with_own
 from defenses.zoo.registry import fingerprint, load_model, named_card
 
@@ -118,18 +119,21 @@ def describe_loaded(
     """
     from defenses.utils.identity import Provenance, identity
 
-    state, complete = identity(defense)
+    found = identity(defense)
+    state, complete = found
     origin = vars(defense).get("provenance")
     if isinstance(origin, Provenance) and origin.state == state:
         label = label or origin.name
         properties = defense.stochastic, defense.gradients, origin.training_seed
-        return DefenseRef(label, origin.name, origin.given, origin.fingerprint, *properties)
+        has_own = any("state" in part for part in origin.fingerprint.get("around", ()))
+        problem = found.problem if has_own else ""
+        return DefenseRef(label, origin.name, origin.given, origin.fingerprint, *properties, unidentified=problem)
     code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__
     identified = {
         "name": portable(name),
-        "class": f"{module.__module__}.{module.__qualname__}",
+        "class": f"{plain_name(module.__module__)}.{module.__qualname__}",
         "parameters": given or {},
         "state": state,
         "code": code,
@@ -141,7 +145,9 @@ def describe_loaded(
     if resumable and not complete and not code:
         identified["nonce"] = secrets.token_hex(8)
     identified = with_own(identified, vars(defense).get("own_parts", ()))
-    return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients, training_seed)
+    unidentified = found.problem if code and code_parts(name) else ""
+    properties = defense.stochastic, defense.gradients, training_seed
+    return DefenseRef(label, name, given or {}, identified, *properties, unidentified=unidentified)
 
 
 @dataclass(frozen=True)

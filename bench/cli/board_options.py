@@ -67,6 +67,9 @@ def add_run_options(sub: argparse.ArgumentParser) -> None:
         "--memory", type=_gib, metavar="GIB", help="for a worker process (default: its share of the free memory)"
     )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
+    sub.add_argument(
+        "--resume-anyway", action="store_true", help="keep results of models that cannot be identified, and mark them"
+    )
     sub.add_argument("--force", action="store_true", help="run models that return probabilities, too, and mark them")
     add_quiet(sub, "no progress, no table")
 
@@ -160,6 +163,7 @@ def run_and_show(
         defenses=defenses,
         attacks=attacks,
         retry_errors=arguments.retry_errors,
+        resume_anyway=arguments.resume_anyway,
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,

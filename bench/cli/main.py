@@ -16,6 +16,7 @@ from typing import NoReturn
 from bench import __version__
 from bench.cli.commands import COMMANDS
 from defenses.utils.errors import UserError
+from defenses.utils.namespaces import is_private
 from defenses.utils.text import clean
 
 
@@ -97,7 +98,7 @@ def _send_again(number: int) -> None:
 
 def _is_importing(frame: FrameType | None) -> bool:
     """Return True if an import statement is running; code at a plug-in's top level does not count."""
-    while frame is not None:
+    while frame is not None and not is_private(frame.f_globals.get("__name__")):
         if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
             return True
         frame = frame.f_back

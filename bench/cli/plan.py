@@ -20,6 +20,7 @@ from bench.cli.board_options import (
 )
 from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
+from bench.execution.resume import resumable
 from bench.spec.cell import row_of
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
@@ -75,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board.name)
     CellRunner(board, options).try_parameters(selection)
-    lines, _ = read_stored(folder, board)
+    stored, _ = read_stored(folder, board)
+    found = resumable(cells, stored)
+    lines = found.lines
     rows: dict[str, list[Cell]] = {}
     for cell in selection:
         rows.setdefault(row_of(cell), []).append(cell)
@@ -85,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     for row, members in rows.items():
         _show(row, members, lines, forecasts.get(row))
     images = sum(c.data.stop - c.data.start for c in selection)
+    for note in found.notes:
+        print(note)
     print(f"{len(selection)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
     _show_totals(rows, lines, forecasts, worker_count(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:

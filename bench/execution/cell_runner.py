@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from bench.board.board import Board
 from bench.board.indices import resolve
 from bench.evaluation.cost import seconds_since
+from bench.execution.sources import Sources
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
+from defenses.utils.file_reads import running
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
@@ -137,7 +139,14 @@ class CellRunner:
         return block_of(cell, self.data(), self._positions)
 
     def execute(self, cell: Cell) -> CellResult:
-        """Run a cell; a defense that changes during it is a failure."""
+        """Run a cell; a defense that changes during it is a failure. The result lists the user's code and files."""
+        with running():
+            result = self._execute(cell)
+        if sources := Sources().of(cell):
+            result.line["sources"] = sources
+        return result
+
+    def _execute(self, cell: Cell) -> CellResult:
         from bench.evaluation.isolation import preserve_global_state, state
         from bench.evaluation.steadiness import Reference
         from bench.execution.run_cell import execute

@@ -17,6 +17,7 @@ from defenses.core.defense import Defense, Foreign
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
 from defenses.utils.parameters import decode
+from defenses.utils.plugin_code import code_hash
 from defenses.zoo.registry import load_model
 
 
@@ -53,6 +54,8 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
     provenance = vars(defense).get("provenance")
     if provenance is not None and provenance.fingerprint.get("weights") != expected.get("weights"):
         raise UserError(f"the weights of {cell.defense.title} changed while the board was read; repeat the command")
+    if expected.get("code") and code_hash(cell.defense.name) not in (expected["code"], ""):
+        raise UserError(f"the code of {cell.defense.title} changed while the board was read; repeat the command")
     state = expected.get("state")
     if state is None:
         same = provenance is None or _user_states(provenance.fingerprint) == _user_states(expected)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.precomputed import UNCHANGED
-from bench.attacks.registry import Unsupported, find_attack
+from bench.attacks.registry import Unsupported, find_attack, user_code
 from bench.evaluation.batching import BatchLimit, batch_limit, release_cached_memory
 from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import ask
@@ -137,6 +137,8 @@ def _attempt(
     device = device_of(defense)
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
+    if user_code(cell.attack.name) and attack.version != cell.attack.version:
+        raise UserError(f"the code of {cell.attack.label} changed during the run; repeat the command")
     # Null attacks use the same noise on all defenses.
     seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)

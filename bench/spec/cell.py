@@ -33,6 +33,7 @@ class DefenseRef:
         stochastic: its predictions depend on noise.
         gradients: its gradient modes.
         training_seed: seed of the training that made its weights; None: the board names none.
+        unidentified: a part of it that the fingerprint cannot cover, as "net.cfg is a lock"; "": there is none.
     """
 
     label: str
@@ -42,6 +43,7 @@ class DefenseRef:
     stochastic: bool
     gradients: tuple[str, ...]
     training_seed: int | None = None
+    unidentified: str = ""
 
     @property
     def title(self) -> str:

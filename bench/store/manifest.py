@@ -185,3 +185,8 @@ def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dic
 def forced_defenses(manifest: Mapping[str, Any]) -> set[str]:
     """Return the digests of defenses that were run with --force although they return probabilities."""
     return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}
+
+
+def resumed_anyway(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the reasons, by label, why results that were taken over may be of another model."""
+    return {label: reason for run in manifest.get("runs", []) for label, reason in run.get("resumed", {}).items()}

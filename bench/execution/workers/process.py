@@ -72,7 +72,8 @@ def warm_up(board: Board) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with thread_pools(board.threads), _ignore_interrupts():  # on Ctrl-C this process ends the server
+    # On Ctrl-C this process ends the server.
+    with thread_pools(board.threads), _without_current_folder(), _ignore_interrupts():
         forkserver.ensure_running()
     for name in _TABLES:  # imported while the server is still busy
         importlib.import_module(name)
@@ -119,6 +120,19 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         main.update(before)
+
+
+@contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Let a server that starts meanwhile look for no modules in the current folder: these are for plug-ins alone."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

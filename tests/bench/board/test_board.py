@@ -181,7 +181,7 @@ def test_a_module_beside_a_plugin_is_part_of_it(tmp_path, monkeypatch):
     hashes = [code_hash(f"{tmp_path}/plug.py:f")]
     for name in ("other", "deeper", "beside", "plug"):
         with (tmp_path / f"{name}.py").open("a") as file:
-            file.write("# changed\n")
+            file.write("b = 2\n")
         hashes.append(code_hash(f"{tmp_path}/plug.py:f"))
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 4
