@@ -10,6 +10,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from bench.stats.proportions import clopper_pearson_lower
 from defenses.core.chain import Chain
 from defenses.core.defense import Defense, Foreign, Purified
 from defenses.core.noise import Noise
@@ -85,9 +86,7 @@ def radius_of(chosen: int, count: int, protocol: CertificationProtocol) -> Radiu
         count: number of the protocol's n draws that gave it.
         protocol: sigma, draws and confidence.
     """
-    from scipy.stats import beta
-
-    low = float(beta.ppf(protocol.alpha, count, protocol.n - count + 1)) if count else 0.0
+    low = float(clopper_pearson_lower(count, protocol.n, protocol.alpha))
     if low <= 0.5:
         return Radius(ABSTAIN, 0.0, chosen, count, low)
     return Radius(chosen, protocol.sigma * NormalDist().inv_cdf(low), chosen, count, low)
