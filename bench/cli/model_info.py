@@ -57,7 +57,7 @@ def _export(arguments: argparse.Namespace) -> int:
     """Run `model-info export`."""
     from bench.report.model_info_export import export  # imports pandas
 
-    info = export(arguments.results, arguments.defense, eps=arguments.eps, given=_fields(arguments.set))
+    info = export(arguments.results, arguments.defense, eps=arguments.eps, fields=_fields(arguments.set))
     if arguments.out is None:
         print(info.to_json(), end="")
     else:

@@ -22,7 +22,7 @@ from defenses.core.defense import Defense
 
 
 @dataclass(frozen=True, eq=False)
-class Deployed:
+class DeployedVerdict:
     """The verdict on B images.
 
     Args:
@@ -53,7 +53,7 @@ class Deployed:
         return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in columns.items()}
 
 
-def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> Deployed:
+def deployed_verdict(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> DeployedVerdict:
     """Judge the images of a cell.
 
     Args:
@@ -84,7 +84,9 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
             majority = _majority(cell, defense, x, y, indices, draws, memory)
     finally:
         meter.detach()
-    return Deployed(draws, majority, Cost(seconds_since(begin), meter.forwards, meter.backwards, rows=memory.limit))
+    return DeployedVerdict(
+        draws, majority, Cost(seconds_since(begin), meter.forwards, meter.backwards, rows=memory.limit)
+    )
 
 
 def _majority(

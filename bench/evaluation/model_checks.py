@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.evaluation.isolation import state
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.isolation import seeded_globals
@@ -55,7 +55,7 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
             "(running statistics, a counter); freeze them"
         )
     _check_repeatable(defense, logits, again, label)
-    if not (isinstance(defense, Foreign) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
+    if not (isinstance(defense, UserModule) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
         _check_rows_alone(defense, x, noise, logits, label)
     return softmax
 
@@ -122,7 +122,7 @@ def refuse_train_mode(module: nn.Module, label: str) -> None:
 
 def _check_mode(defense: Defense, label: str) -> None:
     """Refuse train mode and parameters of another type than float32."""
-    if not isinstance(defense, Foreign):
+    if not isinstance(defense, UserModule):
         defense.train(False)  # a `Defense` has no other mode; its constructor may have left parts in another
     else:
         refuse_train_mode(defense.module, label)

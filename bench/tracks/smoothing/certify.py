@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.stats.proportions import clopper_pearson_lower
 from defenses.core.chain import Chain
-from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.purifiers.diffusion.samplers import DenoiseOnce
@@ -135,7 +135,7 @@ def check_form(base: Defense, sigma: float) -> None:
         UserError: it does not begin with that noise.
     """
     if not isinstance(base, Purified):
-        kind = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"
+        kind = "a module of your own" if isinstance(base, UserModule) else f"a {type(base).__name__}"
         raise UserError(f"{kind} does not begin with Gaussian noise; put the filter gaussian-noise in front of it")
     first = base.purifier.parts[0] if isinstance(base.purifier, Chain) else base.purifier
     if not isinstance(first, GaussianNoise | DenoiseOnce) or not isclose(first.sigma, sigma, rel_tol=1e-9):

@@ -141,7 +141,7 @@ def in_memory(defense, out):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_model_in_memory_without_a_gradient_is_refused_before_any_attack(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr("bench.execution.run_board.work", None)  # would do the cells
+    monkeypatch.setattr("bench.execution.run_board.run_cells", None)  # would do the cells
     with pytest.raises(UserError, match="mine declares exact gradients and has none: leave"):
         in_memory("Hides", tmp_path / "out" if kept else None)
     assert not (tmp_path / "out").exists()
