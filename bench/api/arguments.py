@@ -18,7 +18,7 @@ from bench.evaluation.model_checks import looks_random, refuse_train_mode
 from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
@@ -149,13 +149,13 @@ def as_defense(
         UserError: a module in training mode, or without initialised parameters.
     """
     check_built(module)
-    if isinstance(module, Foreign):
+    if isinstance(module, UserModule):
         module = module.module
     if isinstance(module, Defense):
         return module
     refuse_train_mode(module, name or type(module).__name__)
     random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
-    return Foreign(module, stochastic=random)
+    return UserModule(module, stochastic=random)
 
 
 def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:

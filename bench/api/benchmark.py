@@ -33,7 +33,7 @@ from bench.report.footnotes import with_warnings
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.view import ViewSpec
 from bench.store.manifest import read_manifest
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
@@ -190,7 +190,7 @@ def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Non
     defense = model
     if not isinstance(model, Defense):
         refuse_train_mode(model, type(model).__name__)
-        defense = Foreign(model, stochastic=looks_random(model, x))
+        defense = UserModule(model, stochastic=looks_random(model, x))
     assert isinstance(defense, Defense)
     with torch.no_grad():
         logits = defense.logits(x, Noise.of(0, len(x), x.device))

@@ -44,7 +44,7 @@ class PrecomputedImages:
     notes: tuple[str, ...] = ()
 
 
-def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
+def read_precomputed(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
     """Read the images of a file.
 
     Args:

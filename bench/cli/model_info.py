@@ -8,8 +8,6 @@ from typing import Any
 
 from bench.cli.arguments import add_out, add_parameters, add_results, key_texts
 from bench.report.model_info import FLAGS, read_model_info
-from bench.report.model_info_compare import compare
-from bench.report.model_info_export import export
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
 
@@ -43,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{key}: {value}")
     if arguments.results is None:
         return 0
+    from bench.report.model_info_compare import compare  # imports pandas
+
     claims = compare(info, arguments.results, arguments.defense, eps=arguments.eps)
     if not claims:
         raise UserError("the entry and the results have no number in common")
@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     """Run `model-info export`."""
-    info = export(arguments.results, arguments.defense, eps=arguments.eps, given=_fields(arguments.set))
+    from bench.report.model_info_export import export  # imports pandas
+
+    info = export(arguments.results, arguments.defense, eps=arguments.eps, fields=_fields(arguments.set))
     if arguments.out is None:
         print(info.to_json(), end="")
     else:

@@ -98,8 +98,10 @@ def removed_names(env: Environment) -> Iterator[Diagnosis]:
             yield Diagnosis("numpy-names", "ok", f"{evidence}; {reason}")
         else:
             library = place.partition("/")[0]
-            remedy = f"leave out what runs that file, or pin a release of {library} for this numpy in pyproject.toml"
-            remedy += "; then uv sync (purebench itself needs numpy 2, so numpy<2 is no way out)"
+            other = f"in pyproject.toml pin a release of {library} for this numpy; then uv sync"
+            if command := installer(env):
+                other = f'take a release of {library} for this numpy: {command} "{library}==..."'
+            remedy = f"leave out what runs that file, or {other} (purebench needs numpy 2: numpy<2 is no way out)"
             yield Diagnosis("numpy-names", "warn", evidence, f"code that runs {place}", remedy)
     if not uses:
         yield Diagnosis("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")

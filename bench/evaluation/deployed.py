@@ -23,7 +23,7 @@ from defenses.core.defense import Defense
 
 
 @dataclass(frozen=True, eq=False)
-class Deployed:
+class DeployedVerdict:
     """The verdict on B images.
 
     Args:
@@ -54,7 +54,7 @@ class Deployed:
         return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in columns.items()}
 
 
-def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> Deployed:
+def deployed_verdict(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> DeployedVerdict:
     """Judge the images of a cell.
 
     Args:
@@ -90,7 +90,7 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
             judged_again(defense, x, indices, draws, seed=cell.seed, batch=spec.batch, memory=memory)
     finally:
         meter.detach()
-    return Deployed(draws, majority, cost)
+    return DeployedVerdict(draws, majority, cost)
 
 
 def _majority(

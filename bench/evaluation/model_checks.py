@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state, state
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.isolation import seeded_globals
@@ -68,7 +68,7 @@ def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, proba
     _check_repeatable(defense, logits, again, label)
     if user_code(defense) and not defense.stochastic:
         _check_many_calls(defense, x, noise, label)
-    if not (isinstance(defense, Foreign) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
+    if not (isinstance(defense, UserModule) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
         _check_rows_alone(defense, x, noise, logits, label)
     return softmax
 
@@ -89,7 +89,7 @@ def _check_logits(logits: Tensor, shape: tuple[int, int], label: str) -> None:
 
 def user_code(defense: Defense) -> bool:
     """Return True if a defense, or a part of it, is a user's own module."""
-    return "provenance" not in vars(defense) or bool(vars(defense).get("own_parts"))
+    return "provenance" not in vars(defense) or bool(vars(defense).get("user_parts"))
 
 
 def same_answers(first: Tensor, second: Tensor) -> bool:
@@ -159,7 +159,7 @@ def refuse_train_mode(module: nn.Module, label: str) -> None:
 
 def _check_mode(defense: Defense, label: str) -> None:
     """Refuse train mode and parameters of another type than float32."""
-    if not isinstance(defense, Foreign):
+    if not isinstance(defense, UserModule):
         defense.train(False)  # a `Defense` has no other mode; its constructor may have left parts in another
     else:
         refuse_train_mode(defense.module, label)

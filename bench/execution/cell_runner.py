@@ -95,7 +95,7 @@ class CellRunner:
             UserError: a parameter is out of range.
         """
         for cell in one_per_defense(cells):
-            if cell.defense.given and not is_plugin(cell.defense.name):
+            if cell.defense.params and not is_plugin(cell.defense.name):
                 self._load(cell)
 
     def _make_room(self, title: str) -> None:
@@ -172,7 +172,7 @@ def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
     return list({c.defense.title: c for c in cells}.values())
 
 
-def work(
+def run_cells(
     store: Store, cells: list[Cell], runner: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
 ) -> None:
     """Run all cells that no other process runs; then wait for the others', and run those left unfinished.
@@ -218,7 +218,7 @@ def finish(
         report: called at the end.
         superseded: a stored record that does not count as finished; None: any stored record counts.
     """
-    stored = store.line(cell.key)
+    stored = store.cell_record(cell.key)
     if stored is not None and stored != superseded:
         report(cell.key, stored["status"], None, stored["error"])
         return

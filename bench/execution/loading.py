@@ -13,7 +13,7 @@ from bench.evaluation.certificates.stored import certificate_of
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
 from bench.spec.cell import Cell
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
 from defenses.utils.parameters import decode
@@ -34,7 +34,7 @@ def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_ro
         UserError: the defense cannot be loaded, or it is not the model of the board's fingerprint.
     """
     reference, roots = cell.defense, {"weights_root": weights_root, "data_root": data_root}
-    parameters = decode(reference.given)
+    parameters = decode(reference.params)
     with preserve_global_state():
         try:
             defense = load_model(
@@ -42,7 +42,7 @@ def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_ro
             )
         except UserError as error:
             raise UserError(f"{board.name}: {with_context(reference.title, error)}") from None
-    if isinstance(defense, Foreign):
+    if isinstance(defense, UserModule):
         defense.stochastic = reference.stochastic  # of a user-defined module the board says it
     _check_identity(defense, cell)
     return defense

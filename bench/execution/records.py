@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.cost import Cost
-from bench.evaluation.deployed import Deployed
+from bench.evaluation.deployed import DeployedVerdict
 from bench.evaluation.verdict import Draws
 from bench.spec.cell import Cell
 from bench.spec.threat import in_box
@@ -74,7 +74,7 @@ class Outcome:
     distances: Mapping[str, Tensor]
     beyond: Tensor
     problems: list[str]
-    deployed: Deployed
+    deployed: DeployedVerdict
     cost: Cost
 
     def costs(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
-from bench.execution.cell_runner import CellRunner, one_per_defense, work
+from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
 from bench.execution.options import Options
 from bench.execution.progress import Progress
@@ -191,7 +191,7 @@ class _PendingRun:
         runner, cells = CellRunner(self.board, self.options), one_per_defense(self.pending)
         softmax = {c.defense.title for c in cells if runner.check(c)[1]}
         self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        work(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
+        run_cells(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
 
     def finish(self) -> None:
         """Write the end of the run to the manifest."""

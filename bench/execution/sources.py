@@ -135,8 +135,8 @@ def _folder(source: Source) -> str:
 
 def _of_defense(defense: DefenseRef) -> list[str]:
     """Return the plug-ins of a defense: itself and the parts that its parameters name."""
-    given = {key: decode(defense.given[key]) for key in ("filters", "classifier") if key in defense.given}
-    return [name for name in (defense.name, *(part.name for _, part in parts_of(given))) if is_plugin(name)]
+    parts = {key: decode(defense.params[key]) for key in ("filters", "classifier") if key in defense.params}
+    return [name for name in (defense.name, *(part.name for _, part in parts_of(parts))) if is_plugin(name)]
 
 
 def _of_data(name: str) -> str:

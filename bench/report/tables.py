@@ -12,7 +12,6 @@ from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
 from bench.report.comparison_table import pivot
-from bench.report.format import percent
 from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.table import Table
-
-__all__ = ["flagged", "percent", "write_tables"]
 
 _TEXT_WIDTH = 120
 

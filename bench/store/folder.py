@@ -165,8 +165,8 @@ class Store:
 
         return {key: line for key, (line, _) in stored(self.parts, remove).items()}
 
-    def line(self, key: str) -> CellRecord | None:
-        """Return the line of a cell, stored by any process; the caller holds the cell's lock."""
+    def cell_record(self, key: str) -> CellRecord | None:
+        """Return the record of a cell, stored by any process; the caller holds the cell's lock."""
         try:
             return read_lines(self.parts / f"cell-{key}")[0]
         except FileNotFoundError:

@@ -74,7 +74,7 @@ def train(
     checkpoint = path.with_suffix(".checkpoint.pt")
     with no_empty_folder(path.parent):
         make_folder(path.parent)
-        material, classes = _material(dataset, data_root, path.parent, seed)
+        material, classes = _load_material(dataset, data_root, path.parent, seed)
         begun = time.perf_counter()
         options: dict[str, Any] = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
         network, args, result = fit_recipe(recipe, material.to(target), classes, checkpoint, **options)
@@ -175,7 +175,7 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
     return [{n: float(f"{v:.6g}") for n, v in row.items()} for row in rows]
 
 
-def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
+def _load_material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     def trained(name: str) -> nn.Module:
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 

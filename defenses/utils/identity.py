@@ -22,7 +22,7 @@ from defenses.utils.plugin_code import is_users
 from defenses.utils.source_code import plain_text
 
 # Tensors and children are hashed apart; outputs do not depend on the others.
-_SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
+_SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "user_parts"}
 _LIBRARY = ("torch", "builtins", "abc", "typing")  # modules whose classes are hashed by name
 
 
@@ -32,14 +32,14 @@ class Provenance:
 
     Args:
         name: its name.
-        given: the parameters that were given, in canonical form.
+        params: the parameters that `load_model` got, in canonical form.
         fingerprint: of the defense, see `defenses.zoo.registry.fingerprint`.
         state: its `identity` when it was loaded.
         training_seed: of its weights; None: the weights without a seed in their name.
     """
 
     name: str
-    given: Mapping[str, Any]
+    params: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     state: str
     training_seed: int | None = None

@@ -41,7 +41,7 @@ def shell_lines(page: str) -> list[str]:
 def commands(page: str) -> list[list[str]]:
     """The purebench commands of a page's shell blocks, as arguments."""
     parts = [part.strip() for line in shell_lines(page) for part in line.split("&&")]
-    parts = [part.removeprefix("uv run ") for part in parts]
+    parts = [part.removeprefix("uv run ").removeprefix("--no-sync ") for part in parts]
     return [shlex.split(part)[1:] for part in parts if part.startswith("purebench ")]
 
 

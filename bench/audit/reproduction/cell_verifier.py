@@ -25,7 +25,7 @@ from bench.execution.records import Block
 from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
 from defenses.utils.devices import device_named
@@ -116,7 +116,7 @@ class CellVerifier:
         sample = self._sample(defense, before["index"].tolist())
         before, x_adv = before.iloc[sample], x_adv[sample]
         block = self._block(cell, data, before)
-        result = execute(cell, defense, block, data.num_classes, made=torch.from_numpy(x_adv))
+        result = execute(cell, defense, block, data.num_classes, x_adv=torch.from_numpy(x_adv))
         if not result.records:
             raise _CannotJudge(f"{' | '.join(row.name)}: {result.line['error']}")
         after = pa.table(result.draws).to_pandas()
@@ -211,7 +211,7 @@ class CellVerifier:
     def _sample(self, defense: Defense, indices: list[int]) -> list[int]:
         """Return the rows to judge, in their order; the same images for all attacks."""
         n = self.options.sample
-        if n is None or (isinstance(defense, Foreign) and defense.stochastic):
+        if n is None or (isinstance(defense, UserModule) and defense.stochastic):
             return list(range(len(indices)))
         order = sorted(range(len(indices)), key=lambda r: hashlib.sha256(f"verify {indices[r]}".encode()).digest())
         return sorted(order[:n])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.evaluation.certificates.certificate import PATH_CONTRIBUTION, Certificate, Measurement, NoGradient
 from bench.evaluation.certificates.float32_draws import SingleDraws
-from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.detector import Guard, Guarded, guard_of, unguarded
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
@@ -256,7 +256,7 @@ def _with_median_threshold(defense: Defense, x: Tensor) -> Defense:
 
 def _uses_global_generators(defense: Defense) -> bool:
     """Return True if it draws from global generators, not from `Noise`, whose values are the same in float64."""
-    return defense.stochastic and isinstance(unguarded(defense), Foreign)
+    return defense.stochastic and isinstance(unguarded(defense), UserModule)
 
 
 def _double(defense: Defense) -> Defense:

@@ -196,10 +196,10 @@ def _judge(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -
     return {"error": "", "poisoned": victim.poisoned, "validation": victim.validation, **asdict(answers)}
 
 
-def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
+def _attempt(task: Callable[[], T]) -> tuple[T | None, str]:
     """Return (the result, ""); or (None, the error in one line), so that other trials go on."""
     try:
-        return work(), ""
+        return task(), ""
     except UserError as problem:
         return None, str(problem)
     except Exception as problem:

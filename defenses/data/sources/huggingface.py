@@ -178,7 +178,9 @@ def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
     if not hub.local and Path(hub.where).exists():
         raise UserError(f"{hub.where} is a folder here and a name on the hub; write hf:./{hub.where} for the folder")
     if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{name} needs the library datasets; install it: uv sync --extra hf")
+        raise UserError(
+            f"{name} needs the library datasets; install it: pip install datasets; in a clone uv sync --extra hf"
+        )
     return hub
 
 

@@ -12,7 +12,7 @@ from bench.attacks.budgets import searches_nothing, step_notes
 from bench.attacks.libraries import foolbox, torchattacks
 from bench.attacks.registry import attack_names, find_attack
 from bench.evaluation.model_checks import are_probabilities, check_model
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.utils.errors import UserError
 
 SEARCH = ("steps", "alpha", "rel_stepsize", "abs_stepsize", "stepsize", "step_size", "max_iterations", "iterations",
@@ -98,7 +98,7 @@ class Squashed(nn.Module):
     ],
 )
 def test_outputs_squashed_into_the_unit_interval_are_refused(squash, words):
-    defense = Foreign(Squashed(squash), stochastic=False, num_classes=10)
+    defense = UserModule(Squashed(squash), stochastic=False, num_classes=10)
     with pytest.raises(UserError, match=f"{words}.*return logits .remove the softmax, sigmoid or clamp"):
         check_model(defense, images(8), 10, "net")
     assert check_model(defense, images(8), 10, "net", probabilities=True)
@@ -106,6 +106,6 @@ def test_outputs_squashed_into_the_unit_interval_are_refused(squash, words):
 
 @pytest.mark.parametrize("squash", [lambda z: z, lambda z: z.log_softmax(1), torch.relu, torch.tanh])
 def test_other_outputs_are_logits(squash):
-    defense = Foreign(Squashed(squash), stochastic=False, num_classes=10)
+    defense = UserModule(Squashed(squash), stochastic=False, num_classes=10)
     assert not check_model(defense, images(8), 10, "net")
     assert not are_probabilities(torch.tensor([[0.0, 1.1]]))

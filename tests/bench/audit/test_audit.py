@@ -16,7 +16,7 @@ from bench.audit.run import audit
 from bench.audit.subject import AttackRun, Outcome, worst
 from bench.evaluation.certificates.certificate import Measurement
 from defenses import load_model
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
@@ -97,7 +97,7 @@ def test_the_key_tells_audits_apart(tmp_path, change):
 
 
 def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
-    one = subject(Foreign(audit_models.Detached(), stochastic=False), tmp_path)
+    one = subject(UserModule(audit_models.Detached(), stochastic=False), tmp_path)
     made = audit(one, "quick")
     assert {"zero gradients", "gradient certificate", "binarisation"} <= set(made.failed)
     kept = {f.name for f in (one.folder / one.key).iterdir()}
@@ -106,7 +106,7 @@ def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
 
 
 def test_probabilities_are_flagged(tmp_path):
-    found = gradients.outputs(subject(Foreign(audit_models.Probabilities(), stochastic=False), tmp_path))
+    found = gradients.outputs(subject(UserModule(audit_models.Probabilities(), stochastic=False), tmp_path))
     assert found.status == "fail"
     assert "probabilities" in found.evidence
 

@@ -182,7 +182,7 @@ def test_a_folder_is_tried_before_work_is_done_for_it(tmp_path, monkeypatch):
         raise AssertionError("work was done")
 
     monkeypatch.setattr("bench.execution.forecast.probe.probe", worked)
-    monkeypatch.setattr("defenses.training.train._material", worked)
+    monkeypatch.setattr("defenses.training.train._load_material", worked)
     file = tmp_path / "file"
     file.touch()
     refused(purebench("train", "undefended", "--out", file), f"cannot write to {file}", "--out")

@@ -14,7 +14,7 @@ from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier
 
@@ -181,7 +181,7 @@ def test_a_random_module_of_somebodys_own_keeps_its_noise_on_the_way_back():
         def forward(self, x):
             return self.inner(x * torch.randn_like(x))
 
-    with attack_view(Foreign(Noisy(), stochastic=True), ViewSpec(), seed=0) as (view, _):
+    with attack_view(UserModule(Noisy(), stochastic=True), ViewSpec(), seed=0) as (view, _):
         at = images().requires_grad_()
         logits = view(at)
         # Linear in x without bias on the way back: the gradient of the sum of logits times x gives the logits again.

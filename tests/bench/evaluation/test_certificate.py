@@ -13,10 +13,10 @@ from bench.evaluation.certificates.certificate import NoGradient
 from bench.evaluation.certificates.information import carries_information
 from bench.evaluation.certificates.measure import certify
 from defenses import load_model
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.detector import Detector, Guard, Guarded
 from defenses.core.noise import Noise
-from defenses.core.replay import _Back
+from defenses.core.replay import _BackwardPass
 from defenses.core.steps import advance, step_noise
 from defenses.data.dataset import load_dataset
 from defenses.detectors.gated import Gated
@@ -28,7 +28,7 @@ REPLAYED = "replayed float64 gradient against unrolled autograd"
 ALL_STEPS = "float64 gradient over all steps against a central difference"
 SCORES = "float64 gradient of the detector's scores against central differences"
 
-through = _Back.through
+through = _BackwardPass.through
 
 
 def behind():
@@ -53,7 +53,7 @@ class Own(nn.Module):
 
 
 def own(before, *, stochastic=False):
-    return Foreign(Own(before), stochastic=stochastic)
+    return UserModule(Own(before), stochastic=stochastic)
 
 
 @pytest.mark.parametrize("name", ["undefended", "pgd-at", "adp", "ebm-mcmc"])
@@ -150,7 +150,7 @@ def _without_guidance(back, before, segment):
         ("step_noise", _other_noise),
         ("advance", _one_step_early),
         ("advance", _every_second_step),
-        ("_Back.through", _without_guidance),
+        ("_BackwardPass.through", _without_guidance),
     ],
 )
 def test_faults_of_the_backward_pass_are_found(monkeypatch, part, fault):

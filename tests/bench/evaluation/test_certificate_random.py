@@ -7,7 +7,7 @@ from certificate_checks import COSINE, DIFFERENCES, values
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 
 
 class Curved(nn.Module):
@@ -59,12 +59,12 @@ DRAWS = {
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_a_random_module_is_compared_under_the_same_noise(name):
-    certificate, checks = values(Foreign(Curved(DRAWS[name]), stochastic=True))
+    certificate, checks = values(UserModule(Curved(DRAWS[name]), stochastic=True))
     assert certificate.passed, checks
     assert checks[COSINE].value > 1 - 1e-6
 
 
 @pytest.mark.parametrize("name", ["randn_like", "dropout", "fused dropout"])
 def test_a_random_module_with_a_fault_is_found(name):
-    fault = Foreign(Curved(lambda x: DRAWS[name](x) + (x.square() - x.square().detach())), stochastic=True)
+    fault = UserModule(Curved(lambda x: DRAWS[name](x) + (x.square() - x.square().detach())), stochastic=True)
     assert not values(fault)[1][DIFFERENCES].passed

@@ -141,7 +141,7 @@ def in_memory(defense, out):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_model_in_memory_without_a_gradient_is_refused_before_any_attack(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr("bench.execution.run_board.work", None)  # would do the cells
+    monkeypatch.setattr("bench.execution.run_board.run_cells", None)  # would do the cells
     with pytest.raises(UserError, match="mine declares exact gradients and has none: leave"):
         in_memory("Hides", tmp_path / "out" if kept else None)
     assert not (tmp_path / "out").exists()
@@ -217,7 +217,7 @@ def test_a_random_module_by_name_and_preset(tmp_path):
         (("certify", "adp", "--stochastic"), '(--stochastic) is for modules of your own; leave it out for "adp"'),
         (("certify", "quickstart", "--stochastic"), "--stochastic is for a single defense; a board says it itself"),
         (("certify", "quickstart", "--set", "sigma=1/8"), "--set is for a single defense"),
-        (("run", "quickstart", "--stochastic"), "--stochastic is for a run without a board; in a board, write it into its file"),
+        (("run", "quickstart", "--stochastic"), "--stochastic is for a run without a board; in a board"),
     ],
 )
 def test_what_is_not_for_it_is_refused(asked, said):
