@@ -35,9 +35,15 @@ if TYPE_CHECKING:
 _WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
 
 
-def add_board(sub: argparse.ArgumentParser, *, preset: bool = False) -> None:
-    """Add the board, the results folder and the roots; and with `preset`, the options of a board without a file."""
-    text = "a TOML file, or the name of a built-in board, as quickstart"
+def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: bool = False) -> None:
+    """Add the board, the results folder and the roots.
+
+    Args:
+        sub: the parser.
+        preset: add the options of a board without a file.
+        folder: a results folder may stand for the board.
+    """
+    text = "a TOML file, or the name of a built-in board, as quickstart" + (", or a results folder" if folder else "")
     more = "; or none, with --defense, --dataset and --attack or --preset"
     sub.add_argument("board", help=text + more if preset else text, nargs="?" if preset else None)
     if preset:
@@ -188,12 +194,12 @@ def report_errors(errors: list[str]) -> int:
     return 2 if errors else 0
 
 
-def read_stored(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], set[str]]:
+def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Read the stored cells of a board.
 
     Args:
         folder: of results; it need not exist.
-        board: whose results it holds.
+        board: name of the board whose results it holds.
 
     Returns:
         The lines of stored cells by key, without damaged parts, each of which gets a warning on standard error; and the
@@ -205,7 +211,7 @@ def read_stored(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], 
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise UserError(f"{existing} is no folder; choose another one with --out")
-    check_board(folder, board.name)
+    check_board(folder, board)
     damaged: dict[Path, str] = {}
     parts = stored(folder / "parts", None if seen_whole(folder) else damaged.__setitem__)
     for part, problem in damaged.items():

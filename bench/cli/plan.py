@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board.name)
     CellRunner(board, options).try_parameters(selection)
-    stored, _ = read_stored(folder, board)
+    stored, _ = read_stored(folder, board.name)
     found = resumable(cells, stored)
     lines = found.lines
     rows: dict[str, list[Cell]] = {}

@@ -59,3 +59,13 @@ def test_results_of_other_tracks_name_their_table(track, capsys):
     code, _, (line,) = run(capsys, "table", ROOT / "results" / track)
     assert code == 2
     assert f"{track}/tables.md" in line
+
+
+def test_status_of_a_folder_without_its_board(beside_results, capsys):
+    by_folder = run(capsys, "status", "results/digits-gan")
+    by_board = run(capsys, "status", "digits-gan")
+    assert by_folder[0] == by_board[0] == 0
+    *rows, last = by_folder[1].splitlines()
+    *same, end = by_board[1].splitlines()
+    assert rows == same
+    assert last.split(" cells")[0] == end.split(" cells")[0]
