@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,23 @@ def check_batch_size(batch_size: object) -> None:
     Raises:
         UserError: not a whole number, or less than 1.
     """
-    if type(batch_size) is not int or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
+
+
+def plain_int(value: Any) -> Any:
+    """Return a whole number of any type, as NumPy's, as Python's; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def classes_of(model: nn.Module, dataset: Sequence[Any]) -> int | None:
+    """Return the number of logits of a model for the first image of a pair (x, y); None if it takes no such image."""
+    try:
+        x = torch.as_tensor(dataset[0][:1], dtype=torch.float32)
+        with torch.no_grad():
+            return int(model(x.to(next(model.parameters(), x).device)).shape[1])
+    except Exception:  # the checks of the data and the model name the problem
+        return None
 
 
 def check_options(*, batch_size: object, name: str | None, split: str, stochastic: object) -> None:

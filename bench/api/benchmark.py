@@ -19,10 +19,13 @@ from bench.api.arguments import (
     board_of,
     check_batch_size,
     check_options,
+    classes_of,
     load,
+    plain_int,
     threat_of,
     views_of,
 )
+from bench.api.arrays import saved_arrays
 from bench.api.robustbench_arguments import translated
 from bench.board.board import Board
 from bench.board.defense_entry import describe_loaded
@@ -70,7 +73,8 @@ def benchmark(
         model: a module from images float32 [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode; a `Defense`;
             or a name for `load_model` (of RobustBench's zoo: the models of the norm).
         n_examples: number of images, from the first, at least 1; None: all.
-        dataset: name or .npz path, or RobustBench's enum.
+        dataset: name or .npz path, RobustBench's enum, or a pair (x, y) of tensors or NumPy arrays, which is kept as an
+            .npz in the user's cache.
         threat_model: norm "Linf", "L2", "L1" or "L0", RobustBench's enum, or a `ThreatModel` (without `eps` then).
         eps: radius on pixels in [0, 1], as "8/255" or 8 / 255.
         attacks: one or several: names as "autoattack:standard", or {"name": ..., "label": ..., parameters by the
@@ -104,6 +108,9 @@ def benchmark(
         RuntimeError: no attack could be judged; it names the first reason.
     """
     check_options(batch_size=batch_size, name=name, split=split, stochastic=stochastic)
+    n_examples, batch_size, draws, selection, seed = map(plain_int, (n_examples, batch_size, draws, selection, seed))
+    if isinstance(dataset, tuple | list):
+        dataset = saved_arrays(dataset, None if isinstance(model, str) else classes_of(model, dataset))
     dataset, threat_model, ours = translated(dataset, threat_model, robustbench)
     name, data_root = ours.get("name", name), ours.get("data_root", data_root)
     threat = threat_of(threat_model, eps)

@@ -64,6 +64,10 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
     name, arguments = _OTHER_NAMES.get(name, name), dict(params or {})
     if name in null.names():
         return null.find(name, arguments)
+    if name.lower().replace("-", "").replace("_", "") in ("autoattack", "aa"):
+        raise UserError(
+            f'unknown attack "{name}"; did you mean autoattack:standard, or autoattack:rand for a random model?'
+        )
     suite, colon, local = name.partition(":")
     if suite in _SUITES:
         return _SUITES[suite].find(local, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 
 _FOLDER = Path(leaderboards.__file__).parent
+
+
+_BARE_FRACTION = re.compile(r"[=,\[]\s*\d+\s*/\s*\d+")
 
 
 def load_board(
@@ -39,7 +43,8 @@ def load_board(
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
-        raise UserError(f"{file} is not a TOML file: {error}") from None
+        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(_text(file)) else ""
+        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
     try:
         board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
         board.cells()  # refuses unknown attacks and parameters
@@ -48,6 +53,10 @@ def load_board(
         raise UserError(f"{file} is nested too deeply") from None
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def find_board(path: str | Path) -> Path:
