@@ -5,6 +5,7 @@ from all_paths import X
 from bench.evaluation.certificates.measure import certify
 
 DIFFERENCES = "float64 gradient against central differences"
+LINE = "integral of the gradient along a line against the change of the logits"
 COSINE = "cosine of float32 and float64 gradients"
 
 

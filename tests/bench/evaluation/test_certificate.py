@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from all_paths import Everything, X, energy, net
-from certificate_checks import DIFFERENCES, values
+from certificate_checks import DIFFERENCES, LINE, values
 from models import Net
 from torch import nn
 
@@ -168,8 +168,10 @@ def test_a_model_without_a_graph_has_no_gradient():
         certify(own(lambda x: x.detach()), X)
 
 
-def test_a_gradient_of_zero_may_be_exact_and_a_pretended_one_is_not():
-    assert certify(own(lambda x: (x * 4).round() / 4), X).passed  # worthless all the same: the audit's business
+def test_a_gradient_of_zero_is_that_of_a_constant_and_not_of_rounding():
+    assert certify(own(lambda x: 0 * x), X).passed
+    _, checks = values(own(lambda x: (x * 4).round() / 4))
+    assert [name for name, c in checks.items() if not c.passed] == [LINE]
     _, checks = values(own(lambda x: x + ((x * 4).round() / 4 - x).detach()))
     assert not checks[DIFFERENCES].passed
 
