@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ Value = Callable[[Tensor], Tensor]  # of images [B, C, H, W], [B]
 
 _WIDTHS = (1e-6, 1e-8, 1e-7, 1e-5, 1e-9, 1e-4)  # of differences: the best counts, between rounding and curvature
 _JITTER = 1e-3  # pixels of equal value tie in max pooling and medians, and at clamps
+_CLEAR = 10  # a fault is an error that is so many times larger than the differences among differences
 _ROUNDING = 64 * torch.finfo(torch.float64).eps  # relative error of a value
 
 
@@ -25,7 +27,7 @@ class Errors:
 
     Args:
         values: the errors.
-        left_out: True at a kink: the two one-sided differences disagree by as much as the gradient is off.
+        left_out: True at a kink: the one-sided differences disagree so much that they can't tell an error of this size.
     """
 
     values: Tensor
@@ -93,19 +95,30 @@ def _at_points(value: Value, x: Tensor, along: Tensor) -> Errors:
     slope = (gradient * along).flatten(1).sum(1)
     scale = gradient.flatten(1).norm(dim=1) * along.flatten(1).norm(dim=1) / along[0].numel() ** 0.5
     scale = scale.clamp_min(torch.finfo(torch.float64).tiny)
-    best, least_doubt, error_there = (torch.full_like(slope, float("inf")) for _ in range(3))
+    sides: dict[float, Tensor] = {}  # the two one-sided differences [2, B] by width
+    best = torch.full_like(slope, float("inf"))
     with torch.no_grad():
         middle = value(x)
         for h in _WIDTHS:
-            up, down = value(x + h * along), value(x - h * along)
-            error = ((up - down) / (2 * h) - slope).abs()
-            doubt = ((up - middle) - (middle - down)).abs() / h + _ROUNDING * middle.abs() / h
-            clearer = doubt < least_doubt
-            least_doubt, error_there = (
-                torch.where(clearer, doubt, least_doubt),
-                torch.where(clearer, error, error_there),
-            )
-            best = torch.minimum(best, error)
+            sides[h] = torch.stack([(value(x + h * along) - middle) / h, (middle - value(x - h * along)) / h])
+            best = torch.minimum(best, (sides[h].mean(0) - slope).abs())
             if (best <= LIMIT * scale).all():
                 break
-    return Errors(best / scale, (best > LIMIT * scale) & (error_there <= least_doubt))
+    is_wrong = best > LIMIT * scale
+    return Errors(best / scale, is_wrong & ~_agree_elsewhere(sides, slope, middle) if is_wrong.any() else is_wrong)
+
+
+def _agree_elsewhere(sides: dict[float, Tensor], slope: Tensor, middle: Tensor) -> Tensor:
+    """Return True, [B], where differences agree with each other, but not with the slope [B].
+
+    The one-sided differences of two widths are compared, those that agree best. Between kinks they agree but for
+    curvature and rounding; across many kinks two of them may agree by chance.
+    """
+    widths = sorted(sides)
+    spreads, errors = [], []
+    for pair in pairwise(widths):
+        four = torch.cat([sides[h] for h in pair])
+        spreads.append(four.amax(0) - four.amin(0) + _ROUNDING * middle.abs() / pair[0])
+        errors.append((four.mean(0) - slope).abs())
+    spread, at = torch.stack(spreads).min(0)
+    return torch.stack(errors).gather(0, at[None])[0] > _CLEAR * spread

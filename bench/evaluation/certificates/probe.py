@@ -66,4 +66,5 @@ class Probe:
         """Return the error of directional derivatives, the largest (`over`) of all directions and images."""
         errors = against_differences(value, self.x, seed=self.seed, directions=directions)
         points, left_out = len(errors.values), int(errors.left_out.sum())
-        return Measurement(name, errors.over(over), LIMIT, points=points, left_out=left_out, most=most)
+        note = f"{left_out} of {points} points left out, at kinks" if left_out else ""
+        return Measurement(name, errors.over(over), LIMIT, note=note, points=points, left_out=left_out, most=most)
