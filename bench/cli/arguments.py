@@ -10,6 +10,8 @@ from typing import Any
 
 from defenses.utils.errors import UserError
 
+NOT_MEASURABLE = 3  # exit code of a certificate or an audit that shows neither exact gradients nor a fault
+
 
 def positive(text: str) -> int:
     """Parse a whole number, at least 1."""

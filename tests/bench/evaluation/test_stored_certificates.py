@@ -4,6 +4,7 @@ import json
 
 import pytest
 from boards import MODELS, purebench_here
+from certificate_checks import KINKED, only_wide_differences
 
 from bench.analysis.caveats import UNCERTIFIED
 from bench.api.benchmark import benchmark
@@ -166,6 +167,19 @@ def test_a_defense_by_name(capsys):
     assert done.returncode == 0
     assert "ok   the path through step_size contributes" in done.stdout
     assert "unknown defense" in purebench_here("certify", "nope").stderr
+
+
+def test_one_that_is_not_measurable_has_its_own_exit_code(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(KINKED)
+    name = f"{tmp_path}/net.py:made"
+    done = purebench_here("certify", name)
+    assert (done.returncode, done.stdout.startswith(f"{name}: passed on 4 images")) == (0, True)
+    only_wide_differences(monkeypatch)
+    done = purebench_here("certify", name)
+    assert done.returncode == 3
+    assert f"{name}: not measurable on 4 images in float64" in done.stdout
+    assert "  ?    float64 gradient against central differences: " in done.stdout
+    assert "of 12 points left out, at kinks" in done.stdout
 
 
 NOISY = '''
