@@ -14,7 +14,7 @@ from defenses.core.noise import Noise
 
 
 class AnswersChange(Exception):
-    """A model that gives different logits for the same images under the same noise."""
+    """Different logits of a model for the same images under the same noise."""
 
 
 def judged_again(
