@@ -29,7 +29,7 @@ from bench.api.arrays import saved_arrays
 from bench.api.robustbench_arguments import translated
 from bench.board.board import Board
 from bench.board.defense_entry import describe_loaded
-from bench.evaluation.model_checks import check_model, looks_random, refuse_train_mode
+from bench.evaluation.model_checks import check_model, has_random_outputs, refuse_train_mode
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.footnotes import with_warnings
@@ -197,7 +197,7 @@ def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Non
     defense = model
     if not isinstance(model, Defense):
         refuse_train_mode(model, type(model).__name__)
-        defense = UserModule(model, stochastic=looks_random(model, x))
+        defense = UserModule(model, stochastic=has_random_outputs(model, x))
     assert isinstance(defense, Defense)
     with torch.no_grad():
         logits = defense.logits(x, Noise.of(0, len(x), x.device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from bench.board.load import read_board
 from bench.board.schema import check
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin
+from defenses.utils.text import file_name
 
 
 def board_of_names(
@@ -55,7 +55,7 @@ def board_of_names(
         raise UserError("--set is for one defense; run the others apart, or write a board")
     if preset is None and eps is None:
         raise UserError("the radius is missing; give it, as --eps 8/255")
-    labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (preset or "attacks", dataset, *defenses)]
+    labels = [file_name(text) for text in (preset or "attacks", dataset, *defenses)]
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     raw: dict[str, Any] = {
         "name": "-".join(labels),

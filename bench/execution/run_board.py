@@ -22,7 +22,7 @@ from bench.execution.resume import resumable
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
-from bench.spec.cell import NULLS, Cell, digest
+from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
@@ -128,7 +128,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
             if label not in labels:
                 raise unknown(f"{kind} in this board", label, labels)
     cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
+    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.is_null]
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from bench.board.board import Board
 from bench.board.load import read_board
 from defenses.utils.errors import UserError
+from defenses.utils.text import file_name
 from defenses.zoo.cards import card
 
 _LARGEST = 500  # candidates
@@ -53,7 +53,7 @@ class Grid:
         Raises:
             UserError: unknown parameter, a value of another kind, no weights.
         """
-        name = re.sub(r"[^\w.]+", "-", f"tune-{self.defense}-{self.dataset}").strip("-.")
+        name = file_name(f"tune-{self.defense}-{self.dataset}")
         raw: dict[str, Any] = {
             "name": name,
             "title": f"Candidates for {self.defense} on {self.dataset}, validation images",
