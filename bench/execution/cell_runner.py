@@ -149,7 +149,7 @@ class CellRunner:
     def _execute(self, cell: Cell) -> CellResult:
         from bench.evaluation.isolation import preserve_global_state, state
         from bench.evaluation.steadiness import Reference
-        from bench.execution.run_cell import execute
+        from bench.execution.attack_and_judge import execute
 
         block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
         with preserve_global_state():

@@ -20,8 +20,8 @@ from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.evaluation.model_checks import check_model
+from bench.execution.attack_and_judge import execute
 from bench.execution.records import Block
-from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, CellRecord
 from defenses.core.defense import Defense, UserModule

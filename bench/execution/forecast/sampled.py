@@ -14,9 +14,9 @@ from torch import Tensor
 
 from bench.attacks.registry import Unsupported
 from bench.evaluation.meter import Meter
+from bench.execution.attack_and_judge import attacked
 from bench.execution.forecast.counting_model import DeadlinePassed
 from bench.execution.records import Block
-from bench.execution.run_cell import attacked
 from bench.spec.cell import Cell
 from bench.spec.threat import target_labels
 from defenses.core.defense import Defense

@@ -25,7 +25,13 @@ from bench.execution.workers.worker import Task, WorkerContext, serve
 if TYPE_CHECKING:
     from bench.execution.options import Options
 
-_PRELOAD = ["torch", "bench.execution.run_cell", "bench.execution.loading", "pyarrow.parquet", "safetensors.numpy"]
+_PRELOAD = [
+    "torch",
+    "bench.execution.attack_and_judge",
+    "bench.execution.loading",
+    "pyarrow.parquet",
+    "safetensors.numpy",
+]
 _TABLES = ["pandas", "pyarrow.parquet"]  # libraries that the parent needs at the end
 _TRACEBACK_SECONDS = 0.5  # time for a stuck worker to write its traceback
 _THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool
