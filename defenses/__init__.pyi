@@ -2,6 +2,9 @@ from .core.defense import Classifier as Classifier
 from .core.defense import Defense as Defense
 from .core.defense import Purified as Purified
 from .core.detector import Detector as Detector
+from .core.detector import Guarded as Guarded
+from .core.detector import calibrated as calibrated
+from .core.detector import clean_scores as clean_scores
 from .core.noise import Draw as Draw
 from .core.noise import Noise as Noise
 from .core.purifier import NoiseSpec as NoiseSpec
@@ -11,4 +14,4 @@ from .filters.base import Filter as Filter
 from .utils.errors import UserError as UserError
 from .zoo.cards import card as card
 from .zoo.cards import list_models as list_models
-from .zoo.registry import load_model as load_model
+from .zoo.load import load_model as load_model

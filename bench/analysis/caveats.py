@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import NULLS, digest
 from bench.store.audits import SOFTMAX, read_audits
@@ -130,7 +131,11 @@ def _problem(certificate: Any) -> str:
     """Return why a certificate does not hold; "" if it does."""
     if not isinstance(certificate, dict):
         return "no certificate"
-    if certificate.get("passed") is True:
+    state = state_of(certificate)
+    if state == "passed":
         return ""
-    names = [str(c.get("name")) for c in certificate.get("checks", ()) if not c.get("passed")]
-    return str(certificate.get("note") or f"fails: {certificate.get('error') or ', '.join(names)}")
+    checks = [c for c in certificate.get("checks", ()) if state_of(c) == state]
+    names = ", ".join(str(c.get("name")) for c in checks)
+    if state == "not measurable":
+        return f"{state}: {names} ({checks[0].get('note')})"
+    return str(certificate.get("note") or f"fails: {certificate.get('error') or names}")

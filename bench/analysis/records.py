@@ -29,7 +29,7 @@ _COLUMNS = (
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
 
 
-def owners(cells: pd.DataFrame, by: Sequence[str]) -> I64:
+def group_numbers(cells: pd.DataFrame, by: Sequence[str]) -> I64:
     """Return a number per cell, int64 [cells], equal for cells that agree in all columns of `by`."""
     codes: I64 = np.asarray(cells.groupby(list(by), sort=False).ngroup(), np.int64)
     return codes
@@ -84,8 +84,8 @@ def read_records(parts: Sequence[Part], columns: tuple[str, ...] = ()) -> pd.Dat
     if not tables:
         return pd.DataFrame(columns=[*(columns or _COLUMNS), "at"]).astype({"at": "int32", "index": "int32"})
     tables.sort(key=lambda t: int(t["at"][0].as_py()))
-    # Parts of older versions may lack columns.
-    whole = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    # Parts of older versions may lack columns; labels are int32 where they are above int16.
+    whole = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
     if not columns:
         whole = whole.cast(pa.schema([f.with_type(pa.string()) if f.name in TEXTS else f for f in whole.schema]))
     frame: pd.DataFrame = whole.to_pandas(split_blocks=True)
@@ -122,7 +122,7 @@ def with_correctness(cells: pd.DataFrame, records: pd.DataFrame) -> dict[str, An
     index = records["index"].to_numpy(np.int64)
     columns = {"accuracy": accuracy}
     for name, label, by in (("clean", CLEAN, IMAGES), ("null", NULL, (*IMAGES, "norm", "eps"))):
-        keys = (owners(cells, by)[at] << 32) + index
+        keys = (group_numbers(cells, by)[at] << 32) + index
         source = np.flatnonzero(cells["attack"].isin([label, f"{label}{KNOWN}"]).to_numpy()[at] & judged)
         columns[name] = Lookup(keys[source]).values(keys, accuracy[source])
     wrong = 1 - accuracy - records["rejected"].to_numpy(np.float64) / draws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
 from bench.board.indices import first_images
 from bench.board.schema import check
-from bench.evaluation.model_checks import looks_random, refuse_train_mode
+from bench.evaluation.model_checks import has_random_outputs, refuse_train_mode
 from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
 from defenses.utils.names import is_zoo
-from defenses.zoo.registry import load_model
+from defenses.zoo.load import load_model
 
 
 def check_batch_size(batch_size: object) -> None:
@@ -32,8 +33,23 @@ def check_batch_size(batch_size: object) -> None:
     Raises:
         UserError: not a whole number, or less than 1.
     """
-    if type(batch_size) is not int or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
+
+
+def plain_int(value: Any) -> Any:
+    """Return a whole number of any type, as NumPy's, as Python's; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def classes_of(model: nn.Module, dataset: Sequence[Any]) -> int | None:
+    """Return the number of logits of a model for the first image of a pair (x, y); None if it takes no such image."""
+    try:
+        x = torch.as_tensor(dataset[0][:1], dtype=torch.float32)
+        with torch.no_grad():
+            return int(model(x.to(next(model.parameters(), x).device)).shape[1])
+    except Exception:  # the checks of the data and the model name the problem
+        return None
 
 
 def check_options(*, batch_size: object, name: str | None, split: str, stochastic: object) -> None:
@@ -149,18 +165,18 @@ def as_defense(
         UserError: a module in training mode, or without initialised parameters.
     """
     check_built(module)
-    if isinstance(module, Foreign):
+    if isinstance(module, UserModule):
         module = module.module
     if isinstance(module, Defense):
         return module
     refuse_train_mode(module, name or type(module).__name__)
     random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
-    return Foreign(module, stochastic=random)
+    return UserModule(module, stochastic=random)
 
 
 def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
     try:
-        return looks_random(module, load_dataset(dataset, split, root=data_root).x[:8])
+        return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # the model check will name the problem
 

@@ -19,20 +19,26 @@ from bench.api.arguments import (
     board_of,
     check_batch_size,
     check_options,
+    classes_of,
     load,
+    plain_int,
     threat_of,
     views_of,
 )
+from bench.api.arrays import saved_arrays
 from bench.api.robustbench_arguments import translated
 from bench.board.board import Board
 from bench.board.defense_entry import describe_loaded
-from bench.evaluation.devices import device_named
+from bench.evaluation.model_checks import check_model, has_random_outputs, refuse_train_mode
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.footnotes import with_warnings
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.view import ViewSpec
 from bench.store.manifest import read_manifest
+from defenses.core.defense import Defense, UserModule
+from defenses.core.noise import Noise
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +73,8 @@ def benchmark(
         model: a module from images float32 [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode; a `Defense`;
             or a name for `load_model` (of RobustBench's zoo: the models of the norm).
         n_examples: number of images, from the first, at least 1; None: all.
-        dataset: name or .npz path, or RobustBench's enum.
+        dataset: name or .npz path, RobustBench's enum, or a pair (x, y) of tensors or NumPy arrays, which is kept as an
+            .npz in the user's cache.
         threat_model: norm "Linf", "L2", "L1" or "L0", RobustBench's enum, or a `ThreatModel` (without `eps` then).
         eps: radius on pixels in [0, 1], as "8/255" or 8 / 255.
         attacks: one or several: names as "autoattack:standard", or {"name": ..., "label": ..., parameters by the
@@ -101,6 +108,9 @@ def benchmark(
         RuntimeError: no attack could be judged; it names the first reason.
     """
     check_options(batch_size=batch_size, name=name, split=split, stochastic=stochastic)
+    n_examples, batch_size, draws, selection, seed = map(plain_int, (n_examples, batch_size, draws, selection, seed))
+    if isinstance(dataset, tuple | list):
+        dataset = saved_arrays(dataset, None if isinstance(model, str) else classes_of(model, dataset))
     dataset, threat_model, ours = translated(dataset, threat_model, robustbench)
     name, data_root = ours.get("name", name), ours.get("data_root", data_root)
     threat = threat_of(threat_model, eps)
@@ -157,17 +167,43 @@ def clean_accuracy(
         Fraction of correct predictions, in [0, 1].
 
     Raises:
-        UserError: x and y differ in length or are empty, x is outside [0, 1], or a bad batch size or device.
+        UserError: labels of another shape or length, no images, x outside [0, 1], a model that fails the checks of a
+            run (train mode, wrong outputs, undeclared changes), or a bad batch size or device.
     """
     check_batch_size(batch_size)
-    if len(x) != len(y) or len(x) == 0:
-        raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
-    if not bool(((x >= 0) & (x <= 1)).all()):
-        raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
+    _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = present if device is None else device_named(str(device))
+    _check_classifier(model, x[:8].to(target), y)
     correct = 0
     with torch.no_grad():
         for batch, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             correct += int((model(batch.to(target)).argmax(1).cpu() == labels.cpu()).sum())
     return correct / len(x)
+
+
+def _check_images(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse images outside [0, 1], and labels that are no whole numbers [N], one for each image."""
+    if y.ndim != 1 or y.is_floating_point() or y.is_complex():
+        raise UserError(f"labels are {y.dtype} {list(y.shape)}; they must be whole numbers, [N]: y.flatten().long()")
+    if len(x) != len(y) or len(x) == 0:
+        raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
+
+
+def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse a model that fails the checks of every command, or has fewer classes than the labels; it may be random."""
+    defense = model
+    if not isinstance(model, Defense):
+        refuse_train_mode(model, type(model).__name__)
+        defense = UserModule(model, stochastic=has_random_outputs(model, x))
+    assert isinstance(defense, Defense)
+    with torch.no_grad():
+        logits = defense.logits(x, Noise.of(0, len(x), x.device))
+    classes = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim else 0
+    check_model(defense, x, classes, type(model).__name__, probabilities=True)
+    if not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise UserError(
+            f"labels run from {int(y.min())} to {int(y.max())}, and the model has {classes} classes, from 0"
+        )

@@ -10,6 +10,8 @@ from defenses.utils.errors import unknown
 ENOUGH_STEPS = 100
 ENOUGH_QUERIES = 2000
 _BUDGETS = {"n_queries": ENOUGH_QUERIES} | dict.fromkeys(("steps", "max_iterations", "repeats"), ENOUGH_STEPS)
+# Parameters that may be 0: the attack is then another published one.
+_OPTIONAL = ("decay", "momentum", "diversity_prob", "resize_rate", "regularization", "beta", "kappa", "confidence")
 GREEDY = "follows one greedy path to the nearest boundary; report no robustness from it alone"  # DeepFool
 
 
@@ -67,3 +69,42 @@ def short_budgets(defaults: Mapping[str, Any], params: Mapping[str, Any], skip: 
     """
     enough = {key: most for key, most in _BUDGETS.items() if key not in skip and isinstance(defaults.get(key), int)}
     return short_of(params, {key: min(defaults[key], most) for key, most in enough.items()})
+
+
+def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the warnings of parameters of a board that are 0 or negative where an attack needs more.
+
+    Args:
+        defaults: of the constructor; only parameters above 0 by default are looked at.
+        params: of the board.
+    """
+    lines = []
+    for key, value in params.items():
+        default = defaults.get(key, 0)
+        if not (_is_number(default) and default > 0 and _is_number(value)):
+            continue
+        if value < 0 or (value == 0 and key not in _OPTIONAL):
+            lines.append(f"{key} = {value} lets it search nothing or backwards (default {default}); publish nothing")
+    return tuple(lines)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def step_notes(steps: Any, size: Any, eps: float, norm: str) -> tuple[str, ...]:
+    """Return the warnings of steps that do not fit the ball.
+
+    Args:
+        steps: their number.
+        size: their length, in the unit of eps.
+        eps: radius of the ball.
+        norm: of the ball.
+    """
+    if not (_is_number(steps) and _is_number(size)) or steps <= 0 or size <= 0:
+        return ()  # `searches_nothing` tells
+    if size * steps < eps:
+        return (f"{steps} steps of {size:.4g} cannot cross the ball of {eps:.4g}",)
+    if steps > 1 and norm == "Linf" and size >= 2 * eps:
+        return (f"steps of {size:.4g} cross the whole ball of {eps:.4g}, so that only its corners are tried",)
+    return ()

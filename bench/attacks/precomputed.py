@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
-from bench.spec.cell import GIVEN
+from bench.spec.cell import PRECOMPUTED
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def find(local: str, params: dict[str, Any]) -> Attack:
-    """Return the attack of a file, which needs an array `index` (see `precomputed_files.read_given`).
+    """Return the attack of a file, which needs an array `index` (see `precomputed_files.read_precomputed`).
 
     Args:
         local: path of the file.
@@ -35,7 +35,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     Raises:
         UserError: there is no such file, or a parameter is unknown.
     """
-    name, path = f"{GIVEN}{local}", Path(local).expanduser()
+    name, path = f"{PRECOMPUTED}{local}", Path(local).expanduser()
     check_params(name, params, ("minimisation",))
     if not path.is_file():
         raise UserError(f"{name}: there is no file {path}")
@@ -56,9 +56,9 @@ def _sha(path: Path, time: int, size: int) -> str:  # noqa: ARG001
 @lru_cache(maxsize=2)
 def _read(path: Path, time: int) -> tuple[PrecomputedImages, dict[int, int]]:  # noqa: ARG001
     """Return the images of a file, and the row of each index."""
-    from bench.attacks.precomputed_files import read_given
+    from bench.attacks.precomputed_files import read_precomputed
 
-    attacks = read_given(path)
+    attacks = read_precomputed(path)
     if len(attacks) > 1:
         raise ValueError(f"{path} holds the images of {len(attacks)} attacks; an attack is one")
     if attacks[0].index is None:

@@ -44,7 +44,7 @@ class PrecomputedImages:
     notes: tuple[str, ...] = ()
 
 
-def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
+def read_precomputed(path: Path, threat: str | None = None) -> list[PrecomputedImages]:
     """Read the images of a file.
 
     Args:
@@ -75,9 +75,9 @@ def read_given(path: Path, threat: str | None = None) -> list[PrecomputedImages]
     try:
         content = readers[path.suffix](path)
     except Exception as error:  # a damaged archive or pickle may raise any type
-        reason = " ".join(str(error).split())[:80]
         raise UserError(
-            f"{path} is damaged, or holds more than plain arrays ({reason}); save it again, as numpy.savez does"
+            f"{path} is damaged, or holds more than plain arrays ({type(error).__name__}); save it again, as "
+            "numpy.savez does"
         ) from None
     return [_from_arrays(path, content if isinstance(content, Mapping) else {"x_adv": content})]
 

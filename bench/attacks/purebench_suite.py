@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BPDA_EOT = "bpda-eot"
-# Of the file bench/screened.py, where the function was: results made then stay valid. Changes when the images change.
+# Part of keys, so that results stay valid; it changes when the images change.
 _BPDA_EOT_VERSION = "screened.py e7250c09dda40e52"
 
 

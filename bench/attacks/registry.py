@@ -64,6 +64,10 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
     name, arguments = _OTHER_NAMES.get(name, name), dict(params or {})
     if name in null.names():
         return null.find(name, arguments)
+    if name.lower().replace("-", "").replace("_", "") in ("autoattack", "aa"):
+        raise UserError(
+            f'unknown attack "{name}"; did you mean autoattack:standard, or autoattack:rand for a random model?'
+        )
     suite, colon, local = name.partition(":")
     if suite in _SUITES:
         return _SUITES[suite].find(local, arguments)
@@ -72,3 +76,16 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
     if colon and (attack := user_function.find(name, arguments)):
         return attack
     raise unknown("attack", name, attack_names())
+
+
+def user_code(name: str) -> str:
+    """Return the "module:function" of a user's attack or installed suite; "" of purebench's own and its libraries'.
+
+    Args:
+        name: as in `find_attack`.
+    """
+    suite, colon, _ = name.partition(":")
+    if not colon or suite in _SUITES or name in _OTHER_NAMES:
+        return ""
+    installed = plugins.suites(_SUITES).get(suite)
+    return name if installed is None else f"{installed.module}:find"

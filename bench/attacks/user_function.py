@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.attacks.base import Attack
 from bench.attacks.budgets import check_params
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.introspection import Parameters, function_parameters, package_folder, parse
-from defenses.utils.plugins import code_hash, load_object
+from defenses.utils.introspection import Parameters, function_parameters, parse
+from defenses.utils.plugins import code_hash, load_object, source_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,17 +61,8 @@ def _file(where: str) -> Path | None:
         if not path.is_file():
             raise UserError(f"there is no file {path}; an attack of your own is path/file.py:function")
         return path
-    top, *rest = where.split(".")
-    if not all(part.isidentifier() for part in (top, *rest)):
-        return None
-    # The working directory too, since a command's sys.path lacks it.
-    folders = [Path.cwd(), *([package.parent] if (package := package_folder(top)) else []), *map(Path, sys.path)]
-    for folder in folders:
-        target = folder.joinpath(top, *rest)
-        for path in (target.with_suffix(".py"), target / "__init__.py"):
-            if path.is_file():
-                return path
-    return None
+    source = source_of(where)
+    return source.file if source is not None and source.file.suffix == ".py" else None
 
 
 def _is_minimisation(tree: ast.Module, function: str) -> bool:

@@ -1,4 +1,4 @@
-"""Findings of an audit: pass, fail or not applicable, with evidence."""
+"""Findings of an audit: pass, fail, not applicable or not measurable, with evidence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Status = Literal["pass", "fail", "not applicable"]
+Status = Literal["pass", "fail", "not applicable", "not measurable"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Finding:
 
     Args:
         check: its name.
-        status: "pass", "fail" or "not applicable".
+        status: "pass", "fail", "not applicable", or "not measurable" where neither a pass nor a fault was shown.
         evidence: one line.
         numbers: measured values by name; None where one is not finite.
         images: positions in the data set of the images that contradict the evaluation.
@@ -93,9 +93,19 @@ class Audit:
         """Names of the failed checks."""
         return tuple(f.check for f in self.findings if f.status == "fail")
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Names of the checks that were not measurable."""
+        return tuple(f.check for f in self.findings if f.status == "not measurable")
+
+    @property
+    def status(self) -> Status:
+        """Return "fail" if a check fails, else "not measurable" if a check is, else "pass"."""
+        return "fail" if self.failed else "not measurable" if self.unmeasured else "pass"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the audit for JSON."""
-        head = {"label": self.label, **self.about, "passed": not self.failed, "failed": list(self.failed)}
+        head = {"label": self.label, **self.about, "passed": self.status == "pass", "failed": list(self.failed)}
         return head | {"findings": [f.as_dict() for f in self.findings]}
 
     @classmethod

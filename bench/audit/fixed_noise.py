@@ -13,7 +13,7 @@ class Fixed(Defense):
     """A randomised defense made deterministic by fixed noise, the same for every image.
 
     Args:
-        defense: not a `Foreign` one, whose draws depend on the whole batch.
+        defense: not a `UserModule` one, whose draws depend on the whole batch.
         seed: of the noise.
     """
 

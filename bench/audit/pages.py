@@ -21,19 +21,19 @@ td { white-space: normal; vertical-align: top; } td:nth-child(2) { min-width: 8r
 figcaption { font-size: .85rem; font-weight: 600; } figure text { fill: currentColor; }
 figure path { stroke: var(--soft); }
 """
-_KINDS = {"pass": "pass", "fail": "fail", "not applicable": "not"}
+_KINDS = {"pass": "pass", "fail": "fail", "not measurable": "not", "not applicable": "not"}
 _MOST = 12  # images listed by position
 
 
 def summary(audits: Sequence[Audit]) -> Table:
     """Return a table with a row for each defense."""
-    rows = tuple((a.label, _threat(a), "fail" if a.failed else "pass", _counts(a), ", ".join(a.failed)) for a in audits)
+    rows = tuple((a.label, _threat(a), a.status, _counts(a), ", ".join(a.failed)) for a in audits)
     return Table("Summary", ("defense", "threat", "audit", "checks", "failed"), rows, left=5)
 
 
 def as_text(audit: Audit) -> str:
     """Return the findings about a defense, a line for each check."""
-    lines = [f"{audit.label}, {_threat(audit)}: {'FAILS the audit' if audit.failed else 'passes the audit'}"]
+    lines = [f"{audit.label}, {_threat(audit)}: {_result(audit)}"]
     lines += [f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in audit.findings]
     return "\n".join(lines)
 
@@ -67,10 +67,17 @@ def _threat(audit: Audit) -> str:
     return f"{about['norm']} {about['eps']} on {about['dataset']} ({about['images']} images, {about['budget']} budget)"
 
 
+def _result(audit: Audit) -> str:
+    """Return the outcome of an audit in words."""
+    if audit.failed:
+        return "FAILS the audit"
+    return f"no check fails; not measurable: {', '.join(audit.unmeasured)}" if audit.unmeasured else "passes the audit"
+
+
 def _counts(audit: Audit) -> str:
     """Return the number of checks by status."""
     statuses = [f.status for f in audit.findings]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in ("pass", "fail", "not applicable") if s in statuses)
+    return ", ".join(f"{statuses.count(s)} {s}" for s in _KINDS if s in statuses)
 
 
 def _images(f: Finding) -> str:

@@ -15,11 +15,11 @@ from bench.board.defense_entry import Candidate, candidate, describe
 from bench.board.indices import resolve
 from bench.evaluation.certificates.measure import has_gradient
 from bench.evaluation.certificates.stored import no_gradient
-from bench.evaluation.devices import device_named
 from bench.evaluation.model_checks import check_model
 from bench.store.audits import FOLDER
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.data.dataset import load_dataset
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _check(defense: Defense, x: Tensor, num_classes: int, label: str, *, force: 
             f"an audit of {len(x)} images can tell nothing; take at least {_FEWEST}, 100 or more to publish"
         )
     check_model(defense, x[:8], num_classes, label, probabilities=force)
-    if not isinstance(defense, Foreign) and "exact" in defense.gradients and not has_gradient(defense, x[:1]):
+    if not isinstance(defense, UserModule) and "exact" in defense.gradients and not has_gradient(defense, x[:1]):
         raise no_gradient(label)
 
 

@@ -28,7 +28,7 @@ from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 
-VERSION = 3  # raised when the same defense would get other findings
+VERSION = 4  # raised when the same defense would get other findings
 _MODES = ("exact", "bpda")  # of the white box, where a defense has them
 FINITE = ("smooth", "difference")  # further ones, where exact gradients equal those of BPDA
 _RAMP = 4  # copies of `bench:apgd` at its end, as a multiple of those at its start

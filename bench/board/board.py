@@ -172,7 +172,7 @@ def _labels(defenses: Iterable[DefenseRef]) -> list[str]:
     trainings: dict[tuple[str, str, str], set[int]] = {}
     labels = []
     for d in defenses:
-        seeds = trainings.setdefault((d.label, d.name, repr(d.given)), set())
+        seeds = trainings.setdefault((d.label, d.name, repr(d.params)), set())
         if d.training_seed is None or d.training_seed in seeds or not seeds:
             labels.append(d.label)
         seeds.update(() if d.training_seed is None else {d.training_seed})

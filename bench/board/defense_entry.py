@@ -12,10 +12,11 @@ from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo, portable
+from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
-from defenses.utils.plugins import code_hash
-from defenses.zoo.composition import with_own
-from defenses.zoo.registry import fingerprint, load_model, named_card
+from defenses.utils.plugin_code import code_hash, code_parts
+from defenses.zoo.composition import with_user_parts
+from defenses.zoo.load import fingerprint, load_model, named_card
 
 if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
@@ -56,7 +57,7 @@ def describe(
         raise with_context(str(name), error) from None
     if is_plugin(name):
         plugin = _load_plugin(name, dataset, params, entry, options)
-        return describe_loaded(plugin, label, name=name, given=params, training_seed=seed)
+        return describe_loaded(plugin, label, name=name, params=params, training_seed=seed)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" (--stochastic) is for modules of your own; leave it out for "{name}"')
     if is_zoo(name):
@@ -66,7 +67,7 @@ def describe(
     card = named_card(name)
     if any(params.get(key) for key in ("filters", "detector")) or _lacks_card(params.get("classifier", "")):
         composition = load_model(name, dataset, **options, **decode(params))
-        return describe_loaded(composition, label, name="", given=params, training_seed=seed)
+        return describe_loaded(composition, label, name="", params=params, training_seed=seed)
     identified = fingerprint(name, dataset, params, **options)
     return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
 
@@ -79,11 +80,11 @@ def _lacks_card(classifier: Any) -> bool:
 def _load_plugin(
     name: str, dataset: str, params: dict[str, Any], entry: dict[str, Any], options: dict[str, Any]
 ) -> Defense:
-    from defenses.core.defense import Foreign
+    from defenses.core.defense import UserModule
 
     stochastic = entry.get("stochastic")
     defense = load_model(name, dataset, **options, **decode(params))
-    if isinstance(defense, Foreign):
+    if isinstance(defense, UserModule):
         defense.stochastic = bool(stochastic)
     elif stochastic is not None:
         raise UserError(
@@ -97,7 +98,7 @@ def describe_loaded(
     label: str | None,
     *,
     name: str,
-    given: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
     training_seed: int | None = None,
     resumable: bool = True,
 ) -> DefenseRef:
@@ -112,25 +113,28 @@ def describe_loaded(
         defense: the defense.
         label: label for tables; None: its name in the registry, or that of its class.
         name: name of the plug-in; "" for any other defense.
-        given: parameters of the plug-in, in canonical form.
+        params: parameters of the plug-in, in canonical form.
         training_seed: seed of the training, for a plug-in with several.
         resumable: True if results are kept, so that another model could reuse them.
     """
     from defenses.utils.identity import Provenance, identity
 
-    state, complete = identity(defense)
+    found = identity(defense)
+    state, complete = found
     origin = vars(defense).get("provenance")
     if isinstance(origin, Provenance) and origin.state == state:
         label = label or origin.name
         properties = defense.stochastic, defense.gradients, origin.training_seed
-        return DefenseRef(label, origin.name, origin.given, origin.fingerprint, *properties)
+        has_own = any("state" in part for part in origin.fingerprint.get("around", ()))
+        problem = found.problem if has_own else ""
+        return DefenseRef(label, origin.name, origin.params, origin.fingerprint, *properties, unidentified=problem)
     code = code_hash(name) if is_plugin(name) else ""
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__
     identified = {
         "name": portable(name),
-        "class": f"{module.__module__}.{module.__qualname__}",
-        "parameters": given or {},
+        "class": f"{plain_name(module.__module__)}.{module.__qualname__}",
+        "parameters": params or {},
         "state": state,
         "code": code,
         "stochastic": defense.stochastic,
@@ -140,8 +144,10 @@ def describe_loaded(
         identified["training_seed"] = training_seed
     if resumable and not complete and not code:
         identified["nonce"] = secrets.token_hex(8)
-    identified = with_own(identified, vars(defense).get("own_parts", ()))
-    return DefenseRef(label, name, given or {}, identified, defense.stochastic, defense.gradients, training_seed)
+    identified = with_user_parts(identified, vars(defense).get("user_parts", ()))
+    unidentified = found.problem if code and code_parts(name) else ""
+    properties = defense.stochastic, defense.gradients, training_seed
+    return DefenseRef(label, name, params or {}, identified, *properties, unidentified=unidentified)
 
 
 @dataclass(frozen=True)
@@ -169,11 +175,11 @@ def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
     """
 
     def load() -> Defense:
-        from defenses.core.defense import Foreign
+        from defenses.core.defense import UserModule
 
-        params, seed = decode(reference.given), reference.training_seed
+        params, seed = decode(reference.params), reference.training_seed
         defense = load_model(reference.name, dataset, training_seed=seed, **roots, **params)
-        if isinstance(defense, Foreign):
+        if isinstance(defense, UserModule):
             defense.stochastic = reference.stochastic
         return defense
 

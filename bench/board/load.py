@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 
 _FOLDER = Path(leaderboards.__file__).parent
+
+
+_BARE_FRACTION = re.compile(r"[=,\[]\s*\d+\s*/\s*\d+")
 
 
 def load_board(
@@ -40,7 +43,8 @@ def load_board(
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
-        raise UserError(f"{file} is not a TOML file: {error}") from None
+        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(_text(file)) else ""
+        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
     try:
         board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
         board.cells()  # refuses unknown attacks and parameters
@@ -49,6 +53,10 @@ def load_board(
         raise UserError(f"{file} is nested too deeply") from None
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def find_board(path: str | Path) -> Path:
@@ -63,7 +71,21 @@ def find_board(path: str | Path) -> Path:
     for candidate in (Path(path), _FOLDER / Path(path).name, _FOLDER / f"{path}.toml"):
         if candidate.is_file():
             return candidate
+    if str(path).endswith(".toml"):
+        raise UserError(f"there is no file {path}; boards of purebench: {', '.join(board_names())}")
     raise unknown("board", str(path), board_names())
+
+
+def default_name(path: str | Path) -> str:
+    """Return the name of a board's results folder, from its file alone.
+
+    Raises:
+        UserError: there is no such board.
+    """
+    file = find_board(path)
+    with contextlib.suppress(ValueError, RecursionError):
+        return str(tomllib.loads(file.read_text(encoding="utf-8")).get("name", file.stem))
+    return file.stem
 
 
 def read_board(
@@ -120,56 +142,3 @@ def _trained(entry: dict[str, Any]) -> list[dict[str, Any]]:
 def board_names() -> list[str]:
     """Return the names of the boards of purebench."""
     return sorted(p.stem for p in _FOLDER.glob("*.toml"))
-
-
-def board_of_preset(
-    name: str,
-    *,
-    dataset: str,
-    defenses: Sequence[str],
-    eps: str | None = None,
-    norm: str | None = None,
-    indices: str | None = None,
-    params: Mapping[str, Any] | None = None,
-    stochastic: bool = False,
-    weights_root: Path | None = None,
-    data_root: Path | None = None,
-) -> Board:
-    """Return the board of a preset for some defenses, as `purebench run --preset` runs it.
-
-    Args:
-        name: name of the preset.
-        dataset: name or path of the data set.
-        defenses: names of registered defenses or plug-ins.
-        eps: radius, as "8/255"; None: that of the preset, on the data sets for which it has one.
-        norm: "Linf", "L2" or "L1"; None: the first of the preset.
-        indices: index list; None: that of the preset on its data sets, else all images.
-        params: parameters of the defense, if there is only one.
-        stochastic: True if the defenses are user-defined modules with random outputs.
-        weights_root: where weights are looked for first.
-        data_root: where data sets lie.
-
-    Returns:
-        The board, named after preset, data set and defenses.
-
-    Raises:
-        UserError: unknown name, a preset that does not fit, or parameters for several defenses.
-    """
-    check("board", {"preset": name, "dataset": dataset})
-    if params and len(defenses) > 1:
-        raise UserError("--set is for one defense; run the others apart, or write a board")
-    threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
-    options = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
-    labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
-    raw = {
-        "name": "-".join(labels),
-        "title": f"{name}: {dataset}",
-        "preset": name,
-        "dataset": dataset,
-        "threat": threat,
-        "defense": [{"name": defense, **options} for defense in defenses],
-        **({} if indices is None else {"indices": indices}),
-    }
-    board = read_board(raw, name, weights_root=weights_root, data_root=data_root)
-    board.cells()
-    return board

@@ -16,7 +16,7 @@ from bench.board.attack_entry import AttackEntry
 from bench.board.board import Board
 from bench.board.indices import resolve
 from bench.spec.aggregation import Aggregation
-from bench.spec.cell import GIVEN, DefenseRef, VerdictSpec
+from bench.spec.cell import PRECOMPUTED, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.store.folder import Store, write_atomic
 from bench.store.manifest import check_board
@@ -66,13 +66,13 @@ class JudgeOptions:
 
 
 @contextmanager
-def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name: str, out: Path) -> Iterator[Board]:
+def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name: str, out: Path) -> Iterator[Board]:
     """Yield a board that judges precomputed images, which lie in a scratch folder within the context.
 
     The key of a cell depends on its images, so a file that was judged, also under another name, is not judged again.
 
     Args:
-        given: the images, each file with another label.
+        images: images of attacks, each under another label.
         request: options.
         name: name of the board.
         out: the results folder; a list of images without a name is written to it.
@@ -87,17 +87,17 @@ def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name:
     size = info.splits[request.split]
     listed = _listed(request, size)
     labels = labels_of(request.dataset, request.split, root=request.data_root)
-    positions = [_positions(g, listed, size, request) for g in given]
-    for g, at in zip(given, positions, strict=True):
-        _check(g, at, info.shape, labels, request)
+    positions = [_positions(part, listed, size, request) for part in images]
+    for part, at in zip(images, positions, strict=True):
+        _check(part, at, info.shape, labels, request)
     chosen = listed if request.indices else sorted(positions[0])
     list_name = request.indices or _name_of(chosen, size)
     with tempfile.TemporaryDirectory(prefix="purebench-") as scratch:
         folder = Path(scratch)
         (folder / _LIST).write_text(json.dumps(chosen) + "\n", encoding="ascii")
         entries = [
-            _entry(g, at, chosen, folder, minimisation=request.minimisation)
-            for g, at in zip(given, positions, strict=True)
+            _entry(part, at, chosen, folder, minimisation=request.minimisation)
+            for part, at in zip(images, positions, strict=True)
         ]
         board = Board(
             name=name,
@@ -122,15 +122,15 @@ def judge_board(given: Sequence[PrecomputedImages], request: JudgeOptions, name:
         yield board
 
 
-def unchanged(out: Path, given: Sequence[PrecomputedImages]) -> list[str]:
+def unchanged(out: Path, images: Sequence[PrecomputedImages]) -> list[str]:
     """Return the labels of the files whose images all equal the clean ones.
 
     Args:
         out: the results folder, after a run.
-        given: the images.
+        images: images of attacks, each under another label.
     """
     lines = [line for line, _ in stored(out / "parts").values()]
-    by_label = {g.label: [x for x in lines if x["attack"] == g.label] for g in given}
+    by_label = {part.label: [x for x in lines if x["attack"] == part.label] for part in images}
     return [label for label, of in by_label.items() if of and all(UNCHANGED in x.get("notes", ()) for x in of)]
 
 
@@ -148,14 +148,14 @@ def _listed(request: JudgeOptions, size: int) -> list[int]:
 
 def _find_images(path: Path, request: JudgeOptions) -> list[int]:
     """Return the positions of the images of a file in the split, by their pixels; equal images are taken in order."""
-    from bench.attacks.precomputed_files import read_given
+    from bench.attacks.precomputed_files import read_precomputed
 
     data = load_dataset(request.dataset, request.split, root=request.data_root)
     places: dict[bytes, list[int]] = {}
     for i, image in enumerate(data.x.numpy()):
         places.setdefault(image.tobytes(), []).append(i)
     positions = []
-    for row, image in enumerate(read_given(path)[0].x):
+    for row, image in enumerate(read_precomputed(path)[0].x):
         left = places.get(image.tobytes(), [])
         if not left:
             where = f"the {request.split} split of {request.dataset}, to the bit"
@@ -164,45 +164,45 @@ def _find_images(path: Path, request: JudgeOptions) -> list[int]:
     return positions
 
 
-def _positions(given: PrecomputedImages, listed: list[int], size: int, request: JudgeOptions) -> list[int]:
+def _positions(images: PrecomputedImages, listed: list[int], size: int, request: JudgeOptions) -> list[int]:
     """Return the position of every image of a file."""
-    if given.index is not None:
-        return [int(i) for i in given.index]
-    n = len(given.x)
+    if images.index is not None:
+        return [int(i) for i in images.index]
+    n = len(images.x)
     if not (request.indices or request.clean):
         if n > size:
-            raise UserError(f"{given.source} holds {n} images; the {request.split} split has {size}")
+            raise UserError(f"{images.source} holds {n} images; the {request.split} split has {size}")
         return list(range(n))
     if n != len(listed):
         raise UserError(
-            f"{given.source} holds {n} images where {request.indices or request.clean} names {len(listed)}; "
+            f"{images.source} holds {n} images where {request.indices or request.clean} names {len(listed)}; "
             "add an array index, or name the list that they are of"
         )
     return listed
 
 
 def _check(
-    given: PrecomputedImages, at: list[int], shape: tuple[int, int, int], labels: list[int], request: JudgeOptions
+    images: PrecomputedImages, at: list[int], shape: tuple[int, int, int], labels: list[int], request: JudgeOptions
 ) -> None:
     """Refuse a file whose image shape, positions or labels differ from the data set's."""
-    if given.x.shape[1:] != shape:
-        has, wants = ("x".join(map(str, s)) for s in (given.x.shape[1:], shape))
-        raise UserError(f"{given.source} has images of {has}; those of {request.dataset} are {wants}")
+    if images.x.shape[1:] != shape:
+        has, wants = ("x".join(map(str, s)) for s in (images.x.shape[1:], shape))
+        raise UserError(f"{images.source} has images of {has}; those of {request.dataset} are {wants}")
     outside = next((i for i in at if i >= len(labels)), None)
     if outside is not None:
         raise UserError(
-            f"{given.source}: index has image {outside}; the {request.split} split has images 0 to {len(labels) - 1}"
+            f"{images.source}: index has image {outside}; the {request.split} split has images 0 to {len(labels) - 1}"
         )
-    for row, i in enumerate(at if given.y is not None else []):
-        if given.y is not None and int(given.y[row]) != labels[i]:
+    for row, i in enumerate(at if images.y is not None else []):
+        if images.y is not None and int(images.y[row]) != labels[i]:
             raise UserError(
-                f"{given.source}: y of image {row} is {given.y[row]}, and image {i} of the {request.split} split of "
+                f"{images.source}: y of image {row} is {images.y[row]}, and image {i} of the {request.split} split of "
                 f"{request.dataset} is a {labels[i]}; say which images they are (index, --indices, --clean)"
             )
 
 
 def _entry(
-    given: PrecomputedImages, at: list[int], chosen: list[int], scratch: Path, *, minimisation: bool
+    images: PrecomputedImages, at: list[int], chosen: list[int], scratch: Path, *, minimisation: bool
 ) -> AttackEntry:
     """Return an attack of the board, after writing its images to the scratch folder in the format of cells."""
     import numpy as np
@@ -212,12 +212,12 @@ def _entry(
     missing = next((i for i in chosen if i not in rows), None)
     if missing is not None:
         raise UserError(
-            f"{given.source} lacks image {missing}; all files must have the same images, or --indices names some"
+            f"{images.source} lacks image {missing}; all files must have the same images, or --indices names some"
         )
     path = scratch / f"{len(list(scratch.iterdir()))}.safetensors"  # no part of the key
-    x = np.ascontiguousarray(given.x[[rows[i] for i in chosen]])
+    x = np.ascontiguousarray(images.x[[rows[i] for i in chosen]])
     save_file({"index": np.array(chosen, np.int64), "x_adv": x}, path)
-    return AttackEntry(f"{GIVEN}{path}", given.label, {"minimisation": True} if minimisation else {})
+    return AttackEntry(f"{PRECOMPUTED}{path}", images.label, {"minimisation": True} if minimisation else {})
 
 
 def _name_of(chosen: list[int], size: int) -> str | None:

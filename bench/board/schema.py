@@ -47,14 +47,14 @@ _MOST = 10_000_000  # more is a slip, and would not fit into memory
 _COUNT: _Kind = (lambda v: _whole(v) and 1 <= v <= _MOST, f"a whole number, at least 1 and at most {_MOST:,}")
 _COUNTS: _Kind = (
     lambda v: _list_of(lambda n: _whole(n) and 1 <= n <= _MOST)(v) and len({*v}) == len(v),
-    "a list of whole numbers, each at least 1 and there once, as [5, 15]",
+    "a list of whole numbers, each at least 1, without repeats, as [5, 15]",
 )
 _NAMES: _Kind = (_list_of(_text), 'a list of names, as ["none", "uniform"]')
 _TIME: _Kind = (_number, 'seconds, or a text as "10min"')
 _SEED: _Kind = (lambda v: _whole(v) and 0 <= v < 1 << 63, "a whole number, at least 0 and less than 2^63")
 _SEEDS: _Kind = (
     lambda v: _list_of(lambda s: _whole(s) and s >= 0)(v) and len({*v}) == len(v),
-    "a list of whole numbers, each at least 0 and there once, as [0, 1, 2]",
+    "a list of whole numbers, each at least 0, without repeats, as [0, 1, 2]",
 )
 _ERROR: _Kind = (lambda v: type(v) is float and 0 < v < 0.5, "a share above 0 and below 0.5, as 0.01")
 _FLAG: _Kind = (lambda v: isinstance(v, bool), "true or false")
@@ -68,7 +68,7 @@ _SHARE: _Kind = (lambda v: _between(v, 0, 1), "a number in [0, 1]")
 _SIZE: _Kind = (lambda v: _between(v, 0, 1) and as_fraction(v) > 0, 'a number in (0, 1], as "1/5"')
 _RATIOS: _Kind = (
     lambda v: _list_of(_SIZE[0])(v) and len({as_fraction(r) for r in v}) == len(v),
-    "a list of numbers in (0, 1], each there once, as [0.1, 0.01]",
+    "a list of numbers in (0, 1], without repeats, as [0.1, 0.01]",
 )
 
 

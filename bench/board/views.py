@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from bench.spec.cell import GIVEN, KNOWN, NULLS, TRANSFER, Cell, DefenseRef
+from bench.spec.cell import KNOWN, NULLS, PRECOMPUTED, TRANSFER, Cell, DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
@@ -31,7 +31,7 @@ def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
     """
     if view.known:
         _check_known(defense, attack)
-    if attack in NULLS or attack.startswith(GIVEN):
+    if attack in NULLS or attack.startswith(PRECOMPUTED):
         return ViewSpec(gradient=defense.gradients[0], seed=view.seed)
     if not defense.stochastic:
         return ViewSpec(gradient=view.gradient if view.mode in defense.gradients else defense.gradients[0])
@@ -56,7 +56,7 @@ def _check_known(defense: DefenseRef, attack: str) -> None:
             f'{defense.label} is deterministic, so it has no seed to know; write on = "stochastic" in the attack '
             f'"{attack}"'
         )
-    if attack.startswith(GIVEN):
+    if attack.startswith(PRECOMPUTED):
         raise UserError(f'the images of "{attack}" are made already; give seed = "known" to an attack that makes some')
 
 
@@ -137,7 +137,7 @@ def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str
     entry = {**_ATTACK, "params": canonical(_ATTACK["params"]), "views": (ViewSpec(gradient="blind"),)}
     if "blind" in defense.gradients:
         return entry
-    bare = next((d for d in defenses if d.name == _BARE and not d.given), None)
+    bare = next((d for d in defenses if d.name == _BARE and not d.params), None)
     if bare is None or bare == defense:
         return None
     return {**entry, "surrogate": bare}

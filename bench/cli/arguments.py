@@ -10,6 +10,8 @@ from typing import Any
 
 from defenses.utils.errors import UserError
 
+NOT_MEASURABLE = 3  # exit code of a certificate or an audit that shows neither exact gradients nor a fault
+
 
 def positive(text: str) -> int:
     """Parse a whole number, at least 1."""
@@ -53,9 +55,14 @@ def add_out(sub: argparse.ArgumentParser, text: str) -> None:
     sub.add_argument("--out", type=Path, help=text)
 
 
-def add_device(sub: argparse.ArgumentParser, text: str = "where models run, as cuda:0 (default: cpu)") -> None:
+def add_device(
+    sub: argparse.ArgumentParser,
+    text: str = "where models run, as cuda:0 (default: cpu)",
+    *,
+    default: str | None = "cpu",
+) -> None:
     """Add --device."""
-    sub.add_argument("--device", default="cpu", help=text)
+    sub.add_argument("--device", default=default, help=text)
 
 
 def add_quiet(sub: argparse.ArgumentParser, text: str = "no progress") -> None:
@@ -78,9 +85,27 @@ def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
     sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
 
 
+def add_results(sub: argparse.ArgumentParser) -> None:
+    """Add the results folder, which a board may stand for."""
+    text = "a results folder, or a board, whose folder below results/ is meant"
+    sub.add_argument("results", type=_results_path, help=text)
+
+
+def _results_path(text: str) -> Path:
+    """Return a folder; for a board without a folder of that name, its default results folder."""
+    from bench.board.load import board_names, default_name
+
+    if not Path(text).is_dir() and (text.endswith(".toml") or text in board_names()):
+        try:
+            return Path("results") / default_name(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
 def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
     """Add --format: text, Markdown, CSV, and further formats."""
-    sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text")
+    sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text", help="default: text")
 
 
 def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -127,8 +152,11 @@ def check_results(folder: Path) -> None:
     Raises:
         UserError: it has no plan.jsonl.
     """
-    if not (folder / "plan.jsonl").is_file():
-        raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
+    if (folder / "plan.jsonl").is_file():
+        return
+    if (folder / "tables.md").is_file():
+        raise UserError(f"{folder} is no folder of attacks; its table is {folder / 'tables.md'}")
+    raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
 
 
 def folder_name(label: str) -> str:
@@ -148,6 +176,20 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
             values[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             values[key] = value
+    return values
+
+
+def key_lists(pairs: Sequence[str]) -> dict[str, list[Any]]:
+    """Parse KEY=VALUE,VALUE pairs; values are read as those of `key_values`.
+
+    Raises:
+        UserError: a text is no pair, or a key is there twice.
+    """
+    values: dict[str, list[Any]] = {}
+    for key, texts in key_texts(pairs):
+        if key in values:
+            raise UserError(f"{key} is given twice; write {key}=VALUE,VALUE once")
+        values[key] = [key_values([f"{key}={text}"])[key] for text in texts.split(",") if text]
     return values
 
 

@@ -12,6 +12,7 @@ from bench.audit.targets import AuditOptions, select, stored_candidates
 from bench.board.defense_entry import candidate, describe
 from bench.board.load import find_board, load_board
 from bench.cli.arguments import (
+    NOT_MEASURABLE,
     add_device,
     add_labels,
     add_out,
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.evaluation.isolation import preserve_global_state
 
     torch.set_num_threads(threads)
-    failed, stderr = False, sys.stderr  # the output of models is bounded, progress is not
+    statuses, stderr = set[str](), sys.stderr  # the output of models is bounded, progress is not
     for member in selection:
 
         def report(text: str, label: str = member.label) -> None:
@@ -90,8 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
             finished = audit(subject, arguments.budget)
         write(options.out, finished)
         print(as_text(finished))
-        failed |= bool(finished.failed)
-    return 1 if failed else 0
+        statuses.add(finished.status)
+    return 1 if "fail" in statuses else NOT_MEASURABLE if "not measurable" in statuses else 0
 
 
 def _target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:

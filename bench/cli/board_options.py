@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.board.load import board_names, board_of_preset, load_board
+from bench.board.from_names import board_of_names
+from bench.board.load import board_names, load_board
 from bench.board.schema import duration
 from bench.cli.arguments import (
     add_device,
@@ -23,7 +24,7 @@ from bench.cli.arguments import (
 )
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
-from bench.report.files import current_table, seen_whole
+from bench.report.files import current_table, known_undamaged
 from bench.store.manifest import check_board
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
@@ -34,26 +35,33 @@ if TYPE_CHECKING:
 _WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
 
 
-def add_board(sub: argparse.ArgumentParser, *, preset: bool = False) -> None:
-    """Add the board, the results folder and the roots; and with `preset`, the options of a board by --preset."""
-    text = "a TOML file, or the name of a built-in board, as quickstart"
-    sub.add_argument("board", help=f"{text}; or use --preset" if preset else text, nargs="?" if preset else None)
+def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: bool = False) -> None:
+    """Add the board, the results folder and the roots.
+
+    Args:
+        sub: the parser.
+        preset: add the options of a board without a file.
+        folder: a results folder may stand for the board.
+    """
+    text = "a TOML file, or the name of a built-in board, as quickstart" + (", or a results folder" if folder else "")
+    more = "; or none, with --defense, --dataset and --attack or --preset"
+    sub.add_argument("board", help=text + more if preset else text, nargs="?" if preset else None)
     if preset:
-        sub.add_argument("--preset", help="a protocol by name (purebench ls presets), with --defense and --dataset")
-        sub.add_argument("--dataset", help="with --preset: name of the data set")
-        sub.add_argument("--eps", help='with --preset: radius, as "8/255" (default: that of the preset)')
-        sub.add_argument("--norm", help="with --preset: Linf, L2 or L1 (default: that of the preset)")
-        sub.add_argument("--indices", help="with --preset: which images, as first-100")
-        add_parameters(sub, "with --preset: defense parameters")
-        add_stochastic(sub, "with --preset: ")
+        sub.add_argument("--preset", help="without a board: a protocol by name (purebench ls presets)")
+        sub.add_argument("--dataset", help="without a board: name of the data set")
+        sub.add_argument("--eps", help='without a board: radius, as "8/255" (default: that of the preset)')
+        sub.add_argument("--norm", help="without a board: Linf, L2 or L1 (default: that of the preset, else Linf)")
+        sub.add_argument("--indices", help="without a board: which images, as first-100")
+        add_parameters(sub, "without a board: parameters of the defense")
+        add_stochastic(sub, "without a board: ")
     add_out(sub, "results folder (default: results/<board>)")
     add_roots(sub)
 
 
 def add_selection(sub: argparse.ArgumentParser) -> None:
     """Add the options that select a part of the board."""
-    add_labels(sub, "--defense", "only these; with --preset: which")
-    add_labels(sub, "--attack", "only these and the null attacks")
+    add_labels(sub, "--defense", "only these; without a board: which, by name")
+    add_labels(sub, "--attack", "only these and the null attacks; without a board: which, by name")
 
 
 def add_run_options(sub: argparse.ArgumentParser) -> None:
@@ -65,6 +73,9 @@ def add_run_options(sub: argparse.ArgumentParser) -> None:
         "--memory", type=_gib, metavar="GIB", help="for a worker process (default: its share of the free memory)"
     )
     sub.add_argument("--retry-errors", action="store_true", help="run cells again that ended in an error")
+    sub.add_argument(
+        "--resume-anyway", action="store_true", help="keep results of models that cannot be identified, and mark them"
+    )
     sub.add_argument("--force", action="store_true", help="run models that return probabilities, too, and mark them")
     add_quiet(sub, "no progress, no table")
 
@@ -95,33 +106,36 @@ def names_board(text: str) -> bool:
 
 
 def selected_board(arguments: argparse.Namespace) -> Board:
-    """Read the board of the command line, or make it by --preset.
+    """Read the board of the command line, or make it of the names there.
 
     Raises:
-        UserError: a board and a preset, or neither; or what `load_board` or `board_of_preset` raises.
+        UserError: a board and names of one without, or neither; or what `load_board` or `board_of_names` raises.
     """
-    board = _preset_board(arguments)
+    board = _named_board(arguments)
     return load_board(arguments.board, **roots_of(arguments)) if board is None else board
 
 
-def _preset_board(arguments: argparse.Namespace) -> Board | None:
-    """Return the board of --preset; None where a board is named."""
+def _named_board(arguments: argparse.Namespace) -> Board | None:
+    """Return the board of the options; None where a board is named."""
     names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")
     options: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, used = options.pop("preset"), [name for name, value in options.items() if value]
-    if preset is None:
-        if arguments.board is None:
-            raise UserError("name a board, as quickstart, or a --preset with --defense and --dataset")
-        if used:
-            raise UserError(f"--{used[0]} belongs to --preset; in a board, write it into its file")
-        return None
     if arguments.board is not None:
-        raise UserError(f'"{arguments.board}" and --preset are both given; a board names its preset in its file')
-    for name in ("dataset", "defense"):
+        if preset is not None:
+            raise UserError(f'"{arguments.board}" and --preset are both given; a board names its preset in its file')
+        if used:
+            raise UserError(f"--{used[0]} is for a run without a board; in a board, write it into its file")
+        return None
+    attacks = getattr(arguments, "attack", ())
+    if preset is None and not attacks and not used and not getattr(arguments, "defense", ()):
+        raise UserError("name a board, as quickstart; or give --defense, --dataset and --attack or --preset")
+    for name, example in (("defense", "adp"), ("dataset", "digits")):
         if not getattr(arguments, name):
-            raise UserError(f"--preset needs --{name}; add it, as --{name} {'digits' if name == 'dataset' else 'adp'}")
-    params = key_values(options.pop("set"))
-    return board_of_preset(preset, defenses=arguments.defense, params=params, **options, **roots_of(arguments))
+            raise UserError(f"without a board, --{name} is needed; add it, as --{name} {example}")
+    if preset is None and not attacks:
+        raise UserError("without a board, attacks are needed; add --attack autoattack:standard, or --preset standard")
+    options |= {"params": key_values(options.pop("set")), **roots_of(arguments)}
+    return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
 def results_folder(arguments: argparse.Namespace, name: str) -> Path:
@@ -155,6 +169,7 @@ def run_and_show(
         defenses=defenses,
         attacks=attacks,
         retry_errors=arguments.retry_errors,
+        resume_anyway=arguments.resume_anyway,
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
@@ -179,12 +194,12 @@ def report_errors(errors: list[str]) -> int:
     return 2 if errors else 0
 
 
-def read_stored(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], set[str]]:
+def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Read the stored cells of a board.
 
     Args:
         folder: of results; it need not exist.
-        board: whose results it holds.
+        board: name of the board whose results it holds.
 
     Returns:
         The lines of stored cells by key, without damaged parts, each of which gets a warning on standard error; and the
@@ -196,9 +211,9 @@ def read_stored(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], 
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise UserError(f"{existing} is no folder; choose another one with --out")
-    check_board(folder, board.name)
+    check_board(folder, board)
     damaged: dict[Path, str] = {}
-    parts = stored(folder / "parts", None if seen_whole(folder) else damaged.__setitem__)
+    parts = stored(folder / "parts", None if known_undamaged(folder) else damaged.__setitem__)
     for part, problem in damaged.items():
         print(f"warning: {part}: {problem}; run the board again, which redoes its cells", file=sys.stderr)
     lines = {key: line for key, (line, _) in parts.items()}

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.board.defense_entry import candidate, describe
-from bench.cli.arguments import add_stochastic, board_entry, refuse_with, roots_of
+from bench.cli.arguments import NOT_MEASURABLE, add_stochastic, board_entry, refuse_with, roots_of
 from bench.cli.board_options import add_board, names_board, results_folder, selected_board
 from bench.evaluation.certificates import stored
+from bench.evaluation.certificates.certificate import state_of
 from bench.execution.options import Options
 from bench.spec.cell import digest
 from defenses.data.dataset import load_dataset
 
 if TYPE_CHECKING:
     from bench.board.board import Board
+
+_STATES = {"passed": "passed", "failed": "FAILED", "not measurable": "not measurable"}
+_MARKS = {"passed": "ok  ", "failed": "FAIL", "not measurable": "?   "}
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -36,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         certificates = {target: _certify_defense(target, arguments)}
     for title, certificate in certificates.items():
         _show(title, certificate)
-    return 0 if all(c["passed"] for c in certificates.values()) else 1
+    states = {state_of(certificate) for certificate in certificates.values()}
+    return 1 if "failed" in states else NOT_MEASURABLE if "not measurable" in states else 0
 
 
 def _certify_defense(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -75,13 +80,12 @@ def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dic
 
 def _show(title: str, certificate: Mapping[str, Any]) -> None:
     """Print a certificate: a line for the defense, and one for each measurement."""
-    state = "passed" if certificate["passed"] else "FAILED"
     steps = f", {certificate['steps']} steps" if certificate.get("steps") is not None else ""
     on = f" on {certificate['images']} images{steps} in float64" if "images" in certificate else ""
     text = certificate.get("note") or certificate.get("error")
-    print(f"{title}: {state}{on}{f': {text}' if text else ''}")
+    print(f"{title}: {_STATES[state_of(certificate)]}{on}{f': {text}' if text else ''}")
     for check in certificate.get("checks", ()):
         sign = ">=" if check["least"] else "<="
         note = f" ({check['note']})" if check["note"] else ""
-        mark = "ok  " if check["passed"] else "FAIL"
+        mark = _MARKS[state_of(check)]
         print(f"  {mark} {check['name']}: {check['value']:.3g} {sign} {check['limit']:g}{note}")

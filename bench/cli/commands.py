@@ -28,6 +28,7 @@ COMMANDS = {
         "Finished trials are skipped.",
     ),
     "train": ("train", "Train a defense by its recipe, resumably."),
+    "tune": ("tune", "Choose parameters of deployment on validation images, by clean accuracy and a transfer."),
     "import": ("import_weights", "Write a published checkpoint as weights; names and shapes must agree."),
     "doctor": ("doctor", "Check the installed libraries, and say how to mend what is broken."),
     "model-info": ("model_info", "Write or read RobustBench's model_info JSON."),

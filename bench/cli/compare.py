@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.arguments import check_seed, number_between, positive
+from bench.cli.arguments import add_results, check_seed, number_between, positive
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sub.add_argument("results", type=Path)
+    add_results(sub)
     sub.add_argument("a", metavar="A", help='a defense (its worst case), or "defense@attack", "defense@attack (view)"')
     sub.add_argument("b", metavar="B", help="the other one")
     sub.add_argument("--with", dest="other", type=Path, metavar="RESULTS", help="the results folder of B, if another")

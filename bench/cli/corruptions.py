@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.defense_entry import candidate, describe
 from bench.board.load import load_board
-from bench.cli.arguments import add_out, add_parameters, add_quiet, add_roots, key_values, positive, roots_of
+from bench.cli.arguments import (
+    add_out,
+    add_parameters,
+    add_quiet,
+    add_roots,
+    add_stochastic,
+    key_values,
+    positive,
+    roots_of,
+)
 from bench.cli.board_options import names_board
 from defenses.utils.errors import UserError
 
@@ -24,6 +33,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "names of defenses, as adp or file.py:Class; or one board, for its defenses"
     sub.add_argument("defense", nargs="+", help=text)
     add_parameters(sub, "parameters of a single defense by name; they become part of its label")
+    add_stochastic(sub)
     text = "a clean data set, corrupted here, or cifar10-c or cifar100-c, whose files are read (default: digits)"
     sub.add_argument("--dataset", help=text)
     sub.add_argument("--corruptions", nargs="+", default=[], help="only these (default: all)")
@@ -61,6 +71,8 @@ def _defenses(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candi
     """Return (data set, split, index list and seed by name; the defenses)."""
     options = {key: value for key in _DEFAULTS if (value := getattr(arguments, key)) is not None}
     names, params, roots = arguments.defense, key_values(arguments.set), roots_of(arguments)
+    if arguments.stochastic and names_board(names[0]):
+        raise UserError("--stochastic is for defenses by name; in a board, write stochastic = true into its file")
     if params and (len(names) > 1 or names_board(names[0])):
         raise UserError("--set is for one defense; run the others apart, into the same folder, or write a board")
     if len(names) == 1 and names_board(names[0]):
@@ -71,5 +83,6 @@ def _defenses(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candi
         return setting, [candidate(d, board.dataset, roots) for d in board.defenses]
     setting = _DEFAULTS | options
     dataset = setting["dataset"]
-    entries = [{"name": name, "label": ", ".join((name, *arguments.set)), "params": params} for name in names]
+    random = {"stochastic": True} if arguments.stochastic else {}
+    entries = [{"name": n, "label": ", ".join((n, *arguments.set)), "params": params, **random} for n in names]
     return setting, [candidate(describe(e, dataset, **roots), dataset, roots) for e in entries]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from bench.cli.arguments import add_format
+from bench.cli.arguments import add_format, add_results
 from bench.report.plain import to_csv, to_markdown, to_text
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sub.add_argument("results", type=Path)
+    add_results(sub)
     add_format(sub)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from bench.report.format import percent
 from bench.report.table import Table
-from bench.report.tables import percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -99,9 +99,9 @@ def _options(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions
 
 def _read_images(arguments: argparse.Namespace, threat: ThreatModel) -> list[PrecomputedImages]:
     """Read the images of all files, and label them."""
-    from bench.attacks.precomputed_files import read_given
+    from bench.attacks.precomputed_files import read_precomputed
 
-    images = [part for path in arguments.images for part in read_given(path, f"{threat.norm} {threat.eps}")]
+    images = [part for path in arguments.images for part in read_precomputed(path, f"{threat.norm} {threat.eps}")]
     if arguments.label and len(arguments.label) != len(images):
         raise UserError(f"there are {len(images)} sets of images and {len(arguments.label)} labels; give one for each")
     labels = arguments.label or [part.label for part in images]

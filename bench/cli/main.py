@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from bench import __version__
 from bench.cli.commands import COMMANDS
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.namespaces import is_private
 from defenses.utils.text import clean
 
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(build_parser())
     words = sys.argv[1:] if argv is None else argv
     command = next((word for word in words if not word.startswith("-")), "")
+    if command and command not in COMMANDS and words[0] == command:
+        print(f"purebench: {unknown('command', clean(command), COMMANDS)}", file=sys.stderr)
+        return 2
     arguments = build_parser(command).parse_args(argv)
     interrupts = _record_interrupts()
     try:
@@ -97,7 +101,7 @@ def _send_again(number: int) -> None:
 
 def _is_importing(frame: FrameType | None) -> bool:
     """Return True if an import statement is running; code at a plug-in's top level does not count."""
-    while frame is not None:
+    while frame is not None and not is_private(frame.f_globals.get("__name__")):
         if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
             return True
         frame = frame.f_back

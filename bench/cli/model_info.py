@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.cli.arguments import add_out, add_parameters, key_texts
+from bench.cli.arguments import add_out, add_parameters, add_results, key_texts
 from bench.report.model_info import FLAGS, read_model_info
-from bench.report.model_info_compare import compare
-from bench.report.model_info_export import export
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
 
@@ -20,7 +18,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "Write the entry of a defense from a results folder."
     exporting = kinds.add_parser("export", help=text, description=text)
     exporting.set_defaults(run=_export)
-    exporting.add_argument("results", type=Path)
+    add_results(exporting)
     exporting.add_argument("--defense", required=True, help="its label in the results")
     exporting.add_argument("--eps", help="of the threat, where the results have several")
     add_out(exporting, "file to write (default: print it)")
@@ -28,7 +26,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "Show an entry, and compare its claims with a results folder."
     more = " Both must be of one data set and one eps. The exit code is 1 if a claim lies outside its interval."
     showing = kinds.add_parser("show", help=text, description=text + more)
-    showing.add_argument("file", type=Path)
+    showing.add_argument("file", type=Path, help="a JSON file of RobustBench's model_info")
     showing.add_argument("--results", type=Path, help="a results folder")
     showing.add_argument("--defense", help="label of the defense there")
     showing.add_argument("--eps", help="of the threat there, where the entry has none")
@@ -43,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{key}: {value}")
     if arguments.results is None:
         return 0
+    from bench.report.model_info_compare import compare  # imports pandas
+
     claims = compare(info, arguments.results, arguments.defense, eps=arguments.eps)
     if not claims:
         raise UserError("the entry and the results have no number in common")
@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     """Run `model-info export`."""
-    info = export(arguments.results, arguments.defense, eps=arguments.eps, given=_fields(arguments.set))
+    from bench.report.model_info_export import export  # imports pandas
+
+    info = export(arguments.results, arguments.defense, eps=arguments.eps, fields=_fields(arguments.set))
     if arguments.out is None:
         print(info.to_json(), end="")
     else:

@@ -20,8 +20,10 @@ from bench.cli.board_options import (
 )
 from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
+from bench.execution.resume import resumable
 from bench.spec.cell import row_of
 from bench.store.manifest import read_manifest
+from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.text import counted, human_time
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from bench.stats.power import Question
 
 _PROBE_SECONDS = 60.0
+_QUESTION = {"power": 0.8, "alpha": 0.05, "discordance": 0.1}  # defaults of the options beside --detect
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -41,9 +44,18 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--probe", action="store_true", help="time the rows without results, in about a minute")
     sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
     sub.add_argument("--detect", metavar="DIFFERENCE", help="how many images and draws show it, as 3pp, 3%% or .03")
-    sub.add_argument("--power", type=float, default=0.8, help="chance to find that difference (default: 0.8)")
-    sub.add_argument("--alpha", type=float, default=0.05, help="chance to find one that is none (default: 0.05)")
-    sub.add_argument("--discordance", type=float, default=0.1, help="images that two defenses differ on (default: 0.1)")
+    sub.add_argument(
+        "--power", type=float, default=_QUESTION["power"], help="chance to find that difference (default: 0.8)"
+    )
+    sub.add_argument(
+        "--alpha", type=float, default=_QUESTION["alpha"], help="chance to find one that is none (default: 0.05)"
+    )
+    sub.add_argument(
+        "--discordance",
+        type=float,
+        default=_QUESTION["discordance"],
+        help="images that two defenses differ on (default: 0.1)",
+    )
     add_device(sub, "where models run in the probe, as cuda:0 (default: cpu)")
 
 
@@ -64,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board.name)
     CellRunner(board, options).try_parameters(selection)
-    lines, _ = read_stored(folder, board)
+    stored, _ = read_stored(folder, board.name)
+    found = resumable(cells, stored)
+    lines = found.lines
     rows: dict[str, list[Cell]] = {}
     for cell in selection:
         rows.setdefault(row_of(cell), []).append(cell)
@@ -74,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     for row, members in rows.items():
         _show(row, members, lines, forecasts.get(row))
     images = sum(c.data.stop - c.data.start for c in selection)
+    for note in found.notes:
+        print(note)
     print(f"{len(selection)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
     _show_totals(rows, lines, forecasts, worker_count(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
@@ -88,6 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _question(arguments: argparse.Namespace) -> Question | None:
     """Return the question of --detect; None without it."""
     if arguments.detect is None:
+        for name, default in _QUESTION.items():
+            if getattr(arguments, name) != default:
+                raise UserError(f"--{name} belongs to --detect; add it, as --detect 3pp")
         return None
     from bench.stats.power import Question, difference
 

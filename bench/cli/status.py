@@ -1,31 +1,70 @@
-"""`purebench status`: count the finished cells of a board."""
+"""`purebench status`: count the finished cells of a board or a results folder."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
-from bench.cli.board_options import add_board, read_stored, results_folder, selected_board
+from bench.cli.arguments import check_results
+from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board
+from bench.execution.options import Options
+from bench.execution.resume import resumable
+from bench.store.manifest import read_manifest
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_board(sub)
+    add_board(sub, preset=True, folder=True)
+    add_selection(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.board is not None and Path(arguments.board).is_dir():
+        return _of_folder(Path(arguments.board))
+    from bench.execution.run_board import select
+
     board = selected_board(arguments)
     folder = results_folder(arguments, board.name)
-    cells = board.cells()
-    stored, damaged = read_stored(folder, board)
-    counts: dict[str, dict[str, int]] = {}
-    for cell in cells:
-        by_state = counts.setdefault(cell.defense.title, {})
-        line = stored.get(cell.key)
-        state = line["status"] if line else "damaged" if cell.key in damaged else "missing"
-        by_state[state] = by_state.get(state, 0) + 1
-    for label, by_state in counts.items():
-        print(f"{label}: " + ", ".join(f"{n} {state}" for state, n in sorted(by_state.items())))
-    done = sum(c.key in stored for c in cells)
+    options = Options(defenses=tuple(arguments.defense), attacks=tuple(arguments.attack))
+    cells = select(board.cells(), options)
+    lines, damaged = read_stored(folder, board.name)
+    found = resumable(cells, lines)
+    _show([(c.key, c.defense.title) for c in cells], found.lines, damaged)
+    for note in found.notes:
+        print(note)
+    done = sum(c.key in found.lines for c in cells)
     print(f"{done} of {len(cells)} cells finished in {folder}")
     return 0
+
+
+def _of_folder(folder: Path) -> int:
+    """Show the plan of a folder; whether the code of its defenses has changed is seen with the board alone."""
+    check_results(folder)
+    plan = [json.loads(line) for line in (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
+    board = read_manifest(folder).get("board", folder.name)
+    lines, damaged = read_stored(folder, board)
+    _show([(cell["key"], _title(cell)) for cell in plan], lines, damaged)
+    print(
+        f"{sum(cell['key'] in lines for cell in plan)} of {len(plan)} cells of the board {board} finished in {folder}"
+    )
+    return 0
+
+
+def _title(cell: Mapping[str, Any]) -> str:
+    seed = cell.get("training_seed")
+    return f"{cell['defense']} (seed {seed})" if seed else str(cell["defense"])
+
+
+def _show(cells: Iterable[tuple[str, str]], lines: Mapping[str, Mapping[str, Any]], damaged: Container[str]) -> None:
+    """Print the number of cells, given as (key, title), by defense and state."""
+    counts: dict[str, dict[str, int]] = {}
+    for key, title in cells:
+        by_state = counts.setdefault(title, {})
+        state = lines[key]["status"] if key in lines else "damaged" if key in damaged else "missing"
+        by_state[state] = by_state.get(state, 0) + 1
+    for title, by_state in counts.items():
+        print(f"{title}: " + ", ".join(f"{n} {state}" for state, n in sorted(by_state.items())))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from bench.cli.arguments import add_format, check_results
+from bench.cli.arguments import add_format, add_results, check_results
 from bench.report.files import current_table
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sub.add_argument("results", type=Path)
+    add_results(sub)
     add_format(sub, "latex", "html")
 
 

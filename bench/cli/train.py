@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.cli.arguments import add_data_root, add_out, add_parameters, key_values, positive
+from bench.cli.arguments import add_data_root, add_device, add_out, add_parameters, key_values, positive
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.paths import cache_dir
 from defenses.zoo.cards import card, list_models
@@ -18,6 +18,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "name of the weights, so that those of a changed recipe stand beside others (default: the defense)"
     sub.add_argument("--name", dest="weights", metavar="NAME", help=text)
     add_data_root(sub)
+    add_device(sub, "where to train, as cuda:0 (default: a GPU if there is one, else cpu)", default=None)
     sub.add_argument("--seed", type=int, default=0, help="of the training; 1 writes <name>.seed1 (default: 0)")
     text = "of torch (default: 1; small networks are slower with more)"
     sub.add_argument("--threads", type=positive, default=1, help=text)
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         weights=arguments.weights,
         overrides=key_values(arguments.set),
+        device=arguments.device,
     )
     print(path)
     return 0

@@ -7,12 +7,22 @@ import json
 import sys
 from pathlib import Path
 
-from bench.cli.arguments import add_device, add_labels, add_quiet, add_roots, check_results, positive, roots_of
+from bench.cli.arguments import (
+    add_device,
+    add_labels,
+    add_quiet,
+    add_results,
+    add_roots,
+    check_results,
+    positive,
+    roots_of,
+)
+from defenses.utils.errors import UserError
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    sub.add_argument("results", type=Path)
+    add_results(sub)
     add_labels(sub, "--defense", "only these")
     sub.add_argument("--sample", type=positive, metavar="N", help="at most N images of every cell")
     sub.add_argument("--code", type=Path, help="folder of your own defenses and parts (default: the current folder)")
@@ -25,6 +35,8 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     check_results(arguments.results)
+    if arguments.code is not None and not arguments.code.is_dir():
+        raise UserError(f"there is no folder {arguments.code}; give --code the folder of your own defenses")
     from bench.audit.reproduction.report import as_dict, as_text
     from bench.audit.reproduction.verify import VerifyOptions, verify
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
+from bench.doctor.remedy import install, installer, reinstall_pair
 
 _DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA's major version -> the oldest Linux driver that runs it
 
@@ -17,9 +18,8 @@ def accelerator(env: Environment) -> Iterator[Diagnosis]:
     """Check for a CPU build beside an NVIDIA GPU, a driver too old for the build, and hidden GPUs."""
     folder = env.module("torch")
     if folder is None:
-        yield Diagnosis(
-            "gpu", "broken", "torch is not installed", "nothing can run", "uv sync", ("autoattack", "foolbox")
-        )
+        remedy = install(env, "torch", checkout="uv sync")
+        yield Diagnosis("gpu", "broken", "torch is not installed", "nothing can run", remedy, ("autoattack", "foolbox"))
         return
     cuda, driver = _cuda(folder / "version.py"), _driver(env.proc)
     build = f"torch {env.version('torch')}"
@@ -29,8 +29,9 @@ def accelerator(env: Environment) -> Iterator[Diagnosis]:
         return
     loaded = f"an NVIDIA driver {driver} is loaded"
     if cuda is None:
-        remedy = "take torch from PyPI or PyTorch's CUDA index (no CPU index in [tool.uv.sources]); then "
-        remedy += "uv sync --reinstall-package torch --reinstall-package torchvision"
+        cpu_index = "not from its CPU index" if installer(env) else "no CPU index in [tool.uv.sources]"
+        remedy = f"take both from PyPI or PyTorch's CUDA index ({cpu_index}); then "
+        remedy += reinstall_pair(env, "torch", "torchvision")
         yield Diagnosis("gpu", "warn", f"{loaded}, but {build} is built for the CPU", "--device cuda", remedy)
         return
     oldest = _DRIVERS.get(int(cuda.partition(".")[0]), 0)

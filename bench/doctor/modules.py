@@ -21,7 +21,7 @@ _UNREACHED = {
 
 
 def autoattack(env: Environment) -> Iterator[Diagnosis]:
-    """RobustBench imports the module `autoattack` and calls fra31's signature: an installed one, else purebench's."""
+    """Yield what is wrong with the module `autoattack`, which RobustBench imports and calls by fra31's signature."""
     installed, engine = env.module("autoattack"), env.version("pyautoattack")
     place = installed or _provided(env)
     engine_remedy = install(env, "pyautoattack>=0.2.0", checkout="uv sync")
@@ -98,8 +98,10 @@ def removed_names(env: Environment) -> Iterator[Diagnosis]:
             yield Diagnosis("numpy-names", "ok", f"{evidence}; {reason}")
         else:
             library = place.partition("/")[0]
-            remedy = f"leave out what runs that file, or pin a release of {library} for this numpy in pyproject.toml"
-            remedy += "; then uv sync (purebench itself needs numpy 2, so numpy<2 is no way out)"
+            other = f"in pyproject.toml pin a release of {library} for this numpy; then uv sync"
+            if command := installer(env):
+                other = f'take a release of {library} for this numpy: {command} "{library}==..."'
+            remedy = f"leave out what runs that file, or {other} (purebench needs numpy 2: numpy<2 is no way out)"
             yield Diagnosis("numpy-names", "warn", evidence, f"code that runs {place}", remedy)
     if not uses:
         yield Diagnosis("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")

@@ -25,7 +25,10 @@ def python(env: Environment) -> Iterator[Diagnosis]:
     """Check that the interpreter is new enough."""
     version = ".".join(map(str, env.python))
     if env.python[:2] < OLDEST_PYTHON:
-        remedy = "uv sync --python 3.12"
+        remedy = {
+            "pip install": "python3.12 -m venv .venv, and install purebench there",
+            "uv pip install": "uv venv --python 3.12, and install purebench there",
+        }.get(installer(env), "uv sync --python 3.12")
         yield Diagnosis("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
     else:
         yield Diagnosis("python", "ok", f"Python {version}")

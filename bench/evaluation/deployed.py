@@ -15,6 +15,7 @@ from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.devices import device_of
 from bench.evaluation.meter import Meter
 from bench.evaluation.sequential_verdict import sequential_verdict
+from bench.evaluation.steadiness import judged_again
 from bench.evaluation.verdict import Draws, verdict
 from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
@@ -22,7 +23,7 @@ from defenses.core.defense import Defense
 
 
 @dataclass(frozen=True, eq=False)
-class Deployed:
+class DeployedVerdict:
     """The verdict on B images.
 
     Args:
@@ -53,7 +54,7 @@ class Deployed:
         return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in columns.items()}
 
 
-def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> Deployed:
+def deployed_verdict(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> DeployedVerdict:
     """Judge the images of a cell.
 
     Args:
@@ -62,6 +63,9 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
         x: images, float32 [B, C, H, W], on the CPU as all tensors here.
         y: labels, int64 [B].
         indices: dataset indices, int64 [B].
+
+    Raises:
+        AnswersChange: a user's model that counts as deterministic is not.
     """
     spec, x = cell.verdict, x.to(device_of(defense))
     meter = Meter(defense.cost_modules())
@@ -82,9 +86,11 @@ def ask(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> 
             scores = None if draws.scores is None else draws.scores.cpu()
             draws = Draws(draws.logits.cpu(), draws.rejected.cpu(), draws.held_out.cpu(), scores)
             majority = _majority(cell, defense, x, y, indices, draws, memory)
+            cost = Cost(seconds_since(begin), meter.forwards, meter.backwards, rows=memory.limit)
+            judged_again(defense, x, indices, draws, seed=cell.seed, batch=spec.batch, memory=memory)
     finally:
         meter.detach()
-    return Deployed(draws, majority, Cost(seconds_since(begin), meter.forwards, meter.backwards, rows=memory.limit))
+    return DeployedVerdict(draws, majority, cost)
 
 
 def _majority(

@@ -1,33 +1,13 @@
-"""Devices of models and of commands."""
+"""Devices of models."""
 
 from __future__ import annotations
 
 import torch
 
 from defenses.core.defense import Defense
-from defenses.utils.errors import UserError
 
 
 def device_of(defense: Defense) -> torch.device:
     """Return the device of a defense's first parameter or buffer, else the CPU."""
     tensor = next(defense.parameters(), next(defense.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def device_named(name: str) -> torch.device:
-    """Return the device of a name, as "cpu" or "cuda:0".
-
-    Raises:
-        UserError: it cannot be used on this machine.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:  # its message is a long list of backends
-        text = f'device "{name[:40]}" cannot be used: torch knows none of that name'
-        raise UserError(f"{text}; try --device cpu, or cuda:0") from None
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0][:60]
-        raise UserError(f'device "{name[:40]}" cannot be used: {reason}; try --device cpu') from None
-    return device

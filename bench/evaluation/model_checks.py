@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import Tensor, nn
 
-from bench.evaluation.isolation import state
-from defenses.core.defense import Defense, Foreign
+from bench.evaluation.devices import device_of
+from bench.evaluation.isolation import preserve_global_state, state
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.isolation import seeded_globals
 
 _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by 1e-6
+_CALLS, _SECONDS = 40, 2.0  # further calls of a user's module on an image, and their time
 
 
-@torch.no_grad()
 def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool = False) -> bool:
-    """Check a model on a few images.
+    """Check a model on a few images; every command and function that judges a model calls this first.
+
+    The state of the process (random generators, default types) stays as it is.
 
     Args:
-        defense: the model.
-        x: at least 4 images of the data set, float32 [B, C, H, W] in [0, 1].
+        defense: the model, on any device.
+        x: images of the data set, at best 8, float32 [B, C, H, W] in [0, 1].
         num_classes: of the data set.
         label: of the model, for messages.
         probabilities: accept a model that returns probabilities.
@@ -33,6 +38,11 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
             that changes itself, outputs that depend on neighbours in the batch, a random module declared
             deterministic.
     """
+    with preserve_global_state(), torch.no_grad():
+        return _checked(defense, x.to(device_of(defense)), num_classes, label, probabilities=probabilities)
+
+
+def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool) -> bool:
     _check_mode(defense, label)
     before = state(defense)
     noise, copied = Noise.of(0, len(x), x.device), x.clone()
@@ -44,9 +54,10 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
     bare = defense.logits(x, noise, gradient="blind") if "blind" in defense.gradients else logits
     softmax = are_probabilities(logits) or are_probabilities(bare)
     if softmax and not probabilities:
+        values = "probabilities" if _sums_to_one(logits) or _sums_to_one(bare) else "values in [0, 1]"
         raise UserError(
-            f"{label} returns probabilities; return logits (remove the softmax), or attacks lose gradients; "
-            "purebench run and audit take it as it is with --force, and mark it"
+            f"{label} returns {values}; return logits (remove the softmax, sigmoid or clamp), or attacks lose "
+            "gradients; purebench run and audit take it as it is with --force, and mark it"
         )
     again = defense.logits(x, noise)
     if state(defense) != before:
@@ -55,7 +66,9 @@ def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, pr
             "(running statistics, a counter); freeze them"
         )
     _check_repeatable(defense, logits, again, label)
-    if not (isinstance(defense, Foreign) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
+    if user_code(defense) and not defense.stochastic:
+        _check_many_calls(defense, x, noise, label)
+    if not (isinstance(defense, UserModule) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
         _check_rows_alone(defense, x, noise, logits, label)
     return softmax
 
@@ -74,9 +87,29 @@ def _check_logits(logits: Tensor, shape: tuple[int, int], label: str) -> None:
         raise UserError(f"{label} returns NaN or infinite logits on clean images; check its weights")
 
 
+def user_code(defense: Defense) -> bool:
+    """Return True if a defense, or a part of it, is a user's own module."""
+    return "provenance" not in vars(defense) or bool(vars(defense).get("user_parts"))
+
+
+def same_answers(first: Tensor, second: Tensor) -> bool:
+    """Return True if two tensors of logits agree but for rounding; NaN equals NaN."""
+    return torch.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def _check_many_calls(defense: Defense, x: Tensor, noise: Noise, label: str) -> None:
+    """Refuse a module that answers otherwise in some of many calls on the first image."""
+    image, stream, begun = x[:1], noise.rows(slice(0, 1)), time.perf_counter()
+    first = defense.logits(image, stream)
+    for _ in range(_CALLS):
+        _check_repeatable(defense, first, defense.logits(image, stream), label)
+        if time.perf_counter() - begun > _SECONDS:
+            return
+
+
 def _check_repeatable(defense: Defense, logits: Tensor, again: Tensor, label: str) -> None:
     """Refuse a module whose logits [B, K] of two calls under the same noise differ."""
-    if torch.allclose(logits, again, rtol=1e-4, atol=1e-5):
+    if same_answers(logits, again):
         return
     remedy = (
         "it draws from a generator of its own; let it use the global one, or subclass Defense and use `noise`"
@@ -98,9 +131,13 @@ def _check_rows_alone(defense: Defense, x: Tensor, noise: Noise, logits: Tensor,
 
 
 def are_probabilities(logits: Tensor) -> bool:
-    """Return True if outputs [B, K] are non-negative and sum to 1, as those of a softmax."""
-    ones = torch.ones(len(logits), device=logits.device, dtype=logits.dtype)
-    return bool((logits >= 0).all()) and torch.allclose(logits.sum(1), ones, atol=1e-4)
+    """Return True if outputs [B, K] all lie in [0, 1], as those of a softmax, a sigmoid or a clamp."""
+    return bool(((logits >= 0) & (logits <= 1)).all())
+
+
+def _sums_to_one(outputs: Tensor) -> bool:
+    ones = torch.ones(len(outputs), device=outputs.device, dtype=outputs.dtype)
+    return are_probabilities(outputs) and torch.allclose(outputs.sum(1), ones, atol=1e-4)
 
 
 def refuse_train_mode(module: nn.Module, label: str) -> None:
@@ -122,7 +159,7 @@ def refuse_train_mode(module: nn.Module, label: str) -> None:
 
 def _check_mode(defense: Defense, label: str) -> None:
     """Refuse train mode and parameters of another type than float32."""
-    if not isinstance(defense, Foreign):
+    if not isinstance(defense, UserModule):
         defense.train(False)  # a `Defense` has no other mode; its constructor may have left parts in another
     else:
         refuse_train_mode(defense.module, label)
@@ -142,7 +179,7 @@ def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
 
 
 @torch.no_grad()
-def looks_random(module: nn.Module, x: Tensor) -> bool:
+def has_random_outputs(module: nn.Module, x: Tensor) -> bool:
     """Return True if outputs on x [B, C, H, W] differ under three states of the global random generators."""
     outputs = []
     for seed in range(3):

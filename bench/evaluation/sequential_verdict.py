@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.evaluation.batching import BatchLimit
 from bench.evaluation.verdict import HELD_OUT, verdict_noise
 from bench.stats.sequential import Decisions, Sequential
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.arrays import I64, Bools
 
@@ -52,7 +52,7 @@ def sequential_verdict(
         with a draw that is not finite stays undecided.
     """
     rule = rule if defense.stochastic else Sequential(1)
-    together = isinstance(defense, Foreign) and defense.stochastic
+    together = isinstance(defense, UserModule) and defense.stochastic
     streams, memory = verdict_noise(seed, indices, x.device), BatchLimit(defense) if memory is None else memory
     label, begun = y.cpu().numpy(), np.zeros((len(x), 0), np.int64) if begun is None else begun
     n = begun.shape[1]

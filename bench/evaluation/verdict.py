@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.batching import BatchLimit
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 
 _VERDICT, _SELECTION, HELD_OUT, _KNOWN = 0x56455244, 0, 1, 2  # names of noise streams
@@ -109,10 +109,10 @@ def verdict(
     streams = verdict_noise(seed, indices, x.device)
     names = [(_SELECTION, d) for d in range(selection)] + [(HELD_OUT, d) for d in range(draws)]
     keys = torch.cat([streams.child(*name).keys for name in names])
-    size = len(x) if isinstance(defense, Foreign) and defense.stochastic else batch
+    size = len(x) if isinstance(defense, UserModule) and defense.stochastic else batch
     if known:
         keys = known_noise(seed, len(x), x.device).keys
-        size = 1 if isinstance(defense, Foreign) else batch
+        size = 1 if isinstance(defense, UserModule) else batch
     position = torch.arange(len(x), device=x.device).repeat(len(names))
     pieces = [slice(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
     memory = BatchLimit(defense) if memory is None else memory

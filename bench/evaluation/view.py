@@ -16,7 +16,7 @@ from bench.evaluation.devices import device_of
 from bench.evaluation.meter import Meter
 from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
 from defenses.core.noise import Noise
 
@@ -156,19 +156,19 @@ class AttackView(nn.Module):
         """Return the logits of every copy [B, EOT, K]."""
         n, gradient = self.spec.eot, self.spec.gradient
         # A known seed means the draw of the verdict itself, not a copy with other noise.
-        streams, foreign = noise if self.spec.known else noise.copies(n), isinstance(self.defense, Foreign)
-        runs = None if foreign else self.spec.runs
+        streams, user_module = noise if self.spec.known else noise.copies(n), isinstance(self.defense, UserModule)
+        runs = None if user_module else self.spec.runs
 
         def logits_of(images: Tensor, noise: Noise) -> Tensor:
             if in_pieces:
                 call = partial(self.defense.logits, gradient=gradient, runs=runs)
-                return piecewise(call, images, noise, self._memory, redivide=not foreign)
+                return piecewise(call, images, noise, self._memory, redivide=not user_module)
             return self.defense.logits(images, noise, gradient=gradient, runs=runs)
 
-        if foreign and self.spec.known:
+        if user_module and self.spec.known:
             keys = streams.keys.split(1)  # the draw of a row depends on its batch
             return torch.stack([logits_of(row, Noise(k)) for row, k in zip(x.split(1), keys, strict=True)])
-        if foreign:
+        if user_module:
             # It draws once per batch: copies in one call would share a draw.
             keys = streams.keys.view(len(x), n, 2)
             return torch.stack([logits_of(x, Noise(keys[:, i])) for i in range(n)], 1)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from bench.board.board import Board
 from bench.board.indices import resolve
 from bench.evaluation.cost import seconds_since
+from bench.execution.sources import Sources
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
+from defenses.utils.file_reads import running
 from defenses.utils.names import is_plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bench.evaluation.steadiness import Reference
     from bench.execution.options import Options
     from bench.execution.records import Block
     from defenses.core.defense import Defense
@@ -45,6 +48,7 @@ class CellRunner:
         self._positions: list[int] = []
         self._active = ""  # title of the defense on the accelerator
         self._states: dict[str, str] = {}  # by title, the state of a defense before its first cell
+        self._references: dict[str, Reference] = {}  # by title
 
     @property
     def _data_root(self) -> Path | None:
@@ -72,8 +76,8 @@ class CellRunner:
     def _load(self, cell: Cell) -> Defense:
         title = cell.defense.title
         if title not in self.options.loaded:
-            from bench.evaluation.devices import device_named
             from bench.execution.loading import load_defense
+            from defenses.utils.devices import device_named
 
             if title not in self._defenses:
                 roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
@@ -91,7 +95,7 @@ class CellRunner:
             UserError: a parameter is out of range.
         """
         for cell in one_per_defense(cells):
-            if cell.defense.given and not is_plugin(cell.defense.name):
+            if cell.defense.params and not is_plugin(cell.defense.name):
                 self._load(cell)
 
     def _make_room(self, title: str) -> None:
@@ -110,11 +114,12 @@ class CellRunner:
         Raises:
             UserError: a model that cannot be benchmarked.
         """
-        from bench.execution.loading import check_defense
+        from bench.evaluation.model_checks import check_model
 
-        x, classes, title = self._first_images(), self.data().num_classes, cell.defense.title
-        accepted = title in self.options.probabilities
-        return check_defense(self.defense(cell), x, classes, title, probabilities=accepted)
+        defense, x, title = self.defense(cell), self._first_images(), cell.defense.title
+        accepted, begin = title in self.options.probabilities, time.perf_counter()
+        softmax = check_model(defense, x, self.data().num_classes, title, probabilities=accepted)
+        return seconds_since(begin), softmax
 
     def certify(self, cell: Cell) -> dict[str, Any]:
         """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
@@ -134,18 +139,28 @@ class CellRunner:
         return block_of(cell, self.data(), self._positions)
 
     def execute(self, cell: Cell) -> CellResult:
-        """Run a cell; a defense that changes during it is a failure."""
+        """Run a cell; a defense that changes during it is a failure. The result lists the user's code and files."""
+        with running():
+            result = self._execute(cell)
+        if sources := Sources().of(cell):
+            result.line["sources"] = sources
+        return result
+
+    def _execute(self, cell: Cell) -> CellResult:
         from bench.evaluation.isolation import preserve_global_state, state
-        from bench.execution.run_cell import execute
+        from bench.evaluation.steadiness import Reference
+        from bench.execution.attack_and_judge import execute
 
         block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
-        if title not in self._states:
-            self._states[title] = state(defense)
-        before = self._states[title]
         with preserve_global_state():
+            if title not in self._states:
+                self._states[title] = state(defense)
+                self._references[title] = Reference(defense, self._first_images())
+            before = self._states[title]
             result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
+            problem = self._references[title].problem(defense) if result.line["status"] == "ok" else ""
         if state(defense) == before:
-            return result
+            return CellResult.failure(cell, problem, None) if problem else result
         if title not in self.options.loaded:
             del self._defenses[title]  # the next cell loads it again
         changed = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
@@ -157,7 +172,7 @@ def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
     return list({c.defense.title: c for c in cells}.values())
 
 
-def work(
+def run_cells(
     store: Store, cells: list[Cell], runner: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
 ) -> None:
     """Run all cells that no other process runs; then wait for the others', and run those left unfinished.
@@ -203,7 +218,7 @@ def finish(
         report: called at the end.
         superseded: a stored record that does not count as finished; None: any stored record counts.
     """
-    stored = store.line(cell.key)
+    stored = store.cell_record(cell.key)
     if stored is not None and stored != superseded:
         report(cell.key, stored["status"], None, stored["error"])
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ from torch import Tensor
 
 from bench.board.board import Board
 from bench.evaluation.certificates.stored import certificate_of
-from bench.evaluation.cost import seconds_since
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
-from bench.evaluation.model_checks import check_model
 from bench.spec.cell import Cell
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
 from defenses.utils.parameters import decode
-from defenses.zoo.registry import load_model
+from defenses.utils.plugin_code import code_hash
+from defenses.zoo.load import load_model
 
 
 def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_root: Path | None) -> Defense:
@@ -36,7 +34,7 @@ def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_ro
         UserError: the defense cannot be loaded, or it is not the model of the board's fingerprint.
     """
     reference, roots = cell.defense, {"weights_root": weights_root, "data_root": data_root}
-    parameters = decode(reference.given)
+    parameters = decode(reference.params)
     with preserve_global_state():
         try:
             defense = load_model(
@@ -44,7 +42,7 @@ def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_ro
             )
         except UserError as error:
             raise UserError(f"{board.name}: {with_context(reference.title, error)}") from None
-    if isinstance(defense, Foreign):
+    if isinstance(defense, UserModule):
         defense.stochastic = reference.stochastic  # of a user-defined module the board says it
     _check_identity(defense, cell)
     return defense
@@ -56,6 +54,8 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
     provenance = vars(defense).get("provenance")
     if provenance is not None and provenance.fingerprint.get("weights") != expected.get("weights"):
         raise UserError(f"the weights of {cell.defense.title} changed while the board was read; repeat the command")
+    if expected.get("code") and code_hash(cell.defense.name) not in (expected["code"], ""):
+        raise UserError(f"the code of {cell.defense.title} changed while the board was read; repeat the command")
     state = expected.get("state")
     if state is None:
         same = provenance is None or _user_states(provenance.fingerprint) == _user_states(expected)
@@ -70,31 +70,6 @@ def _check_identity(defense: Defense, cell: Cell) -> None:
 def _user_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
     """Return the states of the user-defined parts."""
     return [part.get("state") for part in fingerprint.get("around", ())]
-
-
-def check_defense(
-    defense: Defense, x: Tensor, num_classes: int, title: str, *, probabilities: bool
-) -> tuple[float, bool]:
-    """Check that a defense can be benchmarked.
-
-    Args:
-        defense: the loaded defense.
-        x: images, float32 [B, C, H, W].
-        num_classes: K.
-        title: title of the defense, for messages.
-        probabilities: accept a defense that returns probabilities.
-
-    Returns:
-        Seconds that the check took, and whether the defense returns probabilities.
-
-    Raises:
-        UserError: a model that cannot be benchmarked.
-    """
-    x = x.to(device_of(defense))
-    begin = time.perf_counter()
-    with preserve_global_state():
-        softmax = check_model(defense, x, num_classes, title, probabilities=probabilities)
-    return seconds_since(begin), softmax
 
 
 def certify_defense(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:

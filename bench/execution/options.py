@@ -30,6 +30,7 @@ class Options:
         loaded: defenses in memory, by title; their cells run in this process.
         time_limit: seconds that a cell may take; None: the limit of the board.
         memory: GiB that a worker process may hold; None: its share of the available memory.
+        resume_anyway: take over results of defenses and attacks that cannot be identified; their rows are marked.
         probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
 
     Raises:
@@ -47,6 +48,7 @@ class Options:
     loaded: Mapping[str, Defense] = field(default_factory=dict)
     time_limit: float | None = None
     memory: float | None = None
+    resume_anyway: bool = False
     probabilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

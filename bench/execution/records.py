@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.evaluation.cost import Cost
-from bench.evaluation.deployed import Deployed
+from bench.evaluation.deployed import DeployedVerdict
 from bench.evaluation.verdict import Draws
 from bench.spec.cell import Cell
 from bench.spec.threat import in_box
@@ -74,7 +74,7 @@ class Outcome:
     distances: Mapping[str, Tensor]
     beyond: Tensor
     problems: list[str]
-    deployed: Deployed
+    deployed: DeployedVerdict
     cost: Cost
 
     def costs(self) -> dict[str, float]:
@@ -101,8 +101,8 @@ class Outcome:
             "cell": [self.cell.key] * n,
             "index": block.indices.numpy().astype(np.int32),
             "sha": [s[:16] for s in block.shas],
-            "label": block.y.numpy().astype(np.int16),
-            "target": target.numpy().astype(np.int16),
+            "label": _small(block.y.numpy()),
+            "target": _small(target.numpy()),
             **self._counts(judged),
             **{norm.lower(): sizes[norm].numpy().astype(np.float32) for norm in ("Linf", "L2", "L1", "L0")},
             "in_box": in_box(self.x_adv).numpy(),
@@ -145,6 +145,11 @@ class Outcome:
         }
 
 
+def _small(values: Any) -> Any:
+    """Return whole numbers as int16, or int32 where one is larger."""
+    return values.astype(np.int16 if values.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
+
+
 def _int32(counts: Tensor) -> Any:
     return counts.numpy().astype(np.int32)
 
@@ -173,15 +178,15 @@ def draw_columns(cell: Cell, block: Block, draws: Draws, problems: list[str]) ->
     columns = {
         "cell": pa.array([cell.key] * (count * n), pa.string()).dictionary_encode(),
         "index": np.tile(block.indices[ok].numpy().astype(np.int32), count),
-        "draw": np.repeat(np.arange(count, dtype=np.int16), n),
+        "draw": np.repeat(_small(np.arange(count)), n),
         "held_out": np.repeat(draws.held_out.numpy(), n),
-        "pred": draws.predictions[:, ok].flatten().numpy().astype(np.int16),
+        "pred": _small(draws.predictions[:, ok].flatten().numpy()),
         "margin": draws.margins(block.y)[:, ok].flatten().numpy(),
         "rejected": draws.rejected[:, ok].flatten().numpy(),
         "logits": pa.FixedSizeListArray.from_arrays(flat, values.shape[-1]),
     }
     if logits.shape[-1] > _TOP_LOGITS:
-        flat_classes = pa.array(classes.flatten().numpy().astype(np.int16))
+        flat_classes = pa.array(_small(classes.flatten().numpy()))
         columns["classes"] = pa.FixedSizeListArray.from_arrays(flat_classes, values.shape[-1])
     if draws.scores is not None:
         columns["score"] = draws.scores[:, ok].flatten().numpy()

@@ -14,17 +14,18 @@ from typing import Any
 from bench.board.board import Board
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
-from bench.execution.cell_runner import CellRunner, one_per_defense, work
+from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
 from bench.execution.options import Options
 from bench.execution.progress import Progress
+from bench.execution.resume import resumable
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
-from bench.spec.cell import NULLS, Cell, digest
+from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
-from bench.store.manifest import check_board, forced_defenses, read_manifest, update_manifest
+from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
@@ -48,7 +49,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     chosen = select(cells, options)
     check_board(folder, board.name)
     if options.device != "cpu":
-        from bench.evaluation.devices import device_named
+        from defenses.utils.devices import device_named
 
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
@@ -56,10 +57,15 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
 
 
 def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
-    finished = store.finished(_warn)
+    stored_lines = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
+    for note in stored_lines.notes:
+        print(f"note: {note}", file=sys.stderr)
+    finished = stored_lines.lines
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
+    if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
+        store.forget(outdated)
     if pending:
         forecasts = read_forecast(store.folder) | measured(cells, finished)
         _run_pending(board, store, cells, pending, options, redo, forecasts)
@@ -67,6 +73,8 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
     else:
         _write_plan(store, cells)
         update_manifest(store, board.manifest_facts())
+    if stored_lines.resumed:
+        _mark_resumed(board, store, stored_lines.resumed, options)
     with suppress(NotWritable):  # unmerged parts are as good as merged ones
         store.compact([c.columns() for c in cells])
     missing = sum(c.key not in finished for c in pending)
@@ -74,6 +82,13 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         raise UserError(f"{missing} cells were not finished; repeat the command")
     planned = [finished[c.key] for c in cells if c.key in finished]
     return [f"{_name(line)}: {line['error']}" for line in planned if _failed(line)]
+
+
+def _mark_resumed(board: Board, store: Store, reasons: Mapping[str, str], options: Options) -> None:
+    """Write to the manifest of which defenses results were taken over although they may be of another model."""
+    if not reasons.items() <= resumed_anyway(read_manifest(store.folder)).items():
+        entry = describe_run(board.threads, options.workers, options.device) | {"resumed": dict(reasons)}
+        update_manifest(store, board.manifest_facts(), entry)
 
 
 def _warn(text: str) -> None:
@@ -113,7 +128,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
             if label not in labels:
                 raise unknown(f"{kind} in this board", label, labels)
     cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
+    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.is_null]
 
 
 @dataclass
@@ -176,7 +191,7 @@ class _PendingRun:
         runner, cells = CellRunner(self.board, self.options), one_per_defense(self.pending)
         softmax = {c.defense.title for c in cells if runner.check(c)[1]}
         self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        work(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
+        run_cells(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
 
     def finish(self) -> None:
         """Write the end of the run to the manifest."""

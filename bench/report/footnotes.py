@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from bench.spec.aggregation import Aggregation
 
+RESUMED = "§"  # mark of table rows
+
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
     "worst case: per image the worst of the clean image and all attacks, chosen on selection draws and counted on "
@@ -107,6 +109,16 @@ def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     preset = manifest.get("preset") or {}
     text = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
     return (f"preset {preset['name']}: {text}",) if preset else ()
+
+
+def of_resumed(reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a footnote for each defense whose results were taken over although they may be of another model.
+
+    Args:
+        reasons: reasons by defense.
+    """
+    text = "resumed with --resume-anyway, so its cells may be of different models or attacks"
+    return tuple(f"{RESUMED} {label}: {text} ({reason})" for label, reason in reasons.items())
 
 
 def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _passes(lines: list[dict[str, Any]]) -> int:
 
 
 def export(
-    results: str | Path, defense: str, *, eps: Any = None, given: Mapping[str, str | bool | int] | None = None
+    results: str | Path, defense: str, *, eps: Any = None, fields: Mapping[str, str | bool | int] | None = None
 ) -> ModelInfo:
     """Return a defense's entry, from its results and its card.
 
@@ -133,7 +133,7 @@ def export(
         results: the results folder.
         defense: label of the defense there.
         eps: radius of the threat; None if there is only one threat.
-        given: further keys, as {"architecture": "ResNet-18"}, which replace those of the card; no measured ones.
+        fields: further keys, as {"architecture": "ResNet-18"}, which replace those of the card; no measured ones.
 
     Returns:
         The entry; `clean_acc`, `autoattack_acc` (of a deterministic defense attacked by AutoAttack standard) and
@@ -144,7 +144,7 @@ def export(
         UserError: see `rows_of`; or a key that RobustBench does not have or that is measured.
     """
     measured = {*PERCENTS, "eps", "dataset", "number_forward_passes"} - {"reported"}
-    for key in given or {}:
+    for key in fields or {}:
         if key not in KEYS:
             raise unknown("key of model_info", key, set(KEYS) - measured)
         if key in measured:
@@ -159,7 +159,7 @@ def export(
     standard = 1.0 if rows.autoattack is None else float(rows.autoattack["robust_mean"])
     if rows.worst is not None and (rows.autoattack is None or float(rows.worst["robust_mean"]) < standard):
         raw["external"] = _percent(rows.worst)
-    raw |= {"footnote": _footnote(rows), **(given or {})}
+    raw |= {"footnote": _footnote(rows), **(fields or {})}
     return ModelInfo({key: raw[key] for key in KEYS if key in raw})
 
 

@@ -12,14 +12,13 @@ from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
 from bench.report.comparison_table import pivot
-from bench.report.format import percent
 from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
-from bench.store.manifest import read_manifest
+from bench.store.manifest import read_manifest, resumed_anyway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.table import Table
-
-__all__ = ["flagged", "percent", "write_tables"]
 
 _TEXT_WIDTH = 120
 
@@ -52,18 +49,19 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     m = aggregation.m if m is None else m
     failed = failures(folder, manifest)
     frame = ranked(summary(results, m=m), without=labels(failed))
-    reasons = uncertified(folder, results.cells, manifest)
+    reasons, resumed = uncertified(folder, results.cells, manifest), resumed_anyway(manifest)
     notes = (
         *footnotes.of_preset(manifest),
         *footnotes.of_sequential(aggregation, results.records),
         *footnotes.of_certificates(reasons),
+        *footnotes.of_resumed(resumed),
         *footnotes.warnings(results.cells),
         *footnotes.mixed(_runs(results.cells), manifest),
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
     pair = (pivot(frame, marked=reasons), full)
-    tables = [flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed) for t in pair]
+    tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
     csv = with_audit(footnotes.with_warnings(numbers(frame), results.cells, reasons), failed)
@@ -78,6 +76,24 @@ def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the defense, status and run of the cells, each combination once; None for a cell without a run."""
     columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]
+
+
+def marked(table: Table, resumed: Mapping[str, str]) -> Table:
+    """Return a table that marks the defenses whose results were resumed although they may be of another model.
+
+    Args:
+        table: a table with a column "defense".
+        resumed: reasons by label.
+    """
+    if not resumed or "defense" not in table.columns:
+        return table
+    at = table.columns.index("defense")
+
+    def shown(name: str) -> str:
+        plain = name.removesuffix(f" {FAILED_AUDIT}").removesuffix(f" {UNCERTIFIED}")
+        return f"{name} {footnotes.RESUMED}" if plain in resumed else name
+
+    return replace(table, rows=tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows))
 
 
 def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:

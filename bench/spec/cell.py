@@ -16,9 +16,9 @@ from defenses.utils.parameters import canonical
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: on every board
 TRANSFER = "transfer"  # a null attack that a board may ask for
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
-GIVEN = "given:"  # before the file of precomputed images
+PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
-_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # in keys, so that earlier results stay valid
+_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,22 @@ class DefenseRef:
     Args:
         label: for tables.
         name: id of the registry, or a plug-in.
-        given: the parameters that the board sets.
+        params: the parameters that the board sets.
         fingerprint: everything that its outputs depend on: all parameters, version, hashes of weights or source.
         stochastic: its predictions depend on noise.
         gradients: its gradient modes.
         training_seed: seed of the training that made its weights; None: the board names none.
+        unidentified: a part of it that the fingerprint cannot cover, as "net.cfg is a lock"; "": there is none.
     """
 
     label: str
     name: str
-    given: Mapping[str, Any]
+    params: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     stochastic: bool
     gradients: tuple[str, ...]
     training_seed: int | None = None
+    unidentified: str = ""
 
     @property
     def title(self) -> str:
@@ -97,7 +99,7 @@ class AttackRef:
     @property
     def is_precomputed(self) -> bool:
         """Return True if its images come from a file."""
-        return self.name.startswith(GIVEN)
+        return self.name.startswith(PRECOMPUTED)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Cell:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
         name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
-        attack = GIVEN if self.attack.is_precomputed else portable(name)
+        attack = PRECOMPUTED if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {
             "schema": SCHEMA,

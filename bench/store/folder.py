@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +165,8 @@ class Store:
 
         return {key: line for key, (line, _) in stored(self.parts, remove).items()}
 
-    def line(self, key: str) -> CellRecord | None:
-        """Return the line of a cell, stored by any process; the caller holds the cell's lock."""
+    def cell_record(self, key: str) -> CellRecord | None:
+        """Return the record of a cell, stored by any process; the caller holds the cell's lock."""
         try:
             return read_lines(self.parts / f"cell-{key}")[0]
         except FileNotFoundError:
@@ -190,6 +190,23 @@ class Store:
         self._sweep(f".cell-{key}-*")
         images = {} if result.adversarial is None else {key: result.adversarial}
         self._write_part(f"cell-{key}", [result.line], tables_of(result.records, result.draws), images)
+
+    def forget(self, outdated: Mapping[str, CellRecord]) -> None:
+        """Remove the results of cells, by key, that no other process has replaced since they were read."""
+        from bench.store.arrays import merged
+
+        with self.lock("compact", wait=True):
+            for part in part_folders(self.parts):
+                lines = read_lines(part)
+                rest = [line for line in lines if outdated.get(line["key"]) != line]
+                if len(rest) == len(lines):
+                    continue
+                if rest:
+                    keys = [line["key"] for line in rest]
+                    tables, images = merged(keys, dict.fromkeys(keys, part))
+                    self._write_part(part_name(rest[0]["defense"], rest), rest, tables, images)
+                with disk_errors(self.folder):
+                    _remove(part)
 
     def _write_part(self, name: str, lines: Iterable[CellRecord], tables: dict[str, Any], images: Any) -> None:
         from bench.store.arrays import write_arrays

@@ -96,7 +96,7 @@ def check_board(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def journal(
+def record_run(
     folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: Any
 ) -> Iterator[Callable[[], None]]:
     """Record a run in the manifest of a folder of JSON-lines files, to which several commands may add defenses.
@@ -185,3 +185,8 @@ def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dic
 def forced_defenses(manifest: Mapping[str, Any]) -> set[str]:
     """Return the digests of defenses that were run with --force although they return probabilities."""
     return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}
+
+
+def resumed_anyway(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the reasons, by label, why results that were taken over may be of another model."""
+    return {label: reason for run in manifest.get("runs", []) for label, reason in run.get("resumed", {}).items()}

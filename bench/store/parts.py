@@ -36,6 +36,7 @@ It holds `Cell.columns()` and
     seconds_verdict, forwards_verdict, backwards_verdict: cost of the verdict, where the cell was judged.
     notes: list of texts for tables, where there are any.
     traceback: of a failure; None where there is none.
+    sources: of the user's code, see `bench.execution.sources`; missing where there was none.
 """
 Stored = dict[str, tuple[CellRecord, Path]]  # by key: the line of a cell, and the part that holds it
 

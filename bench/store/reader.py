@@ -80,7 +80,7 @@ class Part:
             chosen = _chosen(file, columns)
             for i in range(file.num_row_groups):
                 table = self._located(file.read_row_group(i, columns=chosen))
-                table = table if rest is None else pa.concat_tables([rest, table])
+                table = table if rest is None else pa.concat_tables([rest, table], promote_options="permissive")
                 at = table["at"].to_numpy()
                 final = i + 1 == file.num_row_groups
                 # The last cell may go on in the next row group.

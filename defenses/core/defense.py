@@ -187,7 +187,7 @@ class Purified(Defense):
         return by_run.log_softmax(-1).logsumexp(1) - torch.log(torch.tensor(float(n), device=logits.device))
 
 
-class Foreign(Defense):
+class UserModule(Defense):
     """A user-defined module as a defense.
 
     A stochastic module uses the global random generators: they are forked and seeded for each call, so a draw depends

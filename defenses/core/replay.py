@@ -89,7 +89,7 @@ def extent(purifier: Purifier, x: Tensor, noise: Noise) -> Extent:
     """
     if purifier.steps <= 1:
         return Extent(1, purifier.steps)
-    state, graph = (len(x) * size for size in _sizes(purifier, x, noise))
+    state, graph = (len(x) * size for size in bytes_per_row(purifier, x, noise))
     free = _SHARE * free_memory(x.device)
     if graph * purifier.steps <= free:
         return Extent(purifier.steps, purifier.steps)
@@ -103,7 +103,7 @@ def measuring() -> bool:
     return _measuring.get()
 
 
-def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
+def bytes_per_row(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
     """Return (bytes of a state, bytes of the graph of one step) of one row, measured once."""
     frozen = not any(p.requires_grad for p in purifier.parameters())
     key = (tuple(x.shape[1:]), x.dtype, x.device, purifier.steps, frozen, _Autocast(x.device.type))
@@ -115,7 +115,7 @@ def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
             with torch.enable_grad():
                 state, ctx = start(purifier, row, stream)
                 leaf = _leaves(state)
-                with _saved_bytes(purifier) as saved:
+                with graph_bytes(purifier) as saved:
                     advance(purifier, leaf, _leaves(ctx), range(1), step_noise(purifier, row, stream, 1))
         finally:
             _measuring.reset(token)
@@ -124,7 +124,7 @@ def _sizes(purifier: Purifier, x: Tensor, noise: Noise) -> tuple[int, int]:
 
 
 @contextmanager
-def _saved_bytes(purifier: Purifier) -> Iterator[list[int]]:
+def graph_bytes(purifier: Purifier) -> Iterator[list[int]]:
     """Count the bytes that graphs built in the context hold, weights apart."""
     counted = {p.untyped_storage().data_ptr() for p in purifier.parameters()}
     total, held = [0], []
@@ -208,7 +208,7 @@ class _Replay(torch.autograd.Function):
         states = [{name: next(flat) for name in state_names} for state_names in ctx.names]
         incoming = dict(zip(names, grads, strict=False)), dict(zip(constants, grads[len(names) :], strict=True))
         with torch.enable_grad(), plan.autocast.context():
-            back = _Back(plan, x, Noise(keys), constant, parameters, incoming)
+            back = _BackwardPass(plan, x, Noise(keys), constant, parameters, incoming)
             for segment in reversed(plan.segments()):
                 back.through(states.pop(), segment)
             gradient = back.to_image()
@@ -216,7 +216,7 @@ class _Replay(torch.autograd.Function):
         return gradient, None, None, *(next(gradients) if need else None for need in ctx.needs_input_grad[3:])
 
 
-class _Back:
+class _BackwardPass:
     """Backward pass of a replay: the gradient at the state, and its sums at the context and the parameters."""
 
     def __init__(

@@ -8,7 +8,7 @@ import io
 import pickle
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,12 @@ from numpy._core.multiarray import _reconstruct
 
 from defenses.utils.arrays import I64, U8
 from defenses.utils.errors import UserError
+from defenses.utils.hints import hint
+
+Layout = Literal["NCHW", "NHWC"]
+
+_CHANNELS = (1, 3, 4)  # numbers of channels that are taken for such
+_DIM = 0.4  # of white; images of a whole set rarely stay below
 
 
 def read_bytes(path: Path, remedy: str) -> bytes:
@@ -148,26 +154,45 @@ def read_svhn(path: Path, md5: str, remedy: str) -> tuple[U8, I64]:
     return np.transpose(content["X"], (3, 2, 0, 1)), labels
 
 
-def to_nchw(shape: tuple[int, ...], name: str) -> tuple[tuple[int, int, int], bool]:
+def layout_of(text: str, name: str) -> Layout:
+    """Return a layout that a user states.
+
+    Raises:
+        UserError: it is neither "NCHW" nor "NHWC".
+    """
+    if text not in ("NCHW", "NHWC"):
+        raise UserError(f'{name}: layout is "{text[:40]}"; it must be "NCHW" or "NHWC"')
+    return "NCHW" if text == "NCHW" else "NHWC"
+
+
+def to_nchw(shape: tuple[int, ...], name: str, layout: Layout | None = None) -> tuple[tuple[int, int, int], bool]:
     """Return the layout of images in an array of some shape.
 
     Args:
-        shape: [N, H, W], [N, C, H, W] or [N, H, W, C]. The channels are axis 1 if that is 1 or 3, else the last
-            if that is 1 or 3, else the shorter of the two.
+        shape: [N, H, W], [N, C, H, W] or [N, H, W, C].
         name: of the array, for the message.
+        layout: of four axes; None: the channels are the axis of 1, 3 or 4 entries; where both have that many, the one
+            that leaves square images.
 
     Returns:
         (C, H, W), and True if the channels are last.
 
     Raises:
-        UserError: neither 3 nor 4 axes, or no pixels.
+        UserError: neither 3 nor 4 axes, no pixels, or a layout that the shape does not tell.
     """
     if len(shape) not in (3, 4) or 0 in shape[1:]:
         raise UserError(f"{name} has shape {list(shape)}; images must be [N, H, W], [N, C, H, W] or [N, H, W, C]")
     if len(shape) == 3:
         return (1, shape[1], shape[2]), False
-    last = shape[1] not in (1, 3) and (shape[3] in (1, 3) or shape[3] < shape[1])
-    return ((shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])), last
+    first, last = (n in _CHANNELS for n in (shape[1], shape[3]))
+    if first and last:  # tiny images: those that are square
+        first, last = shape[2] == shape[3], shape[1] == shape[2]
+    if layout is None and first == last:
+        raise UserError(f'{name} has shape {list(shape)}, which does not tell where the channels are; give layout = '
+                        '"NCHW" or "NHWC" beside it')  # fmt: skip
+    if layout == "NHWC" or (layout is None and last):
+        return (shape[3], shape[1], shape[2]), True
+    return (shape[1], shape[2], shape[3]), False
 
 
 def as_labels(y: npt.NDArray[Any], name: str) -> I64:
@@ -202,17 +227,18 @@ def whole_numbers(values: npt.NDArray[Any], name: str, kind: str) -> I64:
     return values.astype(np.int64)
 
 
-def as_images(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
-    """Return images as float32 [N, C, H, W] in [0, 1].
+def as_images(x: npt.NDArray[Any], name: str, layout: Layout | None = None) -> npt.NDArray[np.float32]:
+    """Return images as float32 [N, C, H, W] in [0, 1]; a hint tells of values that hardly use their range.
 
     Args:
         x: uint8, or floats in [0, 1], in a layout of `to_nchw`.
         name: of the array, for the message.
+        layout: see `to_nchw`.
 
     Raises:
         UserError: they are of another type, shape or range.
     """
-    chw, channels_last = to_nchw(x.shape, name)
+    chw, channels_last = to_nchw(x.shape, name, layout)
     is_bytes = x.dtype == np.uint8
     if not is_bytes and x.dtype.kind != "f":
         raise UserError(f"{name} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
@@ -220,6 +246,11 @@ def as_images(x: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
     if not is_bytes and x.size and not (x.min() >= 0 and x.max() <= 1):
         low, high = float(x.min()), float(x.max())
         raise UserError(f"{name} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
+    highest = x.max(initial=0)
+    if is_bytes and highest < _DIM * 255:
+        hint(f"{name} is uint8 up to {highest} and read as {highest}/255; if {highest} is white, store x / {highest}")
+    elif highest < _DIM:
+        hint(f"{name} has no value above {highest:.3g}; if the images are not that dark, they were scaled twice")
     if channels_last:
         x = x.transpose(0, 3, 1, 2)
     out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 OPTIONS = ("resize", "crop", "mode")
 _CHANNELS = {"RGB": 3, "L": 1}
-GREY = ("L", "1", "LA")  # modes of PIL
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # modes of PIL with 16 bits; its own conversion clips them at 255
+GREY = ("L", "1", "LA", *_DEEP)  # modes of PIL
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Preprocessing:
         """Return (C, H, W) of the results; the first picture is read unless the crop decides."""
         if self.crop:
             return self.channels, self.crop, self.crop
-        image = first()
+        image = in_bytes(first(), "a picture")
         width, height = self.transform()(image).size if self.resize else image.size
         return self.channels, height, width
 
@@ -102,6 +103,29 @@ def open_picture(path: Path) -> Image:
         raise UserError(f"{path} is no readable picture ({reason}); mend or remove it") from None
 
 
+def in_bytes(picture: Image, name: str) -> Image:
+    """Return a picture of at most 8 bits a value; 16 bits are scaled and rounded.
+
+    Args:
+        picture: of any mode.
+        name: for the message.
+
+    Raises:
+        UserError: 32-bit values, whose white is not known.
+    """
+    import numpy as np
+    from PIL import Image as pil
+
+    if picture.mode in _DEEP:
+        values = np.asarray(picture).astype(np.float64)
+        return pil.fromarray(np.round(values / 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise UserError(
+            f"{name} has values of 32 bits ({picture.mode}), whose white is not known; save it with 8 or 16"
+        )
+    return picture
+
+
 def stack(pictures: Iterable[tuple[str, Image]], count: int, preprocessing: Preprocessing) -> F32:
     """Return pictures as one array.
 
@@ -121,7 +145,7 @@ def stack(pictures: Iterable[tuple[str, Image]], count: int, preprocessing: Prep
     transform, x, first = preprocessing.transform(), np.empty((0, 0, 0, 0), np.float32), ""
     for i, (name, picture) in enumerate(pictures):
         _check(name, picture, preprocessing)
-        pixels = np.asarray(transform(picture), np.uint8)
+        pixels = np.asarray(transform(in_bytes(picture, name)), np.uint8)
         height, width = pixels.shape[:2]
         if i == 0:
             x, first = np.empty((count, preprocessing.channels, height, width), np.float32), name

@@ -76,9 +76,9 @@ def _fit_and_score(
 def _cache_file(detector: Detector, classifier: Classifier, revision: str) -> Path | None:
     """Return the file of the cache; None if a digest does not cover detector and classifier completely."""
     parts = [identity(detector), identity(classifier)]
-    if not all(complete for _, complete in parts):
+    if not all(part.complete for part in parts):
         return None
-    text = "\n".join([_VERSION, *(digest for digest, _ in parts), revision])
+    text = "\n".join([_VERSION, *(part.digest for part in parts), revision])
     return cache_dir().parent / "detectors" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
 

@@ -29,6 +29,7 @@ def import_weights(
     *,
     out: Path,
     name: str | None = None,
+    half: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint as safetensors with a sidecar, and return the file; all names and shapes must match.
@@ -41,6 +42,7 @@ def import_weights(
         dataset: the data set it was trained on.
         out: folder to write into, as `defenses.utils.paths.cache_dir() / dataset`.
         name: of the weights; None: the format's own name.
+        half: store the weights as float16.
         options: keyword arguments of the format's function.
 
     Returns:
@@ -66,7 +68,7 @@ def import_weights(
     if file.is_file():
         origin["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     recipe = {**checkpoint.recipe, "dataset": dataset, "imported": origin}
-    save_network(target, network, checkpoint.kind, checkpoint.args, recipe)
+    save_network(target, network, checkpoint.kind, checkpoint.args, recipe, half=half)
     return target
 
 

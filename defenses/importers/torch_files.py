@@ -1,4 +1,4 @@
-"""Files of torch.save, read without running code in them."""
+"""Files of torch.save and safetensors, read without running code in them."""
 
 from __future__ import annotations
 
@@ -48,3 +48,22 @@ def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise UserError(f'{file}: "{key}" is no tensor but {type(value).__name__}; give the state dict alone')
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name: of safetensors, of a state dict, or of one under "state_dict".
+
+    Raises:
+        UserError: the file is missing or damaged, or holds no tensors by name.
+    """
+    if file.suffix != ".safetensors" or not file.is_file():
+        content = read_torch(file)
+        inner = content.get("state_dict", content) if isinstance(content, Mapping) else content
+        return tensors_of(inner, file)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return tensors_of(load_file(file), file)
+    except SafetensorError as error:
+        raise UserError(f"{file} is no safetensors file ({error})") from None

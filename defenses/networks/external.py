@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from defenses.networks.normalise import Normalise
 from defenses.networks.registry import check_names
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.isolation import library
+from defenses.utils.isolation import robustbench_call
 from defenses.utils.plugins import line_of
 
 _ARCHITECTURES = "robustbench.model_zoo.architectures"
@@ -99,7 +99,7 @@ def robustbench_network(
     Raises:
         UserError: unknown name, or images or arguments that the network does not take.
     """
-    with library():
+    with robustbench_call():
         maker = _architecture(name)
     check_names(f'robustbench\'s "{name}"', maker, more)
     parameters = inspect.signature(maker).parameters
@@ -109,7 +109,7 @@ def robustbench_network(
         args |= {"mean": mean or [0.0] * in_channels, "std": std or [1.0] * in_channels}
         mean = std = None
     shape = (in_channels, size, size)
-    with library():
+    with robustbench_call():
         return _checked("robustbench", name, lambda: ExternalClassifier(maker(**args), mean, std), shape, num_classes)
 
 

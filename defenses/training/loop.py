@@ -4,67 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from defenses.training.checkpoint import RunState, resume, save_checkpoint
 from defenses.training.divergence import Diverged, check_gradient, check_weights
 from defenses.training.objective import Objective
-from defenses.training.phases import Phase, PhasedOptimizer, optimizer_of
+from defenses.training.phases import PhasedOptimizer
+from defenses.training.plan import Plan
 from defenses.training.streams import Order, seeded_step
 from defenses.utils.errors import UserError
-from defenses.utils.plugins import line_of
 
 _DIVERGED = 1e9  # times the first loss; no training recovers
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Length, optimizers and intervals of a training.
+class _Clock:
+    """Seconds of a training over all its resumptions."""
 
-    Args:
-        batch: images a step.
-        phases: optimizers, in order; training ends with the last.
-        validate_every: steps between validations.
-        checkpoint_every: steps between checkpoints.
-        seed: seed of the data order.
-        fingerprint: of the recipe; checkpoints of others are refused.
-    """
+    def __init__(self, run: RunState):
+        self._cpu, self._wall = time.process_time() - run.cpu_seconds, time.perf_counter() - run.seconds
 
-    batch: int
-    phases: tuple[Phase, ...]
-    validate_every: int
-    checkpoint_every: int
-    seed: int
-    fingerprint: str
-
-    @property
-    def steps(self) -> int:
-        """Return the number of steps."""
-        return self.phases[-1].until
-
-
-@dataclass
-class _Run:
-    """State of a training."""
-
-    step: int = 0
-    best: float = -math.inf
-    best_step: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-    saved: int | None = None  # step of the last checkpoint
-    most: float = math.inf  # largest loss that has not diverged
+    def read(self, run: RunState) -> None:
+        """Set the times of a run."""
+        run.cpu_seconds, run.seconds = time.process_time() - self._cpu, time.perf_counter() - self._wall
 
 
 @dataclass(frozen=True)
@@ -84,54 +53,6 @@ class Result:
     cpu_seconds: float
 
 
-def _save(path: Path, plan: Plan, run: _Run, objective: Objective, schedule: PhasedOptimizer) -> None:
-    check_weights(objective)
-    run.saved = run.step
-    content = {
-        "fingerprint": plan.fingerprint,
-        "run": vars(run),
-        "network": objective.network.state_dict(),
-        "objective": objective.state(),
-        "optimizer": schedule.optimizer.state_dict(),
-        "optimizer_kind": schedule.kind,
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"cannot write checkpoint {path}: {error}") from None
-
-
-def _resume(path: Path, plan: Plan, objective: Objective, schedule: PhasedOptimizer) -> _Run:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location=objective.device, weights_only=True)
-    except Exception as error:  # damaged files raise many types of errors
-        raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start anew") from None
-    if not isinstance(content, dict) or content.get("fingerprint") != plan.fingerprint:
-        raise UserError(
-            f"checkpoint {path} belongs to another recipe or seed; train under another name or into another folder, "
-            "or delete it to start anew"
-        )
-    try:
-        run = _Run(**content["run"])
-        objective.network.load_state_dict(content["network"])
-        objective.restore(content["objective"])
-        if content["optimizer_kind"] != schedule.kind:
-            phase = next(p for p in plan.phases if p.optimizer == content["optimizer_kind"])
-            schedule.optimizer, schedule.kind = optimizer_of(objective, phase), phase.optimizer
-        schedule.optimizer.load_state_dict(content["optimizer"])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
-        raise UserError(f"checkpoint {path} is not whole ({line_of(error)}); delete it to start anew") from None
-    return run
-
-
 @contextlib.contextmanager
 def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
     """Delay Ctrl-C to the end of the step, so that no checkpoint holds half of one."""
@@ -146,7 +67,7 @@ def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _validate(run: _Run, objective: Objective) -> None:
+def _validate(run: RunState, objective: Objective) -> None:
     check_weights(objective)
     objective.network.eval()
     metrics = objective.validate()
@@ -168,7 +89,8 @@ def training_step(objective: Objective, schedule: PhasedOptimizer, order: Order,
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
     with seeded_step(order.seed, step, objective.device) if dropout else contextlib.nullcontext():
-        loss = objective.loss(index, step)
+        with objective.compute.autocast(objective.device):
+            loss = objective.loss(index, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
     value = float(loss.detach())
@@ -181,14 +103,15 @@ def training_step(objective: Objective, schedule: PhasedOptimizer, order: Order,
     return value
 
 
-def _has_dropout(module: nn.Module) -> bool:
+def has_dropout(network: nn.Module) -> bool:
     """Return True if a layer draws from the global generator; timm and RobustBench have layers of their own."""
-    rates = (getattr(module, name, 0.0) for name in ("p", "drop_prob", "drop_rate", "droprate"))
+    names = ("p", "drop_prob", "drop_rate", "droprate")
+    rates = (getattr(module, name, 0.0) for module in network.modules() for name in names)
     return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 @contextlib.contextmanager
-def _explain_divergence(run: _Run, checkpoint: Path, schedule: PhasedOptimizer) -> Iterator[None]:
+def _explain_divergence(run: RunState, checkpoint: Path, schedule: PhasedOptimizer) -> Iterator[None]:
     """Turn a divergence into a message with the last checkpoint and the remedy."""
     try:
         yield
@@ -221,30 +144,31 @@ def fit(objective: Objective, plan: Plan, checkpoint: Path, *, progress: bool = 
             cannot be used.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint was written.
     """
-    network = objective.network.train()
-    dropout = any(_has_dropout(m) for m in network.modules())
+    dropout = has_dropout(objective.network.train())
     schedule, order = PhasedOptimizer(objective, plan.phases), Order(len(objective.data.x), plan.batch, plan.seed)
-    run = _resume(checkpoint, plan, objective, schedule) if checkpoint.exists() else _Run()
-    begun = time.process_time() - run.cpu_seconds
+    run = resume(checkpoint, plan, objective, schedule) if checkpoint.exists() else RunState()
+    clock = _Clock(run)
     bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not progress, mininterval=1.0)
     with bar, _interrupt_after_step() as interrupted, _explain_divergence(run, checkpoint, schedule):
-        while run.step < plan.steps:
+        while run.step < plan.steps and run.seconds < plan.time_limit:
             loss = training_step(objective, schedule, order, run.step, dropout)
             if run.step == 0:
                 run.most = _DIVERGED * max(1.0, abs(loss))
             if loss > run.most:
                 raise Diverged(f"loss {loss:.3g}")
             run.step += 1
+            clock.read(run)
             bar.update()
             if run.step % 20 == 0:
                 bar.set_postfix(loss=f"{loss:.4g}", **{n: f"{v:.3g}" for n, v in objective.monitor().items()})
-            validated = run.step % plan.validate_every == 0 or run.step == plan.steps
+            ends = run.step == plan.steps or run.seconds >= plan.time_limit
+            validated = run.step % plan.validate_every == 0 or ends
             if validated:
                 _validate(run, objective)
-            run.cpu_seconds = time.process_time() - begun
+            clock.read(run)
             stops = interrupted()
             if validated or run.step % plan.checkpoint_every == 0 or stops:
-                _save(checkpoint, plan, run, objective, schedule)
+                save_checkpoint(checkpoint, plan, run, objective, schedule)
             if stops:
                 raise KeyboardInterrupt
     return Result(run.weights, run.best_step, run.history, run.cpu_seconds)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.networks.registry import Role
+from defenses.training.compute import Compute
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.settings import read
 
@@ -50,6 +51,7 @@ class Objective(ABC):
         select: metric of `validate` that chooses the shipped checkpoint; None ships the last.
         replays: number of steps on the same batch.
         betas: of Adam.
+        compute: arithmetic of the losses.
         table_type: dataclass of the method's settings; its annotations are the kinds of values in a recipe.
     """
 
@@ -58,6 +60,7 @@ class Objective(ABC):
     select: ClassVar[str | None] = None
     replays: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
+    compute: Compute = Compute()
 
     def __init__(self, network: nn.Module, data: Material, seed: int):
         self.network, self.data, self.seed = network, data, seed

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from defenses.networks.registry import check_role, checked_args
+from defenses.training.compute import Compute, Precision
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.plugins import load_object
-from defenses.utils.settings import Count
+from defenses.utils.settings import Count, Positive
 from defenses.zoo.cards import card, list_models
+
+_COMPUTE = ("precision", "channels_last", "compile")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class _Table:
     objective: Mapping[str, Any] = field(default_factory=dict)
     deploy: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
+    start: str = ""
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    time_limit: Positive | None = None
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,12 @@ class Recipe:
         phases: the optimizer's phases, in `unit`.
         objective: settings of the method.
         deploy: parameters of the defense, chosen on validation images.
+        start: name of the classifier's weights of the data set to start from; "": fresh weights.
+        precision: see `Compute`.
+        channels_last: see `Compute`.
+        compile: see `Compute`.
+        time_limit: seconds; the schedule is stretched over the steps that fit (see `plan_that_fits`). None: no limit.
+        half: store the weights as float16.
     """
 
     method: str
@@ -65,6 +81,23 @@ class Recipe:
     phases: tuple[Phase, ...]
     objective: dict[str, Any]
     deploy: dict[str, Any]
+    start: str = ""
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    time_limit: float | None = None
+    half: bool = False
+
+    @property
+    def compute(self) -> Compute:
+        """Return the arithmetic of the training."""
+        return Compute(self.precision, self.channels_last, self.compile)
+
+    def described(self) -> dict[str, Any]:
+        """Return the recipe as it is stored beside weights: settings that have a default only where they differ."""
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
+        content = {n: v for n, v in vars(self).items() if n not in defaults or v != defaults[n]}
+        return {**content, "phases": [p.described() for p in self.phases]}
 
     def in_steps(self, per_epoch: int) -> tuple[tuple[Phase, ...], int]:
         """Return (phases, validate_every) counted in steps."""
@@ -74,7 +107,7 @@ class Recipe:
 
     def fingerprint(self, seed: int) -> str:
         """Return the identity of the training: all but the deployment parameters, with the seed."""
-        content = {**vars(self), "phases": [p.described() for p in self.phases], "seed": seed}
+        content = {**self.described(), "seed": seed}
         del content["deploy"]
         return digest(content, default=str)
 
@@ -104,7 +137,7 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
     if base not in recipes:
         raise UserError(
             f'no recipe of "{method}" for "{base}"; known: {", ".join(sorted(recipes))}; '
-            'start from one of these by the override recipe, as {"recipe": "mnist"}'
+            'start from one of these: --set recipe=mnist, in Python overrides={"recipe": "mnist"}'
         )
     table = {"objective": {}, **copy.deepcopy(dict(recipes[base]))}
     table["network"].setdefault("args", {})
@@ -131,6 +164,7 @@ def _checked(method: str, dataset: str, table: _Table) -> Recipe:
         phases=_phases(table.phases),
         objective={key: getattr(settings, key) for key in table.objective},
         deploy=dict(table.deploy),
+        **{name: getattr(table, name) for name in ("start", *_COMPUTE, "time_limit", "half")},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from torch import nn
 
 from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network, data_args
-from defenses.training.loop import Plan, Result, fit
+from defenses.training.checkpoint import resumed_plan
+from defenses.training.loop import Result, fit
 from defenses.training.objective import Material, Objective
+from defenses.training.plan import Plan
 from defenses.training.recipe import Recipe, load_recipe, objective_of
 from defenses.training.streams import Order, stream_seed
+from defenses.training.time_limit import plan_that_fits
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
-from defenses.zoo.checkpoints import load_classifier, save_network
+from defenses.zoo.checkpoints import load_classifier, save_network, weights_hash
 from defenses.zoo.weight_paths import check_name, seeded
 
 
@@ -65,17 +70,20 @@ def train(
     recipe = load_recipe(name, dataset, overrides)
     check_name(weights := name if weights is None else weights, name)
     path = Path(out) / f"{seeded(weights, seed)}.safetensors"
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = device_named(str(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     checkpoint = path.with_suffix(".checkpoint.pt")
     with no_empty_folder(path.parent):
         make_folder(path.parent)
-        material, classes = _material(dataset, data_root, path.parent, seed)
+        material, classes = _load_material(dataset, data_root, path.parent, seed)
         begun = time.perf_counter()
         options: dict[str, Any] = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
         network, args, result = fit_recipe(recipe, material.to(target), classes, checkpoint, **options)
     seconds = {"seconds": round(time.perf_counter() - begun, 1), "cpu_seconds": round(result.cpu_seconds, 1)}
     description = {**_description(recipe, result), "seed": seed, "device": str(target), **seconds}
-    save_network(path, network, recipe.kind, args, description, metrics=_metrics(result))
+    if recipe.start:
+        sha256 = weights_hash(recipe.start, dataset, path.parent.parent, training_seed=seed or None)
+        description["start_sha256"] = sha256
+    save_network(path, network, recipe.kind, args, description, metrics=_metrics(result), half=recipe.half)
     checkpoint.unlink(missing_ok=True)
     return path
 
@@ -113,19 +121,43 @@ def fit_recipe(
         if (stated := recipe.network_args.get(key, value)) != value:
             raise UserError(f"recipe: network.args.{key} is {stated}, and the data have {value}; leave it out")
     args = {**decided, **recipe.network_args}
-    network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args).to(material.x.device)
-    objective: Objective = objective_of(recipe.method)(network, material, seed, recipe.objective)
+
+    def new_objective() -> Objective:
+        network = build_network(recipe.kind, seed=stream_seed(seed, "weights"), **args)
+        if recipe.start:
+            _start_from(network, recipe.start, material)
+        objective: Objective = objective_of(recipe.method)(
+            network.to(material.x.device), material, seed, recipe.objective
+        )
+        objective.compute = recipe.compute
+        recipe.compute.prepare(objective.network)
+        return objective
+
     phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
     plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
-    result = fit(objective, plan, checkpoint, progress=progress)
-    network.load_state_dict(result.weights)
-    return network, args, result
+    with recipe.compute.in_force():
+        if recipe.time_limit:
+            plan = replace(plan, time_limit=recipe.time_limit)
+            fits = checkpoint.exists()
+            plan = resumed_plan(checkpoint, plan) if fits else plan_that_fits(new_objective, plan, recipe.time_limit)
+        objective = new_objective()
+        result = fit(objective, plan, checkpoint, progress=progress)
+    objective.network.load_state_dict(result.weights)
+    return objective.network, args, result
+
+
+def _start_from(network: nn.Module, name: str, material: Material) -> None:
+    """Load trained weights into a network."""
+    try:
+        network.load_state_dict(material.trained(name).state_dict())
+    except RuntimeError:
+        text = f'recipe: start = "{name}" is of another network than network.kind and network.args'
+        raise UserError(f'{text}; make them equal, or start anew (start = "")') from None
 
 
 def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
     return {
-        **vars(recipe),
-        "phases": [p.described() for p in recipe.phases],
+        **recipe.described(),
         "steps": int(result.history[-1]["step"]),
         "shipped_step": result.step,
         "torch": torch.__version__,
@@ -143,7 +175,7 @@ def _thin(history: list[dict[str, float]], keep: int = 20) -> list[dict[str, flo
     return [{n: float(f"{v:.6g}") for n, v in row.items()} for row in rows]
 
 
-def _material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
+def _load_material(dataset: str, root: Path | None, out: Path, seed: int) -> tuple[Material, int]:
     def trained(name: str) -> nn.Module:
         return load_classifier(name, dataset, root=out.parent, training_seed=seed or None, data_root=root)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
+from defenses.utils.namespaces import plain_name
+from defenses.utils.plugin_code import is_users
+from defenses.utils.source_code import plain_text
 
 # Tensors and children are hashed apart; outputs do not depend on the others.
-_SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "own_parts"}
+_SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "user_parts"}
 _LIBRARY = ("torch", "builtins", "abc", "typing")  # modules whose classes are hashed by name
 
 
@@ -27,33 +32,47 @@ class Provenance:
 
     Args:
         name: its name.
-        given: the parameters that were given, in canonical form.
-        fingerprint: of the defense, see `defenses.zoo.registry.fingerprint`.
+        params: the parameters that `load_model` got, in canonical form.
+        fingerprint: of the defense, see `defenses.zoo.load.fingerprint`.
         state: its `identity` when it was loaded.
         training_seed: of its weights; None: the weights without a seed in their name.
     """
 
     name: str
-    given: Mapping[str, Any]
+    params: Mapping[str, Any]
     fingerprint: Mapping[str, Any]
     state: str
     training_seed: int | None = None
 
 
-def identity(module: nn.Module) -> tuple[str, bool]:
+class _Pair(NamedTuple):
+    digest: str
+    complete: bool
+
+
+class Identity(_Pair):
+    """Digest of a module: (hex digest, True if all attributes could be hashed).
+
+    If not, modules with equal digests may differ, and `problem` names the first attribute, as "net.cfg is a lock".
+    """
+
+    problem: str = ""
+
+
+def identity(module: nn.Module) -> Identity:
     """Return a digest of all visible state that a module's outputs depend on.
 
     Hashed are, of every submodule: its class and bases (module, name, source; the code where there is no source; the
     name alone for torch's own), every parameter and buffer, hooks, and all other attributes: numbers, texts, None,
-    tensors, arrays, dtypes, devices, paths, modules, classes, functions with their closures, and lists, tuples, sets
-    and dicts of these. Not hashed are global variables, and functions outside that a class calls.
-
-    Returns:
-        (hex digest, True if all attributes could be hashed); if not, modules with equal digests may differ.
+    tensors, arrays, dtypes, devices, paths, modules, classes, functions with their closures, lists, tuples, sets and
+    dicts of these, and objects with the attributes that they hold or pickle. Not hashed are global variables, and
+    functions outside that a class calls.
     """
     digest = _Digest()
     digest.add(module)
-    return digest.sha.hexdigest(), digest.complete
+    found = Identity(digest.sha.hexdigest(), not digest.problem)
+    found.problem = digest.problem
+    return found
 
 
 def check_built(module: nn.Module) -> None:
@@ -71,8 +90,10 @@ class _Digest:
 
     def __init__(self) -> None:
         self.sha = hashlib.sha256()
-        self.complete = True
-        self._seen: dict[int, int] = {}  # numbers of modules, functions and classes by id: they may refer to each other
+        self.problem = ""  # of the first value that cannot be hashed
+        self._seen: dict[int, int] = {}  # numbers of modules, functions, objects by id: they may refer to each other
+        self._held: list[Any] = []  # those objects, so that no other one gets their id
+        self._place: list[str] = []  # attributes on the way to the present value
 
     def _write(self, kind: str, text: str = "") -> None:
         self.sha.update(f"{kind} {len(text)} {text};".encode(errors="surrogatepass"))
@@ -92,11 +113,21 @@ class _Digest:
         elif isinstance(value, set | frozenset):
             self._all("set", sorted(value, key=lambda v: (type(v).__name__, repr(v))))
         elif isinstance(value, Mapping):
-            self._all("mapping", [part for pair in value.items() for part in pair])
-        elif isinstance(value, nn.Module | type | types.FunctionType | types.BuiltinFunctionType | types.CodeType):
-            self._once(value)
+            self._mapping(value)
         else:
-            self.complete = False
+            self._once(value)
+
+    def _mapping(self, value: Mapping[Any, Any]) -> None:
+        self._write("mapping", str(2 * len(value)))
+        for key, inner in value.items():
+            self.add(key)
+            self._place.append(str(key))
+            self.add(inner)
+            self._place.pop()
+
+    def _refuse(self, kind: str) -> None:
+        """Record that a value cannot be hashed."""
+        self.problem = self.problem or f"{'.'.join(self._place) or 'the model'} is {kind}"
 
     def _all(self, kind: str, values: Iterable[Any]) -> None:
         listed = list(values)
@@ -109,6 +140,7 @@ class _Digest:
             self._write("again", str(self._seen[id(value)]))
             return
         self._seen[id(value)] = len(self._seen)
+        self._held.append(value)
         if isinstance(value, nn.Module):
             self._module(value)
         elif isinstance(value, type):
@@ -116,10 +148,35 @@ class _Digest:
         elif isinstance(value, types.CodeType):
             self._all("code", [value.co_code, value.co_names, value.co_varnames, value.co_consts])
         elif isinstance(value, types.FunctionType):
-            self._all("function", [value.__code__, value.__defaults__, value.__kwdefaults__])
+            self._all("function", [_code(value), value.__defaults__, value.__kwdefaults__])
             self._all("enclosed", list(inspect.getclosurevars(value).nonlocals.values()))
-        else:
+        elif isinstance(value, types.BuiltinFunctionType):
             self._write("builtin", f"{value.__module__} {value.__qualname__}")
+        elif isinstance(value, types.ModuleType):
+            self._write("library", plain_name(value.__name__))
+        elif isinstance(value, weakref.ref):
+            self._all("reference", [value()])
+        elif isinstance(value, types.MethodType):
+            self._all("method", [value.__func__, value.__self__])
+        else:
+            self._object(value)
+
+    def _object(self, value: Any) -> None:
+        """Hash an object by what it would pickle; a user's by its attributes, as it may leave some out of pickles."""
+        if type(value) is object:  # nothing but itself tells it from others
+            self._refuse("an object without attributes")
+            return
+        self.add(type(value))
+        reduce = copyreg.dispatch_table.get(type(value))
+        try:
+            reduced = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+        except Exception:
+            self._refuse(f"a {type(value).__module__}.{type(value).__qualname__}")
+            return
+        parts = (value.__module__, reduced) if isinstance(reduced, str) else reduced
+        self.add([list(part) if isinstance(part, Iterator) else part for part in parts])
+        if is_users(type(value).__module__):
+            self.add(_attributes(value))
 
     def _module(self, module: nn.Module) -> None:
         check_built(module)
@@ -132,19 +189,49 @@ class _Digest:
     def _tensor(self, value: Tensor) -> None:
         self._write("tensor", f"{value.dtype} {tuple(value.shape)}")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            self.complete = False
+            self._refuse(f"a tensor of layout {value.layout} on {value.device}")
             return
         flat = value.detach().cpu().contiguous().flatten()
         self.sha.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
 
     def _class(self, cls: type) -> None:
         for base in cls.__mro__:
-            # A plug-in's module is named after its file's name and contents, not its folder.
-            self._write("class", f"{base.__module__} {base.__qualname__}")
+            self._write("class", f"{plain_name(base.__module__)} {base.__qualname__}")
             if base.__module__.partition(".")[0] in _LIBRARY:
                 continue
             try:
-                self._write("source", inspect.getsource(base))
+                source = inspect.getsource(base)
+                self._write("source", plain_text(source) if is_users(base.__module__) else source)
             except (OSError, TypeError):
-                members = {k: getattr(v, "__code__", v) for k, v in sorted(vars(base).items())}
-                self.add({k: v for k, v in members.items() if not k.startswith("__") or isinstance(v, types.CodeType)})
+                self.add({k: v for k, v in map(_member, sorted(vars(base).items())) if v is not None})
+
+
+def _member(pair: tuple[str, Any]) -> tuple[str, Any]:
+    """Return the name of a class's member, and the code of a function, or a value; None: it is of neither kind."""
+    name, value = pair
+    function = getattr(value, "fget", getattr(value, "__func__", value))
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        return name, code
+    return name, value if not name.startswith("__") and isinstance(value, bool | int | float | str | tuple) else None
+
+
+def _code(function: types.FunctionType) -> types.CodeType:
+    """Return the code of a function, of a user's without its docstring."""
+    code = function.__code__
+    documented = function.__doc__ is not None and code.co_consts[:1] == (function.__doc__,)
+    return code.replace(co_consts=(None, *code.co_consts[1:])) if documented and is_users(function.__module__) else code
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object."""
+    names = [name for base in type(value).__mro__ for name in _slots(base)]
+    slots = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return dict(sorted((slots | getattr(value, "__dict__", {})).items()))
+
+
+def _slots(cls: type) -> list[str]:
+    """Return the attributes that a class keeps without a dict."""
+    slots = vars(cls).get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]

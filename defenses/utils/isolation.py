@@ -41,7 +41,7 @@ _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 @contextlib.contextmanager
-def library() -> Iterator[None]:
+def robustbench_call() -> Iterator[None]:
     """Send what RobustBench prints to stderr, silence its warnings, and let torch unpickle tensors alone."""
     unsafe = os.environ.pop(_UNSAFE, None)
     try:

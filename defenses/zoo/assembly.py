@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from defenses.core.chain import Chain
-from defenses.core.defense import Classifier, Defense, Foreign, Purified
+from defenses.core.defense import Classifier, Defense, Purified, UserModule
 from defenses.core.detector import FPR, Detector, Guard, Guarded
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier, is_purifier
@@ -82,7 +82,7 @@ class Parts:
         unfiltered: dict[str, Any] = {"filters": []} if has_filters else {}
         model = self.load(name, self.dataset, training_seed=seed, **roots, **{**unfiltered, **part.params})
         defense: Defense = model
-        if isinstance(model, Foreign):  # a plain module of a user
+        if isinstance(model, UserModule):  # a plain module of a user
             defense = Classifier(model.module, **shape)  # type: ignore[arg-type]
         if not isinstance(defense, Classifier):
             raise UserError(f'classifier = "{name}" is a {type(model).__name__}; name a plain classifier')

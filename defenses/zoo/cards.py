@@ -59,6 +59,7 @@ class Card:
         datasets: defaults for other data sets, in place of `parameters`.
         claims: published numbers, each with its source.
         recipes: of its network's training, by data set (see `defenses.training.recipe`).
+        tune: candidates for deployment by data set: {eps, grid}, the grid with a list of values by parameter.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Card:
     optional: tuple[str, ...] = ()
     claims: tuple[Mapping[str, Any], ...] = ()
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def merged(self, dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return all parameters for a data set in canonical form, with those of a composition where they are given.

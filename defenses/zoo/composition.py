@@ -81,7 +81,7 @@ def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str
     return changed
 
 
-def with_own(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def with_user_parts(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a fingerprint with those of its user-defined parts, without the folders of their files.
 
     Args:

@@ -131,9 +131,9 @@ def _hosted(entry: Entry) -> Path:
     """Return the file of a model that timm or torchvision downloads to torch's folder."""
     from torch.hub import get_dir
 
-    from defenses.utils.isolation import library
+    from defenses.utils.isolation import robustbench_call
 
-    with library():
+    with robustbench_call():
         import robustbench.utils
         import timm
         from torchvision.models import ResNet50_Weights
@@ -157,9 +157,9 @@ def _build(entry: Entry, model_dir: Path) -> nn.Module:
     """Return the network of RobustBench's `load_model`, without effect on global generators."""
     import torch
 
-    from defenses.utils.isolation import library, seeded_globals
+    from defenses.utils.isolation import robustbench_call, seeded_globals
 
-    with library(), seeded_globals(0, torch.device("cpu")):
+    with robustbench_call(), seeded_globals(0, torch.device("cpu")):
         from robustbench.utils import load_model
 
         network: nn.Module = load_model(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.purifier import Purifier, is_purifier
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
@@ -50,7 +50,7 @@ def load_plugin(
     check_built(model)
     if isinstance(model, Purifier):
         raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
-    return model if isinstance(model, Defense) else Foreign(model, stochastic=False)
+    return model if isinstance(model, Defense) else UserModule(model, stochastic=False)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def _composed(name: str, target: Any, params: Mapping[str, Any], parts: Parts) -
     arguments = {key: value for key, value in params.items() if key not in KEYS}
     around = {key: value for key, value in params.items() if key in KEYS}
     defense = composed(name, _instance(name, target, arguments, parts.training_seed), around, parts)
-    vars(defense)["own_parts"] = parts.user_parts
+    vars(defense)["user_parts"] = parts.user_parts
     return defense
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from defenses.data.sources.registry import find_source
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin
 from defenses.utils.parameters import as_number
-from defenses.utils.paths import cache_dir
+from defenses.utils.paths import cache_dir, data_root
 from defenses.zoo.cards import list_models
 
+_ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
@@ -44,7 +47,7 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
         training_seed: of the training; None: the weights with the network's name alone.
 
     Raises:
-        UserError: there are no such weights.
+        UserError: there are no such weights, or no such data set.
     """
     places = _places(name, dataset, root, training_seed)
     for path in places:
@@ -53,11 +56,14 @@ def find_weights(name: str, dataset: str, root: Path | str | None = None, *, tra
     if is_plugin(name):
         remedy = "name it as the defense, or as the classifier behind a purifier"
         raise UserError(f'"{name}" is no name of weights; {remedy}')
+    if re.fullmatch(r"[\w-]+", dataset):  # no file, folder or function
+        find_source(dataset, data_root())  # refuses an unknown data set
     where = ", ".join(str(p.parent) for p in places)
     which = f" with training seed {training_seed}" if training_seed is not None else ""
-    raise UserError(
-        f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); make them: {_command(places[0])}'
-    )
+    remedy = f"make them: {_command(places[0])}"
+    if dataset in _ONLY_IN_CLONES:
+        remedy += ", or name a clone's with --weights-root CLONE/defenses/weights"
+    raise UserError(f'no weights of "{name}"{which} for "{dataset}" (looked in {where}); {remedy}')
 
 
 def _places(name: str, dataset: str, root: Path | str | None, training_seed: int | None) -> list[Path]:

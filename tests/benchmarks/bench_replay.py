@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import unrolled
-from defenses.core.replay import _saved_bytes, _sizes, replayed
+from defenses.core.replay import bytes_per_row, graph_bytes, replayed
 from defenses.purifiers.adp import ADP
 from defenses.purifiers.langevin import Langevin
 
@@ -85,7 +85,7 @@ def turn(how: object, purifier: Purifier, x: Tensor) -> tuple[float, float]:
 def held(how: object, purifier: Purifier, x: Tensor) -> int:
     """Bytes that the graph holds."""
     leaf = x.clone().requires_grad_()
-    with _saved_bytes(purifier) as total:
+    with graph_bytes(purifier) as total:
         out = how(purifier, leaf, Noise.of(0, len(x), x.device))  # type: ignore[operator]
     del out
     return total[0]
@@ -102,7 +102,7 @@ def main() -> None:
     for name, (purifier, shape) in purifiers(arguments.steps).items():
         purifier.requires_grad_(False).to(arguments.device)
         x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(arguments.device)
-        state, graph = (len(x) * n for n in _sizes(purifier, x.requires_grad_(), Noise.of(0, len(x), x.device)))
+        state, graph = (len(x) * n for n in bytes_per_row(purifier, x.requires_grad_(), Noise.of(0, len(x), x.device)))
         x = x.detach()
         best = max(1, round((arguments.steps * state / graph) ** 0.5))
         whole = held(unrolled, purifier, x)

@@ -51,7 +51,7 @@ def same_time(ground: Ground) -> Outcome:
     board = load_board(ground.base.board)
     cell = board.cells()[0]
     store = Store(out)
-    store.line(cell.key)  # has seen the merged part
+    store.cell_record(cell.key)  # has seen the merged part
     result = CellRunner(board, Options()).execute(cell)
     result.line["run"] = "later"
     store.save(result)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, finished, nothing_written, trained
+from faults.ground import Ground, Outcome, finished, nothing_written, run_command, trained
 
 
 def _errors(name: str) -> list[tuple[str, str]]:
@@ -191,6 +192,35 @@ def ends_before_it_begins(ground: Ground) -> Iterator[Outcome]:
             file.write_text(text)
             yield Outcome(ground.run(board, out), (str(file), "it ends the program (exit code 0)"))
             nothing_written(out)
+
+
+@case(
+    "an honest network whose max pooling ties on flat backgrounds",
+    "its gradients have a certificate, and its rows no mark",
+)
+def pools(ground: Ground) -> Outcome:
+    out = _certified(ground, "Pooled", 0, "passed on 4 images")
+    assert "Pooled †" not in (out / "tables.md").read_text()
+    return Outcome()
+
+
+@case("a plain classifier that rounds its images", "its certificate fails, exit code 1, and its rows are marked")
+def rounds(ground: Ground) -> Outcome:
+    out = _certified(ground, "Rounds", 1, "FAILED on 4 images")
+    text = (out / "tables.md").read_text()
+    assert "| Rounds † " in text
+    assert "Rounds: fails: integral of the gradient along a line" in text
+    return Outcome()
+
+
+def _certified(ground: Ground, name: str, code: int, words: str) -> Path:
+    """Certify a defense and run a white-box attack on it; return the results."""
+    told = run_command("certify", f"{ground.base.folder / 'models.py'}:{name}")
+    assert (told.code, words in told.stdout) == (code, True), told.stdout
+    out = ground.tmp / "certified"
+    told = ground.run(ground.defense(name), out, "--defense", name, "--attack", "autoattack:apgd-ce")
+    assert told.code == 0, told.stderr
+    return out
 
 
 @case("a model that raises KeyboardInterrupt", "its cells are errors; others are as ever")

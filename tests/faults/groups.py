@@ -4,7 +4,7 @@ import importlib
 
 GROUPS = (
     *("killed", "interrupted", "downloads", "disk", "damaged", "schema", "clock", "numbers", "models", "attacks"),
-    "hostile",
+    *("hostile", "code"),
 )
 
 

@@ -26,6 +26,28 @@ class Once:
     calls = 0
 
 
+class Pooled(nn.Module):
+    """An honest network with max pooling."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv, self.layer = nn.Conv2d(1, 16, 3), nn.Linear(144, 10)
+        for p in self.parameters():
+            p.data = 0.3 * torch.randn(p.shape, generator=generator)
+        self.eval()
+
+    def forward(self, x):
+        return self.layer(nn.functional.max_pool2d(self.conv(x).relu(), 2).flatten(1))
+
+
+class Rounds(Pooled):
+    """The same behind pixels that are rounded, which leaves a gradient of zero."""
+
+    def forward(self, x):
+        return super().forward((4 * x).round() / 4)
+
+
 class ThirdBatch(Wrapped):
     """Raises on its third batch of a whole block under a gradient."""
 

@@ -156,7 +156,7 @@ def test_an_installed_suite(own_suite, capsys):
         find_attack("own:corner", {"trys": 2})
     # Changed code, and another version of the distribution, are other attacks.
     code = own_suite / "own_suite" / "__init__.py"
-    code.write_text(code.read_text() + "# changed\n")
+    code.write_text(code.read_text() + "CHANGED = True\n")
     changed = find_attack("own:corner").version
     assert changed != attack.version
     shutil.rmtree(own_suite / "own_suite-1.0.dist-info")
@@ -227,7 +227,6 @@ def test_a_module_beside_a_plugin_that_changes_is_imported_anew(tmp_path, monkey
     (tmp_path / "plug.py").write_text("from beside_plug import f\ndef make():\n    return f()\n")
     for k in (1, 2):
         (tmp_path / "beside_plug.py").write_text(
-            f"import torch\ndef f():\n    m = torch.nn.Flatten()\n    m.k = {k}\n    return m.eval()\n" + "#" * k
+            f"import torch\ndef f():\n    m = torch.nn.Flatten()\n    m.k = {k}\n    return m.eval()\n"
         )
         assert load_model(f"{tmp_path}/plug.py:make").module.k == k
-    del sys.modules["beside_plug"]

@@ -89,7 +89,7 @@ def test_one_that_masks_its_gradients_is_found(file, tmp_path):
     ("arguments", "says"),
     [
         (["certify", "mine.py:Mine"], "on the command line --set classifier=undefended"),
-        (["run", "quickstart"], "--set belongs to --preset"),
+        (["run", "quickstart"], "--set is for a run without a board"),
         (
             ["run", "--preset", "standard", "--dataset", "digits", "--eps", "1/5", "--defense", "adp", "pgd-at"],
             "--set is for one defense",

@@ -41,7 +41,7 @@ def shell_lines(page: str) -> list[str]:
 def commands(page: str) -> list[list[str]]:
     """The purebench commands of a page's shell blocks, as arguments."""
     parts = [part.strip() for line in shell_lines(page) for part in line.split("&&")]
-    parts = [part.removeprefix("uv run ") for part in parts]
+    parts = [part.removeprefix("uv run ").removeprefix("--no-sync ") for part in parts]
     return [shlex.split(part)[1:] for part in parts if part.startswith("purebench ")]
 
 
@@ -216,3 +216,13 @@ def test_the_citation():
     assert (cited["cff-version"], cited["title"], cited["version"]) == ("1.2.0", "purebench", bench.__version__)
     assert cited["license"] == "MIT"
     assert cited["authors"][0]["name"] in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_python_blocks_of_the_readmes_import_public_names_alone():
+    public = re.compile(r"(bench|defenses)(\.(attacks|stats|data|analysis|board|audit)[\w.]*)?$")
+    for name, text in TEXT.items():
+        if name == "CONTRIBUTING.md":
+            continue
+        for language, code in BLOCK.findall(text):
+            modules = re.findall(r"^from ([\w.]+) import", code, re.MULTILINE) if language == "python" else []
+            assert not [m for m in modules if m.split(".")[0] in ("bench", "defenses") and not public.match(m)], name

@@ -221,16 +221,9 @@ def dataset_forms() -> str:
 
 def importers() -> str:
     """Return the table of importers of checkpoints."""
-    import importlib
+    from defenses.importers.formats import ABOUT
 
-    from defenses.importers.registry import FORMATS
-
-    rows = []
-    for name, where in FORMATS.items():
-        module, _, function = where.partition(":")
-        doc = getattr(importlib.import_module(module), function).__doc__ or ""
-        rows.append((code(name), doc.strip().partition("\n")[0]))
-    return table(("format", ""), rows)
+    return table(("format", ""), [(code(name), about) for name, about in ABOUT.items()])
 
 
 def layers(package: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.verdict import known_noise
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.core.detector import Guard
 from defenses.core.noise import Noise
 
@@ -61,8 +61,8 @@ class Query:
 
     def __init__(self, view: Any, *, runs: int | None, rows: int, guard: Guard | None = None):
         self.view, self.defense, self.rows, self.guard = view, view.defense, rows, guard
-        self.foreign = isinstance(self.defense, Foreign) and self.defense.stochastic
-        self.runs = None if isinstance(self.defense, Foreign) else runs
+        self.random_user_module = isinstance(self.defense, UserModule) and self.defense.stochastic
+        self.runs = None if isinstance(self.defense, UserModule) else runs
         deployed: int = getattr(self.defense, "runs", 1)
         self.stands_for = max(1, deployed // (self.runs or deployed))
         self.averages_logits = self.stands_for > 1 and getattr(self.defense, "combine", "") == "logit-mean"
@@ -114,7 +114,7 @@ class Query:
         copy = torch.arange(len(item), device=x.device) - first[item]
         if self.view.spec.known:
             outputs = self._known_draw(x[item], mode)
-        elif self.foreign:
+        elif self.random_user_module:
             outputs = self._one_copy_at_a_time(x, noise, item, copy, mode)
         else:
             outputs = self._call(x[item], Noise(noise.keys[item]).child(copy), mode)
@@ -124,7 +124,7 @@ class Query:
 
     def _known_draw(self, x: Tensor, mode: str) -> Tensor:
         noise = known_noise(self.view.seed, len(x), x.device)
-        if not self.foreign:
+        if not self.random_user_module:
             return self._call(x, noise, mode)
         rows = zip(x.split(1), noise.keys.split(1), strict=True)
         return torch.cat([self._call(row, Noise(keys), mode) for row, keys in rows])
@@ -147,7 +147,7 @@ class Query:
         memory: BatchLimit = self.view.memory
         memory.asked = max(memory.asked, len(x))
         call = partial(self._outputs, mode)
-        if memory.limit is None and (len(x) <= self.rows or self.foreign):
+        if memory.limit is None and (len(x) <= self.rows or self.random_user_module):
             try:
                 logits: Tensor = call(x, noise)
                 return logits
@@ -158,4 +158,4 @@ class Query:
         if memory.limit is None:
             memory = BatchLimit()
             memory.limit = self.rows
-        return piecewise(call, x, noise, memory, redivide=not self.foreign)
+        return piecewise(call, x, noise, memory, redivide=not self.random_user_module)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form, library_version
-from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, short_of
+from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, searches_nothing, short_of
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.errors import UserError, unknown
@@ -48,6 +48,7 @@ _SETTINGS = {
     "fab": _FAB | {"n_target_classes": "n_target_classes"},
     "square": _SQUARE | {"resc_schedule": "rescale_schedule"},
 }
+_DEFAULTS = {"rho": 0.75, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "p_init": 0.8}  # of the parts
 _COUNTS = ("n_iter", "n_restarts", "eot_iter", "n_queries", "n_target_classes")
 # Classes that a loss needs; with fewer, the library fails.
 _LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
@@ -107,7 +108,13 @@ def _version() -> str:
 
 def _warnings(attacks: tuple[str, ...], params: dict[str, Any]) -> tuple[str, ...]:
     enough = {} if attacks == ("square",) else {"n_iter": ENOUGH_STEPS}
-    return short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
+    short = short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
+    return (*short, *searches_nothing(_DEFAULTS, params), *_zero_beta(params))
+
+
+def _zero_beta(params: dict[str, Any]) -> tuple[str, ...]:
+    """Return the warning of FAB's step back, all the way to the clean image."""
+    return ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
 
 
 def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001

@@ -14,7 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form, library_version
-from bench.attacks.budgets import ENOUGH_QUERIES, GREEDY, check_params, short_budgets, short_of, short_of_steps
+from bench.attacks.budgets import (
+    ENOUGH_QUERIES,
+    GREEDY,
+    check_params,
+    searches_nothing,
+    short_budgets,
+    short_of,
+    short_of_steps,
+    step_notes,
+)
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from defenses.utils.errors import unknown
@@ -50,10 +59,15 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         version=f"foolbox {library_version('foolbox')}",
         load=partial(importlib.import_module, "foolbox"),
         warnings=_warnings(facts, params),
+        notes=partial(_notes, facts),
     )
 
 
 def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
+    return (*_short(facts, params), *searches_nothing(facts.parameters.defaults, params))
+
+
+def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     defaults = facts.parameters.defaults
     if facts.name.endswith("DeepFoolAttack"):
         return (GREEDY, *short_budgets(defaults, params))
@@ -62,6 +76,17 @@ def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     if "FixedEpsilonAttack" in facts.bases and "rel_stepsize" in facts.parameters.names:
         return short_of_steps(defaults, params)
     return short_budgets(defaults, params)
+
+
+def _notes(facts: ClassFacts, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+    """Return the warnings of a step size that does not fit the ball."""
+    values, eps = {**facts.parameters.defaults, **params}, float(threat.eps)
+    if "FixedEpsilonAttack" not in facts.bases:
+        return ()
+    size = values.get("abs_stepsize")
+    if size is None and isinstance(relative := values.get("rel_stepsize"), int | float):
+        size = relative * eps
+    return step_notes(values.get("steps"), size, eps, threat.norm)
 
 
 def _check_init_attack(name: str, params: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form, library_version
-from bench.attacks.budgets import GREEDY, check_params, short_budgets, short_of_steps
+from bench.attacks.budgets import GREEDY, check_params, searches_nothing, short_budgets, short_of_steps, step_notes
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from bench.attacks.libraries.square_tiles import check_tiles
@@ -88,6 +88,7 @@ def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
         warnings += short_of_steps(defaults, params)
         warned.add("steps")
     warnings += short_budgets(defaults, params, warned)
+    warnings += searches_nothing(defaults, params)
     warnings += short_of_steps(defaults, params, "num_iter_set")  # of PIFGSM
     if local in _WARNINGS:
         warnings.append(_WARNINGS[local])
@@ -105,8 +106,7 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
         if "alpha" not in params and eps != defaults["eps"]:
             notes.append(f"alpha is the library's default scaled with eps, {alpha:.4g}")
         steps = params.get("steps", defaults.get("steps", 1))
-        if alpha * steps < eps:
-            notes.append(f"{steps} steps of {alpha:.4g} cannot cross the ball of {eps:.4g}")
+        notes += step_notes(steps, alpha, eps, threat.norm)
     if local == "JSMA" and not threat.targeted and num_classes != 10:
         notes.append("aims at class y + 1, as the library does for ten classes")
     return tuple(notes)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 
 _ROWS = 1024  # batch size without a graph
@@ -68,7 +68,7 @@ class Features:
         with torch.no_grad():
             if not self.defense.stochastic:
                 return self(x, Noise.of(seed, len(x), x.device))
-            if isinstance(self.defense, Foreign):  # copies in one call would share its draws
+            if isinstance(self.defense, UserModule):  # copies in one call would share its draws
                 return torch.stack([self(x, Noise.of(seed + i, len(x), x.device)) for i in range(copies)]).mean(0)
             keys = Noise.of(seed, len(x), x.device).copies(copies).keys
             parts = zip(x.repeat_interleave(copies, 0).split(_ROWS), keys.split(_ROWS), strict=True)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.audit.findings import Finding, Plot, not_applicable, status_of
+from bench.audit.findings import Finding, Plot, Status, not_applicable, status_of
 from bench.audit.subject import FINITE, Subject
-from bench.evaluation.certificates.certificate import Measurement, NoGradient
+from bench.evaluation.certificates.certificate import Certificate, Measurement, NoGradient, State
 from bench.evaluation.certificates.measure import certify
 from bench.evaluation.model_checks import are_probabilities
 from bench.evaluation.view import attack_view
@@ -23,6 +23,7 @@ _PAIRS = 2  # pairs of seeds
 _MORE = 4  # copies at the end of the curve, as a multiple of those of the attacks
 _CERTIFIED = 4  # images
 _DECADES = 16.0  # range of the plot; an error of 0 lies at its end
+_STATUSES: dict[State, Status] = {"passed": "pass", "failed": "fail", "not measurable": "not measurable"}
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -81,7 +82,8 @@ def outputs(subject: Subject) -> Finding:
     gaps = (top[:, 0] - top[:, 1]).double()
     gap = float(gaps.median())
     is_softmax = are_probabilities(logits)
-    kind = "probabilities: a softmax takes the gradients of sure predictions away" if is_softmax else "logits"
+    squashed = "values in [0, 1]: a softmax, sigmoid or clamp takes the gradients of sure predictions away"
+    kind = squashed if is_softmax else "logits"
     evidence = f"the defense returns {kind}; the median gap between the top two is {gap:.3g}"
     spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
     plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})
@@ -99,16 +101,26 @@ def certificate(subject: Subject) -> Finding:
         return Finding(check, "fail", str(error))
     if measured is None:
         return not_applicable(check, "the defense has no exact gradients")
-    broken = [f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in measured.checks if not c.passed]
-    numbers = {c.name: c.value for c in measured.checks}
     others = [m for m in subject.modes if m in FINITE]
     if measured.carries_no_gradient and others and not subject.informative:
         text = f"exact gradients equal bpda, the steps being piecewise linear; judged by {' and '.join(others)} too"
         return not_applicable(check, text)
-    spare = (tuple(c.name for c in measured.checks), tuple(_spare(c) for c in measured.checks))
+    shown = [c for c in measured.checks if c.state != "not measurable"]
+    spare = (tuple(c.name for c in shown), tuple(_spare(c) for c in shown))
     plot = Plot("rows", "decades inside the limit; below 0 beyond it", "", {"decades": spare})
-    text = "; ".join(broken) or f"{len(measured.checks)} measurements hold"
-    return Finding(check, status_of(measured.passed), text, numbers, plot=plot)
+    numbers = {c.name: c.value for c in shown}
+    return Finding(check, _STATUSES[measured.state], _evidence(measured), numbers, plot=plot)
+
+
+def _evidence(measured: Certificate) -> str:
+    """Return what fails; else what is not measurable; else the number of measurements, and the points left out."""
+    if measured.state == "failed":
+        broken = (c for c in measured.checks if c.state == "failed")
+        return "; ".join(f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in broken)
+    notes = [f"{c.name}: {c.note}" for c in measured.checks if c.left_out]
+    if measured.state == "passed":
+        notes.insert(0, f"{len(measured.checks)} measurements hold")
+    return "; ".join(notes)
 
 
 def _spare(c: Measurement) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from bench.audit.findings import Finding, Plot, not_applicable, status_of
 from bench.audit.subject import AttackRun, Outcome, Subject, worst
 from bench.stats.paired import Paired, paired_difference
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 
 TOLERANCE = 0.01  # share of images that another attack may win on an honest defense
 _SINGLE = {"Linf": "LinfFastGradientAttack", "L2": "L2FastGradientAttack", "L1": "L1FastGradientAttack"}
@@ -102,7 +102,7 @@ def fixed_noise(subject: Subject) -> Finding:
     check = "noise fixed"
     if not subject.defense.stochastic:
         return not_applicable(check, "the defense is deterministic")
-    if isinstance(subject.defense, Foreign):
+    if isinstance(subject.defense, UserModule):
         return not_applicable(
             check, "the module draws its noise for a whole batch, so it cannot be fixed image by image"
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,17 +19,16 @@ from safetensors import safe_open
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
-from bench.evaluation.devices import device_named
+from bench.evaluation.model_checks import check_model
+from bench.execution.attack_and_judge import execute
 from bench.execution.records import Block
-from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
-from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS
-from defenses.core.defense import Defense, Foreign
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, CellRecord
+from defenses.core.defense import Defense, UserModule
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
+from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
-
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class VerifyOptions:
     data_root: Path | None = None
 
 
-class _CannotJudge(Exception):
+class _CannotVerify(Exception):
     """Error: a cell cannot be judged; the text is a finding."""
 
 
@@ -76,7 +74,7 @@ class CellVerifier:
     _data: dict[tuple[str, str], Dataset | None] = field(default_factory=dict)
     _tables: dict[Path, tuple[pd.DataFrame, Callable[[str], pd.DataFrame]]] = field(default_factory=dict)
 
-    def verify(self, line: Line, part: Path, row: VerificationRow) -> None:
+    def verify(self, line: CellRecord, part: Path, row: VerificationRow) -> None:
         """Judge a cell again and count it in its row, or add a finding why it cannot be judged.
 
         Args:
@@ -86,38 +84,38 @@ class CellVerifier:
         """
         torch.set_num_threads(self.threads)
         try:
-            self._judge(line, part, row)
-        except _CannotJudge as reason:
+            self._verify(line, part, row)
+        except _CannotVerify as reason:
             self.result.unjudged += 1
             self._add_finding(str(reason))
         except FileNotFoundError:
             self.result.unjudged += 1
             self._add_finding(f"{part.name} moved while it was read; repeat the command")
 
-    def _judge(self, line: Line, part: Path, row: VerificationRow) -> None:
+    def _verify(self, line: CellRecord, part: Path, row: VerificationRow) -> None:
         """Judge a cell again and count it in its row.
 
         Raises:
-            _CannotJudge: a damaged line, a missing defense or data set, other data, or no images.
+            _CannotVerify: a damaged line, a missing defense or data set, other data, or no images.
         """
         cell = rebuild_cell(line)
         if cell is None:
-            raise _CannotJudge(f"{row.name[0]}: cell {line['key']} is not what its key was made of")
+            raise _CannotVerify(f"{row.name[0]}: cell {line['key']} is not what its key was made of")
         defense, data = self._defense(cell, line), self._dataset(cell, line)
         if defense is None or data is None:
-            raise _CannotJudge
+            raise _CannotVerify
         records, draws = self._read_part(part)
         before = records[records["cell"] == line["key"]]
         x_adv = _read_images(part, line["key"])
         if x_adv is None or len(before) != len(x_adv):
-            raise _CannotJudge(f"{part.name} has no images for {' | '.join(row.name)}")
+            raise _CannotVerify(f"{part.name} has no images for {' | '.join(row.name)}")
         before = before.reset_index(drop=True)
         sample = self._sample(defense, before["index"].tolist())
         before, x_adv = before.iloc[sample], x_adv[sample]
         block = self._block(cell, data, before)
-        result = execute(cell, defense, block, data.num_classes, made=torch.from_numpy(x_adv))
+        result = execute(cell, defense, block, data.num_classes, x_adv=torch.from_numpy(x_adv))
         if not result.records:
-            raise _CannotJudge(f"{' | '.join(row.name)}: {result.line['error']}")
+            raise _CannotVerify(f"{' | '.join(row.name)}: {result.line['error']}")
         after = pa.table(result.draws).to_pandas()
         guard = guard_of(defense)
         row.add(compare(before, pd.DataFrame(result.records), draws(line["key"]), after, guard=guard))
@@ -127,7 +125,7 @@ class CellVerifier:
         if text and text not in self.result.findings:
             self.result.findings.append(text)
 
-    def _defense(self, cell: Cell, line: Line) -> Defense | None:
+    def _defense(self, cell: Cell, line: CellRecord) -> Defense | None:
         """Return the rebuilt defense of a cell; None if it cannot be rebuilt."""
         fingerprint = json.dumps(cell.defense.fingerprint, sort_keys=True)
         if fingerprint not in self._defenses:
@@ -144,11 +142,24 @@ class CellVerifier:
                 self._add_finding(f"{label} cannot be rebuilt: {rebuilt.problem}")
             else:
                 rebuilt.defense.to(device_named(self.options.device))
+                rebuilt = self._checked(rebuilt, cell, line)
             for change in rebuilt.changes:
                 self._add_finding(f"{label} is not the defense that was judged: {change}")
         return self._defenses[fingerprint].defense
 
-    def _dataset(self, cell: Cell, line: Line) -> Dataset | None:
+    def _checked(self, rebuilt: Rebuilt, cell: Cell, line: CellRecord) -> Rebuilt:
+        """Return the rebuilt defense, without the model if it fails the checks of a run."""
+        data = self._dataset(cell, line)
+        if rebuilt.defense is None or data is None:
+            return rebuilt
+        try:
+            check_model(rebuilt.defense, data.x[:8], data.num_classes, cell.defense.label, probabilities=True)
+        except UserError as error:
+            self._add_finding(f"{cell.defense.label} cannot be judged: {error}")
+            return replace(rebuilt, defense=None)
+        return rebuilt
+
+    def _dataset(self, cell: Cell, line: CellRecord) -> Dataset | None:
         """Return the data set of a cell; None if it cannot be loaded."""
         key = (line["dataset"], line["split"])
         if key not in self._data:
@@ -166,12 +177,12 @@ class CellVerifier:
         """Return today's images at the positions of a cell.
 
         Raises:
-            _CannotJudge: the data set is too small.
+            _CannotVerify: the data set is too small.
         """
         positions = [int(i) for i in before["index"]]
         title = f"{cell.data.name} {cell.data.split}"
         if not positions or max(positions) >= len(data):
-            raise _CannotJudge(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
+            raise _CannotVerify(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
         shas = tuple(data.sha(i) for i in positions)
         for i, sha, then in zip(positions, shas, before["sha"], strict=True):
             if sha[:16] != then:
@@ -197,7 +208,7 @@ class CellVerifier:
     def _sample(self, defense: Defense, indices: list[int]) -> list[int]:
         """Return the rows to judge, in their order; the same images for all attacks."""
         n = self.options.sample
-        if n is None or (isinstance(defense, Foreign) and defense.stochastic):
+        if n is None or (isinstance(defense, UserModule) and defense.stochastic):
             return list(range(len(indices)))
         order = sorted(range(len(indices)), key=lambda r: hashlib.sha256(f"verify {indices[r]}".encode()).digest())
         return sorted(order[:n])

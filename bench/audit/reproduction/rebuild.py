@@ -17,7 +17,7 @@ from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.cards import COMMON, card
 from defenses.zoo.composition import renamed
-from defenses.zoo.registry import load_model
+from defenses.zoo.load import load_model
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -92,7 +92,7 @@ def rebuild_defense(
         data_root: folder of data sets.
         code: folder of user-defined defenses and parts; None: the current folder.
     """
-    from defenses.core.defense import Foreign
+    from defenses.core.defense import UserModule
 
     name = str(fingerprint.get("name", ""))
     params = fingerprint.get("parameters") or {}
@@ -111,13 +111,13 @@ def rebuild_defense(
         seed = _seed(fingerprint)
         roots = {"weights_root": weights_root, "data_root": data_root}
         defense = load_model(path, dataset, training_seed=seed, **roots, **decode(params))
-        if isinstance(defense, Foreign):
+        if isinstance(defense, UserModule):
             defense.stochastic = fingerprint.get("stochastic") is True
         current = describe_loaded(
             defense,
             None,
             name=path if user_defined else "",
-            given=dict(params) if user_defined else None,
+            params=dict(params) if user_defined else None,
             training_seed=seed,
         )
     except UserError as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 PATH_CONTRIBUTION = 1e-9  # least relative change of the gradient without a path that contributes
+MOST_LEFT_OUT = 0.25  # largest share of points that a measurement leaves out
+
+State = Literal["passed", "failed", "not measurable"]
 
 
 @dataclass(frozen=True)
@@ -14,10 +18,13 @@ class Measurement:
 
     Args:
         name: the comparison.
-        value: the worst value.
+        value: the worst value, of the points that are not left out; 0 if all are.
         limit: upper limit of the value; lower limit, where `least` is set.
         least: the limit is a lower one.
         note: for the reader.
+        points: number of points at which derivatives are compared; 0: it is not measured at points.
+        left_out: number of points left out, since the function has a kink there.
+        most: largest share of points that may be left out.
     """
 
     name: str
@@ -25,11 +32,21 @@ class Measurement:
     limit: float
     least: bool = False
     note: str = ""
+    points: int = 0
+    left_out: int = 0
+    most: float = MOST_LEFT_OUT
+
+    @property
+    def state(self) -> State:
+        """Return "failed" if the value, or NaN, misses the limit; else "passed" if enough points were measured."""
+        if not (self.value >= self.limit if self.least else self.value <= self.limit):
+            return "failed"
+        return "passed" if self.left_out <= self.most * self.points else "not measurable"
 
     @property
     def passed(self) -> bool:
-        """Return True if the value keeps to the limit; NaN does not."""
-        return self.value >= self.limit if self.least else self.value <= self.limit
+        """Return True if the value keeps to the limit, at enough points."""
+        return self.state == "passed"
 
 
 @dataclass(frozen=True)
@@ -47,19 +64,33 @@ class Certificate:
     steps: int | None
 
     @property
+    def state(self) -> State:
+        """Return "failed" if a check fails, else "not measurable" if a check is, else "passed"."""
+        states = {c.state for c in self.checks}
+        return "failed" if "failed" in states else "not measurable" if "not measurable" in states else "passed"
+
+    @property
     def passed(self) -> bool:
         """Return True if all checks pass."""
-        return all(c.passed for c in self.checks)
+        return self.state == "passed"
 
     @property
     def carries_no_gradient(self) -> bool:
         """Return True if checks fail, all of them because a path contributes no gradient."""
-        return not self.passed and all(c.passed or c.limit == PATH_CONTRIBUTION for c in self.checks)
+        return self.state == "failed" and all(c.passed or c.limit == PATH_CONTRIBUTION for c in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the certificate for JSON."""
-        checks = [asdict(c) | {"passed": c.passed} for c in self.checks]
-        return {"passed": self.passed, "images": self.images, "steps": self.steps, "checks": checks}
+        checks = [asdict(c) | {"passed": c.passed, "state": c.state} for c in self.checks]
+        head = {"passed": self.passed, "state": self.state, "images": self.images, "steps": self.steps}
+        return head | {"checks": checks}
+
+
+def state_of(content: Mapping[str, Any]) -> State:
+    """Return the state of a stored certificate or of one of its checks; earlier versions have stored no third state."""
+    if content.get("passed") is True:
+        return "passed"
+    return "not measurable" if content.get("state") == "not measurable" else "failed"
 
 
 class NoGradient(Exception):

@@ -65,13 +65,13 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     """
     from bench.evaluation.certificates.information import information_note
     from bench.evaluation.certificates.measure import certify
-    from defenses.core.defense import Foreign
+    from defenses.core.defense import UserModule
     from defenses.core.noise import Noise
 
     try:
         certificate = certify(defense, x[:4])
     except NoGradient:
-        if not isinstance(defense, Foreign):  # a plain module declares nothing: attacks without gradients may run
+        if not isinstance(defense, UserModule):  # a plain module declares nothing: attacks without gradients may run
             raise no_gradient(title) from None
         return failed("its logits have no gradient")
     except (Exception, SystemExit) as error:  # as of a user-defined module without float64

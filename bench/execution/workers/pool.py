@@ -86,7 +86,7 @@ class _WorkerPool:
     certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     softmax: set[str] = field(default_factory=set)
 
-    def work(self, size: int) -> None:
+    def run_tasks(self, size: int) -> None:
         """Run all tasks with `size` workers."""
         while self._left() or any(worker.task for worker in self.workers):
             while len(self.workers) < min(size, self._left() + sum(w.task is not None for w in self.workers)):
@@ -277,6 +277,6 @@ def run_workers(board: Board, store: Store, pending: list[Cell], options: Option
         start_worker = worker_factory(board, store.folder, options, callbacks.run, Path(scratch), memory=memory)
         pool = _WorkerPool(start_worker, store, callbacks, schedule, checks, certifications)
         try:
-            pool.work(options.workers)
+            pool.run_tasks(options.workers)
         finally:
             end_all(pool.workers)

@@ -25,7 +25,13 @@ from bench.execution.workers.worker import Task, WorkerContext, serve
 if TYPE_CHECKING:
     from bench.execution.options import Options
 
-_PRELOAD = ["torch", "bench.execution.run_cell", "bench.execution.loading", "pyarrow.parquet", "safetensors.numpy"]
+_PRELOAD = [
+    "torch",
+    "bench.execution.attack_and_judge",
+    "bench.execution.loading",
+    "pyarrow.parquet",
+    "safetensors.numpy",
+]
 _TABLES = ["pandas", "pyarrow.parquet"]  # libraries that the parent needs at the end
 _TRACEBACK_SECONDS = 0.5  # time for a stuck worker to write its traceback
 _THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool
@@ -72,7 +78,8 @@ def warm_up(board: Board) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with thread_pools(board.threads), _ignore_interrupts():  # on Ctrl-C this process ends the server
+    # On Ctrl-C this process ends the server.
+    with thread_pools(board.threads), _without_current_folder(), _ignore_interrupts():
         forkserver.ensure_running()
     for name in _TABLES:  # imported while the server is still busy
         importlib.import_module(name)
@@ -119,6 +126,19 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         main.update(before)
+
+
+@contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Let a server that starts meanwhile look for no modules in the current folder: these are for plug-ins alone."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from defenses.training.train import fit_recipe
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.zoo.checkpoints import load_classifier
-from defenses.zoo.registry import load_model
+from defenses.zoo.load import load_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +73,7 @@ class Trainer:
         self.network = partial(load_classifier, dataset=board.dataset, root=weights_root, data_root=data_root)
         roots: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root}
         self.purifiers: Mapping[str, Purified] = {
-            ref.label: _require_purifier(load_model(ref.name, board.dataset, **roots, **decode(ref.given)), ref.label)
+            ref.label: _require_purifier(load_model(ref.name, board.dataset, **roots, **decode(ref.params)), ref.label)
             for ref in board.purifiers
         }
 

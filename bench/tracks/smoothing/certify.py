@@ -10,8 +10,9 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from bench.stats.proportions import clopper_pearson_lower
 from defenses.core.chain import Chain
-from defenses.core.defense import Defense, Foreign, Purified
+from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.purifiers.diffusion.samplers import DenoiseOnce
@@ -85,9 +86,7 @@ def radius_of(chosen: int, count: int, protocol: CertificationProtocol) -> Radiu
         count: number of the protocol's n draws that gave it.
         protocol: sigma, draws and confidence.
     """
-    from scipy.stats import beta
-
-    low = float(beta.ppf(protocol.alpha, count, protocol.n - count + 1)) if count else 0.0
+    low = float(clopper_pearson_lower(count, protocol.n, protocol.alpha))
     if low <= 0.5:
         return Radius(ABSTAIN, 0.0, chosen, count, low)
     return Radius(chosen, protocol.sigma * NormalDist().inv_cdf(low), chosen, count, low)
@@ -136,7 +135,7 @@ def check_form(base: Defense, sigma: float) -> None:
         UserError: it does not begin with that noise.
     """
     if not isinstance(base, Purified):
-        kind = "a module of your own" if isinstance(base, Foreign) else f"a {type(base).__name__}"
+        kind = "a module of your own" if isinstance(base, UserModule) else f"a {type(base).__name__}"
         raise UserError(f"{kind} does not begin with Gaussian noise; put the filter gaussian-noise in front of it")
     first = base.purifier.parts[0] if isinstance(base.purifier, Chain) else base.purifier
     if not isinstance(first, GaussianNoise | DenoiseOnce) or not isclose(first.sigma, sigma, rel_tol=1e-9):

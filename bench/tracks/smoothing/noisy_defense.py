@@ -13,13 +13,13 @@ from defenses.zoo.cards import card
 _NOISE, _DENOISER = "gaussian-noise", "denoise-once"
 
 
-def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None) -> tuple[str, dict[str, Any], float]:
+def noisy(name: str, dataset: str, params: Mapping[str, Any], sigma: float | None) -> tuple[str, dict[str, Any], float]:
     """Return a defense with Gaussian noise as its first part; `denoise-once` adds that noise itself.
 
     Args:
         name: a registered defense, whose noise filter in front is kept, or gets sigma; or a model of RobustBench's zoo.
         dataset: selects the card's defaults.
-        given: parameters of the defense.
+        params: parameters of the defense.
         sigma: standard deviation of the noise, in pixels of [0, 1]; None: that of the defense.
 
     Returns:
@@ -34,20 +34,20 @@ def noisy(name: str, dataset: str, given: Mapping[str, Any], sigma: float | None
             f'"{name}" is a plug-in; {advice}; else certify it in Python, with bench.tracks.smoothing.certify.certified'
         )
     if is_zoo(name):
-        name, given = _NOISE, {"classifier": {"name": name, **given} if given else name}
-    params = dict(decode(card(name).merged(dataset, given)))
-    if name == _DENOISER and "t_star" in given:
+        name, params = _NOISE, {"classifier": {"name": name, **params} if params else name}
+    merged = dict(decode(card(name).merged(dataset, params)))
+    if name == _DENOISER and "t_star" in params:
         raise UserError(f"the noise says the time of {name}; leave t_star out")
-    if name == _NOISE or (name == _DENOISER and (sigma is not None or params["sigma"])):
-        params["sigma"] = params["sigma"] if sigma is None else sigma
-        return name, {**given, "sigma": params["sigma"]}, float(params["sigma"])
-    filters = [{"name": f} if isinstance(f, str) else dict(f) for f in params.get("filters") or []]
+    if name == _NOISE or (name == _DENOISER and (sigma is not None or merged["sigma"])):
+        merged["sigma"] = merged["sigma"] if sigma is None else sigma
+        return name, {**params, "sigma": merged["sigma"]}, float(merged["sigma"])
+    filters = [{"name": f} if isinstance(f, str) else dict(f) for f in merged.get("filters") or []]
     if filters and filters[0].get("name") == _NOISE:
         noise = {k: v for k, v in filters.pop(0).items() if k != "name"}
         sigma = decode(card(_NOISE).merged(dataset, noise))["sigma"] if sigma is None else sigma
     if sigma is None:
         raise UserError(f'"{name}" begins with no Gaussian noise of a known sigma; say how much: --sigma 1/4')
-    return name, {**given, "filters": [{"name": _NOISE, "sigma": sigma}, *filters]}, float(sigma)
+    return name, {**params, "filters": [{"name": _NOISE, "sigma": sigma}, *filters]}, float(sigma)
 
 
 def number(name: str, text: str) -> float:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 
+SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {  # names of the splits in files of others
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_NAMES = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
 _HELD_OUT = 5000  # images, at most
 _REMEMBERED = 50_000_000  # bytes; hashes of more are kept between commands
 

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.data import images
-from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
+from defenses.data.sources.base import SPLIT_ALIASES, DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 FORM = "hf:<owner/name or ./folder>[:<config>][@<revision>][?image=<column>&label=<column>]"
-_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,13 @@ class Hub:
 
     def _splits(self, catalogue: _Catalogue) -> dict[str, int]:
         """Return the images in each of train, validation and test."""
-        sizes = {s: catalogue.sizes[name] for s in _SPLITS if (name := _published_name(s, catalogue.sizes))}
+        sizes = {s: catalogue.sizes[name] for s in SPLIT_ALIASES if (name := _published_name(s, catalogue.sizes))}
         if "train" in sizes and "validation" not in sizes:
             sizes |= {split: len(at) for split, at in hold_out(sizes["train"]).items() if at}
         if not sizes:
             names = ", ".join(catalogue.sizes)
             raise UserError(f"{self.name} has the splits {names}; one must be named train, validation or test")
-        return {split: sizes[split] for split in _SPLITS if split in sizes}
+        return {split: sizes[split] for split in SPLIT_ALIASES if split in sizes}
 
     def _table(self, library: Any, split: str) -> Any:
         """Return the table of train, validation or test."""
@@ -179,13 +178,15 @@ def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
     if not hub.local and Path(hub.where).exists():
         raise UserError(f"{hub.where} is a folder here and a name on the hub; write hf:./{hub.where} for the folder")
     if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"{name} needs the library datasets; install it: uv sync --extra hf")
+        raise UserError(
+            f"{name} needs the library datasets; install it: pip install datasets; in a clone uv sync --extra hf"
+        )
     return hub
 
 
 def _published_name(split: str, names: Iterable[str]) -> str | None:
     """Return the data set's own name for train, validation or test; None if it has none."""
-    return next((name for name in _SPLITS[split] if name in names), None)
+    return next((name for name in SPLIT_ALIASES[split] if name in names), None)
 
 
 def _hash(folder: Path) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defenses.data import images
-from defenses.data.sources.base import DatasetInfo, hold_out, revision_of
+from defenses.data.sources.base import SPLIT_NAMES, DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError
+from defenses.utils.hints import hint
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 FORM = "folder:<path>[?resize=256&crop=224&mode=RGB]"
-_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_OF_PROGRAMS = ("__MACOSX", "__pycache__")  # folders that programs leave; those with a leading dot too
 
 Samples = list[tuple[Path, int]]  # file, label
 
@@ -64,19 +66,92 @@ def find(name: str, root: Path) -> Folder | None:
     path = below if not path.is_dir() and below.is_dir() else path
     if not path.is_dir():
         raise UserError(f"there is no folder {path}; write folder:path/to/folder with class/picture.png in it")
-    inside = {d.name for d in path.iterdir() if d.is_dir()}
-    parts = {_SPLITS[d]: path / d for d in sorted(inside)} if inside and inside <= set(_SPLITS) else {"test": path}
-    classes = sorted({d.name for part in parts.values() for d in part.iterdir() if d.is_dir()})
+    parts = _parts(path)
+    classes = _classes(path, parts.values())
     splits = {split: _samples(part, classes) for split, part in parts.items()}
     return Folder(name, path, images.preprocessing_of(options, "RGB"), tuple(classes), _with_validation(splits))
 
 
+def _parts(path: Path) -> dict[str, Path]:
+    """Return the folders of the splits; the folder itself is the test split if it has folders of classes.
+
+    Raises:
+        UserError: some of its folders are splits and others are not, or two are the same split.
+    """
+    folders = _folders(path)
+    parts: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLIT_NAMES.get(folder.name.casefold())
+        if split is None or _is_class(folder):  # a class may be called "train"
+            continue
+        if split in parts:
+            raise UserError(f"{path} has two folders of the {split} split, {parts[split].name} and {folder.name}; "
+                            "keep one")  # fmt: skip
+        parts[split] = folder
+    if not parts:
+        if len(folders) > 1 and all(folder.name.casefold() in SPLIT_NAMES for folder in folders):
+            names = " and ".join(folder.name for folder in folders)
+            raise UserError(f"{names} in {path} hold pictures and no folders of classes; write "
+                            f"{folders[0]}/<class>/<picture>.png")  # fmt: skip
+        return {"test": path}
+    others = [folder.name for folder in folders if folder not in parts.values()]
+    if others:
+        names = ", ".join(folder.name for folder in parts.values())
+        raise UserError(f"{path} has folders of splits ({names}) and others ({', '.join(others)[:80]}); move these out")
+    return dict(sorted(parts.items()))
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the folders inside a folder, by name, without those of programs, which a hint names."""
+    folders = sorted((d for d in path.iterdir() if d.is_dir()), key=lambda d: d.name)
+    skipped = [d.name for d in folders if d.name.startswith(".") or d.name in _OF_PROGRAMS]
+    if skipped:
+        hint(f"{path}: {', '.join(skipped)} is no class and left out")
+    return [d for d in folders if d.name not in skipped]
+
+
+def _is_class(folder: Path) -> bool:
+    """Return True if a folder holds pictures and no folders."""
+    return bool(_pictures(folder)) and not _folders(folder)
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Return the names of the pictures that lie in a folder itself."""
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(_ENDINGS))
+
+
+def _classes(path: Path, parts: Iterable[Path]) -> list[str]:
+    """Return the names of the classes in text order, in which they are numbered.
+
+    Raises:
+        UserError: a class has no picture in any split.
+    """
+    filled: dict[str, bool] = {}
+    for part in parts:
+        if loose := _pictures(part):
+            hint(f"{part}: {len(loose)} pictures, as {loose[0]}, lie outside the folders of classes and are left out")
+        for folder in _folders(part):
+            filled[folder.name] = filled.get(folder.name, False) or bool(_below(folder))
+    empty = [name for name, full in filled.items() if not full]
+    if empty and any(filled.values()):
+        raise UserError(f'{path}: the folder "{empty[0]}" holds no pictures; if it is no class, move it out')
+    classes = sorted(filled)
+    numbers = [int(name) for name in classes if name.isdecimal()]
+    if len(numbers) == len(classes) and numbers != sorted(numbers):
+        hint(f'{path}: classes are numbered in text order, so that folder "{classes[2]}" is class 2 and not '
+             f"{numbers[2]}; for the order of numbers, name folders with leading zeros")  # fmt: skip
+    return classes
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the pictures in a folder and in those below, by folder and file name."""
+    walked = sorted(os.walk(folder, followlinks=True))
+    return [Path(at, f) for at, _, files in walked for f in sorted(files) if f.lower().endswith(_ENDINGS)]
+
+
 def _samples(part: Path, classes: list[str]) -> Samples:
     """Return the pictures in ImageFolder's order: by class, then by folder and file name."""
-    samples: Samples = []
-    for label, name in enumerate(classes):
-        for folder, _, files in sorted(os.walk(part / name, followlinks=True)):
-            samples += [(Path(folder, f), label) for f in sorted(files) if f.lower().endswith(_ENDINGS)]
+    samples = [(file, label) for label, name in enumerate(classes) for file in _below(part / name)]
     if not samples:
         raise UserError(f"{part} holds no pictures in folders named by class; write {part}/<class>/<picture>.png")
     return samples

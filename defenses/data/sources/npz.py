@@ -31,7 +31,7 @@ class Npz:
 
         file, path = self.file, self.file.path
         shapes = {s: file.shape(s) for s in SPLITS if s in file.keys}
-        chw = {to_nchw(shape, f"{path}: {file.keys[s][0]}")[0] for s, shape in shapes.items()}
+        chw = {to_nchw(shape, f"{path}: {file.keys[s][0]}", file.layout)[0] for s, shape in shapes.items()}
         if len(chw) > 1:
             raise UserError(f"{path}: the splits' images differ in shape; store one shape per file")
         labels = {s: file.labels(s) for s in shapes}

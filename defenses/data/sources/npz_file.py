@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from defenses.data.formats import as_images, as_labels
+from defenses.data.formats import Layout, as_images, as_labels, layout_of
+from defenses.data.sources.base import SPLIT_ALIASES
 from defenses.utils.arrays import I64
 from defenses.utils.errors import UserError
 
@@ -31,8 +32,8 @@ def npz_keys(path: Path, names: list[str]) -> dict[str, tuple[str, str]]:
         UserError: no images with labels are among them.
     """
     keys: dict[str, tuple[str, str]] = {}
-    for split, endings in {"train": ["_train"], "validation": ["_validation", "_val"], "test": ["_test", ""]}.items():
-        for end in endings:
+    for split, aliases in SPLIT_ALIASES.items():
+        for end in (*(f"_{alias}" for alias in aliases), *([""] if split == "test" else [])):
             x = next((n + end for n in ("x", "images") if n + end in names), None)
             y = next((n + end for n in ("y", "labels") if n + end in names), None)
             if x and y and split not in keys:
@@ -63,6 +64,7 @@ class NpzFile:
             raise UserError(f"{path} is truncated or no .npz file; save it again with numpy.savez") from None
         self.keys = npz_keys(path, names)
         self.counts_classes = "num_classes" in names
+        self.layout: Layout | None = layout_of(str(self._array("layout")), str(path)) if "layout" in names else None
 
     def shape(self, split: str) -> tuple[int, ...]:
         """Return the shape of a split's images as stored, from the header alone."""
@@ -103,4 +105,4 @@ class NpzFile:
     def images(self, split: str) -> npt.NDArray[np.float32]:
         """Return a split's images, float32 [N, C, H, W] in [0, 1], from uint8 or from numbers in [0, 1]."""
         name = self.keys[split][0]
-        return as_images(self._array(name), f"{self.path}: {name}")
+        return as_images(self._array(name), f"{self.path}: {name}", self.layout)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
-from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object
+from defenses.utils.file_reads import Reads, reads_of
+from defenses.utils.module_facades import is_importable
+from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object, source_of
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
@@ -49,7 +49,14 @@ class UserDataset:
         return self.load(split)[1]
 
     def _cached(self) -> _Cached:
-        return _describe(self.name, code_hash(self.name))
+        source, code = source_of(self.name.rpartition(":")[0]), code_hash(self.name)
+        place = source.place if source is not None else ""
+        before = _described.get((self.name, place))
+        if before is not None and before[0] == code and before[1] is reads_of(place) and not before[1].changed():
+            return before[2]
+        described = _describe(self.name, code)
+        _described[self.name, place] = (code, reads_of(place), described)
+        return described
 
 
 def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
@@ -61,12 +68,12 @@ def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
         return UserDataset(name)
     if not all(part.isidentifier() for part in where.split(".")):
         return None
-    here = Path.cwd() / where.partition(".")[0]
-    installed = importlib.util.find_spec(where.partition(".")[0]) is not None
-    return UserDataset(name) if installed or here.is_dir() or here.with_suffix(".py").is_file() else None
+    return UserDataset(name) if source_of(where) or is_importable(where.partition(".")[0]) else None
 
 
-@lru_cache
+_described: dict[tuple[str, str], tuple[str, Reads, _Cached]] = {}  # by name and place: code, files that it read
+
+
 def _describe(name: str, code: str) -> _Cached:
     """Return the description and the digests of all splits that the function returns.
 
@@ -103,7 +110,7 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     """Return the images, labels and stated number of classes of a split; None if there is no such split."""
     import numpy as np
 
-    from defenses.data.formats import as_images, as_labels
+    from defenses.data.formats import as_images, as_labels, layout_of
 
     call = f'{name}("{split}")'
     try:
@@ -117,6 +124,7 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     if result is None:
         return None
     classes = result.get("num_classes") if isinstance(result, Mapping) else None
+    stated = result.get("layout") if isinstance(result, Mapping) else None
     if isinstance(result, Mapping):
         result = (result.get("x"), result.get("y"))
     if not isinstance(result, tuple | list) or len(result) != 2 or any(part is None for part in result):
@@ -124,7 +132,8 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
     if classes is not None and (not isinstance(classes, int) or classes < 1):
         raise UserError(f"{call}: num_classes is {classes!r}; it must be a whole number, at least 1")
     x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else np.asarray(part) for part in result)
-    images, labels = as_images(x, f"{call}: x"), as_labels(y, f"{call}: y")
+    layout = None if stated is None else layout_of(str(stated), call)
+    images, labels = as_images(x, f"{call}: x", layout), as_labels(y, f"{call}: y")
     if len(images) != len(labels) or not len(labels):
         raise UserError(f"{call} has {len(images)} images and {len(labels)} labels; give one label per image")
     return images, labels, classes

@@ -42,6 +42,26 @@ def test_exact_gradients_without_a_certificate_are_told(tmp_path):
     assert caveats(folder, read_results(folder))["undefended"][0].startswith("† undefended")
 
 
+def test_exact_gradients_that_are_not_measurable_are_told(tmp_path):
+    import shutil
+
+    from bench.evaluation.certificates.certificate import Certificate, Measurement
+    from bench.evaluation.certificates.stored import add, read
+    from bench.report.tables import write_tables
+
+    folder = tmp_path / "linf"
+    shutil.copytree(PLAIN, folder)
+    check = Measurement("float64 gradient", 0.0, 1e-6, note="4 of 12 points left out, at kinks", points=12, left_out=4)
+    add(folder, dict.fromkeys(read(folder), Certificate((check,), 4, None).as_dict()))
+    text = "not measurable: float64 gradient (4 of 12 points left out, at kinks)"
+    assert f"† adp: exact gradients that nothing certifies ({text})" in caveats(folder, read_results(folder))["adp"]
+    write_tables(folder)
+    shown = (folder / "tables.md").read_text()
+    assert "| adp † " in shown
+    assert f"pgd-at: {text}" in shown
+    assert summary(folder).query("attack == 'worst case'")["rank"].notna().all()
+
+
 @pytest.mark.parametrize(("defense", "told"), [(BROKEN, True), ("pgd-at", False)])
 def test_model_info_tells_it_too(defense, told):
     assert ("fails purebench's audit" in export(AUDITED, defense).raw["footnote"]) == told

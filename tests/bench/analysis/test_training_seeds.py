@@ -285,7 +285,7 @@ def test_weights_of_another_seed_are_refused(tmp_path):
     ("given", "problem"),
     [
         ("seeds = []", "a list of whole numbers"),
-        ("seeds = [0, 0]", "there once"),
+        ("seeds = [0, 0]", "without repeats"),
         ("seeds = [-1]", "at least 0"),
         ("seeds = 1", "a list of whole numbers"),
         ('seeds = [0]\n[[defense]]\nname = "undefended"\nlabel = "plain"\nseeds = [0]', "occurs twice"),

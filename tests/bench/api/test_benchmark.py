@@ -9,7 +9,7 @@ import bench
 from bench import ThreatModel, ViewSpec, benchmark, clean_accuracy, load_results
 from bench.board.defense_entry import describe, describe_loaded
 from defenses import load_model
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import identity
@@ -188,7 +188,7 @@ def test_views_may_be_given_as_in_a_board():
 
 
 def reference(model):
-    return describe_loaded(model if isinstance(model, Defense) else Foreign(model, stochastic=False), None, name="")
+    return describe_loaded(model if isinstance(model, Defense) else UserModule(model, stochastic=False), None, name="")
 
 
 def test_a_registered_defense_is_the_one_of_boards():
@@ -247,7 +247,7 @@ def test_what_cannot_be_hashed_is_never_reused():
     model = Scaled(object())
     assert not identity(model)[1]
     assert reference(model).fingerprint != reference(model).fingerprint
-    once = [describe_loaded(Foreign(model, stochastic=False), None, name="", resumable=False) for _ in range(2)]
+    once = [describe_loaded(UserModule(model, stochastic=False), None, name="", resumable=False) for _ in range(2)]
     assert once[0] == once[1]  # nothing is kept, and the seed decides everything
 
 

@@ -19,7 +19,7 @@ from bench.attacks.registry import Unsupported, attack_names, find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
@@ -60,11 +60,11 @@ def test_random_modules_of_somebody_elses_are_asked_copy_by_copy() -> None:
             assert len(x) <= 6
             return bare.network(x + 0.1 * torch.randn_like(x))
 
-    foreign = Foreign(Noisy(), stochastic=True, num_classes=10)
+    user_module = UserModule(Noisy(), stochastic=True, num_classes=10)
     state = torch.get_rng_state()
-    result = attacked("apgd", foreign, x, y, eps="1/100", steps=5, decided=0)
+    result = attacked("apgd", user_module, x, y, eps="1/100", steps=5, decided=0)
     assert torch.equal(state, torch.get_rng_state())
-    assert torch.equal(result, attacked("apgd", foreign, x, y, eps="1/100", steps=5, decided=0))
+    assert torch.equal(result, attacked("apgd", user_module, x, y, eps="1/100", steps=5, decided=0))
 
 
 def test_not_finite_is_an_error() -> None:

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from audit_subjects import SMALL, subject
+from certificate_checks import LINE, only_wide_differences
+from networks import classifier
 
 from bench.audit.budgets import BUDGETS, budget
 from bench.audit.checks import gradients, radius, strength
+from bench.audit.findings import Audit
 from bench.audit.fixed_noise import Fixed
 from bench.audit.run import audit
 from bench.audit.subject import AttackRun, Outcome, worst
 from bench.evaluation.certificates.certificate import Measurement
 from defenses import load_model
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
@@ -97,7 +100,7 @@ def test_the_key_tells_audits_apart(tmp_path, change):
 
 
 def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
-    one = subject(Foreign(audit_models.Detached(), stochastic=False), tmp_path)
+    one = subject(UserModule(audit_models.Detached(), stochastic=False), tmp_path)
     made = audit(one, "quick")
     assert {"zero gradients", "gradient certificate", "binarisation"} <= set(made.failed)
     kept = {f.name for f in (one.folder / one.key).iterdir()}
@@ -106,7 +109,7 @@ def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
 
 
 def test_probabilities_are_flagged(tmp_path):
-    found = gradients.outputs(subject(Foreign(audit_models.Probabilities(), stochastic=False), tmp_path))
+    found = gradients.outputs(subject(UserModule(audit_models.Probabilities(), stochastic=False), tmp_path))
     assert found.status == "fail"
     assert "probabilities" in found.evidence
 
@@ -127,7 +130,8 @@ def test_what_is_measured_has_a_plot(audits):
     plots = {f.check: f.plot for f in audits["quantisation"].findings}
     assert dict(zip(*plots["zero gradients"].series["share"], strict=True)) == {"images": 1, "pixels": 1}
     spare = dict(zip(*plots["gradient certificate"].series["decades"], strict=True))
-    assert spare["float64 gradient against central differences"] == -16  # no difference agrees with a gradient of 0
+    assert spare["float64 gradient against central differences"] == 16  # rounding is flat between its steps
+    assert spare[LINE] == pytest.approx(np.log10(1 / 4))  # and a gradient of 0 misses all of the change across them
     half = plots["chance at Linf 1/2"]
     assert half.limit == 0.1
     assert half.series["accuracy"][1] == tuple(sorted(half.series["accuracy"][1]))
@@ -222,6 +226,18 @@ def test_grid_has_the_threat_in_it(tmp_path):
 def test_grid_ends_where_the_ball_is_the_whole_box(tmp_path):
     one = subject(load_model("undefended"), tmp_path, eps="4/5", other=False)
     assert list(radius.radii(one)[0].plot.series["white box"][0]) == [0.4, 0.5, 0.8, 1.0]
+
+
+def test_a_certificate_that_is_not_measurable_is_no_failed_check(tmp_path, monkeypatch):
+    one = subject(UserModule(classifier("resnet", side=8, classes=10), stochastic=False), tmp_path)
+    assert gradients.certificate(one).status == "pass"
+    only_wide_differences(monkeypatch)
+    said = gradients.certificate(one)
+    assert said.status == "not measurable"
+    assert said.evidence.startswith("float64 gradient against central differences: ")
+    assert said.evidence.endswith(" of 12 points left out, at kinks")
+    made = Audit("it", {}, (said,))
+    assert (made.failed, made.status, made.as_dict()["passed"]) == ((), "not measurable", False)
 
 
 def test_a_piecewise_linear_energy_is_judged_by_finite_differences(tmp_path):

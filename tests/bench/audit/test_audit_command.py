@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 from boards import ROOT
+from certificate_checks import KINKED, only_wide_differences
 
 import bench.audit.budgets
 from bench.analysis.caveats import failures
+from bench.audit.checks import gradients
 from bench.cli.main import main
 from bench.report.files import current_table
 from bench.report.table import Table
@@ -54,6 +56,14 @@ def test_a_defense_by_name(tmp_path, capsys):
     before = {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")}
     assert run("pgd-at", "--eps", "1/5", "--out", tmp_path) == 0
     assert {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")} == before
+
+
+def test_a_check_that_is_not_measurable_has_its_own_exit_code(tmp_path, capsys, monkeypatch):
+    (tmp_path / "net.py").write_text(KINKED)
+    only_wide_differences(monkeypatch)
+    monkeypatch.setattr("bench.audit.run.CHECKS", {"gradient certificate": gradients.certificate})
+    assert run(f"{tmp_path}/net.py:made", "--eps", "1/5", "--out", tmp_path / "out") == 3
+    assert "no check fails; not measurable: gradient certificate" in capsys.readouterr().out
 
 
 def test_a_file_of_ones_own_with_probabilities_only_by_force(tmp_path, capsys):

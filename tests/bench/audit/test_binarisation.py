@@ -15,7 +15,7 @@ from bench.audit.checks.features import Features
 from bench.audit.checks.planted_points import boundary, inner
 from bench.spec.threat import ThreatModel, distances, in_box
 from defenses import load_model
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.zoo.obfuscated import Dithered, Quantised, Saturated
@@ -30,7 +30,7 @@ def test_features_are_what_the_last_linear_layer_sees():
 
 
 def test_features_without_a_linear_layer_are_the_logits():
-    model = Foreign(audit_models.Convolutional(), stochastic=False)
+    model = UserModule(audit_models.Convolutional(), stochastic=False)
     x = load_dataset("digits").x[:5]
     assert torch.equal(Features(model, x)(x, Noise.of(0, 5)), model.module(x))
 
@@ -51,7 +51,7 @@ def test_features_of_a_purifier_carry_exact_gradients():
 
 def test_on_a_linear_model_the_best_perturbation_is_found(tmp_path):
     """Closed form: with linear features x, the score is largest at x + eps sign(w), and one step of PGD gets there."""
-    model = Foreign(audit_models.Linear(), stochastic=False)
+    model = UserModule(audit_models.Linear(), stochastic=False)
     found = binarise.binarisation(subject(model, tmp_path, size=replace(SMALL, inner=512)))
     assert found.status == "pass"
     assert found.numbers["attack"] == 1
@@ -61,7 +61,7 @@ def test_on_a_linear_model_the_best_perturbation_is_found(tmp_path):
 @pytest.mark.parametrize("name", ["Jittered", "Linear"])
 def test_what_pgd_misses_is_tried_image_by_image(tmp_path, monkeypatch, name):
     """Closed form: a linear score under zero-mean noise has the same best perturbation; here PGD takes no step."""
-    defense = Foreign(getattr(audit_models, name)(), stochastic=name == "Jittered")
+    defense = UserModule(getattr(audit_models, name)(), stochastic=name == "Jittered")
     one = subject(defense, tmp_path, size=replace(SMALL, images=6, planted=6))
     idle = one.pgd("exact")
     monkeypatch.setattr(one, "pgd", lambda mode: replace(idle, params={"steps": 1, "rel_stepsize": 0.0}))
@@ -91,7 +91,7 @@ def test_a_masked_gradient_fails_whatever_the_seed(tmp_path, make):
 def test_the_interval_decides(tmp_path, monkeypatch, reached, status):
     """The upper ends for 17 and 16 of 20 are 96.8% and 94.3%."""
     one = subject(
-        Foreign(audit_models.Linear(), stochastic=False), tmp_path, size=replace(SMALL, planted=20, inner=512)
+        UserModule(audit_models.Linear(), stochastic=False), tmp_path, size=replace(SMALL, planted=20, inner=512)
     )
     monkeypatch.setattr(binarise, "_attack", lambda *_: torch.arange(20) < reached)
     found = binarise.binarisation(one)
@@ -101,7 +101,7 @@ def test_the_interval_decides(tmp_path, monkeypatch, reached, status):
 
 
 def test_readouts_belong_to_their_images():
-    model = Foreign(audit_models.Linear(), stochastic=False)
+    model = UserModule(audit_models.Linear(), stochastic=False)
     x = load_dataset("digits").x[:3]
     weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
     grafted = binarise.Grafted(Features(model, x), weight, torch.tensor([1.0, 2.0, 3.0]))

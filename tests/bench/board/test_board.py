@@ -111,7 +111,7 @@ def test_views_without_what_makes_no_difference(tmp_path):
     assert views(board, "undefended") == [("exact", 1, None, "logits")]
 
 
-def test_a_foreign_module_has_no_runs(tmp_path):
+def test_a_user_module_has_no_runs(tmp_path):
     path = write_board(tmp_path)
     text = path.read_text().replace(":linear", ":GlobalNoise").replace('label = "linear"', "stochastic = true")
     board = load(tmp_path, text.replace("{ eot = 2 }", "{ eot = 2, runs = 1 }"))
@@ -181,7 +181,7 @@ def test_a_module_beside_a_plugin_is_part_of_it(tmp_path, monkeypatch):
     hashes = [code_hash(f"{tmp_path}/plug.py:f")]
     for name in ("other", "deeper", "beside", "plug"):
         with (tmp_path / f"{name}.py").open("a") as file:
-            file.write("# changed\n")
+            file.write("b = 2\n")
         hashes.append(code_hash(f"{tmp_path}/plug.py:f"))
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 4

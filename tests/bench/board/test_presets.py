@@ -8,10 +8,12 @@ import torch
 from boards import ROOT, purebench_here, write_board
 from linear_purifier import Shift
 
+from bench.analysis.results import load_cells
 from bench.attacks.base import Unsupported
 from bench.attacks.bpda_eot import bpda_eot
 from bench.attacks.registry import find_attack
-from bench.board.load import board_of_preset, load_board
+from bench.board.from_names import board_of_names
+from bench.board.load import load_board
 from bench.board.presets import find_preset, preset_names, with_preset
 from bench.board.schema import check
 from bench.evaluation.view import attack_view
@@ -28,7 +30,7 @@ RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"
 
 
 def board(preset, *defenses, dataset="digits", eps="1/5", **more):
-    return board_of_preset(preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
+    return board_of_names(preset=preset, dataset=dataset, defenses=defenses or ("adp",), eps=eps, **more)
 
 
 def rows(loaded, defense="adp"):
@@ -178,11 +180,11 @@ def test_in_a_board(tmp_path):
     ("arguments", "words"),
     [
         (["--preset", "croce2022", "--defense", "adp", "--dataset", "digits"], "--eps 1/5"),
-        (["--preset", "croce2022", "--defense", "adp"], "--preset needs --dataset"),
-        (["--preset", "croce2022", "--dataset", "digits"], "--preset needs --defense"),
+        (["--preset", "croce2022", "--defense", "adp"], "without a board, --dataset is needed"),
+        (["--preset", "croce2022", "--dataset", "digits"], "without a board, --defense is needed"),
         (["--preset", "robustbench", "--defense", "pgd-at", "adp", "--dataset", "digits", "--eps", "1/5"], '"adp" is'),
         (["quickstart", "--preset", "croce2022"], "both given"),
-        (["quickstart", "--eps", "1/5"], "--eps belongs to --preset"),
+        (["quickstart", "--eps", "1/5"], "--eps is for a run without a board"),
         ([], "name a board"),
     ],
 )
@@ -266,3 +268,51 @@ def test_it_is_reproducible_and_refuses_what_it_is_not():
         screened(0.2, x, threat=ThreatModel("L2", "1"))
     with pytest.raises(Unsupported):
         screened(0.2, x, target=torch.zeros(20, dtype=torch.int64))
+
+
+OWN = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(64, 10)
+        self.eval()
+    def forward(self, x):
+        return self.linear((x + 0.1 * torch.randn_like(x)).flatten(1))
+"""
+
+
+def test_attacks_by_name_need_no_board(tmp_path):
+    """A random module of the user's beside a registered baseline, in one command."""
+    (tmp_path / "own.py").write_text(OWN)
+    own = f"{tmp_path}/own.py:Net"
+    options = ("--dataset", "digits", "--eps", "1/5", "--indices", "first-10", "--attack", "bench:pgd")
+    words = ("--defense", own, "undefended", "--stochastic", *options)
+    done = purebench_here("run", *words, "--out", tmp_path / "out", "--workers", 0, "--quiet")
+    assert done.returncode == 0, done.stderr
+    cells = load_cells(tmp_path / "out")
+    assert {"none", "uniform", "transfer", "bench:pgd"} == set(cells["attack"])
+    assert dict(zip(cells["defense"], cells["stochastic"], strict=True)) == {own: True, "undefended": False}
+    for command in ("plan", "status"):
+        shown = purebench_here(command, *words, "--out", tmp_path / "out")
+        assert shown.returncode == 0, shown.stderr
+        assert str(len(cells)) in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--defense", "pgd-at", "--dataset", "digits", "--attack", "bench:pgd"], "the radius is missing; give it, as"),
+        (["--defense", "pgd-at", "--dataset", "digits", "--eps", "1/5"], "attacks are needed; add --attack"),
+        (["--defense", "pgd-at", "--attack", "bench:pgd", "--eps", "1/5"], "--dataset is needed"),
+        (["--attack", "bench:pgd", "--eps", "1/5", "--dataset", "digits"], "--defense is needed"),
+        (["--defense", "pgd-at", "--dataset", "digits", "--eps", "1/5", "--attack", "bench:pdg"], "did you mean"),
+    ],
+)
+def test_a_run_of_names_that_is_refused(tmp_path, arguments, words):
+    done = purebench_here("run", *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert not (tmp_path / "out").exists()

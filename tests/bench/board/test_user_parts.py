@@ -171,7 +171,7 @@ def test_a_changed_file_is_a_new_cell(done, tmp_path):
     assert cells_of(tmp_path) == before
     for change in ("parts.py", "beside.py"):
         with (tmp_path / change).open("a") as text:
-            text.write("# changed\n")
+            text.write("CHANGED = True\n")
         after = cells_of(tmp_path)
         assert all(not keys & before[label] for label, keys in after.items()), change
         before = after

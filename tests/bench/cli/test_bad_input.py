@@ -182,7 +182,7 @@ def test_a_folder_is_tried_before_work_is_done_for_it(tmp_path, monkeypatch):
         raise AssertionError("work was done")
 
     monkeypatch.setattr("bench.execution.forecast.probe.probe", worked)
-    monkeypatch.setattr("defenses.training.train._material", worked)
+    monkeypatch.setattr("defenses.training.train._load_material", worked)
     file = tmp_path / "file"
     file.touch()
     refused(purebench("train", "undefended", "--out", file), f"cannot write to {file}", "--out")
@@ -249,7 +249,7 @@ def test_a_device_that_does_not_exist_leaves_nothing(tmp_path):
     ],
 )
 def test_parameters_of_a_defense_are_checked(name, params, text):
-    from defenses.zoo.registry import load_model
+    from defenses.zoo.load import load_model
 
     with pytest.raises(UserError, match=re.escape(text)):
         load_model(name, "digits", **params)

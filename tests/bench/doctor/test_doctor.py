@@ -180,7 +180,7 @@ def test_names_that_numpy_took_away(site):
         "warn",
         "numpy 2.4.0 has no asfarray, which torchattacks/a.py uses in line 3",
     )
-    assert "pin a release of torchattacks for this numpy in pyproject.toml" in found.remedy
+    assert "in pyproject.toml pin a release of torchattacks for this numpy; then uv sync" in found.remedy
     known = site.folder / "torchattacks" / "attacks" / "_differential_evolution.py"
     known.parent.mkdir()
     (site.folder / "torchattacks" / "a.py").rename(known)

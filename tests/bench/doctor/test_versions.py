@@ -3,7 +3,7 @@
 import pytest
 from doctor_site import Site
 
-from bench.doctor.examine import hardware, versions
+from bench.doctor.examine import hardware, modules, versions
 
 
 @pytest.fixture
@@ -103,7 +103,33 @@ def test_the_accelerator(site, tmp_path, cuda, driver, visible, status, word):
 
 
 def test_an_old_python(site):
-    assert site.one(versions.python, python=(3, 10, 4)).status == "broken"
+    found = site.one(versions.python, python=(3, 10, 4))
+    assert (found.status, found.remedy) == ("broken", "uv sync --python 3.12")
+
+
+@pytest.mark.parametrize(
+    ("tool", "torch", "pair", "python"),
+    [
+        ("pip", 'pip install "torch"', "pip install --force-reinstall torch torchvision", "python3.12 -m venv"),
+        ("uv", 'uv pip install "torch"', "uv pip install --reinstall torch torchvision", "uv venv --python 3.12"),
+    ],
+)
+def test_remedies_of_gpu_python_and_numpy_names_from_a_wheel(site, tmp_path, tool, torch, pair, python):
+    site.install("purebench", "0.1.0", installer=tool)
+    assert site.one(hardware.accelerator).remedy == torch
+    site.install("torch", "2.15.0+cpu", {"torch/__init__.py": "", "torch/version.py": "cuda = None\n"})
+    site.install("numpy", "2.4.0", {"numpy/__init__.py": "", "numpy/__init__.pyi": '__all__ = [\n    "array",\n]\n'})
+    site.install("foolbox", "3.3.4", {"foolbox/__init__.py": "", "foolbox/a.py": "import numpy\nnumpy.float\n"})
+    (tmp_path / "version").write_text(GPU.format("580.95.05"))
+    found = [
+        site.one(hardware.accelerator, proc=tmp_path),
+        site.one(versions.python, python=(3, 10, 4)),
+        site.one(modules.removed_names),
+    ]
+    for finding, words in zip(found, (pair, python, f'{pair.split(" --")[0]} "foolbox==..."'), strict=True):
+        assert words in finding.remedy
+        assert "uv sync" not in finding.remedy
+        assert "pyproject" not in finding.remedy
 
 
 def test_drift(site, tmp_path):

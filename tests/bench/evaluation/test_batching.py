@@ -1,5 +1,6 @@
 """Out of memory: fewer rows at once give the same answers and gradients, and it is said."""
 
+import numpy as np
 import pytest
 import torch
 from boards import MODELS
@@ -7,14 +8,14 @@ from torch import nn
 
 from bench.analysis.results import load_cells, load_results
 from bench.board.load import load_board
-from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory
+from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory, reports_out_of_memory
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier
 
@@ -159,6 +160,15 @@ def test_other_errors_are_not_taken_for_it():
     assert out_of_memory(error.value)
 
 
+def test_recorded_errors_are_known_by_the_same_words():
+    with pytest.raises(MemoryError) as error:
+        np.empty(1 << 60, np.uint8)
+    texts = "OutOfMemoryError: CUDA out of memory. Tried", "RuntimeError: DefaultCPUAllocator: not enough memory: you"
+    for text in (*texts, "MemoryError", f"{type(error.value).__name__}: {error.value}"):
+        assert reports_out_of_memory(text)
+    assert not reports_out_of_memory("RuntimeError: the memory of the attack is empty")
+
+
 def test_a_verdict_in_pieces():
     x, index = images(), torch.arange(12)
     roomy, tight = defense(1 << 30, random=True), defense(5, random=True)
@@ -181,7 +191,7 @@ def test_a_random_module_of_somebodys_own_keeps_its_noise_on_the_way_back():
         def forward(self, x):
             return self.inner(x * torch.randn_like(x))
 
-    with attack_view(Foreign(Noisy(), stochastic=True), ViewSpec(), seed=0) as (view, _):
+    with attack_view(UserModule(Noisy(), stochastic=True), ViewSpec(), seed=0) as (view, _):
         at = images().requires_grad_()
         logits = view(at)
         # Linear in x without bias on the way back: the gradient of the sum of logits times x gives the logits again.

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from certificate_checks import COSINE, DIFFERENCES, values
+from networks import SIZES, Behind, classifier
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 
 
 class Curved(nn.Module):
@@ -59,12 +60,16 @@ DRAWS = {
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_a_random_module_is_compared_under_the_same_noise(name):
-    certificate, checks = values(Foreign(Curved(DRAWS[name]), stochastic=True))
+    certificate, checks = values(UserModule(Curved(DRAWS[name]), stochastic=True))
     assert certificate.passed, checks
     assert checks[COSINE].value > 1 - 1e-6
 
 
+@pytest.mark.parametrize("size", ["curved", *SIZES])
 @pytest.mark.parametrize("name", ["randn_like", "dropout", "fused dropout"])
-def test_a_random_module_with_a_fault_is_found(name):
-    fault = Foreign(Curved(lambda x: DRAWS[name](x) + (x.square() - x.square().detach())), stochastic=True)
-    assert not values(fault)[1][DIFFERENCES].passed
+def test_a_random_module_with_a_fault_is_found_at_every_size(name, size):
+    def noisy(x):
+        return DRAWS[name](x) + (x.square() - x.square().detach())
+
+    network = Curved(noisy) if size == "curved" else Behind(noisy, classifier(size))
+    assert values(UserModule(network, stochastic=True))[1][DIFFERENCES].state == "failed"

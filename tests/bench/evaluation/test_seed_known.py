@@ -20,7 +20,7 @@ from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import UserError
 
@@ -49,7 +49,7 @@ def images(n=9, seed=0):
     return Noise.of(seed, n).draw(Draw(SHAPE, "uniform"))
 
 
-@pytest.mark.parametrize("make", [linear, lambda: Foreign(Dropping(), stochastic=True)])
+@pytest.mark.parametrize("make", [linear, lambda: UserModule(Dropping(), stochastic=True)])
 @given(st.permutations(range(9)), st.integers(1, 9))
 def test_the_view_of_a_known_seed_is_the_judged_draw_for_any_sub_batch(make, order, n):
     x, defense = images(), make()
@@ -105,7 +105,7 @@ def test_an_attack_that_knows_the_seed_reaches_the_closed_form(name, own):
 
 def test_attacks_of_our_own_ask_a_random_module_about_the_judged_draw():
     """Logits x + z, with one z for all images when each is asked alone."""
-    defense, x, threat = Foreign(Dropping(), stochastic=True), 0.2 + 0.6 * images(40), ThreatModel("Linf", "1/20")
+    defense, x, threat = UserModule(Dropping(), stochastic=True), 0.2 + 0.6 * images(40), ThreatModel("Linf", "1/20")
     y = x.flatten(1).argmax(1)
     before = verdict(defense, x, torch.arange(40), draws=1, selection=0, seed=4, known=True)
     params = {"threat": threat, "target": None, "seed": 0, "num_classes": 2}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from boards import MODELS, purebench_here
+from certificate_checks import KINKED, only_wide_differences
 
 from bench.analysis.caveats import UNCERTIFIED
 from bench.api.benchmark import benchmark
@@ -141,7 +142,7 @@ def in_memory(defense, out):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_model_in_memory_without_a_gradient_is_refused_before_any_attack(tmp_path, monkeypatch, kept):
-    monkeypatch.setattr("bench.execution.run_board.work", None)  # would do the cells
+    monkeypatch.setattr("bench.execution.run_board.run_cells", None)  # would do the cells
     with pytest.raises(UserError, match="mine declares exact gradients and has none: leave"):
         in_memory("Hides", tmp_path / "out" if kept else None)
     assert not (tmp_path / "out").exists()
@@ -166,6 +167,19 @@ def test_a_defense_by_name(capsys):
     assert done.returncode == 0
     assert "ok   the path through step_size contributes" in done.stdout
     assert "unknown defense" in purebench_here("certify", "nope").stderr
+
+
+def test_one_that_is_not_measurable_has_its_own_exit_code(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(KINKED)
+    name = f"{tmp_path}/net.py:made"
+    done = purebench_here("certify", name)
+    assert (done.returncode, done.stdout.startswith(f"{name}: passed on 4 images")) == (0, True)
+    only_wide_differences(monkeypatch)
+    done = purebench_here("certify", name)
+    assert done.returncode == 3
+    assert f"{name}: not measurable on 4 images in float64" in done.stdout
+    assert "  ?    float64 gradient against central differences: " in done.stdout
+    assert "of 12 points left out, at kinks" in done.stdout
 
 
 NOISY = '''
@@ -217,7 +231,7 @@ def test_a_random_module_by_name_and_preset(tmp_path):
         (("certify", "adp", "--stochastic"), '(--stochastic) is for modules of your own; leave it out for "adp"'),
         (("certify", "quickstart", "--stochastic"), "--stochastic is for a single defense; a board says it itself"),
         (("certify", "quickstart", "--set", "sigma=1/8"), "--set is for a single defense"),
-        (("run", "quickstart", "--stochastic"), "--stochastic belongs to --preset; in a board, write it into its file"),
+        (("run", "quickstart", "--stochastic"), "--stochastic is for a run without a board; in a board"),
     ],
 )
 def test_what_is_not_for_it_is_refused(asked, said):

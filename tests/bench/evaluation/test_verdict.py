@@ -11,7 +11,7 @@ from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.spec.view import ViewSpec
 from defenses import load_model
-from defenses.core.defense import Defense, Foreign
+from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Draw
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
@@ -35,11 +35,11 @@ class Sometimes(Defense):
         return torch.where((u < 0.05) & (x[:, 0, 4, 4] > 0.5)[:, None], torch.nan, z)
 
 
-def test_copies_of_a_foreign_module_do_not_share_a_draw():
+def test_copies_of_a_user_module_do_not_share_a_draw():
     x = torch.rand(4, 1, 8, 8)
     spread = []
     for eot in (1, 64):
-        with attack_view(Foreign(OneMask().eval(), stochastic=True), ViewSpec(eot=eot), seed=0) as (view, _):
+        with attack_view(UserModule(OneMask().eval(), stochastic=True), ViewSpec(eot=eot), seed=0) as (view, _):
             spread.append(torch.stack([view(x)[0, 9] for _ in range(60)]).std())
     assert spread[1] < spread[0] / 4
 
@@ -127,4 +127,4 @@ class Asserts(nn.Module):
 def test_what_is_wrong_with_a_model_is_said(module, stochastic, words):
     x = load_dataset("digits", "validation").x[:8]
     with pytest.raises(UserError, match=words):
-        check_model(Foreign(module.eval(), stochastic=stochastic), x, 10, "it")
+        check_model(UserModule(module.eval(), stochastic=stochastic), x, 10, "it")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.evaluation.meter import Meter
 from bench.evaluation.view import AttackView, attack_view
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Classifier, Defense, Foreign, Purified
+from defenses.core.defense import Classifier, Defense, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.utils.errors import UserError
 
@@ -152,7 +152,7 @@ def test_our_defenses_leave_the_global_generators_alone(runs: int) -> None:
     assert states() == before
 
 
-def test_a_foreign_random_module_is_forked_and_seeded() -> None:
+def test_a_random_user_module_is_forked_and_seeded() -> None:
     class Dropping(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -161,7 +161,7 @@ def test_a_foreign_random_module_is_forked_and_seeded() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.network(x + torch.randn_like(x) * float(np.random.rand()))  # type: ignore[no-any-return]
 
-    view, again = (AttackView(Foreign(Dropping(), stochastic=True), ViewSpec(), seed=1) for _ in range(2))
+    view, again = (AttackView(UserModule(Dropping(), stochastic=True), ViewSpec(), seed=1) for _ in range(2))
     before, x = states(), images()
     first, second = view(x), view(x)
     assert states() == before

@@ -10,13 +10,13 @@ from boards import MODELS, purebench, purebench_here
 
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
+from bench.execution.attack_and_judge import execute
 from bench.execution.cell_runner import CellRunner
 from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
 from bench.execution.options import Options
 from bench.execution.progress import Progress
-from bench.execution.run_cell import execute
 from bench.spec.cell import row_of
 
 BOARD = """
@@ -280,9 +280,9 @@ def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatc
         return x.clone()
 
     attack = Attack("slow", run, minimisation=False, version="1", load=lambda: log.append("load"))
-    monkeypatch.setattr("bench.execution.run_cell.find_attack", lambda *_: attack)
+    monkeypatch.setattr("bench.execution.attack_and_judge.find_attack", lambda *_: attack)
     monkeypatch.setattr(
-        "bench.execution.run_cell.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0)
+        "bench.execution.attack_and_judge.time", SimpleNamespace(perf_counter=lambda: log.append("clock") or 0.0)
     )
     assert execute(cell, runner.defense(cell), runner.block(cell), 10).line["status"] == "ok"
     assert log[:3] == ["load", "clock", "run"]

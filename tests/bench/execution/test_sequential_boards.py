@@ -16,7 +16,7 @@ from bench.analysis.results import load_cells
 from bench.analysis.summary import WORST, summary
 from bench.audit.reproduction.verify import VerifyOptions, verify
 from bench.board.load import load_board
-from bench.evaluation.deployed import ask
+from bench.evaluation.deployed import deployed_verdict
 from bench.evaluation.verdict import verdict
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
@@ -26,7 +26,7 @@ from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Prediction
 from defenses.utils.errors import UserError
-from defenses.zoo.registry import load_model
+from defenses.zoo.load import load_model
 
 K, ERROR = 33, 0.02
 RULE = f"draws = 5\nk = {K}\nsequential = {ERROR}"
@@ -213,7 +213,7 @@ def test_an_image_that_is_not_finite_in_a_further_draw_has_no_verdict(tmp_path):
             return Prediction(torch.full_like(logits, torch.nan) if self.calls > 1 else logits, prediction.rejected)
 
     inner.__class__, inner.calls = Fails, 0
-    deployed = ask(cell, inner, data.x[:3], torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    deployed = deployed_verdict(cell, inner, data.x[:3], torch.zeros(3, dtype=torch.int64), torch.arange(3))
     assert deployed.draws.finite.all()
     assert inner.calls > 1
     assert not deployed.finite.any()

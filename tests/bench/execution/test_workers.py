@@ -95,7 +95,7 @@ def test_a_record_that_another_process_redid_counts(tmp_path):
     cell, reports = slow_cells(tmp_path)[0], []
 
     class Elsewhere:
-        def line(self, key):
+        def cell_record(self, key):
             return {"key": key, "run": "other", "status": "error", "error": "RuntimeError: down"}
 
     def report(*values):
@@ -107,7 +107,7 @@ def test_a_record_that_another_process_redid_counts(tmp_path):
 
 def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
     path = write_board(tmp_path)
-    monkeypatch.setattr(bench.execution.run_board, "work", lambda *_, **__: None)
+    monkeypatch.setattr(bench.execution.run_board, "run_cells", lambda *_, **__: None)
     with pytest.raises(UserError, match="24 cells were not finished; repeat the command"):
         run(path, tmp_path / "out", workers=0)
 

@@ -102,7 +102,7 @@ def test_a_radius_is_printed_as_robustbench_does(eps, text):
 
 
 def test_the_entry_of_a_deterministic_defense():
-    raw = export(RESULTS, "pgd-at", given={"architecture": "CNN"}).raw
+    raw = export(RESULTS, "pgd-at", fields={"architecture": "CNN"}).raw
     rows = measured()
     rows = rows[rows["defense"] == "pgd-at"].set_index("attack")["robust_mean"]
     assert raw["clean_acc"] == f"{100 * rows['none']:.2f}"
@@ -132,8 +132,8 @@ def test_attacks_that_could_not_run_are_not_counted(tmp_path):
     [
         ("pgdat", {}, "did you mean pgd-at"),
         ("adp", {"eps": "8/255"}, "was attacked under Linf 1/5"),
-        ("adp", {"given": {"clean_acc": "99"}}, "clean_acc is measured"),
-        ("adp", {"given": {"architecure": "x"}}, "did you mean architecture"),
+        ("adp", {"fields": {"clean_acc": "99"}}, "clean_acc is measured"),
+        ("adp", {"fields": {"architecure": "x"}}, "did you mean architecture"),
     ],
 )
 def test_entries_that_cannot_be_made(defense, more, words):

@@ -20,7 +20,7 @@ from bench.evaluation.sequential_verdict import sequential_verdict
 from bench.evaluation.verdict import verdict
 from bench.stats import proportions, voting
 from bench.stats.sequential import Decisions, Sequential
-from defenses.core.defense import Defense, Foreign, Prediction, Purified
+from defenses.core.defense import Defense, Prediction, Purified, UserModule
 from defenses.core.noise import Draw
 from defenses.utils.errors import UserError
 
@@ -263,17 +263,17 @@ def test_a_deterministic_defense_is_asked_once():
     assert decisions.drawn.tolist() == [1] * 10
 
 
-def test_a_foreign_random_module_keeps_its_batch_and_so_its_draws():
+def test_a_random_user_module_keeps_its_batch_and_so_its_draws():
     space: dict = {"__name__": "models_of_test"}
     exec(compile(MODELS, "models.py", "exec"), space)
-    foreign = Foreign(space["GlobalNoise"](), stochastic=True)
+    user_module = UserModule(space["GlobalNoise"](), stochastic=True)
     from defenses.data.dataset import load_dataset
 
     data = load_dataset("digits")
     x, y, indices = data.x[:60], data.y[:60], torch.arange(60)
     rule = Sequential(9, 0.1)
-    decisions = sequential_verdict(foreign, x, y, indices, rule, 0)
-    full = verdict(foreign, x, indices, draws=9, selection=3, seed=0)
+    decisions = sequential_verdict(user_module, x, y, indices, rule, 0)
+    full = verdict(user_module, x, indices, draws=9, selection=3, seed=0)
     expected = rule.decide_votes(full.predictions[full.held_out].T.numpy(), y.numpy())
     assert decisions.right.tolist() == expected.right.tolist()
     assert len(set(decisions.drawn.tolist())) == 1

@@ -45,7 +45,7 @@ def test_damaged_lines_are_missing_cells(tmp_path, text):
     victim = folder / f"parts/cell-{results[0].line['key']}"
     (victim / "cells.jsonl").write_bytes(text)
     assert set(stored(folder / "parts")) == {r.line["key"] for r in results[1:]}
-    assert Store(folder).line(results[0].line["key"]) is None
+    assert Store(folder).cell_record(results[0].line["key"]) is None
     warnings = []
     assert len(Store(folder).finished(warnings.append)) == 3
     assert len(warnings) == 1
@@ -96,12 +96,12 @@ def test_a_cell_done_again_wins_over_its_merged_copy(tmp_path):
     store = Store(folder)
     store.save(again)
     key = again.line["key"]
-    assert store.line(key)["run"] == "second"
+    assert store.cell_record(key)["run"] == "second"
     assert store.finished()[key]["run"] == "second"
     compact(folder, results)
     assert len(keys(folder)) == 1
-    assert Store(folder).line(key)["run"] == "second"
-    assert store.line(key)["run"] == "second"
+    assert Store(folder).cell_record(key)["run"] == "second"
+    assert store.cell_record(key)["run"] == "second"
     compact(folder, list(reversed(results)))
     assert len(keys(folder)) == 1
     assert Store(folder).finished()[key]["run"] == "second"

@@ -172,7 +172,7 @@ def test_a_folder_in_use_or_of_another_board_is_refused(folder, board, tmp_path)
     [
         ('"badnets"', '"badnet"', 'unknown attack on training data "badnet"; did you mean badnets'),
         ('["1/10"]', "[0]", r"ratios in \[attack\] is \[0\]; it must be a list of numbers in \(0, 1\]"),
-        ('["1/10"]', '["1/10", 0.1]', "each there once"),
+        ('["1/10"]', '["1/10", 0.1]', "without repeats"),
         ('["1/10"]', "[0.0001]", "poisons 0 of 1000 images"),
         ('["1/10"]', "[1]", "choose a smaller one"),
         ('ratios = ["1/10"]', 'ratios = ["1/10"]\neps = 0.1', 'takes no "eps"'),
@@ -181,7 +181,7 @@ def test_a_folder_in_use_or_of_another_board_is_refused(folder, board, tmp_path)
         ('recipe = "undefended"', 'recipe = "adp"', "a part of a purifier"),
         ('recipe = "undefended"', 'recipe = "undefendet"', "did you mean undefended"),
         ("validate_every = 4", "validate_evry = 4", "validate_evry"),
-        ("seeds = [0, 1]", "seeds = [0, 0]", "there once"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "without repeats"),
         ("seeds = [0, 1]", "target = 10\nseeds = [0]", "classes 0 to 9"),
         ("seeds = [0, 1]", "seeds = [0]\ntrigger = { size = 9 }", "9 pixels wide"),
         ("seeds = [0, 1]", "seeds = [0]\ntrigger = { value = 2 }", r"a number in \[0, 1\]"),

@@ -17,7 +17,7 @@ from bench.tracks.smoothing.noisy_defense import noisy
 from bench.tracks.smoothing.tables import RADII, rows
 from defenses import load_model
 from defenses.core.chain import Chain
-from defenses.core.defense import Classifier, Foreign, Purified
+from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.filters.bit_depth import BitDepth
@@ -103,7 +103,7 @@ def test_what_does_not_begin_with_the_noise_is_refused():
     check_form(Purified(Chain([GaussianNoise(sigma=SIGMA), BitDepth(bits=3)]), inner), SIGMA)
     for wrong, message in [
         (inner, "a Classifier does not begin with Gaussian noise"),
-        (Foreign(inner, stochastic=True), "a module of your own"),
+        (UserModule(inner, stochastic=True), "a module of your own"),
         (Purified(Chain([BitDepth(bits=3), GaussianNoise(sigma=SIGMA)]), inner), "put that filter first"),
         (Purified(GaussianNoise(sigma=0.25), inner), "noise of sigma 0.5"),
     ]:

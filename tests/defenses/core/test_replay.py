@@ -11,7 +11,7 @@ from torch import nn
 from defenses.core.noise import Noise
 from defenses.core.purifier import Purifier
 from defenses.core.purify import purify, unrolled
-from defenses.core.replay import _saved_bytes, _sizes, extent, replayed
+from defenses.core.replay import bytes_per_row, extent, graph_bytes, replayed
 from defenses.purifiers.adp import ADP
 from defenses.purifiers.langevin import Langevin
 
@@ -155,7 +155,7 @@ def test_an_image_that_passes_unchanged_gets_every_part_of_its_gradient(last):
 @pytest.mark.parametrize("steps", [7, 20])
 def test_the_graph_of_the_last_steps_fills_the_memory_that_is_left(monkeypatch, steps):
     purifier = Everything(steps).requires_grad_(False)
-    state, graph = (len(X) * size for size in _sizes(purifier, X, Noise.of(4, 5)))
+    state, graph = (len(X) * size for size in bytes_per_row(purifier, X, Noise.of(4, 5)))
     for graphs in range(steps):
         monkeypatch.setattr(
             "defenses.core.replay.free_memory", lambda device, n=graphs: 4 * (steps * state + n * graph)
@@ -168,7 +168,7 @@ def test_the_graph_of_the_last_steps_fills_the_memory_that_is_left(monkeypatch, 
 
 def held(how, purifier, x, **options):
     gc.collect()
-    with _saved_bytes(purifier) as total:
+    with graph_bytes(purifier) as total:
         out = how(purifier, x, Noise.of(0, len(x)), **options)
     del out
     return total[0]

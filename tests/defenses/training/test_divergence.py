@@ -6,9 +6,10 @@ from short_trainings import SHORT, Exploding, material, run
 
 from defenses.networks.registry import build_network
 from defenses.training import loop
-from defenses.training.loop import Plan, fit
+from defenses.training.loop import fit
 from defenses.training.objective import Objective
 from defenses.training.phases import Phase
+from defenses.training.plan import Plan
 from defenses.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -113,8 +113,9 @@ def test_statistics_of_the_attack(statistics):
 @pytest.mark.parametrize("every", [1, 5])
 def test_the_classifier_moves_on_every_nth_batch(every, monkeypatch):
     """12 batches in the loop: weights, statistics of batch norm and the average move in those alone."""
-    from defenses.training.loop import Order, training_step
+    from defenses.training.loop import training_step
     from defenses.training.phases import Phase, PhasedOptimizer
+    from defenses.training.streams import Order
 
     network = build_network("resnet20", blocks=1, in_channels=1, num_classes=3)
     objective = made(network, classifier_every=every, generator_steps=3, ema=0.9)

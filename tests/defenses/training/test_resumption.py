@@ -9,8 +9,9 @@ from short_trainings import SHORT, Exploding, material, run
 
 from defenses.networks.registry import build_network
 from defenses.training import loop
-from defenses.training.loop import Plan, fit
+from defenses.training.loop import fit
 from defenses.training.phases import Phase
+from defenses.training.plan import Plan
 from defenses.training.recipe import methods
 from defenses.utils.errors import UserError
 

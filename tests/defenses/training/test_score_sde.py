@@ -6,10 +6,11 @@ from gaussian_diffusion import MU, Exact, S
 
 from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
-from defenses.training.loop import Plan, fit
+from defenses.training.loop import fit
 from defenses.training.objective import Material
 from defenses.training.objectives.score_sde import ScoreSDE
 from defenses.training.phases import Phase
+from defenses.training.plan import Plan
 from defenses.training.recipe import load_recipe
 from defenses.utils.errors import UserError
 

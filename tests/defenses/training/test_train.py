@@ -7,9 +7,10 @@ from torch import nn
 
 from defenses.networks.registry import build_network
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.loop import Plan, fit
+from defenses.training.loop import fit
 from defenses.training.objectives.ebm import EnergyTraining
 from defenses.training.phases import Phase
+from defenses.training.plan import Plan
 from defenses.training.recipe import load_recipe, methods
 from defenses.training.streams import Order, augmented, stream
 from defenses.training.train import train
@@ -80,7 +81,7 @@ def test_energy_training_keeps_its_bank():
 
 @pytest.mark.parametrize("name", methods())
 def test_recipes_are_complete(name):
-    assert set(card(name).recipes) == {"digits", "mnist", "cifar10"}
+    assert set(card(name).recipes) - {"cifar10-small"} == {"digits", "mnist", "cifar10"}
     for dataset in card(name).recipes:
         recipe = load_recipe(name, dataset)
         assert recipe.phases[-1].until > 0

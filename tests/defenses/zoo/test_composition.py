@@ -10,11 +10,11 @@ from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.zoo.assembly import composed
 from defenses.zoo.composition import KEYS
-from defenses.zoo.registry import parts
+from defenses.zoo.load import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}
 GATED = {"detector": "score-norm", "suspected": "purify"}
-FOREIGN = f"{models.__file__}:Net"  # as RobustBench's and timm's are: a plain module
+USER_MODULE = f"{models.__file__}:Net"  # as RobustBench's and timm's are: a plain module
 COMPOSITIONS = {
     "filter": ("adp", {"filters": ["bit-depth"], "steps": 3}),
     "filter with a gradient": ("diffpure", {"filters": ["median"], "steps": 3}),
@@ -30,8 +30,8 @@ COMPOSITIONS = {
     "gated chain with a network": ("magnet", {**GATED, "filters": ["jpeg"]}),
     "guarded": ("adp", {"detector": "score-norm", "steps": 3}),
     "guarded chain": ("diffpure", {**STEPPED, "detector": "magnet-jsd"}),
-    "foreign classifier": ("gdmp", {"filters": ["median"], "classifier": FOREIGN}),
-    "foreign classifier behind a gate": ("diffpure", {**STEPPED, **GATED, "classifier": FOREIGN}),
+    "user classifier": ("gdmp", {"filters": ["median"], "classifier": USER_MODULE}),
+    "user classifier behind a gate": ("diffpure", {**STEPPED, **GATED, "classifier": USER_MODULE}),
     "two runs": ("diffpure", {**STEPPED, "runs": 2}),
     "logit-mean": ("diffpure", {**STEPPED, **GATED, "runs": 2, "combine": "logit-mean"}),
     "classifier with a filter": ("pgd-at", {"filters": ["magnet", "gaussian-noise"], "runs": 2}),
@@ -40,7 +40,7 @@ COMPOSITIONS = {
 
 def loaded(name):
     defense, params = COMPOSITIONS[name]
-    if params.get("classifier") != FOREIGN:
+    if params.get("classifier") != USER_MODULE:
         return load_model(defense, "digits", **params)
     inner = load_model(defense, "digits", **{k: v for k, v in params.items() if k not in KEYS}).purifier
     return composed(defense, inner, {k: v for k, v in params.items() if k in KEYS}, parts("digits", None, None))

@@ -15,7 +15,7 @@ from defenses.utils.plugins import load_object
 from defenses.zoo import robustbench, robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
 from defenses.zoo.checkpoints import weights_hash
-from defenses.zoo.composition import KEYS, Named, parts_of, with_own
+from defenses.zoo.composition import KEYS, Named, parts_of, with_user_parts
 from defenses.zoo.robustbench_arguments import translated
 from defenses.zoo.weight_paths import has_weights
 
@@ -38,7 +38,7 @@ def fingerprint(
     """Return all that the outputs of a registered or zoo model depend on: parameters, hashes of weights.
 
     User-defined classifiers and filters are left out, since only `load_model` can build them
-    (`defenses.zoo.composition.with_own`).
+    (`defenses.zoo.composition.with_user_parts`).
 
     Args:
         name: an id of `list_models()`, or "robustbench:" and an id of RobustBench's zoo.
@@ -201,7 +201,7 @@ def load_model(
             defense = _load_registered(model_name, identified["parameters"], source)
         except UserError as error:
             raise with_context(model_name, error) from None
-        identified = with_own(identified, source.user_parts)
+        identified = with_user_parts(identified, source.user_parts)
     defense.requires_grad_(False)
     # nn.Module.__setattr__ is typed for tensors and modules.
     state = identity(defense)[0]

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from bench.attacks.precomputed import UNCHANGED
-from bench.attacks.registry import Unsupported, find_attack
+from bench.attacks.registry import Unsupported, find_attack, user_code
 from bench.evaluation.batching import BatchLimit, batch_limit, release_cached_memory
 from bench.evaluation.cost import Cost, seconds_since
-from bench.evaluation.deployed import ask
+from bench.evaluation.deployed import deployed_verdict
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
 from bench.execution.records import Block, Outcome
-from bench.spec.cell import GIVEN, NULLS, Cell
+from bench.spec.cell import Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
@@ -35,7 +35,7 @@ def execute(
     block: Block,
     num_classes: int,
     *,
-    made: Tensor | None = None,
+    x_adv: Tensor | None = None,
     surrogate: Defense | None = None,
 ) -> CellResult:
     """Run a cell; errors of the attack or the defense are recorded, not raised.
@@ -45,7 +45,7 @@ def execute(
         defense: the loaded defense.
         block: its images.
         num_classes: K.
-        made: images that the attack returned in an earlier run, float32 [B, C, H, W], to be judged again; None: attack.
+        x_adv: images of an earlier attack, float32 [B, C, H, W], to be judged again; None: attack.
         surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
 
     Returns:
@@ -57,10 +57,9 @@ def execute(
     line = cell.columns() | {"status": "ok", "error": None, "identity": cell.identity()}
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
-        if made is None:
+        cost = Cost()
+        if x_adv is None:
             x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate)
-        else:
-            x_adv, cost = made, Cost()
         outcome = _judge(cell, defense, block, target, x_adv, cost)
     except Unsupported as reason:
         return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
@@ -86,8 +85,7 @@ def _first_line(error: BaseException) -> str:
 def _notes(outcome: Outcome) -> list[str]:
     limits = (("ran", outcome.cost.rows), ("was judged", outcome.deployed.cost.rows))
     notes = [f"{step} with {n} rows at once after running out of memory" for step, n in limits if n is not None]
-    precomputed = outcome.cell.attack.name.startswith(GIVEN)
-    if precomputed and torch.allclose(outcome.x_adv, outcome.block.x, rtol=0, atol=_SAME):
+    if outcome.cell.attack.is_precomputed and torch.allclose(outcome.x_adv, outcome.block.x, rtol=0, atol=_SAME):
         notes.append(UNCHANGED)
     return notes
 
@@ -137,8 +135,10 @@ def _attempt(
     device = device_of(defense)
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
+    if user_code(cell.attack.name) and attack.version != cell.attack.version:
+        raise UserError(f"the code of {cell.attack.label} changed during the run; repeat the command")
     # Null attacks use the same noise on all defenses.
-    seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
+    seed = cell.seed if cell.attack.is_null else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
     view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole
@@ -173,7 +173,7 @@ def _judge(cell: Cell, defense: Defense, block: Block, target: Tensor | None, x_
     beyond = size > float(cell.threat.eps) + cell.threat.tolerance  # here a minimisation attack has failed
     clean = beyond | torch.tensor([bool(p) for p in problems])
     judged = torch.where(clean.view(-1, 1, 1, 1), block.x, x_adv)
-    deployed = ask(cell, defense, judged, block.y, block.indices)
+    deployed = deployed_verdict(cell, defense, judged, block.y, block.indices)
     not_finite = "the defense returned logits that are not finite"
     problems = [p or ("" if f else not_finite) for p, f in zip(problems, deployed.finite.tolist(), strict=True)]
     return Outcome(cell, block, target, x_adv, sizes, beyond, problems, deployed, cost)

@@ -1,0 +1,84 @@
+"""Boards without a file: of a preset or of attacks by name, for some defenses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.board.board import Board
+from bench.board.load import read_board
+from bench.board.schema import check
+from defenses.utils.errors import UserError
+from defenses.utils.names import is_plugin
+from defenses.utils.text import file_name
+
+
+def board_of_names(
+    *,
+    dataset: str,
+    defenses: Sequence[str],
+    preset: str | None = None,
+    attacks: Sequence[str] = (),
+    eps: str | None = None,
+    norm: str | None = None,
+    indices: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    stochastic: bool = False,
+    weights_root: Path | None = None,
+    data_root: Path | None = None,
+) -> Board:
+    """Return a board of defenses by name, as `purebench run` without a file runs it.
+
+    Args:
+        dataset: name or path of the data set.
+        defenses: names of registered defenses or plug-ins.
+        preset: name of the preset that gives the attacks; None: `attacks`.
+        attacks: names of attacks, with their default parameters; beside them run clean images, uniform noise, and a
+            transfer.
+        eps: radius, as "8/255"; None: that of the preset, on the data sets for which it has one.
+        norm: "Linf", "L2" or "L1"; None: the first of the preset, else Linf.
+        indices: index list; None: that of the preset on its data sets, else all images.
+        params: parameters of the defense, if there is only one.
+        stochastic: True if the plug-ins among the defenses are modules with random outputs.
+        weights_root: where weights are looked for first.
+        data_root: where data sets lie.
+
+    Returns:
+        The board, named after preset, data set and defenses.
+
+    Raises:
+        UserError: unknown name, no radius, a preset that does not fit, or parameters for several defenses.
+    """
+    check("board", {"dataset": dataset} | ({"preset": preset} if preset else {}))
+    if params and len(defenses) > 1:
+        raise UserError("--set is for one defense; run the others apart, or write a board")
+    if preset is None and eps is None:
+        raise UserError("the radius is missing; give it, as --eps 8/255")
+    labels = [file_name(text) for text in (preset or "attacks", dataset, *defenses)]
+    threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
+    raw: dict[str, Any] = {
+        "name": "-".join(labels),
+        "title": f"{preset or 'attacks'}: {dataset}",
+        "dataset": dataset,
+        "threat": threat if preset else {"norm": "Linf", **threat},
+        "defense": [_defense(name, params, stochastic=stochastic) for name in defenses],
+        **({} if indices is None else {"indices": indices}),
+    }
+    if preset:
+        raw["preset"] = preset
+    else:
+        raw |= {"attack": [{"name": name} for name in attacks], "nulls": ["none", "uniform", "transfer"]}
+    board = read_board(raw, preset or "attacks", weights_root=weights_root, data_root=data_root)
+    board.cells()
+    return board
+
+
+def _defense(name: str, params: Mapping[str, Any] | None, *, stochastic: bool) -> dict[str, Any]:
+    """Return the entry of a defense; a registered one says itself whether it is random."""
+    entry: dict[str, Any] = {"name": name}
+    if params:
+        entry["params"] = dict(params)
+    if stochastic and is_plugin(name):
+        entry["stochastic"] = True
+    return entry

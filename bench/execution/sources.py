@@ -1,0 +1,171 @@
+"""Code and files of the user that a cell depends on: listed with its result, and compared later. Without torch.
+
+The line of a cell has an entry for each plug-in of the cell:
+    name: as in the key, without the folder.
+    code: hashes of the files that its code imports from its folder, by path in it; they are in the key too.
+    modules: hashes of further files that were imported, without comments and docstrings.
+    files: [SHA-256, size, time of change] of the files that its code read; None: it was missing.
+    problem: reason why this is not all that it depends on; "": it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.attacks.registry import user_code
+from bench.spec.cell import Cell, DefenseRef
+from defenses.data.sources.corrupted import parts_of as corrupted_parts
+from defenses.utils.file_reads import is_current, listing
+from defenses.utils.names import is_plugin, portable
+from defenses.utils.namespaces import imported_files
+from defenses.utils.parameters import decode
+from defenses.utils.plugin_code import Source, code_parts, source_of
+from defenses.utils.source_code import whole_hash
+from defenses.zoo.composition import parts_of
+
+_OTHER_DATA = ("hf", "folder", "corrupted")
+Entry = dict[str, Any]
+
+
+class Sources:
+    """Today's code and files of cells, each looked at once."""
+
+    def __init__(self) -> None:
+        self._plugins: dict[tuple[Any, ...], list[tuple[str, Source]]] = {}
+        self._code: dict[str, dict[str, str]] = {}
+        self._same: dict[tuple[str, str], bool] = {}
+
+    def of(self, cell: Cell) -> list[Entry]:
+        """Return the entries of a cell that was run in this process."""
+        models = (cell.defense, *([cell.surrogate] if cell.surrogate else []))
+        entries = []
+        for name, source in self.plugins(cell):
+            entry = _entry(name, source, self.code(name))
+            unidentified = [m.unidentified for m in models if m.unidentified and name in _of_defense(m)]
+            entries.append(entry | {"problem": (*unidentified, entry["problem"])[0]})
+        return entries
+
+    def plugins(self, cell: Cell) -> list[tuple[str, Source]]:
+        """Return the (name, source) of the user's code of a cell, in an order that depends on the cell alone."""
+        key = id(cell.defense), id(cell.surrogate), cell.attack.name, cell.data.name
+        if key not in self._plugins:
+            names = [*_of_defense(cell.defense), *(_of_defense(cell.surrogate) if cell.surrogate else ())]
+            names += [user_code(cell.attack.name), _of_data(cell.data.name)]
+            found = [(name, source_of(name.rpartition(":")[0])) for name in dict.fromkeys(names) if is_plugin(name)]
+            self._plugins[key] = [(name, source) for name, source in found if source is not None and not source.ours]
+        return self._plugins[key]
+
+    def code(self, name: str) -> dict[str, str]:
+        """Return the hashes of a plug-in's code, by path."""
+        if name not in self._code:
+            self._code[name] = code_parts(name)
+        return self._code[name]
+
+    def outdated(self, cell: Cell, line: Mapping[str, Any]) -> str:
+        """Return the name of a file that has changed since a cell was run; "" if its result still holds.
+
+        Args:
+            cell: the cell.
+            line: its stored line.
+        """
+        for name, source, entry in self._pairs(cell, line):
+            changed = [
+                p for p, h in entry["modules"].items() if p not in self.code(name) and not self._has(source, p, h)
+            ]
+            changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
+            if changed:
+                return str(os.path.basename(changed[0]))
+        return ""
+
+    def earlier_file(self, cell: Cell, line: Mapping[str, Any]) -> str:
+        """Return the name of a file that was another when a result of another key was made.
+
+        Args:
+            cell: the cell, of today's code.
+            line: a line of the same cell but for the user's code, see `without_code`.
+        """
+        for name, source, entry in self._pairs(cell, line):
+            then, now = entry["code"], self.code(name)
+            changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
+            changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
+            if changed:
+                return str(os.path.basename(changed[0]))
+        return next((source.file.name for _, source in self.plugins(cell)), "file")
+
+    def _pairs(self, cell: Cell, line: Mapping[str, Any]) -> Iterator[tuple[str, Source, Entry]]:
+        for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
+            yield name, source, entry
+
+    def _has(self, source: Source, path: str, known: Any) -> bool:
+        """Return True if a file is still what it was: a module by its code, another file by its content."""
+        full = os.path.join(_folder(source), path)
+        key = full, json.dumps(known)
+        if key not in self._same:
+            if isinstance(known, str):
+                self._same[key] = os.path.isfile(full) and whole_hash(Path(full).read_bytes()) == known
+            else:
+                self._same[key] = is_current(full, known)
+        return self._same[key]
+
+
+def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
+    folder = _folder(source)
+    file = Path(source.place, source.file.relative_to(source.root))
+    imported = imported_files(source.place, file) if source.private else {}
+    files, problem = listing(source.place, folder, imported)
+    modules: dict[str, str] = {}
+    for _, (file, sha) in sorted(imported.items()):
+        content = file.read_bytes() if file.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != sha:
+            problem = problem or f"{file.name} changed during the run"
+        modules[os.path.relpath(file, folder)] = whole_hash(content)
+    further = {path: value for path, value in modules.items() if path not in code}
+    return {"name": portable(name), "code": dict(code), "modules": further, "files": files, "problem": problem}
+
+
+def _folder(source: Source) -> str:
+    return source.place if source.private else os.path.dirname(source.place)
+
+
+def _of_defense(defense: DefenseRef) -> list[str]:
+    """Return the plug-ins of a defense: itself and the parts that its parameters name."""
+    parts = {key: decode(defense.params[key]) for key in ("filters", "classifier") if key in defense.params}
+    return [name for name in (defense.name, *(part.name for _, part in parts_of(parts))) if is_plugin(name)]
+
+
+def _of_data(name: str) -> str:
+    """Return the function of a data set; "" if it is of another kind."""
+    corrupted = corrupted_parts(name)
+    clean = corrupted[0] if corrupted else name
+    return "" if clean.partition(":")[0] in _OTHER_DATA else clean
+
+
+def problem_of(line: Mapping[str, Any]) -> str:
+    """Return the reason why a stored result may be of another model or attack than its key says; "" without one."""
+    return next((str(entry["problem"]) for entry in line.get("sources", ()) if entry["problem"]), "")
+
+
+def without_code(identity: Mapping[str, Any]) -> str:
+    """Return the identity of a cell as text, without the hashes of the user's code and of what it makes."""
+    about = dict(identity)
+    for key in about.keys() & {"defense", "source"}:
+        about[key] = _without_hashes(about[key])
+    attack, params, version = about["attack"]
+    about["attack"] = [attack, params, re.sub(r"^(\S+\.py) [0-9a-f]*$", r"\1", version)]
+    name, split, revision, *rest = about["data"]
+    about["data"] = [name, split, None if is_plugin(_of_data(name)) else revision, *rest]
+    return json.dumps(about, sort_keys=True)
+
+
+def _without_hashes(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a fingerprint without those of the user's code in it."""
+    hashes = ("code", "state", "nonce") if fingerprint.get("code") else ()
+    rest = {key: value for key, value in fingerprint.items() if key not in ("around", *hashes)}
+    around = [_without_hashes(part) for part in fingerprint.get("around", ())]
+    return rest | ({"around": around} if around else {})

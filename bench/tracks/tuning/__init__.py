@@ -1,0 +1,1 @@
+"""Choice of deployment parameters on validation images."""

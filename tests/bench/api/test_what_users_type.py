@@ -1,0 +1,70 @@
+"""What users of the ecosystem type is taken, or answered with the remedy: arrays, NumPy numbers, names of others."""
+
+import numpy as np
+import pytest
+import torch
+from boards import purebench_here
+
+from bench import benchmark
+from bench.attacks.registry import find_attack
+from bench.cli.main import main
+from defenses import load_model
+from defenses.data import load_dataset
+from defenses.utils.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_images_and_labels_in_memory(tmp_path):
+    data = load_dataset("digits")
+    model = load_model("undefended").network
+    options = {"eps": "1/5", "attacks": "bench:pgd", "n_examples": np.int64(6), "batch_size": np.int32(6)}
+    by_name = benchmark(model, dataset="digits", **options)
+    for x, y in (
+        (data.x[:6], data.y[:6]),
+        (data.x[:6].numpy(), data.y[:6].numpy()),
+        ((data.x[:6] * 255).round().to(torch.uint8).numpy()[:, 0], data.y[:6].tolist()),
+    ):
+        frame = benchmark(model, dataset=(x, y), **options)
+        assert len(frame) == len(by_name)
+        assert frame.query("attack == 'none'")["accuracy"].tolist() == [1.0] * 6
+    same = benchmark(model, dataset=(data.x[:6], data.y[:6]), **options)
+    clean = "attack == 'none'"
+    assert same.query(clean)["margin"].tolist() == by_name.query(clean)["margin"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ((torch.zeros(3, 1, 8, 8),), "a tuple of 1; give"),
+        ((torch.zeros(3, 1, 8, 8), torch.zeros(2, dtype=torch.int64)), "3 images and 2 labels"),
+        ((torch.full((3, 1, 8, 8), 7.0), torch.zeros(3, dtype=torch.int64)), r"images must lie in \[0, 1\]"),
+        ((torch.zeros(3, 1, 8, 8), torch.zeros(3)), "labels must be whole numbers"),
+    ],
+)
+def test_arrays_that_are_no_data_set_are_one_short_line(dataset, words):
+    with pytest.raises(UserError, match=words) as caught:
+        benchmark(load_model("undefended").network, dataset=dataset, eps="1/5", attacks="bench:pgd")
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["AutoAttack", "autoattack", "auto_attack", "AA"])
+def test_autoattack_by_itself_suggests_its_versions(name):
+    with pytest.raises(UserError, match="did you mean autoattack:standard, or autoattack:rand"):
+        find_attack(name)
+
+
+def test_a_misspelt_command_gets_its_nearest_name(capsys):
+    assert main(["rnu", "quickstart"]) == 2
+    assert capsys.readouterr().err == 'purebench: unknown command "rnu"; did you mean run or train?\n'
+
+
+def test_a_fraction_without_quotes_in_a_board(tmp_path):
+    (tmp_path / "b.toml").write_text('dataset = "digits"\nthreat = { norm = "Linf", eps = 8/255 }\n')
+    done = purebench_here("plan", tmp_path / "b.toml")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith('write fractions in quotes, as eps = "8/255"')

@@ -1,0 +1,238 @@
+"""Results of one's own code after a change of its files: run again where they count, kept where they do not."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from boards import purebench_here
+from faults.cases_schema import _sign
+
+from bench import load_results
+
+NET = '''
+import json
+import os
+import types
+import importlib
+import torch
+from lib.prep import prep
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Holder:
+    def __init__(self, net):
+        self.net = net
+
+
+class Net(torch.nn.Module):
+    """A network."""
+
+    def __init__(self):
+        super().__init__()
+        with open(os.path.join(HERE, "cfg.json")) as file:
+            self.cfg = types.SimpleNamespace(**json.load(file))
+        self.holder = Holder(torch.load(os.path.join(HERE, "means.pt")))
+        self.eval()
+
+    def forward(self, x):
+        # a comment
+        late = importlib.import_module("la" + "te")
+        means = self.holder.net
+        return late.turned(20 * prep(x).flatten(1) @ means.T - 10 * means.square().sum(1), self.cfg.k)
+
+
+class Unused(Net):
+    k = 1
+'''
+ATTACK = """
+import os
+import numpy as np
+import safetensors.torch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def go(view, x, y, *, threat):
+    scale = safetensors.torch.load_file(os.path.join(HERE, "scale.safetensors"))["scale"]
+    delta = np.load(os.path.join(HERE, "delta.npy"))
+    import torch
+    return (x + float(threat.eps) * scale * torch.from_numpy(delta)).clamp(0, 1)
+"""
+DATA = """
+import os
+
+
+def load(split):
+    import pyarrow.parquet as pq
+    if split != "test":
+        return None
+    table = pq.read_table(os.path.join(os.path.dirname(os.path.abspath(__file__)), "data.parquet"))
+    import numpy as np
+    return np.stack(table["x"].to_numpy()).reshape(-1, 1, 8, 8).astype("float32"), table["y"].to_numpy()
+"""
+BOARD = """
+name = "own"
+dataset = "{folder}/data.py:load"
+indices = "first-20"
+block = 10
+[threat]
+norm = "Linf"
+eps = "1/10"
+[[defense]]
+name = "{folder}/net.py:Net"
+label = "mine"
+[[attack]]
+name = "{folder}/attack.py:go"
+label = "delta"
+"""
+
+
+def write_data(path, shift=0):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from defenses.data import load_dataset
+
+    test = load_dataset("digits", "test")
+    images = list(test.x[:20].flatten(1).numpy())
+    pq.write_table(pa.table({"x": images, "y": (test.y[:20].numpy() + shift) % 10}), path)
+
+
+def write_scale(path, value):
+    from safetensors.torch import save_file
+
+    save_file({"scale": torch.tensor(value)}, path)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A folder with code of one's own, and the results of its board."""
+    from defenses.data import load_dataset
+
+    folder = tmp_path_factory.mktemp("own")
+    train = load_dataset("digits", "train")
+    torch.save(torch.stack([train.x[train.y == c].mean(0).flatten() for c in range(10)]), folder / "means.pt")
+    files = {"net.py": NET, "attack.py": ATTACK, "data.py": DATA, "lib/__init__.py": "", "own.toml": BOARD}
+    files |= {"lib/prep.py": "def prep(x):\n    return x\n", "late.py": "def turned(z, k):\n    return z.roll(k, 1)\n"}
+    files["cfg.json"] = '{"k": 0}'
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    np.save(folder / "delta.npy", np.zeros((8, 8), np.float32))
+    write_scale(folder / "scale.safetensors", 1.0)
+    write_data(folder / "data.parquet")
+    command(folder, "run")
+    return folder
+
+
+@pytest.fixture
+def own(done, tmp_path):
+    return shutil.copytree(done, tmp_path / "own")
+
+
+def command(folder, name, *more, out="out"):
+    board = folder / "own.toml"
+    board.write_text(BOARD.format(folder=folder))
+    here = ("--workers", 0) if name == "run" else ()
+    told = purebench_here(name, board, "--out", folder / out, *here, *more)
+    assert told.returncode == 0, told.stderr
+    return told
+
+
+def replace(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+CHANGES = {
+    "net.py": lambda f: replace(f / "net.py", "self.cfg.k)", "self.cfg.k + 1)"),
+    "prep.py": lambda f: replace(f / "lib/prep.py", "return x", "return 1 - x"),
+    "late.py": lambda f: replace(f / "late.py", "z.roll(k, 1)", "-z"),
+    "cfg.json": lambda f: (f / "cfg.json").write_text('{"k": 1}'),
+    "means.pt": lambda f: torch.save(-torch.load(f / "means.pt"), f / "means.pt"),
+    "attack.py": lambda f: replace(f / "attack.py", "float(threat.eps)", "-float(threat.eps)"),
+    "delta.npy": lambda f: np.save(f / "delta.npy", np.ones((8, 8), np.float32)),
+    "scale.safetensors": lambda f: write_scale(f / "scale.safetensors", 0.5),
+    "data.parquet": lambda f: write_data(f / "data.parquet", 1),
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_what_a_file_changed_is_run_again(own, file):
+    CHANGES[file](own)
+    count = 2 if file in ("attack.py", "delta.npy", "scale.safetensors") else 6
+    line = f"{count} cells finished for an earlier {file}"
+    for name in ("status", "plan"):
+        told = command(own, name)
+        assert line in told.stdout.splitlines(), told.stdout
+    assert f"{6 - count} of 6 cells finished" in command(own, "status").stdout
+    told = command(own, "run")
+    assert f"note: {line}" in told.stderr.splitlines()
+    command(own, "run", out="fresh")
+    rerun, fresh = (load_results(own / name).drop(columns="seconds") for name in ("out", "fresh"))
+    assert rerun.equals(fresh)
+    assert "6 of 6 cells finished" in command(own, "status").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("net.py", "# a comment", "# another one"),
+        ("net.py", '"""A network."""', '"""The network."""'),
+        ("lib/prep.py", "def prep(x):", "# new\ndef prep(x):"),
+        ("late.py", "def turned", "# new\ndef turned"),
+        ("attack.py", "def go", "class Unused:\n    k = 2\n\n\ndef go"),
+        ("data.py", "def load", "# data\ndef load"),
+    ],
+)
+def test_what_changes_nothing_is_kept(own, name, old, new):
+    replace(own / name, old, new)
+    told = command(own, "status").stdout
+    assert "6 of 6 cells finished" in told
+    assert "earlier" not in told
+    runs, marked = load_runs(own), "†" in (own / "out/tables.txt").read_text()
+    command(own, "run")
+    assert load_runs(own) == runs
+    assert ("†" in (own / "out/tables.txt").read_text()) == marked
+
+
+def test_results_without_a_list_are_finished(own):
+    for part in (own / "out/parts").iterdir():
+        lines = [json.loads(line) for line in (part / "cells.jsonl").read_text().splitlines()]
+        assert all(line.pop("sources") for line in lines)
+        (part / "cells.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+        _sign(part)
+    assert "6 of 6 cells finished" in command(own, "status").stdout
+
+
+def test_a_model_that_cannot_be_identified_is_not_resumed(own):
+    replace(own / "net.py", "self.eval()", "self.cfg.lock = __import__('threading').Lock()\n        self.eval()")
+    command(own, "run", "--attack", "delta")
+    told = command(own, "status").stdout
+    assert (
+        "6 cells of mine finished, but not resumed: it cannot be identified (module.cfg.lock is a _thread.lock)" in told
+    )
+    assert "0 of 6 cells finished" in told
+    runs = set(load_runs(own))
+    told = command(own, "run", "--resume-anyway")
+    assert set(load_runs(own)) == runs
+    assert "mine † §" in (own / "out/tables.txt").read_text()
+    assert "§ mine: resumed with --resume-anyway" in (own / "out/tables.md").read_text()
+    command(own, "run")
+    assert not set(load_runs(own)) & runs
+
+
+def load_runs(folder):
+    from bench.analysis.results import load_cells
+
+    return load_cells(folder / "out")["run"].tolist()
+
+
+def test_frames_have_no_column_of_sources(own):
+    from bench.analysis.results import load_cells
+
+    assert "sources" not in load_cells(own / "out")
+    assert len(load_results(own / "out")) == 60
