@@ -1,12 +1,17 @@
 """Helpers of the tests are importable by name; data sets that are not at hand are skipped with the reason."""
 
+import os
 import signal
+import sys
 
 import pytest
 import torch
 
 import defenses  # noqa: F401  # provides the module autoattack
 
+# Where Python may write no bytecode, every process that a test starts compiles all of torch's sources for seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Networks this small gain nothing from threads, and lose much when cores are shared.
 torch.set_num_threads(1)
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.

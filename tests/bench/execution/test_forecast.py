@@ -186,8 +186,8 @@ def test_plan_counts_attacks_that_ask_the_defense(tmp_path):
 
 def test_an_attack_that_fails_has_no_forecast(tmp_path):
     path = tmp_path / "failing.toml"
-    (tmp_path / "own.py").write_text("def fails(view, x, y):\n    view.defense\n    raise ValueError\n")
-    path.write_text(SAMPLED.format(name=tmp_path / "own.py:fails", params="", view="{}"))
+    (tmp_path / "raising_attack.py").write_text("def fails(view, x, y):\n    view.defense\n    raise ValueError\n")
+    path.write_text(SAMPLED.format(name=tmp_path / "raising_attack.py:fails", params="", view="{}"))
     loaded = load_board(path)
     cell = loaded.cells()[-1]
     assert probe(CellRunner(loaded, Options()), {row_of(cell): cell}, budget=5.0) == {}

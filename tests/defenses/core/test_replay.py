@@ -1,6 +1,7 @@
 """Gradients by replay against plain autograd and closed forms, on every path and by every call of autograd."""
 
 import gc
+import sys
 
 import pytest
 import torch
@@ -46,6 +47,13 @@ def test_a_replayed_gradient_is_that_of_autograd_to_the_last_bit(name, length, l
     assert torch.allclose(exact, grad, rtol=1e-5, atol=1e-6)
     if name in ("everything", "adp", "adp-faithful", "no-step"):  # no other path without grad: the same operations
         assert torch.equal(image, again)
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_sympy_is_not_imported(monkeypatch, last):
+    """A run of one minute would wait seconds for it, in each of its workers."""
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)
+    gradient(replayed, purifier_of("everything"), length=2, last=last)
 
 
 @pytest.mark.parametrize("name", ALL)
