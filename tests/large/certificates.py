@@ -21,7 +21,7 @@ from networks import FAULTS, Behind, Textbook
 
 from bench.evaluation.certificates.certificate import NoGradient
 from bench.evaluation.certificates.measure import certify
-from defenses.core.defense import Foreign
+from defenses.core.defense import UserModule
 from defenses.data.dataset import load_dataset
 
 SETS = 3  # of four images, for honest networks; faults are seeded on the first
@@ -117,7 +117,7 @@ def trained(make, data, train):
 def measured(network, x):
     """The certificate of a network; None without a gradient."""
     try:
-        return certify(Foreign(network, stochastic=False), x)
+        return certify(UserModule(network, stochastic=False), x)
     except NoGradient:
         return None
 
