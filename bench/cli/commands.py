@@ -14,9 +14,13 @@ COMMANDS = {
     "certify": (
         "certify",
         "Measure the gradient certificate of a defense, or of those of a board, whose results folder keeps them; "
-        "exits with 1 if one fails.",
+        "exits with 1 if one fails, else with 3 if one is not measurable.",
     ),
-    "audit": ("audit", "Check whether the attacks on a defense are fit to judge it; exits with 1 if not."),
+    "audit": (
+        "audit",
+        "Check whether the attacks on a defense are fit to judge it; exits with 1 if not, with 3 if its certificate is "
+        "not measurable.",
+    ),
     "smooth": ("smooth", "Certify L2 radii of a defense under Gaussian noise (randomised smoothing), resumably."),
     "corruptions": (
         "corruptions",
