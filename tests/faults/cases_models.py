@@ -209,7 +209,7 @@ def rounds(ground: Ground) -> Outcome:
     out = _certified(ground, "Rounds", 1, "FAILED on 4 images")
     text = (out / "tables.md").read_text()
     assert "| Rounds † " in text
-    assert "Rounds: fails: integral of the gradient along a line" in text
+    assert "Rounds: fails: integral of the gradient along lines" in text
     return Outcome()
 
 

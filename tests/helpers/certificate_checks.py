@@ -6,7 +6,7 @@ from bench.evaluation.certificates import differences
 from bench.evaluation.certificates.measure import certify
 
 DIFFERENCES = "float64 gradient against central differences"
-LINE = "integral of the gradient along a line against the change of the logits"
+LINE = "integral of the gradient along lines against the change of the logits"
 COSINE = "cosine of float32 and float64 gradients"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.evaluation.certificates.certificate import Certificate, Measurement, NoGradient
 from bench.evaluation.certificates.differences import LIMIT
 from bench.evaluation.certificates.float32_draws import SingleDraws
-from bench.evaluation.certificates.line_integral import MOST_MISSED, line_integral_errors
+from bench.evaluation.certificates.line_integral import MOST_MISSED, line_integral_error
 from bench.evaluation.certificates.probe import Probe
 from bench.evaluation.certificates.purifier_checks import path_checks, purifier_of, replay_checks
 from defenses.core.defense import Defense, UserModule
@@ -36,7 +36,7 @@ def certify(defense: Defense, x: Tensor, *, seed: int = 0) -> Certificate | None
     states are compared, float32 with float64, and float64 with differences in one direction, by the median image. The
     gate of a purifier gets a threshold that half of the images exceed, so that both branches are measured. The gradient
     of a detector's scores is compared where the detector declares one. Of a defense without a purifier the gradient is
-    integrated along a line, too.
+    integrated along lines, too.
 
     Pixels are jittered, for flat areas tie in max pooling. Points where the one-sided differences disagree are left out
     of comparisons with differences, and counted; if they are too many, nothing is measured.
@@ -111,10 +111,10 @@ def _precision_check(probe: Probe, defense: Defense, long: Defense) -> Measureme
 
 
 def _line_check(probe: Probe, defense: Defense) -> Measurement:
-    """Return by how much the integral of the gradient along a line misses the change of the logits: most images'."""
-    errors = line_integral_errors(partial(probe.value, defense), probe.near(), seed=probe.seed)
-    name = "integral of the gradient along a line against the change of the logits"
-    return Measurement(name, float(errors.median()), MOST_MISSED)
+    """Return by how much the integral of the gradient along lines misses the change of the logits."""
+    error = line_integral_error(partial(probe.value, defense), probe.near(), seed=probe.seed)
+    name = "integral of the gradient along lines against the change of the logits"
+    return Measurement(name, error, MOST_MISSED)
 
 
 def _scores_check(probe: Probe, guard: Guard) -> Measurement:
