@@ -12,8 +12,9 @@ import defenses  # noqa: F401  # provides the module autoattack
 # Where Python may write no bytecode, every process that a test starts compiles all of torch's sources for seconds.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Networks this small gain nothing from threads, and lose much when cores are shared.
+# Networks this small gain nothing from threads, and lose much when cores are shared; nor do those of commands.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

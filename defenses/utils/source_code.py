@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _DYNAMIC = "*"  # in place of a name: code that reaches what it does not name, so that all code counts
@@ -50,12 +51,18 @@ def hashes(sources: Mapping[str, bytes], wanted: Iterable[str]) -> dict[str, str
         sources: content of the files, by any name.
         wanted: names of the plug-in's class or function; none: all code counts.
     """
-    files = {name: _parsed(content) for name, content in sources.items()}
+    return dict(_hashes(tuple(sources.items()), frozenset(wanted)))
+
+
+@functools.lru_cache(maxsize=256)  # the cells of a board ask about the same files
+def _hashes(sources: tuple[tuple[str, bytes], ...], wanted: frozenset[str]) -> dict[str, str]:
+    contents = dict(sources)
+    files = {name: _parsed(content) for name, content in sources}
     names = _reached(files.values(), set(wanted))
     found = {}
     for name, file in files.items():
         if file.tree is None:
-            found[name] = hashlib.sha256(sources[name]).hexdigest()
+            found[name] = hashlib.sha256(contents[name]).hexdigest()
             continue
         apart = {
             s for name, defined in file.optional.items() if names is not None and name not in names for s in defined
@@ -80,14 +87,17 @@ def plain_text(source: str) -> str:
         return source
 
 
-def imported_names(content: bytes) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Yield (level, module, names) of every import statement of a file, as `from ..module import names`."""
+@functools.lru_cache(maxsize=256)
+def imported_names(content: bytes) -> list[tuple[int, str, tuple[str, ...]]]:
+    """Return (level, module, names) of every import statement of a file, as `from ..module import names`."""
     tree = _parsed(content).tree
+    names: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name, ()) for alias in node.names)
+            names += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or "", tuple(alias.name for alias in node.names)
+            names.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+    return names
 
 
 def _parsed(content: bytes) -> _File:
