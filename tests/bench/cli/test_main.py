@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from boards import ROOT, purebench, write_board
+from boards import ROOT, purebench, purebench_here, write_board
 
 
 def imported(*arguments: object) -> set[str]:
@@ -28,10 +28,10 @@ def test_light_commands_import_nothing_heavy():
 def test_nothing_to_do_imports_no_torch(tmp_path):
     out = tmp_path / "out"
     chosen = ["run", "quickstart", "--out", out, "--defense", "undefended", "--attack", "foolbox:LinfPGD"]
-    first = purebench(*chosen)
+    first = purebench_here(*chosen)
     assert first.returncode == 0, first.stderr
     assert not {"torch", "pandas", "sklearn"} & imported(*chosen)
-    again = purebench(*chosen)
+    again = purebench_here(*chosen)
     assert again.stdout == first.stdout
     assert "[1/" not in again.stderr
 
@@ -56,52 +56,52 @@ def test_ctrl_c_waits_for_an_import(tmp_path):
 
 
 def test_ls_names_everything():
-    assert {"undefended", "pgd-at", "adp", "ebm-mcmc"} <= set(purebench("ls").stdout.split())
-    attacks = set(purebench("ls", "attacks").stdout.split())
+    assert {"undefended", "pgd-at", "adp", "ebm-mcmc"} <= set(purebench_here("ls").stdout.split())
+    attacks = set(purebench_here("ls", "attacks").stdout.split())
     assert {"autoattack:standard", "autoattack:rand", "foolbox:LinfPGD", "torchattacks:EOTPGD", "none"} <= attacks
-    assert "quickstart" in purebench("ls", "boards").stdout
-    assert "digits" in purebench("ls", "datasets").stdout
+    assert "quickstart" in purebench_here("ls", "boards").stdout
+    assert "digits" in purebench_here("ls", "datasets").stdout
 
 
 def test_run_status_plan_and_table_tell_one_story(tmp_path):
     path, out = write_board(tmp_path), tmp_path / "out"
-    before = purebench("status", path, "--out", out)
+    before = purebench_here("status", path, "--out", out)
     assert "0 of 24 cells finished" in before.stdout
     result = purebench("run", path, "--out", out, "--workers", 2)
     assert result.returncode == 0, result.stderr
     assert "[24/24]" in result.stderr
     assert "ETA" in result.stderr
-    assert "24 of 24 cells finished" in purebench("status", path, "--out", out).stdout
-    assert "3 finished" in purebench("plan", path, "--out", out).stdout
-    text = purebench("table", out).stdout
+    assert "24 of 24 cells finished" in purebench_here("status", path, "--out", out).stdout
+    assert "3 finished" in purebench_here("plan", path, "--out", out).stdout
+    text = purebench_here("table", out).stdout
     assert result.stdout.strip() in text
     for form, word in (("markdown", "| --"), ("csv", "robust_mean"), ("latex", "\\toprule"), ("html", "<table")):
-        assert word in purebench("table", out, "--format", form).stdout, form
+        assert word in purebench_here("table", out, "--format", form).stdout, form
 
 
 def test_tables_are_mended(tmp_path):
     path, out = write_board(tmp_path), tmp_path / "out"
-    first = purebench("run", path, "--out", out, "--defense", "linear").stdout
+    first = purebench_here("run", path, "--out", out, "--defense", "linear").stdout
     (out / "tables.md").unlink()
-    assert purebench("run", path, "--out", out, "--defense", "linear").stdout == first
+    assert purebench_here("run", path, "--out", out, "--defense", "linear").stdout == first
     assert (out / "tables.md").is_file()
 
 
 def test_status_plan_and_run_survive_damage(tmp_path):
     path, out = write_board(tmp_path), tmp_path / "out"
     chosen = ["--out", out, "--defense", "linear"]
-    first = purebench("run", path, *chosen)
+    first = purebench_here("run", path, *chosen)
     (out / "parts/stray").write_text("mine")
     (part,) = out.glob("parts/all-*")
     (part / "cells.jsonl").write_bytes(b'{"key": \xff')
     for command in (["status", path, "--out", out], ["plan", path, *chosen]):
-        shown = purebench(*command)
+        shown = purebench_here(*command)
         assert shown.returncode == 0, shown.stderr
         assert "Traceback" not in shown.stderr
-    assert "0 of 24 cells finished" in purebench("status", path, "--out", out).stdout
+    assert "0 of 24 cells finished" in purebench_here("status", path, "--out", out).stdout
     (out / "plan.jsonl").write_bytes(b"\xff\xfe")
     (out / "manifest.json").write_bytes(b'{"runs": 3}')
-    again = purebench("run", path, *chosen)
+    again = purebench_here("run", path, *chosen)
     assert again.returncode == 0, again.stderr
     first_rows, rows = (
         [x.split()[:4] for x in r.stdout.splitlines() if x.startswith("linear")] for r in (first, again)
@@ -115,18 +115,18 @@ def test_status_plan_and_run_survive_damage(tmp_path):
 def test_status_and_plan_count_no_damaged_results(tmp_path):
     path, out = write_board(tmp_path), tmp_path / "out"
     chosen = ["--out", out, "--defense", "linear", "--quiet"]
-    assert purebench("run", path, *chosen).returncode == 0
+    assert purebench_here("run", path, *chosen).returncode == 0
     (file,) = out.glob("parts/all-*/records.parquet")
     raw = bytearray(file.read_bytes())
     raw[len(raw) // 2] ^= 1
     file.write_bytes(raw)
-    status = purebench("status", path, "--out", out)
+    status = purebench_here("status", path, "--out", out)
     assert "linear: 12 damaged" in status.stdout
     assert "0 of 24 cells finished" in status.stdout
     assert "records.parquet is damaged; run the board again" in status.stderr
-    assert " finished |" not in purebench("plan", path, *chosen[:-1]).stdout
-    assert purebench("run", path, *chosen).returncode == 0
-    status = purebench("status", path, "--out", out)
+    assert " finished |" not in purebench_here("plan", path, *chosen[:-1]).stdout
+    assert purebench_here("run", path, *chosen).returncode == 0
+    status = purebench_here("status", path, "--out", out)
     assert "linear: 12 ok" in status.stdout
     assert not status.stderr
 
@@ -141,7 +141,7 @@ def test_train_and_run_on_the_trained_weights(tmp_path):
     import json
 
     phases = "phases=[{until=2, optimizer='adam', lr=1e-3}]"
-    trained = purebench("train", "undefended", "--out", tmp_path / "weights", "--set", phases)
+    trained = purebench_here("train", "undefended", "--out", tmp_path / "weights", "--set", phases)
     assert trained.returncode == 0, trained.stderr
     file = tmp_path / "weights/digits/undefended.safetensors"
     assert trained.stdout.strip() == str(file)
@@ -149,8 +149,8 @@ def test_train_and_run_on_the_trained_weights(tmp_path):
     assert side["recipe"]["seed"] == 0
     chosen = ["--defense", "undefended", "--attack", "foolbox:LinfPGD", "--quiet"]
     root = ["--weights-root", tmp_path / "weights"]
-    assert purebench("run", "quickstart", "--out", tmp_path / "out", *root, *chosen).returncode == 0
+    assert purebench_here("run", "quickstart", "--out", tmp_path / "out", *root, *chosen).returncode == 0
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["defenses"]["undefended"]["weights"]["undefended"] == side["sha256"]
-    assert purebench("train", "adp", "--stability").returncode == 2
-    assert purebench("train", "undefended", "--set", "batch").returncode == 2
+    assert purebench_here("train", "adp", "--stability").returncode == 2
+    assert purebench_here("train", "undefended", "--set", "batch").returncode == 2

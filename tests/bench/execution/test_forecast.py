@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from boards import MODELS, purebench, purebench_here
+from boards import MODELS, purebench_here
 
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
@@ -202,7 +202,7 @@ def test_a_model_that_fails_has_no_forecast_and_the_probe_says_why(tmp_path):
         f'name = "b"\ndataset = "digits"\nindices = "first-4"\n[threat]\nnorm = "Linf"\neps = "1/5"\n'
         f'[[defense]]\nname = "{tmp_path}/nan.py:model"\n[[attack]]\nname = "autoattack:apgd-ce"\n'
     )
-    shown = purebench("plan", path, "--probe", "--out", tmp_path / "out")
+    shown = purebench_here("plan", path, "--probe", "--out", tmp_path / "out")
     assert shown.returncode == 0
     assert "autoattack:apgd-ce | exact cannot be probed: the defense returned logits that are not" in shown.stderr
     assert "1 row unknown" in shown.stdout

@@ -6,7 +6,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from boards import BOARD, purebench, write_board
+from boards import BOARD, purebench_here, write_board
 from fake_board import deterministic, failed, line, result, write
 
 from bench.board.load import load_board
@@ -216,7 +216,7 @@ def test_table_and_run_on_a_read_only_mount(tmp_path):
     from boards import ROOT
 
     path, out = write_board(tmp_path), tmp_path / "out"
-    assert purebench("run", path, "--out", out, "--quiet", "--defense", "linear").returncode == 0
+    assert purebench_here("run", path, "--out", out, "--quiet", "--defense", "linear").returncode == 0
     shutil.rmtree(out / ".locks")
     unshare = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
     bind = f"mount --bind {out} {out} && mount -o remount,bind,ro {out}"

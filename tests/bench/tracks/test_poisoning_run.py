@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from boards import MODELS, purebench
+from boards import MODELS, purebench_here
 
 from bench.store.folder import Store
 from bench.tracks.poisoning.board import load_poison_board
@@ -208,14 +208,14 @@ def test_what_is_no_purifier_is_refused_before_any_training(folder, tmp_path):
 
 
 def test_the_command(folder):
-    done = purebench("poison", folder / "tiny.toml", "--out", folder / "out", "--format", "markdown")
+    done = purebench_here("poison", folder / "tiny.toml", "--out", folder / "out", "--format", "markdown")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("## tiny: digits, 2 seeds")
     assert "jitter" in done.stdout
     assert (folder / "out" / "tables.csv").read_text().count("\n") == 1 + 3 * 4
-    other = purebench("run", "digits-poisoning")
+    other = purebench_here("run", "digits-poisoning")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "purebench poison" in other.stderr
-    other = purebench("poison", "digits-linf")
+    other = purebench_here("poison", "digits-linf")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "purebench run" in other.stderr
