@@ -29,7 +29,7 @@ _COLUMNS = (
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected")
 
 
-def owners(cells: pd.DataFrame, by: Sequence[str]) -> I64:
+def group_numbers(cells: pd.DataFrame, by: Sequence[str]) -> I64:
     """Return a number per cell, int64 [cells], equal for cells that agree in all columns of `by`."""
     codes: I64 = np.asarray(cells.groupby(list(by), sort=False).ngroup(), np.int64)
     return codes
@@ -122,7 +122,7 @@ def with_correctness(cells: pd.DataFrame, records: pd.DataFrame) -> dict[str, An
     index = records["index"].to_numpy(np.int64)
     columns = {"accuracy": accuracy}
     for name, label, by in (("clean", CLEAN, IMAGES), ("null", NULL, (*IMAGES, "norm", "eps"))):
-        keys = (owners(cells, by)[at] << 32) + index
+        keys = (group_numbers(cells, by)[at] << 32) + index
         source = np.flatnonzero(cells["attack"].isin([label, f"{label}{KNOWN}"]).to_numpy()[at] & judged)
         columns[name] = Lookup(keys[source]).values(keys, accuracy[source])
     wrong = 1 - accuracy - records["rejected"].to_numpy(np.float64) / draws

@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.draws import Images, clean_draws, votes
-from bench.analysis.records import CLEAN, CLEANS, IMAGES, NULL, owners, read_records, with_correctness, with_failed
+from bench.analysis.records import (
+    CLEAN,
+    CLEANS,
+    IMAGES,
+    NULL,
+    group_numbers,
+    read_records,
+    with_correctness,
+    with_failed,
+)
 from bench.spec.aggregation import aggregation_of
 from bench.store.manifest import read_manifest
 from bench.store.parts import DRAWS
@@ -170,7 +179,7 @@ def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -
     records = read_records(parts, (*_RECORD_COLUMNS, *(norm.lower() for norm in cells["norm"].unique())))
     images = Images.of(records)
     unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
-    clean = clean_draws([part.only(unattacked) for part in parts], images, owners(cells, IMAGES))
+    clean = clean_draws([part.only(unattacked) for part in parts], images, group_numbers(cells, IMAGES))
     columns = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
     if "majority_right" in records:
         by_rule = records["majority_right"].to_numpy(np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.analysis.records import CLEAN, NULL, owners
+from bench.analysis.records import CLEAN, NULL, group_numbers
 from bench.analysis.scores import PER_IMAGE, Columns, Scores, columns_of, common, scores_of
 from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
@@ -84,7 +84,7 @@ def grouped(results: Results) -> Iterator[list[Group]]:
     """
     columns, cells = columns_of(results), results.cells
     settings, defenses, trained, rows = (
-        owners(cells, by)
+        group_numbers(cells, by)
         for by in (SETTING, (*SETTING, "defense"), (*SETTING, "defense", TRAINING_SEED), (*ROW, TRAINING_SEED))
     )
     for setting in _split(np.arange(len(cells)), settings):

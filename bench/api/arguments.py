@@ -14,7 +14,7 @@ from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
 from bench.board.indices import first_images
 from bench.board.schema import check
-from bench.evaluation.model_checks import looks_random, refuse_train_mode
+from bench.evaluation.model_checks import has_random_outputs, refuse_train_mode
 from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
@@ -160,7 +160,7 @@ def as_defense(
 
 def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
     try:
-        return looks_random(module, load_dataset(dataset, split, root=data_root).x[:8])
+        return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # the model check will name the problem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.text import file_name
 
 _FOLDER = Path(leaderboards.__file__).parent
 
@@ -160,7 +160,7 @@ def board_of_preset(
         raise UserError("--set is for one defense; run the others apart, or write a board")
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     options = {**({"params": dict(params)} if params else {}), **({"stochastic": True} if stochastic else {})}
-    labels = [re.sub(r"[^\w.]+", "-", text).strip("-.") for text in (name, dataset, *defenses)]
+    labels = [file_name(text) for text in (name, dataset, *defenses)]
     raw = {
         "name": "-".join(labels),
         "title": f"{name}: {dataset}",

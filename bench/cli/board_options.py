@@ -23,7 +23,7 @@ from bench.cli.arguments import (
 )
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
-from bench.report.files import current_table, seen_whole
+from bench.report.files import current_table, known_undamaged
 from bench.store.manifest import check_board
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
@@ -198,7 +198,7 @@ def read_stored(folder: Path, board: Board) -> tuple[dict[str, dict[str, Any]], 
         raise UserError(f"{existing} is no folder; choose another one with --out")
     check_board(folder, board.name)
     damaged: dict[Path, str] = {}
-    parts = stored(folder / "parts", None if seen_whole(folder) else damaged.__setitem__)
+    parts = stored(folder / "parts", None if known_undamaged(folder) else damaged.__setitem__)
     for part, problem in damaged.items():
         print(f"warning: {part}: {problem}; run the board again, which redoes its cells", file=sys.stderr)
     lines = {key: line for key, (line, _) in parts.items()}

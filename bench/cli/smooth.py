@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from bench.board.indices import resolve
 from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, key_values, positive, roots_of
 from bench.tracks.smoothing.noisy_defense import noisy, number
 from defenses.data.dataset import load_dataset
+from defenses.utils.text import file_name
 from defenses.zoo.registry import load_model
 
 
@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     data = load_dataset(dataset, arguments.split, root=arguments.data_root)
     images = resolve(arguments.indices, len(data), dataset=dataset, split=arguments.split, labels=data.y.tolist)
-    label = re.sub(r"[^\w.]+", "-", f"smooth-{dataset}-{arguments.defense}").strip("-.")
-    folder, device = arguments.out or Path("results") / label, device_named(arguments.device)
+    folder = arguments.out or Path("results") / file_name(f"smooth-{dataset}-{arguments.defense}")
+    device = device_named(arguments.device)
     data = replace(data, x=data.x.to(device))
     defenses = [load_model(name, dataset, **roots, **merged) for name, merged, _ in noisy_defenses]
     jobs = [

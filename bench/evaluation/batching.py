@@ -11,7 +11,8 @@ import torch
 
 from defenses.core.defense import Defense
 
-_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "_STATUS_ALLOC_FAILED")
+# of torch, its libraries and numpy
+_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "Unable to allocate", "_STATUS_ALLOC_FAILED")
 
 T = TypeVar("T")
 
@@ -20,7 +21,12 @@ def out_of_memory(error: BaseException) -> bool:
     """Return True if an exception is an out-of-memory error, of any of torch's types and messages."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
+    return isinstance(error, RuntimeError) and reports_out_of_memory(str(error))
+
+
+def reports_out_of_memory(message: str) -> bool:
+    """Return True if a recorded error, its type in front, is an out-of-memory error."""
+    return "MemoryError" in message or any(text in message for text in _MESSAGES)
 
 
 class BatchLimit:

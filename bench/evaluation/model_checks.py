@@ -142,7 +142,7 @@ def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
 
 
 @torch.no_grad()
-def looks_random(module: nn.Module, x: Tensor) -> bool:
+def has_random_outputs(module: nn.Module, x: Tensor) -> bool:
     """Return True if outputs on x [B, C, H, W] differ under three states of the global random generators."""
     outputs = []
     for seed in range(3):

@@ -21,7 +21,7 @@ from bench.execution.progress import Progress
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
-from bench.spec.cell import NULLS, Cell, digest
+from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, update_manifest
@@ -113,7 +113,7 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
             if label not in labels:
                 raise unknown(f"{kind} in this board", label, labels)
     cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.name in NULLS]
+    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.is_null]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from bench.evaluation.deployed import deployed_verdict
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
 from bench.execution.records import Block, Outcome
-from bench.spec.cell import NULLS, PRECOMPUTED, Cell
+from bench.spec.cell import Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
@@ -85,8 +85,7 @@ def _first_line(error: BaseException) -> str:
 def _notes(outcome: Outcome) -> list[str]:
     limits = (("ran", outcome.cost.rows), ("was judged", outcome.deployed.cost.rows))
     notes = [f"{step} with {n} rows at once after running out of memory" for step, n in limits if n is not None]
-    precomputed = outcome.cell.attack.name.startswith(PRECOMPUTED)
-    if precomputed and torch.allclose(outcome.x_adv, outcome.block.x, rtol=0, atol=_SAME):
+    if outcome.cell.attack.is_precomputed and torch.allclose(outcome.x_adv, outcome.block.x, rtol=0, atol=_SAME):
         notes.append(UNCHANGED)
     return notes
 
@@ -137,7 +136,7 @@ def _attempt(
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
     # Null attacks use the same noise on all defenses.
-    seed = cell.seed if cell.attack.name in NULLS else cell.noise_seed("attack") % (1 << 32)
+    seed = cell.seed if cell.attack.is_null else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
     view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole

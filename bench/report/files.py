@@ -58,7 +58,7 @@ def current_table(folder: Path, form: str = "text") -> str:
     return table
 
 
-def seen_whole(folder: Path) -> bool:
+def known_undamaged(folder: Path) -> bool:
     """Return True if no file of a part has changed since all were last found whole, by sizes and times.
 
     Args:

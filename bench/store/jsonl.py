@@ -17,7 +17,7 @@ from defenses.utils.files import disk_errors, make_folder
 _KEPT = "finished lines are kept"
 
 
-class Ledger:
+class JsonlFile:
     """A JSON-lines file of finished work, its entries by key; the first line identifies the work.
 
     Args:
@@ -33,7 +33,7 @@ class Ledger:
         self.entries: dict[str, dict[str, Any]] = {}
 
     @contextmanager
-    def open(self) -> Iterator[Ledger]:
+    def open(self) -> Iterator[JsonlFile]:
         """Lock the file for writing, and read its entries.
 
         Raises:

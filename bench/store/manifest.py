@@ -96,7 +96,7 @@ def check_board(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def journal(
+def record_run(
     folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: Any
 ) -> Iterator[Callable[[], None]]:
     """Record a run in the manifest of a folder of JSON-lines files, to which several commands may add defenses.

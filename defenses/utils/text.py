@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 
@@ -16,6 +17,11 @@ def clean(text: str) -> str:
 def counted(n: int, noun: str) -> str:
     """Return a number with its noun: "1 block", "2 blocks"."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of a file or folder: word characters and ".", others replaced by "-"."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")
 
 
 def human_time(seconds: float) -> str:

@@ -135,8 +135,8 @@ class Ascent:
         out = over & (self.stage[items] + 1 >= self.stages)
         self.kind[items[out]] = -1
         self._begin(items[over & ~out])
-        staying = items[~out]
-        self.kind[staying] = _STEP + self.table.mode[self.stage[staying]]
+        remaining = items[~out]
+        self.kind[remaining] = _STEP + self.table.mode[self.stage[remaining]]
 
     def _begin(self, items: Tensor) -> None:
         """Set the first point and the counters of the next stage."""

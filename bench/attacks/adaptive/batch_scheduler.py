@@ -27,7 +27,7 @@ class Program(Protocol):
 
 
 @dataclass
-class Tally:
+class CallCounts:
     """Cost of a run.
 
     Args:
@@ -41,20 +41,20 @@ class Tally:
     room: int = 0
 
 
-def run(program: Program, limit: Callable[[], int]) -> Tally:
+def run(program: Program, limit: Callable[[], int]) -> CallCounts:
     """Run all items to their end, and return the cost.
 
     Args:
         program: the items.
         limit: returns the most rows of a call; an item that needs more gets a separate call.
     """
-    tally = Tally()
+    counts = CallCounts()
     served = torch.zeros_like(program.demand()[0])
     while True:
         kind, need = program.demand()
         waiting = kind >= 0
         if not bool(waiting.any()):
-            return tally
+            return counts
         # The kind with most rows waiting, so that the others gather more.
         totals = torch.zeros(int(kind.max()) + 1, dtype=torch.int64).index_add(0, kind[waiting], need[waiting])
         chosen = int(totals.argmax())
@@ -66,6 +66,6 @@ def run(program: Program, limit: Callable[[], int]) -> Tally:
         items = items[: max(1, fitting)].sort().values
         served[items] += 1
         program.advance(chosen, items)
-        tally.calls += 1
-        tally.rows += int(need[items].sum())
-        tally.room += max(rows, int(need[items].sum()))
+        counts.calls += 1
+        counts.rows += int(need[items].sum())
+        counts.room += max(rows, int(need[items].sum()))

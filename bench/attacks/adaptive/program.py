@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from bench.attacks.adaptive.ascent import Ascent
-from bench.attacks.adaptive.batch_scheduler import Program, Tally, run
+from bench.attacks.adaptive.batch_scheduler import CallCounts, Program, run
 from bench.attacks.adaptive.losses import NEEDS
 from bench.attacks.adaptive.problem import SPSA, Problem, Stage
 from bench.attacks.adaptive.queries import Query
@@ -109,6 +109,6 @@ def adversarial_images(local: str, view: Any, problem: Problem, settings: Settin
     return result
 
 
-def scheduled(program: Program, view: Any, settings: Settings) -> Tally:
+def scheduled(program: Program, view: Any, settings: Settings) -> CallCounts:
     """Run a program in batches of at most `settings.rows`, or fewer where memory ran out."""
     return run(program, lambda: min(settings.rows, view.memory.limit or settings.rows))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +23,11 @@ from bench.evaluation.devices import device_named
 from bench.execution.records import Block
 from bench.execution.run_cell import execute
 from bench.spec.cell import Cell
-from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS
+from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, CellRecord
 from defenses.core.defense import Defense, UserModule
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
 from defenses.utils.errors import UserError
-
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class VerifyOptions:
     data_root: Path | None = None
 
 
-class _CannotJudge(Exception):
+class _CannotVerify(Exception):
     """Error: a cell cannot be judged; the text is a finding."""
 
 
@@ -76,7 +73,7 @@ class CellVerifier:
     _data: dict[tuple[str, str], Dataset | None] = field(default_factory=dict)
     _tables: dict[Path, tuple[pd.DataFrame, Callable[[str], pd.DataFrame]]] = field(default_factory=dict)
 
-    def verify(self, line: Line, part: Path, row: VerificationRow) -> None:
+    def verify(self, line: CellRecord, part: Path, row: VerificationRow) -> None:
         """Judge a cell again and count it in its row, or add a finding why it cannot be judged.
 
         Args:
@@ -86,38 +83,38 @@ class CellVerifier:
         """
         torch.set_num_threads(self.threads)
         try:
-            self._judge(line, part, row)
-        except _CannotJudge as reason:
+            self._verify(line, part, row)
+        except _CannotVerify as reason:
             self.result.unjudged += 1
             self._add_finding(str(reason))
         except FileNotFoundError:
             self.result.unjudged += 1
             self._add_finding(f"{part.name} moved while it was read; repeat the command")
 
-    def _judge(self, line: Line, part: Path, row: VerificationRow) -> None:
+    def _verify(self, line: CellRecord, part: Path, row: VerificationRow) -> None:
         """Judge a cell again and count it in its row.
 
         Raises:
-            _CannotJudge: a damaged line, a missing defense or data set, other data, or no images.
+            _CannotVerify: a damaged line, a missing defense or data set, other data, or no images.
         """
         cell = rebuild_cell(line)
         if cell is None:
-            raise _CannotJudge(f"{row.name[0]}: cell {line['key']} is not what its key was made of")
+            raise _CannotVerify(f"{row.name[0]}: cell {line['key']} is not what its key was made of")
         defense, data = self._defense(cell, line), self._dataset(cell, line)
         if defense is None or data is None:
-            raise _CannotJudge
+            raise _CannotVerify
         records, draws = self._read_part(part)
         before = records[records["cell"] == line["key"]]
         x_adv = _read_images(part, line["key"])
         if x_adv is None or len(before) != len(x_adv):
-            raise _CannotJudge(f"{part.name} has no images for {' | '.join(row.name)}")
+            raise _CannotVerify(f"{part.name} has no images for {' | '.join(row.name)}")
         before = before.reset_index(drop=True)
         sample = self._sample(defense, before["index"].tolist())
         before, x_adv = before.iloc[sample], x_adv[sample]
         block = self._block(cell, data, before)
         result = execute(cell, defense, block, data.num_classes, x_adv=torch.from_numpy(x_adv))
         if not result.records:
-            raise _CannotJudge(f"{' | '.join(row.name)}: {result.line['error']}")
+            raise _CannotVerify(f"{' | '.join(row.name)}: {result.line['error']}")
         after = pa.table(result.draws).to_pandas()
         guard = guard_of(defense)
         row.add(compare(before, pd.DataFrame(result.records), draws(line["key"]), after, guard=guard))
@@ -127,7 +124,7 @@ class CellVerifier:
         if text and text not in self.result.findings:
             self.result.findings.append(text)
 
-    def _defense(self, cell: Cell, line: Line) -> Defense | None:
+    def _defense(self, cell: Cell, line: CellRecord) -> Defense | None:
         """Return the rebuilt defense of a cell; None if it cannot be rebuilt."""
         fingerprint = json.dumps(cell.defense.fingerprint, sort_keys=True)
         if fingerprint not in self._defenses:
@@ -148,7 +145,7 @@ class CellVerifier:
                 self._add_finding(f"{label} is not the defense that was judged: {change}")
         return self._defenses[fingerprint].defense
 
-    def _dataset(self, cell: Cell, line: Line) -> Dataset | None:
+    def _dataset(self, cell: Cell, line: CellRecord) -> Dataset | None:
         """Return the data set of a cell; None if it cannot be loaded."""
         key = (line["dataset"], line["split"])
         if key not in self._data:
@@ -166,12 +163,12 @@ class CellVerifier:
         """Return today's images at the positions of a cell.
 
         Raises:
-            _CannotJudge: the data set is too small.
+            _CannotVerify: the data set is too small.
         """
         positions = [int(i) for i in before["index"]]
         title = f"{cell.data.name} {cell.data.split}"
         if not positions or max(positions) >= len(data):
-            raise _CannotJudge(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
+            raise _CannotVerify(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
         shas = tuple(data.sha(i) for i in positions)
         for i, sha, then in zip(positions, shas, before["sha"], strict=True):
             if sha[:16] != then:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.audit.reproduction.cell_verifier import CellVerifier, Line, VerifyOptions
+from bench.audit.reproduction.cell_verifier import CellVerifier, VerifyOptions
 from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.store.environment import versions
 from bench.store.manifest import check_schema, read_manifest
-from bench.store.parts import sha256, stored
+from bench.store.parts import CellRecord, sha256, stored
 from defenses.utils.errors import UserError, unknown
 
 __all__ = ["VerifyOptions", "verify"]
@@ -41,14 +41,14 @@ def verify(folder: Path, options: VerifyOptions, progress: Callable[[str], None]
     selection = [p for p in plan if not options.defenses or p["defense"] in options.defenses]
     result.missing = sum(p["key"] not in lines for p in selection)
     # labels are no part of a key: those of the plan are the current ones
-    done: list[tuple[Line, Path]] = [
+    done: list[tuple[CellRecord, Path]] = [
         ({**lines[p["key"]][0], **p}, lines[p["key"]][1]) for p in selection if p["key"] in lines
     ]
     result.failed = sum(line["status"] != "ok" for line, _ in done)
     runs = _runs(manifest, [line for line, _ in done])
     result.environment = _environment(runs, options.device)
     verifier = CellVerifier(options, result, threads=max((run.get("threads") or 1 for run in runs), default=1))
-    rows: dict[tuple[str, str, str, str], list[tuple[Line, Path]]] = {}
+    rows: dict[tuple[str, str, str, str], list[tuple[CellRecord, Path]]] = {}
     for line, part in done:
         if line["status"] == "ok":
             name = (line["defense"], line["attack"], line["view"], f"{line['norm']} {line['eps']}")
@@ -65,7 +65,7 @@ def verify(folder: Path, options: VerifyOptions, progress: Callable[[str], None]
 
 def _read_lines(
     folder: Path, manifest: Mapping[str, Any], result: Verification
-) -> tuple[list[Line], dict[str, tuple[dict[str, Any], Path]]]:
+) -> tuple[list[CellRecord], dict[str, tuple[dict[str, Any], Path]]]:
     """Return (the plan, the stored lines and their parts by key); damage becomes a finding."""
     path = folder / "plan.jsonl"
     try:
@@ -85,7 +85,7 @@ def _read_lines(
     return plan, stored(folder / "parts", damaged)
 
 
-def _runs(manifest: Mapping[str, Any], lines: Iterable[Line]) -> list[dict[str, Any]]:
+def _runs(manifest: Mapping[str, Any], lines: Iterable[CellRecord]) -> list[dict[str, Any]]:
     """Return the runs of a manifest that wrote the lines."""
     ids = {line.get("run") for line in lines}
     return [run for run in manifest.get("runs", []) if run["id"] in ids]

@@ -18,10 +18,10 @@ from defenses.utils.parameters import decode
 
 
 class NeedsDefense(Exception):
-    """The attack needs the defense of a view, so its calls cannot be counted on a stand-in."""
+    """The attack needs the defense of a view, so its calls cannot be counted on a `CountingModel`."""
 
 
-class Enough(BaseException):
+class DeadlinePassed(BaseException):
     """The time for a row is over; a BaseException, as attack libraries catch exceptions."""
 
 
@@ -56,7 +56,7 @@ class Rates:
     broken: Tensor
 
 
-class StandIn(nn.Module):
+class CountingModel(nn.Module):
     """A linear model in place of a view, which counts its calls.
 
     It gives up an image of `rates.broken` at a distance of a quarter of eps, and no other image.
@@ -66,7 +66,7 @@ class StandIn(nn.Module):
         rates: costs and predictions of the view.
         block: images of the cell.
         classes: K.
-        deadline: time at which calls raise `Enough`, by `time.perf_counter`.
+        deadline: time at which calls raise `DeadlinePassed`, by `time.perf_counter`.
     """
 
     def __init__(self, cell: Cell, rates: Rates, block: Block, classes: int, deadline: float):
@@ -92,7 +92,7 @@ class StandIn(nn.Module):
         """Return logits [B, K]."""
         begin = time.perf_counter()
         if begin > self.deadline:
-            raise Enough
+            raise DeadlinePassed
         self.counts[len(x), False] += 1
         self.queries += len(x)
         flat = x.flatten(1)
@@ -109,7 +109,7 @@ class StandIn(nn.Module):
     def _back(self, rows: int) -> None:
         self.counts[rows, True] += 1
 
-    def train(self, mode: bool = True) -> StandIn:  # noqa: ARG002
+    def train(self, mode: bool = True) -> CountingModel:  # noqa: ARG002
         """Stay in evaluation mode."""
         return super().train(False)
 
@@ -117,7 +117,7 @@ class StandIn(nn.Module):
 def count(
     cell: Cell, rates: Rates, block: Block, classes: int, device: torch.device, deadline: float
 ) -> tuple[Mapping[tuple[int, bool], int], float, bool]:
-    """Count the calls of an attack on the stand-in.
+    """Count the calls of an attack on a `CountingModel`.
 
     Args:
         cell: the cell of the attack.
@@ -138,12 +138,12 @@ def count(
     params = decode(cell.attack.params)
     attack = find_attack(cell.attack.name, params)
     target = target_labels(cell.threat, block.y, block.indices, classes, cell.seed)
-    stand_in = StandIn(cell, rates, block, classes, deadline)
+    model = CountingModel(cell, rates, block, classes, deadline)
     attack.load()
     begin, complete = time.perf_counter(), True
     try:
         attack.run(
-            stand_in,
+            model,
             block.x.to(device, copy=True),
             block.y.to(device, copy=True),
             threat=cell.threat,
@@ -153,9 +153,9 @@ def count(
             indices=block.indices,
             **params,
         )
-    except Enough:
+    except DeadlinePassed:
         complete = False
     except AttributeError as error:  # as of bench:adaptive, which calls the defense of the view
         raise NeedsDefense from error
-    attack_seconds = time.perf_counter() - begin - stand_in.seconds
-    return stand_in.counts, attack_seconds, complete
+    attack_seconds = time.perf_counter() - begin - model.seconds
+    return model.counts, attack_seconds, complete

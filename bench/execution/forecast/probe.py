@@ -1,6 +1,6 @@
-"""Forecast cells from a short probe: count the calls of the attack on a stand-in, and time calls of the defense.
+"""Forecast cells from a short probe: count the attack's calls of a linear model, and time calls of the defense.
 
-The stand-in is a linear model that gives up the images which a few gradient steps break on the defense, and no others.
+The linear model gives up the images that a few gradient steps break on the defense, and no others.
 An attack that stops at broken images calls it about as often as the defense. Images that only the attack itself breaks
 make the forecast an upper estimate. An attack that needs the defense is run on a few images: see
 `bench.execution.forecast.sampled`.
@@ -26,7 +26,7 @@ from bench.execution.forecast.counting_model import NeedsDefense, RateLine, Rate
 from bench.execution.forecast.estimates import SAMPLE, Forecast
 from bench.execution.forecast.sampled import sampled
 from bench.execution.records import Block
-from bench.spec.cell import NULLS, Cell, VerdictSpec, row_of
+from bench.spec.cell import Cell, VerdictSpec, row_of
 from bench.spec.view import ViewSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Defense
@@ -91,7 +91,7 @@ def _row(
     deadline: float,
     share: float,
 ) -> Forecast:
-    if cell.attack.name in NULLS:
+    if cell.attack.is_null:
         return Forecast(*verdict_cost, "probe")
     if cell.surrogate is not None:  # the surrogate is attacked
         cell = replace(cell, defense=cell.surrogate, view=ViewSpec(), surrogate=None)
@@ -203,17 +203,17 @@ def _verdict(cell: Cell, runner: CellRunner, most: float) -> tuple[float, float]
         total = spec.selection + max(spec.draws, round(Sequential(*spec.sequential).mean_draws))
     meter = Meter(defense.cost_modules())
 
-    def judge(draws: int) -> float:
+    def measure(draws: int) -> float:
         options: dict[str, Any] = {"seed": 0, "batch": spec.batch, "known": cell.view.known}
         return _seconds(lambda: verdict(defense, x, block.indices, draws=draws, selection=0, **options))
 
     try:
-        judge(1)
+        measure(1)
         meter.forwards = meter.backwards = 0
-        single = judge(1)
+        single = measure(1)
         evaluations = meter.evaluations
         draws = max(1, min(total, int(most / single)))
-        seconds = judge(draws) if draws > 1 else single
+        seconds = measure(draws) if draws > 1 else single
     finally:
         meter.detach()
     return seconds * total / draws, float(evaluations * total)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.attacks.registry import Unsupported
 from bench.evaluation.meter import Meter
-from bench.execution.forecast.counting_model import Enough
+from bench.execution.forecast.counting_model import DeadlinePassed
 from bench.execution.records import Block
 from bench.execution.run_cell import attacked
 from bench.spec.cell import Cell
@@ -83,7 +83,7 @@ def _run(cell: Cell, defense: Defense, part: Block, classes: int, deadline: floa
 
     def check_deadline(*_: Any) -> None:
         if time.perf_counter() > deadline:
-            raise Enough
+            raise DeadlinePassed
 
     target = target_labels(cell.threat, part.y, part.indices, classes, cell.seed)
     networks = defense.cost_modules()
@@ -91,7 +91,7 @@ def _run(cell: Cell, defense: Defense, part: Block, classes: int, deadline: floa
     begin, complete = time.perf_counter(), True
     try:
         attacked(cell, defense, part, target, classes)
-    except Enough:
+    except DeadlinePassed:
         complete = False
     except (Unsupported, UserError):
         raise

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from bench.spec.cell import NULLS, Cell
+from bench.spec.cell import Cell
 
 _CHECK_ROWS = 17  # images that the check of a model evaluates, in small batches
 
@@ -52,7 +52,7 @@ class Schedule:
 
     def _length(self, cell: Cell) -> tuple[float, float]:
         seconds, check = self._estimate(cell), self._checks.get(cell.defense.title, 0.0)
-        if seconds is None and cell.attack.name in NULLS:
+        if seconds is None and cell.attack.is_null:
             rows = (cell.data.stop - cell.data.start) * (cell.verdict.draws + cell.verdict.selection)
             seconds = check * rows / _CHECK_ROWS
         return (math.inf if seconds is None else seconds), check

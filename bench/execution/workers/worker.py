@@ -192,6 +192,8 @@ def _execute_within(memory: float | None, runner: CellRunner, cell: Cell) -> Cel
     """Run a cell under a memory limit, where torch raises an error on which batches are halved."""
     if memory is None or resource is None or sys.platform != "linux" or runner.options.device != "cpu":
         return runner.execute(cell)
+    from bench.evaluation.batching import reports_out_of_memory  # imports torch
+
     usage = psutil.Process().memory_info()
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = int(usage.data + max(0.0, _ALLOWED * memory * GIB - usage.rss))
@@ -200,7 +202,7 @@ def _execute_within(memory: float | None, runner: CellRunner, cell: Cell) -> Cel
         result = runner.execute(cell)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-    if any(word in (result.line["error"] or "") for word in ("allocate", "MemoryError", "not enough memory")):
+    if reports_out_of_memory(result.line["error"] or ""):
         result.line["error"] += f"; a worker may hold {memory:.3g} GiB (--memory)"
     return result
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.indices import resolve
-from bench.store.jsonl import Ledger, check_about, read
-from bench.store.manifest import journal
+from bench.store.jsonl import JsonlFile, check_about, read
+from bench.store.manifest import record_run
 from defenses.data.dataset import dataset_info, load_dataset
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
+from defenses.utils.text import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,23 +101,23 @@ class CorruptionJob:
         infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}
         self._images(next(self.sets())[2])  # bad index lists are refused before any work
         facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
-        ledgers = [self._ledger(folder, defense, facts) for defense in self.defenses]
+        files = [self._file(folder, defense, facts) for defense in self.defenses]
         for path in sorted(folder.glob("*.jsonl")):
             check_about(path, read(path)[0], facts)  # the rows of a table share their images
-        for defense, ledger in zip(self.defenses, ledgers, strict=True):
-            ledger.check()
-            if not ledger.path.exists():
+        for defense, file in zip(self.defenses, files, strict=True):
+            file.check()
+            if not file.path.exists():
                 defense.load()  # a defense that cannot be loaded leaves no file
         fingerprints = {d.label: d.fingerprint for d in self.defenses}
-        with journal(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
-            for defense, ledger in zip(self.defenses, ledgers, strict=True):
-                with ledger.open():
-                    self._run_defense(defense, ledger, infos, begin, report)
+        with record_run(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
+            for defense, file in zip(self.defenses, files, strict=True):
+                with file.open():
+                    self._run_defense(defense, file, infos, begin, report)
 
     def _run_defense(
         self,
         candidate: Candidate,
-        ledger: Ledger,
+        file: JsonlFile,
         infos: Mapping[str, DatasetInfo],
         begin: Callable[[], None],
         report: Callable[[str], None],
@@ -125,21 +125,21 @@ class CorruptionJob:
         """Judge a defense on the data sets that its file does not have yet."""
         defense = None
         for kind, severity, dataset in self.sets():
-            if f"{kind}/{severity}" in ledger.entries:
+            if f"{kind}/{severity}" in file.entries:
                 continue
             if defense is None:
                 defense = candidate.load()
             begin()
-            shares = self._judge(defense, candidate.label, dataset)
-            ledger.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **shares})
+            shares = self._shares(defense, candidate.label, dataset)
+            file.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **shares})
             accuracy = sum(shares["right"]) / len(shares["right"])
             report(f"{candidate.label}: {kind} {severity}: {100 * accuracy:.1f}%")
 
     @staticmethod
-    def _ledger(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> Ledger:
+    def _file(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> JsonlFile:
         """Return the file of a defense."""
         about = {"label": defense.label, "defense": defense.fingerprint, **facts}
-        return Ledger(folder / f"{file_label(defense.label)}.jsonl", about)
+        return JsonlFile(folder / f"{file_label(defense.label)}.jsonl", about)
 
     def _images(self, dataset: str) -> tuple[Dataset, Tensor]:
         """Return (the images of the index list, their positions in the data set)."""
@@ -149,7 +149,7 @@ class CorruptionJob:
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
         return data.select(at), torch.tensor(at)
 
-    def _judge(self, defense: Defense, label: str, dataset: str) -> dict[str, Any]:
+    def _shares(self, defense: Defense, label: str, dataset: str) -> dict[str, Any]:
         """Return for each image the shares of held-out draws that are right, and that are refused."""
         from bench.evaluation.verdict import verdict
 
@@ -163,5 +163,5 @@ class CorruptionJob:
 
 
 def file_label(label: str) -> str:
-    """Return a label as the name of a file or folder: word characters and ".", others replaced by "-"."""
-    return re.sub(r"[^\w.]+", "-", label).strip("-.")[:100]
+    """Return a defense's label as the name of a file, at most 100 characters."""
+    return file_name(label)[:100]

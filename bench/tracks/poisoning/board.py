@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,12 +17,14 @@ from bench.spec.cell import DefenseRef
 from bench.tracks.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
+from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import as_fraction, canonical, decode
 from defenses.zoo.cards import card
 from defenses.zoo.checkpoints import check_classifier, weights_hash
 
 NO_CLEANING, CLEANING = "none", ("train", "test", "both")
+_DIGITS = 32  # of hashes
 _VERSION = 1  # counts up when the same board gives other results
 
 
@@ -123,13 +123,9 @@ class PoisonBoard:
             "trigger": asdict(self.trigger),
             "cleaner": cleaner if cleaning in ("train", "both") else None,
         }
-        training = _digest(training_facts)
-        return Trial(poison, purifier, cleaning, seed, training, _digest([training, cleaner, cleaning]))
-
-
-def _digest(content: Any) -> str:
-    """Return 32 hexadecimal digits of the SHA-256 of JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        training = digest(training_facts)[:_DIGITS]
+        key = digest([training, cleaner, cleaning])[:_DIGITS]
+        return Trial(poison, purifier, cleaning, seed, training, key)
 
 
 def load_poison_board(

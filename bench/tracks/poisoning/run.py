@@ -25,7 +25,7 @@ from defenses.utils.errors import UserError
 PLAN, TRIALS = "plan.json", "trials.jsonl"
 SCHEMA = 1
 
-Line = dict[str, Any]
+TrialRecord = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -98,12 +98,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return dict(plan)
 
 
-def read_trials(folder: Path) -> dict[str, Line]:
+def read_trials(folder: Path) -> dict[str, TrialRecord]:
     """Read the finished trials of a folder by key; damaged lines are left out, with a warning, to be run again."""
     file = folder / TRIALS
     if not file.is_file():
         return {}
-    lines: dict[str, Line] = {}
+    lines: dict[str, TrialRecord] = {}
     for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             line = json.loads(text)
@@ -151,7 +151,7 @@ def _write_plan(
     )
 
 
-def _about(trial: Trial) -> Line:
+def _about(trial: Trial) -> TrialRecord:
     """Return the entry of a trial in the plan."""
     return {
         "key": trial.key,
@@ -165,7 +165,7 @@ def _about(trial: Trial) -> Line:
 
 
 def _run_all(
-    folder: Path, pending: list[Trial], trainer: Trainer, lines: dict[str, Line], run: str, quiet: bool
+    folder: Path, pending: list[Trial], trainer: Trainer, lines: dict[str, TrialRecord], run: str, quiet: bool
 ) -> None:
     """Run trials, and write their lines after every training."""
     by_training: dict[str, list[Trial]] = {}
@@ -179,14 +179,14 @@ def _run_all(
             victim, error = _attempt(partial(trainer.victim, group[0], checkpoint))
             seconds = round(time.perf_counter() - start, 2)
             for trial in group:
-                result = _judge(trainer, trial, victim, error)
+                result = _predictions(trainer, trial, victim, error)
                 lines[trial.key] = with_checksum({"key": trial.key, "run": run, "seconds_training": seconds, **result})
                 bar.update()
             text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines.values())
             write_atomic(folder / TRIALS, text)
 
 
-def _judge(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+def _predictions(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
     """Return the predictions of a trial, or the error that prevented them."""
     if victim is None:
         return {"error": error}

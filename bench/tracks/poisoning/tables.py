@@ -18,7 +18,7 @@ from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
 from bench.tracks.poisoning.attacks import CONTROL
-from bench.tracks.poisoning.run import Line, read_plan, read_trials
+from bench.tracks.poisoning.run import TrialRecord, read_plan, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def poisoning_summary(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     plan, lines = read_plan(folder), read_trials(folder)
-    groups: dict[tuple[Any, ...], list[Line]] = {}
+    groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
     for trial in plan["trials"]:
         line = lines.get(trial["key"], {"error": "not run"})
         groups.setdefault(tuple(trial[name] for name in ROW), []).append(line)
@@ -103,7 +103,7 @@ def poisoning_summary(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _shares(lines: Iterable[Line], labels: list[int], target: int) -> Mapping[str, Shares]:
+def _shares(lines: Iterable[TrialRecord], labels: list[int], target: int) -> Mapping[str, Shares]:
     """Return the shares of the trials without error; empty where there are none."""
     whole = [line for line in lines if not line["error"]]
     if not whole:
@@ -121,7 +121,7 @@ def _columns(shares: Mapping[str, Shares]) -> dict[str, float]:
     return columns
 
 
-def _status(lines: list[Line]) -> str:
+def _status(lines: list[TrialRecord]) -> str:
     """Return "ok", or the missing seeds and the first error."""
     errors = [line["error"] for line in lines if line["error"]]
     if not errors:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from bench.store.jsonl import Ledger
-from bench.store.manifest import journal
+from bench.store.jsonl import JsonlFile
+from bench.store.manifest import record_run
 from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError, check_whole
@@ -69,7 +69,7 @@ class SmoothingJob:
         """
         check_whole(0, seed=self.seed)
         check_form(self.defense, self.protocol.sigma)
-        Ledger(file_of(folder, self.protocol.sigma), self.about()).check()
+        JsonlFile(file_of(folder, self.protocol.sigma), self.about()).check()
 
     def run(self, folder: Path, begin: Callable[[], None], *, progress: bool = True) -> None:
         """Certify the images that are not in the folder's file yet, a line each.
@@ -82,13 +82,13 @@ class SmoothingJob:
         Raises:
             UserError: the file is of other work, or cannot be written; or logits that are not finite.
         """
-        with Ledger(file_of(folder, self.protocol.sigma), self.about()).open() as ledger:
-            left = [i for i in self.positions if str(i) not in ledger.entries]
+        with JsonlFile(file_of(folder, self.protocol.sigma), self.about()).open() as file:
+            left = [i for i in self.positions if str(i) not in file.entries]
             if left:
                 begin()
             with tqdm(left, unit="image", disable=not progress, mininterval=1.0) as bar:  # closed before errors
                 for i in bar:
-                    ledger.add(str(i), self._certificate(i))
+                    file.add(str(i), self._certificate(i))
 
     def _certificate(self, i: int) -> dict[str, Any]:
         """Return the line of an image."""
@@ -115,7 +115,7 @@ def run_all(jobs: Sequence[SmoothingJob], folder: Path, *, indices: str, progres
         progress: show bars.
 
     Raises:
-        UserError: see `SmoothingJob.check` and `bench.store.manifest.journal`; nothing was computed then.
+        UserError: see `SmoothingJob.check` and `bench.store.manifest.record_run`; nothing was computed then.
     """
     for job in jobs:
         job.check(folder)
@@ -123,7 +123,7 @@ def run_all(jobs: Sequence[SmoothingJob], folder: Path, *, indices: str, progres
     name = f"smooth-{first.data.name}-{first.label}"
     facts = {"dataset": first.data.name, "split": first.data.split, "indices": indices, "seed": first.seed}
     fingerprints = {f"{job.label}, sigma {canonical(job.protocol.sigma)}": job.fingerprint for job in jobs}
-    with journal(folder, name, fingerprints, device, **facts) as begin:
+    with record_run(folder, name, fingerprints, device, **facts) as begin:
         for job in jobs:
             job.run(folder, begin, progress=progress)
 

@@ -21,7 +21,7 @@ from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Rad
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class CommonSettings:
     """Settings of every method of adversarial training.
 
     Args:
@@ -49,13 +49,13 @@ class Frame:
     awp_warmup: Whole = 0
     eps_warmup: Whole = 0
 
-    def scaled(self, share: float) -> Frame:
+    def scaled(self, share: float) -> CommonSettings:
         """Return the settings with a share of eps."""
         return replace(self, eps=self.eps * share)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackFrame(Frame):
+class AttackSettings(CommonSettings):
     """Settings of a method whose inner attack has several steps.
 
     Args:
@@ -66,7 +66,7 @@ class AttackFrame(Frame):
     step: Positive
     iterations: Count = 10
 
-    def scaled(self, share: float) -> AttackFrame:
+    def scaled(self, share: float) -> AttackSettings:
         """Return the settings with a share of eps and of the step size."""
         return replace(self, eps=self.eps * share, step=self.step * share)
 
@@ -83,9 +83,9 @@ class AdversarialTraining(Objective):
 
     select: ClassVar[str | None] = "robust"
     trains: ClassVar[tuple[Role, ...]] = ("classifier",)
-    table_type: ClassVar[type[Frame]] = Frame
+    table_type: ClassVar[type[CommonSettings]] = CommonSettings
     attack_in_eval: ClassVar[bool] = False  # True: the attack sees the deployed statistics of batch norm
-    settings: Frame  # at the current step; `full`: of the recipe
+    settings: CommonSettings  # at the current step; `full`: of the recipe
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed)

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from defenses.training.adversarial.attacks import fgsm
-from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material
 from defenses.utils.settings import Names
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnsembleSettings(Frame):
+class EnsembleSettings(CommonSettings):
     """Sources of the attacked images.
 
     Args:
@@ -32,7 +32,7 @@ class EnsembleTraining(AdversarialTraining):
     The source is drawn for every batch; FGSM uses the label that it predicts, which does not leak the true one.
     """
 
-    table_type: ClassVar[type[Frame]] = EnsembleSettings
+    table_type: ClassVar[type[CommonSettings]] = EnsembleSettings
     settings: EnsembleSettings
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):

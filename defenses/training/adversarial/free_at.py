@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material
 from defenses.utils.settings import Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeSettings(Frame):
+class FreeSettings(CommonSettings):
     """Settings of the replays.
 
     Args:
@@ -33,7 +33,7 @@ class FreeTraining(AdversarialTraining):
     other methods, and therefore a share 1/m of the images.
     """
 
-    table_type: ClassVar[type[Frame]] = FreeSettings
+    table_type: ClassVar[type[CommonSettings]] = FreeSettings
     settings: FreeSettings
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):

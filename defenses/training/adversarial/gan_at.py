@@ -15,14 +15,14 @@ from torch.func import functional_call
 from defenses.networks.registry import build_network, data_args
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.awp import preserved_buffers
-from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material, accuracy
 from defenses.training.streams import stream, stream_seed
 from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class GanSettings(Frame):
+class GanSettings(CommonSettings):
     """Settings of the generator and the gradient term.
 
     Args:
@@ -63,7 +63,7 @@ class GanTraining(AdversarialTraining):
     step two through it, and for gamma other than 0 one more through both and one through the classifier.
     """
 
-    table_type: ClassVar[type[Frame]] = GanSettings
+    table_type: ClassVar[type[CommonSettings]] = GanSettings
     settings: GanSettings
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.training.adversarial.attacks import fgsm, summed_cross_entropy
-from defenses.training.adversarial.base import AdversarialTraining, Frame
+from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.utils.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradAlignSettings(Frame):
+class GradAlignSettings(CommonSettings):
     """Settings of the regulariser.
 
     Args:
@@ -32,7 +32,7 @@ class GradAlignTraining(AdversarialTraining):
     derivatives of two of them.
     """
 
-    table_type: ClassVar[type[Frame]] = GradAlignSettings
+    table_type: ClassVar[type[CommonSettings]] = GradAlignSettings
     settings: GradAlignSettings
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
+from defenses.training.adversarial.base import AdversarialTraining, AttackSettings, CommonSettings
 from defenses.training.adversarial.trades import divergence
 from defenses.utils.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
-class MartSettings(AttackFrame):
+class MartSettings(AttackSettings):
     """Settings of the second term.
 
     Args:
@@ -50,7 +50,7 @@ class MartTraining(AdversarialTraining):
     The attack starts uniformly in the ball, as PGD-AT's does.
     """
 
-    table_type: ClassVar[type[Frame]] = MartSettings
+    table_type: ClassVar[type[CommonSettings]] = MartSettings
     attack_in_eval: ClassVar[bool] = True
     settings: MartSettings
 

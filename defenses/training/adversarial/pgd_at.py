@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.training.adversarial.attacks import pgd
-from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
+from defenses.training.adversarial.base import AdversarialTraining, AttackSettings, CommonSettings
 
 
 class PgdTraining(AdversarialTraining):
     """Cross-entropy on PGD's images: `iterations` + 1 forward and backward passes a step."""
 
-    table_type: ClassVar[type[Frame]] = AttackFrame
-    settings: AttackFrame
+    table_type: ClassVar[type[CommonSettings]] = AttackSettings
+    settings: AttackSettings
 
     def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return images of PGD on the cross-entropy."""

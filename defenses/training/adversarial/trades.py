@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from defenses.training.adversarial.attacks import ascend
-from defenses.training.adversarial.base import AdversarialTraining, AttackFrame, Frame
+from defenses.training.adversarial.base import AdversarialTraining, AttackSettings, CommonSettings
 from defenses.utils.settings import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
-class TradesSettings(AttackFrame):
+class TradesSettings(AttackSettings):
     """Settings of the second term.
 
     Args:
@@ -42,7 +42,7 @@ class TradesTraining(AdversarialTraining):
     gradient of the loss goes through both x and x'.
     """
 
-    table_type: ClassVar[type[Frame]] = TradesSettings
+    table_type: ClassVar[type[CommonSettings]] = TradesSettings
     attack_in_eval: ClassVar[bool] = True
     settings: TradesSettings
 

@@ -38,7 +38,7 @@ def test_the_package_lists_its_public_names_and_imports_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
-    with pytest.raises(AttributeError, match="no attribute 'attack'"):
+    with pytest.raises(AttributeError, match=r"attribute '?attack"):
         bench.attacks.attack  # noqa: B018
 
 

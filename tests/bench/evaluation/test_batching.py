@@ -1,5 +1,6 @@
 """Out of memory: fewer rows at once give the same answers and gradients, and it is said."""
 
+import numpy as np
 import pytest
 import torch
 from boards import MODELS
@@ -7,7 +8,7 @@ from torch import nn
 
 from bench.analysis.results import load_cells, load_results
 from bench.board.load import load_board
-from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory
+from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory, reports_out_of_memory
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.execution.options import Options
@@ -157,6 +158,15 @@ def test_other_errors_are_not_taken_for_it():
     with pytest.raises(RuntimeError, match="allocate memory") as error:
         torch.empty(1 << 50)
     assert out_of_memory(error.value)
+
+
+def test_recorded_errors_are_known_by_the_same_words():
+    with pytest.raises(MemoryError) as error:
+        np.empty(1 << 60, np.uint8)
+    texts = "OutOfMemoryError: CUDA out of memory. Tried", "RuntimeError: DefaultCPUAllocator: not enough memory: you"
+    for text in (*texts, "MemoryError", f"{type(error.value).__name__}: {error.value}"):
+        assert reports_out_of_memory(text)
+    assert not reports_out_of_memory("RuntimeError: the memory of the attack is empty")
 
 
 def test_a_verdict_in_pieces():

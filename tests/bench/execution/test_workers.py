@@ -95,7 +95,7 @@ def test_a_record_that_another_process_redid_counts(tmp_path):
     cell, reports = slow_cells(tmp_path)[0], []
 
     class Elsewhere:
-        def line(self, key):
+        def cell_record(self, key):
             return {"key": key, "run": "other", "status": "error", "error": "RuntimeError: down"}
 
     def report(*values):
