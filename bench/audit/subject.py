@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +26,7 @@ from bench.store.environment import versions
 from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
+from defenses.utils.checksums import digest
 
 VERSION = 4  # raised when the same defense would get other findings
 _MODES = ("exact", "bpda")  # of the white box, where a defense has them
@@ -127,7 +127,7 @@ class Subject:
     def key(self) -> str:
         """Hash of all that the outcomes depend on."""
         facts = [self.fingerprint, self.other_fingerprint, self.dataset, self.indices.tolist(), str(self.threat)]
-        return _digest([VERSION, versions(), *facts, asdict(self.budget), self.seed])[:16]
+        return digest([VERSION, versions(), *facts, asdict(self.budget), self.seed], default=str)[:16]
 
     @cached_property
     def informative(self) -> bool:
@@ -184,7 +184,8 @@ class Subject:
     def run(self, attack: AttackRun) -> Outcome:
         """Return the outcome of an attack, run now or read from the folder."""
         facts = asdict(attack)
-        content = self.cached(f"shot-{_digest(facts)[:12]}", lambda: asdict(self._attack(attack)) | {"shot": facts})
+        file = f"attack-{digest(facts, default=str)[:12]}"
+        content = self.cached(file, lambda: asdict(self._attack(attack)) | {"attack_run": facts})
         return Outcome(tuple(content["held_out"]), tuple(content["selection"]))
 
     def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -209,7 +210,7 @@ class Subject:
 
     def seed_for(self, *purpose: object) -> int:
         """Return a 31-bit seed for a purpose."""
-        return int(_digest([self.seed, *map(str, purpose)])[:8], 16) >> 1
+        return int(digest([self.seed, *map(str, purpose)])[:8], 16) >> 1
 
     def _attack(self, attack: AttackRun) -> Outcome:
         """Return the outcome of an attack, run now."""
@@ -274,8 +275,3 @@ def attacked(
     if not x_adv.isfinite().all():
         raise FloatingPointError("the attack returned values that are not finite")
     return x_adv
-
-
-def _digest(content: object) -> str:
-    """Return the SHA-256 of JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

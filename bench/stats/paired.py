@@ -32,7 +32,7 @@ class Paired:
     n: int
 
 
-def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Paired:  # noqa: ARG001
+def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float = 0.95) -> Paired:
     """Return the difference of two defenses on the same images, with its interval and test.
 
     The interval is Bonett and Price's, for differences of any size in [-1, 1]: z standard errors about the mean of
@@ -44,7 +44,6 @@ def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float =
         a: share of right draws per image, [images] in [0, 1].
         b: share of the other defense, in the same order.
         confidence: in (0, 1).
-        seed: unused, since the interval is analytic.
 
     Returns:
         The comparison.

@@ -33,7 +33,7 @@ _JUDGED = 4  # draws of a mean score, as a multiple of those of a verdict
 _STREAMS = {"inner": 1, "planted": 2, "random": 3}
 
 
-class Grafted(Defense):
+class ReadoutDefense(Defense):
     """A defense with another last layer for every image, a readout: logits (-s/2, s/2) [B, 2].
 
     Args:
@@ -68,14 +68,14 @@ class Grafted(Defense):
 class Test:
     """The defense with readouts, its images [n, C, H, W], and those on which the test is valid (bool [n])."""
 
-    grafted: Grafted
+    defense: ReadoutDefense
     x: Tensor
     valid: Tensor
 
     def rows(self, at: slice) -> Test:
         """Return the test of some of the images."""
-        grafted = Grafted(self.grafted.features, self.grafted.weight[at], self.grafted.threshold[at])
-        return Test(grafted, self.x[at], self.valid[at])
+        defense = ReadoutDefense(self.defense.features, self.defense.weight[at], self.defense.threshold[at])
+        return Test(defense, self.x[at], self.valid[at])
 
 
 def binarisation(subject: Subject) -> Finding:
@@ -123,9 +123,9 @@ def _test(subject: Subject, x: Tensor) -> Test:
     threshold = scores.mean(1) + _OUT * (top - scores.mean(1))
     # logits of the size of the defense's, so that they saturate alike
     scale = _gap(subject, x) / (scores - threshold[:, None]).abs().mean(1).clamp_min(1e-12)
-    grafted = Grafted(features, weight * scale[:, None], threshold * scale)
-    valid = (grafted.score(mean(planted, "again")) > 0) & (grafted.score(mean(x, "clean")) < 0)
-    return Test(grafted, x, valid)
+    defense = ReadoutDefense(features, weight * scale[:, None], threshold * scale)
+    valid = (defense.score(mean(planted, "again")) > 0) & (defense.score(mean(x, "clean")) < 0)
+    return Test(defense, x, valid)
 
 
 def _inside(subject: Subject, features: Features, x: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _attack_rows(subject: Subject, test: Test, attack: AttackRun, rows: slice) -
     spec = subject.view(attack.gradient, attack.eot)
     inside = torch.zeros(len(test.x), dtype=torch.int64, device=test.x.device)
     x_adv = attacked(
-        test.grafted, spec, attack, test.x, inside, norm=subject.threat.norm,
+        test.defense, spec, attack, test.x, inside, norm=subject.threat.norm,
         seed=subject.seed_for(CHECK, attack.gradient),
         num_classes=2, indices=subject.indices[rows],
     )  # fmt: skip
@@ -203,7 +203,7 @@ def _random_search(subject: Subject, test: Test) -> Tensor:
     best, highest = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
     for i in range(subject.budget.steps):
         point = boundary(x, subject.threat, noise.child(i))
-        score = test.grafted.score(test.grafted.features.mean(point, subject.eot, subject.seed_for("search", i)))
+        score = test.defense.score(test.defense.features.mean(point, subject.eot, subject.seed_for("search", i)))
         better = score > highest
         best, highest = torch.where(better.view(-1, 1, 1, 1), point, best), torch.maximum(score, highest)
     return _reached(subject, test, best)
@@ -212,7 +212,7 @@ def _random_search(subject: Subject, test: Test) -> Tensor:
 def _reached(subject: Subject, test: Test, x_adv: Tensor) -> Tensor:
     """Return where the mean score under further draws is positive, bool [n]."""
     draws = _JUDGED * subject.budget.draws
-    return test.grafted.score(test.grafted.features.mean(x_adv, draws, subject.seed_for("judged"))) > 0
+    return test.defense.score(test.defense.features.mean(x_adv, draws, subject.seed_for("judged"))) > 0
 
 
 def _noise(subject: Subject, n: int, purpose: str) -> Noise:

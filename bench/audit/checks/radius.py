@@ -33,7 +33,7 @@ def _large_radii(subject: Subject) -> list[Fraction]:
 def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     """Check that accuracy never rises with the radius."""
     steps = list(zip(curve, list(curve)[1:], strict=False))
-    rises = {pair: stronger_by(curve[pair[1]], curve[pair[0]], subject.seed) for pair in steps}
+    rises = {pair: stronger_by(curve[pair[1]], curve[pair[0]]) for pair in steps}
     rising = [f"from {a} to {b}" for (a, b), paired in rises.items() if clearly(paired)]
     shown = ", ".join(f"{o.accuracy:.1%} at {eps}" for eps, o in curve.items())
     plot = Plot(

@@ -15,15 +15,14 @@ TOLERANCE = 0.01  # share of images that another attack may win on an honest def
 _SINGLE = {"Linf": "LinfFastGradientAttack", "L2": "L2FastGradientAttack", "L1": "L1FastGradientAttack"}
 
 
-def stronger_by(weak: Outcome, strong: Outcome, seed: int) -> Paired:
+def stronger_by(weak: Outcome, strong: Outcome) -> Paired:
     """Return the difference in accuracy of two attacks on the same images, with its 95% interval.
 
     Args:
         weak: outcome of one attack.
         strong: outcome of the other; the difference is positive where it is the stronger one.
-        seed: of the interval.
     """
-    return paired_difference(weak.shares, strong.shares, seed=seed)
+    return paired_difference(weak.shares, strong.shares)
 
 
 def clearly(paired: Paired) -> bool:
@@ -39,7 +38,7 @@ def iterations(subject: Subject) -> Finding:
         for mode in subject.modes
     ]
     single, white = worst([subject.run(a) for a in attacks]), subject.strongest()
-    paired = stronger_by(white, single, subject.seed)
+    paired = stronger_by(white, single)
     return Finding(
         check,
         status_of(not clearly(paired)),
@@ -55,11 +54,11 @@ def doubling(subject: Subject) -> list[Finding]:
     base, steps = subject.white(), 2 * subject.budget.steps
     second = worst([base, subject.white(restart=1)])
     findings = [
-        _doubled(subject, "twice the iterations", base, subject.white(steps=steps)),
-        _doubled(subject, "twice the restarts", base, second),
+        _doubled("twice the iterations", base, subject.white(steps=steps)),
+        _doubled("twice the restarts", base, second),
     ]
     if subject.defense.stochastic:
-        findings.append(_doubled(subject, "twice the EOT copies", base, subject.white(eot=2 * subject.eot)))
+        findings.append(_doubled("twice the EOT copies", base, subject.white(eot=2 * subject.eot)))
     else:
         findings.append(not_applicable("twice the EOT copies", "the defense is deterministic"))
     return findings
@@ -109,7 +108,7 @@ def fixed_noise(subject: Subject) -> Finding:
     transfer, _ = _transfer(subject)
     free = worst([subject.strongest(), *([] if transfer is None else [transfer])])
     known = worst([subject.run(subject.pgd(mode, eot=1, against="fixed")) for mode in subject.modes])
-    paired = stronger_by(known, free, subject.seed)
+    paired = stronger_by(known, free)
     return Finding(
         check,
         status_of(not clearly(paired)),
@@ -135,9 +134,9 @@ def _transfer(subject: Subject) -> tuple[Outcome | None, str]:
     return worst([subject.run(a) for a in attacks]), ""
 
 
-def _doubled(subject: Subject, check: str, base: Outcome, more: Outcome) -> Finding:
+def _doubled(check: str, base: Outcome, more: Outcome) -> Finding:
     """Check that a doubled budget gives no clearly stronger attack."""
-    paired = stronger_by(base, more, subject.seed)
+    paired = stronger_by(base, more)
     return Finding(
         check,
         status_of(not clearly(paired)),
@@ -161,7 +160,7 @@ def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None,
     check = f"white box against {name}"
     if other is None:
         return not_applicable(check, reason)
-    paired = stronger_by(white, other, subject.seed)
+    paired = stronger_by(white, other)
     lost = white.shares - other.shares > 0.5  # the other attack is stronger in most draws
     count = int(np.count_nonzero(lost))
     fallen = f"; {count} image{'s fall' if count > 1 else ' falls'} to {name} alone" if count else ""

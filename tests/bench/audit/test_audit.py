@@ -196,7 +196,7 @@ def outcome(right, n):
 
 @pytest.mark.parametrize(("lost", "of", "fails"), [(0, 100, False), (1, 100, False), (20, 100, True), (2, 1000, False)])
 def test_the_odd_image_is_forgiven_and_many_are_not(lost, of, fails):
-    paired = strength.stronger_by(outcome(of, of), outcome(of - lost, of), 0)
+    paired = strength.stronger_by(outcome(of, of), outcome(of - lost, of))
     assert strength.clearly(paired) is fails
 
 

@@ -104,9 +104,9 @@ def test_readouts_belong_to_their_images():
     model = UserModule(audit_models.Linear(), stochastic=False)
     x = load_dataset("digits").x[:3]
     weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
-    grafted = binarise.Grafted(Features(model, x), weight, torch.tensor([1.0, 2.0, 3.0]))
+    defense = binarise.ReadoutDefense(Features(model, x), weight, torch.tensor([1.0, 2.0, 3.0]))
     score = (x.flatten(1) * weight).sum(1) - torch.tensor([1.0, 2.0, 3.0])
-    logits = grafted.logits(x.repeat_interleave(4, 0), Noise.of(0, 12))
+    logits = defense.logits(x.repeat_interleave(4, 0), Noise.of(0, 12))
     assert torch.allclose(logits[:, 1] - logits[:, 0], score.repeat_interleave(4), atol=1e-5)
 
 

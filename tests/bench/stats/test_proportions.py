@@ -244,7 +244,6 @@ def test_paired_difference_of_fractions_is_the_normal_interval_of_many_images():
     rng = np.random.default_rng(4)
     a, b = rng.binomial(15, 0.8, 2000) / 15, rng.binomial(15, 0.7, 2000) / 15
     found = paired.paired_difference(a, b)
-    assert found == paired.paired_difference(a, b, seed=1)
     assert found.p_value is None
     half = 1.96 * (a - b).std(ddof=1) / math.sqrt(2000)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)

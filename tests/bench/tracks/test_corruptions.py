@@ -156,7 +156,7 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
 
 def test_the_manifest_is_there_from_the_start_and_a_repetition_leaves_it(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(CorruptionJob, "_judge", lambda *_: 1 / 0)
+        patch.setattr(CorruptionJob, "_shares", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             CorruptionJob([undefended()], "digits").run(tmp_path)
     (killed,) = read_manifest(tmp_path)["runs"]
