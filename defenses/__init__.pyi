@@ -14,4 +14,4 @@ from .filters.base import Filter as Filter
 from .utils.errors import UserError as UserError
 from .zoo.cards import card as card
 from .zoo.cards import list_models as list_models
-from .zoo.load import load_model as load_model
+from .zoo.registry import load_model as load_model

@@ -24,7 +24,7 @@ from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
 from defenses.utils.names import is_zoo
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 
 def check_batch_size(batch_size: object) -> None:

@@ -16,7 +16,7 @@ from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
 from defenses.utils.plugin_code import code_hash, code_parts
 from defenses.zoo.composition import with_user_parts
-from defenses.zoo.load import fingerprint, load_model, named_card
+from defenses.zoo.registry import fingerprint, load_model, named_card
 
 if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef

@@ -115,6 +115,13 @@ def selected_board(arguments: argparse.Namespace) -> Board:
     return load_board(arguments.board, **roots_of(arguments)) if board is None else board
 
 
+def selected_rows(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of (defenses, attacks) to run; empty: all, as of a board made of names on the command line."""
+    if arguments.board is None:
+        return (), tuple(arguments.attack) if arguments.preset else ()
+    return tuple(arguments.defense), tuple(arguments.attack)
+
+
 def _named_board(arguments: argparse.Namespace) -> Board | None:
     """Return the board of the options; None where a board is named."""
     names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")

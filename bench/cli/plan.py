@@ -15,6 +15,7 @@ from bench.cli.board_options import (
     read_stored,
     results_folder,
     selected_board,
+    selected_rows,
     worker_count,
     workers,
 )
@@ -66,12 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     question = _question(arguments)
     board = selected_board(arguments)
+    defenses, attacks = selected_rows(arguments)
     options = Options(
         data_root=arguments.data_root,
         weights_root=arguments.weights_root,
         device=arguments.device,
-        defenses=tuple(arguments.defense),
-        attacks=tuple(arguments.attack),
+        defenses=defenses,
+        attacks=attacks,
     )
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board.name)

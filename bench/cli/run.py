@@ -11,6 +11,7 @@ from bench.cli.board_options import (
     results_folder,
     run_and_show,
     selected_board,
+    selected_rows,
 )
 
 
@@ -24,5 +25,4 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     board = selected_board(arguments)
-    selection = tuple(arguments.defense), tuple(arguments.attack)
-    return run_and_show(board, results_folder(arguments, board.name), arguments, *selection)
+    return run_and_show(board, results_folder(arguments, board.name), arguments, *selected_rows(arguments))

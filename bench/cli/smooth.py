@@ -11,7 +11,7 @@ from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, key_v
 from bench.tracks.smoothing.noisy_defense import noisy, number
 from defenses.data.dataset import load_dataset
 from defenses.utils.text import file_name
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 
 def add(sub: argparse.ArgumentParser) -> None:

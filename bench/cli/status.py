@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.arguments import check_results
-from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board
+from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
 from bench.execution.options import Options
 from bench.execution.resume import resumable
 from bench.store.manifest import read_manifest
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     board = selected_board(arguments)
     folder = results_folder(arguments, board.name)
-    options = Options(defenses=tuple(arguments.defense), attacks=tuple(arguments.attack))
-    cells = select(board.cells(), options)
+    defenses, attacks = selected_rows(arguments)
+    cells = select(board.cells(), Options(defenses=defenses, attacks=attacks))
     lines, damaged = read_stored(folder, board.name)
     found = resumable(cells, lines)
     _show([(c.key, c.defense.title) for c in cells], found.lines, damaged)

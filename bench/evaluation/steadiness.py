@@ -44,8 +44,11 @@ def judged_again(
         )
 
 
+_IMAGES = 2  # of a reference
+
+
 class Reference:
-    """Answers of a user's model on some images before its first cell, to which later ones are compared.
+    """Answers of a user's model on two images when it is loaded, to which later ones are compared.
 
     Args:
         defense: the defense.
@@ -53,7 +56,7 @@ class Reference:
     """
 
     def __init__(self, defense: Defense, x: Tensor):
-        self._x = x.to(device_of(defense)) if user_code(defense) else None
+        self._x = x[:_IMAGES].to(device_of(defense)) if user_code(defense) else None
         self._first = self._answers(defense)
 
     def _answers(self, defense: Defense) -> Tensor | None:

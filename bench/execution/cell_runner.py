@@ -67,7 +67,14 @@ class CellRunner:
         """Return the loaded defense of a cell."""
         if cell.surrogate is None:
             self._make_room(cell.defense.title)
-        return self._load(cell)
+        defense, title = self._load(cell), cell.defense.title
+        if title not in self._references:
+            from bench.evaluation.isolation import preserve_global_state
+            from bench.evaluation.steadiness import Reference
+
+            with preserve_global_state():
+                self._references[title] = Reference(defense, self._first_images())
+        return defense
 
     def surrogate(self, cell: Cell) -> Defense | None:
         """Return the loaded surrogate of a cell, whose view is attacked; None without one."""
@@ -148,21 +155,19 @@ class CellRunner:
 
     def _execute(self, cell: Cell) -> CellResult:
         from bench.evaluation.isolation import preserve_global_state, state
-        from bench.evaluation.steadiness import Reference
         from bench.execution.attack_and_judge import execute
 
         block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
         with preserve_global_state():
             if title not in self._states:
                 self._states[title] = state(defense)
-                self._references[title] = Reference(defense, self._first_images())
             before = self._states[title]
             result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
             problem = self._references[title].problem(defense) if result.line["status"] == "ok" else ""
         if state(defense) == before:
             return CellResult.failure(cell, problem, None) if problem else result
         if title not in self.options.loaded:
-            del self._defenses[title]  # the next cell loads it again
+            del self._defenses[title], self._references[title]  # the next cell loads it again
         changed = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
         return CellResult.failure(cell, f"{changed}; let neither the model nor the attack write to them", None)
 

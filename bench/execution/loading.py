@@ -18,7 +18,7 @@ from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
 from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import code_hash
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 
 def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_root: Path | None) -> Defense:

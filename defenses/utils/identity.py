@@ -33,7 +33,7 @@ class Provenance:
     Args:
         name: its name.
         params: the parameters that `load_model` got, in canonical form.
-        fingerprint: of the defense, see `defenses.zoo.load.fingerprint`.
+        fingerprint: of the defense, see `defenses.zoo.registry.fingerprint`.
         state: its `identity` when it was loaded.
         training_seed: of its weights; None: the weights without a seed in their name.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 from defenses.core.defense import Classifier, Defense
 from defenses.core.noise import Draw, Noise
 from defenses.utils.errors import check_whole
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 
 class _Masked(Defense):

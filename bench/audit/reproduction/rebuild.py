@@ -17,7 +17,7 @@ from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.cards import COMMON, card
 from defenses.zoo.composition import renamed
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense

@@ -23,7 +23,7 @@ from defenses.training.train import fit_recipe
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 from defenses.zoo.checkpoints import load_classifier
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
     from torch import nn

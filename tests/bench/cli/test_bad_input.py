@@ -249,7 +249,7 @@ def test_a_device_that_does_not_exist_leaves_nothing(tmp_path):
     ],
 )
 def test_parameters_of_a_defense_are_checked(name, params, text):
-    from defenses.zoo.load import load_model
+    from defenses.zoo.registry import load_model
 
     with pytest.raises(UserError, match=re.escape(text)):
         load_model(name, "digits", **params)

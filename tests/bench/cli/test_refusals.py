@@ -176,9 +176,12 @@ LATE_NAN = """
 import torch
 
 class LateNaN(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.eval()
     def forward(self, x):
         out = x.flatten(1)[:, :10]
-        return torch.where(x.flatten(1).mean(1, keepdim=True) > {limit}, torch.nan, out)
+        return torch.where(x.flatten(1).mean(1, keepdim=True) > {limit}, torch.nan, 9 * out - 1)
 """
 
 
@@ -210,6 +213,7 @@ def test_logits_that_are_not_finite_under_noise(tmp_path, capsys, monkeypatch):
         found = logits(self, *arguments, **given)
         return found if len(asked) <= 2 else found * torch.nan  # an image asks for its choice and for its estimate
 
+    monkeypatch.setattr("bench.tracks.smoothing.run.check_model", lambda *_, **__: asked.clear())
     monkeypatch.setattr(Purified, "logits", late)
     said = refused(capsys, "smooth", "smoothing", "--n", "9", "--indices", "first-3", "--out", tmp_path)
     assert "smoothing on image 1 of digits: the defense returned logits that are not finite under noise" in said

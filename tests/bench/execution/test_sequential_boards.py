@@ -26,7 +26,7 @@ from bench.spec.cell import VerdictSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Prediction
 from defenses.utils.errors import UserError
-from defenses.zoo.load import load_model
+from defenses.zoo.registry import load_model
 
 K, ERROR = 33, 0.02
 RULE = f"draws = 5\nk = {K}\nsequential = {ERROR}"

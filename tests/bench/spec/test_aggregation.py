@@ -138,7 +138,7 @@ def test_transferred_images_are_those_of_the_bare_classifier(tmp_path):
     from bench.attacks.registry import find_attack
     from bench.audit.reproduction.verify import VerifyOptions, verify
     from defenses.data.dataset import load_dataset
-    from defenses.zoo.load import load_model
+    from defenses.zoo.registry import load_model
 
     path = write_board(tmp_path)
     bare = '\n[[defense]]\nname = "undefended"\n\n[[attack]]'
@@ -178,7 +178,7 @@ def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
 
     from bench.attacks.registry import find_attack
     from defenses.data.dataset import load_dataset
-    from defenses.zoo.load import load_model
+    from defenses.zoo.registry import load_model
 
     path = write_board(tmp_path)
     plain = {c.key for c in load_board(path).cells()}

@@ -13,7 +13,7 @@ from bench.evaluation.meter import Meter
 from defenses.core.backward import purified
 from defenses.core.defense import Purified
 from defenses.core.noise import Noise
-from defenses.core.replay import _saved_bytes
+from defenses.core.replay import graph_bytes
 from defenses.core.smooth_activations import SmoothLeakyReLU, smooth
 from defenses.core.steps import advance, start, step_noise
 from defenses.purifiers.langevin import Langevin
@@ -161,7 +161,7 @@ def test_what_the_copies_compute_is_counted(mode, forwards, backwards):
 def test_memory_is_states_and_not_graphs(mode):
     langevin = Langevin(energy(nn.LeakyReLU), steps=40)
     x = X.clone().requires_grad_()
-    with _saved_bytes(langevin) as total:
+    with graph_bytes(langevin) as total:
         image = purified(langevin, x, Noise.of(0, B), mode)
     assert image.requires_grad
     assert total[0] <= (langevin.steps + 4) * x.nbytes * 1.2

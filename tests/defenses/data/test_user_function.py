@@ -86,7 +86,9 @@ def test_its_revision_is_of_code_and_data_and_not_of_the_place(mine, tmp_path, m
     copy.write_text(MINE)
     assert dataset_info(f"{copy}:pair").revision == dataset_info(f"{mine}:pair").revision
     assert portable(f"{copy}:pair") == portable(f"{mine}:pair") == "mine.py:pair"
-    copy.write_text(MINE + "\n# changed\n")
+    copy.write_text(MINE + "\n# a comment changes nothing\n")
+    assert dataset_info(f"{copy}:pair").revision == dataset_info(f"{mine}:pair").revision
+    copy.write_text(MINE.replace("def pair(split):\n", "def pair(split):\n    split = str(split)\n"))
     assert dataset_info(f"{copy}:pair").revision != dataset_info(f"{mine}:pair").revision
     (tmp_path / "own_points.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,7 @@ from defenses.detectors.gated import Gated
 from defenses.filters.bit_depth import BitDepth
 from defenses.utils.errors import UserError
 from defenses.zoo.assembly import composed
-from defenses.zoo.load import fingerprint, parts
+from defenses.zoo.registry import fingerprint, parts
 
 
 def test_bad_compositions_are_named():

@@ -181,7 +181,7 @@ def test_environment_is_looked_at_before_the_package(saved, monkeypatch):
     monkeypatch.setenv("PUREBENCH_WEIGHTS", str(saved.parent.parent))
     assert find_weights("mine", "digits") == saved
     assert find_weights("adp", "digits").parent.parent.name == "weights"
-    with pytest.raises(UserError, match="purebench train adp --dataset mnisk"):
+    with pytest.raises(UserError, match=r"unknown data set .mnisk.; did you mean mnist"):
         find_weights("adp", "mnisk")
 
 

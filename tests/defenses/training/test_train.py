@@ -91,7 +91,7 @@ def test_recipes_are_complete(name):
     ("name", "dataset", "overrides", "message"),
     [
         ("adb", "digits", {}, 'unknown recipe "adb"; did you mean adp'),
-        ("adp", "svhn", {}, "no recipe.*cifar10, digits, mnist"),
+        ("adp", "svhn", {}, "no recipe.*digits, mnist; start from one"),
         ("adp", "digits", {"bach": 3}, "batch"),
         ("adp", "digits", {"objective.sigma_mx": 3}, "sigma_max"),
         ("adp", "digits", {"phases": []}, "phases"),

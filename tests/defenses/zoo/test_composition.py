@@ -10,7 +10,7 @@ from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.zoo.assembly import composed
 from defenses.zoo.composition import KEYS
-from defenses.zoo.load import parts
+from defenses.zoo.registry import parts
 
 STEPPED = {"filters": [{"name": "adp", "steps": 2}], "steps": 3}
 GATED = {"detector": "score-norm", "suspected": "purify"}
