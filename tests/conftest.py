@@ -15,8 +15,31 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Networks this small gain nothing from threads, and lose much when cores are shared; nor do those of commands.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_OPT"] = "0"  # what it compiles runs for a few steps on tiny images
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Begun first, the longest first: with several processes, none is left alone with one of them at the end.
+LONGEST = (
+    "faults/test_catalogue.py",
+    "attacks/test_attack_table.py",
+    "utils/test_identity.py",
+    "execution/test_run_board.py",
+    "integration/test_installation.py",
+    "training/test_generative_training.py",
+    "evaluation/test_seed_known.py",
+    "execution/test_schedule.py",
+    "zoo/test_robustbench.py",
+    "zoo/test_robustbench_zoo.py",
+    "audit/test_verify.py",
+    "cli/test_main.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files of `LONGEST` first; all else stays in its order."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get("/".join(item.path.parts[-2:]), len(rank)))
 
 
 @pytest.fixture(scope="session")
