@@ -101,7 +101,7 @@ def _at_points(value: Value, x: Tensor, along: Tensor) -> Errors:
         middle = value(x)
         for h in _WIDTHS:
             sides[h] = torch.stack([(value(x + h * along) - middle) / h, (middle - value(x - h * along)) / h])
-            best = torch.minimum(best, (sides[h].mean(0) - slope).abs())
+            best = torch.fmin(best, (sides[h].mean(0) - slope).abs())
             if (best <= LIMIT * scale).all():
                 break
     is_wrong = best > LIMIT * scale
@@ -118,7 +118,8 @@ def _agree_elsewhere(sides: dict[float, Tensor], slope: Tensor, middle: Tensor) 
     spreads, errors = [], []
     for pair in pairwise(widths):
         four = torch.cat([sides[h] for h in pair])
-        spreads.append(four.amax(0) - four.amin(0) + _ROUNDING * middle.abs() / pair[0])
+        spread = four.amax(0) - four.amin(0) + _ROUNDING * middle.abs() / pair[0]
+        spreads.append(spread.nan_to_num(torch.inf))  # NaN: beyond the pixels that the function takes
         errors.append((four.mean(0) - slope).abs())
-    spread, at = torch.stack(spreads).min(0)
-    return torch.stack(errors).gather(0, at[None])[0] > _CLEAR * spread
+    least, at = torch.stack(spreads).min(0)
+    return torch.stack(errors).gather(0, at[None])[0] > _CLEAR * least

@@ -46,6 +46,13 @@ def test_honest_classifiers_of_every_size_pass(size):
     assert certificate.passed, checks
 
 
+def test_a_function_that_ends_at_black_passes_on_flat_backgrounds():
+    x = flat_images(4, side=28)
+    network = Behind(lambda x: x.sqrt(), classifier("mlp", side=28))
+    certificate, checks = values(plain(network), x)
+    assert certificate.passed, checks
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_plain_classifiers_are_found_at_every_size(fault, size):
