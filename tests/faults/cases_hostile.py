@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faults.cases_schema import _sign
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished, finished_but, run_command
+from faults.ground import Ground, Outcome, Told, finished, finished_but, run_command, sign
 
 HOSTILE = "../../<script>alert(1)</script> \\input{/etc/passwd} & 50% $x$ | [a](javascript:b) =1+1 _x_"
 
@@ -138,7 +137,7 @@ def pickle_parquet(ground: Ground) -> Outcome:
     meta = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": raw}
     fields = [f.with_metadata(meta) if f.name == "margin" else f for f in table.schema]
     pq.write_table(table.cast(pa.schema(fields)), part / "records.parquet")
-    _sign(part)
+    sign(part)
     told = run_command("table", out)
     assert "Traceback" not in told.stderr
     assert not mark.exists()
@@ -152,7 +151,7 @@ def huge_header(ground: Ground) -> Outcome:
     out = ground.copy("nearly")
     part = sorted(p for p in (out / "parts").iterdir() if p.name.startswith("cell-"))[0]
     (part / "adversarial.safetensors").write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
-    _sign(part)
+    sign(part)
     return Outcome(ground.run(ground.base.board, out), (str(part),))
 
 
@@ -191,7 +190,7 @@ def strange_lines(ground: Ground) -> Iterator[Outcome]:
         (part / "cells.jsonl").write_text(
             json.dumps({"key": key, "status": "ok", "error": None, "defense": "x"}) + "\n"
         )
-        _sign(part)
+        sign(part)
         yield Outcome(ground.run(ground.base.board, out), (str(part),), 0, out, kept=kept)
 
 

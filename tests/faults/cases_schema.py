@@ -11,15 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.spec.cell import SCHEMA
-from bench.store.parts import SUMS, sha256
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, finished, run_command
-
-
-def _sign(part: Path) -> None:
-    """Write the checksums of a part again."""
-    sums = {p.name: sha256(p) for p in sorted(part.iterdir()) if p.name != SUMS}
-    (part / SUMS).write_text(json.dumps(sums))
+from faults.ground import Ground, Outcome, finished, run_command, sign
 
 
 def _lines(part: Path, change: Any) -> None:
@@ -28,7 +21,7 @@ def _lines(part: Path, change: Any) -> None:
     for line in lines:
         change(line)
     file.write_text("".join(json.dumps(x) + "\n" for x in lines))
-    _sign(part)
+    sign(part)
 
 
 def _snapshot(folder: Path) -> dict[str, bytes]:
@@ -77,7 +70,7 @@ def older_cells(ground: Ground) -> Outcome:
     line |= {"key": "0123456789abcdef0123", "status": "error", "error": "RuntimeError: old"}
     line["identity"] = line["identity"] | {"schema": 0}
     (part / "cells.jsonl").write_text(json.dumps(line) + "\n")
-    _sign(part)
+    sign(part)
     told = ground.run(ground.base.board, out)
     assert part.is_dir()
     return Outcome(told, (), 0, out, kept=finished(ground.base.reference))
@@ -91,7 +84,7 @@ def fewer_columns(ground: Ground) -> Iterator[Outcome]:
         part = sorted((out / "parts").iterdir())[0]
         table = pq.read_table(part / "records.parquet")
         pq.write_table(table.drop_columns([column]), part / "records.parquet")
-        _sign(part)
+        sign(part)
         told = run_command("table", out)
         yield Outcome(told, (str(part), column))
         told = ground.run(ground.base.board, out)
@@ -106,7 +99,7 @@ def other_types(ground: Ground) -> Outcome:
     at = table.column_names.index("correct")
     table = table.set_column(at, "correct", pa.array([f"{v} of 5" for v in table["correct"].to_pylist()]))
     pq.write_table(table, part / "records.parquet")
-    _sign(part)
+    sign(part)
     told = ground.run(ground.base.board, out)
     assert kept.items() <= finished(out).items()
     return Outcome(told, (str(part), "correct"))

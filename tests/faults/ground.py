@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from boards import BOARD, ROOT, purebench_here, write_board
 
+from bench.store.parts import SUMS, sha256
 from faults import driver
 from faults.models import MODELS
 from faults.sameness import same
@@ -153,6 +154,12 @@ def run_command(*arguments: object) -> Told:
     except SystemExit as error:  # argparse
         return Told(error.code if isinstance(error.code, int) else 2, "", "")
     return Told(done.returncode, done.stdout, done.stderr)
+
+
+def sign(part: Path) -> None:
+    """Write the checksums of a part again."""
+    sums = {p.name: sha256(p) for p in sorted(part.iterdir()) if p.name != SUMS}
+    (part / SUMS).write_text(json.dumps(sums))
 
 
 @dataclass(frozen=True)

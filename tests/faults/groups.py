@@ -1,11 +1,8 @@
-"""The modules of the cases, in the order of the page."""
+"""Import the modules of the cases."""
 
 import importlib
 
-GROUPS = (
-    *("killed", "interrupted", "downloads", "disk", "damaged", "schema", "clock", "numbers", "models", "attacks"),
-    *("hostile", "code"),
-)
+from faults.catalogue import GROUPS
 
 
 def load() -> None:

@@ -30,3 +30,9 @@ def test_fault(name, base, tmp_path, monkeypatch):
 def test_the_catalogue_is_complete_and_current():
     assert len(CASES) >= 40
     assert PAGE.read_text(encoding="utf-8") == page(), "write it again: cd tests && python -m faults.write"
+
+
+def test_the_page_does_not_depend_on_the_order_of_import(monkeypatch):
+    expected = page()
+    monkeypatch.setattr("faults.catalogue.CASES", dict(sorted(CASES.items(), key=lambda c: c[1].group, reverse=True)))
+    assert page() == expected

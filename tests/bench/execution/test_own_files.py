@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from boards import purebench_here
-from faults.cases_schema import _sign
+from faults.ground import sign
 
 from bench import load_results
 
@@ -204,7 +204,7 @@ def test_results_without_a_list_are_finished(own):
         lines = [json.loads(line) for line in (part / "cells.jsonl").read_text().splitlines()]
         assert all(line.pop("sources") for line in lines)
         (part / "cells.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
-        _sign(part)
+        sign(part)
     assert "6 of 6 cells finished" in command(own, "status").stdout
 
 
