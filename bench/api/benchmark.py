@@ -32,7 +32,7 @@ from bench.board.defense_entry import describe_loaded
 from bench.evaluation.model_checks import check_model, has_random_outputs, refuse_train_mode
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
-from bench.report.footnotes import with_warnings
+from bench.report.attack_warnings import with_warnings
 from bench.spec.cell import NULLS, VerdictSpec
 from bench.spec.view import ViewSpec
 from bench.store.manifest import read_manifest

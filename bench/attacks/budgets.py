@@ -12,7 +12,13 @@ ENOUGH_QUERIES = 2000
 _BUDGETS = {"n_queries": ENOUGH_QUERIES} | dict.fromkeys(("steps", "max_iterations", "repeats"), ENOUGH_STEPS)
 # Parameters that may be 0: the attack is then another published one.
 _OPTIONAL = ("decay", "momentum", "diversity_prob", "resize_rate", "regularization", "beta", "kappa", "confidence")
+_SHORT = " is short; give "
 GREEDY = "follows one greedy path to the nearest boundary; report no robustness from it alone"  # DeepFool
+
+
+def is_small_budget(warning: str) -> bool:
+    """Return True for the warning of an attack that searches well, but less than it could."""
+    return _SHORT in warning or warning == GREEDY
 
 
 def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -42,7 +48,7 @@ def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: 
     """
     steps = defaults.get(key)
     if key not in params and isinstance(steps, int) and steps < ENOUGH_STEPS:
-        return (f"its default of {steps} steps is short; give {key} = {ENOUGH_STEPS} or more",)
+        return (f"its default of {steps} steps{_SHORT}{key} = {ENOUGH_STEPS} or more",)
     return short_of(params, {key: ENOUGH_STEPS} if isinstance(steps, int) else {})
 
 
@@ -55,7 +61,7 @@ def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str,
     """
     budgets = {key: params[key] for key in enough if isinstance(params.get(key), int | float)}
     return tuple(
-        f"{key} = {value} is short; give {enough[key]} or more" for key, value in budgets.items() if value < enough[key]
+        f"{key} = {value}{_SHORT}{enough[key]} or more" for key, value in budgets.items() if value < enough[key]
     )
 
 

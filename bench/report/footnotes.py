@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.caveats import UNCERTIFIED
-from bench.analysis.rows import ROW
 from bench.spec.cell import KNOWN
 
 if TYPE_CHECKING:
@@ -131,43 +130,6 @@ def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     texts = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (f"{UNCERTIFIED}: exact gradients that nothing certifies ({texts}); `purebench certify` measures them",)
-
-
-def warnings(cells: pd.DataFrame) -> tuple[str, ...]:
-    """Return the warnings of the attacks that ran (short budgets) and the notes of single cells (smaller batches).
-
-    Args:
-        cells: see `load_cells`.
-    """
-    ran = cells[cells["status"] == "ok"]
-    pairs = list(zip(ran["attack"], ran["warnings"], strict=True)) if "warnings" in cells else []
-    if "notes" in cells:
-        with_notes = cells[cells["notes"].notna()]
-        pairs += zip(with_notes["defense"] + ", " + with_notes["attack"], with_notes["notes"], strict=True)
-    return tuple(dict.fromkeys(f"{name}: {text}" for name, texts in pairs for text in texts))
-
-
-def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
-    """Return the summary with a column "warnings" on the attack and gradients of each row: a CSV has no footnotes.
-
-    Args:
-        frame: a summary.
-        cells: its cells, see `load_cells`.
-        uncertified: reasons by defense with uncertified exact gradients.
-    """
-    texts: dict[tuple[str, ...], dict[str, None]] = {}
-    ran = cells[cells["status"] == "ok"]
-    for row, of_cell in zip(_rows(ran), ran["warnings"], strict=True) if "warnings" in ran else ():
-        texts.setdefault(row, {}).update(dict.fromkeys(of_cell))
-    for row, view, defense in zip(_rows(frame), frame["view"], frame["defense"], strict=True):
-        if str(view).startswith("exact") and (reason := uncertified.get(defense)):
-            texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
-    return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
-
-
-def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return the table row of each line, as the values of `ROW`."""
-    return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))
 
 
 _ENVIRONMENT = ("torch", "threads", "device", "processor")

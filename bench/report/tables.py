@@ -11,6 +11,7 @@ from bench.analysis.caveats import FAILED_AUDIT, UNCERTIFIED, failures, labels, 
 from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
+from bench.report.attack_warnings import warnings, with_warnings
 from bench.report.comparison_table import pivot
 from bench.report.full_table import full_table
 from bench.report.html import to_html
@@ -55,7 +56,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
         *footnotes.of_sequential(aggregation, results.records),
         *footnotes.of_certificates(reasons),
         *footnotes.of_resumed(resumed),
-        *footnotes.warnings(results.cells),
+        *warnings(frame, results.cells),
         *footnotes.mixed(_runs(results.cells), manifest),
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
@@ -64,7 +65,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
-    csv = with_audit(footnotes.with_warnings(numbers(frame), results.cells, reasons), failed)
+    csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
     write_atomic(folder / "tables.csv", to_csv(csv))
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 from fake_board import deterministic, failed, line, result, write
 
+from bench.attacks.budgets import short_of
 from bench.report.tables import write_tables
 
 
@@ -18,17 +20,41 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
     assert write_tables(write(tmp_path, deterministic())).footnotes[-1] == "made by two versions"
 
 
-def test_warnings_of_attacks_are_footnotes(tmp_path):
-    import pandas as pd
+SHORT = short_of({"steps": 10}, {"steps": 100})[0]
 
-    from bench.report.footnotes import warnings
 
-    cells = pd.DataFrame({"attack": ["a", "a", "b"], "status": "ok", "warnings": [["weak"], ["weak"], []]})
-    assert warnings(cells) == ("a: weak",)
+def _warned(tmp_path, robust, **warnings):
+    """Return the footnotes on attacks of a table with these right draws by attack."""
+    rows = [*deterministic(), *(result(line("plain", n, warnings=warnings.get(n, [])), r) for n, r in robust.items())]
+    notes = write_tables(write(tmp_path, rows)).footnotes
+    return [note for note in notes if note.split(" on ")[0] in robust]
+
+
+def test_a_small_budget_is_told_where_it_may_change_the_worst_case(tmp_path):
+    told = _warned(tmp_path, {"apgd": [1, 1, 0, 0, 0, 0], "weak": [1] * 6}, apgd=[SHORT], weak=[SHORT])
+    assert told == [f"apgd on plain: {SHORT}; no other attack is as strong there, so the worst case may be lower"]
+
+
+@pytest.mark.parametrize("full", [[1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]], ids=["as strong", "stronger"])
+def test_a_small_budget_beside_a_full_one_that_is_as_strong_needs_no_footnote(tmp_path, full):
+    assert _warned(tmp_path, {"apgd": [1, 1, 0, 0, 0, 0], "full": full}, apgd=[SHORT]) == []
+    table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
+    assert (table["apgd"], table["full"]) == (SHORT, "")
+
+
+def test_an_attack_that_searches_nothing_is_told_whatever_the_others_reach(tmp_path):
+    told = _warned(tmp_path, {"apgd": [1] * 6, "full": [0] * 6}, apgd=["steps = 0 lets it search nothing"])
+    assert told == ["apgd on plain: steps = 0 lets it search nothing"]
+
+
+def test_a_footnote_names_four_defenses_at_most(tmp_path):
+    names = ["a", "b", "c", "d", "e", "f"]
+    write_tables(write(tmp_path, [result(line(n, "pgd", warnings=["weak"]), [1] * 6) for n in names]))
+    assert "pgd on a, b, c, d and 2 more: weak" in " ".join((tmp_path / "tables.txt").read_text().split())
 
 
 def test_attacks_that_did_not_run_have_no_warnings(tmp_path):
-    warned = {"warnings": ["short"]}
+    warned = {"warnings": ["weak"]}
     results = [
         *deterministic(),
         failed(line("plain", "ead", **warned), "unsupported", "needs L1"),
@@ -36,23 +62,21 @@ def test_attacks_that_did_not_run_have_no_warnings(tmp_path):
         result(line("plain", "pgd", **warned), [1] * 6),
     ]
     notes = write_tables(write(tmp_path, results)).footnotes
-    assert "pgd: short" in notes
+    assert "pgd on plain: weak" in notes
     assert not any(note.startswith("ead") for note in notes)
     table = pd.read_csv(tmp_path / "tables.csv", keep_default_na=False).set_index(["attack", "eps"])["warnings"]
-    assert (table["ead", "1/5"], table["pgd", "1/10"], table["pgd", "1/5"]) == ("", "", "short")
+    assert (table["ead", "1/5"], table["pgd", "1/10"], table["pgd", "1/5"]) == ("", "", "weak")
 
 
 def test_warnings_of_attacks_are_in_every_format(tmp_path):
-    import pandas as pd
-
     from bench.attacks.registry import find_attack
 
     names = ("torchattacks:AutoAttack", "torchattacks:EOTPGD", "torchattacks:SPSA", "torchattacks:OnePixel")
     names += ("torchattacks:CW", "torchattacks:PGD", "foolbox:LinfPGD", "foolbox:L2DeepFoolAttack")
     warned = {name: find_attack(name).warnings for name in names}
-    write_tables(write(tmp_path, [result(line("plain", n, warnings=list(warned[n])), [1] * 6) for n in names]))
+    write_tables(write(tmp_path, [result(line(f"on-{n}", n, warnings=list(warned[n])), [1] * 6) for n in names]))
     for ending in ("txt", "md", "tex", "html"):
         text = " ".join((tmp_path / f"tables.{ending}").read_text().replace("\\_", "_").split())
-        assert all(f"{name}: {w}" in text for name in names for w in warned[name]), ending
+        assert all(f"{name} on on-{name}: {w}" in text for name in names for w in warned[name]), ending
     table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
     assert all(table[name] == "; ".join(warned[name]) for name in names)
