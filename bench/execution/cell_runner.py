@@ -16,8 +16,8 @@ from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
-from defenses.utils.file_reads import running
 from defenses.utils.names import is_plugin
+from defenses.utils.reads import running
 
 if TYPE_CHECKING:
     from torch import Tensor

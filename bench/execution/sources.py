@@ -4,7 +4,8 @@ The line of a cell has an entry for each plug-in of the cell:
     name: as in the key, without the folder.
     code: hashes of the files that its code imports from its folder, by path in it; they are in the key too.
     modules: hashes of further files that were imported, without comments and docstrings.
-    files: [SHA-256, size, time of change] of the files that its code read; None: it was missing.
+    files: [SHA-256, size, time of change] of the files that its code read; None: it was missing. A folder that it
+        listed ends with "/", an environment variable begins with "$": [SHA-256, length, hash].
     problem: reason why this is not all that it depends on; "": it is.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 from bench.attacks.registry import user_code
 from bench.spec.cell import Cell, DefenseRef
 from defenses.data.sources.corrupted import parts_of as corrupted_parts
-from defenses.utils.file_reads import is_current, listing
+from defenses.utils.file_reads import absolute, is_current, listing, name_of
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
@@ -80,7 +81,7 @@ class Sources:
             ]
             changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
             if changed:
-                return str(os.path.basename(changed[0]))
+                return name_of(changed[0])
         return ""
 
     def earlier_file(self, cell: Cell, line: Mapping[str, Any]) -> str:
@@ -95,7 +96,7 @@ class Sources:
             changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
             changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
             if changed:
-                return str(os.path.basename(changed[0]))
+                return name_of(changed[0])
         return next((source.file.name for _, source in self.plugins(cell)), "file")
 
     def _pairs(self, cell: Cell, line: Mapping[str, Any]) -> Iterator[tuple[str, Source, Entry]]:
@@ -104,7 +105,7 @@ class Sources:
 
     def _has(self, source: Source, path: str, known: Any) -> bool:
         """Return True if a file is still what it was: a module by its code, another file by its content."""
-        full = os.path.join(_folder(source), path)
+        full = absolute(path, _folder(source))
         key = full, json.dumps(known)
         if key not in self._same:
             if isinstance(known, str):

@@ -1,66 +1,50 @@
-"""Files that the code of plug-ins reads, through Python or a library, as far as they are known in this process."""
+"""Files, folders and environment variables that the code of plug-ins reads, as far as this process knows."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import sysconfig
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from defenses.utils.reads import (
+    PYTHON,
+    Reads,
+    by_place,
+    is_file,
+    is_running,
+    lock,
+    names,
+    place_of,
+    reader_of,
+    reads_of,
+    sha_of,
+    stamp_of,
+)
+
 _WRITING = os.O_WRONLY | os.O_RDWR
-_PYTHON = sysconfig.get_path("stdlib")
 _PUREBENCH = str(Path(__file__).parents[2])
-_SKIPPED = (_PYTHON, *(f"{_PUREBENCH}/{top}/" for top in ("bench", "defenses", "leaderboards")))
+_SKIPPED = (PYTHON, *(f"{_PUREBENCH}/{top}/" for top in ("bench", "defenses", "leaderboards")))
 _SKIPPED += ("/proc/", "/sys/", "/dev/")
+_PROCESS = "starts a process"
 _ESCAPES = {
     "subprocess.Popen": "starts a program",
     "os.system": "starts a program",
+    "os.posix_spawn": _PROCESS,
+    "os.fork": _PROCESS,
     "socket.connect": "opens a connection",
 }
 _CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "anyio")  # libraries through which code opens connections
-_READERS_OF_SOURCE = ("/linecache.py", "/tokenize.py")
-Stamp = tuple[int, int]  # size and time of change, in ns
-
-_lock = threading.Lock()
-_by_place: dict[str, Reads] = {}
-_names: dict[str, str] = {}  # places by private package
-_running = 0
-
-
-@dataclass
-class Reads:
-    """Files that the code of a place has read.
-
-    Args:
-        files: by path, stamps when they were first opened; None: there was none.
-        readers: by path, modules whose code opened it.
-        written: files that it wrote, whose content is its own.
-        problems: ways in which it learns what no file says, by module.
-    """
-
-    files: dict[str, Stamp | None] = field(default_factory=dict)
-    readers: dict[str, set[str]] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)
-
-    def changed(self) -> bool:
-        """Return True if a file is another one than when it was opened."""
-        return any(stamp_of(path) != stamp for path, stamp in list(self.files.items()))
-
-
-_NOTHING = Reads()
+_OF_ENVIRONMENT = {function.__code__.co_filename for function in (os.getenv, Mapping.get)}
+_MANY = 20  # variables: code that reads more copies them all
+_this_thread = threading.local()
 
 
 def watch(place: str, package: str = "") -> Reads:
-    """Record the files that some code reads, from now on.
+    """Record what some code reads, from now on.
 
     Args:
         place: folder or file of the code.
@@ -69,102 +53,54 @@ def watch(place: str, package: str = "") -> Reads:
     Returns:
         The record, which grows.
     """
-    with _lock:
-        if not _by_place:
+    with lock:
+        if not by_place:
             sys.addaudithook(_on_event)
+            _hook_environment()
         if package:
-            _names[package] = place
-        return _by_place.setdefault(place, Reads())
+            names[package] = place
+        return by_place.setdefault(place, Reads())
 
 
-def reads_of(place: str) -> Reads:
-    """Return the record of a place; an empty one where nothing is recorded."""
-    return _by_place.get(place) or _NOTHING
-
-
-def forget(place: str) -> None:
-    """Begin a new record of a place, whose code is imported anew."""
-    if place in _by_place:
-        _by_place[place] = Reads()
-
-
-@contextmanager
-def running() -> Iterator[None]:
-    """Take note of programs and connections that code starts meanwhile; what is loaded before is known by its state."""
-    global _running
-    _running += 1
-    try:
-        yield
-    finally:
-        _running -= 1
-
-
-def stamp_of(path: str) -> Stamp | None:
-    """Return the stamp of a file; None if there is none."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
-@lru_cache(4096)
-def sha_of(path: str, stamp: Stamp) -> str:  # noqa: ARG001
-    """Return the SHA-256 of a file, computed once for every stamp."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def note(path: Any, *, written: bool = False, imported: bool = False, depth: int = 2) -> None:
-    """Record that the running code opens a file, if it is a plug-in's.
+def note(
+    path: Any, *, written: bool = False, imported: bool = False, folder: bool = False, frame: FrameType | None = None
+) -> None:
+    """Record that the running code opens a file or lists a folder, if it is a plug-in's.
 
     Args:
-        path: of the file.
+        path: of the file or folder.
         written: it is opened for writing.
         imported: it is a compiled module; that Python reads source files is no matter here.
-        depth: frames between this function and the code that opens it.
+        folder: its names are read.
+        frame: of the code that opens it; None: the caller of the caller.
     """
-    if not isinstance(path, str | bytes | os.PathLike):
+    if not isinstance(path, str | bytes | os.PathLike) or getattr(_this_thread, "noting", False):
         return
-    reads, module = _reader(sys._getframe(depth), imported=imported)
+    reads, module = reader_of(frame or sys._getframe(2), imported=imported)
     if reads is None:
         return
     name = os.path.abspath(os.fsdecode(path))
-    if name.startswith(_SKIPPED) or name.endswith(".pyc") or "/site-packages/" in name:
+    if name.startswith(_SKIPPED) or name.endswith(".pyc") or "/site-packages/" in name or name == PYTHON:
         return
-    if os.path.isdir(name):
+    if folder:
+        _add(reads, f"{name.rstrip('/')}/", module)
+    elif os.path.isdir(name):
         return
-    if written:
+    elif written:
         reads.written.add(name)
         reads.files.pop(name, None)
     elif name not in reads.written:
-        reads.files.setdefault(name, stamp_of(name))
+        _add(reads, name, module)
+
+
+def _add(reads: Reads, name: str, module: str) -> None:
+    _this_thread.noting = True  # listing a folder is an event of its own
+    try:
+        if name not in reads.files:
+            reads.files[name] = stamp_of(name)
         reads.readers.setdefault(name, set()).add(module)
-
-
-def _reader(frame: FrameType | None, *, imported: bool) -> tuple[Reads | None, str]:
-    """Return the record of the innermost code of a plug-in that runs, and its module; None if it is importing."""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not imported and (file.startswith("<frozen importlib") or file.endswith(_READERS_OF_SOURCE)):
-            return None, ""
-        if (place := _place(frame)) is not None:
-            return _by_place[place], str(frame.f_globals.get("__name__"))
-        frame = frame.f_back
-    return None, ""
-
-
-def _place(frame: FrameType) -> str | None:
-    name = frame.f_globals.get("__name__")
-    if isinstance(name, str) and (place := _names.get(name.partition(".")[0])) is not None:
-        return place
-    return _place_of_file(frame.f_code.co_filename, len(_by_place))
-
-
-@lru_cache(4096)
-def _place_of_file(file: str, count: int) -> str | None:  # noqa: ARG001
-    ordinary = _by_place.keys() - _names.values()
-    return next((place for place in ordinary if file == place or file.startswith(f"{place}/")), None)
+    finally:
+        _this_thread.noting = False
 
 
 def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
@@ -173,27 +109,58 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = arguments
             writes = any(c in mode for c in "wax+") if isinstance(mode, str) else bool(int(flags or 0) & _WRITING)
-            note(path, written=writes, depth=2)
+            note(path, written=writes, frame=sys._getframe(1))
+        elif event in ("os.listdir", "os.scandir"):
+            note(arguments[0] or ".", folder=True, frame=sys._getframe(1))
         elif event in ("sqlite3.connect", "ctypes.dlopen"):
-            note(arguments[0], depth=2)
+            note(arguments[0], frame=sys._getframe(1))
         elif event == "import" and arguments[1] is not None:  # compiled
-            note(arguments[1], depth=2, imported=True)
-        elif event in _ESCAPES and _running:
-            _note_escape(sys._getframe(1), _ESCAPES[event])
+            note(arguments[1], imported=True, frame=sys._getframe(1))
+        elif event in _ESCAPES and is_running():
+            clients = ("torch",) if event == "os.fork" else _CLIENTS  # torch reads data in processes of its own
+            _note_escape(sys._getframe(1), _ESCAPES[event], clients)
     except Exception:
         return
 
 
-def _note_escape(frame: FrameType | None, problem: str) -> None:
+def _note_escape(frame: FrameType | None, problem: str, clients: Collection[str]) -> None:
     """Record a program or connection that a plug-in starts itself, through Python's own modules or a client."""
     while frame is not None:
-        if (place := _place(frame)) is not None:
-            _by_place[place].problems[str(frame.f_globals.get("__name__"))] = problem
+        if (place := place_of(frame)) is not None:
+            by_place[place].problems.setdefault(str(frame.f_globals.get("__name__")), problem)
             return
         top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if not frame.f_code.co_filename.startswith((_PYTHON, "<frozen")) and top not in _CLIENTS:
+        if not frame.f_code.co_filename.startswith((PYTHON, "<frozen")) and top not in clients:
             return
         frame = frame.f_back
+
+
+def _hook_environment() -> None:
+    """Take note of the environment variables that a plug-in asks for itself, from now on."""
+    kind: Any = type(os.environ)
+    ask = kind.__getitem__
+
+    def asked(environment: Any, name: Any) -> Any:
+        if environment is os.environ:
+            _note_variable(name, sys._getframe(1))
+        return ask(environment, name)
+
+    kind.__getitem__ = asked
+
+
+def _note_variable(name: Any, frame: FrameType | None) -> None:
+    """Record a variable that a plug-in's own code reads: what libraries read is the machine's, and no matter here."""
+    while frame is not None and frame.f_code.co_filename in _OF_ENVIRONMENT:
+        frame = frame.f_back
+    if frame is None or not isinstance(name, str) or (place := place_of(frame)) is None:
+        return
+    reads, module = by_place[place], str(frame.f_globals.get("__name__"))
+    _add(reads, f"${name}", module)
+    variables = [known for known in reads.files if known.startswith("$")]
+    if len(variables) > _MANY:
+        reads.problems[module] = "reads all environment variables"
+        for variable in variables:
+            del reads.files[variable]
 
 
 def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str, list[Any] | None], str]:
@@ -214,16 +181,28 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
         if modules and reads.readers[path].isdisjoint(modules):
             continue
         if stamp_of(path) != stamp:
-            problems.add(f"{os.path.basename(path)} changed during the run")
+            problems.add(f"{name_of(path)} changed during the run")
         else:
-            files[_from(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
+            files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
     return files, ", ".join(sorted(problems))
 
 
-def _from(path: str, folder: str) -> str:
-    """Return a path from a folder; the path itself where they have nothing in common."""
-    shared = os.path.commonpath([path, folder])
-    return path if shared == os.path.dirname(shared) else os.path.relpath(path, folder)
+def name_of(path: str) -> str:
+    """Return the name of a file, folder or environment variable, for messages."""
+    return os.path.basename(path.rstrip("/"))
+
+
+def relative(path: str, folder: str) -> str:
+    """Return a path from a folder; the path itself where they have nothing in common; variables as they are."""
+    shared = "/" if path.startswith("$") else os.path.commonpath([path, folder])
+    if shared == os.path.dirname(shared):
+        return path
+    return os.path.relpath(path, folder) + ("" if is_file(path) else "/")
+
+
+def absolute(path: str, folder: str) -> str:
+    """Return what `relative` was given."""
+    return path if path.startswith("$") else os.path.join(folder, path)
 
 
 def is_current(path: str, known: list[Any] | None) -> bool:

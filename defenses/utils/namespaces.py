@@ -20,10 +20,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from defenses.utils.file_reads import forget, reads_of, watch
+from defenses.utils.file_reads import watch
 from defenses.utils.library_reads import hook_libraries
 from defenses.utils.merged_modules import MERGED, merged
 from defenses.utils.module_facades import facades, is_importable, private_entries
+from defenses.utils.reads import forget, reads_of
 from defenses.utils.unpickling import find_classes_by
 
 PREFIX = "purebench_plugin_"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
-from defenses.utils.file_reads import Reads, reads_of
 from defenses.utils.module_facades import is_importable
 from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object, source_of
+from defenses.utils.reads import Reads, reads_of
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64

@@ -199,6 +199,53 @@ def test_what_changes_nothing_is_kept(own, name, old, new):
     assert ("†" in (own / "out/tables.txt").read_text()) == marked
 
 
+def with_turn(own, text):
+    """Let the model turn its logits by a number that it learns elsewhere, when it is called."""
+    replace(own / "net.py", "self.cfg.k)", f"self.cfg.k + {text})")
+    command(own, "run")
+    assert "6 of 6 cells finished" in command(own, "status").stdout
+
+
+@pytest.mark.parametrize("text", ['int(os.environ["TURN"])', 'int(os.getenv("TURN", "0"))', '"TURN" in os.environ'])
+def test_an_environment_variable_that_the_code_reads_counts(own, monkeypatch, text):
+    monkeypatch.setenv("TURN", "0")
+    with_turn(own, text)
+    if "in os" in text:
+        monkeypatch.delenv("TURN")
+    else:
+        monkeypatch.setenv("TURN", "1")
+    assert "6 cells finished for an earlier $TURN" in command(own, "status").stdout.splitlines()
+    monkeypatch.setenv("OTHER", "1")
+    monkeypatch.setenv("TURN", "0")
+    assert "6 of 6 cells finished" in command(own, "status").stdout
+
+
+def test_code_that_copies_all_variables_is_not_resumed(own, monkeypatch):
+    for i in range(30):
+        monkeypatch.setenv(f"VARIABLE_{i}", "")
+    replace(own / "net.py", "self.eval()", "self.turn = len(dict(os.environ))\n        self.eval()")
+    command(own, "run")
+    told = command(own, "status").stdout
+    assert "not resumed" in told
+    assert "reads all environment variables" in told
+
+
+@pytest.mark.parametrize("text", ["len(os.listdir({}))", "len(list(os.scandir({})))", "sum(1 for _ in os.walk({}))"])
+def test_a_folder_that_the_code_lists_counts(own, text):
+    (own / "turns").mkdir()
+    with_turn(own, text.format("os.path.join(HERE, 'turns')"))
+    (own / "turns/one").mkdir()
+    assert "6 cells finished for an earlier turns" in command(own, "status").stdout.splitlines()
+
+
+def test_code_that_reads_data_in_processes_of_its_own_is_not_resumed(own):
+    loader = "sum(len(b) for b in torch.utils.data.DataLoader([1, 2], num_workers=1))"
+    replace(own / "net.py", "# a comment", loader)
+    command(own, "run")
+    told = command(own, "status").stdout
+    assert "starts a process" in told, told
+
+
 def test_results_without_a_list_are_finished(own):
     for part in (own / "out/parts").iterdir():
         lines = [json.loads(line) for line in (part / "cells.jsonl").read_text().splitlines()]
