@@ -13,6 +13,8 @@ from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin
 from defenses.utils.text import file_name
 
+_NULLS = ("none", "uniform", "transfer")
+
 
 def board_of_names(
     *,
@@ -35,7 +37,7 @@ def board_of_names(
         defenses: names of registered defenses or plug-ins.
         preset: name of the preset that gives the attacks; None: `attacks`.
         attacks: names of attacks, with their default parameters; beside them run clean images, uniform noise, and a
-            transfer.
+            transfer where there is a classifier for it, which may be named too.
         eps: radius, as "8/255"; None: that of the preset, on the data sets for which it has one.
         norm: "Linf", "L2" or "L1"; None: the first of the preset, else Linf.
         indices: index list; None: that of the preset on its data sets, else all images.
@@ -68,7 +70,8 @@ def board_of_names(
     if preset:
         raw["preset"] = preset
     else:
-        raw |= {"attack": [{"name": name} for name in attacks], "nulls": ["none", "uniform", "transfer"]}
+        entries = [{"name": name} for name in attacks if name not in _NULLS]
+        raw |= {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
     board = read_board(raw, preset or "attacks", weights_root=weights_root, data_root=data_root)
     board.cells()
     return board

@@ -106,7 +106,7 @@ def read_board(
         raise UserError("it is about attacks on training data; run it with purebench poison")
     raw, preset = with_preset(check("board", raw))
     for key in ("dataset", "threat", "defense", "attack"):
-        if key not in raw:
+        if key not in raw and not (key == "attack" and "nulls" in raw):
             raise UserError(f'the key "{key}" is missing')
     rest = dict(check("threat", raw["threat"]))
     eps = rest.pop("eps", None)
@@ -122,7 +122,7 @@ def read_board(
         title=raw.get("title", stem),
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw["attack"]),
+        attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw.get("attack", ())),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),

@@ -111,7 +111,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "threat": Key(_TABLE, "threat model: norm and radius", "required, or of the preset"),
         "verdict": Key(_TABLE, "draws, and what is computed from them", "{}"),
         "defense": Key(_entries("defense"), "defenses, in the order of the tables", REQUIRED),
-        "attack": Key(_entries("attack"), "attacks, in the order of the tables", "required, or of the preset"),
+        "attack": Key(_entries("attack"), "attacks, in the order of the tables", "required without a preset or nulls"),
         "nulls": Key(
             _NAMES,
             "images without an attack on the defense: none, uniform and, if named, transfer",

@@ -156,3 +156,32 @@ def _as_clean(out: object) -> None:
 def _without_row(outcome: Outcome, out: object) -> Outcome:
     """The same without the attack that changes nothing, which the reference does not have."""
     return Outcome(outcome.told, outcome.names, outcome.code)
+
+
+@case(
+    "attacks of every suite whose parameters search nothing or backwards: no steps, negative or tiny steps, c = 0",
+    "told at their rows, whatever other attacks reach",
+)
+def budgets_of_nothing(ground: Ground) -> Outcome:
+    import pandas as pd
+
+    settings = {
+        "foolbox:LinfPGD": ("steps = 2, abs_stepsize = 0.0001", "cannot cross the ball"),
+        "foolbox:L2CarliniWagnerAttack": ("steps = 2, binary_search_steps = 1, initial_const = 0", "search nothing"),
+        "torchattacks:PGD": ("steps = 2, alpha = -0.1", "search nothing or backwards"),
+        "torchattacks:CW": ("steps = 2, c = 0", "search nothing"),
+        "autoattack:apgd-ce": ("n_iter = 1", "is short"),
+    }
+    more = "".join(
+        f'\n[[attack]]\nname = "{name}"\nlabel = "{name} of nothing"\nparams = {{{{ {text} }}}}\n'
+        for name, (text, _) in settings.items()
+    )
+    out = ground.tmp / "own"
+    told = ground.run(ground.board(more), out, "--defense", "linear")
+    rows = pd.read_csv(out / "tables.csv", keep_default_na=False)
+    rows = rows.query("defense == 'linear'").set_index("attack")["warnings"]
+    for name, (_, words) in settings.items():
+        told_of = f"{name} of nothing"
+        assert not rows[told_of] or words in rows[told_of], (name, rows.to_dict())
+    assert sum(words in text for text in rows for _, words in settings.values()) >= 3
+    return Outcome(told, code=0)

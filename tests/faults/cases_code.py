@@ -131,6 +131,54 @@ def edited(ground: Ground) -> Iterator[Outcome]:
         assert "a: 12 ok" in _status(ground, board).stdout
 
 
+def _learning(ground: Ground, text: str) -> Path:
+    """A board with a defense of one's own that turns its logits by a number it learns when called; finished."""
+    models = ground.base.folder / "models.py"
+    file = _write(
+        ground.tmp / "a",
+        models,
+        0,
+        "x",
+        _NET.replace("shift)", f"shift + {text})").replace("\nimport", "\nimport os, ", 1),
+    )
+    board = ground.board(_defense(file, "a"))
+    assert ground.run(board, ground.tmp / "own", "--defense", "a").code == 0
+    return board
+
+
+@case(
+    "an environment variable that own code asks for, changed after a run",
+    "its cells count as not run, and status names it",
+)
+def environment(ground: Ground) -> Outcome:
+    ground.monkeypatch.setenv("TURN", "0")
+    board = _learning(ground, 'int(os.environ["TURN"])')
+    ground.monkeypatch.setenv("TURN", "1")
+    assert "12 cells finished for an earlier $TURN" in _status(ground, board).stdout
+    told = ground.run(board, ground.tmp / "own", "--defense", "a")
+    assert "a: 12 ok" in _status(ground, board).stdout
+    return Outcome(told, code=0)
+
+
+@case("a file more in a folder that own code lists", "its cells count as not run, and status names the folder")
+def folder_listing(ground: Ground) -> Outcome:
+    folder = ground.tmp / "turns"
+    folder.mkdir()
+    board = _learning(ground, f"len(os.listdir({str(folder)!r}))")
+    (folder / "one").touch()
+    assert "12 cells finished for an earlier turns" in _status(ground, board).stdout
+    return Outcome(ground.run(board, ground.tmp / "own", "--defense", "a"), code=0)
+
+
+@case("own code that starts a program while it is attacked", "nothing is resumed, and status says why")
+def programs(ground: Ground) -> Outcome:
+    board = _learning(ground, "len(__import__('subprocess').run(['true'], capture_output=True).stdout)")
+    told = _status(ground, board)
+    assert "not resumed" in told.stdout
+    assert "starts a program" in told.stdout
+    return Outcome(told, code=0)
+
+
 @case("comments and docstrings of own code, edited after a run", "nothing is computed again")
 def edited_without_effect(ground: Ground) -> Outcome:
     board, folder = _own(ground)

@@ -317,3 +317,12 @@ def test_a_run_of_names_that_is_refused(tmp_path, arguments, words):
     (line,) = done.stderr.splitlines()
     assert words in line
     assert not (tmp_path / "out").exists()
+
+
+def test_null_attacks_alone_are_a_board():
+    """Somebody who only asks for clean accuracy names "none"."""
+    for attack in ("none", "uniform", "transfer"):
+        board = board_of_names(dataset="digits", defenses=["adp"], attacks=[attack], eps="1/5")
+        assert {c.attack.name for c in board.cells()} >= {"none", "uniform"}
+    both = board_of_names(dataset="digits", defenses=["pgd-at"], attacks=["none", "autoattack:apgd-ce"], eps="1/5")
+    assert {c.attack.name for c in both.cells()} == {"none", "uniform", "autoattack:apgd-ce"}
