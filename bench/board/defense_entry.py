@@ -158,11 +158,13 @@ class Candidate:
         label: its title.
         fingerprint: its fingerprint, in the canonical form of cells.
         load: function that loads it.
+        reference: what it was made of; None: it is no defense of a board.
     """
 
     label: str
     fingerprint: Mapping[str, Any]
     load: Callable[[], Defense]
+    reference: DefenseRef | None = None
 
 
 def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
@@ -183,4 +185,4 @@ def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
             defense.stochastic = reference.stochastic
         return defense
 
-    return Candidate(reference.title, canonical(reference.fingerprint), load)
+    return Candidate(reference.title, canonical(reference.fingerprint), load, reference)

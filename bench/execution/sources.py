@@ -15,9 +15,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.attacks.registry import user_code
 from bench.spec.cell import Cell, DefenseRef
@@ -29,6 +29,9 @@ from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import Source, code_parts, source_of
 from defenses.utils.source_code import whole_hash
 from defenses.zoo.composition import parts_of
+
+if TYPE_CHECKING:
+    from defenses.utils.identity import Provenance
 
 _OTHER_DATA = ("hf", "folder", "corrupted")
 Entry = dict[str, Any]
@@ -57,9 +60,7 @@ class Sources:
         key = id(cell.defense), id(cell.surrogate), cell.attack.name, cell.data.name
         if key not in self._plugins:
             names = [*_of_defense(cell.defense), *(_of_defense(cell.surrogate) if cell.surrogate else ())]
-            names += [user_code(cell.attack.name), _of_data(cell.data.name)]
-            found = [(name, source_of(name.rpartition(":")[0])) for name in dict.fromkeys(names) if is_plugin(name)]
-            self._plugins[key] = [(name, source) for name, source in found if source is not None and not source.ours]
+            self._plugins[key] = _found([*names, user_code(cell.attack.name), _of_data(cell.data.name)])
         return self._plugins[key]
 
     def code(self, name: str) -> dict[str, str]:
@@ -75,7 +76,20 @@ class Sources:
             cell: the cell.
             line: its stored line.
         """
-        for name, source, entry in self._pairs(cell, line):
+        return self._outdated(self._pairs(cell, line))
+
+    def of_defense(self, defense: DefenseRef | Provenance) -> list[Entry]:
+        """Return the entries of a defense whose results are in no cells."""
+        return [_entry(name, source, self.code(name)) for name, source in _found(_of_defense(defense))]
+
+    def reason_against(self, defense: DefenseRef | Provenance, line: Mapping[str, Any]) -> str:
+        """Return why a line with entries of `of_defense` no longer holds, as "an earlier mine.py"; "" if it does."""
+        pairs = zip(_found(_of_defense(defense)), line.get("sources", ()), strict=False)
+        outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
+        return f"an earlier {outdated}" if outdated else problem_of(line)
+
+    def _outdated(self, entries: Iterable[tuple[str, Source, Entry]]) -> str:
+        for name, source, entry in entries:
             changed = [
                 p for p, h in entry["modules"].items() if p not in self.code(name) and not self._has(source, p, h)
             ]
@@ -134,7 +148,13 @@ def _folder(source: Source) -> str:
     return source.place if source.private else os.path.dirname(source.place)
 
 
-def _of_defense(defense: DefenseRef) -> list[str]:
+def _found(names: Iterable[str]) -> list[tuple[str, Source]]:
+    """Return the (name, source) of the plug-ins of users among some names, each once."""
+    found = [(name, source_of(name.rpartition(":")[0])) for name in dict.fromkeys(names) if is_plugin(name)]
+    return [(name, source) for name, source in found if source is not None and not source.ours]
+
+
+def _of_defense(defense: DefenseRef | Provenance) -> list[str]:
     """Return the plug-ins of a defense: itself and the parts that its parameters name."""
     parts = {key: decode(defense.params[key]) for key in ("filters", "classifier") if key in defense.params}
     return [name for name in (defense.name, *(part.name for _, part in parts_of(parts))) if is_plugin(name)]

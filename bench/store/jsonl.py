@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ class JsonlFile:
         """Append an entry, and sync it to the disk."""
         self._append({"key": key, **entry})
         self.entries[key] = dict(entry)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget entries that hold no longer; those that are added in their place count, see `read`."""
+        for key in keys:
+            del self.entries[key]
 
     def _begin(self) -> None:
         if not self.path.exists():

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.indices import resolve
+from bench.execution.sources import Sources
 from bench.store.jsonl import JsonlFile, check_about, read
 from bench.store.manifest import record_run
+from bench.tracks.outdated import drop_outdated
 from defenses.data.dataset import dataset_info, load_dataset
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
+from defenses.utils.reads import running
 from defenses.utils.text import file_name
 
 if TYPE_CHECKING:
@@ -123,15 +126,20 @@ class CorruptionJob:
         report: Callable[[str], None],
     ) -> None:
         """Judge a defense on the data sets that its file does not have yet."""
-        defense = None
+        defense, origin, today = None, candidate.reference, Sources()
+        if note := drop_outdated(file, origin):
+            report(f"{candidate.label}: {note}")
         for kind, severity, dataset in self.sets():
             if f"{kind}/{severity}" in file.entries:
                 continue
-            if defense is None:
-                defense = self._checked(candidate)
-            begin()
-            shares = self._shares(defense, candidate.label, dataset)
-            file.add(f"{kind}/{severity}", {"revision": infos[dataset].revision, **shares})
+            with running():
+                if defense is None:
+                    defense = self._checked(candidate)
+                begin()
+                shares = self._shares(defense, candidate.label, dataset)
+            sources = today.of_defense(origin) if origin else []
+            about = {"revision": infos[dataset].revision} | ({"sources": sources} if sources else {})
+            file.add(f"{kind}/{severity}", {**about, **shares})
             accuracy = sum(shares["right"]) / len(shares["right"])
             report(f"{candidate.label}: {kind} {severity}: {100 * accuracy:.1f}%")
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from bench.execution.sources import Sources
 from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
@@ -21,6 +22,7 @@ from bench.tracks.poisoning.training import Trained, Trainer
 from defenses.data.dataset import dataset_info
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.hints import hint
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
 SCHEMA = 1
@@ -65,6 +67,8 @@ def run_poisoning(
         _check_folder(folder, board)
         lines = read_trials(folder)
         done = {key for key, line in lines.items() if not (retry_errors and line["error"])}
+        sources = Sources()
+        done -= {t.key for t in trials if t.purifier and t.key in done and _reason_against(sources, t, lines)}
         pending = [t for t in trials if t.key not in done]
         trainer = Trainer(board, weights_root=weights_root, data_root=data_root) if pending else None
         if trainer:
@@ -180,10 +184,21 @@ def _run_all(
             seconds = round(time.perf_counter() - start, 2)
             for trial in group:
                 result = _predictions(trainer, trial, victim, error)
-                lines[trial.key] = with_checksum({"key": trial.key, "run": run, "seconds_training": seconds, **result})
+                about = {"key": trial.key, "run": run, "seconds_training": seconds}
+                if trial.purifier and (entries := Sources().of_defense(trial.purifier)):
+                    about["sources"] = entries
+                lines[trial.key] = with_checksum({**about, **result})
                 bar.update()
             text = "".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines.values())
             write_atomic(folder / TRIALS, text)
+
+
+def _reason_against(sources: Sources, trial: Trial, lines: Mapping[str, TrialRecord]) -> str:
+    """Return why a finished trial is run again: its purifier is code of the user that has changed; "" if it holds."""
+    reason = sources.reason_against(trial.purifier, lines[trial.key]) if trial.purifier else ""
+    if reason:
+        hint(f"{trial.title()}: finished, but run again ({reason})")
+    return reason
 
 
 def _predictions(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:

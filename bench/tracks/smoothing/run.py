@@ -12,15 +12,20 @@ import torch
 from tqdm import tqdm
 
 from bench.evaluation.model_checks import check_model
+from bench.execution.sources import Sources
 from bench.store.jsonl import JsonlFile
 from bench.store.manifest import record_run
+from bench.tracks.outdated import drop_outdated
 from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.hints import hint
 from defenses.utils.parameters import canonical
+from defenses.utils.reads import running
 
 if TYPE_CHECKING:
     from defenses.data.dataset import Dataset
+    from defenses.utils.identity import Provenance
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,13 @@ class SmoothingJob:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the defense."""
-        return dict(vars(self.defense)["provenance"].fingerprint)
+        return dict(self.origin.fingerprint)
+
+    @property
+    def origin(self) -> Provenance:
+        """What the defense was loaded from."""
+        origin: Provenance = vars(self.defense)["provenance"]
+        return origin
 
     def about(self) -> dict[str, Any]:
         """Return the facts that every certificate depends on."""
@@ -84,13 +95,18 @@ class SmoothingJob:
         Raises:
             UserError: the file is of other work, or cannot be written; or logits that are not finite.
         """
-        with JsonlFile(file_of(folder, self.protocol.sigma), self.about()).open() as file:
+        with JsonlFile(file_of(folder, self.protocol.sigma), self.about()).open() as file, running():
+            if note := drop_outdated(file, self.origin):
+                hint(f"{self.label}: {note}")
+            sources = Sources()
             left = [i for i in self.positions if str(i) not in file.entries]
             if left:
                 begin()
             with tqdm(left, unit="image", disable=not progress, mininterval=1.0) as bar:  # closed before errors
                 for i in bar:
-                    file.add(str(i), self._certificate(i))
+                    line = self._certificate(i)
+                    entries = sources.of_defense(self.origin)
+                    file.add(str(i), line | ({"sources": entries} if entries else {}))
 
     def _certificate(self, i: int) -> dict[str, Any]:
         """Return the line of an image."""

@@ -1,6 +1,7 @@
 """Poisoning boards: what runs, what is kept, what is refused."""
 
 import json
+import shutil
 
 import pytest
 from boards import MODELS, purebench_here
@@ -11,6 +12,7 @@ from bench.tracks.poisoning.run import read_plan, read_trials, run_poisoning
 from bench.tracks.poisoning.tables import poisoning_summary, write_poisoning_tables
 from bench.tracks.poisoning.training import Trainer
 from defenses.data.dataset import dataset_info
+from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 
 BOARD = """
@@ -219,3 +221,21 @@ def test_the_command(folder):
     other = purebench_here("poison", "digits-linf")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "purebench run" in other.stderr
+
+
+def test_trials_of_an_earlier_purifier_are_run_again(folder, board, tmp_path, monkeypatch):
+    """A file that the purifier's code read is another one now; trials without the purifier are kept."""
+    from bench.tracks.poisoning import run
+
+    out = shutil.copytree(folder / "out", tmp_path / "out")
+    lines = run.read_trials(out)
+    cleaned = {t.key for t in trials_of(board) if t.purifier}
+    assert all(bool(line.get("sources")) == (key in cleaned) for key, line in lines.items())
+    for key in cleaned:
+        lines[key]["sources"][0]["files"] = {"strength.txt": ["0" * 64, 1, 1]}
+    texts = [json.dumps(with_checksum(line)) for line in lines.values()]
+    (out / run.TRIALS).write_text("\n".join(texts) + "\n")
+    asked = []
+    monkeypatch.setattr(run, "_run_all", lambda folder, pending, *_: asked.extend(t.key for t in pending))
+    run_poisoning(board, out, quiet=True)
+    assert set(asked) == cleaned

@@ -1,0 +1,38 @@
+"""Finished lines of a track that are of earlier code of the user, or of code that cannot be identified."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from bench.execution.sources import Sources
+
+if TYPE_CHECKING:
+    from bench.spec.cell import DefenseRef
+    from bench.store.jsonl import JsonlFile
+    from defenses.utils.identity import Provenance
+
+
+def drop_outdated(file: JsonlFile, defense: DefenseRef | Provenance | None) -> str:
+    """Drop the entries of a file that do not hold for today's code of a defense.
+
+    Args:
+        file: opened; its entries have the key "sources", see `bench.execution.sources`, if they are of user's code.
+        defense: the defense; None: nothing is dropped.
+
+    Returns:
+        Text for the user, as "5 finished lines are of an earlier mine.py and are done again"; "" without any.
+    """
+    if defense is None:
+        return ""
+    sources = Sources()
+    reasons = {key: sources.reason_against(defense, entry) for key, entry in file.entries.items()}
+    outdated = {key: reason for key, reason in reasons.items() if reason}
+    file.drop(outdated)
+    texts = [
+        f"{n} finished lines are of {reason} and are done again"
+        if reason.startswith("an earlier")
+        else f"{n} finished lines are done again: the model cannot be identified ({reason})"
+        for reason, n in Counter(outdated.values()).items()
+    ]
+    return "; ".join(texts)
