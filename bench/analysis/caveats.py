@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
-from bench.spec.cell import NULLS, digest
+from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest
 from bench.store.audits import SOFTMAX, read_audits
 from bench.store.manifest import forced_defenses, read_manifest
 
@@ -116,7 +116,7 @@ def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) 
         manifest: its manifest.
     """
     by_digest, fingerprints = read(folder), _fingerprints(manifest)
-    attacked = ~cells["view"].isin(("deployed", "given")) & ~cells["attack"].isin(NULLS)
+    attacked = ~cells["view"].isin((DEPLOYED, GIVEN)) & ~cells["attack"].isin(NULLS)
     exact = cells[(cells["gradient"] == "exact") & attacked]
     reasons: dict[str, str] = {}
     for label in dict.fromkeys(exact["defense"]):

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.analysis.records import CLEAN, NULL, group_numbers
 from bench.analysis.scores import PER_IMAGE, Columns, Scores, columns_of, common, scores_of
+from bench.spec.cell import DEPLOYED, GIVEN, KNOWN
 from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bench.analysis.results import Results
 
 NOT_RUN = "not run"
+NO_GRADIENT = (DEPLOYED, f"{DEPLOYED}{KNOWN}", GIVEN)  # views
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets")  # rows are compared within one setting
 TRAINING_SEED = "training_seed"
 ROW = (*SETTING, "defense", "attack", "view", "budget")
@@ -34,6 +36,7 @@ class Row:
         scores: the verdicts.
         planned: number of planned images.
         status: "ok", or the missing cells and the reason.
+        gradient: gradient mode of the attack, as "exact"; "" for null attacks and precomputed images.
         seed_known: True if the attacker knows the draw on which the images are judged.
     """
 
@@ -43,6 +46,7 @@ class Row:
     scores: Scores
     planned: int
     status: str
+    gradient: str
     seed_known: bool
 
     @property
@@ -125,6 +129,7 @@ def _row(columns: Columns, cells: I64, planned: int) -> Row:
         scores,
         planned,
         _status(columns, cells, len(scores), planned, reason),
+        "" if names["view"] in NO_GRADIENT else str(columns.cell["gradient"][cells[0]]),
         bool(columns.cell["seed_known"][cells[0]]),
     )
 

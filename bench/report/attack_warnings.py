@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.rows import ROW, SETTING
 from bench.analysis.summary import WORST
 from bench.attacks.budgets import is_small_budget
-from bench.spec.cell import KNOWN, NULLS
+from bench.spec.cell import NULLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,15 +53,15 @@ def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping
         uncertified: reasons by defense with uncertified exact gradients.
     """
     texts = _by_row(cells[cells["status"] == "ok"], "warnings")
-    for row, view, defense in zip(_rows(frame), frame["view"], frame["defense"], strict=True):
-        if str(view).startswith("exact") and (reason := uncertified.get(defense)):
+    for row, gradient, defense in zip(_rows(frame), frame["gradient"], frame["defense"], strict=True):
+        if gradient == "exact" and (reason := uncertified.get(defense)):
             texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
     return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
 
 
 def _decisive(frame: pd.DataFrame, warned: Mapping[tuple[str, ...], Mapping[str, None]]) -> set[tuple[str, ...]]:
     """Return the strongest row of each defense and setting, unless one without a warning is as strong."""
-    attacks = frame[frame["attack"].ne(WORST) & ~frame["attack"].isin(NULLS) & ~frame["view"].str.endswith(KNOWN)]
+    attacks = frame[frame["attack"].ne(WORST) & ~frame["attack"].isin(NULLS) & ~frame["seed_known"]]
     attacks = attacks[attacks["robust_mean"].notna()]
     strongest: dict[tuple[str, ...], tuple[float, bool, tuple[str, ...]]] = {}
     groups = [tuple(row) for row in attacks[["defense", *SETTING]].astype(str).itertuples(index=False)]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.caveats import UNCERTIFIED
-from bench.spec.cell import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +40,7 @@ def has_seeds(frame: pd.DataFrame) -> bool:
 def _shared(frame: pd.DataFrame) -> list[str]:
     notes = [_OVERALL, _WORST, _INTERVAL]
     notes += [_SEEDS] if has_seeds(frame) else []
-    notes += [_KNOWN] if frame["view"].str.endswith(KNOWN).any() else []
+    notes += [_KNOWN] if frame["seed_known"].any() else []
     return notes + ([_TARGETED] if (frame["targets"] != "none").any() else [])
 
 

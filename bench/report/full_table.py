@@ -48,7 +48,7 @@ def full_table(
         (
             *setting_cells(r, differs),
             *(name, NAMES.get(r.attack, str(r.attack))),
-            "" if r.attack in NAMES else with_mark(str(r.view), r, marked if str(r.view).startswith("exact") else ()),
+            "" if r.attack in NAMES else with_mark(str(r.view), r, marked if r.gradient == "exact" else ()),
             *(show(r) for show in columns.values()),
         )
         for name, r in lines

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.results import CLEAN, NULL
 from bench.analysis.summary import WORST, summary
 from bench.report.model_info import KEYS, PERCENTS, ModelInfo
-from bench.spec.cell import KNOWN
 from bench.spec.threat import exact
 from bench.store.parts import stored
 from defenses.utils.errors import UserError, unknown
@@ -77,8 +76,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
     plain = [a for a, (name, params) in names.items() if name == _STANDARD and not params]
     stochastic = bool(frame["stochastic"].iloc[0])
     attacks = frame[~frame["attack"].isin((CLEAN, NULL, WORST))]
-    for column in ("attack", "view"):  # rows of a known seed are no candidates for the worst case
-        attacks = attacks[~attacks[column].str.endswith(KNOWN)]
+    attacks = attacks[~attacks["seed_known"]]  # no candidates for the worst case
     ran = attacks["status"] == "ok"
     clean = _row(frame[frame["attack"] == CLEAN])
     if clean is None:

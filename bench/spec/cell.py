@@ -15,6 +15,7 @@ from defenses.utils.parameters import canonical
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: on every board
 TRANSFER = "transfer"  # a null attack that a board may ask for
+DEPLOYED, GIVEN = "deployed", "given"  # views of null attacks and of precomputed images, which ask for no gradient
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
@@ -207,9 +208,9 @@ class Cell:
     def view_label(self) -> str:
         """Return the label of the view; null attacks use no view, and that of precomputed images is unknown."""
         if self.attack.is_null:
-            return "deployed, seed known" if self.view.known else "deployed"
+            return f"{DEPLOYED}{KNOWN}" if self.view.known else DEPLOYED
         if self.attack.is_precomputed:
-            return "given"
+            return GIVEN
         copies = self.attack.copies
         if copies is None:
             return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs)
