@@ -21,6 +21,7 @@ def imported(*arguments: object) -> set[str]:
 def test_light_commands_import_nothing_heavy():
     heavy = {"torch", "pandas", "pyarrow", "sklearn", "foolbox", "torchattacks", "torchvision", "numpy"}
     light = ["--help"], ["import", "--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["plan", "quickstart"]
+    light += ["show", "adp"], ["show", "autoattack:standard"], ["show", "digits-linf"], ["show", "standard"]
     for arguments in (*light, ["model-info", "show", "absent.json"]):
         assert not heavy & imported(*arguments), arguments
 
