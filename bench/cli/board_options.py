@@ -22,9 +22,10 @@ from bench.cli.arguments import (
     number_between,
     roots_of,
 )
+from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
-from bench.report.files import current_table, known_undamaged
+from bench.report.files import known_undamaged, table_for
 from bench.store.manifest import check_board
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
@@ -187,7 +188,7 @@ def run_and_show(
     except WorkerFailed as error:
         print(f"purebench: {error}", file=sys.stderr)
         return 1
-    table = current_table(folder)
+    table = table_for(folder, width())
     if not arguments.quiet:
         print(table.rstrip("\n"))
         print(f"\nrecords, draws and tables: {folder}", file=sys.stderr)

@@ -7,7 +7,7 @@ COMMANDS = {
     "run": ("run", "Run a board: attack, judge, write records and tables. Finished cells are skipped."),
     "status": ("status", "Show which cells of a board are finished."),
     "plan": ("plan", "Show what a board would run, and what that would take."),
-    "ls": ("ls", "List defenses, attacks, data sets, index lists, boards or presets."),
+    "ls": ("ls", "List defenses, attacks, data sets, index lists, boards or presets, or search them by words."),
     "show": ("show", "Describe a defense, attack, data set, index list, preset or board by name."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),

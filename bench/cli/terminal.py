@@ -36,26 +36,35 @@ def wrapped(text: str, columns: int | None, indent: int = 0) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], columns: int | None = None, indent: int = 0) -> list[str]:
-    """Return rows of cells as lines with aligned columns; the last cell of a row is wrapped.
+    """Return rows of cells as lines with aligned columns; for the arguments see `aligned_each`."""
+    return [line for lines in aligned_each(rows, columns, indent) for line in lines]
+
+
+def aligned_each(rows: Sequence[Sequence[str]], columns: int | None = None, indent: int = 0) -> list[list[str]]:
+    """Return the lines of each row of cells, with columns aligned over all rows; the last cell of a row is wrapped.
+
+    On a terminal the columns before it take at most half of the width: a row with longer cells has its last cell below.
 
     Args:
-        rows: of equally many cells.
+        rows: of equally many cells, at least two.
         columns: width of the terminal; None: no limit.
         indent: spaces before each line.
     """
-    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    heads = [list(row[:-1]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
     start = indent + sum(w + 2 for w in widths)
-    if columns is not None and start > columns - _LEAST:  # no room beside the others: below them
-        return [line for row in rows for line in _stacked(row, widths, columns, indent)]
-    lines = []
-    for row in rows:
-        first = " " * indent + "".join(f"{cell:<{w}}  " for cell, w in zip(row, widths, strict=False))
-        last = wrapped(row[-1], columns, start)
-        lines += [(first + last[0][start:]).rstrip(), *last[1:]]
-    return lines
-
-
-def _stacked(row: Sequence[str], widths: Sequence[int], columns: int, indent: int) -> list[str]:
-    """Return a row whose last cell stands below the others."""
-    first = " " * indent + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False))
-    return [*wrapped(first.strip(), columns, indent), *(wrapped(row[-1], columns, indent + 4) if row[-1] else [])]
+    if columns is not None and start > columns // 2:
+        half = columns // 2 - indent - 2
+        fitting = [w for w in (len("  ".join(head)) for head in heads) if w <= half]
+        widths, start = ([max(fitting)] if fitting else [0]), indent + max(fitting, default=0) + 2
+        heads = [["  ".join(head)] for head in heads]
+    result = []
+    for head, row in zip(heads, rows, strict=True):
+        first = " " * indent + "".join(f"{cell:<{w}}  " for cell, w in zip(head, widths, strict=True))
+        last = wrapped(row[-1], columns, start) if row[-1] else []
+        if last and len(first) == start:
+            last[0] = first + last[0][start:]
+            result.append(last)
+        else:
+            result.append([*wrapped(first.strip(), columns, indent), *last])
+    return result

@@ -216,8 +216,9 @@ def test_ls_tells_them():
     done = purebench_here("ls", "presets")
     assert done.returncode == 0
     for name in preset_names():
-        assert f"{name}: {find_preset(name).summary}" in done.stdout
-        assert find_preset(name).differs in done.stdout
+        assert f"  {name} " in done.stdout
+        assert f"  {find_preset(name).summary}\n" in done.stdout
+        assert find_preset(name).differs in purebench_here("show", name).stdout
 
 
 def test_presets_come_along():
