@@ -9,6 +9,7 @@ COMMANDS = {
     "plan": ("plan", "Show what a board would run, and what that would take."),
     "ls": ("ls", "List defenses, attacks, data sets, index lists, boards or presets, or search them by words."),
     "show": ("show", "Describe a defense, attack, data set, index list, preset or board by name."),
+    "new": ("new", "Write a commented board to start from."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
     "detect": ("detect", "Print AUROC, true positive rates and accuracy with rejection of detectors."),
