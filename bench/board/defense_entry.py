@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
-from defenses.utils.names import is_plugin, is_zoo, portable
+from defenses.utils.names import is_plugin, is_zoo, portable, short_names
 from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
 from defenses.utils.plugin_code import code_hash, code_parts
@@ -49,7 +49,7 @@ def describe(
     if "name" not in entry:
         raise UserError('a [[defense]] has no name; write name = "adp"')
     name, seed = entry["name"], entry.get("training_seed")
-    label = entry.get("label", name)
+    label = entry.get("label", *short_names([name]))
     options: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
     try:
         params = canonical(entry.get("params", {}))

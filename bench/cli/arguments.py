@@ -80,6 +80,22 @@ def add_labels(sub: argparse.ArgumentParser, name: str, text: str) -> None:
     sub.add_argument(name, nargs="+", action="extend", default=[], help=text)
 
 
+def add_label(sub: argparse.ArgumentParser, *, several: bool = False, before: str = "", name: str = "--label") -> None:
+    """Add the option of the defenses' labels.
+
+    Args:
+        sub: the parser.
+        several: the command takes several defenses.
+        before: first words of the help.
+        name: of the option.
+    """
+    text = f"{before}name of the defense in tables" + (", one for each" if several else "")
+    if several:
+        add_labels(sub, name, text)
+    else:
+        sub.add_argument(name, help=text)
+
+
 def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
     """Add --stochastic."""
     sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
@@ -114,8 +130,10 @@ def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Return the board entry of a defense: its name, and the parameters and randomness of the command line."""
+    """Return the board entry of a defense: its name, and the parameters, label and randomness of the command line."""
     entry: dict[str, Any] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
+    if isinstance(label := getattr(arguments, "label", None), str):
+        entry["label"] = label
     return entry | ({"stochastic": True} if arguments.stochastic else {})
 
 

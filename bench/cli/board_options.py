@@ -12,6 +12,7 @@ from bench.board.load import board_names, load_board
 from bench.board.schema import duration
 from bench.cli.arguments import (
     add_device,
+    add_label,
     add_labels,
     add_out,
     add_parameters,
@@ -54,6 +55,7 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
         sub.add_argument("--norm", help="without a board: Linf, L2 or L1 (default: that of the preset, else Linf)")
         sub.add_argument("--indices", help="without a board: which images, as first-100")
         add_parameters(sub, "without a board: parameters of the defense")
+        add_label(sub, several=True, before="without a board: ")
         add_stochastic(sub, "without a board: ")
     add_out(sub, "results folder (default: results/<board>)")
     add_roots(sub)
@@ -125,7 +127,7 @@ def selected_rows(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple
 
 def _named_board(arguments: argparse.Namespace) -> Board | None:
     """Return the board of the options; None where a board is named."""
-    names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")
+    names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic", "label")
     options: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, used = options.pop("preset"), [name for name, value in options.items() if value]
     if arguments.board is not None:
@@ -142,7 +144,7 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
             raise UserError(f"without a board, --{name} is needed; add it, as --{name} {example}")
     if preset is None and not attacks:
         raise UserError("without a board, attacks are needed; add --attack autoattack:standard, or --preset standard")
-    options |= {"params": key_values(options.pop("set")), **roots_of(arguments)}
+    options |= {"params": key_values(options.pop("set")), "labels": options.pop("label") or (), **roots_of(arguments)}
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 

@@ -123,12 +123,14 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
         UserError: unknown label.
     """
     for kind, selected in (("defense", options.defenses), ("attack", options.attacks)):
-        labels = {getattr(c, kind).label for c in cells}
+        known = {getattr(c, kind).label: getattr(c, kind) for c in cells}
         for label in selected:
-            if label not in labels:
-                raise unknown(f"{kind} in this board", label, labels)
-    cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.is_null]
+            if not any(one.is_called(label) for one in known.values()):
+                raise unknown(f"{kind} in this board", label, known)
+    cells = [c for c in cells if not options.defenses or any(map(c.defense.is_called, options.defenses))]
+    return [
+        c for c in cells if not options.attacks or c.attack.is_null or any(map(c.attack.is_called, options.attacks))
+    ]
 
 
 @dataclass

@@ -19,6 +19,7 @@ from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
 from bench.store.manifest import read_manifest, resumed_anyway
+from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,8 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
     pair = (pivot(frame, marked=reasons), full)
     tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
-    return tables, to_csv(with_audit(footnotes.with_warnings(numbers(frame), results.cells, reasons), failed))
+    shown = frame.assign(dataset=frame["dataset"].map(portable))
+    return tables, to_csv(with_audit(footnotes.with_warnings(numbers(shown), results.cells, reasons), failed))
 
 
 def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:

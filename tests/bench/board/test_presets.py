@@ -295,7 +295,7 @@ def test_attacks_by_name_need_no_board(tmp_path):
     cells = load_cells(tmp_path / "out")
     assert {"none", "uniform", "transfer", "bench:pgd"} == set(cells["attack"])
     assert set(cells["status"]) == {"ok"}
-    assert dict(zip(cells["defense"], cells["stochastic"], strict=True)) == {own: True, "undefended": False}
+    assert dict(zip(cells["defense"], cells["stochastic"], strict=True)) == {"own.py:Net": True, "undefended": False}
     for command in ("plan", "status"):
         shown = purebench_here(command, *words, "--out", tmp_path / "out")
         assert shown.returncode == 0, shown.stderr
