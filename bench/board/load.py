@@ -122,6 +122,7 @@ def read_board(
     return Board(
         name=raw.get("name", stem),
         title=raw.get("title", stem),
+        named="name" in raw,
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
         attacks=tuple(attack_entry(e, defenses) for e in with_labels(check("attack", e) for e in raw["attack"])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,14 +110,19 @@ def add_results(sub: argparse.ArgumentParser) -> None:
 
 def _results_path(text: str) -> Path:
     """Return a folder; for a board without a folder of that name, its default results folder."""
-    from bench.board.load import board_names, default_name
+    from bench.board.load import board_names, default_name, load_board
+    from bench.board.results_folder import ROOT, default_folder
 
-    if not Path(text).is_dir() and (text.endswith(".toml") or text in board_names()):
-        try:
-            return Path("results") / default_name(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    return Path(text)
+    if Path(text).is_dir() or not (text.endswith(".toml") or text in board_names()):
+        return Path(text)
+    try:
+        folder = ROOT / default_name(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not (folder / "plan.jsonl").is_file() and any(ROOT.glob("*/plan.jsonl")):
+        with contextlib.suppress(UserError):  # a board that cannot be read has no results under another name
+            return default_folder(load_board(text))
+    return folder
 
 
 def add_format(sub: argparse.ArgumentParser, *more: str) -> None:

@@ -11,6 +11,7 @@ from bench.audit.budgets import budget
 from bench.audit.targets import AuditOptions, select, stored_candidates
 from bench.board.defense_entry import candidate, describe
 from bench.board.load import find_board, load_board
+from bench.board.results_folder import default_folder
 from bench.cli.arguments import (
     NOT_MEASURABLE,
     add_device,
@@ -137,7 +138,7 @@ def _board_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Can
     defaults = {"dataset": board.dataset, "split": board.split, "indices": board.indices, "seed": board.seed}
     defaults |= {"norm": threat.norm, "eps": str(threat.eps)}
     candidates = [candidate(d, board.dataset, roots) for d in board.defenses]
-    return _options(arguments, defaults, Path("results") / board.name), candidates, board.threads
+    return _options(arguments, defaults, default_folder(board)), candidates, board.threads
 
 
 def _defense_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
+from bench.board.results_folder import default_folder
 from bench.board.schema import duration
 from bench.cli.arguments import (
     add_device,
@@ -27,7 +29,7 @@ from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
 from bench.report.files import known_undamaged, table_for
-from bench.store.manifest import check_board
+from bench.store.manifest import check_board, earlier_name, plans
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
 
@@ -148,10 +150,14 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
-def results_folder(arguments: argparse.Namespace, name: str) -> Path:
-    """Return --out, or the default folder of a board."""
-    out: Path | None = arguments.out
-    return out or Path("results") / name
+def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
+    """Return --out, or the default folder of a board; tell of results that it has under an earlier name."""
+    folder: Path = arguments.out or default_folder(board)
+    keys = board.keys()
+    if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
+        text = f'"{board.name}" has the cells of "{other}", so the results in {folder} are its own'
+        print(f"note: {text}", file=sys.stderr)
+    return folder
 
 
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
@@ -204,12 +210,15 @@ def report_errors(errors: list[str]) -> int:
     return 2 if errors else 0
 
 
-def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], set[str]]:
+def read_stored(
+    folder: Path, board: str, keys: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Read the stored cells of a board.
 
     Args:
         folder: of results; it need not exist.
         board: name of the board whose results it holds.
+        keys: see `bench.store.manifest.check_board`.
 
     Returns:
         The lines of stored cells by key, without damaged parts, each of which gets a warning on standard error; and the
@@ -221,7 +230,7 @@ def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], se
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise UserError(f"{existing} is no folder; choose another one with --out")
-    check_board(folder, board)
+    check_board(folder, board, keys)
     damaged: dict[Path, str] = {}
     parts = stored(folder / "parts", None if known_undamaged(folder) else damaged.__setitem__)
     for part, problem in damaged.items():

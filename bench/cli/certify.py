@@ -63,7 +63,7 @@ def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dic
     """Return certificates of the defenses that the board attacks through exact gradients; measure missing ones."""
     from bench.execution.cell_runner import CellRunner, one_per_defense
 
-    cells, folder = board.cells(), results_folder(arguments, board.name)
+    cells, folder = board.cells(), results_folder(arguments, board)
     runner = CellRunner(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
     certificates: dict[str, dict[str, Any]] = {}
     missing: Mapping[str, str] = stored.missing(folder, cells)

@@ -25,4 +25,4 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     board = selected_board(arguments)
-    return run_and_show(board, results_folder(arguments, board.name), arguments, *selected_rows(arguments))
+    return run_and_show(board, results_folder(arguments, board), arguments, *selected_rows(arguments))

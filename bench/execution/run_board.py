@@ -47,7 +47,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """
     cells = board.cells()
     chosen = select(cells, options)
-    check_board(folder, board.name)
+    check_board(folder, board.name, board.keys())
     if options.device != "cpu":
         from defenses.utils.devices import device_named
 
