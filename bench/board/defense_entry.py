@@ -65,16 +65,22 @@ def describe(
         identified = fingerprint(name, dataset, params, **options)
         return DefenseRef(label, name, params, identified, False, ("exact",))
     card = named_card(name)
-    if any(params.get(key) for key in ("filters", "detector")) or _lacks_card(params.get("classifier", "")):
+    if is_loaded(entry):
         composition = load_model(name, dataset, **options, **decode(params))
         return describe_loaded(composition, label, name="", params=params, training_seed=seed)
     identified = fingerprint(name, dataset, params, **options)
     return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
 
 
-def _lacks_card(classifier: Any) -> bool:
-    """Return True if a classifier has parameters or is user-defined, so that no card describes it."""
-    return not isinstance(classifier, str) or is_plugin(classifier)
+def is_loaded(entry: Mapping[str, Any]) -> bool:
+    """Return True if a defense is loaded, with torch, before it can be described: a user's own, and a composition.
+
+    Args:
+        entry: of a board, with a name.
+    """
+    params = entry.get("params", {})
+    own_classifier = not isinstance(classifier := params.get("classifier", ""), str) or is_plugin(classifier)
+    return is_plugin(entry["name"]) or own_classifier or any(params.get(key) for key in ("filters", "detector"))
 
 
 def _load_plugin(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.text import counted
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -64,6 +65,8 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
+    if not options.quiet:
+        print(_intent(chosen, len(chosen) - len(pending), store.folder), file=sys.stderr, flush=True)
     if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
         store.forget(outdated)
     if pending:
@@ -82,6 +85,19 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         raise UserError(f"{missing} cells were not finished; repeat the command")
     planned = [finished[c.key] for c in cells if c.key in finished]
     return [f"{_name(line)}: {line['error']}" for line in planned if _failed(line)]
+
+
+def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
+    """Return what a run will do, in one line; it is told before torch is imported, which takes seconds."""
+    blocks = {(c.data.start, c.data.stop) for c in cells}
+    threats = {str(c.threat): None for c in cells}
+    sizes = (
+        counted(len({c.defense.title for c in cells}), "defense"),
+        counted(len({c.attack.label for c in cells}), "attack"),
+        counted(sum(stop - start for start, stop in blocks), "image"),
+        *([counted(len(threats), "threat")] if len(threats) > 1 else []),
+    )
+    return f"{counted(len(cells), 'cell')}, {finished} finished: {' x '.join(sizes)}; results in {folder}"
 
 
 def _mark_resumed(board: Board, store: Store, reasons: Mapping[str, str], options: Options) -> None:
