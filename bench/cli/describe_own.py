@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from inspect import Parameter, getdoc, isclass, signature
+import sys
+from contextlib import redirect_stdout
+from inspect import Parameter, isclass, signature
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,10 @@ def _defense(name: str) -> dict[str, Any]:
     from defenses.core.defense import Defense
     from defenses.core.purifier import is_purifier
 
-    with preserve_global_state():
+    with preserve_global_state(), redirect_stdout(sys.stderr):  # what the user's code prints is no part of the page
         target = load_object(name)
-        parameters = _signature(target)
-        kind, modes = "a module of its own", ["exact"]
+        parameters = _signature(name, target)
+        kind, modes = "plain torch module (stochastic = true on a board if it is random)", ["exact"]
         if is_purifier(target):
             kind, modes = "purifier, before the classifier that params name", _modes(name, target, parameters)
         elif isinstance(target, Defense) or (isclass(target) and issubclass(target, Defense)):
@@ -84,19 +85,23 @@ def _defense(name: str) -> dict[str, Any]:
     return {
         "is": "defense",
         "name": name,
-        "about": _first_line(getdoc(target)),
+        "about": _first_line(target.__doc__),
         "kind": kind,
         "gradient modes": modes or "told by what it makes",
         "parameters": parameter_rows(parameters),
     }
 
 
-def _signature(target: Callable[..., Any]) -> Parameters:
+def _signature(name: str, target: Any) -> Parameters:
     """Return the parameters of a class or function; an instance has none."""
     if hasattr(target, "state_dict") and not isclass(target):
         return Parameters()
-    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    arguments = [p for p in signature(target).parameters.values() if p.kind not in kinds]
+    try:
+        takes = signature(target).parameters.values()
+    except (TypeError, ValueError):
+        text = f'"{name}" is no class, function or module but {type(target).__name__}; name what makes a defense'
+        raise UserError(text) from None
+    arguments = [p for p in takes if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
     defaults = {p.name: p.default for p in arguments if p.default is not p.empty}
     required = tuple(p.name for p in arguments if p.default is p.empty)
     return Parameters(tuple(p.name for p in arguments), required, defaults=defaults)

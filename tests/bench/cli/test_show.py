@@ -108,11 +108,24 @@ def test_own_code_of_each_kind():
     assert "surrogate" in found["gradient modes"]
     assert {"parameter": "steps", "default": 3} in found["parameters"]
     (found,) = shown(examples / "own_classifier.py:OwnClassifier")
-    assert (found["is"], found["kind"]) == ("defense", "a module of its own")
+    assert (found["is"], found["kind"]) == (
+        "defense",
+        "plain torch module (stochastic = true on a board if it is random)",
+    )
     (found,) = shown(examples / "own_attack.py:sign_steps")
     assert (found["is"], found["parameters"]) == ("attack", [{"parameter": "steps", "default": 3}])
     (found,) = shown(examples / "own_data.py:load")
     assert (found["is"], found["classes"]) == ("data set", 10)
+
+
+def test_own_code_that_prints_and_values_that_are_no_defense(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\nprint('loud')\nsize = 3\nclass Net(torch.nn.Module):\n    pass\n")
+    (found,) = shown(f"{file}:Net")
+    assert found["about"] == ""
+    result = purebench_here("show", f"{file}:size")
+    assert result.returncode == 2
+    assert "is no class, function or module but int" in result.stderr
 
 
 @pytest.mark.parametrize(
