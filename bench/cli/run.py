@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from bench.board.defense_entry import is_loaded
@@ -23,6 +25,8 @@ from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 from defenses.utils.text import counted
 
+_PATIENCE = 0.5  # seconds
+
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -33,10 +37,23 @@ def add(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    if not arguments.quiet and (text := _loading(arguments)):
-        print(text, file=sys.stderr, flush=True)
-    board = selected_board(arguments)
+    takes_long = not arguments.quiet and "torch" not in sys.modules
+    with _announced(_loading(arguments) if takes_long else ""):
+        board = selected_board(arguments)
     return run_and_show(board, results_folder(arguments, board), arguments, *selected_rows(arguments))
+
+
+@contextmanager
+def _announced(text: str) -> Iterator[None]:
+    """Print a line if what follows takes longer than `_PATIENCE`."""
+    timer = threading.Timer(_PATIENCE, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    if text:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _loading(arguments: argparse.Namespace) -> str:
