@@ -19,6 +19,7 @@ from bench.stats.paired import Paired, paired_difference
 from bench.stats.proportions import wilson
 from bench.store.parts import stored
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     from defenses.utils.arrays import F64, I64, Bools
@@ -56,7 +57,9 @@ class Side:
     def where(self) -> str:
         """The setting as text."""
         dataset, split, indices, norm, eps, targets = self.setting
-        return f"{dataset} {split} ({indices}), {norm} {eps}" + ("" if targets == "none" else f", target {targets}")
+        return f"{portable(dataset)} {split} ({indices}), {norm} {eps}" + (
+            "" if targets == "none" else f", target {targets}"
+        )
 
     def share(self, confidence: float) -> Interval:
         """Return the mean over images, with Wilson's interval as in the tables."""

@@ -23,7 +23,7 @@ from defenses.core.defense import Defense, UserModule
 from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
-from defenses.utils.names import is_zoo
+from defenses.utils.names import is_zoo, short_names
 from defenses.zoo.registry import load_model
 
 
@@ -114,7 +114,7 @@ def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEnt
     labels = [e.label for e in entries]
     return tuple(
         replace(e, label=f"{e.label} ({', '.join(f'{k}={v}' for k, v in e.params.items())})")
-        if labels.count(e.label) > 1 and e.label == e.name and e.params
+        if labels.count(e.label) > 1 and e.label == short_names([e.name])[0] and e.params
         else e
         for e in entries
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
+from defenses.utils.introspection import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,11 @@ def find(name: str, params: dict[str, Any]) -> Attack:
     """Return a null attack; see `bench.attacks.registry.find_attack`."""
     check_params(name, params, ())
     return Attack(name=name, run=keyword_form(partial(_run, name)), minimisation=False, version=_VERSION)
+
+
+def parameters(local: str) -> Parameters:  # noqa: ARG001
+    """Return that a null attack has no parameters; see `bench.attacks.registry.attack_parameters`."""
+    return Parameters()
 
 
 def _run(name: str, view: Any, request: AttackRequest) -> Tensor:  # noqa: ARG001

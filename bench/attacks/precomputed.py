@@ -11,6 +11,7 @@ from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
 from bench.spec.cell import PRECOMPUTED
 from defenses.utils.errors import UserError
+from defenses.utils.introspection import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         UserError: there is no such file, or a parameter is unknown.
     """
     name, path = f"{PRECOMPUTED}{local}", Path(local).expanduser()
-    check_params(name, params, ("minimisation",))
+    check_params(name, params, parameters(local).names)
     if not path.is_file():
         raise UserError(f"{name}: there is no file {path}")
     stat = path.stat()
@@ -46,6 +47,11 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         minimisation=params.get("minimisation", False) is True,
         version=f"sha256 {_sha(path, stat.st_mtime_ns, stat.st_size)[:32]}",
     )
+
+
+def parameters(local: str) -> Parameters:  # noqa: ARG001
+    """Return the parameters of a file of images; see `bench.attacks.registry.attack_parameters`."""
+    return Parameters(("minimisation",), defaults={"minimisation": False})
 
 
 @lru_cache(maxsize=64)

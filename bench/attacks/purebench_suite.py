@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.adaptive import suite as adaptive
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
 from defenses.utils.errors import unknown
+from defenses.utils.introspection import Parameters, function_parameters, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +32,17 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         return adaptive.find(local, params)
     if local != BPDA_EOT:
         raise unknown("attack", name, [f"bench:{n}" for n in names()])
-    check_params(name, params, ("steps", "rel_stepsize", "verify"))
+    check_params(name, params, parameters(local).names)
     return Attack(name=name, run=keyword_form(_bpda_eot), minimisation=False, version=_BPDA_EOT_VERSION)
+
+
+def parameters(local: str) -> Parameters:
+    """Return the parameters of an attack; see `bench.attacks.registry.attack_parameters`."""
+    if local in adaptive.names():
+        return adaptive.parameters(local)
+    tree = parse(Path(__file__).with_name("bpda_eot.py"))
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "bpda_eot")
+    return function_parameters(function, skip=3).without("threat", "target", "seed", "indices")
 
 
 def _bpda_eot(view: Any, request: AttackRequest) -> Tensor:

@@ -12,6 +12,7 @@ from bench.attacks import null, plugins, precomputed, purebench_suite, user_func
 from bench.attacks.base import Attack, Unsupported, library_version
 from bench.attacks.libraries import autoattack, foolbox, torchattacks
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import Parameters
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
 
@@ -22,6 +23,8 @@ class _Suite(Protocol):
     def names(self) -> list[str]: ...
 
     def find(self, local: str, params: dict[str, Any]) -> Attack: ...
+
+    def parameters(self, local: str) -> Parameters: ...
 
 
 _SUITES: dict[str, _Suite] = {
@@ -76,6 +79,24 @@ def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
     if colon and (attack := user_function.find(name, arguments)):
         return attack
     raise unknown("attack", name, attack_names())
+
+
+def attack_parameters(name: str) -> Parameters | None:
+    """Return the parameters of an attack with their defaults, without importing its library.
+
+    Args:
+        name: of an attack that `find_attack` finds.
+
+    Returns:
+        None for an attack of an installed suite, which tells no parameters.
+    """
+    name = _OTHER_NAMES.get(name, name)
+    suite, colon, local = name.partition(":")
+    if not colon:
+        return null.parameters(name)
+    if suite in _SUITES:
+        return _SUITES[suite].parameters(local)
+    return None if suite in plugins.suites(_SUITES) else user_function.parameters(name)
 
 
 def user_code(name: str) -> str:

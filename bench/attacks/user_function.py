@@ -37,13 +37,11 @@ def find(name: str, params: dict[str, Any]) -> Attack | None:
     if path is None:
         return None
     tree = parse(path, path.stat().st_mtime_ns)
-    nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
-    if function not in nodes:
-        raise unknown(f"function in {path}", function, nodes)
-    takes = function_parameters(nodes[function], skip=3)
+    takes = _arguments(path, tree, function)
+    own = takes.without(*_OFFERED)
     if not takes.open:
-        check_params(name, params, [n for n in takes.names if n not in _OFFERED])
-    missing = [n for n in takes.required if n not in (*_OFFERED, *params)]
+        check_params(name, params, own.names)
+    missing = [n for n in own.required if n not in params]
     if missing:
         raise UserError(f'{name} needs the parameter "{missing[0]}"; give it in the board')
     return Attack(
@@ -52,6 +50,29 @@ def find(name: str, params: dict[str, Any]) -> Attack | None:
         minimisation=_is_minimisation(tree, function),
         version=f"{path.name} {code_hash(f'{path}:{function}')[:16]}",
     )
+
+
+def parameters(name: str) -> Parameters | None:
+    """Return the parameters of a function; None if there is no such file or package.
+
+    Args:
+        name: see `find`.
+
+    Raises:
+        UserError: the file has no such function.
+    """
+    where, _, function = name.rpartition(":")
+    if (path := _file(where)) is None:
+        return None
+    return _arguments(path, parse(path, path.stat().st_mtime_ns), function).without(*_OFFERED)
+
+
+def _arguments(path: Path, tree: ast.Module, function: str) -> Parameters:
+    """Return the arguments of a function of a file after (view, x, y)."""
+    nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    if function not in nodes:
+        raise unknown(f"function in {path}", function, nodes)
+    return function_parameters(nodes[function], skip=3)
 
 
 def _file(where: str) -> Path | None:

@@ -12,6 +12,7 @@ from bench.board.views import surrogate_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import short_names
 from defenses.utils.parameters import canonical
 
 
@@ -39,8 +40,8 @@ class AttackEntry:
         """Return True if the attack is run against a defense, which is never its own surrogate."""
         if self.surrogate is not None and self.surrogate.title == defense.title:
             return False
-        names = {defense.label, "stochastic" if defense.stochastic else "deterministic"}
-        return not self.on or bool(names & set(self.on))
+        kind = "stochastic" if defense.stochastic else "deterministic"
+        return not self.on or kind in self.on or any(defense.is_called(text) for text in self.on)
 
 
 def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> AttackEntry:
@@ -59,11 +60,11 @@ def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> Attac
     find_attack(name, params)
     on = entry.get("on", [])
     on = (on,) if isinstance(on, str) else tuple(on)
-    labels = {d.label for d in defenses}
+    known = {"stochastic", "deterministic"} | {d.label for d in defenses}
     for label in on:
-        if label not in labels | {"stochastic", "deterministic"}:
-            raise unknown(f'defense in "on" of {name}', label, labels | {"stochastic", "deterministic"})
+        if label not in known and not any(d.is_called(label) for d in defenses):
+            raise unknown(f'defense in "on" of {name}', label, known)
     views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
     surrogate = surrogate_of(entry, defenses) if "source" in entry else None
     views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # of the defense on which it is judged
-    return AttackEntry(name, entry.get("label", name), canonical(params), views, on, surrogate)
+    return AttackEntry(name, entry.get("label", *short_names([name])), canonical(params), views, on, surrogate)

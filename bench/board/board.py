@@ -47,6 +47,7 @@ class Board:
         nulls: null attacks: "none" and "uniform", which are on every board, and optionally "transfer".
         protocols: aggregations of the draws.
         preset: the published protocol that the board follows; None: none.
+        named: the name is the board's own; False: it is that of its file, which may be renamed.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -70,6 +71,7 @@ class Board:
     nulls: tuple[str, ...] = NULLS
     protocols: Aggregation = field(default_factory=Aggregation)
     preset: Preset | None = None
+    named: bool = True
 
     def __post_init__(self) -> None:
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
@@ -89,6 +91,10 @@ class Board:
             self.protocols.check(self.verdict.draws)
         if self.preset:
             check_defenses(self.preset, [d.label for d in self.defenses if d.stochastic])
+
+    def keys(self) -> list[str] | None:
+        """Return the keys of all cells, which identify a board without a name of its own; None for one with a name."""
+        return None if self.named else [cell.key for cell in self.cells()]
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the facts of the board for a manifest."""

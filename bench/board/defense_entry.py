@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
-from defenses.utils.names import is_plugin, is_zoo, portable
+from defenses.utils.names import is_plugin, is_zoo, portable, short_names
 from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
 from defenses.utils.plugin_code import code_hash, code_parts
@@ -49,7 +49,7 @@ def describe(
     if "name" not in entry:
         raise UserError('a [[defense]] has no name; write name = "adp"')
     name, seed = entry["name"], entry.get("training_seed")
-    label = entry.get("label", name)
+    label = entry.get("label", *short_names([name]))
     options: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
     try:
         params = canonical(entry.get("params", {}))
@@ -65,16 +65,22 @@ def describe(
         identified = fingerprint(name, dataset, params, **options)
         return DefenseRef(label, name, params, identified, False, ("exact",))
     card = named_card(name)
-    if any(params.get(key) for key in ("filters", "detector")) or _lacks_card(params.get("classifier", "")):
+    if is_loaded(entry):
         composition = load_model(name, dataset, **options, **decode(params))
         return describe_loaded(composition, label, name="", params=params, training_seed=seed)
     identified = fingerprint(name, dataset, params, **options)
     return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
 
 
-def _lacks_card(classifier: Any) -> bool:
-    """Return True if a classifier has parameters or is user-defined, so that no card describes it."""
-    return not isinstance(classifier, str) or is_plugin(classifier)
+def is_loaded(entry: Mapping[str, Any]) -> bool:
+    """Return True if a defense is loaded, with torch, before it can be described: a user's own, and a composition.
+
+    Args:
+        entry: of a board, with a name.
+    """
+    params = entry.get("params", {})
+    own_classifier = not isinstance(classifier := params.get("classifier", ""), str) or is_plugin(classifier)
+    return is_plugin(entry["name"]) or own_classifier or any(params.get(key) for key in ("filters", "detector"))
 
 
 def _load_plugin(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.board.board import Board
+from bench.board.labels import with_labels
 from bench.board.load import read_board
 from bench.board.schema import check
 from defenses.utils.errors import UserError
-from defenses.utils.names import is_plugin
+from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import file_name
 
 _NULLS = ("none", "uniform", "transfer")
@@ -26,6 +27,7 @@ def board_of_names(
     norm: str | None = None,
     indices: str | None = None,
     params: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
     stochastic: bool = False,
     weights_root: Path | None = None,
     data_root: Path | None = None,
@@ -42,6 +44,7 @@ def board_of_names(
         norm: "Linf", "L2" or "L1"; None: the first of the preset, else Linf.
         indices: index list; None: that of the preset on its data sets, else all images.
         params: parameters of the defense, if there is only one.
+        labels: of the defenses in tables, one for each; empty: their names.
         stochastic: True if the plug-ins among the defenses are modules with random outputs.
         weights_root: where weights are looked for first.
         data_root: where data sets lie.
@@ -57,14 +60,15 @@ def board_of_names(
         raise UserError("--set is for one defense; run the others apart, or write a board")
     if preset is None and eps is None:
         raise UserError("the radius is missing; give it, as --eps 8/255")
-    labels = [file_name(text) for text in (preset or "attacks", dataset, *defenses)]
+    entries = with_labels([_defense(name, params, stochastic=stochastic) for name in defenses], labels)
+    words = (preset or "attacks", portable(dataset), *(entry["label"] for entry in entries))
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     raw: dict[str, Any] = {
-        "name": "-".join(labels),
-        "title": f"{preset or 'attacks'}: {dataset}",
+        "name": "-".join(map(file_name, words)),
+        "title": f"{preset or 'attacks'}: {portable(dataset)}",
         "dataset": dataset,
         "threat": threat if preset else {"norm": "Linf", **threat},
-        "defense": [_defense(name, params, stochastic=stochastic) for name in defenses],
+        "defense": entries,
         **({} if indices is None else {"indices": indices}),
     }
     if preset:

@@ -12,6 +12,7 @@ import leaderboards
 from bench.board.attack_entry import attack_entry
 from bench.board.board import Board
 from bench.board.defense_entry import describe
+from bench.board.labels import with_labels
 from bench.board.presets import with_preset
 from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
@@ -112,7 +113,8 @@ def read_board(
     eps = rest.pop("eps", None)
     if eps is None or "norm" not in rest:
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
-    entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
+    named = with_labels(check("defense", entry) for entry in raw["defense"])
+    entries = [trained for entry in named for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
     defenses = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
     verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
@@ -120,9 +122,12 @@ def read_board(
     return Board(
         name=raw.get("name", stem),
         title=raw.get("title", stem),
+        named="name" in raw,
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(attack_entry(check("attack", entry), defenses) for entry in raw.get("attack", ())),
+        attacks=tuple(
+            attack_entry(e, defenses) for e in with_labels(check("attack", e) for e in raw.get("attack", ()))
+        ),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),

@@ -10,6 +10,7 @@ from bench.spec.cell import KNOWN, NULLS, PRECOMPUTED, TRANSFER, Cell, DefenseRe
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import short_names
 from defenses.utils.parameters import canonical
 
 _ALWAYS = (*NULLS, "clean images", "uniform noise")
@@ -111,8 +112,8 @@ def surrogate_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> De
     Raises:
         UserError: unknown label, a defense that is stochastic or has several trainings, or an entry with views.
     """
-    sources = [d for d in defenses if d.label == entry["source"]]
-    where = f'the source of "{entry.get("label", entry["name"])}"'
+    sources = [d for d in defenses if d.is_called(entry["source"])]
+    where = f'the source of "{entry.get("label", *short_names([entry["name"]]))}"'
     if not sources:
         raise unknown(f"defense that is {where},", entry["source"], {d.label for d in defenses})
     if sources[0].stochastic or len(sources) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,6 +81,22 @@ def add_labels(sub: argparse.ArgumentParser, name: str, text: str) -> None:
     sub.add_argument(name, nargs="+", action="extend", default=[], help=text)
 
 
+def add_label(sub: argparse.ArgumentParser, *, several: bool = False, before: str = "", name: str = "--label") -> None:
+    """Add the option of the defenses' labels.
+
+    Args:
+        sub: the parser.
+        several: the command takes several defenses.
+        before: first words of the help.
+        name: of the option.
+    """
+    text = f"{before}name of the defense in tables" + (", one for each" if several else "")
+    if several:
+        add_labels(sub, name, text)
+    else:
+        sub.add_argument(name, help=text)
+
+
 def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
     """Add --stochastic."""
     sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
@@ -93,14 +110,19 @@ def add_results(sub: argparse.ArgumentParser) -> None:
 
 def _results_path(text: str) -> Path:
     """Return a folder; for a board without a folder of that name, its default results folder."""
-    from bench.board.load import board_names, default_name
+    from bench.board.load import board_names, default_name, load_board
+    from bench.board.results_folder import ROOT, default_folder
 
-    if not Path(text).is_dir() and (text.endswith(".toml") or text in board_names()):
-        try:
-            return Path("results") / default_name(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    return Path(text)
+    if Path(text).is_dir() or not (text.endswith(".toml") or text in board_names()):
+        return Path(text)
+    try:
+        folder = ROOT / default_name(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not (folder / "plan.jsonl").is_file() and any(ROOT.glob("*/plan.jsonl")):
+        with contextlib.suppress(UserError):  # a board that cannot be read has no results under another name
+            return default_folder(load_board(text))
+    return folder
 
 
 def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
@@ -114,8 +136,10 @@ def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Return the board entry of a defense: its name, and the parameters and randomness of the command line."""
+    """Return the board entry of a defense: its name, and the parameters, label and randomness of the command line."""
     entry: dict[str, Any] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
+    if isinstance(label := getattr(arguments, "label", None), str):
+        entry["label"] = label
     return entry | ({"stochastic": True} if arguments.stochastic else {})
 
 

@@ -11,9 +11,11 @@ from bench.audit.budgets import budget
 from bench.audit.targets import AuditOptions, select, stored_candidates
 from bench.board.defense_entry import candidate, describe
 from bench.board.load import find_board, load_board
+from bench.board.results_folder import default_folder
 from bench.cli.arguments import (
     NOT_MEASURABLE,
     add_device,
+    add_label,
     add_labels,
     add_out,
     add_parameters,
@@ -46,6 +48,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", help="for a defense (default: test)")
     sub.add_argument("--indices", help="an index list, as first-1000, whose first images are taken")
     add_parameters(sub, "defense parameters")
+    add_label(sub, before="a defense by name: ")
     add_stochastic(sub)
     sub.add_argument("--force", action="store_true", help="audit a model that returns probabilities, too")
     sub.add_argument("--transfer-from", metavar="DEFENSE", help="surrogate of transfer attacks (default: undefended)")
@@ -121,21 +124,21 @@ def _is_board(target: str) -> bool:
 
 
 def _results_target(arguments: argparse.Namespace, folder: Path) -> tuple[AuditOptions, list[Candidate], int]:
-    refuse_with("results folder", arguments, "dataset", "split", "set", "stochastic")
+    refuse_with("results folder", arguments, "dataset", "split", "set", "label", "stochastic")
     line, candidates = stored_candidates(folder, roots_of(arguments))
     defaults = {key: line[key] for key in ("dataset", "split", "indices", "norm", "eps", "seed")}
     return _options(arguments, defaults, folder), candidates, 1
 
 
 def _board_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
-    refuse_with("board", arguments, "dataset", "split", "set", "stochastic")
+    refuse_with("board", arguments, "dataset", "split", "set", "label", "stochastic")
     roots = roots_of(arguments)
     board = load_board(arguments.target, **roots)
     threat = board.threats[0]
     defaults = {"dataset": board.dataset, "split": board.split, "indices": board.indices, "seed": board.seed}
     defaults |= {"norm": threat.norm, "eps": str(threat.eps)}
     candidates = [candidate(d, board.dataset, roots) for d in board.defenses]
-    return _options(arguments, defaults, Path("results") / board.name), candidates, board.threads
+    return _options(arguments, defaults, default_folder(board)), candidates, board.threads
 
 
 def _defense_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
+from bench.board.results_folder import default_folder
 from bench.board.schema import duration
 from bench.cli.arguments import (
     add_device,
+    add_label,
     add_labels,
     add_out,
     add_parameters,
@@ -22,10 +25,11 @@ from bench.cli.arguments import (
     number_between,
     roots_of,
 )
+from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
-from bench.report.files import current_table, known_undamaged
-from bench.store.manifest import check_board
+from bench.report.files import known_undamaged, table_for
+from bench.store.manifest import check_board, earlier_name, plans
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
 
@@ -53,6 +57,7 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
         sub.add_argument("--norm", help="without a board: Linf, L2 or L1 (default: that of the preset, else Linf)")
         sub.add_argument("--indices", help="without a board: which images, as first-100")
         add_parameters(sub, "without a board: parameters of the defense")
+        add_label(sub, several=True, before="without a board: ")
         add_stochastic(sub, "without a board: ")
     add_out(sub, "results folder (default: results/<board>)")
     add_roots(sub)
@@ -124,7 +129,7 @@ def selected_rows(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple
 
 def _named_board(arguments: argparse.Namespace) -> Board | None:
     """Return the board of the options; None where a board is named."""
-    names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic")
+    names = ("preset", "dataset", "eps", "norm", "indices", "set", "stochastic", "label")
     options: dict[str, Any] = {n: getattr(arguments, n, None) for n in names}
     preset, used = options.pop("preset"), [name for name, value in options.items() if value]
     if arguments.board is not None:
@@ -141,14 +146,18 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
             raise UserError(f"without a board, --{name} is needed; add it, as --{name} {example}")
     if preset is None and not attacks:
         raise UserError("without a board, attacks are needed; add --attack autoattack:standard, or --preset standard")
-    options |= {"params": key_values(options.pop("set")), **roots_of(arguments)}
+    options |= {"params": key_values(options.pop("set")), "labels": options.pop("label") or (), **roots_of(arguments)}
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
-def results_folder(arguments: argparse.Namespace, name: str) -> Path:
-    """Return --out, or the default folder of a board."""
-    out: Path | None = arguments.out
-    return out or Path("results") / name
+def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
+    """Return --out, or the default folder of a board; tell of results that it has under an earlier name."""
+    folder: Path = arguments.out or default_folder(board)
+    keys = board.keys()
+    if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
+        text = f'"{board.name}" has the cells of "{other}", so the results in {folder} are its own'
+        print(f"note: {text}", file=sys.stderr)
+    return folder
 
 
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
@@ -187,7 +196,7 @@ def run_and_show(
     except WorkerFailed as error:
         print(f"purebench: {error}", file=sys.stderr)
         return 1
-    table = current_table(folder)
+    table = table_for(folder, width())
     if not arguments.quiet:
         print(table.rstrip("\n"))
         print(f"\nrecords, draws and tables: {folder}", file=sys.stderr)
@@ -201,12 +210,15 @@ def report_errors(errors: list[str]) -> int:
     return 2 if errors else 0
 
 
-def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], set[str]]:
+def read_stored(
+    folder: Path, board: str, keys: Collection[str] | None = None
+) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Read the stored cells of a board.
 
     Args:
         folder: of results; it need not exist.
         board: name of the board whose results it holds.
+        keys: see `bench.store.manifest.check_board`.
 
     Returns:
         The lines of stored cells by key, without damaged parts, each of which gets a warning on standard error; and the
@@ -218,7 +230,7 @@ def read_stored(folder: Path, board: str) -> tuple[dict[str, dict[str, Any]], se
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise UserError(f"{existing} is no folder; choose another one with --out")
-    check_board(folder, board)
+    check_board(folder, board, keys)
     damaged: dict[Path, str] = {}
     parts = stored(folder / "parts", None if known_undamaged(folder) else damaged.__setitem__)
     for part, problem in damaged.items():

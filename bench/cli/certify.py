@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.board.defense_entry import candidate, describe
-from bench.cli.arguments import NOT_MEASURABLE, add_stochastic, board_entry, refuse_with, roots_of
+from bench.cli.arguments import NOT_MEASURABLE, add_label, add_stochastic, board_entry, refuse_with, roots_of
 from bench.cli.board_options import add_board, names_board, results_folder, selected_board
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import state_of
@@ -27,6 +27,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     add_board(sub)
     sub.add_argument("--dataset", dest="data", default="digits", help="for a defense by name (default: digits)")
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of a defense by name")
+    add_label(sub, before="a defense by name: ")
     add_stochastic(sub)
 
 
@@ -34,18 +35,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     target = str(arguments.board)
     if names_board(target):
-        refuse_with("board", arguments, "set", "stochastic")
+        refuse_with("board", arguments, "set", "label", "stochastic")
         certificates = _certify_board(selected_board(arguments), arguments)
     else:
-        certificates = {target: _certify_defense(target, arguments)}
+        certificates = dict([_certify_defense(target, arguments)])
     for title, certificate in certificates.items():
         _show(title, certificate)
     states = {state_of(certificate) for certificate in certificates.values()}
     return 1 if "failed" in states else NOT_MEASURABLE if "not measurable" in states else 0
 
 
-def _certify_defense(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the certificate of a defense by name."""
+def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return (title, certificate) of a defense by name."""
     from bench.evaluation.isolation import preserve_global_state
     from bench.evaluation.model_checks import check_model
 
@@ -54,15 +55,15 @@ def _certify_defense(name: str, arguments: argparse.Namespace) -> dict[str, Any]
         reference = describe(board_entry(arguments, name), arguments.data, **roots)
         defense = candidate(reference, arguments.data, roots).load()
         data = load_dataset(arguments.data, root=arguments.data_root)
-        check_model(defense, data.x[:8], data.num_classes, name, probabilities=True)
-        return stored.certificate_of(defense, data.x[:8], name)
+        check_model(defense, data.x[:8], data.num_classes, reference.title, probabilities=True)
+        return reference.title, stored.certificate_of(defense, data.x[:8], reference.title)
 
 
 def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return certificates of the defenses that the board attacks through exact gradients; measure missing ones."""
     from bench.execution.cell_runner import CellRunner, one_per_defense
 
-    cells, folder = board.cells(), results_folder(arguments, board.name)
+    cells, folder = board.cells(), results_folder(arguments, board)
     runner = CellRunner(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
     certificates: dict[str, dict[str, Any]] = {}
     missing: Mapping[str, str] = stored.missing(folder, cells)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.board.defense_entry import candidate, describe
+from bench.board.labels import with_labels
 from bench.board.load import load_board
 from bench.cli.arguments import (
+    add_label,
     add_out,
     add_parameters,
     add_quiet,
@@ -21,6 +23,7 @@ from bench.cli.arguments import (
 )
 from bench.cli.board_options import names_board
 from defenses.utils.errors import UserError
+from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     from bench.board.defense_entry import Candidate
@@ -33,6 +36,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "names of defenses, as adp or file.py:Class; or one board, for its defenses"
     sub.add_argument("defense", nargs="+", help=text)
     add_parameters(sub, "parameters of a single defense by name; they become part of its label")
+    add_label(sub, several=True)
     add_stochastic(sub)
     text = "a clean data set, corrupted here, or cifar10-c or cifar100-c, whose files are read (default: digits)"
     sub.add_argument("--dataset", help=text)
@@ -75,6 +79,8 @@ def _defenses(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candi
         raise UserError("--stochastic is for defenses by name; in a board, write stochastic = true into its file")
     if params and (len(names) > 1 or names_board(names[0])):
         raise UserError("--set is for one defense; run the others apart, into the same folder, or write a board")
+    if arguments.label and names_board(names[0]):
+        raise UserError("--label is for defenses by name; in a board, write label into its file")
     if len(names) == 1 and names_board(names[0]):
         board = load_board(names[0], **roots)
         if options.get("dataset", board.dataset) not in (board.dataset, f"{board.dataset}-c"):
@@ -84,5 +90,13 @@ def _defenses(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candi
     setting = _DEFAULTS | options
     dataset = setting["dataset"]
     random = {"stochastic": True} if arguments.stochastic else {}
-    entries = [{"name": n, "label": ", ".join((n, *arguments.set)), "params": params, **random} for n in names]
+    entries = with_labels([{"name": n, "params": params, **random} for n in names], arguments.label)
+    if not arguments.label:
+        entries = [{**entry, "label": ", ".join((entry["label"], *map(_portable, arguments.set)))} for entry in entries]
     return setting, [candidate(describe(e, dataset, **roots), dataset, roots) for e in entries]
+
+
+def _portable(pair: str) -> str:
+    """Return KEY=VALUE without the folder of a user's file."""
+    key, _, value = pair.partition("=")
+    return f"{key}={portable(value)}"

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.board.defense_entry import describe
+from bench.board.labels import with_labels
 from bench.board.precomputed import JudgeOptions, judge_board, unchanged
 from bench.cli.arguments import (
+    add_label,
     add_labels,
     add_out,
     add_parameters,
@@ -35,6 +37,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     sub.add_argument("images", nargs="+", type=Path, help=".npz with x_adv, index and y (or .npy, .pt, .safetensors)")
     sub.add_argument("--defense", nargs="+", action="extend", required=True, help="names, or file.py:Class")
+    add_label(sub, several=True, name="--defense-label")
     add_parameters(sub, "defense parameters")
     add_stochastic(sub)
     sub.add_argument("--norm", default="Linf", help="Linf, L2, L1 or L0 (default: Linf)")
@@ -45,7 +48,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--split", default="test", help="of the data set (default: test)")
     sub.add_argument("--indices", help="an index list, as first-1000: the images of files without index, in its order")
     sub.add_argument("--clean", type=Path, help=".npz of the clean images: found in the data set by their pixels")
-    add_labels(sub, "--label", "one for each file")
+    add_labels(sub, "--label", "of the images in tables, one for each file")
     sub.add_argument("--draws", type=positive, default=65, help="held-out draws (default: 65)")
     sub.add_argument("--selection", type=positive, default=16, help="draws to choose the worst on (default: 16)")
     sub.add_argument("--k", type=positive, help="draws of the majority and mean logit, the first ones (default: all)")
@@ -80,7 +83,7 @@ def _options(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions
     """Return the defenses, and how the images are judged."""
     if arguments.set and len(arguments.defense) > 1:
         raise UserError("--set is for one defense; judge the others apart")
-    entries = [board_entry(arguments, name) for name in arguments.defense]
+    entries = with_labels([board_entry(arguments, name) for name in arguments.defense], arguments.defense_label)
     return JudgeOptions(
         defenses=tuple(describe(e, arguments.dataset, **roots_of(arguments)) for e in entries),
         threat=threat,

@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         attacks=attacks,
     )
     cells = board.cells()
-    selection, folder = select(cells, options), results_folder(arguments, board.name)
+    selection, folder = select(cells, options), results_folder(arguments, board)
     CellRunner(board, options).try_parameters(selection)
-    stored, _ = read_stored(folder, board.name)
+    stored, _ = read_stored(folder, board.name, board.keys())
     found = resumable(cells, stored)
     lines = found.lines
     rows: dict[str, list[Cell]] = {}

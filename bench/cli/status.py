@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.execution.run_board import select
 
     board = selected_board(arguments)
-    folder = results_folder(arguments, board.name)
+    folder = results_folder(arguments, board)
     defenses, attacks = selected_rows(arguments)
     cells = select(board.cells(), Options(defenses=defenses, attacks=attacks))
-    lines, damaged = read_stored(folder, board.name)
+    lines, damaged = read_stored(folder, board.name, board.keys())
     found = resumable(cells, lines)
     _show([(c.key, c.defense.title) for c in cells], found.lines, damaged)
     for note in found.notes:

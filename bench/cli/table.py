@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from bench.cli.arguments import add_format, add_results, check_results
-from bench.report.files import current_table
+from bench.cli.terminal import width
+from bench.report.files import table_for
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -17,5 +18,5 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     check_results(arguments.results)
-    print(current_table(arguments.results, arguments.format), end="")
+    print(table_for(arguments.results, width(), arguments.format), end="")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.text import counted
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -47,7 +48,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """
     cells = board.cells()
     chosen = select(cells, options)
-    check_board(folder, board.name)
+    check_board(folder, board.name, board.keys())
     if options.device != "cpu":
         from defenses.utils.devices import device_named
 
@@ -64,6 +65,8 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
     pending = [c for c in chosen if c.key not in finished or c.key in redo]
+    if not options.quiet:
+        print(_intent(chosen, len(chosen) - len(pending), store.folder), file=sys.stderr, flush=True)
     if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
         store.forget(outdated)
     if pending:
@@ -82,6 +85,19 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         raise UserError(f"{missing} cells were not finished; repeat the command")
     planned = [finished[c.key] for c in cells if c.key in finished]
     return [f"{_name(line)}: {line['error']}" for line in planned if _failed(line)]
+
+
+def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
+    """Return what a run will do, in one line; it is told before torch is imported, which takes seconds."""
+    blocks = {(c.data.start, c.data.stop) for c in cells}
+    threats = {str(c.threat): None for c in cells}
+    sizes = (
+        counted(len({c.defense.title for c in cells}), "defense"),
+        counted(len({c.attack.label for c in cells}), "attack"),
+        counted(sum(stop - start for start, stop in blocks), "image"),
+        *([counted(len(threats), "threat")] if len(threats) > 1 else []),
+    )
+    return f"{counted(len(cells), 'cell')}, {finished} finished: {' x '.join(sizes)}; results in {folder}"
 
 
 def _mark_resumed(board: Board, store: Store, reasons: Mapping[str, str], options: Options) -> None:
@@ -123,12 +139,14 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
         UserError: unknown label.
     """
     for kind, selected in (("defense", options.defenses), ("attack", options.attacks)):
-        labels = {getattr(c, kind).label for c in cells}
+        known = {getattr(c, kind).label: getattr(c, kind) for c in cells}
         for label in selected:
-            if label not in labels:
-                raise unknown(f"{kind} in this board", label, labels)
-    cells = [c for c in cells if not options.defenses or c.defense.label in options.defenses]
-    return [c for c in cells if not options.attacks or c.attack.label in options.attacks or c.attack.is_null]
+            if not any(one.is_called(label) for one in known.values()):
+                raise unknown(f"{kind} in this board", label, known)
+    cells = [c for c in cells if not options.defenses or any(map(c.defense.is_called, options.defenses))]
+    return [
+        c for c in cells if not options.attacks or c.attack.is_null or any(map(c.attack.is_called, options.attacks))
+    ]
 
 
 @dataclass

@@ -58,6 +58,22 @@ def current_table(folder: Path, form: str = "text") -> str:
     return table
 
 
+def table_for(folder: Path, columns: int | None, form: str = "text") -> str:
+    """Return a table as `current_table`, and as text such that it fits a terminal.
+
+    Args:
+        folder: a results folder with a plan and parts.
+        columns: width of the terminal; None: it goes elsewhere.
+        form: a key of FORMATS.
+    """
+    table = current_table(folder, form)
+    if form != "text" or columns is None or all(len(line) <= columns for line in table.splitlines()):
+        return table
+    from bench.report.tables import text_of_width  # imports pandas
+
+    return text_of_width(folder, columns)
+
+
 def known_undamaged(folder: Path) -> bool:
     """Return True if no file of a part has changed since all were last found whole, by sizes and times.
 

@@ -12,8 +12,9 @@ from bench.analysis.results import CLEAN, NULL
 from bench.analysis.summary import WORST, summary
 from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from bench.spec.threat import exact
-from bench.store.parts import stored
+from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import counted
 from defenses.zoo.cards import card, list_models
 
@@ -69,7 +70,7 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
     if defense not in set(frame["defense"]):
         raise unknown(f"defense in {results}", defense, frame["defense"].unique())
     frame = _of_threat(frame[(frame["defense"] == defense) & (frame["targets"] == "none")], defense, eps)
-    lines = [line for line, _ in stored(Path(results) / "parts").values()]
+    lines = read_folder(Path(results), lambda lines, _: lines)
     norm, radius = str(frame["norm"].iloc[0]), str(frame["eps"].iloc[0])
     lines = [x for x in lines if (x["defense"], x["norm"], x["eps"]) == (defense, norm, radius) and "identity" in x]
     names = {x["attack"]: (x["identity"]["attack"][0], x["identity"]["attack"][1]) for x in lines}
@@ -85,8 +86,8 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
         clean=clean,
         autoattack=None if stochastic else _row(frame[frame["attack"].isin(plain)]),
         worst=_row(frame[frame["attack"] == WORST]),
-        name=str(lines[0]["identity"]["defense"]["name"]) if lines else defense,
-        dataset=str(frame["dataset"].iloc[0]),
+        name=_name(str(lines[0]["identity"]["defense"]["name"]), defense) if lines else defense,
+        dataset=portable(str(frame["dataset"].iloc[0])),
         norm=norm,
         eps=radius,
         stochastic=stochastic,
@@ -94,6 +95,11 @@ def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRo
         attacks=int(ran.sum()),
         not_run=tuple(attacks[~ran]["attack"] + " (" + attacks[~ran]["view"] + ")"),
     )
+
+
+def _name(name: str, label: str) -> str:
+    """Return the name of a registered defense or of a model of RobustBench, or the label of a user's own."""
+    return label if is_plugin(name) else name
 
 
 def _of_threat(frame: pd.DataFrame, defense: str, eps: Any) -> pd.DataFrame:

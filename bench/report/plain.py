@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_LEAST_ROOM = 16  # characters of a wrapped heading
+
+
 def _markdown(text: str) -> str:
     safe = html.escape(clean(text), quote=False)
     safe = re.sub(r"([\\`*~|])", r"\\\1", safe)
@@ -57,19 +60,29 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def to_text(table: Table, width: int | None = None) -> str:
+def to_text(table: Table, width: int | None = None, *, wrap: bool = False) -> str:
     """Return a table as plain text.
 
     Args:
         table: the table.
         width: width in characters; columns beyond it follow below, after the first ones again. None: no limit.
+        wrap: headings and names are wrapped, so that a column is hardly wider than its numbers.
     """
-    rows = [[clean(c) for c in row] for row in (table.columns, *table.rows)]
-    widths = [max(_width(row[j]) for row in rows) for j in range(len(table.columns))]
-    lines = [clean(table.title), ""]
+    rows = [[[clean(c)] for c in row] for row in (table.columns, *table.rows)]
+    if wrap:
+        rooms = [_room(table, j, width) for j in range(len(table.columns))]
+        rows = [
+            [_lines(c[0], rooms[j]) if i == 0 or j < table.left else c for j, c in enumerate(row)]
+            for i, row in enumerate(rows)
+        ]
+    widths = [max(_width(line) for row in rows for line in row[j]) for j in range(len(table.columns))]
+    lines = [clean(table.title), ""] if width is None or not wrap else [*textwrap.wrap(clean(table.title), width), ""]
     for columns in _blocks(widths, table.left, width):
         for i, row in enumerate(rows):
-            lines.append("  ".join(_pad(row[j], widths[j], table.is_left(j)) for j in columns).rstrip())
+            for at in range(max(len(row[j]) for j in columns)):
+                cells = [row[j][at] if at < len(row[j]) else "" for j in columns]
+                shown = (_pad(c, widths[j], table.is_left(j)) for j, c in zip(columns, cells, strict=True))
+                lines.append("  ".join(shown).rstrip())
             if i == 0:
                 lines.append("  ".join("-" * widths[j] for j in columns))
         lines.append("")
@@ -77,6 +90,25 @@ def to_text(table: Table, width: int | None = None) -> str:
         clean(n) if width is None else textwrap.fill(clean(n), width, subsequent_indent="  ") for n in table.footnotes
     ]
     return "\n".join([*lines, *notes]).rstrip() + "\n"
+
+
+def _room(table: Table, column: int, width: int | None) -> int:
+    """Return the width to which a column's heading, and of the first columns the names, are wrapped."""
+    if column < table.left:
+        return max(_LEAST_ROOM, (width or 0) // (2 * table.left) - 2)
+    return max(_LEAST_ROOM, *(_width(clean(row[column])) for row in table.rows)) if table.rows else _LEAST_ROOM
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """Return a text in lines of at most `room` characters, broken at spaces and after ":", "/", "," and "-"."""
+    lines = [""]
+    for piece in re.findall(r"[^\s:/,-]*(?:[:/,-]+|\s+|$)", text):
+        for start in range(0, len(piece), room):
+            part = piece[start : start + room]
+            if len(lines[-1]) + len(part.rstrip()) > room:
+                lines.append("")
+            lines[-1] += part
+    return [line.rstrip() for line in lines if line.strip()] or [""]
 
 
 def _blocks(widths: Sequence[int], left: int, width: int | None) -> list[list[int]]:

@@ -10,6 +10,7 @@ from bench.analysis.caveats import UNCERTIFIED
 from bench.analysis.records import CLEAN, NULL
 from bench.report.format import interval, percent
 from bench.spec.cell import KNOWN
+from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ def heading(frame: pd.DataFrame, kind: str) -> tuple[str, tuple[str, ...]]:
     rows: list[Any] = list(frame.itertuples())
     first = rows[0]
     parts = {
-        "data": (lambda r: f"{r.dataset} {r.split} ({r.indices}, {r.planned} images)"),
+        "data": (lambda r: f"{portable(r.dataset)} {r.split} ({r.indices}, {r.planned} images)"),
         "threat": _threat,
     }
     differs = tuple(name for name, show in parts.items() if len({show(r) for r in rows}) > 1)
@@ -40,7 +41,7 @@ def heading(frame: pd.DataFrame, kind: str) -> tuple[str, tuple[str, ...]]:
 
 def setting_cells(row: Any, differs: Sequence[str]) -> list[str]:
     """Return the cells of a row in the columns of `heading`."""
-    shown = {"data": f"{row.dataset} {row.split} ({row.indices})", "threat": _threat(row)}
+    shown = {"data": f"{portable(row.dataset)} {row.split} ({row.indices})", "threat": _threat(row)}
     return [shown[name] for name in differs]
 
 

@@ -20,6 +20,7 @@ from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
 from bench.store.manifest import read_manifest, resumed_anyway
+from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,32 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
     folder = Path(results_dir)
+    tables, csv = _computed(folder, m)
+    manifest = read_manifest(folder)
+    title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
+    write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
+    write_atomic(folder / "tables.csv", csv)
+    write_atomic(folder / "tables.md", to_markdown(tables))
+    write_atomic(folder / "tables.tex", to_latex(tables))
+    write_atomic(folder / "tables.html", to_html(tables, title))
+    return tables[0]
+
+
+def text_of_width(results_dir: str | Path, width: int) -> str:
+    """Return the comparison of a results folder as text for a terminal; nothing is written.
+
+    Args:
+        results_dir: the folder.
+        width: of the terminal, in characters; headings are wrapped, numbers are not.
+
+    Raises:
+        UserError: as of `write_tables`.
+    """
+    return to_text(_computed(Path(results_dir), None)[0][0], width, wrap=True)
+
+
+def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
+    """Return ([comparison, full table], CSV) of a results folder."""
     results, manifest = read_results(folder), read_manifest(folder)
     aggregation = aggregation_of(manifest)
     m = aggregation.m if m is None else m
@@ -63,14 +90,8 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
     pair = (pivot(frame, marked=reasons), full)
     tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
-    title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
-    write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
     csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
-    write_atomic(folder / "tables.csv", to_csv(csv))
-    write_atomic(folder / "tables.md", to_markdown(tables))
-    write_atomic(folder / "tables.tex", to_latex(tables))
-    write_atomic(folder / "tables.html", to_html(tables, title))
-    return tables[0]
+    return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 
 
 def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.utils.names import portable
+from defenses.utils.names import is_short_of, portable
 from defenses.utils.parameters import canonical
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: on every board
@@ -50,6 +50,10 @@ class DefenseRef:
     def title(self) -> str:
         """Return the label, with the training seed where there is one."""
         return self.label if self.training_seed is None else f"{self.label} (training seed {self.training_seed})"
+
+    def is_called(self, text: str) -> bool:
+        """Return True if a text is the label, or the name of the user's file that the label is short for."""
+        return text == self.label or (text == self.name and is_short_of(self.label, self.name))
 
     @property
     def has_runs(self) -> bool:
@@ -91,6 +95,10 @@ class AttackRef:
     minimisation: bool = False
     warnings: tuple[str, ...] = ()
     copies: Copies | None = None
+
+    def is_called(self, text: str) -> bool:
+        """Return True if a text is the label, or the name of the user's file that the label is short for."""
+        return text == self.label or (text == self.name and is_short_of(self.label, self.name))
 
     @property
     def is_null(self) -> bool:

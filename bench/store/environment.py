@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
     *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
 )
+_FOLDER = re.compile(r"(^|[=:])(?:~?/|[A-Za-z]:[\\/]).*[\\/](?=.)")  # of an absolute path
 
 
 def versions() -> dict[str, str]:
@@ -64,10 +67,17 @@ def describe_run(threads: int, workers: int, device: str) -> dict[str, Any]:
     return {
         "id": uuid.uuid4().hex[:12],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["purebench", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "purebench" else "(from Python)",
+        "command": _command(sys.argv),
         "versions": versions(),
         "git": _git(),
         "hardware": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system(), "device": device},
         "threads": threads,
         "workers": workers,
     }
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return a command line as it is recorded: without the folders of absolute paths."""
+    if Path(words[0]).stem != "purebench":
+        return "(from Python)"
+    return " ".join(["purebench", *(_FOLDER.sub(r"\1", word.rstrip("/")) for word in words[1:])])

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,22 +77,50 @@ def check_manifest(folder: Path) -> None:
         raise UserError(f"{plan} is damaged, or of another run; {remedy}")
 
 
-def check_board(folder: Path, name: str) -> None:
+def check_board(folder: Path, name: str, keys: Collection[str] | None = None) -> None:
     """Refuse the folder of another board, whose rows would hide this one's.
 
     Args:
         folder: of results.
         name: of the board.
+        keys: of the cells of a board that is named after its file, which may have been renamed: a folder with a plan of
+            these cells is its own, under any name. None: the name decides.
 
     Raises:
-        UserError: the folder holds the results of a board of another name, or of a newer version.
+        UserError: the folder holds the results of another board, or of a newer version.
     """
     check_schema(folder)
     other = read_manifest(folder).get("board", name)
-    if other != name:
-        raise UserError(
-            f'{folder} holds results of the board "{other}", not of "{name}"; choose another folder with --out'
-        )
+    if other == name or (keys is not None and plans(folder, keys)):
+        return
+    problem = f'{folder} holds results of the board "{other}", not of "{name}"; choose another folder with --out'
+    remedy = "" if keys is None else f', or write name = "{other}" into the board if it is that one, changed'
+    raise UserError(problem + remedy)
+
+
+def plans(folder: Path, keys: Collection[str]) -> bool:
+    """Return True if the plan of a folder has these cells and no others.
+
+    Args:
+        folder: of results; it need not exist.
+        keys: of the cells, each once.
+    """
+    try:
+        lines = (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()
+        return len(lines) == len(keys) and {json.loads(line)["key"] for line in lines} == set(keys)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False  # missing, or damaged
+
+
+def earlier_name(folder: Path, name: str) -> str:
+    """Return the name under which a folder keeps the results of a board, if it is another one; else "".
+
+    Args:
+        folder: of results.
+        name: of the board.
+    """
+    other = str(read_manifest(folder).get("board", name))
+    return "" if other == name else other
 
 
 @contextmanager

@@ -29,6 +29,12 @@ class Parameters:
     open: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
+    def without(self, *left_out: str) -> Parameters:
+        """Return the arguments without some."""
+        kept = tuple(name for name in self.names if name not in left_out)
+        required = tuple(name for name in self.required if name in kept)
+        return Parameters(kept, required, self.open, {k: v for k, v in self.defaults.items() if k in kept})
+
 
 @dataclass(frozen=True)
 class ClassFacts:

@@ -14,6 +14,7 @@ from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number
 
 _CARDS = Path(__file__).parents[1] / "cards"
 Kind = Literal["classifier", "purifier", "detector"]
+FAMILIES = ("adversarial training", "other classifiers", "purifiers", "filters", "detectors")
 # Parameters of a composition, which all defenses of a kind take.
 COMMON: Mapping[Kind, tuple[str, ...]] = {
     "classifier": ("filters", "detector", "runs", "combine", "suspected", "level"),
@@ -83,6 +84,15 @@ class Card:
     claims: tuple[Mapping[str, Any], ...] = ()
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """Return the family of the defense, one of `FAMILIES`."""
+        if self.kind == "classifier":
+            return FAMILIES[0] if ".adversarial." in self.trainer else FAMILIES[1]
+        if self.kind == "detector":
+            return FAMILIES[4]
+        return FAMILIES[3] if self.build.startswith("defenses.filters.") else FAMILIES[2]
 
     def merged(self, dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return all parameters for a data set in canonical form, with those of a composition where they are given.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from defenses.data.sources.registry import find_source
@@ -73,6 +74,20 @@ def _places(name: str, dataset: str, root: Path | str | None, training_seed: int
 def has_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> bool:
     """Return True if there are weights of a name; for the arguments see `find_weights`."""
     return any(path.is_file() for path in _places(name, dataset, root, training_seed))
+
+
+def shipped(networks: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the data sets for which all weights of a defense come with the package.
+
+    Args:
+        networks: from the name of a data set to the names of the weights.
+    """
+    folders = sorted(path for path in _PACKAGED.iterdir() if path.is_dir())
+    return [
+        folder.name
+        for folder in folders
+        if all((folder / f"{name}.safetensors").is_file() for name in networks(folder.name))
+    ]
 
 
 def make_again(path: Path) -> str:

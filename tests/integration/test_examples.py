@@ -190,7 +190,7 @@ def test_a_broken_suite_breaks_no_other(own_suite, code, name, words):
     install(own_suite, "other_suite", name=name)
     listed = purebench_here("ls", "attacks")
     assert listed.returncode == 0
-    assert {"own:corner", "foolbox:LinfPGD"} < {line.split()[0] for line in listed.stdout.splitlines()}
+    assert {"own:corner", "foolbox:LinfPGD"} < {line.split()[0] for line in listed.stdout.splitlines() if line}
     (warning,) = listed.stderr.splitlines()
     assert words in warning
     assert find_attack("foolbox:LinfPGD", {"steps": 3}).version.startswith("foolbox")

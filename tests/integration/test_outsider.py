@@ -70,8 +70,8 @@ def test_an_honest_one_goes_through(file, tmp_path, capsys):
     name = f"{file}:Mine"
     assert three_commands(name) == [0, 0, 0]
     said = capsys.readouterr().out
-    assert f"{name}: passed on 4 images" in said
-    assert f"{name}, Linf 1/5 on digits (12 images, quick budget): passes the audit" in said
+    assert "\nmine.py:Mine: passed on 4 images" in f"\n{said}"
+    assert "mine.py:Mine, Linf 1/5 on digits (12 images, quick budget): passes the audit" in said
     rows = summary(tmp_path / "out").set_index("attack")
     assert rows.loc[WORST, "robust_mean"] < rows.loc["none", "robust_mean"]
     table = current_table(tmp_path / "out")

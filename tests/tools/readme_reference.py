@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_FAMILIES = ("adversarial training", "other classifiers", "purifiers", "filters", "detectors")
 _BOARD_TABLES = {  # table of the schema -> its heading and how a board writes it
     "board": "Top level",
     "threat": "`[threat]`",
@@ -153,36 +152,24 @@ def attack_counts() -> str:
     return table(("attacks that run", *NORMS, "in all"), rows)
 
 
-def _family(name: str) -> str:
-    """Return the family of a defense."""
-    from defenses.zoo.cards import card
-
-    known = card(name)
-    if known.kind == "classifier":
-        return _FAMILIES[0] if ".adversarial." in known.trainer else _FAMILIES[1]
-    if known.kind == "detector":
-        return _FAMILIES[4]
-    return _FAMILIES[3] if known.build.startswith("defenses.filters.") else _FAMILIES[2]
-
-
 def families() -> str:
     """Return the defenses by family, each with a link to its paper."""
-    from defenses.zoo.cards import card, list_models
+    from defenses.zoo.cards import FAMILIES, card, list_models
 
-    found: dict[str, list[str]] = {family: [] for family in _FAMILIES}
+    found: dict[str, list[str]] = {family: [] for family in FAMILIES}
     for name in list_models():
-        found[_family(name)].append(f"[{name}]({card(name).url})" if card(name).url else name)
+        found[card(name).family].append(f"[{name}]({card(name).url})" if card(name).url else name)
     return table(("family", "defenses, with their papers"), [(f, ", ".join(names)) for f, names in found.items()])
 
 
 def cards() -> str:
     """Return a table of cards for each family."""
-    from defenses.zoo.cards import card, list_models
+    from defenses.zoo.cards import FAMILIES, card, list_models
 
     parts = []
-    for family in _FAMILIES:
+    for family in FAMILIES:
         rows = []
-        for known in (card(name) for name in list_models() if _family(name) == family):
+        for known in (card(name) for name in list_models() if card(name).family == family):
             paper = f"[{known.title}]({known.url}), {known.venue}" if known.url else known.title
             parameters = ", ".join(k for k in known.parameters if k != "classifier")
             rows.append((code(known.name), known.summary, paper, code(parameters), ", ".join(known.gradients)))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, copies_of, settings_of
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import short_of
+from defenses.utils.introspection import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,12 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         warnings=(*short_of(params, ENOUGH), *_rule_warnings(params)),
         copies=copies_of(settings_of(local, params)),
     )
+
+
+def parameters(local: str) -> Parameters:
+    """Return the parameters of one of the attacks; see `bench.attacks.registry.attack_parameters`."""
+    names, settings = ATTACKS[local][0], settings_of(local, {})
+    return Parameters(names, defaults={name: getattr(settings, name) for name in names})
 
 
 def _rule_warnings(params: dict[str, Any]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, se
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.introspection import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,23 @@ _SETTINGS = {
     "fab": _FAB | {"n_target_classes": "n_target_classes"},
     "square": _SQUARE | {"resc_schedule": "rescale_schedule"},
 }
-_DEFAULTS = {"rho": 0.75, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "p_init": 0.8}  # of the parts
+_FAB_DEFAULTS = {"alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
+_APGD_DEFAULTS = {"n_iter": 100, "n_restarts": 5, "eot_iter": 1, "rho": 0.75, "use_largereps": False}
+_PART_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="custom", in Linf and L2
+    "apgd": _APGD_DEFAULTS,
+    "apgd_targeted": {**_APGD_DEFAULTS, "n_restarts": 1, "n_target_classes": 9},
+    "fab": {"n_iter": 100, "n_restarts": 5, **_FAB_DEFAULTS, "n_target_classes": 9},
+    "square": {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "loss": "margin", "resc_schedule": False},
+}
+_VERSION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # where they differ
+    "standard": {"apgd": {"n_restarts": 1}, "fab": {"n_restarts": 1}},
+    "rand": {"apgd": {"n_restarts": 1, "eot_iter": 20}},
+}
+_L1_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="standard"
+    "apgd": {"n_restarts": 5, "use_largereps": True},
+    "apgd_targeted": {"n_target_classes": 5, "use_largereps": True},
+}
+_DEFAULTS = {"rho": 0.75, **_FAB_DEFAULTS, "p_init": 0.8}  # above 0 in all parts
 _COUNTS = ("n_iter", "n_restarts", "eot_iter", "n_queries", "n_target_classes")
 # Classes that a loss needs; with fewer, the library fails.
 _LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
@@ -65,10 +82,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     if local not in names():
         raise unknown("attack", name, [f"autoattack:{n}" for n in names()])
     attacks = _attacks(local, params)
-    settings = {key for a in attacks for key in _SETTINGS[_PART[a]] if (a, key) != ("fab-t", "n_restarts")}
-    if not {"apgd-t", "fab-t"} & set(attacks):
-        settings -= {"n_target_classes"}
-    check_params(name, params, sorted(settings | ({"attacks"} if local == "custom" else set())))
+    check_params(name, params, [*_settings(attacks), *(["attacks"] if local == "custom" else [])])
     for key in _COUNTS:
         value = params.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -82,6 +96,37 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         notes=partial(_notes, attacks),
         load=_library,
     )
+
+
+def _settings(attacks: tuple[str, ...]) -> list[str]:
+    """Return the parameters of some single attacks."""
+    names = {key for a in attacks for key in _SETTINGS[_PART[a]] if (a, key) != ("fab-t", "n_restarts")}
+    return sorted(names if {"apgd-t", "fab-t"} & set(attacks) else names - {"n_target_classes"})
+
+
+def parameters(local: str) -> Parameters:
+    """Return the parameters of an attack; see `bench.attacks.registry.attack_parameters`."""
+    attacks = _SINGLE if local == "custom" else _attacks(local, {})
+    names = _settings(attacks)
+    values = defaults_of(local)
+    shown = {}
+    for key in names:
+        by_part = {_PART[a]: values[_PART[a]][key] for a in attacks if key in values[_PART[a]]}
+        shown[key] = next(iter(by_part.values())) if len(set(by_part.values())) == 1 else by_part
+    required = ("attacks",) if local == "custom" else ()
+    return Parameters((*required, *names), required, defaults=shown)
+
+
+def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, Any]]:
+    """Return the defaults of an attack by part of AutoAttack.
+
+    Args:
+        local: a name of `names`.
+        norm: "Linf", "L2" or "L1".
+    """
+    changed = _VERSION_DEFAULTS.get(local, {})
+    largest = _L1_DEFAULTS if (local, norm) == ("standard", "L1") else {}
+    return {part: {**v, **changed.get(part, {}), **largest.get(part, {})} for part, v in _PART_DEFAULTS.items()}
 
 
 def _attacks(local: str, params: Mapping[str, Any]) -> tuple[str, ...]:

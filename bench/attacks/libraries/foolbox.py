@@ -27,7 +27,7 @@ from bench.attacks.budgets import (
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from defenses.utils.errors import unknown
-from defenses.utils.introspection import ClassFacts
+from defenses.utils.introspection import ClassFacts, Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     """Return an attack of Foolbox; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"foolbox:{local}", SOURCE.facts(local)
-    check_params(name, params, [n for n in facts.parameters.names if n != "distance"])
+    check_params(name, params, parameters(local).names)
     _check_init_attack(name, params)
     return Attack(
         name=name,
@@ -61,6 +61,11 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         warnings=_warnings(facts, params),
         notes=partial(_notes, facts),
     )
+
+
+def parameters(local: str) -> Parameters:
+    """Return the parameters of an attack; see `bench.attacks.registry.attack_parameters`."""
+    return SOURCE.facts(local).parameters.without("distance")
 
 
 def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from bench.attacks.budgets import GREEDY, check_params, searches_nothing, short_
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from bench.attacks.libraries.square_tiles import check_tiles
-from defenses.utils.introspection import ClassFacts
+from defenses.utils.introspection import ClassFacts, Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     """Return an attack of torchattacks; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"torchattacks:{local}", SOURCE.facts(local)
-    check_params(name, params, [n for n in facts.parameters.names if n not in _SET_HERE])
+    check_params(name, params, parameters(local).names)
     return Attack(
         name=name,
         run=keyword_form(partial(_run, local)),
@@ -74,6 +74,11 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         warnings=_warnings(local, params),
         notes=partial(_notes, local),
     )
+
+
+def parameters(local: str) -> Parameters:
+    """Return the parameters of an attack; see `bench.attacks.registry.attack_parameters`."""
+    return SOURCE.facts(local).parameters.without(*_SET_HERE)
 
 
 def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:

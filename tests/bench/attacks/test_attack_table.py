@@ -97,7 +97,7 @@ def test_the_table_is_listed_without_the_libraries():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert out[-1] == "[]"
-    listed = {line.split()[0]: line for line in out[:-1]}
+    listed = {line.split()[0]: line for line in out[:-1] if line}
     assert set(TABLE) <= set(listed)
     assert listed["autoattack:square"].split()[1:7] == ["yes", "yes", "yes", "–", "yes", "logits"]
     assert "runs 10 iterations where AutoAttack runs 100" in listed["torchattacks:AutoAttack"]

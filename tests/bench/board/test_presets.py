@@ -216,8 +216,9 @@ def test_ls_tells_them():
     done = purebench_here("ls", "presets")
     assert done.returncode == 0
     for name in preset_names():
-        assert f"{name}: {find_preset(name).summary}" in done.stdout
-        assert find_preset(name).differs in done.stdout
+        assert f"  {name} " in done.stdout
+        assert f"  {find_preset(name).summary}\n" in done.stdout
+        assert find_preset(name).differs in purebench_here("show", name).stdout
 
 
 def test_presets_come_along():
@@ -294,7 +295,7 @@ def test_attacks_by_name_need_no_board(tmp_path):
     cells = load_cells(tmp_path / "out")
     assert {"none", "uniform", "transfer", "bench:pgd"} == set(cells["attack"])
     assert set(cells["status"]) == {"ok"}
-    assert dict(zip(cells["defense"], cells["stochastic"], strict=True)) == {own: True, "undefended": False}
+    assert dict(zip(cells["defense"], cells["stochastic"], strict=True)) == {"own.py:Net": True, "undefended": False}
     for command in ("plan", "status"):
         shown = purebench_here(command, *words, "--out", tmp_path / "out")
         assert shown.returncode == 0, shown.stderr

@@ -21,6 +21,7 @@ def imported(*arguments: object) -> set[str]:
 def test_light_commands_import_nothing_heavy():
     heavy = {"torch", "pandas", "pyarrow", "sklearn", "foolbox", "torchattacks", "torchvision", "numpy"}
     light = ["--help"], ["import", "--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["plan", "quickstart"]
+    light += ["show", "adp"], ["show", "autoattack:standard"], ["show", "digits-linf"], ["show", "standard"]
     for arguments in (*light, ["model-info", "show", "absent.json"]):
         assert not heavy & imported(*arguments), arguments
 
@@ -34,6 +35,60 @@ def test_nothing_to_do_imports_no_torch(tmp_path):
     again = purebench_here(*chosen)
     assert again.stdout == first.stdout
     assert "[1/" not in again.stderr
+
+
+def first_line(*arguments: object) -> tuple[str, bool]:
+    """The first line of a run on standard error, after which it is stopped; and whether torch was imported by then."""
+    code = (
+        "import os, sys\nfrom bench.cli.main import main\n"
+        "class Stopped:\n"
+        "    def write(self, text):\n"
+        "        os.write(2, text.encode())\n"
+        "        if chr(10) in text:\n"
+        "            os.write(1, str('torch' in sys.modules).encode())\n"
+        "            os._exit(0)\n"
+        "    def flush(self):\n        pass\n"
+        f"sys.stderr = Stopped()\nmain({[str(a) for a in arguments]!r})"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    return result.stderr.strip(), result.stdout == "True"
+
+
+def test_a_run_says_what_it_will_do_before_it_imports_torch(tmp_path):
+    line, imported_torch = first_line("run", "quickstart", "--out", tmp_path / "out", "--workers", 0)
+    assert line == f"27 cells, 0 finished: 4 defenses x 8 attacks x 100 images; results in {tmp_path}/out"
+    assert not imported_torch
+    names = (
+        "--preset",
+        "standard",
+        "--defense",
+        "trades",
+        "--dataset",
+        "digits",
+        "--eps",
+        "1/5",
+        "--indices",
+        "first-9",
+    )
+    line, imported_torch = first_line("run", *names, "--out", tmp_path / "out", "--workers", 0)
+    assert line.startswith("3 cells, 0 finished: 1 defense x 3 attacks x 9 images; ")
+    assert not imported_torch
+
+
+def test_a_run_of_own_code_says_meanwhile_what_is_loaded(tmp_path):
+    path = write_board(tmp_path)
+    models = tmp_path / "models.py"
+    models.write_text(f"{models.read_text()}\nimport sys, time\ntime.sleep(2)\nprint('loaded', file=sys.stderr)\n")
+    line, loaded, _ = purebench("run", path, "--out", tmp_path / "out", "--defense", "absent").stderr.splitlines()
+    assert line == "2 defenses x 2 attacks, first-60 of digits; loading linear and 1 more to count the cells"
+    assert loaded == "loaded"
+    write_board(tmp_path)
+    chosen = ("--out", tmp_path / "out", "--defense", "linear", "--attack", "slow", "--workers", 0)
+    done = purebench_here("run", path, *chosen)
+    assert f"9 cells, 0 finished: 1 defense x 3 attacks x 60 images; results in {tmp_path}/out\n" in done.stderr
+    assert "9 cells, 9 finished: " in purebench_here("run", path, *chosen).stderr
+    assert purebench_here("run", path, *chosen, "--quiet").stderr == ""
 
 
 def test_ctrl_c_waits_for_an_import(tmp_path):

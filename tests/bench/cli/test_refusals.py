@@ -195,7 +195,7 @@ def test_logits_that_are_not_finite_on_corrupted_images(tmp_path, capsys):
     name, out = f"{tmp_path / 'late.py'}:LateNaN", tmp_path / "out"
     few = ("--corruptions", "brightness", "--severities", "5", "--indices", "first-5")
     said = refused(capsys, "corruptions", name, *few, "--out", out)
-    assert f"{name} returned logits or scores that are not finite on corrupted:digits/brightness/5" in said
+    assert "late.py:LateNaN returned logits or scores that are not finite on corrupted:digits/brightness/5" in said
     assert "finished corruptions are kept" in said
     (file,) = out.glob("*.jsonl")
     assert list(read(file)[1]) == ["clean/0"]

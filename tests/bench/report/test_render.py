@@ -137,3 +137,15 @@ def test_csv_neutralises_formulas_and_keeps_numbers():
     assert back.name.tolist() == ["'=cmd()", "ok"]
     assert back.x.tolist() == [1 / 3, math.inf]
     assert back.s.tolist()[1] == "a,b"
+
+
+def test_wrapped_text_keeps_numbers_whole():
+    """Long headings and names are wrapped; a cell of numbers, and the widths of wide characters, are not."""
+    cell = "57.20 [52.82, 61.47]"
+    label = "/".join(["a-long-folder"] * 4) + "/net.py:Network"
+    table = Table("T", ("defense", "suite:AnAttackWithAVeryLongName: mean % [95%]", "rank"), ((label, cell, "1"),))
+    text = to_text(table, 60, wrap=True)
+    assert max(map(len, text.splitlines())) <= 60
+    assert cell in text
+    names = "".join(line[:28].strip() for line in text.splitlines() if line[:1].isalpha())
+    assert label in names

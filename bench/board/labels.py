@@ -1,0 +1,28 @@
+"""Labels of defenses and attacks that a board gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from defenses.utils.errors import UserError
+from defenses.utils.names import short_names
+
+
+def with_labels(entries: Iterable[Mapping[str, Any]], labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return entries of a board, each with a label: its own, else its name, of a file without needless folders.
+
+    Args:
+        entries: defenses or attacks of a board.
+        labels: of the command line, one for each entry; empty: none.
+
+    Raises:
+        UserError: there are more or fewer labels than entries.
+    """
+    found = [dict(entry) for entry in entries]
+    if labels and len(labels) != len(found):
+        raise UserError(f"the defenses are {len(found)} and the labels {len(labels)}; give one for each")
+    named = [entry for entry in found if "name" in entry]  # one without is refused where it is read
+    for entry, label in zip(named, labels or short_names([entry["name"] for entry in named]), strict=True):
+        entry["label"] = label if labels else entry.get("label", label)
+    return found
