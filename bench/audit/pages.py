@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.audit.svg import as_svg
-from bench.report.html import html_table, html_text, page
+from bench.report.html import html_table, page
 from bench.report.plain import to_markdown
 from bench.report.table import Table
 from defenses.utils.text import clean
@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from bench.audit.findings import Audit, Finding
 
 _STYLE = """
+:root { --pass: #23692f; --fail: #b3261e; --one: #1f5fa8; --two: #a4400f; --three: #2f6b38; }
+@media (prefers-color-scheme: dark) { :root { --pass: #6fce85; --fail: #ff8a80; --one: #6fa8e6; --two: #f0a37f;
+  --three: #7fc98d; } }
 td { white-space: normal; vertical-align: top; } td:nth-child(2) { min-width: 8rem; }
-.pass { color: #2a7a3b; } .fail { color: #c9302c; font-weight: 600; } .not { color: var(--soft); }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: -1.5rem 0 3rem; } figure { margin: 0; }
-figcaption { font-size: .85rem; font-weight: 600; } figure text { fill: currentColor; }
-figure path { stroke: var(--soft); }
+tbody th { vertical-align: top; } td:nth-child(5) { min-width: 16rem; }
+section + section td:nth-child(3) { min-width: 22rem; width: 60%; }
+.pass { color: var(--pass); } .fail { color: var(--fail); font-weight: 600; } .not { color: var(--soft); }
+svg { display: block; margin: .5rem 0; max-width: 100%; height: auto; color: var(--ink); }
+svg text { fill: currentColor; } .axis { stroke: var(--soft); fill: none; } .limit { stroke: var(--soft); }
+.c0 { fill: var(--one); stroke: var(--one); } .c1 { fill: var(--two); stroke: var(--two); }
+.c2 { fill: var(--three); stroke: var(--three); } polyline { fill: none !important; }
 """
 _KINDS = {"pass": "pass", "fail": "fail", "not measurable": "not", "not applicable": "not"}
 _MOST = 12  # images listed by position
@@ -49,10 +55,9 @@ def as_html(audits: Sequence[Audit]) -> str:
 
 
 def _section(audit: Audit) -> str:
-    """Return the table and the plots of a defense."""
-    plots = [(f.check, f.plot) for f in audit.findings if f.plot is not None]
-    figures = [f"<figure><figcaption>{html_text(name)}</figcaption>{as_svg(plot)}</figure>" for name, plot in plots]
-    return "\n".join([html_table(_findings(audit), _KINDS), '<div class="plots">', *figures, "</div>\n"])
+    """Return the table of a defense, each plot below the evidence of its check."""
+    plots = {(i, 2): as_svg(f.plot, f.check) for i, f in enumerate(audit.findings) if f.plot is not None}
+    return html_table(_findings(audit), _KINDS, plots)
 
 
 def _findings(audit: Audit) -> Table:

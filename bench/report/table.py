@@ -38,6 +38,11 @@ class Table:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError("every row needs one cell per column")
 
+    @property
+    def headers(self) -> int:
+        """Number of first columns that name their row; one where all hold text."""
+        return self.left if self.left < len(self.columns) - self.tail else 1
+
     def is_left(self, column: int) -> bool:
         """Return True if a column is aligned left."""
         return column < self.left or column >= len(self.columns) - self.tail

@@ -53,7 +53,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     write_atomic(folder / "tables.csv", csv)
     write_atomic(folder / "tables.md", to_markdown(tables))
     write_atomic(folder / "tables.tex", to_latex(tables))
-    write_atomic(folder / "tables.html", to_html(tables, title))
+    write_atomic(folder / "tables.html", to_html(tables, title, {"tables.csv": "all numbers, not rounded (CSV)"}))
     return tables[0]
 
 
