@@ -134,9 +134,14 @@ def maintainer(somebody: Newcomer) -> None:
     somebody.types("purebench", "new", "board", "board.toml", code=2, says=["board.toml"])
     somebody.types("purebench", "show", "board.toml", says=["attacks"])
     somebody.types("purebench", "plan", "board.toml", says=["cells"])
+    somebody.types("purebench", "status", "board.toml", says=["missing"])
     somebody.types("purebench", "status", "out", says=["finished"])
+    given = "import numpy as np; from defenses.data import load_dataset; d = load_dataset('digits')"
+    images = "np.savez('x.npz', x_adv=1 - d.x[:4].numpy().clip(0.4, 0.6), index=np.arange(4), y=d.y[:4].numpy())"
+    somebody.types("python", "-c", f"{given}; {images}")
+    somebody.types("purebench", "judge", "x.npz", "--defense", "pgd-at", "--eps", "1/5", code=2, says=["ball"])
     somebody.types("purebench", "verify", "out", "--defense", "pgd-at", "--quiet")
-    somebody.types("purebench", "model-info", "export", "out", "pgd-at", "--out", "pgd-at.json")
+    somebody.types("purebench", "model-info", "export", "out", "--defense", "pgd-at", "--out", "pgd-at.json")
     somebody.types("purebench", "run", "bord.toml", code=2, says=["bord.toml"])
     somebody.types("purebench", "ls", "purif", says=["adp"])
 
