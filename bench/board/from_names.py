@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.board.load import read_board
@@ -13,11 +13,14 @@ from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin
 from defenses.utils.text import file_name
 
+if TYPE_CHECKING:
+    from bench.spec.cell import DefenseRef
+
 
 def board_of_names(
     *,
     dataset: str,
-    defenses: Sequence[str],
+    defenses: Sequence[str | DefenseRef],
     preset: str | None = None,
     attacks: Sequence[str] = (),
     eps: str | None = None,
@@ -32,7 +35,7 @@ def board_of_names(
 
     Args:
         dataset: name or path of the data set.
-        defenses: names of registered defenses or plug-ins.
+        defenses: names of registered defenses or plug-ins; or, all of them, references to models in memory.
         preset: name of the preset that gives the attacks; None: `attacks`.
         attacks: names of attacks, with their default parameters; beside them run clean images, uniform noise, and a
             transfer.
@@ -55,21 +58,24 @@ def board_of_names(
         raise UserError("--set is for one defense; run the others apart, or write a board")
     if preset is None and eps is None:
         raise UserError("the radius is missing; give it, as --eps 8/255")
-    labels = [file_name(text) for text in (preset or "attacks", dataset, *defenses)]
+    references = tuple(d for d in defenses if not isinstance(d, str))
+    names = [d if isinstance(d, str) else d.label for d in defenses]
+    labels = [file_name(text) for text in (preset or "attacks", dataset, *names)]
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     raw: dict[str, Any] = {
         "name": "-".join(labels),
         "title": f"{preset or 'attacks'}: {dataset}",
         "dataset": dataset,
         "threat": threat if preset else {"norm": "Linf", **threat},
-        "defense": [_defense(name, params, stochastic=stochastic) for name in defenses],
+        "defense": [_defense(name, params, stochastic=stochastic) for name in names],
         **({} if indices is None else {"indices": indices}),
     }
     if preset:
         raw["preset"] = preset
     else:
         raw |= {"attack": [{"name": name} for name in attacks], "nulls": ["none", "uniform", "transfer"]}
-    board = read_board(raw, preset or "attacks", weights_root=weights_root, data_root=data_root)
+    roots = {"weights_root": weights_root, "data_root": data_root}
+    board = read_board(raw, preset or "attacks", references=references, **roots)
     board.cells()
     return board
 

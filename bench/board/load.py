@@ -15,7 +15,7 @@ from bench.board.defense_entry import describe
 from bench.board.presets import with_preset
 from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
-from bench.spec.cell import NULLS, VerdictSpec
+from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 
@@ -89,13 +89,19 @@ def default_name(path: str | Path) -> str:
 
 
 def read_board(
-    raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
+    raw: dict[str, Any],
+    stem: str,
+    *,
+    references: tuple[DefenseRef, ...] = (),
+    weights_root: str | Path | None = None,
+    data_root: str | Path | None = None,
 ) -> Board:
     """Return the board of a parsed TOML file.
 
     Args:
         raw: the parsed file.
         stem: name of a board without the key "name".
+        references: defenses in memory, in place of those of the file.
         weights_root: where weights are looked for first.
         data_root: where data sets lie; None: `defenses.utils.paths.data_root`.
 
@@ -114,7 +120,7 @@ def read_board(
         raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
     entries = [trained for entry in raw["defense"] for trained in _trained(check("defense", entry))]
     roots = {"weights_root": weights_root, "data_root": data_root}
-    defenses = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
+    defenses = references or tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
     verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(

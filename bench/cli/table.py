@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from bench.cli.arguments import add_format, add_results, check_results
-from bench.report.files import current_table
+from bench.cli.arguments import add_format, add_results
+from bench.report.files import check_results, current_table
 
 
 def add(sub: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import UNCERTIFIED
+from bench.analysis.caveats import CERTIFICATE, UNCERTIFIED
 from bench.analysis.rows import ROW
 from bench.spec.cell import KNOWN
 
@@ -161,7 +161,7 @@ def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping
         texts.setdefault(row, {}).update(dict.fromkeys(of_cell))
     for row, view, defense in zip(_rows(frame), frame["view"], frame["defense"], strict=True):
         if str(view).startswith("exact") and (reason := uncertified.get(defense)):
-            texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
+            texts.setdefault(row, {})[f"{CERTIFICATE}{reason}"] = None
     return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
 
 
