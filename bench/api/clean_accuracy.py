@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.api.arguments import check_batch_size
-from bench.evaluation.model_checks import check_model, has_random_outputs, refuse_train_mode
+from bench.evaluation.model_checks import check_model, has_random_outputs, logits_of, refuse_train_mode
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.data.arrays import as_array
@@ -64,7 +64,7 @@ def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Non
         defense = UserModule(model, stochastic=has_random_outputs(model, x))
     assert isinstance(defense, Defense)
     with torch.no_grad():
-        logits = defense.logits(x, Noise.of(0, len(x), x.device))
+        logits = logits_of(defense, x, Noise.of(0, len(x), x.device), type(model).__name__)
     classes = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim else 0
     check_model(defense, x, classes, type(model).__name__, probabilities=True)
     if not 0 <= int(y.min()) <= int(y.max()) < classes:

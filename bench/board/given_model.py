@@ -88,6 +88,8 @@ def given_model(
 def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | None) -> nn.Module:
     """Return a module; a name is loaded by `load_model`."""
     if not isinstance(model, str):
+        if isinstance(model, torch.export.ExportedProgram):
+            raise UserError("the model is an ExportedProgram; give its module: model.module()")
         if not isinstance(model, nn.Module):
             raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
         return model
@@ -104,13 +106,10 @@ def _as_defense(
         module = module.module
     if isinstance(module, Defense):
         return module
-    refuse_train_mode(module, name or type(module).__name__)
+    refuse_train_mode(module, name or type(module).__name__, stochastic=bool(stochastic))
     random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
     return UserModule(module, stochastic=random)
 
 
 def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
-    try:
-        return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return False  # the model check will name the problem
+    return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])

@@ -40,11 +40,7 @@ def load_board(
             range.
     """
     file = find_board(path)
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
-        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(_text(file)) else ""
-        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
+    raw = read_toml(file)
     try:
         board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
         board.cells()  # refuses unknown attacks and parameters
@@ -55,8 +51,18 @@ def load_board(
         raise UserError(f"{file}: {error}") from None
 
 
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
+        text = file.read_text(encoding="utf-8", errors="replace")
+        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(text) else ""
+        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
 
 
 def find_board(path: str | Path) -> Path:
