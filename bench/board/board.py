@@ -47,6 +47,7 @@ class Board:
         nulls: null attacks: "none" and "uniform", which are on every board, and optionally "transfer".
         protocols: aggregations of the draws.
         preset: the published protocol that the board follows; None: none.
+        notes: on its data, for the manifest and below the tables.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -70,6 +71,7 @@ class Board:
     nulls: tuple[str, ...] = NULLS
     protocols: Aggregation = field(default_factory=Aggregation)
     preset: Preset | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
@@ -93,6 +95,7 @@ class Board:
     def manifest_facts(self) -> dict[str, Any]:
         """Return the facts of the board for a manifest."""
         optional = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
+        optional["notes"] = list(self.notes)
         return {
             "schema": SCHEMA,
             "board": self.name,

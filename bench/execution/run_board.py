@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.board.board import Board
+from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
@@ -47,6 +48,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """
     cells = board.cells()
     chosen = select(cells, options)
+    board = _with_notes(board, options)
     check_board(folder, board.name)
     if options.device != "cpu":
         from defenses.utils.devices import device_named
@@ -54,6 +56,16 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
         return _run(board, Store(folder), cells, chosen, options)
+
+
+def _with_notes(board: Board, options: Options) -> Board:
+    """Return the board with notes on its data, which are printed."""
+    roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
+    found = data_notes(board.defenses, board.dataset, board.split, **roots)
+    notes = tuple(dict.fromkeys((*board.notes, *found)))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return replace(board, notes=notes)
 
 
 def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:

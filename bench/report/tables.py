@@ -52,6 +52,7 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     reasons, resumed = uncertified(folder, results.cells, manifest), resumed_anyway(manifest)
     notes = (
         *footnotes.of_preset(manifest),
+        *footnotes.of_data(manifest),
         *footnotes.of_sequential(aggregation, results.records),
         *footnotes.of_certificates(reasons),
         *footnotes.of_resumed(resumed),
