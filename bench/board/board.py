@@ -94,8 +94,8 @@ class Board:
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the facts of the board for a manifest."""
-        optional = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
-        optional["notes"] = list(self.notes)
+        optional: dict[str, Any] = {"preset": self.preset.as_dict() if self.preset else {}, "notes": list(self.notes)}
+        optional["protocols"] = self.protocols.as_dict()
         return {
             "schema": SCHEMA,
             "board": self.name,

@@ -14,6 +14,7 @@ from defenses.zoo.registry import fingerprint
 if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
 
+_LABEL = 200  # characters of a label in a note
 _SHIPPED = "defenses.zoo."  # of classes that are named as a user's
 
 
@@ -30,7 +31,7 @@ def data_notes(
         in_memory: titles of the defenses that Python code gave, whatever the data set they were loaded for.
     """
     notes, titles = [], set(in_memory)
-    own = next((d.label for d in defenses if _is_users(d)), None)
+    own = next((d.label[:_LABEL] for d in defenses if _is_users(d)), None)
     if own is not None and split != "train" and _is_digits(dataset, data_root):
         notes.append(
             f"the {split} split of digits is a permutation of scikit-learn's images: if {own} was trained on images of "
@@ -39,7 +40,9 @@ def data_notes(
         )
     for defense in defenses:
         if defense.title in titles and _lacks_weights(defense, dataset):
-            notes.append(f"{defense.label} has weights for other data than {dataset}, on which it was not trained")
+            notes.append(
+                f"{defense.label[:_LABEL]} has weights for other data than {dataset}, on which it was not trained"
+            )
     return tuple(notes)
 
 

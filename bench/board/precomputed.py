@@ -136,9 +136,10 @@ def _order_notes(images: Sequence[PrecomputedImages], request: JudgeOptions, dat
     if 2 * others <= len(few):
         return ()
     return (
-        f"{others} of the first {len(few)} images of {unnamed.label} are nearer to other images than those of the "
-        f"{request.split} split, a permutation of scikit-learn's, in its order; make them of "
-        f'defenses.data.load_dataset("digits", split="{request.split}"), or name them by an array index or a file of the clean ones (--clean)',
+        f"{others} of the first {len(few)} images of {unnamed.label[:200]} are nearer to other images than those of "
+        f"the {request.split} split, a permutation of scikit-learn's, in its order; make them of "
+        f'defenses.data.load_dataset("digits", split="{request.split}"), or name them by an array index or a file of '
+        "the clean ones (--clean)",
     )
 
 

@@ -30,6 +30,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.text import clean
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -59,19 +60,21 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
 
 
 def _with_notes(board: Board, options: Options) -> Board:
-    """Return the board with notes on its data, which are printed."""
+    """Return the board with notes on its data."""
     roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
     found = data_notes(board.defenses, board.dataset, board.split, **roots)
-    notes = tuple(dict.fromkeys((*board.notes, *found)))
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    return replace(board, notes=notes)
+    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
+
+
+def _print_notes(board: Board) -> None:
+    for note in board.notes:
+        print(f"note: {clean(note)}", file=sys.stderr)
 
 
 def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
     stored_lines = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
     for note in stored_lines.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {clean(note)}", file=sys.stderr)
     finished = stored_lines.lines
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
@@ -83,6 +86,7 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         _run_pending(board, store, cells, pending, options, redo, forecasts)
         finished = store.finished(_warn)
     else:
+        _print_notes(board)
         _write_plan(store, cells)
         update_manifest(store, board.manifest_facts())
     if stored_lines.resumed:
@@ -174,6 +178,7 @@ class _PendingRun:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
+        _print_notes(self.board)  # not before, as a model may be refused
         _write_plan(self.store, self.cells)
         if softmax:
             digests = {d.title: digest(d.fingerprint) for d in self.board.defenses if d.title in softmax}
