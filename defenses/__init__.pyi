@@ -5,6 +5,7 @@ from .core.detector import Detector as Detector
 from .core.detector import Guarded as Guarded
 from .core.detector import calibrated as calibrated
 from .core.detector import clean_scores as clean_scores
+from .core.fixed_batch import FixedBatch as FixedBatch
 from .core.noise import Draw as Draw
 from .core.noise import Noise as Noise
 from .core.purifier import NoiseSpec as NoiseSpec

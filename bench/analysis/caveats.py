@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,42 @@ def caveats(folder: Path, results: Results) -> dict[str, list[str]]:
         text = f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})"
         texts.setdefault(label, []).append(text)
     return texts
+
+
+_SEPARATOR = " | "  # of the column "warnings"; a warning itself may have a semicolon
+CERTIFICATE = "gradient certificate: "  # in front of a reason in that column
+
+
+def join_warnings(warnings: Iterable[str]) -> str:
+    """Return the value of the column "warnings" of a row."""
+    return _SEPARATOR.join(warnings)
+
+
+def split_warnings(text: str) -> tuple[list[str], str]:
+    """Return the warnings of an attack, and the reason why exact gradients are not certified, of a row's warnings."""
+    attack, _, reason = text.partition(CERTIFICATE)
+    return [warning for warning in attack.split(_SEPARATOR) if warning], reason
+
+
+def reasons_of_frame(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the reasons why exact gradients are not certified, by label, of a frame with the column "warnings"."""
+    pairs = frame[["defense", "warnings"]].drop_duplicates().itertuples(index=False)
+    return {str(label): split_warnings(str(text))[1] for label, text in pairs if CERTIFICATE in str(text)}
+
+
+def caveats_of_frame(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the caveats of each defense by label, as far as the column "warnings" of `benchmark` has them.
+
+    Args:
+        frame: of `benchmark` or `load_results`.
+    """
+    if "warnings" not in frame:
+        text = "the frame of load_results has no certificates and audits; name its folder to see them"
+        return {str(label): [text] for label in frame["defense"].unique()}
+    return {
+        label: [f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})"]
+        for label, reason in reasons_of_frame(frame).items()
+    }
 
 
 def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -3,103 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from bench.analysis.caveats import caveats
+from bench.analysis.caveats import caveats, caveats_of_frame
+from bench.analysis.comparison import Comparison, Side
+from bench.analysis.frames import results_of
 from bench.analysis.records import CLEAN, NULL
-from bench.analysis.results import Results, read_results
+from bench.analysis.results import Results
 from bench.analysis.rows import SETTING, Group, Row, choose, grouped
+from bench.analysis.same_data import check_same_data
 from bench.analysis.scores import Scores, common
 from bench.stats.bootstrap import Interval, over_trainings
-from bench.stats.paired import Paired, paired_difference
-from bench.stats.proportions import wilson
-from bench.store.parts import stored
+from bench.stats.paired import paired_difference
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.names import portable
-
-if TYPE_CHECKING:
-    from defenses.utils.arrays import F64, I64, Bools
 
 _WORST = "worst case"
 _ALIASES = {"clean images": CLEAN, "uniform noise": NULL}
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
-    """A row in a comparison.
-
-    Args:
-        title: the defense and the attack.
-        setting: values of `bench.analysis.rows.SETTING`.
-        index: dataset indices, ascending, int64 [images].
-        label: right classes, [images].
-        shares: shares of held-out draws that withstand the attack, [trainings, images] in [0, 1].
-        decisions: True where the majority of the draws decides right, bool [images]; None for several trainings.
-        draws: held-out draws per image.
-        protocol: held-out and selection draws (None for a deterministic defense), and the budget; equal for rows that
-            compare.
-    """
-
-    title: str
-    setting: tuple[Any, ...]
-    index: I64
-    label: F64
-    shares: F64
-    decisions: Bools | None
-    draws: int
-    protocol: tuple[tuple[int, int] | None, str]
-
-    @property
-    def where(self) -> str:
-        """The setting as text."""
-        dataset, split, indices, norm, eps, targets = self.setting
-        return f"{portable(dataset)} {split} ({indices}), {norm} {eps}" + (
-            "" if targets == "none" else f", target {targets}"
-        )
-
-    def share(self, confidence: float) -> Interval:
-        """Return the mean over images, with Wilson's interval as in the tables."""
-        n, value = self.shares.shape[1], float(self.shares.mean())
-        low, high = wilson(value * n, n, confidence)
-        return Interval(value, float(low), float(high), n)
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Comparison of row a with row b in one setting.
-
-    Args:
-        a: the first row.
-        b: the second row.
-        planned: number of images of the setting.
-        difference: mean of a minus mean of b, over images, in [-1, 1].
-        how: method of its interval.
-        decisions: difference of majority decisions (or of the single verdicts of deterministic defenses), with
-            McNemar's test; None for several trainings.
-        both: number of images that both decide right; 0 if `decisions` is None.
-        caveats: caveats of both sides, see `bench.analysis.caveats`.
-    """
-
-    a: Side
-    b: Side
-    planned: int
-    difference: Interval
-    how: str
-    decisions: Paired | None
-    both: int
-    caveats: tuple[str, ...] = ()
-
-
 def compare(
-    source: str | Path,
+    source: str | Path | pd.DataFrame,
     a: str,
     b: str,
     *,
-    other: str | Path | None = None,
+    other: str | Path | pd.DataFrame | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = 10_000,
@@ -110,23 +41,23 @@ def compare(
     of draws is in the shares. If a side has several trainings, a bootstrap varies these too (`bench.stats.bootstrap`).
 
     Args:
-        source: the results folder.
+        source: the results folder, or a frame of `load_results` or `benchmark`.
         a: a row: "adp" (its worst case), "adp@autoattack:rand" (one attack), "adp@autoattack:rand (bpda)" (one view of
             several), "adp@none" (clean images).
         b: another row.
-        other: the results folder of b. Default: `source`.
+        other: the results folder or frame of b. Default: `source`.
         confidence: in (0, 1).
         seed: of the bootstrap over several trainings.
         resamples: number of resamples of that bootstrap.
 
     Returns:
-        A comparison per setting.
+        A comparison per setting; printed, it is what `purebench compare` prints.
 
     Raises:
         UserError: unknown row, or rows that do not compare: other images, threat, draws, budget or data.
     """
-    results_a = read_results(source)
-    results_b = results_a if other is None else read_results(other)
+    results_a = results_of(source)
+    results_b = results_a if other is None else results_of(other)
     if a == b and other is None:
         raise UserError(f'"{a}" is compared with itself; name another defense or attack')
     first, second = ({side.setting: side for side in _sides(r, name)} for r, name in ((results_a, a), (results_b, b)))
@@ -135,21 +66,23 @@ def compare(
         of_a, of_b = (next(iter(sides.values())).where for sides in (first, second))
         raise UserError(f"{a} was judged on {of_a} and {b} on {of_b}; compare rows of one setting")
     if other is not None:
-        _check_same_data(Path(source), Path(other), settings)
+        check_same_data(source, other, settings)
     planned = {tuple(group.rows[0].names[n] for n in SETTING): group.rows[0].planned for group in _groups(results_a)}
-    texts = [*_caveats(source, results_a, a), *_caveats(other or source, results_b, b)]
+    texts = [*_caveats(source, results_a, a), *_caveats(source if other is None else other, results_b, b)]
     comparisons = []
     for setting in settings:
         left, right = first[setting], second[setting]
         _check_comparable(left, right)
         comparison = _compared(left, right, planned[setting], confidence, seed, resamples)
-        comparisons.append(replace(comparison, caveats=tuple(dict.fromkeys(texts))))
+        comparisons.append(replace(comparison, confidence=confidence, caveats=tuple(dict.fromkeys(texts))))
     return comparisons
 
 
-def _caveats(folder: str | Path, results: Results, name: str) -> list[str]:
+def _caveats(source: str | Path | pd.DataFrame, results: Results, name: str) -> list[str]:
     defense, _ = _parsed(name, list(dict.fromkeys(results.cells["defense"])))
-    return caveats(Path(folder), results).get(defense, [])
+    if isinstance(source, pd.DataFrame):
+        return caveats_of_frame(source).get(defense, [])
+    return caveats(Path(source), results).get(defense, [])
 
 
 def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resamples: int) -> Comparison:
@@ -270,20 +203,3 @@ def _check_comparable(a: Side, b: Side) -> None:
         )
     if budget_a != budget_b:
         raise UserError(f"{a.title} was attacked with the {budget_a} budget and {b.title} with the {budget_b} one")
-
-
-def _check_same_data(folder: Path, other: Path, settings: Sequence[tuple[Any, ...]]) -> None:
-    """Refuse folders with different versions of a data set.
-
-    Raises:
-        UserError: their revisions or index lists differ.
-    """
-    versions = []
-    for results in (folder, other):
-        lines = [line for line, _ in stored(results / "parts").values()]
-        versions.append({(x["dataset"], x["split"], x["indices"], *x["identity"]["data"][2:4]) for x in lines})
-    for setting in settings:
-        left, right = ({v for v in keys if v[:3] == setting[:3]} for keys in versions)
-        if left != right:
-            data = " ".join(setting[:3])
-            raise UserError(f"{folder} and {other} hold other versions of {data}; run one of them again")

@@ -29,13 +29,13 @@ from bench.store.reader import Part, read_folder
 
 __all__ = ["CLEAN", "NULL", "Results", "load_cells", "load_draws", "load_results", "read_results"]
 
-_CELL_COLUMNS = (
+CELL_COLUMNS = (
     *("defense", "training_seed", "attack", "view", "gradient", "eot", "runs", "seed_known"),
     *("dataset", "split", "indices", "block"),
     *("norm", "eps", "targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
-_RECORD_COLUMNS = (  # for tables
+RECORD_COLUMNS = (  # for tables
     *("index", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected"),
     *("in_box", "in_ball", "finite", "beyond", "majority_right", "majority_draws", "status", "error"),
 )
@@ -60,7 +60,7 @@ def load_cells(path: str | Path) -> pd.DataFrame:
 
 
 def _cell_frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    first = [*_LINE_COLUMNS[:1], *_CELL_COLUMNS, *_LINE_COLUMNS[1:]]
+    first = [*_LINE_COLUMNS[:1], *CELL_COLUMNS, *_LINE_COLUMNS[1:]]
     hidden = {"identity", "traceback", "sources", *first}
     costs = ["seconds_attack", "seconds_verdict", "forwards", "backwards", "queries"]
     rest = [*costs, *sorted({k for line in lines for k in line} - hidden - set(costs))]
@@ -87,7 +87,9 @@ def load_results(path: str | Path) -> pd.DataFrame:
         refusal, or if targeted its target;
         `succeeded`: True if the clean image is mostly right, and `success` is more than half;
         `majority_right`, `majority_draws`, only for a board with a sequential rule: 1 if the majority by that rule is
-        right, else 0, and its number of held-out draws (NaN: not decided by the rule).
+        right, else 0, and its number of held-out draws (NaN: not decided by the rule);
+        `majority`, `mean_logit`, `newly_wrong`, `margin_sel`: of the draws, see `Results`.
+        `summary`, `worst_per_image`, `compare` and `table` take the frame, or rows of it, in place of the folder.
         The attacks "none" and "uniform" are the clean images and the noise. Cells of status "error" or "unsupported"
         have rows as well, without draws and with that status and error: one per image, or one of index -1 if no other
         cell has the same images.
@@ -95,14 +97,16 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = read_folder(Path(path), _result_frame)
+    k = aggregation_of(read_manifest(Path(path))).k
+    frame: pd.DataFrame = read_folder(Path(path), partial(_result_frame, k=k))
     return frame
 
 
-def _result_frame(lines: list[dict[str, Any]], parts: list[Part]) -> pd.DataFrame:
+def _result_frame(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> pd.DataFrame:
     cells = _cell_frame(lines)
-    records = with_failed(cells, read_records(parts))
-    frame: pd.DataFrame = pd.concat([_of_cells(cells, records, _CELL_COLUMNS), records.drop(columns="at")], axis=1)
+    records = read_records(parts)
+    records = with_failed(cells, records.assign(**_of_draws(cells, records, parts, k)))
+    frame: pd.DataFrame = pd.concat([_of_cells(cells, records, CELL_COLUMNS), records.drop(columns="at")], axis=1)
     frame = frame.assign(**with_correctness(cells, records))
     frame["succeeded"] = (frame["clean"] > 0.5) & (frame["success"] > 0.5)
     return frame
@@ -176,7 +180,13 @@ def read_results(path: str | Path) -> Results:
 
 def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:
     cells = _cell_frame(lines)
-    records = read_records(parts, (*_RECORD_COLUMNS, *(norm.lower() for norm in cells["norm"].unique())))
+    records = read_records(parts, (*RECORD_COLUMNS, *(norm.lower() for norm in cells["norm"].unique())))
+    columns = _of_draws(cells, records, parts, k)
+    return Results(cells, records.assign(**with_correctness(cells, records), **columns))
+
+
+def _of_draws(cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: int | None) -> dict[str, Any]:
+    """Return the columns of the records that are computed from the draws, see `Results`."""
     images = Images.of(records)
     unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
     clean = clean_draws([part.only(unattacked) for part in parts], images, group_numbers(cells, IMAGES))
@@ -184,4 +194,4 @@ def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -
     if "majority_right" in records:
         by_rule = records["majority_right"].to_numpy(np.float64)
         columns["majority"] = np.where(np.isnan(by_rule), columns["majority"], by_rule)
-    return Results(cells, records.assign(**with_correctness(cells, records), **columns))
+    return columns

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import failures, labels, with_audit
+from bench.analysis.frames import Source, results_of
 from bench.analysis.records import CLEANS
-from bench.analysis.results import CLEAN, Results, read_results
+from bench.analysis.results import CLEAN
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.analysis.scores import Scores, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.spec.aggregation import M, check_m
 from bench.stats.proportions import Rate, spread
 from bench.store.manifest import read_manifest
+from defenses.utils.errors import UserError
 
 WORST = "worst case"
 REFUSED = ("rejected_mean", "right_or_refused_mean")
@@ -45,11 +47,12 @@ class _SummaryLine:
     status: str
 
 
-def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
+def summary(source: Source, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
     """Return the tidy summary of a board, numbers at full precision.
 
     Args:
-        source: a results folder, or the result of `read_results`.
+        source: a results folder, a frame of `load_results` or `benchmark` or rows of it, or the result of
+            `read_results`.
         m: the M of Rob(M); None: 5 and 15, as far as there are draws.
         by_seed: True for a row per training seed, with a column "training_seed" and without ranks.
 
@@ -84,7 +87,7 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
         UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an
             M of `m`.
     """
-    results = source if isinstance(source, Results) else read_results(source)
+    results = results_of(source)
     m = M if m is None else _checked(m, results.cells)
     rows: list[dict[str, Any]] = []
     for seeds in grouped(results):
@@ -97,8 +100,29 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     if by_seed:
         names.insert(names.index("attack"), TRAINING_SEED)
     frame = pd.DataFrame(rows, columns=names)
-    failed = {} if isinstance(source, Results) else failures(Path(source), read_manifest(Path(source)))
+    failed: dict[str, tuple[str, ...]] = {}
+    if isinstance(source, str | Path):
+        failed = failures(Path(source), read_manifest(Path(source)))
     return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
+
+
+def clean_and_robust(source: Source) -> tuple[float, float]:
+    """Return clean and worst-case accuracy of a defense, the pair that RobustBench's `benchmark` returns.
+
+    Args:
+        source: a results folder or a frame, see `summary`, of one defense at one threat.
+
+    Raises:
+        UserError: several defenses or threats, or images without a verdict of each attack.
+    """
+    rows = summary(source)
+    worst = rows[rows["attack"] == WORST]
+    if len(worst) != 1:
+        raise UserError(f"there are {len(worst)} worst cases; give rows of one defense at one threat, or use summary")
+    (row,) = worst.to_dict("records")
+    if row["status"] != "ok":
+        raise UserError(f"the worst case is {row['status']}; summary shows what there is")
+    return float(row["clean_mean"]), float(row["robust_mean"])
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:

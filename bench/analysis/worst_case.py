@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import Results, read_results
+from bench.analysis.frames import Source, results_of
 from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 
 _KEYS = ("defense", *SETTING)
 
 
-def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
+def worst_per_image(source: Source) -> pd.DataFrame:
     """Return the worst of the clean image and all attacks per defense and image, as counted by `summary`.
 
     The worst is chosen on selection draws and counted on held-out ones; ties go to the smaller margin on selection
@@ -21,7 +20,7 @@ def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
     stochastic defense.
 
     Args:
-        source: a results folder, or the result of `read_results`.
+        source: a results folder, a frame of `load_results` or `benchmark`, or the result of `read_results`.
 
     Returns:
         A row per defense, training seed, setting and image with verdicts of all planned attacks on that defense
@@ -33,7 +32,7 @@ def worst_per_image(source: str | Path | Results) -> pd.DataFrame:
     Raises:
         UserError: no results there, a damaged file, or an image with several verdicts in one row.
     """
-    results = source if isinstance(source, Results) else read_results(source)
+    results = results_of(source)
     columns = [*_KEYS[:1], TRAINING_SEED, *_KEYS[1:], "index", "label", "attack", "view", "clean", "accuracy", "robust"]
     groups = [group for seeds in grouped(results) for group in seeds]
     frames = [pd.DataFrame(_of_group(group), columns=columns) for group in groups if group.attacks]

@@ -1,1 +1,1 @@
-"""The Python entry points: `benchmark` and `clean_accuracy`."""
+"""The Python entry points: `benchmark`, `run_preset`, `judge`, `certify` and `clean_accuracy`."""

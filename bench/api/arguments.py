@@ -1,4 +1,4 @@
-"""Turn the arguments of `benchmark` into a threat model, views, attacks, a defense and a board."""
+"""Turn the arguments of `benchmark` into a threat model, views, attacks and a board."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
 from bench.board.indices import first_images
 from bench.board.schema import check
-from bench.evaluation.model_checks import has_random_outputs, refuse_train_mode
 from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Defense, UserModule
-from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
-from defenses.utils.identity import check_built
-from defenses.utils.names import is_zoo, short_names
-from defenses.zoo.registry import load_model
+from defenses.utils.names import short_names
 
 
 def check_batch_size(batch_size: object) -> None:
@@ -42,16 +36,6 @@ def plain_int(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
-def classes_of(model: nn.Module, dataset: Sequence[Any]) -> int | None:
-    """Return the number of logits of a model for the first image of a pair (x, y); None if it takes no such image."""
-    try:
-        x = torch.as_tensor(dataset[0][:1], dtype=torch.float32)
-        with torch.no_grad():
-            return int(model(x.to(next(model.parameters(), x).device)).shape[1])
-    except Exception:  # the checks of the data and the model name the problem
-        return None
-
-
 def check_options(*, batch_size: object, name: str | None, split: str, stochastic: object) -> None:
     """Refuse bad values of some arguments of `benchmark`.
 
@@ -66,12 +50,12 @@ def check_options(*, batch_size: object, name: str | None, split: str, stochasti
         raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
 
 
-def threat_of(threat_model: str | ThreatModel, eps: str | float | None) -> ThreatModel:
-    """Return the threat model.
+def threats_of(threat_model: str | ThreatModel, eps: Any) -> tuple[ThreatModel, ...]:
+    """Return the threat models, one for each radius.
 
     Args:
         threat_model: norm, or a whole threat model.
-        eps: radius, with a norm only.
+        eps: radius, or a list of radii, with a norm only.
 
     Raises:
         UserError: unknown norm, bad radius, or a radius that is missing or given twice.
@@ -79,10 +63,11 @@ def threat_of(threat_model: str | ThreatModel, eps: str | float | None) -> Threa
     if isinstance(threat_model, ThreatModel):
         if eps is not None:
             raise UserError("eps is given twice; leave it out, the ThreatModel has one")
-        return threat_model
-    if eps is None:
+        return (threat_model,)
+    if eps is None or (isinstance(eps, list | tuple) and not eps):
         raise UserError('eps is missing; give it as eps="8/255"')
-    return ThreatModel(threat_model, eps)  # type: ignore[arg-type]
+    radii = eps.tolist() if hasattr(eps, "tolist") else eps
+    return tuple(ThreatModel(threat_model, e) for e in (radii if isinstance(radii, list | tuple) else [radii]))  # type: ignore[arg-type]
 
 
 def views_of(views: Any) -> tuple[ViewSpec, ...]:
@@ -128,63 +113,10 @@ def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
     return replace(attack_entry(check("attack", {**keys, "params": params}), ()), views=views)
 
 
-def load(model: nn.Module | str, dataset: str, threat: ThreatModel, data_root: Path | None) -> nn.Module:
-    """Return a module; a name is loaded by `load_model`.
-
-    Args:
-        model: a module, or the name of a model.
-        dataset: name or path of the data set.
-        threat: threat model, which selects the model of RobustBench's zoo.
-        data_root: where data sets lie.
-
-    Raises:
-        UserError: neither a module nor a name, or a model that cannot be loaded.
-    """
-    if not isinstance(model, str):
-        if not isinstance(model, nn.Module):
-            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
-        return model
-    params: dict[str, Any] = {"threat_model": threat.norm} if is_zoo(model) else {}
-    return load_model(model, dataset, data_root=data_root, **params)
-
-
-def as_defense(
-    module: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, data_root: Path | None
-) -> Defense:
-    """Return a module as a defense.
-
-    Args:
-        module: a `Defense`, or a module from images to logits.
-        dataset: name or path of the data set.
-        split: split on which the module is tried.
-        stochastic: True if the outputs of a module are random; None: try.
-        name: name of the model, for messages.
-        data_root: where data sets lie.
-
-    Raises:
-        UserError: a module in training mode, or without initialised parameters.
-    """
-    check_built(module)
-    if isinstance(module, UserModule):
-        module = module.module
-    if isinstance(module, Defense):
-        return module
-    refuse_train_mode(module, name or type(module).__name__)
-    random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
-    return UserModule(module, stochastic=random)
-
-
-def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
-    try:
-        return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return False  # the model check will name the problem
-
-
 def board_of(
     defense: DefenseRef,
     attacks: tuple[AttackEntry, ...],
-    threat: ThreatModel,
+    threats: tuple[ThreatModel, ...],
     dataset: str,
     *,
     split: str,
@@ -203,7 +135,7 @@ def board_of(
         name=defense.label,
         title=defense.label,
         dataset=dataset,
-        threats=(threat,),
+        threats=threats,
         defenses=(defense,),
         attacks=attacks,
         split=split,

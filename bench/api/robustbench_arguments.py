@@ -1,8 +1,10 @@
-"""Translate the arguments of `robustbench.eval.benchmark` to those of `bench.benchmark`."""
+"""Translate calls of `robustbench.eval.benchmark` to those of `bench.benchmark`."""
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from defenses.utils.errors import UserError, unknown
@@ -37,13 +39,32 @@ def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tu
     for key, value in others.items():
         if key in _SAME:
             ours[_SAME[key]] = value
+        elif key == "verbose":
+            ours["quiet"] = not value
         elif key == "preprocessing":
             name = _preprocessed(name, value)
         elif key not in _INSTEAD:
-            raise unknown("argument of benchmark", key, [*_SAME, *_INSTEAD, "preprocessing"])
+            raise unknown("argument of benchmark", key, [*_SAME, *_INSTEAD, "preprocessing", "verbose"])
         elif value:
             raise UserError(f"{key} is RobustBench's; leave it out: {_INSTEAD[key]}")
     return name, threat, ours
+
+
+def refuse_unpacking(caller: FrameType) -> None:
+    """Refuse a call whose result is unpacked into a pair, as that of RobustBench: before hours of work and not after.
+
+    Args:
+        caller: the frame that calls `benchmark`.
+
+    Raises:
+        UserError: the next instruction there unpacks the result.
+    """
+    following = (i for i in dis.get_instructions(caller.f_code) if i.offset > caller.f_lasti)
+    if next((i.opname for i in following if i.opname != "CACHE"), "") == "UNPACK_SEQUENCE":
+        raise UserError(
+            "benchmark returns a frame, a row per image and attack, and no pair; write "
+            "clean, robust = bench.clean_and_robust(bench.benchmark(...))"
+        )
 
 
 def _preprocessed(dataset: str, value: Any) -> str:

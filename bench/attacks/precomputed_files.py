@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bench.spec.cell import NULLS
 from bench.store.parts import ADVERSARIAL, CELLS, RECORDS, read_lines, read_whole
+from defenses.data.arrays import as_array
 from defenses.data.formats import as_labels, to_nchw, whole_numbers
 from defenses.utils.errors import UserError
 
@@ -107,6 +108,20 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
+def given_images(arrays: Any, label: str) -> PrecomputedImages:
+    """Return images in memory; arrays as of a file (x_adv, index, y), or the images alone.
+
+    Args:
+        arrays: a tensor, a NumPy array, or a mapping of these by name.
+        label: for tables and messages.
+
+    Raises:
+        UserError: not such images.
+    """
+    named = arrays if isinstance(arrays, Mapping) else {"x_adv": arrays}
+    return _from_arrays(Path(label), {key: as_array(value) for key, value in named.items()})
+
+
 def _from_arrays(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
     """Return the images of a file's arrays; refuse arrays without images, and positions or labels that do not fit."""
     name = next((n for n in _IMAGES if n in arrays), None)
@@ -130,7 +145,7 @@ def _from_arrays(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
     if index is not None and len(set(index.tolist())) < len(index):
         values, counts = np.unique(index, return_counts=True)
         raise UserError(f"{path}: index has image {values[counts > 1][0]} more than once; give each image once")
-    return PrecomputedImages(path.stem, str(path), x, index, y, notes)
+    return PrecomputedImages(path.stem if path.suffix in FORMS else path.name, str(path), x, index, y, notes)
 
 
 def _images(x: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:

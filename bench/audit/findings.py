@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from defenses.utils.text import clean
+
 Status = Literal["pass", "fail", "not applicable", "not measurable"]
 
 
@@ -74,7 +76,7 @@ def status_of(ok: bool) -> Status:
     return "pass" if ok else "fail"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """All findings about a defense.
 
@@ -102,6 +104,19 @@ class Audit:
     def status(self) -> Status:
         """Return "fail" if a check fails, else "not measurable" if a check is, else "pass"."""
         return "fail" if self.failed else "not measurable" if self.unmeasured else "pass"
+
+    @property
+    def setting(self) -> str:
+        """Threat, data set, number of images and budget."""
+        about, images = self.about, f"{self.about['images']} images"
+        return f"{about['norm']} {about['eps']} on {about['dataset']} ({images}, {about['budget']} budget)"
+
+    def __repr__(self) -> str:
+        """Return the findings as text, a line for each check."""
+        unmeasured = f"no check fails; not measurable: {', '.join(self.unmeasured)}"
+        result = "FAILS the audit" if self.failed else unmeasured if self.unmeasured else "passes the audit"
+        lines = [f"{self.label}, {self.setting}: {result}"]
+        return "\n".join([*lines, *(f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in self.findings)])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the audit for JSON."""

@@ -1,4 +1,4 @@
-"""Audits as plain text, as Markdown, and as one HTML page without other files."""
+"""Audits as Markdown, and as one HTML page without other files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from bench.audit.svg import as_svg
 from bench.report.html import html_table, page
 from bench.report.plain import to_markdown
 from bench.report.table import Table
-from defenses.utils.text import clean
 
 if TYPE_CHECKING:
     from bench.audit.findings import Audit, Finding
@@ -33,15 +32,8 @@ _MOST = 12  # images listed by position
 
 def summary(audits: Sequence[Audit]) -> Table:
     """Return a table with a row for each defense."""
-    rows = tuple((a.label, _threat(a), a.status, _counts(a), ", ".join(a.failed)) for a in audits)
+    rows = tuple((a.label, a.setting, a.status, _counts(a), ", ".join(a.failed)) for a in audits)
     return Table("Summary", ("defense", "threat", "audit", "checks", "failed"), rows, left=5)
-
-
-def as_text(audit: Audit) -> str:
-    """Return the findings about a defense, a line for each check."""
-    lines = [f"{audit.label}, {_threat(audit)}: {_result(audit)}"]
-    lines += [f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in audit.findings]
-    return "\n".join(lines)
 
 
 def as_markdown(audits: Sequence[Audit]) -> str:
@@ -63,20 +55,7 @@ def _section(audit: Audit) -> str:
 def _findings(audit: Audit) -> Table:
     """Return the findings about a defense as a table."""
     rows = tuple((f.check, f.status, f.evidence, _images(f)) for f in audit.findings)
-    return Table(f"{audit.label}, {_threat(audit)}", ("check", "status", "evidence", "images"), rows, left=4)
-
-
-def _threat(audit: Audit) -> str:
-    """Return threat, data set and budget of an audit."""
-    about = audit.about
-    return f"{about['norm']} {about['eps']} on {about['dataset']} ({about['images']} images, {about['budget']} budget)"
-
-
-def _result(audit: Audit) -> str:
-    """Return the outcome of an audit in words."""
-    if audit.failed:
-        return "FAILS the audit"
-    return f"no check fails; not measurable: {', '.join(audit.unmeasured)}" if audit.unmeasured else "passes the audit"
+    return Table(f"{audit.label}, {audit.setting}", ("check", "status", "evidence", "images"), rows, left=4)
 
 
 def _counts(audit: Audit) -> str:

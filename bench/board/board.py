@@ -48,6 +48,7 @@ class Board:
         protocols: aggregations of the draws.
         preset: the published protocol that the board follows; None: none.
         named: the name is the board's own; False: it is that of its file, which may be renamed.
+        notes: on its data, for the manifest and below the tables.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -72,6 +73,7 @@ class Board:
     protocols: Aggregation = field(default_factory=Aggregation)
     preset: Preset | None = None
     named: bool = True
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
@@ -98,7 +100,8 @@ class Board:
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the facts of the board for a manifest."""
-        optional = {"preset": self.preset.as_dict() if self.preset else {}, "protocols": self.protocols.as_dict()}
+        optional: dict[str, Any] = {"preset": self.preset.as_dict() if self.preset else {}, "notes": list(self.notes)}
+        optional["protocols"] = self.protocols.as_dict()
         return {
             "schema": SCHEMA,
             "board": self.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.board.board import Board
 from bench.board.labels import with_labels
@@ -15,12 +15,14 @@ from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import file_name
 
 _NULLS = ("none", "uniform", "transfer")
+if TYPE_CHECKING:
+    from bench.spec.cell import DefenseRef
 
 
 def board_of_names(
     *,
     dataset: str,
-    defenses: Sequence[str],
+    defenses: Sequence[str | DefenseRef],
     preset: str | None = None,
     attacks: Sequence[str] = (),
     eps: str | None = None,
@@ -36,7 +38,7 @@ def board_of_names(
 
     Args:
         dataset: name or path of the data set.
-        defenses: names of registered defenses or plug-ins.
+        defenses: names of registered defenses or plug-ins; or, all of them, references to models in memory.
         preset: name of the preset that gives the attacks; None: `attacks`.
         attacks: names of attacks, with their default parameters; beside them run clean images, uniform noise, and a
             transfer where there is a classifier for it, which may be named too.
@@ -60,7 +62,9 @@ def board_of_names(
         raise UserError("--set is for one defense; run the others apart, or write a board")
     if preset is None and eps is None:
         raise UserError("the radius is missing; give it, as --eps 8/255")
-    entries = with_labels([_defense(name, params, stochastic=stochastic) for name in defenses], labels)
+    references = tuple(d for d in defenses if not isinstance(d, str))
+    names = [d if isinstance(d, str) else d.label for d in defenses]
+    entries = with_labels([_defense(name, params, stochastic=stochastic) for name in names], labels)
     words = (preset or "attacks", portable(dataset), *(entry["label"] for entry in entries))
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
     raw: dict[str, Any] = {
@@ -76,7 +80,8 @@ def board_of_names(
     else:
         entries = [{"name": name} for name in attacks if name not in _NULLS]
         raw |= {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
-    board = read_board(raw, preset or "attacks", weights_root=weights_root, data_root=data_root)
+    roots = {"weights_root": weights_root, "data_root": data_root}
+    board = read_board(raw, preset or "attacks", references=references, **roots)
     board.cells()
     return board
 

@@ -16,7 +16,7 @@ from bench.board.labels import with_labels
 from bench.board.presets import with_preset
 from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
-from bench.spec.cell import NULLS, VerdictSpec
+from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, unknown
 
@@ -41,11 +41,7 @@ def load_board(
             range.
     """
     file = find_board(path)
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
-        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(_text(file)) else ""
-        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
+    raw = read_toml(file)
     try:
         board = read_board(raw, file.stem, weights_root=weights_root, data_root=data_root)
         board.cells()  # refuses unknown attacks and parameters
@@ -56,8 +52,18 @@ def load_board(
         raise UserError(f"{file}: {error}") from None
 
 
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace")
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also on too long numbers and too deep lists
+        text = file.read_text(encoding="utf-8", errors="replace")
+        hint = '; write fractions in quotes, as eps = "8/255"' if _BARE_FRACTION.search(text) else ""
+        raise UserError(f"{file} is not a TOML file: {error}{hint}") from None
 
 
 def find_board(path: str | Path) -> Path:
@@ -90,13 +96,19 @@ def default_name(path: str | Path) -> str:
 
 
 def read_board(
-    raw: dict[str, Any], stem: str, *, weights_root: str | Path | None = None, data_root: str | Path | None = None
+    raw: dict[str, Any],
+    stem: str,
+    *,
+    references: tuple[DefenseRef, ...] = (),
+    weights_root: str | Path | None = None,
+    data_root: str | Path | None = None,
 ) -> Board:
     """Return the board of a parsed TOML file.
 
     Args:
         raw: the parsed file.
         stem: name of a board without the key "name".
+        references: defenses in memory, in place of those of the file.
         weights_root: where weights are looked for first.
         data_root: where data sets lie; None: `defenses.utils.paths.data_root`.
 
@@ -116,7 +128,7 @@ def read_board(
     named = with_labels(check("defense", entry) for entry in raw["defense"])
     entries = [trained for entry in named for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
-    defenses = tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
+    defenses = references or tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
     verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(

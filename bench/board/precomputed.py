@@ -27,6 +27,7 @@ from defenses.utils.errors import UserError
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
 
+_COMPARED = 20  # images whose order is checked
 _LIST = "indices.json"  # in the results folder, for a list without a name
 
 
@@ -113,6 +114,7 @@ def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name
             protocols=request.protocols,
             seed=request.seed,
             data_root=request.data_root,
+            notes=_order_notes(images, request, info.name),
         )
         check_board(out, board.name)
         board.cells()  # refuses the same images under two labels
@@ -120,6 +122,25 @@ def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name
             write_atomic(Store(out).folder / _LIST, (folder / _LIST).read_bytes())
             board = replace(board, indices=str(out / _LIST))
         yield board
+
+
+def _order_notes(images: Sequence[PrecomputedImages], request: JudgeOptions, dataset: str) -> tuple[str, ...]:
+    """Return a note if unnamed images of digits are not those of the split's order, as of scikit-learn's."""
+    unnamed = next((part for part in images if part.index is None), None)
+    if unnamed is None or request.indices or request.clean or dataset != "digits":
+        return ()
+    clean = load_dataset(request.dataset, request.split, root=request.data_root).x.flatten(1).numpy()
+    few = unnamed.x[:_COMPARED].reshape(-1, clean.shape[1])
+    nearest = [int(((clean - image) ** 2).sum(1).argmin()) for image in few]
+    others = sum(at != i for i, at in enumerate(nearest))
+    if 2 * others <= len(few):
+        return ()
+    return (
+        f"{others} of the first {len(few)} images of {unnamed.label[:200]} are nearer to other images than those of "
+        f"the {request.split} split, a permutation of scikit-learn's, in its order; make them of "
+        f'defenses.data.load_dataset("digits", split="{request.split}"), or name them by an array index or a file of '
+        "the clean ones (--clean)",
+    )
 
 
 def unchanged(out: Path, images: Sequence[PrecomputedImages]) -> list[str]:

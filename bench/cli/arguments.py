@@ -170,19 +170,6 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def check_results(folder: Path) -> None:
-    """Refuse a folder without results.
-
-    Raises:
-        UserError: it has no plan.jsonl.
-    """
-    if (folder / "plan.jsonl").is_file():
-        return
-    if (folder / "tables.md").is_file():
-        raise UserError(f"{folder} is no folder of attacks; its table is {folder / 'tables.md'}")
-    raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
-
-
 def folder_name(label: str) -> str:
     """Return a label as the name of a folder: letters, digits, "-", "_" and "."."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)

@@ -67,7 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from bench.audit.pages import as_text
     from bench.audit.prepare import prepare
     from bench.audit.run import audit, write
     from bench.evaluation.isolation import preserve_global_state
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
             finished = audit(subject, arguments.budget)
         write(options.out, finished)
-        print(as_text(finished))
+        print(finished)
         statuses.add(finished.status)
     return 1 if "fail" in statuses else NOT_MEASURABLE if "not measurable" in statuses else 0
 

@@ -11,15 +11,13 @@ from bench.cli.arguments import NOT_MEASURABLE, add_label, add_stochastic, board
 from bench.cli.board_options import add_board, names_board, results_folder, selected_board
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import state_of
+from bench.evaluation.certificates.text import GradientCertificate
 from bench.execution.options import Options
 from bench.spec.cell import digest
 from defenses.data.dataset import load_dataset
 
 if TYPE_CHECKING:
     from bench.board.board import Board
-
-_STATES = {"passed": "passed", "failed": "FAILED", "not measurable": "not measurable"}
-_MARKS = {"passed": "ok  ", "failed": "FAIL", "not measurable": "?   "}
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -40,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         certificates = dict([_certify_defense(target, arguments)])
     for title, certificate in certificates.items():
-        _show(title, certificate)
+        print(GradientCertificate(title, certificate))
     states = {state_of(certificate) for certificate in certificates.values()}
     return 1 if "failed" in states else NOT_MEASURABLE if "not measurable" in states else 0
 
@@ -77,16 +75,3 @@ def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dic
         elif (earlier := stored.read(folder).get(digest(cell.defense.fingerprint))) is not None:
             certificates[title] = earlier
     return certificates
-
-
-def _show(title: str, certificate: Mapping[str, Any]) -> None:
-    """Print a certificate: a line for the defense, and one for each measurement."""
-    steps = f", {certificate['steps']} steps" if certificate.get("steps") is not None else ""
-    on = f" on {certificate['images']} images{steps} in float64" if "images" in certificate else ""
-    text = certificate.get("note") or certificate.get("error")
-    print(f"{title}: {_STATES[state_of(certificate)]}{on}{f': {text}' if text else ''}")
-    for check in certificate.get("checks", ()):
-        sign = ">=" if check["least"] else "<="
-        note = f" ({check['note']})" if check["note"] else ""
-        mark = _MARKS[state_of(check)]
-        print(f"  {mark} {check['name']}: {check['value']:.3g} {sign} {check['limit']:g}{note}")

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.cli.arguments import add_results, check_seed, number_between, positive
-from defenses.utils.text import clean
-
-if TYPE_CHECKING:
-    from bench.analysis.compare import Comparison, Side
-    from bench.stats.bootstrap import Interval
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -44,38 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
         resamples=arguments.resamples,
     )
     for number, comparison in enumerate(comparisons):
-        print("\n" * (number > 0) + "\n".join(_lines(comparison, arguments.confidence)))
+        print("\n" * (number > 0) + repr(comparison))
     return 0
-
-
-def _lines(c: Comparison, confidence: float) -> list[str]:
-    """Return the lines of a comparison."""
-    level = f"{100 * confidence:g}%"
-    n = c.difference.n
-    planned = "" if n == c.planned else f" of {c.planned}: some have no verdict"
-    lines = [
-        clean(c.a.where),
-        *(f"{name}: {_side(side, confidence)}" for name, side in (("A", c.a), ("B", c.b))),
-        f"A - B: {_points(c.difference)} ({level}: {c.how})",
-    ]
-    if c.decisions is not None:
-        d, several = c.decisions, max(c.a.draws, c.b.draws) > 1
-        neither = n - c.both - int(d.only_a + d.only_b)
-        noun = "majority decisions" if several else "verdicts"
-        lines.append(
-            f"{noun}: right of A alone {d.only_a:.0f}, of B alone {d.only_b:.0f}, of both {c.both}, "
-            f"of neither {neither}; McNemar's exact p = {d.p_value:.3g}"
-        )
-    return [*lines, f"n = {n} images{planned}", *map(clean, c.caveats)]
-
-
-def _side(side: Side, confidence: float) -> str:
-    """Return a row's robust accuracy with its interval, in percent."""
-    share = side.share(confidence)
-    draws = f"{side.draws} held-out draws" if side.draws > 1 else "one verdict"
-    return f"{clean(side.title)}: {100 * share.value:.2f}% [{100 * share.low:.2f}, {100 * share.high:.2f}], {draws}"
-
-
-def _points(i: Interval) -> str:
-    """Return a difference with its interval, in percentage points."""
-    return f"{100 * i.value:+.2f} points [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"

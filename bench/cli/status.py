@@ -8,10 +8,10 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.cli.arguments import check_results
 from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
 from bench.execution.options import Options
 from bench.execution.resume import resumable
+from bench.report.files import check_results
 from bench.store.manifest import read_manifest
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench.cli.arguments import add_format, add_results, check_results
+from bench.cli.arguments import add_format, add_results
 from bench.cli.terminal import width
-from bench.report.files import table_for
+from bench.report.files import check_results, table_for
 
 
 def add(sub: argparse.ArgumentParser) -> None:

@@ -13,10 +13,10 @@ from bench.cli.arguments import (
     add_quiet,
     add_results,
     add_roots,
-    check_results,
     positive,
     roots_of,
 )
+from bench.report.files import check_results
 from defenses.utils.errors import UserError
 
 

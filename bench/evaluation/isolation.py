@@ -32,7 +32,8 @@ def state(module: nn.Module) -> str:
         if tensor.layout == torch.strided and not tensor.is_meta and tensor.numel():
             flat = tensor.detach().cpu().contiguous().flatten()
             digest.update(f"{zlib.crc32(flat.view(torch.uint8).numpy().data)};".encode())
-    digest.update(bytes(m.training for m in module.modules() if not isinstance(m, Defense)))  # a Defense has one mode
+    modes = (getattr(m, "training", False) for m in module.modules() if not isinstance(m, Defense))  # that has one mode
+    digest.update(bytes(modes))
     return digest.hexdigest()
 
 

@@ -27,7 +27,9 @@ class Meter:
     def __init__(self, modules: Iterable[nn.Module]):
         self.forwards = 0
         self.backwards = 0
-        self._handles = [m.register_forward_hook(self._count) for m in dict.fromkeys(_networks(modules))]
+        # TorchScript refuses hooks by an override of its own, and calls them all the same.
+        hook = nn.Module.register_forward_hook
+        self._handles = [hook(m, self._count) for m in dict.fromkeys(_networks(modules))]
 
     @property
     def evaluations(self) -> int:

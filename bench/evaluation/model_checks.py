@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from bench.evaluation.devices import device_of
+from bench.evaluation.input_hints import of_one, takes
 from bench.evaluation.isolation import preserve_global_state, state
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
@@ -15,6 +18,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.isolation import seeded_globals
 
 _NEIGHBOUR_TOLERANCE = 1e-3  # relative; kernels for other batch sizes differ by 1e-6
+_DECLARE = "declare it random: stochastic = true in a board, --stochastic in a command, stochastic=True in Python"
 _CALLS, _SECONDS = 40, 2.0  # further calls of a user's module on an image, and their time
 
 
@@ -46,7 +50,7 @@ def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, proba
     _check_mode(defense, label)
     before = state(defense)
     noise, copied = Noise.of(0, len(x), x.device), x.clone()
-    logits = _call(defense, copied, noise, label)
+    logits = logits_of(defense, copied, noise, label)
     if not torch.equal(copied, x):
         raise UserError(f"{label} writes into the images it is given; let it work on a copy (x = x.clone())")
     _check_logits(logits, (len(x), num_classes), label)
@@ -100,7 +104,7 @@ def same_answers(first: Tensor, second: Tensor) -> bool:
 def _check_many_calls(defense: Defense, x: Tensor, noise: Noise, label: str) -> None:
     """Refuse a module that answers otherwise in some of many calls on the first image."""
     image, stream, begun = x[:1], noise.rows(slice(0, 1)), time.perf_counter()
-    first = defense.logits(image, stream)
+    first = logits_of(defense, image, stream, label, among=len(x))
     for _ in range(_CALLS):
         _check_repeatable(defense, first, defense.logits(image, stream), label)
         if time.perf_counter() - begun > _SECONDS:
@@ -114,19 +118,20 @@ def _check_repeatable(defense: Defense, logits: Tensor, again: Tensor, label: st
     remedy = (
         "it draws from a generator of its own; let it use the global one, or subclass Defense and use `noise`"
         if defense.stochastic
-        else "it is random; declare it: --stochastic on the command line, stochastic = true in a board"
+        else f"it is random; {_DECLARE}"
     )
     raise UserError(f"{label} returns different logits for the same images: {remedy}")
 
 
 def _check_rows_alone(defense: Defense, x: Tensor, noise: Noise, logits: Tensor, label: str) -> None:
     """Refuse a module whose logits of an image depend on the rest of the batch."""
-    alone = defense.logits(x[:1], noise.rows(slice(0, 1)))
+    alone = logits_of(defense, x[:1], noise.rows(slice(0, 1)), label, among=len(x))
     scale = logits.abs().amax().clamp_min(1e-6)
     if (alone - logits[:1]).abs().amax() > _NEIGHBOUR_TOLERANCE * scale:
         raise UserError(
             f"{label} answers differently when the other images in the batch change; "
-            "use running statistics (model.eval()), not those of the batch"
+            "use running statistics (model.eval()) and not those of the batch; or give it each image alone, as for "
+            "dynamic quantisation: defenses.FixedBatch(model, 1)"
         )
 
 
@@ -140,21 +145,44 @@ def _sums_to_one(outputs: Tensor) -> bool:
     return are_probabilities(outputs) and torch.allclose(outputs.sum(1), ones, atol=1e-4)
 
 
-def refuse_train_mode(module: nn.Module, label: str) -> None:
+def refuse_train_mode(module: nn.Module, label: str, *, stochastic: bool | None = None) -> None:
     """Refuse a module any part of which is in train mode.
 
     Args:
         module: user-defined.
         label: for messages.
+        stochastic: True: the module is declared random, so dropout may be meant, and batch norms alone are refused;
+            False: it is not declared, and may be; None: it cannot be.
 
     Raises:
         UserError: names the first such part and the place to call .eval().
     """
-    part = next((name for name, m in module.named_modules() if m.training), None)
-    if part is not None:
-        name = f'{label} (its part "{part}")' if part else label
-        where = "model.eval() before it is given, or self.eval() at the end of __init__ of a class of your own"
-        raise UserError(f"{name} is in train mode; call .eval() on {label}: {where}")
+    training = [(name, m) for name, m in _with_modes(module) if getattr(m, "training", False)]
+    if stochastic:
+        training = [(name, m) for name, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not training:
+        return
+    part = training[0][0]
+    name = f'{label} (its part "{part}")' if part else label
+    if any(map(_has_no_mode, module.modules())):
+        remedy = "set .training = False there, as the exported program in it refuses eval()"
+        raise UserError(f"{name} is in train mode; {remedy}")
+    where = "model.eval() before it is given, or self.eval() at the end of __init__ of a class of your own"
+    meant = "" if stochastic is not False else f"; if dropout is meant to stay on, {_DECLARE}"
+    raise UserError(f"{name} is in train mode; call .eval() on {label}: {where}{meant}")
+
+
+def _with_modes(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the names and parts of a module that have modes, itself first."""
+    if not _has_no_mode(module):
+        yield prefix, module
+        for name, child in module.named_children():
+            yield from _with_modes(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _has_no_mode(module: nn.Module) -> bool:
+    """Return True for what torch.export makes, whose mode is that of the export, and which refuses eval()."""
+    return isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)
 
 
 def _check_mode(defense: Defense, label: str) -> None:
@@ -162,27 +190,46 @@ def _check_mode(defense: Defense, label: str) -> None:
     if not isinstance(defense, UserModule):
         defense.train(False)  # a `Defense` has no other mode; its constructor may have left parts in another
     else:
-        refuse_train_mode(defense.module, label)
+        refuse_train_mode(defense.module, label, stochastic=defense.stochastic)
     dtypes = {p.dtype for p in defense.parameters() if p.is_floating_point()}
     if dtypes - {torch.float32}:
         raise UserError(f"{label} has parameters in {', '.join(sorted(map(str, dtypes)))}; call model.float() first")
 
 
-def _call(defense: Defense, x: Tensor, noise: Noise, label: str) -> Tensor:
-    """Return the logits [B, K] of images; refuse a model that fails on their shape."""
+def logits_of(defense: Defense, x: Tensor, noise: Noise, label: str, *, among: int = 0) -> Tensor:
+    """Return the logits [B, K] of images; refuse a model that fails on their shape, naming what it takes.
+
+    Args:
+        defense: the model.
+        x: images [B, C, H, W].
+        noise: B streams.
+        label: of the model.
+        among: number of images with which the model has taken the first one; 0: none.
+
+    Raises:
+        UserError: it fails.
+    """
     try:
         return defense.logits(x, noise)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if among:
+            raise UserError(f"{label} takes no batch of one image ({first}); {of_one(among)}") from error
+        hint = takes(lambda images: defense.logits(images, Noise.of(0, len(images), images.device)), x)
         shape = "x".join(map(str, x.shape[1:]))
-        raise UserError(f"{label} does not take images of {shape} in batches: {first}") from error
+        text = f"{label} does not take {len(x)} images of {shape}: {first}"
+        raise UserError(f"{text}; {hint}" if hint else text) from error
 
 
 @torch.no_grad()
 def has_random_outputs(module: nn.Module, x: Tensor) -> bool:
-    """Return True if outputs on x [B, C, H, W] differ under three states of the global random generators."""
+    """Return True if outputs on x [B, C, H, W] differ under three states of the global random generators.
+
+    False for a module that fails on them: the checks name the problem.
+    """
     outputs = []
     for seed in range(3):
-        with seeded_globals(seed, x.device):
+        with seeded_globals(seed, x.device), suppress(Exception):
             outputs.append(module(x))
-    return any(not torch.equal(outputs[0], other) for other in outputs[1:])
+    tensors = [output for output in outputs if isinstance(output, Tensor)]
+    return any(not torch.equal(tensors[0], other) for other in tensors[1:])

@@ -20,6 +20,11 @@ from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
 from defenses.core.noise import Noise
 
+NO_GRADIENT = (
+    "the logits have no gradient to the image (a detach, no_grad, or layers without one, as quantised ones); use "
+    "attacks that need none, as bench:square"
+)
+
 
 class _Count:
     """Counters of a view; attributes of a module would be slow to set."""
@@ -200,8 +205,10 @@ def attack_view(
             p.requires_grad_(flag)
 
 
-def _refuse_nan(x: Tensor, gradient: Tensor) -> None:
-    """Raise on a gradient that is not finite: the failure of the attack would pass for robustness."""
+def _refuse_nan(x: Tensor, gradient: Tensor | None) -> None:
+    """Raise on a gradient that is missing or not finite: the failure of the attack would pass for robustness."""
+    if gradient is None:
+        raise RuntimeError(NO_GRADIENT)
     if not math.isfinite(gradient.sum().item()) and not _only_from_bad_images(x, gradient.flatten(1)):
         raise FloatingPointError("the gradient through the defense is not finite during the attack")
 

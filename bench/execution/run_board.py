@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.board.board import Board
+from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
@@ -29,7 +30,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
-from defenses.utils.text import counted
+from defenses.utils.text import clean, counted
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -48,6 +49,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """
     cells = board.cells()
     chosen = select(cells, options)
+    board = _with_notes(board, options)
     check_board(folder, board.name, board.keys())
     if options.device != "cpu":
         from defenses.utils.devices import device_named
@@ -57,10 +59,22 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         return _run(board, Store(folder), cells, chosen, options)
 
 
+def _with_notes(board: Board, options: Options) -> Board:
+    """Return the board with notes on its data."""
+    roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
+    found = data_notes(board.defenses, board.dataset, board.split, **roots)
+    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
+
+
+def _print_notes(board: Board) -> None:
+    for note in board.notes:
+        print(f"note: {clean(note)}", file=sys.stderr)
+
+
 def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
     stored_lines = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
     for note in stored_lines.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {clean(note)}", file=sys.stderr)
     finished = stored_lines.lines
     keys = {c.key for c in chosen} if options.retry_errors else set()
     redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
@@ -74,6 +88,7 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         _run_pending(board, store, cells, pending, options, redo, forecasts)
         finished = store.finished(_warn)
     else:
+        _print_notes(board)
         _write_plan(store, cells)
         update_manifest(store, board.manifest_facts())
     if stored_lines.resumed:
@@ -180,6 +195,7 @@ class _PendingRun:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
+        _print_notes(self.board)  # not before, as a model may be refused
         _write_plan(self.store, self.cells)
         if softmax:
             digests = {d.title: digest(d.fingerprint) for d in self.board.defenses if d.title in softmax}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from bench.analysis.caveats import CERTIFICATE, join_warnings
 from bench.analysis.rows import ROW, SETTING
 from bench.analysis.summary import WORST
 from bench.attacks.budgets import is_small_budget
@@ -55,8 +56,8 @@ def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping
     texts = _by_row(cells[cells["status"] == "ok"], "warnings")
     for row, gradient, defense in zip(_rows(frame), frame["gradient"], frame["defense"], strict=True):
         if gradient == "exact" and (reason := uncertified.get(defense)):
-            texts.setdefault(row, {})[f"gradient certificate: {reason}"] = None
-    return frame.assign(warnings=["; ".join(texts.get(row, ())) for row in _rows(frame)])
+            texts.setdefault(row, {})[f"{CERTIFICATE}{reason}"] = None
+    return frame.assign(warnings=[join_warnings(texts.get(row, ())) for row in _rows(frame)])
 
 
 def _decisive(frame: pd.DataFrame, warned: Mapping[tuple[str, ...], Mapping[str, None]]) -> set[tuple[str, ...]]:

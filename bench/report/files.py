@@ -74,6 +74,19 @@ def table_for(folder: Path, columns: int | None, form: str = "text") -> str:
     return text_of_width(folder, columns)
 
 
+def check_results(folder: Path) -> None:
+    """Refuse a folder without results.
+
+    Raises:
+        UserError: it has no plan.jsonl.
+    """
+    if (folder / "plan.jsonl").is_file():
+        return
+    if (folder / "tables.md").is_file():
+        raise UserError(f"{folder} is no folder of attacks; its table is {folder / 'tables.md'}")
+    raise UserError(f"{folder} is no results folder (it has no plan.jsonl); run a board first")
+
+
 def known_undamaged(folder: Path) -> bool:
     """Return True if no file of a part has changed since all were last found whole, by sizes and times.
 

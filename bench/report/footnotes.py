@@ -109,6 +109,12 @@ def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"preset {preset['name']}: {text}",) if preset else ()
 
 
+def of_data(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the footnotes on the data of a board."""
+    notes = manifest.get("notes")
+    return tuple(f"data: {note}" for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
+
+
 def of_resumed(reasons: Mapping[str, str]) -> tuple[str, ...]:
     """Return a footnote for each defense whose results were taken over although they may be of another model.
 

@@ -80,6 +80,7 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     reasons, resumed = uncertified(folder, results.cells, manifest), resumed_anyway(manifest)
     notes = (
         *footnotes.of_preset(manifest),
+        *footnotes.of_data(manifest),
         *footnotes.of_sequential(aggregation, results.records),
         *footnotes.of_certificates(reasons),
         *footnotes.of_resumed(resumed),

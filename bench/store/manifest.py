@@ -18,7 +18,7 @@ from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
-_OPTIONAL = "preset", "protocols"  # facts that only some boards have
+_OPTIONAL = "preset", "protocols", "notes"  # facts that only some boards have
 Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # from the present manifest to its new facts
 
 

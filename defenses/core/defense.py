@@ -194,7 +194,8 @@ class UserModule(Defense):
     on the whole batch and not on its own row alone.
 
     Args:
-        module: module from images [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode.
+        module: module from images [B, C, H, W] in [0, 1] to logits [B, K], in evaluation mode; the mode of its parts
+            stays as it is, so that dropout may be meant.
         stochastic: True if two calls may differ.
         num_classes: K, where known.
     """
@@ -211,3 +212,7 @@ class UserModule(Defense):
             return self.module(x)  # type: ignore[no-any-return]
         with seeded_globals(noise.seed(), x.device):
             return self.module(x)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> UserModule:  # noqa: ARG002
+        """Leave the modes of the module as they are."""
+        return self

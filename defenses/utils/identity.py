@@ -5,8 +5,11 @@ from __future__ import annotations
 import copyreg
 import hashlib
 import inspect
+import io
+import re
 import types
 import weakref
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -23,6 +26,8 @@ from defenses.utils.source_code import plain_text
 
 # Tensors and children are hashed apart; outputs do not depend on the others.
 _SEPARATE = {"_parameters", "_buffers", "_modules", "_calls", "provenance", "user_parts"}
+_NOT_CODE = (b".debug_pkl", b"serialization_id")  # files of TorchScript
+_MANGLED = re.compile(rb"[./]?___torch_mangle_\d+")
 _LIBRARY = ("torch", "builtins", "abc", "typing")  # modules whose classes are hashed by name
 
 
@@ -81,7 +86,7 @@ def check_built(module: nn.Module) -> None:
     Raises:
         UserError: it does not.
     """
-    if "_modules" not in vars(module):
+    if "_modules" not in vars(module) and not isinstance(module, torch.jit.ScriptModule):
         raise UserError(f"{type(module).__name__}.__init__ does not call super().__init__(); let it be its first line")
 
 
@@ -180,11 +185,35 @@ class _Digest:
 
     def _module(self, module: nn.Module) -> None:
         check_built(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            self._script(module)
+            return
+        if isinstance(module, torch.fx.GraphModule):
+            self._graph(module)
+            return
         self.add(type(module))
         attributes = vars(module)
         self.add({k: attributes[k] for k in sorted(attributes.keys() - _SEPARATE)})
         for group in ("_parameters", "_buffers", "_modules"):
             self.add(dict(attributes[group]))
+
+    def _script(self, module: torch.jit.ScriptModule) -> None:
+        """Hash TorchScript by what it would save: its code, constants and tensors."""
+        saved = io.BytesIO()
+        torch.jit.save(module, saved)
+        with zipfile.ZipFile(saved) as archive:
+            files = [(name.partition("/")[2].encode(), archive.read(name)) for name in archive.namelist()]
+        # Not where its source was, nor numbers that tell apart what a process has compiled.
+        kept = ([_MANGLED.sub(b"", part) for part in pair] for pair in files if not pair[0].endswith(_NOT_CODE))
+        self._all("script", sorted(kept))
+
+    def _graph(self, module: torch.fx.GraphModule) -> None:
+        """Hash a traced or exported program by its code, tensors and parts: its graph has counters of the process."""
+        attributes = vars(module)
+        self._write("graph", module.code)
+        self.add({name: value for name, value in sorted(attributes.items()) if isinstance(value, Tensor)})
+        for group in ("_parameters", "_buffers", "_modules"):
+            self.add({name: part for name, part in attributes[group].items() if name != "_guards_fn"})
 
     def _tensor(self, value: Tensor) -> None:
         self._write("tensor", f"{value.dtype} {tuple(value.shape)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isclass, isroutine, signature
@@ -54,14 +55,36 @@ def load_object(name: str) -> Any:
     except UserError:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise UserError(f'cannot import "{where}" of "{name}": {error}; it must be importable or a .py file') from error
+        moved = _present_name(where, attribute)
+        remedy = f"did you mean {moved}?" if moved else "it must be importable or a .py file"
+        raise UserError(f'cannot import "{where}" of "{name}": {error}; {remedy}') from error
     except SyntaxError as error:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f'importing "{where}" failed: {line_of(error)}') from error
     if not hasattr(module, attribute):
-        raise unknown(f"name in {where}", attribute, [n for n in vars(module) if not n.startswith("_")])
+        raise unknown(f"name in {where}", attribute, [n for n in vars(module) if _is_offered(module, n)])
     return getattr(module, attribute)
+
+
+def _is_offered(module: Any, name: str) -> bool:
+    """Return True for a name that can be meant: callable, and no class or function that the module imports."""
+    value = getattr(module, name)
+    imported = (isclass(value) or isroutine(value)) and getattr(value, "__module__", "") != module.__name__
+    return callable(value) and not imported and not name.startswith("_")
+
+
+def _present_name(where: str, attribute: str) -> str:
+    """Return where a class or function of purebench is now, as "module:name"; "" for other modules, and without one."""
+    package = where.partition(".")[0]
+    if package not in ("bench", "defenses"):
+        return ""
+    root = Path(__file__).parents[2]
+    definition = re.compile(rf"^(class|def) {re.escape(attribute)}\b", re.MULTILINE)
+    for file in sorted((root / package).rglob("*.py")):
+        if definition.search(file.read_text(encoding="utf-8")):
+            return f"{'.'.join(file.relative_to(root).with_suffix('').parts)}:{attribute}"
+    return ""
 
 
 def takes_seed(target: Any) -> bool:

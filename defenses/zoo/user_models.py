@@ -46,7 +46,9 @@ def load_plugin(
             params = {**params, "training_seed": parts.training_seed}
         model = target if isinstance(target, nn.Module) else target(**params)
     if not isinstance(model, nn.Module):
-        raise UserError(f'"{name}" is no torch.nn.Module but {type(model).__name__}; give a module or what makes one')
+        kind = type(model).__name__
+        remedy = "return its .module()" if kind == "ExportedProgram" else "give a module or what makes one"
+        raise UserError(f'"{name}" is no torch.nn.Module but {kind}; {remedy}')
     check_built(model)
     if isinstance(model, Purifier):
         raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')

@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.verdict import known_noise
+from bench.evaluation.view import NO_GRADIENT
 from defenses.core.defense import UserModule
 from defenses.core.detector import Guard
 from defenses.core.noise import Noise
@@ -101,9 +102,12 @@ class Query:
             leaf = x.detach().requires_grad_()
             answer = self._answer(leaf, noise, copies, mode)
             values = value(answer)
-            if not values.requires_grad:  # zeros would leave the images unchanged, and the defense would appear robust
-                raise RuntimeError("the logits have no gradient to the image (a detach, or no_grad); use bench:square")
-            (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)
+            # Zeros in the place of none would leave the images unchanged, and the defense would appear robust.
+            (gradient,) = (
+                torch.autograd.grad(values.sum(), leaf, allow_unused=True) if values.requires_grad else (None,)
+            )
+            if gradient is None:
+                raise RuntimeError(NO_GRADIENT)
         if not bool(torch.isfinite(gradient).all()):
             raise FloatingPointError("the gradient through the defense is not finite during the attack")
         return _detached(answer), values.detach(), gradient

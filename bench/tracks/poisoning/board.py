@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from bench.board.defense_entry import describe
-from bench.board.load import find_board
+from bench.board.load import find_board, read_toml
 from bench.board.schema import check
 from bench.spec.cell import DefenseRef
 from bench.tracks.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
@@ -143,10 +142,7 @@ def load_poison_board(
             range, a ratio that poisons nothing.
     """
     file = find_board(path)
-    try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not a TOML file: {error}") from None
+    raw = read_toml(file)
     try:
         board = _read_board(raw, file.stem, {"weights_root": weights_root, "data_root": data_root})
         _check_data(board, data_root)

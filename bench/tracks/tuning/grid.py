@@ -71,7 +71,9 @@ class Grid:
                 for candidate in self.candidates()
             ],
         }
-        return replace(read_board(raw, name, **roots), attacks=())
+        return replace(
+            read_board(raw, name, weights_root=roots["weights_root"], data_root=roots["data_root"]), attacks=()
+        )
 
 
 def label(candidate: Mapping[str, Any]) -> str:

@@ -68,3 +68,42 @@ def test_a_fraction_without_quotes_in_a_board(tmp_path):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.endswith('write fractions in quotes, as eps = "8/255"')
+
+
+def test_a_fraction_without_quotes_in_a_poisoning_board(tmp_path):
+    (tmp_path / "p.toml").write_text('dataset = "digits"\n[[attack]]\nname = "clean-label"\neps = 1/5\n')
+    done = purebench_here("poison", tmp_path / "p.toml")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith('write fractions in quotes, as eps = "8/255"')
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("defenses.broken:Quantised", "did you mean defenses.zoo.obfuscated:Quantised?"),
+        ("bench.screened:bpda_eot", "did you mean bench.attacks.bpda_eot:bpda_eot?"),
+        ("defenses.broken:Nothing", "it must be importable or a .py file"),
+        ("defenses.zoo.obfuscated:Quantized", "did you mean Quantised?"),
+        (
+            "defenses.zoo.obfuscated:X",
+            'unknown name in defenses.zoo.obfuscated "X"; known: Dithered, Quantised, Saturated',
+        ),
+        ("digit", 'unknown data set "digit"; did you mean digits?'),
+    ],
+)
+def test_a_name_of_before_or_nearly_right_gets_the_present_one(name, words):
+    more = ("--defense", "adp", "--dataset", name) if name == "digit" else ("--defense", name, "--dataset", "digits")
+    done = purebench_here("run", *more, "--eps", "1/5", "--attack", "bench:square", "--out", "unused")
+    assert (done.returncode, done.stderr.strip().endswith(words)) == (2, True), done.stderr
+
+
+def test_own_data_are_not_judged_with_weights_for_others(tmp_path):
+    data = load_dataset("digits")
+    np.savez(tmp_path / "mine.npz", x=data.x[:9].numpy(), y=data.y[:9].numpy())
+    words = ("--defense", "undefended", "--eps", "1/5", "--attack", "bench:square", "--out", tmp_path / "out")
+    done = purebench_here("run", *words, "--dataset", tmp_path / "mine.npz")
+    assert (done.returncode, (tmp_path / "out").exists()) == (2, False)
+    assert 'no weights of "undefended" for "' in done.stderr
+    with pytest.raises(UserError, match='no weights of "undefended" for'):
+        benchmark("undefended", dataset=(data.x[:9], data.y[:9]), eps="1/5")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.analysis.caveats import failures
 from bench.audit.findings import Audit, Finding, Plot
-from bench.audit.pages import as_markdown, as_text
+from bench.audit.pages import as_markdown
 from bench.audit.run import write
 from bench.audit.svg import as_svg
 from defenses.utils.errors import UserError
@@ -55,7 +55,7 @@ def test_audits_of_one_folder_stand_side_by_side(tmp_path):
 
 def test_what_is_not_measurable_is_neither_a_pass_nor_a_failure(tmp_path):
     audits = [Audit("x", about(), (finding(), finding("not measurable"), finding("not applicable")))]
-    assert as_text(audits[0]).splitlines()[0].endswith(": no check fails; not measurable: a <check>")
+    assert repr(audits[0]).splitlines()[0].endswith(": no check fails; not measurable: a <check>")
     assert "| not measurable | 1 pass, 1 not measurable, 1 not applicable |" in " ".join(as_markdown(audits).split())
     write(tmp_path, audits[0])
     assert '<td class="t not">not measurable</td>' in (tmp_path / "audit" / "audit.html").read_text()

@@ -147,14 +147,16 @@ def test_clean_images_are_said_to_be_clean(board, tmp_path):
     done = judge(board, tmp_path / "clean.npy", "--out", tmp_path / "judged")
     assert done.returncode == 0, done.stderr
     note = "note: clean: every image is the clean one, so nothing was attacked"
-    assert done.stderr.splitlines() == [note]
+    of_model, of_images = done.stderr.splitlines()
+    assert of_images == note
+    assert of_model.startswith("note: the test split of digits is a permutation")  # the models are a user's
     lines = load_cells(tmp_path / "judged").set_index("attack")["notes"]
     assert lines["clean"].tolist() == [["its images are the clean ones"]] * 2
     assert "its images are the clean ones" in purebench_here("table", tmp_path / "judged").stdout
     x[25, 0, 4, 4] += np.where(x[25, 0, 4, 4] > 0.5, -0.01, 0.01)
     np.save(tmp_path / "nearly.npy", x)
     done = judge(board, tmp_path / "nearly.npy", "--out", tmp_path / "other")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.splitlines()) == (0, [of_model])
 
 
 def test_the_folder_of_another_board_is_refused(board, tmp_path):

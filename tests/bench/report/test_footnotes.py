@@ -79,4 +79,4 @@ def test_warnings_of_attacks_are_in_every_format(tmp_path):
         text = " ".join((tmp_path / f"tables.{ending}").read_text().replace("\\_", "_").split())
         assert all(f"{name} on on-{name}: {w}" in text for name in names for w in warned[name]), ending
     table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
-    assert all(table[name] == "; ".join(warned[name]) for name in names)
+    assert all(table[name] == " | ".join(warned[name]) for name in names)

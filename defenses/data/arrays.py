@@ -26,7 +26,7 @@ def saved_arrays(dataset: Any, num_classes: int | None) -> str:
     """
     if len(dataset) != 2:
         raise UserError(f"the data set is a {type(dataset).__name__} of {len(dataset)}; give (x, y), or a name")
-    x, y = (_array(part) for part in dataset)
+    x, y = (as_array(part) for part in dataset)
     images, labels = as_images(x, "x"), as_labels(y, "y")
     if len(images) != len(labels) or not len(labels):
         raise UserError(f"there are {len(images)} images and {len(labels)} labels; give one label per image")
@@ -45,6 +45,6 @@ def saved_arrays(dataset: Any, num_classes: int | None) -> str:
     return str(path)
 
 
-def _array(values: Any) -> Any:
+def as_array(values: Any) -> Any:
     """Return a tensor, array or list as a NumPy array."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

@@ -1,0 +1,73 @@
+"""The clean accuracy of a model on images in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.api.arguments import check_batch_size
+from bench.evaluation.model_checks import check_model, has_random_outputs, logits_of, refuse_train_mode
+from defenses.core.defense import Defense, UserModule
+from defenses.core.noise import Noise
+from defenses.data.arrays import as_array
+from defenses.utils.devices import device_named
+from defenses.utils.errors import UserError
+
+
+def clean_accuracy(model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: Any = None) -> float:
+    """Return the accuracy of a model on images, in one draw.
+
+    Args:
+        model: module from images float32 [B, C, H, W] in [0, 1] to logits [B, K].
+        x: images, float32 [N, C, H, W] in [0, 1], a tensor or NumPy array.
+        y: labels, int64 [N], likewise.
+        batch_size: images of a batch, at least 1.
+        device: device of the batches; None: that of the model.
+
+    Returns:
+        Fraction of correct predictions, in [0, 1].
+
+    Raises:
+        UserError: labels of another shape or length, no images, x outside [0, 1], a model that fails the checks of a
+            run (train mode, wrong outputs, undeclared changes), or a bad batch size or device.
+    """
+    check_batch_size(batch_size)
+    x, y = torch.as_tensor(as_array(x)).float(), torch.as_tensor(as_array(y))
+    _check_images(x, y)
+    present = next((p.device for p in model.parameters()), torch.device("cpu"))
+    target = present if device is None else device_named(str(device))
+    _check_classifier(model, x[:8].to(target), y)
+    correct = 0
+    with torch.no_grad():
+        for batch, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            correct += int((model(batch.to(target)).argmax(1).cpu() == labels.cpu()).sum())
+    return correct / len(x)
+
+
+def _check_images(x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse images outside [0, 1], and labels that are no whole numbers [N], one for each image."""
+    if y.ndim != 1 or y.is_floating_point() or y.is_complex():
+        raise UserError(f"labels are {y.dtype} {list(y.shape)}; they must be whole numbers, [N]: y.flatten().long()")
+    if len(x) != len(y) or len(x) == 0:
+        raise UserError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and at least one")
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
+
+
+def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse a model that fails the checks of every command, or has fewer classes than the labels; it may be random."""
+    defense = model
+    if not isinstance(model, Defense):
+        refuse_train_mode(model, type(model).__name__)
+        defense = UserModule(model, stochastic=has_random_outputs(model, x))
+    assert isinstance(defense, Defense)
+    with torch.no_grad():
+        logits = logits_of(defense, x, Noise.of(0, len(x), x.device), type(model).__name__)
+    classes = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim else 0
+    check_model(defense, x, classes, type(model).__name__, probabilities=True)
+    if not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise UserError(
+            f"labels run from {int(y.min())} to {int(y.max())}, and the model has {classes} classes, from 0"
+        )

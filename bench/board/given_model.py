@@ -1,0 +1,115 @@
+"""Models and data that Python code gives, in memory or by name, as defenses and data sets of a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bench.board.defense_entry import describe_loaded
+from bench.evaluation.model_checks import has_random_outputs, refuse_train_mode
+from defenses.core.defense import Defense, UserModule
+from defenses.data.arrays import saved_arrays
+from defenses.data.dataset import load_dataset
+from defenses.utils.devices import device_named
+from defenses.utils.errors import UserError
+from defenses.utils.identity import check_built
+from defenses.utils.names import is_zoo
+from defenses.zoo.registry import load_model
+
+if TYPE_CHECKING:
+    from bench.spec.cell import DefenseRef
+
+
+def given_data(dataset: Any, model: nn.Module | str) -> Any:
+    """Return the name of a data set; a pair (x, y) is kept as an .npz in the user's cache.
+
+    Args:
+        dataset: a name, or (x, y) of tensors, NumPy arrays or lists.
+        model: the model that it is for, whose number of classes arrays take over.
+
+    Raises:
+        UserError: no pair, or arrays that are no images and labels.
+    """
+    if not isinstance(dataset, tuple | list):
+        return dataset
+    return saved_arrays(dataset, None if isinstance(model, str) else _classes_of(model, dataset))
+
+
+def _classes_of(model: nn.Module, dataset: Any) -> int | None:
+    """Return the number of logits of a model for the first image of a pair (x, y); None if it takes no such image."""
+    try:
+        x = torch.as_tensor(dataset[0][:1], dtype=torch.float32)
+        with torch.no_grad():
+            return int(model(x.to(next(model.parameters(), x).device)).shape[1])
+    except Exception:  # the checks of the data and the model name the problem
+        return None
+
+
+def given_model(
+    model: nn.Module | str,
+    dataset: str,
+    *,
+    norm: str = "Linf",
+    split: str = "test",
+    stochastic: bool | None = None,
+    name: str | None = None,
+    data_root: Path | None = None,
+    device: Any = None,
+    resumable: bool = True,
+) -> tuple[Defense, DefenseRef]:
+    """Return a model as a defense, with its reference for a board.
+
+    Args:
+        model: a `Defense`, a module from images to logits, or a name for `load_model`.
+        dataset: name or path of the data set.
+        norm: of the threat model, which selects the model of RobustBench's zoo.
+        split: split on which the module is tried.
+        stochastic: True if the outputs of a module are random; None: try.
+        name: name of the model in tables; None: its name in the registry, or of its class.
+        data_root: where data sets lie.
+        device: device to which the model is moved; None: it stays where it is.
+        resumable: True if results are kept, see `describe_loaded`.
+
+    Raises:
+        UserError: neither a module nor a name, or a model that cannot be loaded, is in training mode or has
+            parameters that are not initialised.
+    """
+    module = _loaded(model, dataset, norm, data_root)
+    defense = _as_defense(module, dataset, split, stochastic, name, data_root)
+    if device is not None:
+        defense.to(device_named(str(device)))
+    registered = model if isinstance(model, str) else ""
+    return defense, describe_loaded(defense, name, name=registered, resumable=resumable)
+
+
+def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | None) -> nn.Module:
+    """Return a module; a name is loaded by `load_model`."""
+    if not isinstance(model, str):
+        if isinstance(model, torch.export.ExportedProgram):
+            raise UserError("the model is an ExportedProgram; give its module: model.module()")
+        if not isinstance(model, nn.Module):
+            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
+        return model
+    params: dict[str, Any] = {"threat_model": norm} if is_zoo(model) else {}
+    return load_model(model, dataset, data_root=data_root, **params)
+
+
+def _as_defense(
+    module: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, data_root: Path | None
+) -> Defense:
+    """Return a module as a defense."""
+    check_built(module)
+    if isinstance(module, UserModule):
+        module = module.module
+    if isinstance(module, Defense):
+        return module
+    refuse_train_mode(module, name or type(module).__name__, stochastic=bool(stochastic))
+    random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
+    return UserModule(module, stochastic=random)
+
+
+def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
+    return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])

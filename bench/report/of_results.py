@@ -1,0 +1,103 @@
+"""The tables of a results folder, or of a frame of records, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.analysis.caveats import reasons_of_frame, split_warnings
+from bench.analysis.rows import ROW
+from bench.analysis.summary import numbers, summary
+from bench.report import footnotes
+from bench.report.attack_warnings import warnings
+from bench.report.comparison_table import pivot
+from bench.report.files import FORMATS, check_results, current_table
+from bench.report.full_table import full_table
+from bench.report.html import html_table, to_html
+from bench.report.latex import to_latex
+from bench.report.plain import to_csv, to_markdown, to_text
+from bench.spec.aggregation import M
+from defenses.utils.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.report.table import Table
+
+_WIDTH = 120
+_UNKNOWN = "of records alone: certificates and audits are in their results folder, whose table marks † and ‡"
+
+
+def table(source: str | Path | pd.DataFrame, form: str = "text", *, m: Sequence[int] | None = None) -> str:
+    """Return the tables as `purebench table` prints them.
+
+    Args:
+        source: a results folder; or a frame of `benchmark` or `load_results`, or rows of it.
+        form: "text" (the comparison), "markdown", "latex", "html" (also every row) or "csv" (numbers at full
+            precision).
+        m: of a frame, the M of Rob(M); None: 5 and 15, as far as there are draws.
+
+    Raises:
+        UserError: unknown format, no results there, or a frame of something else.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    if isinstance(source, str | Path):
+        check_results(Path(source))
+        return current_table(Path(source), form)
+    rows = summary(source, m=m)
+    if form == "csv":
+        return to_csv(_with_warnings(numbers(rows), source))
+    pair = (comparison(source, rows), _full(source, rows, m or M))
+    if form == "text":
+        return to_text(pair[0], _WIDTH)
+    if form == "html":
+        return to_html(pair, pair[0].title)
+    return to_markdown(pair) if form == "markdown" else to_latex(pair)
+
+
+def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> Table:
+    """Return the comparison of the defenses of a frame of records.
+
+    Args:
+        frame: of `benchmark` or `load_results`.
+        rows: its summary; None: it is computed.
+    """
+    rows = summary(frame) if rows is None else rows
+    made = pivot(rows, marked=_reasons(frame))
+    return replace(made, footnotes=(*made.footnotes, *_notes(frame, rows)))
+
+
+def notebook_table(frame: pd.DataFrame) -> str:
+    """Return the comparison of a frame as HTML for a notebook, and how many rows the frame has."""
+    text = f"<p>{len(frame):,} rows, one per image and attack; .head() shows some</p>"
+    return html_table(comparison(frame)) + text
+
+
+def _full(frame: pd.DataFrame, rows: pd.DataFrame, m: Sequence[int]) -> Table:
+    by_seed = summary(frame, m=m, by_seed=True) if footnotes.has_seeds(rows) else None
+    made = full_table(rows, m=m, by_seed=by_seed, marked=_reasons(frame))
+    return replace(made, footnotes=(*made.footnotes, *_notes(frame, rows)))
+
+
+def _reasons(frame: pd.DataFrame) -> dict[str, str]:
+    return reasons_of_frame(frame) if "warnings" in frame else {}
+
+
+def _notes(frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the footnotes of the column "warnings" of `benchmark`; without it, what a frame cannot say."""
+    if "warnings" not in frame:
+        return (_UNKNOWN,)
+    cells = frame.drop_duplicates(list(ROW))[[*ROW, "status", "warnings"]]
+    cells = cells.assign(warnings=cells["warnings"].map(lambda text: split_warnings(str(text))[0]))
+    return (*footnotes.of_certificates(_reasons(frame)), *warnings(rows, cells))
+
+
+def _with_warnings(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with the column "warnings" of the frame's rows, if it has one."""
+    if "warnings" not in frame:
+        return rows
+    texts = frame[[*ROW, "warnings"]].drop_duplicates(list(ROW))
+    return rows.merge(texts, on=list(ROW), how="left").fillna({"warnings": ""})
