@@ -14,7 +14,7 @@ from bench.analysis.caveats import uncertified
 from bench.analysis.results import load_cells, load_results
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
-from bench.report.footnotes import with_warnings
+from bench.report.attack_warnings import with_warnings
 from bench.spec.cell import NULLS
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError

@@ -87,8 +87,7 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         forecasts = read_forecast(store.folder) | measured(cells, finished)
         _run_pending(board, store, cells, pending, options, redo, forecasts)
         finished = store.finished(_warn)
-    else:
-        _print_notes(board)
+    else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(store, cells)
         update_manifest(store, board.manifest_facts())
     if stored_lines.resumed:
