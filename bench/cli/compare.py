@@ -10,7 +10,8 @@ from bench.cli.arguments import add_results, check_seed, number_between, positiv
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
-    from bench.analysis.compare import Comparison, Side
+    from bench.analysis.compare import Comparison
+    from bench.analysis.sides import Side
     from bench.stats.bootstrap import Interval
 
 
