@@ -1,3 +1,4 @@
+from .analysis.ranks import rank_ranges as rank_ranges
 from .analysis.results import load_cells as load_cells
 from .analysis.results import load_draws as load_draws
 from .analysis.results import load_results as load_results
