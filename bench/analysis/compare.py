@@ -94,7 +94,9 @@ def compare(
         left, right = first[setting], second[setting]
         if problem := incomparable(left, right):
             raise UserError(problem)
-        comparison = _compared(left, right, planned[setting], confidence, seed, resamples)
+        comparison = compared(
+            left, right, planned=planned[setting], confidence=confidence, seed=seed, resamples=resamples
+        )
         comparisons.append(replace(comparison, caveats=tuple(dict.fromkeys(texts))))
     return comparisons
 
@@ -104,7 +106,10 @@ def _caveats(folder: str | Path, results: Results, name: str) -> list[str]:
     return caveats(Path(folder), results).get(defense, [])
 
 
-def _compared(a: Side, b: Side, planned: int, confidence: float, seed: int, resamples: int) -> Comparison:
+def compared(
+    a: Side, b: Side, *, planned: int, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> Comparison:
+    """Return the comparison of two rows that compare (`bench.analysis.sides.incomparable`), see `compare`."""
     decisions, both = None, 0
     if a.decisions is not None and b.decisions is not None:
         decisions = paired_difference(a.decisions, b.decisions, confidence=confidence)
