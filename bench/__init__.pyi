@@ -1,3 +1,4 @@
+from .analysis.leaderboard import leaderboard as leaderboard
 from .analysis.pairs import pairs as pairs
 from .analysis.ranks import rank_ranges as rank_ranges
 from .analysis.results import load_cells as load_cells

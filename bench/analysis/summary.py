@@ -101,6 +101,17 @@ def summary(source: str | Path | Results, *, m: Sequence[int] | None = None, by_
     return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
 
 
+def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, Any]:
+    """Return the row of `summary` for the worst case of a defense, or for its clean images if nothing attacks it.
+
+    Args:
+        seeds: the groups of its trainings in one setting, see `bench.analysis.rows.grouped`.
+        m: the M of Rob(M).
+    """
+    rows = {same[0].columns["attack"]: same for same in _by_row([_lines(group) for group in seeds])}
+    return _over_seeds(rows.get(WORST) or rows.get(CLEAN) or next(iter(rows.values())), m)
+
+
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the summary for a CSV, without empty columns on training seeds and refusals."""
     empty = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)
