@@ -1,4 +1,5 @@
 from .analysis.detection import detection as detection
+from .analysis.images import load_images as load_images
 from .analysis.leaderboard import leaderboard as leaderboard
 from .analysis.loaders import load_audits as load_audits
 from .analysis.loaders import load_certificates as load_certificates
