@@ -18,8 +18,7 @@ from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
 from bench.store.kinds import refuse_other_kind
-from bench.tracks.poisoning.attacks import CONTROL
-from bench.tracks.poisoning.run import TrialRecord, read_plan, read_trials
+from bench.tracks.poisoning.records import CONTROL, TrialRecord, read_plan, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd

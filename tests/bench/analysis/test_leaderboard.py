@@ -175,10 +175,18 @@ def test_no_folder_and_one_without_results_are_refused(tmp_path):
 
 
 def test_neither_torch_nor_scikit_learn_is_imported():
-    code = (
-        "import sys; from bench import leaderboard, pairs, rank_ranges; "
-        "leaderboard('results/digits-audit'); pairs('results/digits-audit'); "
-        "print({'torch', 'sklearn', 'matplotlib'} & set(sys.modules))"
-    )
+    read = {
+        "leaderboard": "digits-audit",
+        "pairs": "digits-audit",
+        "detection": "digits-defenses",
+        "load_audits": "digits-audit",
+        "load_certificates": "digits-linf",
+        "load_runs": "digits-linf",
+        "load_corruptions": "corruptions-digits",
+        "load_poisoning": "digits-poisoning",
+        "load_smoothing": "smooth-digits-denoised",
+    }
+    calls = "; ".join(f"bench.{name}('results/{folder}')" for name, folder in read.items())
+    code = f"import sys, bench; {calls}; print({{'torch', 'sklearn', 'matplotlib'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -8,7 +8,8 @@ from boards import MODELS, purebench_here
 
 from bench.store.folder import Store
 from bench.tracks.poisoning.board import load_poison_board
-from bench.tracks.poisoning.run import read_plan, read_trials, run_poisoning
+from bench.tracks.poisoning.records import read_plan, read_trials
+from bench.tracks.poisoning.run import run_poisoning
 from bench.tracks.poisoning.tables import load_poisoning, write_poisoning_tables
 from bench.tracks.poisoning.training import Trainer
 from defenses.data.dataset import dataset_info
