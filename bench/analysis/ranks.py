@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bench.analysis.compare import RESAMPLES
-from bench.analysis.sides import Side, incomparable
-from bench.stats.bootstrap import over_trainings
+from bench.analysis.results import Results
+from bench.analysis.rows import SETTING, grouped
+from bench.analysis.sides import Side, incomparable, worst_side
+from bench.stats.bootstrap import all_over_trainings
 from bench.stats.paired import all_paired_differences
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def rank_ranges_of(sides: Sequence[Side], *, confidence: float = 0.95) -> list[t
     """Return the range of ranks of each worst case among those of one setting, see `rank_ranges`.
 
     Rows that do not compare (other images, draws or budget) are not told apart. Where one of two rows is a mean over
-    several trainings, their interval varies the trainings too, as in `bench.analysis.compare`.
+    several trainings, their interval varies the trainings too (`bench.stats.bootstrap.all_over_trainings`).
 
     Args:
         sides: worst cases of one setting.
@@ -87,16 +89,49 @@ def rank_ranges_of(sides: Sequence[Side], *, confidence: float = 0.95) -> list[t
     level = _confidence_of_each(confidence, len(sides), "bonferroni")
     low, high = (np.full((len(sides), len(sides)), end) for end in (-1.0, 1.0))
     for group in _of_same_images(sides):
-        shares = np.stack([sides[i].shares.mean(0) for i in group], axis=1)
-        _, *ends = all_paired_differences(shares, confidence=level)
-        low[np.ix_(group, group)], high[np.ix_(group, group)] = ends
+        at = np.ix_(group, group)
+        low[at], high[at] = _intervals([sides[i].shares for i in group], level)
     for (i, a), (j, b) in combinations(enumerate(sides), 2):
         if incomparable(a, b):
             low[[i, j], [j, i]], high[[i, j], [j, i]] = -1, 1
-        elif max(len(a.shares), len(b.shares)) > 1:
-            varied = over_trainings(a.shares, b.shares, confidence=level, resamples=RESAMPLES)
-            low[[i, j], [j, i]], high[[i, j], [j, i]] = (varied.low, -varied.high), (varied.high, -varied.low)
     return [(int(a), int(b)) for a, b in zip(*_ranges(low, high), strict=True)]
+
+
+def _intervals(shares: Sequence[F64], confidence: float) -> tuple[F64, F64]:
+    """Return the ends of the differences of all pairs of defenses, of shares per training and image."""
+    _, low, high = all_paired_differences(np.stack([s.mean(0) for s in shares], axis=1), confidence=confidence)
+    several = np.array([len(s) > 1 for s in shares])
+    if several.any():
+        varied = all_over_trainings(shares, confidence=confidence, resamples=RESAMPLES)
+        pairs = several[:, None] | several
+        low, high = (
+            np.where(pairs, of_trainings, ends) for of_trainings, ends in zip(varied, (low, high), strict=True)
+        )
+    return low, high
+
+
+def rank_ranges_of_summary(results: Results, frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, tuple[int, int]]]:
+    """Return the 95% range of ranks of the defenses that have a rank, by setting and label, the best first.
+
+    Args:
+        results: see `bench.analysis.results.read_results`.
+        frame: their summary.
+    """
+    ranked = frame[frame["rank"].notna()].sort_values("rank", kind="stable")
+    order = {row: at for at, row in enumerate(ranked[[*SETTING, "defense"]].itertuples(index=False, name=None))}
+    sides: dict[tuple[Any, ...], list[tuple[int, str, Side]]] = {}
+    for seeds in grouped(results):
+        names = seeds[0].rows[0].names
+        at = order.get(tuple(names[name] for name in (*SETTING, "defense")))
+        side = None if at is None else worst_side(seeds)
+        if at is not None and side is not None:
+            sides.setdefault(side.setting, []).append((at, str(names["defense"]), side))
+    ranges = {}
+    for setting, members in sides.items():
+        members.sort(key=lambda member: member[0])
+        found = rank_ranges_of([side for *_, side in members])
+        ranges[setting] = {label: pair for (_, label, _), pair in zip(members, found, strict=True)}
+    return ranges
 
 
 def _of_same_images(sides: Sequence[Side]) -> list[list[int]]:
