@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.caveats import FAILED_AUDIT, UNCERTIFIED, failures, labels, uncertified, with_audit
+from bench.analysis.ranks import rank_ranges_of_summary
 from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
@@ -61,7 +62,9 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
-    pair = (pivot(frame, marked=reasons), full)
+    comparison = pivot(frame, marked=reasons)
+    ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
+    pair = (replace(comparison, footnotes=(*comparison.footnotes, *ranges)), full)
     tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
