@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FAILED_AUDIT = "‡"  # marks of table rows
 UNCERTIFIED = "†"
+CERTIFIED, NOT_NEEDED = "certified", "not needed"  # of exact gradients; any other text is a reason
 
 
 def caveats(folder: Path, results: Results) -> dict[str, list[str]]:
@@ -39,7 +41,7 @@ def caveats(folder: Path, results: Results) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = {str(label): [] for label in results.cells["defense"].unique()}
     for title, checks in failures(folder, manifest).items():
         text = f"{FAILED_AUDIT} {title} fails the audit: {', '.join(checks)}"
-        texts.setdefault(_label(title), []).append(text)
+        texts.setdefault(label_of(title), []).append(text)
     for label, reason in uncertified(folder, results.cells, manifest).items():
         text = f"{UNCERTIFIED} {label}: exact gradients that nothing certifies ({reason})"
         texts.setdefault(label, []).append(text)
@@ -96,25 +98,74 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
     Raises:
         UserError: the audits are damaged.
     """
-    failed: dict[str, dict[str, None]] = {}  # by digest of the fingerprint
-    audits = read_audits(results)
+    states = audit_states(read_audits(results), manifest)
+    return {title: state.failed for title, state in states.items() if state.failed}
+
+
+@dataclass(frozen=True)
+class AuditState:
+    """What the audits of a defense say.
+
+    Args:
+        status: "fail" if one fails, else "not measurable" if one is, else "pass"; "none" without an audit.
+        failed: names of the failed checks.
+    """
+
+    status: Literal["pass", "fail", "not measurable", "none"]
+    failed: tuple[str, ...] = ()
+
+
+def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> dict[str, AuditState]:
+    """Return what audits say of the defenses of a results folder, by title.
+
+    Args:
+        audits: see `bench.store.audits.read_audits`; of this folder or of others.
+        manifest: of the folder, see `failures`.
+    """
+    by_defense: dict[str, list[Mapping[str, Any]]] = {}
     several = len({_threat(audit) for audit in audits}) > 1
     for audit in audits:
-        checks = (f"{check} at {_threat(audit)}" if several else check for check in audit["failed"])
-        failed.setdefault(digest(audit["fingerprint"]), {}).update(dict.fromkeys(checks))
-    for fingerprint in forced_defenses(manifest):
-        names = failed.setdefault(fingerprint, {})
-        if SOFTMAX not in names:
-            names[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
-    fingerprints = _fingerprints(manifest) if failed else {}
-    by_title = {title: tuple(failed.get(digest(f), ())) for title, f in fingerprints.items()}
-    return {title: names for title, names in by_title.items() if names}
+        by_defense.setdefault(digest(audit["fingerprint"]), []).append(audit)
+    forced = forced_defenses(manifest)
+    states = {}
+    for title, fingerprint in _fingerprints(manifest).items():
+        key = digest(fingerprint)
+        states[title] = _state(by_defense.get(key, ()), several=several, forced=key in forced)
+    return states
+
+
+def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) -> AuditState:
+    """Return what the audits of one defense say.
+
+    Args:
+        audits: of the defense.
+        several: True to name the threat of a failed check.
+        forced: the defense was run with --force although it returns probabilities.
+    """
+    failed = {f"{check} at {_threat(a)}" if several else check: None for a in audits for check in a["failed"]}
+    if forced and SOFTMAX not in failed:
+        failed[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
+    if failed:
+        return AuditState("fail", tuple(failed))
+    if not audits:
+        return AuditState("none")
+    return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
 
 
 def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
     fingerprints = manifest.get("defenses")
     return fingerprints if isinstance(fingerprints, dict) else {}
+
+
+def fingerprints_of(manifest: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """Return the fingerprints of the trainings of a defense by title.
+
+    Args:
+        manifest: of the results folder.
+        label: of the defense in tables.
+    """
+    return {title: f for title, f in _fingerprints(manifest).items() if label_of(title) == label}
 
 
 def _threat(audit: Mapping[str, Any]) -> str:
@@ -130,16 +181,17 @@ def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd
     """
     by_label: dict[str, dict[str, None]] = {}
     for title, names in failed.items():
-        by_label.setdefault(_label(title), {}).update(dict.fromkeys(names))
+        by_label.setdefault(label_of(title), {}).update(dict.fromkeys(names))
     return frame.assign(audit=["; ".join(by_label.get(d, ())) for d in frame["defense"]]) if failed else frame
 
 
 def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
     """Return the labels of the defenses that fail, whatever their training seeds."""
-    return {_label(title) for title in failed}
+    return {label_of(title) for title in failed}
 
 
-def _label(title: str) -> str:
+def label_of(title: str) -> str:
+    """Return the label of a defense from its title in the manifest, which may name a training seed."""
     return title.partition(" (training seed")[0]
 
 
@@ -151,16 +203,30 @@ def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) 
         cells: its cells, see `load_cells`.
         manifest: its manifest.
     """
-    by_digest, fingerprints = read(folder), _fingerprints(manifest)
+    states = certificate_states(folder, cells, manifest)
+    return {label: state for label, state in states.items() if state not in (CERTIFIED, NOT_NEEDED)}
+
+
+def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what certificates say of the exact gradients of each defense, by label.
+
+    Args:
+        folder: the results folder, which holds the certificates.
+        cells: its cells, see `load_cells`.
+        manifest: its manifest.
+
+    Returns:
+        `CERTIFIED`; `NOT_NEEDED` where no attack uses exact gradients; else the reason why nothing certifies them.
+    """
+    by_digest = read(folder)
     attacked = ~cells["view"].isin((DEPLOYED, GIVEN)) & ~cells["attack"].isin(NULLS)
-    exact = cells[(cells["gradient"] == "exact") & attacked]
-    reasons: dict[str, str] = {}
-    for label in dict.fromkeys(exact["defense"]):
-        of_label = [f for title, f in fingerprints.items() if title == label or title.startswith(f"{label} (")]
-        certificates = [by_digest.get(digest(f)) for f in of_label] or [None]
-        if reason := next((r for r in map(_problem, certificates) if r), ""):
-            reasons[label] = reason
-    return reasons
+    exact = set(cells[(cells["gradient"] == "exact") & attacked]["defense"])
+    states: dict[str, str] = {}
+    for label in dict.fromkeys(cells["defense"]):
+        keys = [digest(f) for f in fingerprints_of(manifest, label).values()]
+        reason = next((r for r in map(_problem, [by_digest.get(key) for key in keys] or [None]) if r), "")
+        states[label] = (reason or CERTIFIED) if label in exact else NOT_NEEDED
+    return states
 
 
 def _problem(certificate: Any) -> str:

@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.analysis.sides import Side
 from bench.stats.bootstrap import Interval
 from bench.stats.paired import Paired
-from bench.stats.proportions import wilson
-from defenses.utils.names import portable
 from defenses.utils.text import clean
 
 if TYPE_CHECKING:
-    from defenses.utils.arrays import F64, I64, Bools
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """A row in a comparison.
-
-    Args:
-        title: the defense and the attack.
-        setting: values of `bench.analysis.rows.SETTING`.
-        index: dataset indices, ascending, int64 [images].
-        label: right classes, [images].
-        shares: shares of held-out draws that withstand the attack, [trainings, images] in [0, 1].
-        decisions: True where the majority of the draws decides right, bool [images]; None for several trainings.
-        draws: held-out draws per image.
-        protocol: held-out and selection draws (None for a deterministic defense), and the budget; equal for rows that
-            compare.
-    """
-
-    title: str
-    setting: tuple[Any, ...]
-    index: I64
-    label: F64
-    shares: F64
-    decisions: Bools | None
-    draws: int
-    protocol: tuple[tuple[int, int] | None, str]
-
-    @property
-    def where(self) -> str:
-        """The setting as text."""
-        dataset, split, indices, norm, eps, targets = self.setting
-        target = "" if targets == "none" else f", target {targets}"
-        return f"{portable(dataset)} {split} ({indices}), {norm} {eps}{target}"
-
-    def share(self, confidence: float) -> Interval:
-        """Return the mean over images, with Wilson's interval as in the tables."""
-        n, value = self.shares.shape[1], float(self.shares.mean())
-        low, high = wilson(value * n, n, confidence)
-        return Interval(value, float(low), float(high), n)
+    pass
 
 
 @dataclass(frozen=True, eq=False, repr=False)

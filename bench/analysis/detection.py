@@ -21,6 +21,20 @@ from defenses.utils.errors import UserError
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets", "defense", "training_seed")
 ALL = "all attacks together"  # an image counts if it withstands each of them
 RATES = (0.01, 0.05)  # false positive rates
+_COLUMNS = {
+    **dict.fromkeys(SETTING, "str"),
+    "training_seed": "int64",
+    "attack": "str",
+    "view": "str",
+    "n_images": "int64",
+    **{
+        f"{share}{end}": "float64"
+        for share in ("right_accepted", "clean_refused", "right_or_refused")
+        for end in ("", "_low", "_high")
+    },
+    "n_fooled": "float64",
+    **{f"{share}{end}": "float64" for share in ("auroc", "tpr_at_1", "tpr_at_5") for end in ("", "_low", "_high")},
+}
 _IMAGE = ("right", "wrong", "refused", "accepted", "score")  # per image, shares of its draws apart from the last
 
 
@@ -31,12 +45,19 @@ def detection(folder: str | Path) -> pd.DataFrame:
         folder: a results folder.
 
     Returns:
-        Columns: the setting; defense, training_seed, attack, view; n_images; right_accepted (clean images: right and
-        not refused), clean_refused (clean images, at the threshold of the defense), right_or_refused (attacked images:
-        right, or refused; under all attacks together the minimum over attacks); n_fooled (adversarial images that fool
-        the classifier), auroc, tpr_at_1, tpr_at_5 (of these, at false positive rates on the board's clean images).
-        Each share has its <name>_low and <name>_high: Wilson 95%, n = images (of rates at a fixed threshold:
-        adversarial images); of AUROC a bootstrap over images. NaN: undefined.
+        A row per setting, defense, training, attack and view, and one under all attacks together. Each share has its
+        `<name>_low` and `<name>_high`, float64: Wilson 95%, n = images (of rates at a fixed threshold: adversarial
+        images), of AUROC a bootstrap over images. NaN: undefined.
+        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting; `defense`: str, label;
+        `training_seed`: int64; `attack`, `view`: str; `n_images`: int64;
+        `right_accepted`: float64 in [0, 1], share of clean images that are right and not refused;
+        `clean_refused`: float64 in [0, 1], share of clean images that are refused, at the threshold of the defense;
+        `right_or_refused`: float64 in [0, 1], of attacked images; under all attacks together the minimum over attacks;
+        `n_fooled`: float64, number of adversarial images that fool the classifier; NaN under all attacks together, as
+        the next three;
+        `auroc`: float64 in [0, 1], of these against clean images;
+        `tpr_at_1`, `tpr_at_5`: float64 in [0, 1], share of these that are detected at a false positive rate of 1% or 5%
+        on the board's clean images.
 
     Raises:
         UserError: no results there, a damaged file, or no defense with a detector.
@@ -53,7 +74,7 @@ def detection(folder: str | Path) -> pd.DataFrame:
         if len(withstood) > 1:
             minimum = pd.concat(withstood, axis=1, join="inner").min(axis=1)
             rows.append(setting | {"attack": ALL, "view": ""} | _shares(clean, minimum))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
 def _images(folder: Path) -> pd.DataFrame:

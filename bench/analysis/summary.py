@@ -125,6 +125,17 @@ def clean_and_robust(source: Source) -> tuple[float, float]:
     return float(row["clean_mean"]), float(row["robust_mean"])
 
 
+def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, Any]:
+    """Return the row of `summary` for the worst case of a defense, or for its clean images if nothing attacks it.
+
+    Args:
+        seeds: the groups of its trainings in one setting, see `bench.analysis.rows.grouped`.
+        m: the M of Rob(M).
+    """
+    rows = {same[0].columns["attack"]: same for same in _by_row([_lines(group) for group in seeds])}
+    return _over_seeds(rows.get(WORST) or rows.get(CLEAN) or next(iter(rows.values())), m)
+
+
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the summary for a CSV, without empty columns on training seeds and refusals."""
     empty = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)

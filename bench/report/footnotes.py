@@ -54,6 +54,23 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
+def of_ranks(ranges: Mapping[tuple[Any, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
+    """Return a footnote on the ranks that the images tell apart, for each setting with two ranks or more.
+
+    Args:
+        ranges: see `bench.analysis.ranks.rank_ranges_of_summary`.
+    """
+    notes = []
+    for setting, by_label in ranges.items():
+        if len(by_label) < 2:
+            continue
+        _, _, _, norm, eps, _ = setting
+        where = f" at {norm} {eps}" if len(ranges) > 1 else ""
+        texts = [f"{label}: {low}" + f"–{high}" * (high > low) for label, (low, high) in by_label.items()]
+        notes.append(f"rank ranges{where} (95%, paired differences on the same images): {'; '.join(texts)}")
+    return tuple(notes)
+
+
 def of_all_rows(frame: pd.DataFrame, aggregation: Aggregation) -> tuple[str, ...]:
     """Return the footnotes of the full table.
 

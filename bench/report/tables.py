@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.caveats import FAILED_AUDIT, UNCERTIFIED, failures, labels, uncertified, with_audit
+from bench.analysis.ranks import rank_ranges_of_summary
 from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
@@ -89,7 +90,9 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
-    pair = (pivot(frame, marked=reasons), full)
+    comparison = pivot(frame, marked=reasons)
+    ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
+    pair = (replace(comparison, footnotes=(*comparison.footnotes, *ranges)), full)
     tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
     csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
     return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))

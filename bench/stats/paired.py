@@ -8,6 +8,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from defenses.utils.arrays import F64
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -63,7 +65,37 @@ def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, *, confidence: float =
         from scipy.stats import binomtest  # slow to import
 
         p = float(binomtest(int(only_a), int(only_a + only_b)).pvalue) if only_a + only_b else 1.0
-    centre = (only_a - only_b) / (n + 2)
-    variance = (float(delta @ delta) + 2) / (n + 2) - centre**2
+    low, high = _bonett_price(only_a - only_b, float(delta @ delta), n, confidence)
+    return Paired(float(delta.mean()), float(low), float(high), p, only_a, only_b, n)
+
+
+def all_paired_differences(values: npt.ArrayLike, *, confidence: float = 0.95) -> tuple[F64, F64, F64]:
+    """Return the differences of all pairs of defenses with their intervals, each that of `paired_difference`.
+
+    Args:
+        values: share of right draws per image and defense, [images, defenses] in [0, 1].
+        confidence: of each interval, in (0, 1).
+
+    Returns:
+        (difference, low, high), float64 [defenses, defenses]: of the defense of the row minus that of the column.
+
+    Raises:
+        ValueError: no image, or a share that is NaN or outside [0, 1].
+    """
+    shares = np.asarray(values, float)
+    if shares.ndim != 2 or not len(shares):
+        raise ValueError("shares are needed by image and defense, of at least one image")
+    if not ((shares >= 0) & (shares <= 1)).all():  # NaN too
+        raise ValueError("every image needs a share in [0, 1] for every defense")
+    sums, products = shares.sum(0), shares.T @ shares
+    squares = np.maximum(np.diag(products)[:, None] + np.diag(products) - 2 * products, 0)
+    total = sums[:, None] - sums
+    return total / len(shares), *_bonett_price(total, squares, len(shares), confidence)
+
+
+def _bonett_price(total: npt.ArrayLike, squares: npt.ArrayLike, n: int, confidence: float) -> tuple[F64, F64]:
+    """Return the ends of the interval of a mean difference, from the sum of the differences and of their squares."""
+    centre = np.asarray(total, float) / (n + 2)
+    variance = (np.asarray(squares, float) + 2) / (n + 2) - centre**2
     half = NormalDist().inv_cdf((1 + confidence) / 2) * (variance / (n + 2)) ** 0.5
-    return Paired(float(delta.mean()), max(-1.0, centre - half), min(1.0, centre + half), p, only_a, only_b, n)
+    return np.maximum(-1.0, centre - half), np.minimum(1.0, centre + half)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from bench.store.columns import check_columns
@@ -68,6 +69,19 @@ def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, Any], d
         # Parts of older versions may lack columns, and large logits are float32 where others are float16.
         tables[file] = pa.concat_tables(pieces, promote_options="permissive").combine_chunks()
     return tables, {k: images[holders[k]][k] for k in keys}
+
+
+def read_images(part: Path, key: str) -> npt.NDArray[Any] | None:
+    """Return the stored adversarial images of a cell, [N, C, H, W]; None if there are none.
+
+    Args:
+        part: folder of the part that holds the cell.
+        key: of the cell.
+    """
+    if not (part / ADVERSARIAL).is_file():
+        return None
+    with safe_open(str(part / ADVERSARIAL), framework="np") as images:
+        return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118
 
 
 def _images(part: Path) -> dict[str, Any]:

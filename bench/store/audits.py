@@ -31,3 +31,8 @@ def read_audits(results: Path) -> list[dict[str, Any]]:
     if content.get("schema", 0) > SCHEMA:
         raise UserError(f"{file} is of a newer version; use the version of purebench that wrote it")
     return list(content["audits"])
+
+
+def is_audit_folder(folder: Path) -> bool:
+    """Return True if a folder holds audits and no board."""
+    return (folder / FOLDER / NAME).is_file() and not any((folder / n).exists() for n in ("parts", "plan.jsonl"))

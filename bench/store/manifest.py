@@ -27,9 +27,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return _parse(_raw(folder)) or {}
 
 
-def _raw(folder: Path) -> bytes | None:
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs of a results folder of any kind; none where it has no manifest.
+
+    Raises:
+        UserError: the manifest is damaged.
+    """
+    name = "plan.json" if (folder / "plan.json").is_file() else "manifest.json"  # of a poisoning board, or others
+    raw = _raw(folder, name)
+    content = _parse(raw)
+    if raw is not None and content is None:
+        raise UserError(f"{folder / name} is damaged; run the same again, which writes it anew")
+    return list((content or {}).get("runs", []))
+
+
+def _raw(folder: Path, name: str = "manifest.json") -> bytes | None:
     try:
-        return (folder / "manifest.json").read_bytes()
+        return (folder / name).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:

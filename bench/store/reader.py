@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.store.columns import check_columns
+from bench.store.kinds import NO_RESULTS, kind_of, refuse_other_kind
 from bench.store.manifest import check_manifest
 from bench.store.parts import CELLS, CellRecord, json_lines, opened, part_folders, read_lines, read_whole
 from defenses.utils.errors import UserError
@@ -184,8 +185,9 @@ def read_folder(folder: Path, read: Callable[[list[CellRecord], list[Part]], T])
     Raises:
         UserError: no results there, a damaged file, or parts that moved at every attempt.
     """
-    if not (folder / "parts").is_dir() and not (folder / "plan.jsonl").is_file():
-        raise UserError(f"{folder} holds no results; give the folder of a run, as results/quickstart")
+    refuse_other_kind(folder, "load_results")
+    if kind_of(folder) is None:
+        raise UserError(NO_RESULTS.format(folder))
     for attempt in range(_TRIES):
         try:
             check_manifest(folder)

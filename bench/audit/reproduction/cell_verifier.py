@@ -8,13 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from safetensors import safe_open
 
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
@@ -23,7 +21,8 @@ from bench.evaluation.model_checks import check_model
 from bench.execution.attack_and_judge import execute
 from bench.execution.records import Block
 from bench.spec.cell import Cell
-from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, CellRecord
+from bench.store.arrays import read_images
+from bench.store.parts import DRAWS, RECORDS, CellRecord
 from defenses.core.defense import Defense, UserModule
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
@@ -106,7 +105,7 @@ class CellVerifier:
             raise _CannotVerify
         records, draws = self._read_part(part)
         before = records[records["cell"] == line["key"]]
-        x_adv = _read_images(part, line["key"])
+        x_adv = read_images(part, line["key"])
         if x_adv is None or len(before) != len(x_adv):
             raise _CannotVerify(f"{part.name} has no images for {' | '.join(row.name)}")
         before = before.reset_index(drop=True)
@@ -212,11 +211,3 @@ class CellVerifier:
             return list(range(len(indices)))
         order = sorted(range(len(indices)), key=lambda r: hashlib.sha256(f"verify {indices[r]}".encode()).digest())
         return sorted(order[:n])
-
-
-def _read_images(part: Path, key: str) -> np.ndarray | None:
-    """Return the stored adversarial images of a cell, [N, C, H, W]; None if there are none."""
-    if not (part / ADVERSARIAL).is_file():
-        return None
-    with safe_open(str(part / ADVERSARIAL), framework="np") as images:
-        return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
+from bench.store.kinds import refuse_other_kind
 from bench.tracks.corruptions.run import CLEAN, KEPT_NOTE
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def frame(folder: Path) -> list[dict[str, Any]]:
-    """Return the accuracy of every defense on every corrupted set of a folder, with Wilson's intervals over images.
+_COLUMNS = {
+    **dict.fromkeys(("defense", "corruption", "severity"), "str"),
+    **dict.fromkeys(("images", "draws"), "int64"),
+    **dict.fromkeys(("accuracy", "low", "high", "rejected"), "float64"),
+}
+
+
+def load_corruptions(path: str | Path) -> pd.DataFrame:
+    """Read the accuracy of every defense on every corrupted set of a folder of `purebench corruptions`.
 
     Args:
-        folder: of results.
+        path: the folder.
 
     Returns:
-        Rows of defense, corruption, severity ("mean" over the severities), images, draws, accuracy, low, high,
-        rejected; the corruption "mean" is over all corruptions and severities.
+        A row per defense, corruption and severity, and of the means over severities and over all sets:
+        `defense`: str, label;
+        `corruption`: str, "clean" for the images themselves, "mean" for the mean over all corruptions;
+        `severity`: str, "1" to "5", "0" of clean images, "mean" over the severities;
+        `images`: int64; `draws`: int64, held-out draws per image;
+        `accuracy`, `low`, `high`: float64 in [0, 1], mean share of right draws, with Wilson's 95% interval over images;
+        `rejected`: float64 in [0, 1], mean share of refused draws, which count as wrong.
 
     Raises:
-        UserError: no files, or a damaged one.
+        UserError: results of another kind or none, or a damaged file.
     """
+    import pandas as pd
+
+    folder = Path(path)
+    refuse_other_kind(folder, "load_corruptions")
+    return pd.DataFrame(_rows(folder), columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
     files = [read(path) for path in sorted(folder.glob("*.jsonl"))]
     if not files:
         raise UserError(f"{folder} has no results; run purebench corruptions first")
@@ -53,11 +76,11 @@ def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
     return [sum(values) / len(values) for values in zip(*lists, strict=True)]
 
 
-def tables(rows: Sequence[Mapping[str, Any]], title: str) -> list[Table]:
+def tables(rows: Sequence[Mapping[Any, Any]], title: str) -> list[Table]:
     """Return a table of means over severities, defenses side by side, and for each defense one by severity.
 
     Args:
-        rows: of `frame`.
+        rows: of `load_corruptions`.
         title: beginning of every title.
     """
     labels = list(dict.fromkeys(row["defense"] for row in rows))
@@ -90,12 +113,10 @@ def write(folder: Path, title: str) -> str:
     """Write tables.md and tables.csv of a folder, and return the first table as text.
 
     Raises:
-        UserError: as `frame`; or the folder cannot be written.
+        UserError: as `load_corruptions`; or the folder cannot be written.
     """
-    import pandas as pd
-
-    rows = frame(folder)
-    all_tables = tables(rows, title)
+    frame = load_corruptions(folder)
+    all_tables = tables(frame.to_dict("records"), title)
     write_whole(folder / "tables.md", to_markdown(all_tables), KEPT_NOTE)
-    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(rows)), KEPT_NOTE)
+    write_whole(folder / "tables.csv", to_csv(frame), KEPT_NOTE)
     return to_text(all_tables[0])

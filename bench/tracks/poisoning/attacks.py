@@ -9,11 +9,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from bench.tracks.poisoning.records import CONTROL
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
 
-CONTROL = "none"  # no poison
 KINDS = ("badnets", "clean-label")
 
 

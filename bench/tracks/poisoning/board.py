@@ -13,7 +13,8 @@ from bench.board.defense_entry import describe
 from bench.board.load import find_board, read_toml
 from bench.board.schema import check
 from bench.spec.cell import DefenseRef
-from bench.tracks.poisoning.attacks import CONTROL, KINDS, Perturbation, Poison, Trigger
+from bench.tracks.poisoning.attacks import KINDS, Perturbation, Poison, Trigger
+from bench.tracks.poisoning.records import CONTROL
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.checksums import digest

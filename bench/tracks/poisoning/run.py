@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -18,16 +17,13 @@ from bench.execution.sources import Sources
 from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
+from bench.tracks.poisoning.records import PLAN, SCHEMA, TRIALS, TrialRecord, read_plan, read_trials
 from bench.tracks.poisoning.training import Trained, Trainer
 from defenses.data.dataset import dataset_info
-from defenses.utils.checksums import is_whole, with_checksum
+from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.hints import hint
 
-PLAN, TRIALS = "plan.json", "trials.jsonl"
-SCHEMA = 1
-
-TrialRecord = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -79,45 +75,6 @@ def run_poisoning(
             run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         _write_plan(folder, board, trials, run if trainer else None)
     return [f"{t.title()}: {lines[t.key]['error']}" for t in trials if lines[t.key]["error"]]
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """Read the plan of a folder: board, labels of the test images, trials in table order, runs.
-
-    Raises:
-        UserError: no results of a poisoning board, or a plan that is damaged or of a newer version.
-    """
-    file = folder / PLAN
-    try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-        whole = isinstance(plan, dict) and is_whole(plan) and {"trials", "labels", "runs", "schema"} <= plan.keys()
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no results of a poisoning board; run one first") from None
-    except (OSError, ValueError, RecursionError):
-        whole = False
-    if not whole:
-        raise UserError(f"{file} is damaged; remove it, and the next run writes it anew")
-    if plan["schema"] > SCHEMA:
-        raise UserError(f"{file} was written by a newer version of purebench; update, or choose another folder")
-    return dict(plan)
-
-
-def read_trials(folder: Path) -> dict[str, TrialRecord]:
-    """Read the finished trials of a folder by key; damaged lines are left out, with a warning, to be run again."""
-    file = folder / TRIALS
-    if not file.is_file():
-        return {}
-    lines: dict[str, TrialRecord] = {}
-    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            line = json.loads(text)
-            if not (isinstance(line, dict) and "sum" in line and is_whole(line)):
-                raise ValueError("the checksum is wrong")
-        except (ValueError, RecursionError):
-            print(f"warning: {file}, line {number} is damaged; the trial will be run again", file=sys.stderr)
-            continue
-        lines[line["key"]] = line
-    return lines
 
 
 def _check_folder(folder: Path, board: PoisonBoard) -> None:

@@ -17,8 +17,8 @@ from bench.report.table import Table
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
-from bench.tracks.poisoning.attacks import CONTROL
-from bench.tracks.poisoning.run import TrialRecord, read_plan, read_trials
+from bench.store.kinds import refuse_other_kind
+from bench.tracks.poisoning.records import CONTROL, TrialRecord, read_plan, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,17 @@ METRICS = {  # column: heading
     "robust": "right with trigger",
 }
 _WIDTH = 120
+_TYPES = {"low": "float64", "high": "float64", "n": "int64", "mean": "float64"}
+_COLUMNS = {
+    "attack": "str",
+    "ratio": "float64",
+    "purifier": "str",
+    "cleaning": "str",
+    "poisoned": "Int64",
+    "seeds": "int64",
+    **{f"{name}_{end}": kind for name in METRICS for end, kind in _TYPES.items()},
+    "status": "str",
+}
 
 Shares = npt.NDArray[np.float64]
 
@@ -71,21 +82,32 @@ def interval(shares: Shares) -> Interval:
     return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 
 
-def poisoning_summary(folder: Path) -> pd.DataFrame:
-    """Return a row for each attack, ratio, purifier and way of cleaning, over the seeds of the training.
+def load_poisoning(path: str | Path) -> pd.DataFrame:
+    """Read the accuracy and attack success of poisoned trainings from a folder of `purebench poison`.
 
     Args:
-        folder: of a poisoning board.
+        path: the folder.
 
     Returns:
-        The columns ROW, poisoned (images), seeds, and for each of METRICS its mean, low, high and n (images); status:
-        "ok", or the missing seeds and the error.
+        A row per attack, ratio, purifier and way of cleaning, over the seeds of the training, in board order:
+        `attack`: str, "none" for the control; `ratio`: float64 in [0, 1], poisoned share (0 of the control);
+        `purifier`: str, label, "" without one; `cleaning`: str, what it cleans: "none", "train", "test" or "both";
+        `poisoned`: Int64, number of poisoned training images, NA without a finished training; `seeds`: int64, finished
+        trainings;
+        `clean_mean`: float64 in [0, 1], accuracy on clean test images;
+        `asr_mean`: float64 in [0, 1], share of test images of other classes that the trigger turns into the target;
+        `control_asr_mean`: float64 in [0, 1], the same of the training without poison that is cleaned alike;
+        `robust_mean`: float64 in [0, 1], share of test images of other classes that are right with the trigger;
+        of each of these four `_low` and `_high`, the 95% interval over images and trainings, and `_n`: int64, images;
+        `status`: str, "ok", or the missing seeds and the error.
 
     Raises:
-        UserError: no results there, or a damaged plan.
+        UserError: results of another kind or none, or a damaged plan.
     """
     import pandas as pd
 
+    folder = Path(path)
+    refuse_other_kind(folder, "load_poisoning")
     plan, lines = read_plan(folder), read_trials(folder)
     groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
     for trial in plan["trials"]:
@@ -100,7 +122,7 @@ def poisoning_summary(folder: Path) -> pd.DataFrame:
         metrics = {**shares[row], **({"control_asr": control} if control is not None else {})}
         about = {"poisoned": whole[0]["poisoned"] if whole else None, "seeds": len(whole)}
         rows.append({**dict(zip(ROW, row, strict=True)), **about, **_columns(metrics), "status": _status(members)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
 def _shares(lines: Iterable[TrialRecord], labels: list[int], target: int) -> Mapping[str, Shares]:
@@ -135,13 +157,13 @@ def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
 
     Args:
         folder: of the board, for its title.
-        frame: of `poisoning_summary`.
+        frame: of `load_poisoning`.
     """
     board = read_plan(folder)["board"]
     rows = []
     for row in frame.itertuples():
         ratio = f"{row.ratio:g}" if row.attack != CONTROL else "–"
-        poisoned = "–" if np.isnan(float(row.poisoned)) else str(int(row.poisoned))  # type: ignore[arg-type]
+        poisoned = "–" if str(row.poisoned) == "<NA>" else str(row.poisoned)
         cells = [str(row.attack), ratio, str(row.purifier) or "–", str(row.cleaning), poisoned]
         rows.append((*cells, *(_cell(row, name) for name in METRICS), "" if row.status == "ok" else str(row.status)))
     columns = ("attack", "ratio", "purifier", "cleans", "poisoned", *(f"{m} % [95%]" for m in METRICS.values()), "note")
@@ -179,9 +201,9 @@ def write_poisoning_tables(folder: Path) -> dict[str, str]:
     """Write the table of a folder in every format, and return the texts by format.
 
     Raises:
-        UserError: as `poisoning_summary`; or the folder cannot be written.
+        UserError: as `load_poisoning`; or the folder cannot be written.
     """
-    frame = poisoning_summary(folder)
+    frame = load_poisoning(folder)
     table = poisoning_table(folder, frame)
     texts = {
         "text": to_text(table, _WIDTH),

@@ -4,34 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
+from bench.store.kinds import refuse_other_kind
 from bench.tracks.smoothing.noisy_defense import number
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
 from defenses.utils.parameters import canonical
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RADII = ("0", "1/4", "1/2", "3/4", "1")  # of the paper's tables
+_COLUMNS = {
+    "sigma": "float64",
+    "radius": "str",
+    "n": "int64",
+    "alpha": "float64",
+    "images": "int64",
+    **dict.fromkeys(("abstained", "certified", "low", "high", "mean_radius"), "float64"),
+}
 
 
-def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
-    """Return the certified accuracy of every file of a folder at every radius, with Wilson's intervals over images.
+def load_smoothing(path: str | Path, radii: Sequence[str] = RADII) -> pd.DataFrame:
+    """Read the certified accuracy of a defense from a folder of `purebench smooth`.
 
     Args:
-        folder: of results.
+        path: the folder.
         radii: L2 radii, as fractions or decimals.
 
     Returns:
-        Rows by sigma and radius: sigma, radius, n, alpha, images, abstained, certified, low, high, mean_radius (of
-        right certificates; abstentions and wrong ones count 0).
+        A row per standard deviation of the noise and radius:
+        `sigma`: float64, standard deviation on pixels in [0, 1];
+        `radius`: str, L2 radius on pixels in [0, 1], as given;
+        `n`: int64, draws of each image; `alpha`: float64, chance that a certificate is wrong;
+        `images`: int64; `abstained`: float64 in [0, 1], share of images without a prediction;
+        `certified`, `low`, `high`: float64 in [0, 1], share of images that are right and certified at the radius, with
+        Wilson's 95% interval over images;
+        `mean_radius`: float64, mean L2 radius, of which abstentions and wrong predictions have 0.
 
     Raises:
-        UserError: no files, a damaged one, or a radius that is no number.
+        UserError: results of another kind or none, a damaged file, or a radius that is no number.
     """
+    import pandas as pd
+
+    folder = Path(path)
+    refuse_other_kind(folder, "load_smoothing")
+    return pd.DataFrame(_rows(folder, radii), columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _rows(folder: Path, radii: Sequence[str]) -> list[dict[str, Any]]:
     files = sorted((read(path) for path in folder.glob("sigma-*.jsonl")), key=lambda content: content[0]["sigma"])
     if not files:
         raise UserError(f"{folder} has no certificates; run purebench smooth first")
@@ -62,11 +88,11 @@ def rows(folder: Path, radii: Sequence[str] = RADII) -> list[dict[str, Any]]:
     return table_rows
 
 
-def table(results: Sequence[Mapping[str, Any]], title: str) -> Table:
+def table(results: Sequence[Mapping[Any, Any]], title: str) -> Table:
     """Return the certified accuracy in percent with its interval, by sigma and radius.
 
     Args:
-        results: of `rows`.
+        results: rows of `load_smoothing`.
         title: of the table.
     """
     radii = list(dict.fromkeys(row["radius"] for row in results))
@@ -94,12 +120,10 @@ def write(folder: Path, radii: Sequence[str], title: str) -> str:
     """Write tables.md and tables.csv of a folder, and return the table as text.
 
     Raises:
-        UserError: as `rows`; or the folder cannot be written.
+        UserError: as `load_smoothing`; or the folder cannot be written.
     """
-    import pandas as pd
-
-    results = rows(folder, radii)
-    content = table(results, title)
+    frame = load_smoothing(folder, radii)
+    content = table(frame.to_dict("records"), title)
     write_whole(folder / "tables.md", to_markdown(content), "certificates are kept")
-    write_whole(folder / "tables.csv", to_csv(pd.DataFrame(results)), "certificates are kept")
+    write_whole(folder / "tables.csv", to_csv(frame), "certificates are kept")
     return to_text(content)

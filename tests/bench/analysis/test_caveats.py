@@ -62,6 +62,18 @@ def test_exact_gradients_that_are_not_measurable_are_told(tmp_path):
     assert summary(folder).query("attack == 'worst case'")["rank"].notna().all()
 
 
+def test_a_label_in_brackets_is_no_training_of_another_defense(tmp_path):
+    from fake_board import deterministic, write
+
+    from bench.evaluation.certificates.stored import add
+    from bench.spec.cell import digest
+
+    folder = write(tmp_path / "out", deterministic("at") + deterministic("at (long)"))
+    add(folder, {digest({"name": "at (long)"}): {"passed": False, "note": "no gradient"}})
+    told = caveats(folder, read_results(folder))
+    assert (told["at"], len(told["at (long)"])) == ([], 1)
+
+
 @pytest.mark.parametrize(("defense", "told"), [(BROKEN, True), ("pgd-at", False)])
 def test_model_info_tells_it_too(defense, told):
     assert ("fails purebench's audit" in export(AUDITED, defense).raw["footnote"]) == told

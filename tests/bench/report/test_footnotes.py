@@ -20,6 +20,39 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
     assert write_tables(write(tmp_path, deterministic())).footnotes[-1] == "made by two versions"
 
 
+def _many(name, right, **more):
+    more = {"images": 100, "indices": "first-100"} | more
+    flags = [int(i < right) for i in range(100)]
+    return [result(line(name, "none", **more), [1] * 100, size=0), result(line(name, "apgd", **more), flags)]
+
+
+def test_the_comparison_tells_which_ranks_the_images_tell_apart(tmp_path):
+    from bench import leaderboard
+
+    rows = [*_many("low", 10), *_many("best", 95), *_many("good", 93)]
+    rows += [result(line("gap", "none", images=100, indices="first-100"), [1] * 100)]
+    rows += [failed(line("gap", "apgd", images=100, indices="first-100"), "error", "boom")]
+    table = write_tables(write(tmp_path / "one", rows))
+    note = "rank ranges (95%, paired differences on the same images): best: 1–2; good: 1–2; low: 3"
+    assert note in table.footnotes
+    for file, times in {"tables.txt": 1, "tables.md": 1, "tables.html": 1, "tables.tex": 1}.items():
+        assert (tmp_path / "one" / file).read_text().count("rank ranges (95") == times
+    found = leaderboard(tmp_path / "one").dropna(subset="rank_low").itertuples()
+    texts = [f"{r.defense}: " + "–".join(dict.fromkeys(map(str, (r.rank_low, r.rank_high)))) for r in found]
+    assert note.endswith(": " + "; ".join(texts))
+
+    two = [r for eps in ("1/5", "1/10") for name, right in (("a", 90), ("b", 20)) for r in _many(name, right, eps=eps)]
+    notes = write_tables(write(tmp_path / "two", two)).footnotes
+    for eps in ("1/5", "1/10"):
+        assert f"rank ranges at Linf {eps} (95%, paired differences on the same images): a: 1; b: 2" in notes
+
+
+def test_a_single_rank_and_none_have_no_range(tmp_path):
+    for rows in (deterministic(), deterministic()[:2]):
+        folder = tmp_path / str(len(rows))
+        assert not any("rank ranges" in note for note in write_tables(write(folder, rows)).footnotes)
+
+
 SHORT = short_of({"steps": 10}, {"steps": 100})[0]
 
 

@@ -120,3 +120,27 @@ def test_ten_thousand_images_take_seconds():
     bootstrap.over_images(correct / 65, resamples=2000)
     bootstrap.over_trainings(np.stack([correct / 65] * 3), resamples=2000)
     assert time.process_time() - begin < 5
+
+
+def test_all_pairs_of_trainings_have_the_intervals_of_single_pairs():
+    rng = np.random.default_rng(0)
+    right = (rng.random((80, 1)) < np.array([0.3, 0.5, 0.9])).astype(float)
+    sides = [right[:, [at]].T if at < 2 else np.tile(right[:, at], (3, 1)) for at in range(3)]
+    sides[2] = np.abs(sides[2] - (rng.random((3, 80)) < 0.2))  # trainings that differ
+    low, high = bootstrap.all_over_trainings(sides, confidence=0.9, resamples=20_000)
+    for a in range(3):
+        for b in range(3):
+            if a != b:
+                alone = bootstrap.over_trainings(sides[a], sides[b], confidence=0.9, resamples=20_000)
+                assert (low[a, b], high[a, b]) == pytest.approx((alone.low, alone.high), abs=0.015)
+    assert low == pytest.approx(-high.T, nan_ok=True)
+    assert np.isnan(np.diag(low)).all()
+    with pytest.raises(ValueError, match="the same images"):
+        bootstrap.all_over_trainings([np.zeros((1, 3)), np.zeros((2, 4))])
+
+
+def test_forty_defenses_of_three_trainings_take_seconds():
+    sides = list(np.random.default_rng(0).random((42, 3, 200)))
+    begin = time.process_time()
+    bootstrap.all_over_trainings(sides, resamples=10_000)
+    assert time.process_time() - begin < 10

@@ -14,7 +14,7 @@ from bench.evaluation.verdict import verdict
 from bench.store.environment import versions
 from bench.store.manifest import read_manifest
 from bench.tracks.corruptions.run import CorruptionJob
-from bench.tracks.corruptions.tables import frame
+from bench.tracks.corruptions.tables import load_corruptions
 from defenses import load_model
 from defenses.core.noise import Noise
 from defenses.data.corruptions import corrupt
@@ -128,7 +128,7 @@ def run(out, *arguments: str) -> int:
 
 def test_the_table_agrees_with_the_images(tmp_path, capsys):
     assert run(tmp_path) == 0
-    rows = {(r["defense"], r["corruption"], r["severity"]): r for r in frame(tmp_path)}
+    rows = {(r["defense"], r["corruption"], r["severity"]): r for r in load_corruptions(tmp_path).to_dict("records")}
     data, model = load_dataset("corrupted:digits/contrast/5"), load_model("undefended")
     right = float((model(data.x[:40]).argmax(1) == data.y[:40]).float().mean())
     assert rows["undefended", "contrast", "5"]["accuracy"] == pytest.approx(right)
@@ -189,7 +189,11 @@ def test_a_defense_takes_parameters_and_they_are_its_label(tmp_path):
     steps = ["steps=2", "t_star=1/20"]
     for given in ([], steps, [*steps, "classifier=pgd-at"], ["runs=2", *steps]):
         assert main(["corruptions", "diffpure", *(("--set", *given) if given else ()), *few]) == 0
-    found = {r["defense"]: r for r in frame(tmp_path) if r["corruption"] == "contrast" and r["severity"] == "5"}
+    found = {
+        r["defense"]: r
+        for r in load_corruptions(tmp_path).to_dict("records")
+        if r["corruption"] == "contrast" and r["severity"] == "5"
+    }
     said = ("steps=2, t_star=1/20", "steps=2, t_star=1/20, classifier=pgd-at", "runs=2, steps=2, t_star=1/20")
     assert set(found) == {"diffpure", *(f"diffpure, {text}" for text in said)}
     data, at = load_dataset("corrupted:digits/contrast/5"), torch.arange(30)

@@ -8,8 +8,9 @@ from boards import MODELS, purebench_here
 
 from bench.store.folder import Store
 from bench.tracks.poisoning.board import load_poison_board
-from bench.tracks.poisoning.run import read_plan, read_trials, run_poisoning
-from bench.tracks.poisoning.tables import poisoning_summary, write_poisoning_tables
+from bench.tracks.poisoning.records import read_plan, read_trials
+from bench.tracks.poisoning.run import run_poisoning
+from bench.tracks.poisoning.tables import load_poisoning, write_poisoning_tables
 from bench.tracks.poisoning.training import Trainer
 from defenses.data.dataset import dataset_info
 from defenses.utils.checksums import with_checksum
@@ -75,7 +76,7 @@ def test_trials_share_trainings(board):
 
 
 def test_the_trigger_works_and_the_control_does_not_know_it(folder):
-    frame = poisoning_summary(folder / "out").set_index(["attack", "purifier", "cleaning"])
+    frame = load_poisoning(folder / "out").set_index(["attack", "purifier", "cleaning"])
     control, badnets = frame.loc["none", "", "none"], frame.loc["badnets", "", "none"]
     assert (badnets.poisoned, badnets.seeds, badnets.status) == (100, 2, "ok")
     assert (badnets.clean_n, control.clean_n) == (500, 500)
@@ -130,7 +131,7 @@ def test_errors_are_recorded_as_errors(board, tmp_path, monkeypatch):
     errors = run_poisoning(board, tmp_path / "out", quiet=True)
     assert len(errors) == 4
     assert errors[0] == "badnets 0.1, seed 1: RuntimeError: no luck"
-    frame = poisoning_summary(tmp_path / "out").set_index(["attack", "purifier", "cleaning"])
+    frame = load_poisoning(tmp_path / "out").set_index(["attack", "purifier", "cleaning"])
     assert frame.loc["badnets", "", "none"].status == "partial: 1 of 2 seeds; RuntimeError: no luck"
     assert frame.loc["badnets", "", "none"].seeds == 1
     assert "partial: 1 of 2 seeds" in write_poisoning_tables(tmp_path / "out")["markdown"]

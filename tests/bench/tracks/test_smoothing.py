@@ -14,7 +14,7 @@ from bench.store.jsonl import read
 from bench.store.manifest import read_manifest
 from bench.tracks.smoothing.certify import ABSTAIN, CertificationProtocol, certified, check_form, radius_of
 from bench.tracks.smoothing.noisy_defense import noisy
-from bench.tracks.smoothing.tables import RADII, rows
+from bench.tracks.smoothing.tables import RADII, load_smoothing
 from defenses import load_model
 from defenses.core.chain import Chain
 from defenses.core.defense import Classifier, Purified, UserModule
@@ -145,7 +145,7 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
             del entry["seconds"]
     assert again == whole
     assert {e["n"] for e in whole.values()} == {300}
-    found = {r["radius"]: r for r in rows(tmp_path)}
+    found = {r["radius"]: r for r in load_smoothing(tmp_path).to_dict("records")}
     assert list(found) == list(RADII)
     assert found["0"]["certified"] >= found["1/4"]["certified"] >= found["1"]["certified"] == 0
     assert found["1"]["low"] == 0 < found["1"]["high"]
@@ -170,7 +170,7 @@ def test_the_manifest_names_every_run_that_computed(tmp_path):
 def test_several_sigmas_make_several_rows(tmp_path):
     assert smooth("--indices", "first-3", "--sigma", "0.1", "1/2", "--out", str(tmp_path)) == 0
     assert [json.loads(f.open().readline())["about"]["sigma"] for f in sorted(tmp_path.glob("*.jsonl"))] == [0.1, 0.5]
-    assert {r["sigma"] for r in rows(tmp_path)} == {0.1, 0.5}
+    assert set(load_smoothing(tmp_path)["sigma"]) == {0.1, 0.5}
 
 
 @pytest.mark.parametrize(

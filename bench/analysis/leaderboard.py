@@ -1,0 +1,181 @@
+"""The leaderboard of one or several results folders: a row per board, threat and defense."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.caveats import AuditState, audit_states, certificate_states, fingerprints_of
+from bench.analysis.ranks import rank_ranges_of
+from bench.analysis.records import CLEAN
+from bench.analysis.results import read_results
+from bench.analysis.rows import SETTING, Group, choose, grouped
+from bench.analysis.sides import Side, worst_side
+from bench.analysis.summary import WORST, worst_row
+from bench.spec.cell import digest
+from bench.store.audits import is_audit_folder, read_audits
+from bench.store.manifest import read_manifest
+from defenses.utils.errors import UserError
+from defenses.zoo.cards import card, list_models
+
+_M = 5
+_COLUMNS = {
+    **dict.fromkeys(("board", *SETTING, "defense"), "str"),
+    **dict.fromkeys(("rank_low", "rank_high"), "Int64"),
+    **dict.fromkeys(("worst_mean", "worst_low", "worst_high"), "float64"),
+    **dict.fromkeys(("worst_attack", "worst_view"), "str"),
+    **dict.fromkeys(("clean_mean", "clean_low", "clean_high"), "float64"),
+    **dict.fromkeys((f"rob_m{_M}", f"rob_m{_M}_low", f"rob_m{_M}_high"), "float64"),
+    **dict.fromkeys(("audit", "audit_failed", "certificate"), "str"),
+    "claim_robust": "float64",
+    "claim_verdict": "str",
+    "stochastic": "bool",
+    **dict.fromkeys(("draws", "n_images", "n_seeds"), "int64"),
+    "budget": "str",
+    **dict.fromkeys(("evaluations_per_image", "seconds_per_image"), "float64"),
+    **dict.fromkeys(("paper", "url", "status", "results", "fingerprint"), "str"),
+}
+_AUDITS = ("fail", "none", "not measurable", "pass")  # the first one that a training has is the defense's
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row of the leaderboard before it has a rank.
+
+    Args:
+        columns: its values by column.
+        side: its worst case; None: it takes no part in the ranks.
+    """
+
+    columns: dict[str, Any]
+    side: Side | None
+
+
+def leaderboard(*results: str | Path, confidence: float = 0.95) -> pd.DataFrame:
+    """Return a row per board, threat and defense: worst case, range of ranks, audit, certificate and costs.
+
+    Args:
+        *results: results folders. The audits of all of them count, of defenses with the same fingerprint; a folder may
+            hold audits alone.
+        confidence: of the ranges of ranks, in (0, 1); the other intervals are those of `summary`, 95%.
+
+    Returns:
+        The threats of each folder in board order, the best worst case of each first, rows without a rank last:
+        `board`: str, name of the board;
+        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting within which ranks are;
+        `defense`: str, label;
+        `rank_low`, `rank_high`: Int64, best and worst rank that the images do not exclude
+        (`bench.rank_ranges`); NA for a row that fails its audit or is incomplete;
+        `worst_mean`, `worst_low`, `worst_high`: float64 in [0, 1], the worst case: `robust_mean` of `summary`;
+        `worst_attack`, `worst_view`: str, the attack that is the worst on most images, of those on which fewer than
+        half of the draws withstand it;
+        `clean_mean`, `clean_low`, `clean_high`: float64 in [0, 1], accuracy on clean images;
+        `rob_m5`, `rob_m5_low`, `rob_m5_high`: float64 in [0, 1], chance that an image withstands five submissions; NaN
+        for deterministic defenses, and for fewer than five draws;
+        `audit`: str, "pass", "fail", "not measurable", or "none" without an audit of every training;
+        `audit_failed`: str, the failed checks, with "; " between them;
+        `certificate`: str, of exact gradients: "certified", "not needed" without an attack that uses them, or why
+        nothing certifies them;
+        `claim_robust`: float64 in [0, 1], robust accuracy that is claimed, and `claim_verdict`: str, how the worst case
+        compares; NaN and "", as no claims are read yet;
+        `stochastic`: bool; `draws`: int64, held-out draws per image; `n_images`: int64, images with a verdict;
+        `n_seeds`: int64, trainings that the row is the mean of; `budget`: str, "full" or "reduced" attacks;
+        `evaluations_per_image`: float64, forward passes + 2 x backward passes of all attacks, NaN if not counted;
+        `seconds_per_image`: float64, seconds of all attacks;
+        `paper`, `url`: str, title with venue and address from the card; "" without a paper;
+        `status`: str, "ok", what is missing, or "no attacks";
+        `results`: str, the folder; `fingerprint`: str, digest of the defense, of several trainings with "; " between.
+
+    Raises:
+        UserError: no folder, no results there, or a damaged file.
+    """
+    folders = list(dict.fromkeys(Path(folder) for folder in results))
+    if not folders:
+        raise UserError("leaderboard needs the folder of a run, as results/quickstart")
+    audits = [audit for folder in folders for audit in read_audits(folder)]
+    rows = [row for f in folders if not is_audit_folder(f) for row in _of_folder(f, audits, confidence)]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _of_folder(folder: Path, audits: Sequence[Mapping[str, Any]], confidence: float) -> list[dict[str, Any]]:
+    """Return the rows of a results folder."""
+    results, manifest = read_results(folder), read_manifest(folder)
+    keys = {digest(f) for label in results.cells["defense"].unique() for f in fingerprints_of(manifest, label).values()}
+    states = audit_states([audit for audit in audits if digest(audit["fingerprint"]) in keys], manifest)
+    certificates = certificate_states(folder, results.cells, manifest)
+    shared = {"board": manifest.get("board") or folder.resolve().name, "results": str(folder)}
+    settings: dict[tuple[Any, ...], list[_Entry]] = {}
+    for seeds in grouped(results):
+        names = seeds[0].rows[0].names
+        label = str(names["defense"])
+        trained = fingerprints_of(manifest, label)
+        about = {**_of_audits([states[title] for title in trained]), **_published(trained.values())}
+        about |= {"certificate": certificates[label], **shared}
+        entry = _entry(seeds, about)
+        settings.setdefault(tuple(names[name] for name in SETTING), []).append(entry)
+    return [row for entries in settings.values() for row in _ranked(entries, confidence)]
+
+
+def _entry(seeds: Sequence[Group], about: Mapping[str, Any]) -> _Entry:
+    """Return the row of a defense in one setting."""
+    row = worst_row(seeds, (_M,))
+    attacked = row["attack"] == WORST
+    columns = {name: row[name] for name in _COLUMNS if name in row} | dict(about)
+    columns |= {f"worst_{end}": row[f"robust_{end}"] if attacked else float("nan") for end in ("mean", "low", "high")}
+    columns |= dict(zip(("worst_attack", "worst_view"), _deciding(seeds), strict=True))
+    columns |= {
+        "claim_robust": float("nan"),
+        "claim_verdict": "",
+        "status": row["status"] if attacked else "no attacks",
+    }
+    ranks = columns["status"] == "ok" and columns["audit"] != "fail"
+    return _Entry(columns, worst_side(seeds) if ranks else None)
+
+
+def _deciding(seeds: Sequence[Group]) -> tuple[str, str]:
+    """Return (attack, view) of the row that is the worst on most of the broken images; empty without one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for group in seeds:
+        chosen = choose(group.needed) if group.attacks and group.needed else None
+        if chosen is None:
+            continue
+        scores, at = chosen
+        # On an image that nothing breaks the worst one is chosen among equals.
+        for row in (group.needed[i] for i in at[scores.withstood < scores.draws / 2]):
+            if row.attack != CLEAN:
+                counts[row.attack, str(row.names["view"])] += 1
+    return counts.most_common(1)[0][0] if counts else ("", "")
+
+
+def _ranked(entries: Sequence[_Entry], confidence: float) -> list[dict[str, Any]]:
+    """Return the rows of one setting with their ranges of ranks, best first."""
+    sides = [entry.side for entry in entries if entry.side is not None]
+    ranges = iter(rank_ranges_of(sides, confidence=confidence))
+    rows = []
+    for entry in entries:
+        low, high = next(ranges) if entry.side is not None else (pd.NA, pd.NA)
+        rows.append(entry.columns | {"rank_low": low, "rank_high": high})
+    return sorted(rows, key=lambda row: (row["rank_low"] is pd.NA, -np.nan_to_num(row["worst_mean"], nan=-1.0)))
+
+
+def _of_audits(states: Sequence[AuditState]) -> dict[str, str]:
+    """Return the columns on the audits of all trainings of a defense."""
+    found = [state.status for state in states] or ["none"]
+    failed = dict.fromkeys(check for state in states for check in state.failed)
+    return {"audit": next(s for s in _AUDITS if s in found), "audit_failed": "; ".join(failed)}
+
+
+def _published(fingerprints: Any) -> dict[str, str]:
+    """Return the columns on the paper of a defense, and the digests of its fingerprints."""
+    name = next((f.get("name", "") for f in fingerprints), "")
+    columns = {"paper": "", "url": "", "fingerprint": "; ".join(digest(f) for f in fingerprints)}
+    if name in list_models() and card(name).url:
+        about = card(name)
+        columns |= {"paper": ", ".join(filter(None, (about.title, about.venue))), "url": about.url}
+    return columns

@@ -1,0 +1,176 @@
+"""Read audits, certificates and runs of results folders as frames with fixed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.evaluation.certificates.certificate import state_of
+from bench.evaluation.certificates.stored import read as read_certificates
+from bench.spec.cell import digest
+from bench.store.audits import read_audits
+from bench.store.kinds import NO_RESULTS, kind_of, refuse_other_kind
+from bench.store.manifest import read_manifest, read_runs
+from defenses.utils.errors import UserError
+
+_OBJECT = "object"
+_AUDITS = {
+    **dict.fromkeys(("results", "defense", "fingerprint", "dataset", "norm", "eps", "budget"), "str"),
+    **dict.fromkeys(("n_images", "seed"), "Int64"),
+    **dict.fromkeys(("audit", "check", "status", "evidence"), "str"),
+    **dict.fromkeys(("numbers", "images"), _OBJECT),
+}
+_CERTIFICATES = {
+    **dict.fromkeys(("results", "defense", "fingerprint", "state", "check", "check_state"), "str"),
+    "value": "float64",
+    "limit": "float64",
+    "least": "bool",
+    **dict.fromkeys(("points", "left_out"), "int64"),
+    "note": "str",
+}
+_RUNS = {
+    **dict.fromkeys(("results", "run", "command", "commit"), "str"),
+    "dirty": "boolean",
+    **dict.fromkeys(("started", "finished"), "datetime64[us, UTC]"),
+    "seconds": "float64",
+    **dict.fromkeys(("threads", "workers", "cores"), "Int64"),
+    **dict.fromkeys(("processor", "system", "device"), "str"),
+    "versions": _OBJECT,
+}
+
+
+def load_audits(*results: str | Path) -> pd.DataFrame:
+    """Read the audits of results folders, see `purebench audit`.
+
+    Args:
+        *results: results folders; one without audits adds no row.
+
+    Returns:
+        A row per folder, audited defense and check:
+        `results`: str, the folder; `defense`: str, label; `fingerprint`: str, digest that joins it with other folders;
+        `dataset`, `norm`, `eps`, `budget`: str, what it was audited on, and "full" or "quick"; `n_images`: Int64,
+        images; `seed`: Int64;
+        `audit`: str, of all checks: "pass", "fail" or "not measurable";
+        `check`: str, name; `status`: str, "pass", "fail", "not applicable" or "not measurable";
+        `evidence`: str, one line; `numbers`: dict of measured values by name, None where one is not finite; `images`:
+        tuple of the dataset indices of the images that contradict the evaluation.
+
+    Raises:
+        UserError: no folder, results of another kind or none, or damaged audits.
+    """
+    folders = _evaluations(results, "load_audits")
+    rows = [_finding(f, audit, finding) for f in folders for audit in read_audits(f) for finding in audit["findings"]]
+    return _frame(rows, _AUDITS)
+
+
+def _finding(folder: Path, audit: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a check."""
+    shown = {name: audit.get(name) for name in ("dataset", "norm", "eps", "budget", "seed")}
+    about = {"results": str(folder), "defense": audit["label"], "fingerprint": digest(audit["fingerprint"])}
+    state = "pass" if audit["passed"] else "fail" if audit["failed"] else "not measurable"
+    names = ("check", "status", "evidence", "numbers")
+    found = {name: finding[name] for name in names} | {"images": tuple(finding["images"])}
+    return shown | about | {"n_images": audit.get("images"), "audit": state} | found
+
+
+def load_certificates(results: str | Path) -> pd.DataFrame:
+    """Read the gradient certificates of a results folder, see `purebench certify`.
+
+    Args:
+        results: the folder; without certificates there are no rows.
+
+    Returns:
+        A row per defense and measurement:
+        `results`: str, the folder; `defense`: str, label with the training seed, "" where the folder has it no more;
+        `fingerprint`: str, its digest;
+        `state`: str, of all measurements: "passed", "failed" or "not measurable";
+        `check`: str, the measurement, "" where none could be made; `check_state`: str, as `state`;
+        `value`: float64, the worst value; `limit`: float64, upper limit of the value, or lower one where `least`: bool;
+        `points`: int64, points at which derivatives are compared (0: it is not measured at points), `left_out`: int64,
+        of these, at kinks; `note`: str, for the reader, or the error.
+
+    Raises:
+        UserError: results of another kind or none.
+    """
+    (folder,) = _evaluations([results], "load_certificates")
+    titles = {digest(f): title for title, f in (read_manifest(folder).get("defenses") or {}).items()}
+    rows = []
+    for key, content in read_certificates(folder).items():
+        about = {"results": str(folder), "defense": titles.get(key, ""), "fingerprint": key, "state": state_of(content)}
+        note = content.get("error") or content.get("note") or ""
+        empty = {"name": "", "value": float("nan"), "limit": float("nan"), "note": note, "state": state_of(content)}
+        rows += [about | _measurement(check) for check in content.get("checks") or [empty]]
+    return _frame(rows, _CERTIFICATES)
+
+
+def _measurement(check: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a measurement; earlier versions have stored no points."""
+    columns = {"least": False, "points": 0, "left_out": 0, "note": ""} | dict(check)
+    return columns | {"check": check["name"], "check_state": state_of(check)}
+
+
+def load_runs(results: str | Path) -> pd.DataFrame:
+    """Read what made a results folder: its commands, with code, time, versions and machine.
+
+    Args:
+        results: a results folder of any kind.
+
+    Returns:
+        A row per run, in order:
+        `results`: str, the folder; `run`: str, id, as in the column `run` of `load_cells`;
+        `command`: str; `commit`: str, git commit of purebench, "" if unknown; `dirty`: boolean, True with changes
+        beside the commit, NA if unknown;
+        `started`, `finished`: datetime64[us, UTC], NaT for a run that did not end; `seconds`: float64, NaN as well;
+        `threads`: Int64, torch threads of each process; `workers`: Int64, worker processes, 0 for none;
+        `processor`, `system`, `device`: str, and `cores`: Int64, of the machine; `versions`: dict of versions by
+        package.
+
+    Raises:
+        UserError: no results there, or a damaged manifest.
+    """
+    folder = _with_results(results)
+    rows = []
+    for run in read_runs(folder):
+        git, hardware = run.get("git") or {}, run.get("hardware") or {}
+        about = {name: run.get(name) for name in ("command", "started", "finished", "seconds", "threads", "workers")}
+        about |= {name: hardware.get(name) for name in ("processor", "cores", "system", "device")}
+        about |= {"commit": git.get("commit"), "dirty": git.get("dirty"), "versions": run.get("versions") or {}}
+        rows.append(about | {"results": str(folder), "run": run["id"]})
+    return _frame(rows, _RUNS)
+
+
+def _evaluations(results: Sequence[str | Path], loader: str) -> list[Path]:
+    """Return the folders of boards and audits.
+
+    Raises:
+        UserError: there is none, or one holds results of another kind or none.
+    """
+    folders = [_with_results(folder) for folder in results]
+    if not folders:
+        raise UserError(f"{loader} needs a results folder, as results/digits-audit")
+    for folder in folders:
+        refuse_other_kind(folder, "load_results", "load_audits")
+    return folders
+
+
+def _with_results(folder: str | Path) -> Path:
+    """Return a folder that holds results of any kind.
+
+    Raises:
+        UserError: it holds none.
+    """
+    path = Path(folder)
+    if kind_of(path) is None:
+        raise UserError(NO_RESULTS.format(path))
+    return path
+
+
+def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return rows as a frame with these columns and types; a missing text is ""."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    texts = [name for name, kind in columns.items() if kind == "str"]
+    frame[texts] = frame[texts].astype(object).fillna("")
+    return frame.astype(dict(columns))

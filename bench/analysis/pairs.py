@@ -1,0 +1,68 @@
+"""Paired comparisons of all defenses of a results folder, as a frame."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.compare import compared
+from bench.analysis.results import Results, read_results
+from bench.analysis.rows import SETTING, grouped
+from bench.analysis.sides import Side, incomparable, worst_side
+
+_COLUMNS = {
+    **dict.fromkeys((*SETTING, "a", "b"), "str"),
+    **dict.fromkeys(("difference", "low", "high", "only_a", "only_b", "p_value"), "float64"),
+    "n": "int64",
+    "status": "str",
+}
+
+
+def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Return the comparison of the worst cases of every two defenses, on the same images.
+
+    Args:
+        results: a results folder, or the result of `read_results`.
+        confidence: of each interval, in (0, 1); nothing corrects for the number of pairs.
+
+    Returns:
+        A row per setting and pair of defenses with a worst case, in board order, with the numbers of
+        `purebench compare`:
+        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting;
+        `a`, `b`: str, labels of the defenses;
+        `difference`, `low`, `high`: float64 in [-1, 1], mean accuracy of a minus that of b, with its interval over
+        images (Bonett and Price; of several trainings a bootstrap that varies these too);
+        `only_a`, `only_b`: float64, number of images that a alone, or b alone, decides right by the majority of draws;
+        NaN for several trainings, as the next one;
+        `p_value`: float64 in [0, 1], McNemar's exact test of these numbers;
+        `n`: int64, number of images; 0 for a pair that does not compare, whose numbers are NaN;
+        `status`: str, "ok", or why the pair does not compare.
+
+    Raises:
+        UserError: no results there, a damaged file, or an image with several verdicts in one row.
+    """
+    read = results if isinstance(results, Results) else read_results(results)
+    sides: dict[tuple[Any, ...], list[tuple[str, Side]]] = {}
+    for seeds in grouped(read):
+        side = worst_side(seeds)
+        if side is not None:
+            sides.setdefault(side.setting, []).append((str(seeds[0].rows[0].names["defense"]), side))
+    rows = [
+        [*setting, a, b, *_numbers(of_a, of_b, confidence)]
+        for setting, members in sides.items()
+        for (a, of_a), (b, of_b) in combinations(members, 2)
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _numbers(a: Side, b: Side, confidence: float) -> list[Any]:
+    """Return the columns of a pair from "difference" on."""
+    if reason := incomparable(a, b):
+        return [*[float("nan")] * 6, 0, reason]
+    comparison = compared(a, b, planned=len(a.index), confidence=confidence)
+    difference, decided = comparison.difference, comparison.decisions
+    counts = [float("nan")] * 3 if decided is None else [decided.only_a, decided.only_b, decided.p_value]
+    return [difference.value, difference.low, difference.high, *counts, difference.n, "ok"]
