@@ -31,7 +31,7 @@ def trained(name="at"):
 
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_every_pair_of_the_committed_board_is_that_of_compare(confidence, monkeypatch):
-    monkeypatch.setattr("bench.analysis.compare.read_results", read)  # seconds, were it read for every pair
+    monkeypatch.setattr("bench.analysis.compare.results_of", read)  # seconds, were it read for every pair
     found = pairs(read(COMMITTED), confidence=confidence)
     names = ["undefended", "pgd-at", "adp", "ebm-mcmc"]
     assert list(zip(found["a"], found["b"], strict=True)) == list(combinations(names, 2))
