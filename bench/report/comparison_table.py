@@ -25,7 +25,8 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
         marked: defenses with uncertified exact gradients.
 
     Returns:
-        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack.
+        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack. The
+        best worst case stands first, rows without a rank last.
     """
     if frame.empty:
         return Table("Comparison: nothing to compare", ("defense",), ())
@@ -35,7 +36,7 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
     clean = [n for n in shown if n == NAMES[CLEAN]]
     others = [n for n in shown if n not in clean]
     rows: list[tuple[str, ...]] = []
-    for _, part in frame.groupby([*SETTING, "defense"], sort=False):
+    for part in _by_worst_case(frame):
         lines: list[Any] = list(part.itertuples())
         means = {r: mean_cell(r, "clean" if r.attack == CLEAN else "robust") for r in lines if r.attack != WORST}
         cells = {names[r.attack, r.view]: _with_status(r, mean) for r, mean in means.items()}
@@ -48,6 +49,17 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
     columns = (*differs, "defense", *headers[0], "worst case: mean % [95%]", "rank", *headers[1])
     starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
     return Table(title, columns, tuple(rows), footnotes.of_comparison(frame, starred=starred), len(differs) + 1)
+
+
+def _by_worst_case(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each defense, the best worst case of a setting first; those without a rank stay in order."""
+    settings = {setting: i for i, (setting, _) in enumerate(frame.groupby(list(SETTING), sort=False))}
+
+    def place(part: pd.DataFrame) -> tuple[int, float]:
+        ranks = part.loc[part["attack"] == WORST, "rank"].dropna()
+        return settings[tuple(part.iloc[0][list(SETTING)])], float(ranks.iloc[0]) if len(ranks) else float("inf")
+
+    return sorted((part for _, part in frame.groupby([*SETTING, "defense"], sort=False)), key=place)
 
 
 def _column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
