@@ -1,3 +1,4 @@
+from .analysis.claim_files import read_claims as read_claims
 from .analysis.results import load_cells as load_cells
 from .analysis.results import load_draws as load_draws
 from .analysis.results import load_results as load_results
