@@ -1,4 +1,6 @@
 from .analysis.claim_files import read_claims as read_claims
+from .analysis.claims import claims_table as claims_table
+from .analysis.claims import judge_claim as judge_claim
 from .analysis.results import load_cells as load_cells
 from .analysis.results import load_draws as load_draws
 from .analysis.results import load_results as load_results
