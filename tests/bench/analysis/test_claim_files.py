@@ -10,6 +10,7 @@ from bench.analysis.claim_files import CLAIMS, EVIDENCE, read_claims
 from bench.attacks.registry import attack_names
 from defenses.core.gradient_modes import MODES
 from defenses.utils.errors import UserError
+from defenses.zoo.cards import card, list_models
 
 REFERENCE = next((p for p in (ROOT / "shared", ROOT.parent / "shared") if p.is_dir()), Path("missing")) / "reference"
 CLAIM = {
@@ -33,6 +34,16 @@ def test_claims_that_come_along_are_whole():
         assert all(share is None or 0 <= share <= 1 for share in (claim.clean, claim.robust))
         assert claim.like in ("", *MODES, *attack_names()), claim
     assert len(set(claims)) == len(claims)
+
+
+def test_cards_have_the_claims_of_the_files():
+    claims = read_claims()
+    for name in list_models():
+        of_files = [(c.robust, c.attack) for c in claims if c.defense == name and c.robust is not None]
+        assert of_files == [(float(c["robust"]), c["attack"]) for c in card(name).claims if c["robust"]]
+    assert card("gan-at").claims == ()  # its figure was found nowhere
+    assert {c["clean"] for c in card("smoothing").claims if "sigma 0.25" in c["network"]} == {"0.748", "0.67"}
+    assert "0.9350" in {c["clean"] for c in card("gdmp").claims}
 
 
 def test_no_unverified_figure_comes_along():
