@@ -20,7 +20,6 @@ from bench.store.manifest import read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
 OTHER_NETWORK = "another network"
-WEIGHTS = "weights"  # column of a row
 COLUMNS = (
     *("results", "defense", "paper", "year", "kind", "dataset", "threat", "network", "attack", "aggregation"),
     *("claimed_clean", "claimed_robust", "claimed_low", "claimed_high", "claimed_n"),
@@ -56,7 +55,7 @@ def judge_claim(claim: Claim, row: Mapping[str, Any]) -> Verdict:
         claim: the claim.
         row: a worst-case row of `measured_rows`: the columns of `bench.summary`, and "weights".
     """
-    if problems := list(_differences(claim, row)):
+    if problems := list(_differences(claim, row)) or list(_missing(claim, row)):
         return Verdict(NOT_COMPARABLE, "; ".join(problems))
     return compare_shares(claim, row)
 
@@ -87,7 +86,7 @@ def _ends(low: float, high: float) -> str:
 
 
 def _differences(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the reasons why a claim and a row cannot be compared."""
+    """Yield what differs between a claim and a row."""
     if claim.dataset != row["dataset"]:
         yield f"another data set ({claim.dataset})"
     if not claim.threat:
@@ -98,12 +97,16 @@ def _differences(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"another eps ({claim.eps})"
     if row["targets"] != "none":
         yield "the attacks have targets"
-    used: WeightsUsed = row[WEIGHTS]
+    used: WeightsUsed = row["weights"]
     if not used.are(claim.weights):
         if used.own or (used.networks and claim.weights):
             yield OTHER_NETWORK
         else:
             yield "the claim's weights are unknown" if used.networks else "the measured weights have no known name"
+
+
+def _missing(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the numbers that one side lacks."""
     if claim.robust is None:
         yield "the claim has no robust accuracy"
     elif claim.n is None:
@@ -146,7 +149,8 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
         for label, dataset in frame[["defense", "dataset"]].drop_duplicates().itertuples(index=False)
     }
     at = list(zip(frame["defense"], frame["dataset"], strict=True))
-    return frame.assign(name=[facts[key][0] for key in at], **{WEIGHTS: [facts[key][1] for key in at]})
+    weights = pd.Series([facts[key][1] for key in at], index=frame.index, dtype=object)
+    return frame.assign(name=[facts[key][0] for key in at], weights=weights)
 
 
 def _fingerprints(known: Mapping[str, Mapping[str, Any]], label: str) -> list[Mapping[str, Any]]:
@@ -190,7 +194,8 @@ def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Cl
 def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
     frame = measured_rows(folder)
     for _, rows in frame.groupby([*SETTING, "defense"], sort=False):
-        for row in rows[rows["attack"] == WORST].to_dict("records"):
+        worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
+        for row in worst:
             for claim in claims:
                 if _is_about(claim, row):
                     verdict = judge_claim(claim, row)
@@ -199,7 +204,7 @@ def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str
 
 def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
     """Return True if a claim is on the defense of a row: by its name or label, or as a published network alone."""
-    used: WeightsUsed = row[WEIGHTS]
+    used: WeightsUsed = row["weights"]
     return claim.defense in (row["defense"], row["name"]) or (len(used.networks) == 1 and used.are(claim.weights))
 
 
@@ -211,7 +216,7 @@ def _points_left(claim: Claim, rows: pd.DataFrame, worst: Mapping[str, Any]) -> 
     lowest = rows[follows & complete]["robust_mean"].min()
     if not claim.like or worst["status"] != "ok":
         return float("nan")
-    return 100 * (float(lowest) - worst["robust_mean"])
+    return 100 * (float(lowest) - float(worst["robust_mean"]))
 
 
 def claim_row(
