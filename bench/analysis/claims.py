@@ -195,11 +195,13 @@ def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str
     frame = measured_rows(folder)
     for _, rows in frame.groupby([*SETTING, "defense"], sort=False):
         worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
+        lowest = _lowest(rows) if worst else {}
         for row in worst:
             for claim in claims:
                 if _is_about(claim, row):
-                    verdict = judge_claim(claim, row)
-                    yield claim_row(str(folder), claim, row, verdict, _points_left(claim, rows, row))
+                    known = claim.like in lowest and claim.like and row["status"] == "ok"
+                    left = 100 * (lowest[claim.like] - row["robust_mean"]) if known else float("nan")
+                    yield claim_row(str(folder), claim, row, judge_claim(claim, row), left)
 
 
 def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
@@ -208,15 +210,14 @@ def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
     return claim.defense in (row["defense"], row["name"]) or (len(used.networks) == 1 and used.are(claim.weights))
 
 
-def _points_left(claim: Claim, rows: pd.DataFrame, worst: Mapping[str, Any]) -> float:
-    """Return the points between the lowest row of a claim's protocol and the worst case; NaN if none was run."""
-    modes = rows["gradient"].str.partition(":")[0]
-    follows = (modes == claim.like) | (rows["attack"] == claim.like)
+def _lowest(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the lowest robust accuracy of complete rows by gradient mode, and by label of the attack."""
     complete = (rows["status"] == "ok") & ~rows["seed_known"] & ~rows["attack"].isin((CLEAN, NULL, WORST))
-    lowest = rows[follows & complete]["robust_mean"].min()
-    if not claim.like or worst["status"] != "ok":
-        return float("nan")
-    return 100 * (float(lowest) - float(worst["robust_mean"]))
+    lowest: dict[str, float] = {}
+    for attack, mode, share in rows.loc[complete, ["attack", "gradient", "robust_mean"]].itertuples(index=False):
+        for name in (attack, mode.partition(":")[0]):
+            lowest[name] = min(share, lowest.get(name, 1.0))
+    return lowest
 
 
 def claim_row(
