@@ -14,7 +14,10 @@ from defenses.utils.text import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("defense", "claim", "by", "claimed % [95%]", "measured % [95%]", "points left", "verdict", "why", "seen in")
+_COLUMNS = (
+    *("defense", "attack", "by", "data set", "threat"),
+    *("claimed % [95%]", "measured % [95%]", "points left", "verdict", "why", "seen in"),
+)
 _NOTES = (
     "[ ]: Wilson 95% over images; refuted: the claim's interval lies above the measured one; not reached: below it",
     "points left: of the same network here, what the claim's protocol leaves above the worst case over all attacks",
@@ -59,8 +62,10 @@ def _cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
     reason = row["reason"] if row["verdict"] == NOT_COMPARABLE else ""
     return (
         row["defense"],
-        ", ".join(filter(None, (row["dataset"], row["threat"], row["attack"]))),
+        row["attack"],
         "authors" if row["kind"] == "claim" else row["paper"],
+        row["dataset"],
+        row["threat"] or ABSENT,
         claimed,
         interval(*(row[f"measured_{name}"] for name in ("robust", "low", "high"))),
         ABSENT if left != left else f"{left:+.2f}",
