@@ -102,10 +102,10 @@ def add_stochastic(sub: argparse.ArgumentParser, before: str = "") -> None:
     sub.add_argument("--stochastic", action="store_true", help=f"{before}a module of your own is random")
 
 
-def add_results(sub: argparse.ArgumentParser) -> None:
-    """Add the results folder, which a board may stand for."""
-    text = "a results folder, or a board, whose folder below results/ is meant"
-    sub.add_argument("results", type=_results_path, help=text)
+def add_results(sub: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the results folder, which a board may stand for; several: any number of them."""
+    text = "a results folder, or a board, whose folder below results/ is meant" + ("; or several" if several else "")
+    sub.add_argument("results", type=_results_path, help=text, nargs="*" if several else None)
 
 
 def _results_path(text: str) -> Path:

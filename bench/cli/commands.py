@@ -12,6 +12,10 @@ COMMANDS = {
     "new": ("new", "Write a commented board to start from."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
+    "claims": (
+        "claims",
+        "Hold published claims against results, with the sampling error of both; exits with 1 if one is refuted.",
+    ),
     "detect": ("detect", "Print AUROC, true positive rates and accuracy with rejection of detectors."),
     "certify": (
         "certify",

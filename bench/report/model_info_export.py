@@ -189,7 +189,8 @@ def _card(rows: ExportedRows) -> dict[str, Any]:
     published = card(rows.name)
     raw = {"link": published.url, "name": published.title, "authors": published.authors, "additional_data": None}
     raw |= {"venue": published.venue, "architecture": ""}
-    for claim in published.claims:
+    claims = [claim for claim in published.claims if claim["kind"] == "claim" and claim["threat"] and claim["robust"]]
+    for claim in sorted(claims, key=lambda claim: claim["evidence"] == "secondary"):
         norm, _, eps = str(claim["threat"]).partition(" ")
         if (claim["dataset"], norm, exact(eps)) == (rows.dataset, rows.norm, exact(rows.eps)):
             return raw | {"reported": f"{100 * float(claim['robust']):.2f}"}

@@ -13,6 +13,7 @@ from defenses.utils.errors import UserError, unknown, with_context
 from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
 
 _CARDS = Path(__file__).parents[1] / "cards"
+_CLAIMS = Path(__file__).parents[2] / "leaderboards" / "claims"
 Kind = Literal["classifier", "purifier", "detector"]
 FAMILIES = ("adversarial training", "other classifiers", "purifiers", "filters", "detectors")
 # Parameters of a composition, which all defenses of a kind take.
@@ -58,7 +59,6 @@ class Card:
             numbers alone, 10.0 and "1/4" any number.
         optional: parameters that may be None, which leaves the choice to `build`.
         datasets: defaults for other data sets, in place of `parameters`.
-        claims: published numbers, each with its source.
         recipes: of its network's training, by data set (see `defenses.training.recipe`).
         tune: candidates for deployment by data set: {eps, grid}, the grid with a list of values by parameter.
     """
@@ -81,9 +81,13 @@ class Card:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
-    claims: tuple[Mapping[str, Any], ...] = ()
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def claims(self) -> tuple[Mapping[str, Any], ...]:
+        """Return published numbers of the defense, each with its source, from `leaderboards/claims`."""
+        return tuple(claim for claim in _claims() if claim["defense"] == self.name)
 
     @property
     def family(self) -> str:
@@ -132,10 +136,16 @@ def _cards() -> dict[str, Card]:
     cards = {}
     for path in sorted(_CARDS.glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("gradients", "weights", "optional", "claims"):
+        for key in ("gradients", "weights", "optional"):
             raw[key] = tuple(raw.get(key, ()))
         cards[path.stem] = Card(name=path.stem, **raw)
     return cards
+
+
+@functools.cache
+def _claims() -> list[dict[str, Any]]:
+    files = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_CLAIMS.glob("*.toml"))]
+    return [{k: v for k, v in file.items() if k != "claims"} | claim for file in files for claim in file["claims"]]
 
 
 def list_models() -> list[str]:

@@ -16,6 +16,7 @@ from tools.readme_results import _row
 from tools.readmes import COMMAND, PART, PARTS, READMES, renewed
 
 import bench
+from bench.analysis.claim_files import read_claims
 from bench.board.load import read_board
 from bench.cli.main import build_parser
 
@@ -107,11 +108,15 @@ def test_python_blocks_run(page, number, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")])
-def test_toml_blocks_are_boards_or_parts_of_one(page, tmp_path, monkeypatch):
+def test_toml_blocks_are_boards_or_parts_of_one_or_claims(page, tmp_path, monkeypatch):
     save_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     for code in blocks(page, "toml"):
         raw = tomllib.loads(code)
+        if "claims" in raw:
+            (tmp_path / "claims.toml").write_text(code)
+            assert read_claims(tmp_path / "claims.toml")
+            continue
         rest = {"dataset": "digits"} | ({} if "preset" in raw else {"threat": {"norm": "Linf", "eps": "1/5"}})
         rest |= {"defense": [{"name": "adp"}]} | ({} if "preset" in raw else {"attack": [{"name": "bench:pgd"}]})
         assert read_board(rest | raw, "block").cells()

@@ -83,8 +83,6 @@ def test_card_tells_the_truth(model):
     assert tuple(defense.gradients) == model_card.gradients
     assert defense.num_classes == INFO.num_classes
     assert defense.input_shape == INFO.shape
-    for claim in model_card.claims:
-        assert {"dataset", "threat", "clean", "robust", "attack", "source"} <= set(claim)
 
 
 def test_every_gradient_mode_differentiates(model, data):

@@ -1,0 +1,255 @@
+"""Judge published claims by the measured worst case, with the sampling error of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.results import CLEAN, NULL
+from bench.analysis.rows import SETTING
+from bench.analysis.summary import WORST, summary
+from bench.analysis.weights_used import WeightsUsed, weights_used
+from bench.stats.proportions import wilson
+from bench.store.manifest import read_manifest
+
+REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
+OTHER_NETWORK = "another network"
+COLUMNS = (
+    *("results", "defense", "paper", "year", "kind", "dataset", "threat", "network", "attack", "aggregation"),
+    *("claimed_clean", "claimed_robust", "claimed_low", "claimed_high", "claimed_n"),
+    *("measured_clean", "measured_robust", "measured_low", "measured_high", "measured_n"),
+    *("verdict", "reason", "note", "points_left", "evidence", "source", "url"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Verdict on a claim.
+
+    Args:
+        word: "refuted", "consistent", "not reached" or "not comparable".
+        reason: in words.
+        note: "" or what speaks against taking both sides for the same model.
+    """
+
+    word: str
+    reason: str
+    note: str = ""
+
+
+def judge_claim(claim: Claim, row: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of a measured row on a claim.
+
+    The claim is an accuracy on n images of its own, so it has a Wilson interval (95%), as the measured one has:
+    "refuted": the claim's lower end lies above the measured upper end; "not reached": its upper end lies below the
+    measured lower end (the attacks of the row are weaker than the claim's); else "consistent". "not comparable": data
+    set, norm, eps or weights differ, or one side has no number that the other could be held against.
+
+    Args:
+        claim: the claim.
+        row: a worst-case row of `measured_rows`: the columns of `bench.summary`, and "weights".
+    """
+    if problems := list(_differences(claim, row)) or list(_missing(claim, row)):
+        return Verdict(NOT_COMPARABLE, "; ".join(problems))
+    return compare_shares(claim, row)
+
+
+def compare_shares(claim: Claim, row: Mapping[str, Any]) -> Verdict:
+    """Return the verdict on a claim with a robust accuracy and n, taken for one of the row's own model.
+
+    Args:
+        claim: the claim.
+        row: with robust_low, robust_high, clean_mean, clean_low and clean_high, each in [0, 1].
+    """
+    low, high = _interval(claim.robust, claim.n)
+    both = f"claimed {_ends(low, high)}, measured {_ends(row['robust_low'], row['robust_high'])}"
+    word = REFUTED if low > row["robust_high"] else NOT_REACHED if high < row["robust_low"] else CONSISTENT
+    return Verdict(word, both, _another_model(claim, row))
+
+
+def _interval(share: float | None, n: int | None) -> tuple[float, float]:
+    """Return the Wilson interval of a share; NaN where share or n is not told."""
+    if share is None or n is None:
+        return float("nan"), float("nan")
+    low, high = wilson(share * n, n)
+    return float(low), float(high)
+
+
+def _ends(low: float, high: float) -> str:
+    return f"[{100 * low:.2f}, {100 * high:.2f}]%"
+
+
+def _differences(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between a claim and a row."""
+    if claim.dataset != row["dataset"]:
+        yield f"another data set ({claim.dataset})"
+    if not claim.threat:
+        yield "the claim has no ball of a norm"
+    elif claim.norm != row["norm"]:
+        yield f"another norm ({claim.threat})"
+    elif claim.eps != Fraction(row["eps"]):
+        yield f"another eps ({claim.eps})"
+    if row["targets"] != "none":
+        yield "the attacks have targets"
+    used: WeightsUsed = row["weights"]
+    if not used.are(claim.weights):
+        if used.own or (used.networks and claim.weights):
+            yield OTHER_NETWORK
+        else:
+            yield "the claim's weights are unknown" if used.networks else "the measured weights have no known name"
+
+
+def _missing(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the numbers that one side lacks."""
+    if claim.robust is None:
+        yield "the claim has no robust accuracy"
+    elif claim.n is None:
+        yield "the claim does not tell its number of images"
+    if claim.aggregation == "certificate":
+        yield "the claim is a certificate"
+    elif claim.aggregation != "mean":
+        yield f"the claim counts the {claim.aggregation} of an image's draws"
+    if row["status"] != "ok":
+        yield f"the worst case is incomplete ({row['status']})"
+
+
+def _another_model(claim: Claim, row: Mapping[str, Any]) -> str:
+    """Return a note if the clean accuracies differ by more than sampling error."""
+    low, high = _interval(claim.clean, claim.n)
+    if low <= row["clean_high"] and high >= row["clean_low"]:
+        return ""
+    if claim.clean is None:
+        return ""
+    return f"another model: clean accuracy {100 * claim.clean:.2f}% claimed, {100 * row['clean_mean']:.2f}% measured"
+
+
+def measured_rows(results: str | Path) -> pd.DataFrame:
+    """Return the rows of `bench.summary` with two more columns, "name" and "weights".
+
+    Args:
+        results: a results folder.
+
+    Returns:
+        "name" is the registered name of the defense, "" for a composition with a detector; "weights" a `WeightsUsed`,
+        empty where the row is a mean over several trainings.
+
+    Raises:
+        UserError: no results there, or a damaged file.
+    """
+    frame = summary(results)
+    known = read_manifest(Path(results)).get("defenses", {})
+    facts = {
+        (label, dataset): _facts(_fingerprints(known, label), dataset)
+        for label, dataset in frame[["defense", "dataset"]].drop_duplicates().itertuples(index=False)
+    }
+    at = list(zip(frame["defense"], frame["dataset"], strict=True))
+    weights = pd.Series([facts[key][1] for key in at], index=frame.index, dtype=object)
+    return frame.assign(name=[facts[key][0] for key in at], weights=weights)
+
+
+def _fingerprints(known: Mapping[str, Mapping[str, Any]], label: str) -> list[Mapping[str, Any]]:
+    """Return the fingerprints of a defense, one for each training seed."""
+    return [f for title, f in known.items() if title == label or title.startswith(f"{label} (training seed ")]
+
+
+def _facts(fingerprints: Sequence[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:
+    if not fingerprints:
+        return "", WeightsUsed()
+    used = [weights_used(f, dataset) for f in fingerprints]
+    has_detector = any(part.get("role") == "detector" for part in fingerprints[0].get("around", ()))
+    name = "" if has_detector else str(fingerprints[0].get("name", ""))
+    return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
+
+
+def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Claim] | None = None) -> pd.DataFrame:
+    """Return the claims on the defenses of some results folders, each with its verdict.
+
+    Args:
+        results: a results folder, or several.
+        claims: the claims; None: those that come with purebench.
+
+    Returns:
+        A row per worst case and claim on its defense, in the order of tables. Columns: results (the folder), defense
+        (label), paper, year, kind, dataset, threat, network, attack, aggregation (all of the claim); claimed_clean,
+        claimed_robust with its Wilson interval claimed_low and claimed_high, claimed_n; the same measured_...; verdict,
+        reason, note; points_left: how many points (of 100) the rows that follow the claim's protocol leave above the
+        worst case of the same defense, by the lowest of them; evidence, source, url. Shares lie in [0, 1]; what is not
+        told or was not run is NaN.
+
+    Raises:
+        UserError: no results there, or a damaged file.
+    """
+    folders = [results] if isinstance(results, str | Path) else list(results)
+    claims = read_claims() if claims is None else list(claims)
+    found = [row for folder in folders for row in _of_folder(folder, claims)]
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype({"year": "Int64", "claimed_n": "Int64"})
+
+
+def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
+    frame = measured_rows(folder)
+    for _, rows in frame.groupby([*SETTING, "defense"], sort=False):
+        worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
+        lowest = _lowest(rows) if worst else {}
+        for row in worst:
+            for claim in claims:
+                if _is_about(claim, row):
+                    known = claim.like in lowest and claim.like and row["status"] == "ok"
+                    left = 100 * (lowest[claim.like] - row["robust_mean"]) if known else float("nan")
+                    yield claim_row(str(folder), claim, row, judge_claim(claim, row), left)
+
+
+def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
+    """Return True if a claim is on the defense of a row: by its name or label, or as a published network alone."""
+    used: WeightsUsed = row["weights"]
+    return claim.defense in (row["defense"], row["name"]) or (len(used.networks) == 1 and used.are(claim.weights))
+
+
+def _lowest(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the lowest robust accuracy of complete rows by gradient mode, and by label of the attack."""
+    complete = (rows["status"] == "ok") & ~rows["seed_known"] & ~rows["attack"].isin((CLEAN, NULL, WORST))
+    lowest: dict[str, float] = {}
+    for attack, mode, share in rows.loc[complete, ["attack", "gradient", "robust_mean"]].itertuples(index=False):
+        for name in (attack, mode.partition(":")[0]):
+            lowest[name] = min(share, lowest.get(name, 1.0))
+    return lowest
+
+
+def claim_row(
+    results: str, claim: Claim, row: Mapping[str, Any], verdict: Verdict, points_left: float = float("nan")
+) -> dict[str, Any]:
+    """Return a row of `claims_table`.
+
+    Args:
+        results: where the measured numbers are.
+        claim: the claim.
+        row: the measured row.
+        verdict: on the claim.
+        points_left: see `claims_table`.
+    """
+    low, high = _interval(claim.robust, claim.n)
+    told = (
+        "paper",
+        "year",
+        "kind",
+        "dataset",
+        "threat",
+        "network",
+        "attack",
+        "aggregation",
+        "evidence",
+        "source",
+        "url",
+    )
+    claimed = {f"claimed_{name}": getattr(claim, name) for name in ("clean", "robust", "n")}
+    measured = {"n": row["n_images"], "clean": row["clean_mean"], "robust": row["robust_mean"]}
+    measured |= {"low": row["robust_low"], "high": row["robust_high"]}
+    values = {name: getattr(claim, name) for name in told} | claimed | {"claimed_low": low, "claimed_high": high}
+    values |= {f"measured_{name}": value for name, value in measured.items()}
+    values |= {"verdict": verdict.word, "reason": verdict.reason, "note": verdict.note, "points_left": points_left}
+    return {"results": results, "defense": row["defense"], **values}

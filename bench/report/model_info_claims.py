@@ -1,0 +1,65 @@
+"""Hold what authors report in RobustBench's `model_info` JSON against the best known number in the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.analysis.claim_files import Claim
+from bench.analysis.claims import NOT_COMPARABLE, Verdict, claim_row, compare_shares
+from bench.report.model_info import ModelInfo, read_model_info
+from bench.spec.threat import NORMS
+from bench.stats.proportions import wilson
+
+_IMAGES = {"imagenet": 5000}  # on which RobustBench evaluates; 10,000 of all others
+_NOTE = "published numbers, unpaired"
+
+
+def reported_row(path: str | Path) -> dict[str, Any]:
+    """Return a row of `bench.claims_table` for an entry: its `reported` accuracy, and the lowest that is known.
+
+    Both are numbers of RobustBench's own file on 10,000 images (ImageNet: 5,000), so they are of one network.
+
+    Args:
+        path: a file of RobustBench's folder `model_info`, as cifar10/Linf/Wong2020Fast.json; the norm is that of its
+            folder's name.
+
+    Raises:
+        UserError: see `read_model_info`.
+    """
+    info, path = read_model_info(path), Path(path)
+    known = [share for share in map(info.share, ("autoattack_acc", "external")) if share is not None]
+    best = min(known, default=float("nan"))
+    claim = _claim(info, path)
+    row = {"defense": path.stem, "n_images": claim.n, "clean_mean": info.share("clean_acc"), "robust_mean": best}
+    row |= {"robust_low": float("nan"), "robust_high": float("nan"), "clean_low": 0.0, "clean_high": 1.0}
+    if known:
+        low, high = wilson(best * (claim.n or 0), claim.n or 0)
+        row |= {"robust_low": float(low), "robust_high": float(high)}
+    if not known or claim.robust is None:
+        missing = "reports no robust accuracy" if claim.robust is None else "has no measured robust accuracy"
+        return claim_row(str(path), claim, row, Verdict(NOT_COMPARABLE, f"the entry {missing}"))
+    verdict = compare_shares(claim, row)
+    doubt = "; RobustBench marks its AutoAttack number as unreliable" if info.raw.get("unreliable") else ""
+    return claim_row(str(path), claim, row, Verdict(verdict.word, verdict.reason, _NOTE + doubt))
+
+
+def _claim(info: ModelInfo, path: Path) -> Claim:
+    """Return what the entry reports."""
+    norm, dataset = path.parent.name, str(info.raw.get("dataset") or "")
+    has_ball = norm in NORMS and info.eps is not None
+    return Claim(
+        defense=path.stem,
+        paper=str(info.raw.get("name") or path.stem),
+        kind="claim",
+        dataset=dataset,
+        threat=f"{norm} {info.eps}" if has_ball else "",
+        clean=None,
+        robust=info.share("reported"),
+        attack="as reported by the authors",
+        source=f"model_info {path.name}",
+        evidence="secondary",
+        url=str(info.raw.get("link") or ""),
+        network=str(info.raw.get("architecture") or ""),
+        n=_IMAGES.get(dataset, 10_000),
+    )
