@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from bench.cli.arguments import add_results, check_results
+from bench.cli.arguments import add_results
 from bench.cli.terminal import width
+from bench.report.files import check_results
 from defenses.utils.errors import UserError
 
 
