@@ -44,10 +44,18 @@ def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tu
         elif key == "preprocessing":
             name = _preprocessed(name, value)
         elif key not in _INSTEAD:
-            raise unknown("argument of benchmark", key, [*_SAME, *_INSTEAD, "preprocessing", "verbose"])
+            raise unknown("argument of benchmark", key, _all_arguments())
         elif value:
             raise UserError(f"{key} is RobustBench's; leave it out: {_INSTEAD[key]}")
     return name, threat, ours
+
+
+def _all_arguments() -> list[str]:
+    from inspect import signature
+
+    from bench.api.benchmark import benchmark
+
+    return [*list(signature(benchmark).parameters)[:-1], *_SAME, *_INSTEAD, "preprocessing", "verbose"]
 
 
 def refuse_unpacking(caller: FrameType) -> None:

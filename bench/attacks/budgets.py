@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ ENOUGH_QUERIES = 2000
 _BUDGETS = {"n_queries": ENOUGH_QUERIES} | dict.fromkeys(("steps", "max_iterations", "repeats"), ENOUGH_STEPS)
 # Parameters that may be 0: the attack is then another published one.
 _OPTIONAL = ("decay", "momentum", "diversity_prob", "resize_rate", "regularization", "beta", "kappa", "confidence")
+_MARGINS = ("confidence", "kappa")
 _SHORT = " is short; give "
 GREEDY = "follows one greedy path to the nearest boundary; report no robustness from it alone"  # DeepFool
 
@@ -87,11 +89,19 @@ def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> 
     lines = []
     for key, value in params.items():
         default = defaults.get(key, 0)
+        if key in _MARGINS and _is_number(value) and value < 0:
+            lines.append(f"{key} = {value} stops it before the images are misclassified; publish nothing")
+        if default is None and key.endswith("stepsize"):
+            default = math.inf  # derived from eps
         if not (_is_number(default) and default > 0 and _is_number(value)):
             continue
         if value < 0 or (value == 0 and key not in _OPTIONAL):
-            lines.append(f"{key} = {value} lets it search nothing or backwards (default {default}); publish nothing")
+            lines.append(f"{key} = {value} lets it search nothing or backwards{_default(default)}; publish nothing")
     return tuple(lines)
+
+
+def _default(value: float) -> str:
+    return "" if math.isinf(value) else f" (default {value})"
 
 
 def _is_number(value: Any) -> bool:

@@ -18,6 +18,7 @@ from bench.evaluation.certificates.stored import no_gradient
 from bench.evaluation.model_checks import check_model
 from bench.store.audits import FOLDER
 from defenses.core.defense import Defense, UserModule
+from defenses.core.noise import Noise
 from defenses.data.dataset import load_dataset
 from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
@@ -63,6 +64,8 @@ def prepare(
     defense.to(place)
     x, y = data.x[positions].to(place), data.y[positions].to(place)
     _check(defense, x, data.num_classes, member.label, force=force)
+    if not force:
+        _check_clean(defense, x, y, positions, data.num_classes, member.label, options.seed)
     other = _surrogate(member, options.dataset, surrogate, roots)
     return Subject(
         defense=defense,
@@ -92,6 +95,20 @@ def _check(defense: Defense, x: Tensor, num_classes: int, label: str, *, force: 
     check_model(defense, x[:8], num_classes, label, probabilities=force)
     if not isinstance(defense, UserModule) and "exact" in defense.gradients and not has_gradient(defense, x[:1]):
         raise no_gradient(label)
+
+
+def _check_clean(
+    defense: Defense, x: Tensor, y: Tensor, indices: Tensor, num_classes: int, label: str, seed: int
+) -> None:
+    """Refuse a defense that guesses on clean images: every check of an audit would hold."""
+    with torch.no_grad():
+        logits = defense.logits(x, Noise.of(seed, indices, x.device))
+    accuracy = float((logits.argmax(1) == y).float().mean())
+    if accuracy <= 1 / num_classes:
+        raise UserError(
+            f"{label}: clean accuracy {100 * accuracy:.1f}% is no better than a guess among {num_classes} classes, so "
+            "an audit can tell nothing; are labels and range of the images those of the model? (--force audits it)"
+        )
 
 
 def _surrogate(member: Candidate, dataset: str, name: str | None, roots: Roots) -> Candidate | None:

@@ -11,8 +11,9 @@ from torch import nn
 from bench.board.defense_entry import describe_loaded
 from bench.evaluation.model_checks import has_random_outputs, refuse_train_mode
 from defenses.core.defense import Defense, UserModule
-from defenses.data.arrays import saved_arrays
+from defenses.data.arrays import as_array, saved_arrays
 from defenses.data.dataset import load_dataset
+from defenses.data.formats import as_images
 from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 from defenses.utils.identity import check_built
@@ -41,7 +42,7 @@ def given_data(dataset: Any, model: nn.Module | str) -> Any:
 def _classes_of(model: nn.Module, dataset: Any) -> int | None:
     """Return the number of logits of a model for the first image of a pair (x, y); None if it takes no such image."""
     try:
-        x = torch.as_tensor(dataset[0][:1], dtype=torch.float32)
+        x = torch.from_numpy(as_images(as_array(dataset[0]), "x")[:1])
         with torch.no_grad():
             return int(model(x.to(next(model.parameters(), x).device)).shape[1])
     except Exception:  # the checks of the data and the model name the problem

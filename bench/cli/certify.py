@@ -60,11 +60,12 @@ def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, dic
 def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return certificates of the defenses that the board attacks through exact gradients; measure missing ones."""
     from bench.execution.cell_runner import CellRunner, one_per_defense
+    from bench.execution.sources import Sources
 
     cells, folder = board.cells(), results_folder(arguments, board)
     runner = CellRunner(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
     certificates: dict[str, dict[str, Any]] = {}
-    missing: Mapping[str, str] = stored.missing(folder, cells)
+    missing: Mapping[str, str] = stored.missing(folder, cells, holds=Sources().certificate_holds)
     for cell in one_per_defense(cells):
         title = cell.defense.title
         if title in missing:

@@ -129,10 +129,13 @@ class CellRunner:
         return seconds_since(begin), softmax
 
     def certify(self, cell: Cell) -> dict[str, Any]:
-        """Return the gradient certificate of the defense of a cell; see `certificate_of`."""
+        """Return the gradient certificate of the defense of a cell, with the user's code and files that it is of."""
         from bench.execution.loading import certify_defense
 
-        return certify_defense(self.defense(cell), self._first_images(), cell.defense.title)
+        with running():
+            certificate = certify_defense(self.defense(cell), self._first_images(), cell.defense.title)
+        sources = Sources().of_defense(cell.defense)
+        return certificate | ({"sources": sources} if sources else {})
 
     def _first_images(self) -> Tensor:
         """Return the first images of the index list, float32 [B, C, H, W]."""

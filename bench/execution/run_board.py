@@ -20,6 +20,7 @@ from bench.execution.forecast.estimates import Forecast, measured, read_forecast
 from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.resume import resumable
+from bench.execution.sources import Sources
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
@@ -182,7 +183,7 @@ class _PendingRun:
             self.entry["forecast"] = rows
         expected = {row: forecast.seconds for row, forecast in self.forecasts.items()}
         self.progress = Progress(self.pending, workers=options.workers, quiet=options.quiet, expected=expected)
-        self.uncertified = stored.missing(self.store.folder, self.pending)
+        self.uncertified = stored.missing(self.store.folder, self.pending, holds=Sources().certificate_holds)
         self._by_key = {c.key: c for c in self.pending}
         accepted = options.probabilities | _accepted(self.board, read_manifest(self.store.folder))
         self.options = replace(options, probabilities=accepted)

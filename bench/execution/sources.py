@@ -88,6 +88,10 @@ class Sources:
         outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
         return f"an earlier {outdated}" if outdated else problem_of(line)
 
+    def certificate_holds(self, cell: Cell, certificate: Mapping[str, Any]) -> bool:
+        """Return True if a stored certificate is of today's code and files of the defense of a cell."""
+        return not self.reason_against(cell.defense, certificate)
+
     def _outdated(self, entries: Iterable[tuple[str, Source, Entry]]) -> str:
         for name, source, entry in entries:
             changed = [

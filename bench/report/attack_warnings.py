@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import CERTIFICATE, join_warnings
-from bench.analysis.rows import ROW, SETTING
+from bench.analysis.rows import NO_GRADIENT, ROW, SETTING
 from bench.analysis.summary import WORST
 from bench.attacks.budgets import is_small_budget
 from bench.spec.cell import NULLS
@@ -42,20 +42,21 @@ def warnings(frame: pd.DataFrame, cells: pd.DataFrame) -> tuple[str, ...]:
     for row, of_row in _by_row(ran, "notes").items():
         for text in of_row:
             texts.setdefault((_named(row, "attack"), text), {})[_named(row, "defense")] = None
-    return tuple(f"{attack} on {_listed(list(defenses))}: {text}" for (attack, text), defenses in texts.items())
+    return tuple(f"{attack} on {listed(list(defenses))}: {text}" for (attack, text), defenses in texts.items())
 
 
 def with_warnings(frame: pd.DataFrame, cells: pd.DataFrame, uncertified: Mapping[str, str]) -> pd.DataFrame:
     """Return the summary with a column "warnings" on the attack and gradients of each row: a CSV has no footnotes.
 
     Args:
-        frame: a summary.
+        frame: a summary, or records.
         cells: its cells, see `load_cells`.
         uncertified: reasons by defense with uncertified exact gradients.
     """
     texts = _by_row(cells[cells["status"] == "ok"], "warnings")
-    for row, gradient, defense in zip(_rows(frame), frame["gradient"], frame["defense"], strict=True):
-        if gradient == "exact" and (reason := uncertified.get(defense)):
+    exact = frame["gradient"].eq("exact") & ~frame["view"].isin(NO_GRADIENT)
+    for row, is_exact, defense in zip(_rows(frame), exact, frame["defense"], strict=True):
+        if is_exact and (reason := uncertified.get(defense)):
             texts.setdefault(row, {})[f"{CERTIFICATE}{reason}"] = None
     return frame.assign(warnings=[join_warnings(texts.get(row, ())) for row in _rows(frame)])
 
@@ -87,7 +88,8 @@ def _rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(zip(*(frame[name].astype(str) for name in ROW), strict=True))
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
     rest = len(names) - _NAMED
     return ", ".join(names) if rest <= 0 else f"{', '.join(names[:_NAMED])} and {rest} more"
 

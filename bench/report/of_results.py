@@ -17,6 +17,7 @@ from bench.report.files import FORMATS, check_results, current_table
 from bench.report.full_table import full_table
 from bench.report.html import html_table, to_html
 from bench.report.latex import to_latex
+from bench.report.number_notes import of_numbers
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M
 from defenses.utils.errors import unknown
@@ -90,9 +91,10 @@ def _notes(frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the footnotes of the column "warnings" of `benchmark`; without it, what a frame cannot say."""
     if "warnings" not in frame:
         return (_UNKNOWN,)
-    cells = frame.drop_duplicates(list(ROW))[[*ROW, "status", "warnings"]]
+    cells = frame.drop_duplicates(list(ROW))[[*ROW, "status", "warnings", "draws_sel"]]
+    cells = cells.rename(columns={"draws_sel": "selection"})
     cells = cells.assign(warnings=cells["warnings"].map(lambda text: split_warnings(str(text))[0]))
-    return (*footnotes.of_certificates(_reasons(frame)), *warnings(rows, cells))
+    return (*footnotes.of_certificates(_reasons(frame)), *warnings(rows, cells), *of_numbers(rows, cells, frame))
 
 
 def _with_warnings(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from bench.report.comparison_table import pivot
 from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
+from bench.report.number_notes import of_numbers
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
@@ -86,6 +87,7 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
         *footnotes.of_certificates(reasons),
         *footnotes.of_resumed(resumed),
         *warnings(frame, results.cells),
+        *of_numbers(frame, results.cells, results.records),
         *footnotes.mixed(_runs(results.cells), manifest),
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None

@@ -30,6 +30,9 @@ def saved_arrays(dataset: Any, num_classes: int | None) -> str:
     images, labels = as_images(x, "x"), as_labels(y, "y")
     if len(images) != len(labels) or not len(labels):
         raise UserError(f"there are {len(images)} images and {len(labels)} labels; give one label per image")
+    if num_classes is not None and labels.max() >= num_classes:
+        classes = f"{num_classes} classes, 0 to {num_classes - 1}"
+        raise UserError(f"y has the label {labels.max()}, but the model has {classes}")
     content: dict[str, Any] = {"x": images, "y": labels, "layout": "NCHW"}
     if num_classes is not None:
         content["num_classes"] = np.array(num_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -14,7 +15,6 @@ from defenses.utils.reads import (
     PYTHON,
     Reads,
     by_place,
-    is_file,
     is_running,
     lock,
     names,
@@ -57,6 +57,7 @@ def watch(place: str, package: str = "") -> Reads:
         if not by_place:
             sys.addaudithook(_on_event)
             _hook_environment()
+            _hook_stat()
         if package:
             names[package] = place
         return by_place.setdefault(place, Reads())
@@ -148,6 +149,34 @@ def _hook_environment() -> None:
     kind.__getitem__ = asked
 
 
+def _hook_stat() -> None:
+    """Take note of files that a plug-in asks whether they are there, or how large they are, from now on."""
+    ask = os.stat
+
+    @functools.wraps(ask)
+    def asked(path: Any, *arguments: Any, **options: Any) -> Any:
+        if not getattr(_this_thread, "noting", False):
+            _note_question(path, sys._getframe(1))
+        return ask(path, *arguments, **options)
+
+    for functions in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        if ask in functions:
+            functions.add(asked)
+    os.stat = asked
+
+
+def _note_question(path: Any, frame: FrameType | None) -> None:
+    """Record a file that a plug-in's own code asks for, through Python's own modules; reading it counts besides."""
+    while frame is not None and frame.f_code.co_filename.startswith((PYTHON, "<frozen os", "<frozen generic")):
+        frame = frame.f_back
+    if frame is None or not isinstance(path, str | bytes | os.PathLike) or (place := place_of(frame)) is None:
+        return
+    name = os.path.abspath(os.fsdecode(path))
+    # Python asks for source files itself, as for a traceback.
+    if not name.startswith(_SKIPPED) and "/site-packages/" not in name and not name.endswith((".py", ".pyc")):
+        _add(by_place[place], f"?{name}", str(frame.f_globals.get("__name__")))
+
+
 def _note_variable(name: Any, frame: FrameType | None) -> None:
     """Record a variable that a plug-in's own code reads: what libraries read is the machine's, and no matter here."""
     while frame is not None and frame.f_code.co_filename in _OF_ENVIRONMENT:
@@ -180,6 +209,8 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
     for path, stamp in sorted(reads.files.items()):
         if modules and reads.readers[path].isdisjoint(modules):
             continue
+        if path.startswith("?") and path[1:] in reads.written:
+            continue
         if stamp_of(path) != stamp:
             problems.add(f"{name_of(path)} changed during the run")
         else:
@@ -189,19 +220,22 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
 
 def name_of(path: str) -> str:
     """Return the name of a file, folder or environment variable, for messages."""
-    return os.path.basename(path.rstrip("/"))
+    return os.path.basename(path.lstrip("?").rstrip("/"))
 
 
 def relative(path: str, folder: str) -> str:
     """Return a path from a folder; the path itself where they have nothing in common; variables as they are."""
-    shared = "/" if path.startswith("$") else os.path.commonpath([path, folder])
+    mark, plain = ("?", path[1:]) if path.startswith("?") else ("", path)
+    shared = "/" if path.startswith("$") else os.path.commonpath([plain, folder])
     if shared == os.path.dirname(shared):
         return path
-    return os.path.relpath(path, folder) + ("" if is_file(path) else "/")
+    return mark + os.path.relpath(plain, folder) + ("/" if plain.endswith("/") else "")
 
 
 def absolute(path: str, folder: str) -> str:
     """Return what `relative` was given."""
+    if path.startswith("?"):
+        return f"?{os.path.join(folder, path[1:])}"
     return path if path.startswith("$") else os.path.join(folder, path)
 
 
@@ -215,7 +249,6 @@ def is_current(path: str, known: list[Any] | None) -> bool:
 
 def noting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of a library that opens files itself, with a note of those that its arguments name."""
-    import functools
 
     @functools.wraps(function, updated=())
     def noted(*arguments: Any, **options: Any) -> Any:

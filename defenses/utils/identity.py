@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -184,6 +184,8 @@ class _Digest:
             self.add(_attributes(value))
 
     def _module(self, module: nn.Module) -> None:
+        if type(module).__name__ == "OptimizedModule":  # of torch.compile, which holds what differs from call to call
+            module = cast(nn.Module, module._orig_mod)
         check_built(module)
         if isinstance(module, torch.jit.ScriptModule):
             self._script(module)

@@ -19,6 +19,8 @@ from defenses.utils.plugin_code import code_hash, in_current_folder, source_of
 
 __all__ = ["code_hash", "forbid_exit", "line_of", "load_object", "source_of", "takes_seed"]
 
+_LINES = 3  # of the message of an error: torch names missing weights below the first
+
 
 @contextmanager
 def forbid_exit() -> Iterator[None]:
@@ -94,7 +96,8 @@ def takes_seed(target: Any) -> bool:
 
 def _from_file(path: Path) -> Any:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        where = "" if path.is_absolute() else f" from the current folder, {Path.cwd()}"
+        raise FileNotFoundError(f"there is no file {path}{where}")
     space = namespace_of(path.parent)
     return space.load(space.folder / path.name)
 
@@ -117,5 +120,6 @@ def line_of(error: BaseException) -> str:
     """Return an error as one line."""
     if isinstance(error, SystemExit):
         return f'it ends the program (exit code {error.code}); keep that under if __name__ == "__main__"'
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    more = f" (and {len(lines) - _LINES} lines more)" if len(lines) > _LINES else ""
+    return f"{type(error).__name__}: {' '.join(lines[:_LINES])}{more}" if lines else type(error).__name__

@@ -14,7 +14,7 @@ from types import FrameType
 
 PYTHON = sysconfig.get_path("stdlib")
 _READERS_OF_SOURCE = ("/linecache.py", "/tokenize.py")
-Stamp = tuple[int, int]  # size and time of change, in ns
+Stamp = tuple[int, ...]  # size, time of change of the content and of the file, in ns
 
 lock = threading.Lock()
 by_place: dict[str, Reads] = {}
@@ -74,10 +74,13 @@ def is_running() -> bool:
 
 
 def stamp_of(name: str) -> Stamp | None:
-    """Return the stamp of a file, of the names in a folder ("path/"), or of an environment variable ("$NAME").
+    """Return the stamp of a file, a folder, an environment variable, or of the answer whether a file is there.
+
+    Args:
+        name: path; "path/" of the names in a folder, "$NAME" of a variable, "?path" of whether and how large a file is.
 
     Returns:
-        Size and time of change of a file, length and hash of the others; None if there is none.
+        Size and times of change of a file, length and hash of the others; None if there is none.
     """
     if not is_file(name):
         content = content_of(name)
@@ -86,19 +89,21 @@ def stamp_of(name: str) -> Stamp | None:
         stat = os.stat(name)
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def is_file(name: str) -> bool:
     """Return True for the name of a file, as in `stamp_of`."""
-    return not name.startswith("$") and not name.endswith("/")
+    return not name.startswith(("$", "?")) and not name.endswith("/")
 
 
 def content_of(name: str) -> bytes | None:
-    """Return the names in a folder or the value of an environment variable; None if there is none."""
+    """Return the names in a folder, the value of a variable or the size of a file as text; None if there is none."""
     if name.startswith("$"):
         return os.environb.get(os.fsencode(name[1:]))
     try:
+        if name.startswith("?"):
+            return b"folder" if os.path.isdir(name[1:]) else str(os.path.getsize(name[1:])).encode()
         return b"\0".join(sorted(os.listdir(os.fsencode(name))))
     except OSError:
         return None

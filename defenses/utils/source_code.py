@@ -17,6 +17,7 @@ _ATTRIBUTES = frozenset(
         *("__dict__", "__subclasses__", "__init_subclass__", "__doc__", "import_module", "reload", "getmembers"),
         *("attrgetter", "methodcaller", "locate", "spec_from_file_location", "run_path", "run_module", "load_module"),
         *("exec_module", "find_class", "walk_packages", "iter_modules", "getsource", "weights_only"),
+        *("joblib", "dill", "cloudpickle"),
     ]
 )
 # Decorators and functions that have no effect but on what they decorate or return.
@@ -144,6 +145,8 @@ def _names(node: ast.AST) -> set[str]:
             names |= {*inner.name.split("."), inner.asname or ""}
         elif isinstance(inner, ast.keyword) and inner.arg == "weights_only":
             names |= {inner.arg} if ast.unparse(inner.value) == "False" else set()
+        elif isinstance(inner, ast.keyword) and inner.arg == "allow_pickle":
+            names |= {_DYNAMIC} if ast.unparse(inner.value) != "False" else set()
         elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and inner.value.isidentifier():
             names.add(inner.value)  # of __all__, an annotation, or a table of classes
     return names | ({_DYNAMIC} if names & _ATTRIBUTES else set())

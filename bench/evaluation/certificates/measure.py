@@ -144,7 +144,11 @@ def _uses_global_generators(defense: Defense) -> bool:
 
 
 def _double(defense: Defense) -> Defense:
-    return copy.deepcopy(defense).double().requires_grad_(False)
+    double = copy.deepcopy(defense).double()
+    for parameter in double.parameters():
+        if parameter.is_leaf:  # those of a TorchScript module may be none after the change of type
+            parameter.requires_grad_(False)
+    return double
 
 
 def _shortened(defense: Defense) -> Defense:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,20 @@ def add(folder: Path, certificates: Mapping[str, Any]) -> None:
         write_atomic(folder / FILE, json.dumps(content, indent=1) + "\n")
 
 
-def missing(folder: Path, cells: Iterable[Cell]) -> dict[str, str]:
-    """Return {title: key} of the defenses that cells attack through exact gradients, without a stored certificate."""
+def missing(
+    folder: Path, cells: Iterable[Cell], *, holds: Callable[[Cell, Mapping[str, Any]], bool] = lambda *_: True
+) -> dict[str, str]:
+    """Return {title: key} of the defenses that cells attack through exact gradients, without a stored certificate.
+
+    Args:
+        folder: the results folder.
+        cells: the cells.
+        holds: False for a cell and a stored certificate that is of an earlier state of its defense.
+    """
     stored = read(folder)
-    exact = [c for c in cells if "exact" in c.defense.gradients and _is_exact(c)]
-    keys = {c.defense.title: digest(c.defense.fingerprint) for c in exact}
-    return {title: key for title, key in keys.items() if key not in stored}
+    exact = {c.defense.title: c for c in cells if "exact" in c.defense.gradients and _is_exact(c)}
+    keys = {title: digest(cell.defense.fingerprint) for title, cell in exact.items()}
+    return {t: key for t, key in keys.items() if key not in stored or not holds(exact[t], stored[key])}
 
 
 def _is_exact(cell: Cell) -> bool:

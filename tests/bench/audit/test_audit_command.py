@@ -61,6 +61,7 @@ def test_a_defense_by_name(tmp_path, capsys):
 def test_a_check_that_is_not_measurable_has_its_own_exit_code(tmp_path, capsys, monkeypatch):
     (tmp_path / "net.py").write_text(KINKED)
     only_wide_differences(monkeypatch)
+    monkeypatch.setattr("bench.audit.prepare._check_clean", lambda *_: None)  # its weights are random
     monkeypatch.setattr("bench.audit.run.CHECKS", {"gradient certificate": gradients.certificate})
     assert run(f"{tmp_path}/net.py:made", "--eps", "1/5", "--out", tmp_path / "out") == 3
     assert "no check fails; not measurable: gradient certificate" in capsys.readouterr().out
@@ -163,6 +164,11 @@ def test_the_mean_over_trainings_is_flagged_with_any_of_them():
     ("name", "more", "words"),
     [
         ("adp", ["--indices", "first-3"], "an audit of 3 images can tell nothing"),
+        (
+            f"{HELPERS / 'audit_models.py'}:OffByOne",
+            [],
+            "clean accuracy 0.0% is no better than a guess among 10 classes",
+        ),
         (f"{HELPERS / 'audit_models.py'}:Cut", [], "declares exact gradients and has none"),
     ],
 )

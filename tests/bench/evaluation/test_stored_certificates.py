@@ -205,7 +205,7 @@ def test_a_random_module_by_name(tmp_path):
     done = purebench_here("certify", name)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "it is random; declare it: --stochastic on the command line, stochastic = true in a board" in done.stderr
+    assert "it is random; declare it random: stochastic = true in a board, --stochastic in a command" in done.stderr
     assert done.stdout == ""
     done = purebench_here("certify", name, "--stochastic")
     assert done.returncode == 0, done.stdout
@@ -218,7 +218,7 @@ def test_a_random_module_by_name_and_preset(tmp_path):
     asked = *what, "--defense", f"{tmp_path}/noisy.py:Noisy", "--out", tmp_path / "out"
     done = purebench_here(*asked)
     assert done.returncode == 2
-    assert "--stochastic on the command line" in done.stderr
+    assert "--stochastic in a command" in done.stderr
     assert not (tmp_path / "out").exists()
     done = purebench_here(*asked, "--stochastic", "--attack", "autoattack:apgd-ce")
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Results of one's own code after a change of its files: run again where they count, kept where they do not."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_what_changes_nothing_is_kept(own, name, old, new):
 
 def with_turn(own, text):
     """Let the model turn its logits by a number that it learns elsewhere, when it is called."""
-    replace(own / "net.py", "self.cfg.k)", f"self.cfg.k + {text})")
+    replace(own / "net.py", "self.cfg.k)", f"self.cfg.k + ({text}))")
     command(own, "run")
     assert "6 of 6 cells finished" in command(own, "status").stdout
 
@@ -236,6 +237,85 @@ def test_a_folder_that_the_code_lists_counts(own, text):
     with_turn(own, text.format("os.path.join(HERE, 'turns')"))
     (own / "turns/one").mkdir()
     assert "6 cells finished for an earlier turns" in command(own, "status").stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "text", ["os.path.exists({})", "__import__('pathlib').Path({}).exists()", "os.path.isfile({})"]
+)
+def test_a_file_that_the_code_asks_for_counts_when_it_appears(own, text):
+    """As in: load the checkpoint if there is one."""
+    with_turn(own, text.format("os.path.join(HERE, 'flag')"))
+    (own / "flag").touch()
+    assert "6 cells finished for an earlier flag" in command(own, "status").stdout.splitlines()
+    command(own, "run")
+    assert "6 of 6 cells finished" in command(own, "status").stdout
+
+
+def test_a_file_of_the_same_size_and_time_but_other_content_counts(own):
+    stat = (own / "cfg.json").stat()
+    (own / "cfg.json").write_text('{"k": 1}')
+    os.utime(own / "cfg.json", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "6 cells finished for an earlier cfg.json" in command(own, "status").stdout.splitlines()
+
+
+@pytest.mark.parametrize("load", ["np.load(p, allow_pickle=True).item()", "joblib.load(p)"])
+def test_classes_that_only_a_pickle_names_count(load):
+    from defenses.utils.source_code import hashes
+
+    code = f"import joblib\nimport helper\nclass Net:\n    def __init__(self, p):\n        self.net = {load}\n"
+    texts = [{"net.py": code, "helper.py": f"class Prep:\n    k = {k}\n"} for k in (1, 2)]
+    one, other = ({name: text.encode() for name, text in files.items()} for files in texts)
+    assert hashes(one, ["Net"]) != hashes(other, ["Net"])
+
+
+ROUNDED = """
+import os
+import torch
+from defenses import load_model
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = load_model("undefended").network
+        self.eval()
+
+    def forward(self, x):
+        with open(os.path.join(os.path.dirname(__file__), "round.txt")) as file:
+            return self.inner(x + float(file.read()) * ((4 * x).round() / 4 - x).detach())
+"""
+
+
+def test_a_certificate_of_an_earlier_state_is_measured_again(tmp_path):
+    """A file switches a rounding on, which no fingerprint shows."""
+    (tmp_path / "net.py").write_text(ROUNDED)
+    run = (
+        "run",
+        "--defense",
+        tmp_path / "net.py:Net",
+        "--label",
+        "mine",
+        "--dataset",
+        "digits",
+        "--indices",
+        "first-10",
+    )
+    run += (
+        "--indices",
+        "first-10",
+        "--eps",
+        "1/10",
+        "--attack",
+        "bench:pgd",
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        0,
+    )
+    for step, marked in (("0", False), ("1", True)):
+        (tmp_path / "round.txt").write_text(step)
+        assert purebench_here(*run).returncode == 0
+        assert ("mine †" in (tmp_path / "out/tables.txt").read_text()) == marked
 
 
 def test_code_that_reads_data_in_processes_of_its_own_is_not_resumed(own):

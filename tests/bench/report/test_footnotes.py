@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from fake_board import deterministic, failed, line, result, write
+from fake_board import HELD, SEL, deterministic, failed, line, result, write
 
+from bench.analysis.results import read_results
+from bench.analysis.summary import summary
 from bench.attacks.budgets import short_of
+from bench.report.number_notes import of_numbers
 from bench.report.tables import write_tables
 
 
@@ -113,3 +116,26 @@ def test_warnings_of_attacks_are_in_every_format(tmp_path):
         assert all(f"{name} on on-{name}: {w}" in text for name in names for w in warned[name]), ending
     table = pd.read_csv(tmp_path / "tables.csv").set_index("attack")["warnings"].fillna("")
     assert all(table[name] == " | ".join(warned[name]) for name in names)
+
+
+def _text(folder):
+    return " ".join((folder / "tables.txt").read_text().split())
+
+
+@pytest.mark.parametrize(("right", "told"), [(0, True), (3, True), (4, False)])
+def test_clean_accuracy_like_chance_is_told(tmp_path, right, told):
+    planned = [line("plain", name, images=12) for name in ("none", "pgd")]
+    results = read_results(write(tmp_path, [result(p, [1] * right + [0] * (12 - right)) for p in planned]))
+    records = results.records.assign(label=results.records["index"] % 4)
+    notes = of_numbers(summary(results), results.cells, records)
+    assert any("no better than a guess among 4 classes" in note for note in notes) == told
+
+
+def test_a_worst_case_above_one_of_its_attacks_is_told(tmp_path):
+    """Selection draws mislead on image 0: `a` is chosen there, and its held-out draws are all right."""
+    cells = {name: line("noisy", name, stochastic=True, draws=HELD, selection=SEL) for name in ("none", "a", "b")}
+    selection = {"none": [4] * 6, "a": [0] + [4] * 5, "b": [1] * 6}
+    held = {"none": [15] * 6, "a": [15] * 6, "b": [3] * 6}
+    write_tables(write(tmp_path, [result(cells[n], held[n], selection[n]) for n in cells]))
+    assert "the worst case of noisy is above that of a single attack" in _text(tmp_path)
+    assert "chosen on 4 selection draws" in _text(tmp_path)
