@@ -89,10 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
         forecasts |= _probe(board, options, folder, rows, forecasts)
     for row, members in rows.items():
         _show(row, members, lines, forecasts.get(row))
-    images = sum(c.data.stop - c.data.start for c in selection)
+    sizes = [c.data.stop - c.data.start for c in selection]
     for note in found.notes:
         print(note)
-    print(f"{len(selection)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
+    count = f"{len(selection)} cells of up to {max(sizes, default=0)} images"
+    print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
     _show_totals(rows, lines, forecasts, worker_count(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
