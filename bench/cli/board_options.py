@@ -158,11 +158,11 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
         text = f'"{board.name}" has the cells of "{other}", so the results in {folder} are its own'
         print(f"note: {text}", file=sys.stderr)
     if arguments.out is None and (similar := similar_folder(board, folder)):
-        other, count = similar
-        name = read_manifest(other).get("board", other.name)
-        out = "" if name == other.name else f" and add --out {other}"
+        kept, count = similar
+        name = read_manifest(kept).get("board", kept.name)
+        out = "" if name == kept.name else f" and add --out {kept}"
         remedy = f'to go on with it, write name = "{name}" into the board{out}'
-        print(f"note: {other} has {count} of the {len(keys or ())} cells; {remedy}", file=sys.stderr)
+        print(f"note: {kept} has {count} of the {len(keys or ())} cells; {remedy}", file=sys.stderr)
     return folder
 
 
