@@ -113,7 +113,8 @@ def parsed(name: str, defenses: Sequence[str]) -> tuple[str, str]:
         if name.startswith(f"{defense}@"):
             attack = name.removeprefix(f"{defense}@")
             return defense, "" if attack == WORST else _ALIASES.get(attack, attack)
-    raise unknown("defense", name.partition("@")[0], list(defenses))
+    error = unknown("defense", name.partition("@")[0], list(defenses))
+    raise error if "@" in name else UserError(f"{error}; one attack on a defense is written as defense@attack")
 
 
 def _picked(group: Group, attack: str) -> tuple[Scores, Sequence[Row]] | None:

@@ -43,6 +43,7 @@ class Attack:
         notes: further warnings, which depend on `(threat, num_classes, params)`.
         copies: of a randomised defense that the attack averages by itself; None: those of the view.
         load: imports the library, so that the first call of `run` takes no longer than others; may raise `Unsupported`.
+        stochastic_warnings: further warnings, on stochastic defenses alone.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Attack:
     notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
     copies: Copies | None = None
     load: Callable[[], object] = field(default=_load_nothing)
+    stochastic_warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

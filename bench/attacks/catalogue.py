@@ -64,6 +64,16 @@ def catalogue() -> list[Entry]:
         return [Entry(**row) for row in csv.DictReader(file)]
 
 
+def of_other_norms(norm: str) -> dict[str, str]:
+    """Return the attacks that cannot run in a norm because they work in others, with the reason."""
+    statuses = {entry.name: getattr(entry, norm) for entry in catalogue()}
+    return {
+        name: status.removeprefix("cannot: ")
+        for name, status in statuses.items()
+        if status.startswith("cannot: ") and any(other in status for other in _OTHER_NORM)
+    }
+
+
 def write(entries: Iterable[Entry], path: Path) -> None:
     """Write the table as CSV."""
     names = [f.name for f in fields(Entry)]

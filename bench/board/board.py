@@ -153,7 +153,8 @@ class Board:
     ) -> Iterable[Cell]:
         params = decode(entry.params)
         attack = find_attack(entry.name, params)
-        warnings = (*attack.warnings, *attack.notes(threat, num_classes, params))
+        of_random = attack.stochastic_warnings if defense.stochastic else ()
+        warnings = (*attack.warnings, *attack.notes(threat, num_classes, params), *of_random)
         reference = AttackRef(
             *(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings, attack.copies)
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
-from bench.board.results_folder import default_folder
+from bench.board.results_folder import default_folder, similar_folder
 from bench.board.schema import duration
 from bench.cli.arguments import (
     add_device,
@@ -29,7 +29,7 @@ from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
 from bench.report.files import known_undamaged, table_for
-from bench.store.manifest import check_board, earlier_name, plans
+from bench.store.manifest import check_board, earlier_name, plans, read_manifest
 from bench.store.parts import read_lines, stored
 from defenses.utils.errors import UserError
 
@@ -157,6 +157,12 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
     if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
         text = f'"{board.name}" has the cells of "{other}", so the results in {folder} are its own'
         print(f"note: {text}", file=sys.stderr)
+    if arguments.out is None and (similar := similar_folder(board, folder)):
+        kept, count = similar
+        name = read_manifest(kept).get("board", kept.name)
+        out = "" if name == kept.name else f" and add --out {kept}"
+        remedy = f'to go on with it, write name = "{name}" into the board{out}'
+        print(f"note: {kept} has {count} of the {len(keys or ())} cells; {remedy}", file=sys.stderr)
     return folder
 
 

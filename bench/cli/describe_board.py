@@ -30,7 +30,7 @@ def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
         return _poisoning(name, roots)
     found = load_board(name, **roots)
     cells = found.cells()
-    images = sum(c.data.stop - c.data.start for c in cells)
+    sizes = [c.data.stop - c.data.start for c in cells]
     blocks = {(c.data.start, c.data.stop) for c in cells}
     draws = f"{found.verdict.draws} held-out, {found.verdict.selection} for selection"
     return {
@@ -43,7 +43,7 @@ def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
         "budget": found.budget,
         "null attacks": list(found.nulls),
         "draws": draws if any(d.stochastic for d in found.defenses) else "one: no defense is randomised",
-        "size": f"{len(cells)} cells of up to {found.block} images, {images} adversarial images",
+        "size": f"{len(cells)} cells of up to {max(sizes, default=0)} images, {sum(sizes)} adversarial images",
         "defenses": [_defense_row(known) for known in found.defenses],
         "attacks": [_attack_row(entry) for entry in found.attacks],
     }

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"a board is a .toml file; write purebench new board {file.with_suffix('.toml')}")
     if file.exists():
         raise UserError(f"{file} exists, and is left as it is; give another name, or remove it")
-    make_folder(file.parent)
+    make_folder(file.parent, f"name a file in another folder, as ~/{file.name}")
     write_whole(file, _TEMPLATE.read_bytes(), "nothing is written")
     print(f"{file} is written; purebench plan {file} says what it would run")
     return 0

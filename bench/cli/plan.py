@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.attacks.catalogue import of_other_norms
 from bench.cli.arguments import add_device
 from bench.cli.board_options import (
     add_board,
@@ -84,16 +85,19 @@ def run(arguments: argparse.Namespace) -> int:
     rows: dict[str, list[Cell]] = {}
     for cell in selection:
         rows.setdefault(row_of(cell), []).append(cell)
+    refused = _refused(rows)
+    able = {row: members for row, members in rows.items() if row not in refused}
     forecasts = read_forecast(folder) | measured(cells, lines)
     if arguments.probe:
-        forecasts |= _probe(board, options, folder, rows, forecasts)
+        forecasts |= _probe(board, options, folder, able, forecasts)
     for row, members in rows.items():
-        _show(row, members, lines, forecasts.get(row))
-    images = sum(c.data.stop - c.data.start for c in selection)
+        _show(row, members, lines, forecasts.get(row), refused.get(row, ""))
+    sizes = [c.data.stop - c.data.start for c in selection]
     for note in found.notes:
         print(note)
-    print(f"{len(selection)} cells of up to {board.block} images, {images} adversarial images; results in {folder}")
-    _show_totals(rows, lines, forecasts, worker_count(arguments, board))
+    count = f"{len(selection)} cells of up to {max(sizes, default=0)} images"
+    print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
+    _show_totals(able, lines, forecasts, worker_count(arguments, board))
     if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
         print(text)
     if question is not None:
@@ -115,6 +119,13 @@ def _question(arguments: argparse.Namespace) -> Question | None:
     question = Question(difference(arguments.detect), arguments.power, arguments.alpha, arguments.discordance)
     question.check_size()
     return question
+
+
+def _refused(rows: Mapping[str, list[Cell]]) -> dict[str, str]:
+    """Return the rows whose attack does not work in the norm of the threat, with the reason."""
+    reasons = {norm: of_other_norms(norm) for norm in {cells[0].threat.norm for cells in rows.values()}}
+    found = {row: reasons[cells[0].threat.norm].get(cells[0].attack.name, "") for row, cells in rows.items()}
+    return {row: reason for row, reason in found.items() if reason}
 
 
 def _probe(
@@ -144,14 +155,16 @@ def _probe(
     return probed
 
 
-def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None) -> None:
-    """Print a row of the plan."""
+def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None, refused: str) -> None:
+    """Print a row of the plan; refused: why its attack cannot run."""
     total, done = len(cells), sum(c.key in lines for c in cells)
     seeds = len({c.defense.training_seed for c in cells} - {None})
     blocks = counted(total // max(1, seeds), "block")
     size = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
     text = f"{row} | {size}{f', {done} finished' if done else ''}"
-    if forecast is not None:
+    if refused:
+        text += f" | unsupported: {refused}"
+    elif forecast is not None:
         bound = "at least " if forecast.source == "at least" else ""
         source = "" if forecast.source == "at least" else f", by {forecast.source}"
         text += f" | {bound}{human_time(forecast.seconds)} and {forecast.evaluations:,.0f} evaluations a block{source}"

@@ -119,11 +119,21 @@ def plans(folder: Path, keys: Collection[str]) -> bool:
         folder: of results; it need not exist.
         keys: of the cells, each once.
     """
+    lines = _plan_keys(folder)
+    return len(lines) == len(keys) and set(lines) == set(keys)
+
+
+def planned(folder: Path) -> set[str]:
+    """Return the keys of the cells in the plan of a folder; none where it is missing or damaged."""
+    return set(_plan_keys(folder))
+
+
+def _plan_keys(folder: Path) -> list[str]:
     try:
         lines = (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()
-        return len(lines) == len(keys) and {json.loads(line)["key"] for line in lines} == set(keys)
+        return [str(json.loads(line)["key"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False  # missing, or damaged
+        return []  # missing, or damaged
 
 
 def earlier_name(folder: Path, name: str) -> str:

@@ -63,23 +63,24 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, elsewhere: str = _ELSEWHERE) -> None:
     """Make a folder, with those above it, and write to it once, before any work.
 
     Args:
         folder: the folder.
+        elsewhere: the advice to choose another folder.
 
     Raises:
         NotWritable: no permission, or no folder.
         UserError: it cannot be written to for another reason.
     """
     try:
-        with disk_errors(folder, "repeat the command"):
+        with disk_errors(folder, "repeat the command", elsewhere):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"0")
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror or error}): {_ELSEWHERE}") from error
+        raise UserError(f"cannot write to {folder} ({error.strerror or error}): {elsewhere}") from error
 
 
 def write_whole(path: Path, data: str | bytes, remedy: str) -> None:

@@ -58,7 +58,7 @@ def load_object(name: str) -> Any:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
         moved = _present_name(where, attribute)
-        remedy = f"did you mean {moved}?" if moved else "it must be importable or a .py file"
+        remedy = f"did you mean {moved}?" if moved else _import_remedy(where, error)
         raise UserError(f'cannot import "{where}" of "{name}": {error}; {remedy}') from error
     except SyntaxError as error:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
@@ -67,6 +67,14 @@ def load_object(name: str) -> Any:
     if not hasattr(module, attribute):
         raise unknown(f"name in {where}", attribute, [n for n in vars(module) if _is_offered(module, n)])
     return getattr(module, attribute)
+
+
+def _import_remedy(where: str, error: ImportError | OSError) -> str:
+    """Return what helps where a module or file cannot be imported: it is missing, or something that it imports is."""
+    missing = error.name if isinstance(error, ImportError) else None
+    if missing is None or f"{where}.".startswith(f"{missing}."):
+        return "it must be importable or a .py file"
+    return f"install {missing}, or put it beside the file that imports it"
 
 
 def _is_offered(module: Any, name: str) -> bool:

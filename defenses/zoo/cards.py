@@ -32,6 +32,7 @@ _COMMON_KINDS = {
     "level": NUMBER,
     "fpr": NUMBER,
 }
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 _ABSENT = ("filters", "detector", "level")  # may be None: left out
 
 
@@ -157,8 +158,12 @@ def card(name: str) -> Card:
     """Return the card of a registered defense.
 
     Raises:
-        UserError: unknown name.
+        UserError: unknown name; of a file, the message says how its class is named.
     """
+    if name.endswith(".py"):
+        raise UserError(f'"{name}" is a file; name the class in it, as {name}:Net')
+    if name.endswith(_CHECKPOINTS):
+        raise UserError(f'"{name}" is a checkpoint; name a class that builds the network and loads it, as net.py:Net')
     if name not in _cards():
         raise unknown("defense", name, _cards())
     return _cards()[name]

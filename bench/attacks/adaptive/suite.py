@@ -29,7 +29,7 @@ from defenses.utils.introspection import Parameters
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.spec.threat import ThreatModel
+    from bench.attacks.adaptive.settings import Settings
 
 VERSION = "purebench adaptive 1"  # counts up when the images change
 
@@ -41,14 +41,15 @@ def names() -> list[str]:
 
 def find(local: str, params: dict[str, Any]) -> Attack:
     """Return one of the attacks, by a name of `names`; see `bench.attacks.registry.find_attack`."""
+    settings = settings_of(local, params)
     return Attack(
         name=f"bench:{local}",
         run=keyword_form(partial(_run, local)),
         minimisation=False,
         version=VERSION,
-        notes=partial(_notes, local),
         warnings=(*short_of(params, ENOUGH), *_rule_warnings(params)),
-        copies=copies_of(settings_of(local, params)),
+        stochastic_warnings=(_averaging(settings),),
+        copies=copies_of(settings),
     )
 
 
@@ -68,13 +69,13 @@ def _rule_warnings(params: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
-    settings = settings_of(local, params)
+def _averaging(settings: Settings) -> str:
+    """Return the remark that tells how many copies of a stochastic defense an attack averages."""
     low, high = settings.eot
     copies = f"{low} to {high} copies" if high > low else f"{low} copies"
     kind = "the deployed S runs" if settings.on_top else "one run"
     text = f"averages {copies} of a random defense a step, each of {kind} where the view says no other"
-    return (f"{text}; with the seed known, it meets the judged draw alone",)
+    return f"{text}; with the seed known, it meets the judged draw alone"
 
 
 def _run(local: str, view: Any, request: AttackRequest) -> Tensor:

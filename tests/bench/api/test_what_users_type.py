@@ -6,6 +6,7 @@ import torch
 from boards import purebench_here
 
 from bench import benchmark
+from bench.analysis.results import load_cells
 from bench.attacks.registry import find_attack
 from bench.cli.main import main
 from defenses import load_model
@@ -107,3 +108,39 @@ def test_own_data_are_not_judged_with_weights_for_others(tmp_path):
     assert 'no weights of "undefended" for "' in done.stderr
     with pytest.raises(UserError, match='no weights of "undefended" for'):
         benchmark("undefended", dataset=(data.x[:9], data.y[:9]), eps="1/5")
+
+
+def test_a_file_as_defense_is_told_how_to_name_its_class(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("class Net: ...\n")
+    done = purebench_here("plan", "--defense", "net.py", "--dataset", "digits", "--eps", "1/5", "--attack", "bench:pgd")
+    assert done.stderr == 'purebench: "net.py" is a file; name the class in it, as net.py:Net\n'
+    with pytest.raises(UserError, match=r'"net.pt" is a checkpoint; name a class .* as net.py:Net'):
+        benchmark("net.pt", 4, eps="1/5")
+
+
+def test_a_library_that_a_plug_in_lacks_is_named(tmp_path):
+    (tmp_path / "im.py").write_text("import nosuchlib\n")
+    with pytest.raises(
+        UserError, match=r"No module named 'nosuchlib'; install nosuchlib, or put it beside the file that"
+    ):
+        benchmark(f"{tmp_path}/im.py:Net", 4, eps="1/5")
+
+
+def test_a_plan_of_less_than_a_block_tells_its_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--defense", "trades", "--dataset", "digits", "--eps", "1/5", "--indices", "first-20")
+    done = purebench_here("plan", *words, "--attack", "bench:square")
+    assert "3 cells of up to 20 images, 60 adversarial images" in done.stdout, done.stderr
+
+
+def test_a_plan_tells_of_attacks_in_another_norm_what_a_run_tells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--defense", "undefended", "--dataset", "digits", "--norm", "Linf", "--eps", "1/5", "--indices", "first-2")
+    words = (*words, "--attack", "foolbox:L2PGD", "foolbox:LinfPGD", "torchattacks:PGDL2", "--out", "r")
+    plan = [line for line in purebench_here("plan", *words).stdout.splitlines() if "unsupported" in line]
+    assert purebench_here("run", *words, "--workers", 0, "--quiet").returncode == 0
+    ran = load_cells("r")
+    ran = ran[ran["status"] == "unsupported"]
+    assert list(ran["attack"]) == ["foolbox:L2PGD", "torchattacks:PGDL2"]
+    assert [line.partition(" | unsupported: ")[2] for line in plan] == list(ran["error"])

@@ -111,6 +111,14 @@ def test_views_without_what_makes_no_difference(tmp_path):
     assert views(board, "undefended") == [("exact", 1, None, "logits")]
 
 
+def test_copies_are_told_of_stochastic_defenses_alone(tmp_path):
+    path = write_board(tmp_path)
+    path.write_text(f'{path.read_text()}\n[[attack]]\nname = "bench:apgd"\n')
+    cells = [cell for cell in load_board(path).cells() if cell.attack.name == "bench:apgd"]
+    told = {cell.defense.label: any("copies of a random" in w for w in cell.attack.warnings) for cell in cells}
+    assert told == {"linear": False, "noisy": True}
+
+
 def test_a_user_module_has_no_runs(tmp_path):
     path = write_board(tmp_path)
     text = path.read_text().replace(":linear", ":GlobalNoise").replace('label = "linear"', "stochastic = true")

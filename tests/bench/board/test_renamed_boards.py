@@ -88,3 +88,24 @@ def test_a_name_of_its_own_decides(ran):
     result = purebench_here("run", "b.toml", "--out", "results/a")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "results in results/b" in purebench_here("plan", "b.toml").stdout
+
+
+def test_a_renamed_and_changed_board_is_told_of_its_cells(ran):
+    (ran / "b.toml").write_text((ran / "a.toml").read_text().replace("n_iter = 3", "n_iter = 4"))
+    note = 'note: results/a has 18 of the 24 cells; to go on with it, write name = "a" into the board\n'
+    for command in ("status", "plan"):
+        assert purebench_here(command, "b.toml").stderr == note
+    (ran / "results/a").rename(ran / "results/kept")
+    assert purebench_here("status", "b.toml").stderr == note.replace("results/a", "results/kept").replace(
+        "board\n", "board and add --out results/kept\n"
+    )
+
+
+def test_a_renamed_board_keeps_the_folder_that_names_it(ran):
+    """Although it is changed after it has gone on under its new name."""
+    (ran / "a.toml").rename(ran / "b.toml")
+    assert run("b.toml").returncode == 0
+    (ran / "b.toml").write_text((ran / "b.toml").read_text().replace("n_iter = 3", "n_iter = 4"))
+    status = purebench_here("status", "b.toml")
+    assert "cells finished in results/a" in status.stdout
+    assert status.stderr == ""

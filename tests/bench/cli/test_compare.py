@@ -70,3 +70,10 @@ def test_labels_cannot_write_to_the_terminal(tmp_path):
     assert said.returncode == 0
     assert "\x1b" not in said.stdout
     assert "\u202e" not in said.stdout
+
+
+def test_an_attack_in_the_place_of_a_defense_is_told_the_form():
+    said = purebench_here("compare", COMMITTED, "adp", "autoattack:apgd-ce")
+    assert said.returncode == 2
+    assert 'unknown defense "autoattack:apgd-ce"' in said.stderr
+    assert said.stderr.endswith("; one attack on a defense is written as defense@attack\n")

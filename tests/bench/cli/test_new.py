@@ -70,3 +70,9 @@ def test_the_default_name_and_new_folders(tmp_path, monkeypatch):
     assert purebench_here("new", "board", "boards/first.toml").returncode == 0
     template = (ROOT / "bench/examples/board.toml").read_bytes()
     assert (tmp_path / "board.toml").read_bytes() == (tmp_path / "boards/first.toml").read_bytes() == template
+
+
+def test_a_folder_that_cannot_be_written_to_has_a_remedy(board):
+    told = purebench_here("new", "board", "mine.toml/other.toml")
+    assert told.returncode == 2
+    assert told.stderr.endswith(": name a file in another folder, as ~/other.toml\n")
