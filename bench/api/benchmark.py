@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,8 @@ def benchmark(
     refuse_unpacking(sys._getframe(1))
     check_options(batch_size=batch_size, name=name, split=split, stochastic=stochastic)
     n_examples, batch_size, draws, selection, seed = map(plain_int, (n_examples, batch_size, draws, selection, seed))
-    dataset, threat_model, ours = translated(given_data(dataset, model), threat_model, robustbench)
+    own = list(signature(benchmark).parameters)[:-1]
+    dataset, threat_model, ours = translated(given_data(dataset, model), threat_model, robustbench, own)
     name, quiet = ours.get("name", name), ours.get("quiet", quiet)
     data_root = ours.get("data_root", data_root)
     threats = threats_of(threat_model, eps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -19,13 +19,16 @@ _INSTEAD = {
 }
 
 
-def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+def translated(
+    dataset: Any, threat_model: Any, others: Mapping[str, Any], own: Iterable[str] = ()
+) -> tuple[str, Any, dict[str, Any]]:
     """Translate RobustBench's arguments.
 
     Args:
         dataset: a name, or RobustBench's enum.
         threat_model: a norm, a `ThreatModel` of purebench, or RobustBench's enum.
         others: RobustBench's other arguments; those without a counterpart must have their defaults.
+        own: arguments of `bench.benchmark`, to be named when one is unknown.
 
     Returns:
         Name of the data set, norm or threat model, and the other arguments of `bench.benchmark`.
@@ -44,18 +47,10 @@ def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tu
         elif key == "preprocessing":
             name = _preprocessed(name, value)
         elif key not in _INSTEAD:
-            raise unknown("argument of benchmark", key, _all_arguments())
+            raise unknown("argument of benchmark", key, [*own, *_SAME, *_INSTEAD, "preprocessing", "verbose"])
         elif value:
             raise UserError(f"{key} is RobustBench's; leave it out: {_INSTEAD[key]}")
     return name, threat, ours
-
-
-def _all_arguments() -> list[str]:
-    from inspect import signature
-
-    from bench.api.benchmark import benchmark
-
-    return [*list(signature(benchmark).parameters)[:-1], *_SAME, *_INSTEAD, "preprocessing", "verbose"]
 
 
 def refuse_unpacking(caller: FrameType) -> None:
