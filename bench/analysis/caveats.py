@@ -104,7 +104,7 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
 
 @dataclass(frozen=True)
 class AuditState:
-    """What the audits of a defense say.
+    """Outcome of the audits of a defense.
 
     Args:
         status: "fail" if one fails, else "not measurable" if one is, else "pass"; "none" without an audit.

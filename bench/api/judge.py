@@ -92,19 +92,17 @@ def judge(
         model, dataset, norm=threat.norm, device=device, resumable=out is not None, **options
     )
     request = JudgeOptions(
-        defenses=(reference,),
-        threat=threat,
-        dataset=dataset,
-        split=split,
-        indices=indices,
-        verdict=VerdictSpec(plain_int(draws), plain_int(selection)),
-        protocols=Aggregation(k=k),
-        seed=plain_int(seed),
-        block=plain_int(batch_size),
-        minimisation=minimisation,
-        data_root=root,
-    )
-    run = Options(data_root=root, quiet=quiet, loaded={reference.title: defense})
+        defenses=(reference,), threat=threat, dataset=dataset, split=split, indices=indices, protocols=Aggregation(k=k),
+        verdict=VerdictSpec(plain_int(draws), plain_int(selection)), seed=plain_int(seed), block=plain_int(batch_size),
+        minimisation=minimisation, data_root=root,
+    )  # fmt: skip
+    return _judged(parts, request, Options(data_root=root, quiet=quiet, loaded={reference.title: defense}), out)
+
+
+def _judged(
+    parts: list[PrecomputedImages], request: JudgeOptions, run: Options, out: str | Path | None
+) -> pd.DataFrame:
+    """Return the results of images, and print what is to be said of them."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if out is None else Path(out)
         with judge_board(parts, request, f"judge-{file_name(parts[0].label)}", folder) as board:

@@ -84,19 +84,9 @@ def audit_defense(
         defense, reference = given_model(model, dataset, device=device, resumable=out is not None, **options)
         member = Candidate(reference.title, canonical(reference.fingerprint), lambda: defense)
         target = AuditOptions(dataset, split, indices, threat, seed, Path(scratch) if out is None else Path(out))
-        finished = audit(
-            prepare(
-                member,
-                target,
-                size,
-                {"weights_root": None, "data_root": root},
-                device=str(device_of(defense)),
-                force=force,
-                surrogate=transfer_from,
-                report=report,
-            ),
-            budget,
-        )
+        roots: dict[str, Path | None] = {"weights_root": None, "data_root": root}
+        how: dict[str, Any] = {"device": str(device_of(defense)), "force": force, "surrogate": transfer_from}
+        finished = audit(prepare(member, target, size, roots, report=report, **how), budget)
         if out is not None:
             write(Path(out), finished)
     return finished

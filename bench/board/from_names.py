@@ -75,15 +75,17 @@ def board_of_names(
         "defense": entries,
         **({} if indices is None else {"indices": indices}),
     }
-    if preset:
-        raw["preset"] = preset
-    else:
-        entries = [{"name": name} for name in attacks if name not in _NULLS]
-        raw |= {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
+    raw |= {"preset": preset} if preset else _attacks(attacks)
     roots = {"weights_root": weights_root, "data_root": data_root}
     board = read_board(raw, preset or "attacks", references=references, **roots)
     board.cells()
     return board
+
+
+def _attacks(names: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of attacks and null attacks; these may be named, too."""
+    entries = [{"name": name} for name in names if name not in _NULLS]
+    return {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
 
 
 def _defense(name: str, params: Mapping[str, Any] | None, *, stochastic: bool) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def read_board(
     entries = [trained for entry in named for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
     defenses = references or tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
+    attacks = with_labels(check("attack", entry) for entry in raw.get("attack", ()))
     verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
@@ -137,9 +138,7 @@ def read_board(
         named="name" in raw,
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(
-            attack_entry(e, defenses) for e in with_labels(check("attack", e) for e in raw.get("attack", ()))
-        ),
+        attacks=tuple(attack_entry(entry, defenses) for entry in attacks),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),

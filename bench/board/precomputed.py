@@ -96,10 +96,8 @@ def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name
     with tempfile.TemporaryDirectory(prefix="purebench-") as scratch:
         folder = Path(scratch)
         (folder / _LIST).write_text(json.dumps(chosen) + "\n", encoding="ascii")
-        entries = [
-            _entry(part, at, chosen, folder, minimisation=request.minimisation)
-            for part, at in zip(images, positions, strict=True)
-        ]
+        pairs, how = zip(images, positions, strict=True), {"minimisation": request.minimisation}
+        entries = [_entry(part, at, chosen, folder, **how) for part, at in pairs]
         board = Board(
             name=name,
             title=f"Given images, {request.threat}",

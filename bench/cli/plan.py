@@ -79,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board)
     CellRunner(board, options).try_parameters(selection)
-    stored, _ = read_stored(folder, board.name, board.keys())
-    found = resumable(cells, stored)
+    found = resumable(cells, read_stored(folder, board.name, board.keys())[0])
     lines = found.lines
     rows: dict[str, list[Cell]] = {}
     for cell in selection:

@@ -1,4 +1,4 @@
-"""What a model that does not take the images would take: tried, and named with its remedy."""
+"""Find the images that a model would take in place of those it refuses, and name the remedy."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ def slow(view, x, y, **more):
         end = time.monotonic() + 60
         while time.monotonic() < end and len({x.split()[0] for x in Path(file).read_text().splitlines()}) < 2:
             time.sleep(0.01)
-    if mark := os.environ.get("FAULTS_STALL"):
-        Path(mark).touch()
+    if mark := os.environb.get(b"FAULTS_STALL"):
+        Path(os.fsdecode(mark)).touch()
         time.sleep(600)
     return _slow(view, x, y, **more)
 

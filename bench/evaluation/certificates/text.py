@@ -1,4 +1,4 @@
-"""A stored certificate that prints as lines of text."""
+"""Print a stored certificate as lines of text."""
 
 from __future__ import annotations
 

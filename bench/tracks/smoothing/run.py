@@ -57,7 +57,7 @@ class SmoothingJob:
 
     @property
     def origin(self) -> Provenance:
-        """What the defense was loaded from."""
+        """Name, parameters and fingerprint that the defense was loaded by."""
         origin: Provenance = vars(self.defense)["provenance"]
         return origin
 

@@ -123,7 +123,7 @@ def test_certificates_have_a_row_per_measurement(tmp_path):
 
 def test_runs_tell_command_code_time_and_machine():
     frame = load_runs(RESULTS / "digits-linf")
-    assert frame["command"].tolist()[-1] == "purebench run digits-linf --workers 1 --quiet"
+    assert frame["command"].tolist()[-1] == "purebench run digits-linf --workers 0"
     assert frame["commit"].str.len().tolist() == [40] * len(frame)
     assert not frame["dirty"].any()
     assert (frame["finished"] > frame["started"]).all()

@@ -165,7 +165,7 @@ class Own(Defense):
 @pytest.mark.parametrize(
     ("text", "name", "more", "words"),
     [
-        (PLUGIN, "{file}:raises", "", "cannot be built: ValueError: no such$"),
+        (PLUGIN, "{file}:raises", "", "cannot be built: ValueError: no such weights$"),
         (PLUGIN + "\ndef f(:\n", "{file}:raises", "", r"plug.py, line 11: "),
         (PLUGIN + "\n1 / 0\n", "{file}:raises", "", "plug.py.* failed: ZeroDivisionError"),
         (PLUGIN, ":x", "", "names nothing"),

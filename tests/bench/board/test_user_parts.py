@@ -253,7 +253,7 @@ def test_a_part_that_is_made_by_chance_is_refused(file, tmp_path):
         ({"filters": [{"name": "{file}:instance", "share": 1}]}, 'made already, so it takes no "share"'),
         ({"filters": [{"name": "{file}:Blur", "runs": 2}]}, 'takes no "runs" inside a composition'),
         ({"filters": ["{file}:Shrink"]}, '".*:Shrink" makes images of 1x4x4, and its classifier takes 1x8x8'),
-        ({"filters": ["{file}:Breaks"]}, '".*:Breaks" does not take images of 1x8x8, .*: ValueError: no such$'),
+        ({"filters": ["{file}:Breaks"]}, '".*:Breaks" does not take images of 1x8x8, .*: ValueError: no such size$'),
         ({"detector": "{file}:Blur"}, "cannot stand as a detector by its name"),
     ],
 )

@@ -215,4 +215,4 @@ def test_a_cell_that_ran_out_of_memory_says_so(tmp_path, capsys):
     assert list(noted["defense"] + ", " + noted["attack"]) == ["tight, step"]
     frame = load_results(tmp_path / "out").set_index(["defense", "attack", "index"])["correct"]
     assert frame.loc["free"].equals(frame.loc["tight"])
-    assert f"tight, step: {note}" in write_tables(tmp_path / "out").footnotes
+    assert f"step on tight: {note}" in write_tables(tmp_path / "out").footnotes

@@ -33,10 +33,10 @@ FLAKY = """
 def flaky(view, x, y, **_):
     \"\"\"An attack that spoils an image, fails or works, as the environment says.\"\"\"
     import os
-    if os.environ["FLAKY"] == "raises":
+    if os.environb[b"FLAKY"] == b"raises":
         raise RuntimeError("down")
     out = x.clone()
-    if os.environ["FLAKY"] == "spoils":
+    if os.environb[b"FLAKY"] == b"spoils":
         out[0] = float("nan")
     return out
 """
