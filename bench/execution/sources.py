@@ -4,8 +4,9 @@ The line of a cell has an entry for each plug-in of the cell:
     name: as in the key, without the folder.
     code: hashes of the files that its code imports from its folder, by path in it; they are in the key too.
     modules: hashes of further files that were imported, without comments and docstrings.
-    files: [SHA-256, size, time of change] of the files that its code read; None: it was missing. A folder that it
-        listed ends with "/", an environment variable begins with "$": [SHA-256, length, hash].
+    files: [SHA-256, size, times of change] of the files that its code read; None: it was missing. A folder that it
+        listed ends with "/", an environment variable begins with "$", and a question whether a file is there
+        with "?": [SHA-256, length, hash].
     problem: reason why this is not all that it depends on; "": it is.
 """
 

@@ -201,7 +201,7 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
         modules: of the code, by name; empty: all of the place.
 
     Returns:
-        [SHA-256, size, time of change] by path, None for a missing file; and what else it learned or "".
+        [SHA-256, *stamp] by the names of `stamp_of`, None for what was missing; and what else it learned or "".
     """
     reads = reads_of(place)
     files: dict[str, list[Any] | None] = {}
