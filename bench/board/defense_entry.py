@@ -56,7 +56,8 @@ def describe(
     except UserError as error:
         raise with_context(str(name), error) from None
     if is_plugin(name):
-        plugin = _load_plugin(name, dataset, params, entry, options)
+        stochastic = entry.get("stochastic")
+        plugin = load_model(name, dataset, stochastic=stochastic, **options, **decode(params))
         return describe_loaded(plugin, label, name=name, params=params, training_seed=seed)
     if "stochastic" in entry:
         raise UserError(f'"stochastic" (--stochastic) is for modules of your own; leave it out for "{name}"')
@@ -81,22 +82,6 @@ def is_loaded(entry: Mapping[str, Any]) -> bool:
     params = entry.get("params", {})
     own_classifier = not isinstance(classifier := params.get("classifier", ""), str) or is_plugin(classifier)
     return is_plugin(entry["name"]) or own_classifier or any(params.get(key) for key in ("filters", "detector"))
-
-
-def _load_plugin(
-    name: str, dataset: str, params: dict[str, Any], entry: dict[str, Any], options: dict[str, Any]
-) -> Defense:
-    from defenses.core.defense import UserModule
-
-    stochastic = entry.get("stochastic")
-    defense = load_model(name, dataset, **options, **decode(params))
-    if isinstance(defense, UserModule):
-        defense.stochastic = bool(stochastic)
-    elif stochastic is not None:
-        raise UserError(
-            f'"{name}" is a Defense and says itself whether it is stochastic; leave "stochastic" (--stochastic) out'
-        )
-    return defense
 
 
 def describe_loaded(
@@ -181,14 +166,22 @@ def candidate(reference: DefenseRef, dataset: str, roots: Roots) -> Candidate:
         dataset: name or path of the data set.
         roots: `weights_root` and `data_root` of `load_model`.
     """
+    return Candidate(
+        reference.title, canonical(reference.fingerprint), lambda: load_reference(reference, dataset, roots), reference
+    )
 
-    def load() -> Defense:
-        from defenses.core.defense import UserModule
 
-        params, seed = decode(reference.params), reference.training_seed
-        defense = load_model(reference.name, dataset, training_seed=seed, **roots, **params)
-        if isinstance(defense, UserModule):
-            defense.stochastic = reference.stochastic
-        return defense
+def load_reference(reference: DefenseRef, dataset: str, roots: Roots) -> Defense:
+    """Load the defense of a reference; `candidate` has the arguments.
 
-    return Candidate(reference.title, canonical(reference.fingerprint), load, reference)
+    Raises:
+        UserError: the defense cannot be loaded.
+    """
+    return load_model(
+        reference.name,
+        dataset,
+        training_seed=reference.training_seed,
+        stochastic=reference.stochastic,
+        **roots,
+        **decode(reference.params),
+    )

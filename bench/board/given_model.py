@@ -104,6 +104,7 @@ def _as_defense(
     """Return a module as a defense."""
     check_built(module)
     if isinstance(module, UserModule):
+        stochastic = module.stochastic or None if stochastic is None else stochastic  # False: not said
         module = module.module
     if isinstance(module, Defense):
         return module

@@ -9,16 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from bench.board.board import Board
+from bench.board.defense_entry import load_reference
 from bench.evaluation.certificates.stored import certificate_of
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
 from bench.spec.cell import Cell
-from defenses.core.defense import Defense, UserModule
+from defenses.core.defense import Defense
 from defenses.utils.errors import UserError, with_context
 from defenses.utils.identity import identity
-from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import code_hash
-from defenses.zoo.registry import load_model
 
 
 def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_root: Path | None) -> Defense:
@@ -34,16 +33,11 @@ def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_ro
         UserError: the defense cannot be loaded, or it is not the model of the board's fingerprint.
     """
     reference, roots = cell.defense, {"weights_root": weights_root, "data_root": data_root}
-    parameters = decode(reference.params)
     with preserve_global_state():
         try:
-            defense = load_model(
-                reference.name, board.dataset, training_seed=reference.training_seed, **roots, **parameters
-            )
+            defense = load_reference(reference, board.dataset, roots)
         except UserError as error:
             raise UserError(f"{board.name}: {with_context(reference.title, error)}") from None
-    if isinstance(defense, UserModule):
-        defense.stochastic = reference.stochastic  # of a user-defined module the board says it
     _check_identity(defense, cell)
     return defense
 

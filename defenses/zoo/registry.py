@@ -147,6 +147,7 @@ def load_model(
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
     data_root: str | Path | None = None,
+    stochastic: bool | None = None,
     **params: Any,
 ) -> Defense:
     """Load a defense by name.
@@ -166,6 +167,8 @@ def load_model(
             an argument.
         data_root: folder of data sets, on which detectors are fitted and calibrated; None: see
             `defenses.utils.paths.data_root`.
+        stochastic: True if the outputs of a user-defined plain module are random; None: they are not. Any other
+            defense says it itself, and must agree.
         **params: in place of the card's defaults; numbers may be fractions as "1/4". Of the zoo: threat_model.
             RobustBench's own arguments are accepted: model_dir for weights_root, and threat_model (a name or its
             enum), which may be any norm for a registered defense and changes nothing there.
@@ -183,7 +186,9 @@ def load_model(
     if is_plugin(model_name):
         from defenses.zoo.user_models import load_plugin
 
-        return load_plugin(model_name, params, parts(dataset, weights_root, training_seed, data_root))
+        source = parts(dataset, weights_root, training_seed, data_root)
+        plugin = load_plugin(model_name, params, source, stochastic=bool(stochastic))
+        return _agreeing(plugin, model_name, stochastic)
     from defenses.utils.identity import Provenance, identity
 
     params = {key: plain(value) for key, value in params.items()}
@@ -206,6 +211,16 @@ def load_model(
     # nn.Module.__setattr__ is typed for tensors and modules.
     state = identity(defense)[0]
     vars(defense)["provenance"] = Provenance(model_name, canonical(params), identified, state, training_seed)
+    return _agreeing(defense, model_name, stochastic)
+
+
+def _agreeing(defense: Defense, name: str, stochastic: bool | None) -> Defense:
+    """Return a defense; refuse one that is stochastic and declared not to be, or the other way."""
+    if stochastic not in (None, defense.stochastic):
+        raise UserError(
+            f'"{name}" says itself whether it is stochastic ({str(defense.stochastic).lower()}); '
+            'leave "stochastic" (--stochastic) out'
+        )
     return defense
 
 

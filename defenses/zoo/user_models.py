@@ -23,6 +23,8 @@ def load_plugin(
     name: str,
     params: Mapping[str, Any],
     parts: Parts,
+    *,
+    stochastic: bool = False,
 ) -> Defense:
     """Return the defense of a user-defined class, function or instance; purifiers need a classifier.
 
@@ -30,6 +32,7 @@ def load_plugin(
         name: "module:Class" or "file.py:Class".
         params: of the class or function; for a purifier also those of a composition.
         parts: builders of a composition's parts; the class gets their training seed.
+        stochastic: True if the outputs of a plain module are random.
 
     Raises:
         UserError: the target cannot be imported or built, or is no module.
@@ -52,7 +55,7 @@ def load_plugin(
     check_built(model)
     if isinstance(model, Purifier):
         raise UserError(f'"{name}" makes a purifier; name its class, or return Purified(purifier, classifier)')
-    return model if isinstance(model, Defense) else UserModule(model, stochastic=False)
+    return model if isinstance(model, Defense) else UserModule(model, stochastic=stochastic)
 
 
 @contextmanager

@@ -92,8 +92,6 @@ def rebuild_defense(
         data_root: folder of data sets.
         code: folder of user-defined defenses and parts; None: the current folder.
     """
-    from defenses.core.defense import UserModule
-
     name = str(fingerprint.get("name", ""))
     params = fingerprint.get("parameters") or {}
     user_defined = "state" in fingerprint
@@ -110,9 +108,8 @@ def rebuild_defense(
             params = renamed(params, lambda part: _plugin_path(part, code))
         seed = _seed(fingerprint)
         roots = {"weights_root": weights_root, "data_root": data_root}
-        defense = load_model(path, dataset, training_seed=seed, **roots, **decode(params))
-        if isinstance(defense, UserModule):
-            defense.stochastic = fingerprint.get("stochastic") is True
+        stochastic = fingerprint.get("stochastic")
+        defense = load_model(path, dataset, training_seed=seed, stochastic=stochastic, **roots, **decode(params))
         current = describe_loaded(
             defense,
             None,
