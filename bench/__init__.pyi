@@ -22,6 +22,7 @@ from .api.clean_accuracy import clean_accuracy as clean_accuracy
 from .api.judge import judge as judge
 from .api.run_preset import run_preset as run_preset
 from .audit.audit_defense import audit_defense as audit_defense
+from .board.evaluation_options import EvaluationOptions as EvaluationOptions
 from .report.of_results import table as table
 from .spec.threat import ThreatModel as ThreatModel
 from .spec.view import ViewSpec as ViewSpec

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.board.attack_entry import AttackEntry, attack_entry
 from bench.board.board import Board
+from bench.board.evaluation_options import EvaluationOptions
 from bench.board.indices import first_images
 from bench.board.schema import check
-from bench.spec.cell import DefenseRef, VerdictSpec
+from bench.spec.cell import DefenseRef
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
 from defenses.utils.names import short_names
-
-
-def check_batch_size(batch_size: object) -> None:
-    """Refuse a bad batch size; a board would name it "block".
-
-    Raises:
-        UserError: not a whole number, or less than 1.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
-
-
-def plain_int(value: Any) -> Any:
-    """Return a whole number of any type, as NumPy's, as Python's; anything else as it is."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
-def check_options(*, batch_size: object, name: str | None, split: str, stochastic: object) -> None:
-    """Refuse bad values of some arguments of `benchmark`.
-
-    Raises:
-        UserError: a value of the wrong kind or out of range.
-    """
-    check_batch_size(batch_size)
-    if name is not None:
-        check("defense", {"label": name})
-    check("board", {"split": split})
-    if stochastic not in (None, True, False):
-        raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
 
 
 def threats_of(threat_model: str | ThreatModel, eps: Any) -> tuple[ThreatModel, ...]:
@@ -118,13 +88,8 @@ def board_of(
     attacks: tuple[AttackEntry, ...],
     threats: tuple[ThreatModel, ...],
     dataset: str,
-    *,
-    split: str,
     n_examples: int | None,
-    batch_size: int,
-    verdict: VerdictSpec,
-    seed: int,
-    data_root: Path | None,
+    options: EvaluationOptions,
 ) -> Board:
     """Return the board of one defense; `benchmark` has the arguments.
 
@@ -138,11 +103,11 @@ def board_of(
         threats=threats,
         defenses=(defense,),
         attacks=attacks,
-        split=split,
+        split=options.split,
         indices=first_images(n_examples),
-        block=batch_size,
-        verdict=verdict,
-        seed=seed,
+        block=options.batch_size,
+        verdict=options.verdict,
+        seed=options.seed,
         threads=torch.get_num_threads(),
-        data_root=data_root,
+        data_root=options.data_root,
     )

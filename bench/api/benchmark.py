@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from bench.api.arguments import attack_entries, board_of, check_options, plain_int, threats_of, views_of
+from bench.api.arguments import attack_entries, board_of, threats_of, views_of
 from bench.api.robustbench_arguments import refuse_unpacking, translated
 from bench.api.run import results_of_board
+from bench.board.evaluation_options import options_of, plain_int
 from bench.board.given_model import given_data, given_model
-from bench.execution.options import Options
-from bench.spec.cell import VerdictSpec
 from bench.spec.view import ViewSpec
 
 if TYPE_CHECKING:
@@ -31,18 +28,7 @@ def benchmark(
     eps: str | float | Sequence[str | float] | None = None,
     attacks: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ("autoattack:standard",),
     views: ViewSpec | Mapping[str, Any] | Sequence[ViewSpec | Mapping[str, Any]] = (),
-    split: str = "test",
-    batch_size: int = 100,
-    draws: int = 15,
-    selection: int = 8,
-    seed: int = 0,
-    stochastic: bool | None = None,
-    out: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: Any = None,
-    name: str | None = None,
-    quiet: bool = True,
-    **robustbench: Any,
+    **options: Any,
 ) -> pd.DataFrame:
     """Attack a model and judge it; return the results. RobustBench's arguments of this function are accepted too.
 
@@ -58,21 +44,10 @@ def benchmark(
             library's names}. Where a name occurs twice, its parameters are added to the labels.
         views: views of a stochastic model: one or several, each a `ViewSpec` or a view of a board
             ({"gradient": "bpda", "eot": 8}); none: the deployed model.
-        split: split of the data set.
-        batch_size: images that an attack sees at once, at least 1; results of attack libraries depend on it.
-        draws: number of held-out draws of a stochastic model, odd.
-        selection: number of further draws, on which the worst attack is chosen.
-        seed: seed of attacks and draws.
-        stochastic: True if the outputs of a module that is no `Defense` are random; None: try three states of the
-            global generators.
-        out: results folder, for resuming a run; None: results are not stored. A run is resumed for the same model only,
-            see `bench.board.defense_entry.describe_loaded`.
-        data_root: where data sets lie.
-        device: device to which the model is moved; None: it stays where it is.
-        name: name of the model in tables; None: its name in the registry, or of its class.
-        quiet: show no progress; verbose=True, as other libraries have it, is quiet=False.
-        **robustbench: RobustBench's data_dir (data_root), model_name (name) and preprocessing (for ImageNet, whose name
-            it is appended to); its other arguments at their defaults.
+        **options: those of `bench.EvaluationOptions`: split, batch_size, draws, selection,
+            seed, stochastic, out, data_root, device, name, quiet. And RobustBench's data_dir (data_root), model_name
+            (name), verbose (not quiet) and preprocessing (for ImageNet, whose name it is appended to); its other
+            arguments at their defaults.
 
     Returns:
         A row per image and attack, as `load_results`, with those of the null attacks "none" and "uniform". An image
@@ -87,20 +62,9 @@ def benchmark(
         RuntimeError: no attack could be judged; it names the first reason.
     """
     refuse_unpacking(sys._getframe(1))
-    check_options(batch_size=batch_size, name=name, split=split, stochastic=stochastic)
-    n_examples, batch_size, draws, selection, seed = map(plain_int, (n_examples, batch_size, draws, selection, seed))
-    own = list(signature(benchmark).parameters)[:-1]
-    dataset, threat_model, ours = translated(given_data(dataset, model), threat_model, robustbench, own)
-    name, quiet = ours.get("name", name), ours.get("quiet", quiet)
-    data_root = ours.get("data_root", data_root)
-    threats = threats_of(threat_model, eps)
-    root = None if data_root is None else Path(data_root)
+    dataset, threat_model, ours = translated(given_data(dataset, model), threat_model, options)
+    given, threats = options_of(benchmark, ours), threats_of(threat_model, eps)
     entries = attack_entries(attacks, views_of(views))
-    options: dict[str, Any] = {"split": split, "stochastic": stochastic, "name": name, "data_root": root}
-    defense, reference = given_model(
-        model, dataset, norm=threats[0].norm, device=device, resumable=out is not None, **options
-    )
-    images: dict[str, Any] = {"split": split, "n_examples": n_examples, "batch_size": batch_size, "data_root": root}
-    verdict = VerdictSpec(draws, selection)
-    board = board_of(reference, entries, threats, dataset, verdict=verdict, seed=seed, **images)
-    return results_of_board(board, Options(data_root=root, quiet=quiet, loaded={reference.title: defense}), out)
+    defense, reference = given_model(model, dataset, given, norm=threats[0].norm)
+    board = board_of(reference, entries, threats, dataset, plain_int(n_examples), given)
+    return results_of_board(board, reference, defense, given)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api.arguments import check_batch_size
+from bench.board.evaluation_options import check_batch_size
 from bench.evaluation.model_checks import check_model, has_random_outputs, logits_of, refuse_train_mode
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise

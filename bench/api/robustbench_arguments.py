@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError
 from defenses.utils.parameters import plain
 
 _SAME = {"data_dir": "data_root", "model_name": "name"}
@@ -19,22 +19,20 @@ _INSTEAD = {
 }
 
 
-def translated(
-    dataset: Any, threat_model: Any, others: Mapping[str, Any], own: Iterable[str] = ()
-) -> tuple[str, Any, dict[str, Any]]:
+def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
     """Translate RobustBench's arguments.
 
     Args:
         dataset: a name, or RobustBench's enum.
         threat_model: a norm, a `ThreatModel` of purebench, or RobustBench's enum.
-        others: RobustBench's other arguments; those without a counterpart must have their defaults.
-        own: arguments of `bench.benchmark`, to be named when one is unknown.
+        others: further arguments; RobustBench's without a counterpart must have their defaults, and those that it
+            does not have stay as they are.
 
     Returns:
         Name of the data set, norm or threat model, and the other arguments of `bench.benchmark`.
 
     Raises:
-        UserError: unknown argument, or one without a counterpart that differs from its default.
+        UserError: an argument without a counterpart that differs from its default.
     """
     name, threat, ours = str(plain(dataset)), plain(threat_model), {}
     if isinstance(threat, str) and threat.startswith("corruptions"):
@@ -47,7 +45,7 @@ def translated(
         elif key == "preprocessing":
             name = _preprocessed(name, value)
         elif key not in _INSTEAD:
-            raise unknown("argument of benchmark", key, [*own, *_SAME, *_INSTEAD, "preprocessing", "verbose"])
+            ours[key] = value
         elif value:
             raise UserError(f"{key} is RobustBench's; leave it out: {_INSTEAD[key]}")
     return name, threat, ours

@@ -21,15 +21,19 @@ from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     from bench.board.board import Board
+    from bench.board.evaluation_options import EvaluationOptions
+    from bench.spec.cell import DefenseRef
+    from defenses.core.defense import Defense
 
 
-def results_of_board(board: Board, options: Options, out: str | Path | None) -> pd.DataFrame:
+def results_of_board(board: Board, reference: DefenseRef, defense: Defense, options: EvaluationOptions) -> pd.DataFrame:
     """Run a board and return its records, with a warning for each problem.
 
     Args:
         board: the board.
-        options: options of the run.
-        out: results folder; None: results are not kept.
+        reference: of the defense.
+        defense: in memory.
+        options: of the call.
 
     Returns:
         The frame of `load_results` with the column `warnings`; in a notebook it shows the table of the comparison.
@@ -39,8 +43,8 @@ def results_of_board(board: Board, options: Options, out: str | Path | None) -> 
         RuntimeError: no attack could be judged; it names the first reason.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) if out is None else Path(out)
-        run_board(board, folder, options)
+        folder, loaded = options.out or Path(scratch), {reference.title: defense}
+        run_board(board, folder, Options(data_root=options.data_root, quiet=options.quiet, loaded=loaded))
         frame, cells = load_results(folder), load_cells(folder)
         reasons = uncertified(folder, cells, read_manifest(folder))
     problems = _problems(cells)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import nn
 
-from bench.api.arguments import plain_int
 from bench.api.run import results_of_board
+from bench.board.evaluation_options import OptionKeywords, options_of, plain_int
 from bench.board.from_names import board_of_names
 from bench.board.given_model import given_data, given_model
 from bench.board.indices import first_images
 from bench.board.presets import find_preset
-from bench.execution.options import Options
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_WITHOUT = ("split", "batch_size", "draws", "selection", "seed")  # the protocol says them
 
 
 def run_preset(
@@ -29,12 +29,7 @@ def run_preset(
     norm: str | None = None,
     n_examples: int | None = None,
     indices: str | None = None,
-    stochastic: bool | None = None,
-    out: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: Any = None,
-    name: str | None = None,
-    quiet: bool = True,
+    **options: Unpack[OptionKeywords],
 ) -> pd.DataFrame:
     """Attack a model by a published protocol and judge it, as `purebench run --preset`; return the results.
 
@@ -47,12 +42,8 @@ def run_preset(
         norm: "Linf", "L2" or "L1"; None: the first of the preset.
         n_examples: number of images, from the first, in place of `indices`.
         indices: index list, as "first-100"; None: that of the preset on its data sets, else all images.
-        stochastic: True if the outputs of a module that is no `Defense` are random; None: try.
-        out: results folder, for resuming a run; None: results are not kept.
-        data_root: where data sets lie.
-        device: device to which the model is moved; None: it stays where it is.
-        name: name of the model in tables; None: its name in the registry, or of its class.
-        quiet: show no progress.
+        **options: stochastic, out, data_root, device, name and quiet of
+            `bench.EvaluationOptions`.
 
     Returns:
         The frame of `benchmark`.
@@ -64,17 +55,8 @@ def run_preset(
     if n_examples is not None and indices is not None:
         raise UserError("the images are named twice; leave out n_examples or indices")
     listed = indices if n_examples is None else first_images(plain_int(n_examples))
-    root, dataset = None if data_root is None else Path(data_root), given_data(dataset, model)
-    defense, reference = given_model(
-        model,
-        dataset,
-        norm=norm or find_preset(preset).norms[0],
-        stochastic=stochastic,
-        name=name,
-        data_root=root,
-        device=device,
-        resumable=out is not None,
-    )
+    given, dataset = options_of(run_preset, options, without=_WITHOUT), given_data(dataset, model)
+    defense, reference = given_model(model, dataset, given, norm=norm or find_preset(preset).norms[0])
     board = board_of_names(
         dataset=dataset,
         defenses=(reference,),
@@ -82,6 +64,6 @@ def run_preset(
         eps=None if eps is None else str(eps),
         norm=norm,
         indices=listed,
-        data_root=root,
+        data_root=given.data_root,
     )
-    return results_of_board(board, Options(data_root=root, quiet=quiet, loaded={reference.title: defense}), out)
+    return results_of_board(board, reference, defense, given)

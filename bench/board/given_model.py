@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +20,9 @@ from defenses.utils.names import is_zoo
 from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.board.evaluation_options import EvaluationOptions
     from bench.spec.cell import DefenseRef
 
 
@@ -50,40 +52,25 @@ def _classes_of(model: nn.Module, dataset: Any) -> int | None:
 
 
 def given_model(
-    model: nn.Module | str,
-    dataset: str,
-    *,
-    norm: str = "Linf",
-    split: str = "test",
-    stochastic: bool | None = None,
-    name: str | None = None,
-    data_root: Path | None = None,
-    device: Any = None,
-    resumable: bool = True,
+    model: nn.Module | str, dataset: str, options: EvaluationOptions, *, norm: str = "Linf"
 ) -> tuple[Defense, DefenseRef]:
     """Return a model as a defense, with its reference for a board.
 
     Args:
         model: a `Defense`, a module from images to logits, or a name for `load_model`.
         dataset: name or path of the data set.
+        options: of the call; a module is tried on its split.
         norm: of the threat model, which selects the model of RobustBench's zoo.
-        split: split on which the module is tried.
-        stochastic: True if the outputs of a module are random; None: try.
-        name: name of the model in tables; None: its name in the registry, or of its class.
-        data_root: where data sets lie.
-        device: device to which the model is moved; None: it stays where it is.
-        resumable: True if results are kept, see `describe_loaded`.
 
     Raises:
         UserError: neither a module nor a name, or a model that cannot be loaded, is in training mode or has
             parameters that are not initialised.
     """
-    module = _loaded(model, dataset, norm, data_root)
-    defense = _as_defense(module, dataset, split, stochastic, name, data_root)
-    if device is not None:
-        defense.to(device_named(str(device)))
+    defense = _as_defense(_loaded(model, dataset, norm, options.data_root), dataset, options)
+    if options.device is not None:
+        defense.to(device_named(str(options.device)))
     registered = model if isinstance(model, str) else ""
-    return defense, describe_loaded(defense, name, name=registered, resumable=resumable)
+    return defense, describe_loaded(defense, options.name, name=registered, resumable=options.out is not None)
 
 
 def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | None) -> nn.Module:
@@ -98,20 +85,19 @@ def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | N
     return load_model(model, dataset, data_root=data_root, **params)
 
 
-def _as_defense(
-    module: nn.Module, dataset: str, split: str, stochastic: bool | None, name: str | None, data_root: Path | None
-) -> Defense:
+def _as_defense(module: nn.Module, dataset: str, options: EvaluationOptions) -> Defense:
     """Return a module as a defense."""
     check_built(module)
+    stochastic, name = options.stochastic, options.name
     if isinstance(module, UserModule):
         stochastic = module.stochastic or None if stochastic is None else stochastic  # False: not said
         module = module.module
     if isinstance(module, Defense):
         return module
     refuse_train_mode(module, name or type(module).__name__, stochastic=bool(stochastic))
-    random = _is_random(module, dataset, split, data_root) if stochastic is None else stochastic
+    random = _is_random(module, dataset, options) if stochastic is None else stochastic
     return UserModule(module, stochastic=random)
 
 
-def _is_random(module: nn.Module, dataset: str, split: str, data_root: Path | None) -> bool:
-    return has_random_outputs(module, load_dataset(dataset, split, root=data_root).x[:8])
+def _is_random(module: nn.Module, dataset: str, options: EvaluationOptions) -> bool:
+    return has_random_outputs(module, load_dataset(dataset, options.split, root=options.data_root).x[:8])
