@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
-from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest
+from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
 from bench.store.audits import SOFTMAX, read_audits
 from bench.store.manifest import forced_defenses, read_manifest
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.analysis.results import Results
 
 
-FAILED_AUDIT = "‡"  # marks of table rows
+FAILED_AUDIT, RESUMED = "‡", "§"  # marks of table rows
 UNCERTIFIED = "†"
 CERTIFIED, NOT_NEEDED = "certified", "not needed"  # of exact gradients; any other text is a reason
 
@@ -188,11 +188,6 @@ def with_audit(frame: pd.DataFrame, failed: Mapping[str, tuple[str, ...]]) -> pd
 def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
     """Return the labels of the defenses that fail, whatever their training seeds."""
     return {label_of(title) for title in failed}
-
-
-def label_of(title: str) -> str:
-    """Return the label of a defense from its title in the manifest, which may name a training seed."""
-    return title.partition(" (training seed")[0]
 
 
 def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:

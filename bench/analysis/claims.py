@@ -15,6 +15,7 @@ from bench.analysis.results import CLEAN, NULL
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
+from bench.spec.cell import label_of
 from bench.stats.proportions import wilson
 from bench.store.manifest import read_manifest
 
@@ -155,7 +156,7 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
 
 def _fingerprints(known: Mapping[str, Mapping[str, Any]], label: str) -> list[Mapping[str, Any]]:
     """Return the fingerprints of a defense, one for each training seed."""
-    return [f for title, f in known.items() if title == label or title.startswith(f"{label} (training seed ")]
+    return [f for title, f in known.items() if label_of(title) == label]
 
 
 def _facts(fingerprints: Sequence[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:

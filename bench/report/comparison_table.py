@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.records import CLEAN
@@ -10,19 +10,20 @@ from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST
 from bench.report import footnotes
 from bench.report.format import ABSENT
-from bench.report.row_text import NAMES, heading, mean_cell, setting_cells, with_mark
+from bench.report.row_text import NAMES, NO_MARKS, heading, mean_cell, setting_cells, with_mark
 from bench.report.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
+def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapping[str, str] = NO_MARKS) -> Table:
     """Return the comparison of the defenses of a summary.
 
     Args:
         frame: a summary.
         marked: defenses with uncertified exact gradients.
+        name_marks: further marks after the name of a defense, see `marks_of_names`.
 
     Returns:
         Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack. The
@@ -42,7 +43,8 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = ()) -> Table:
         cells = {names[r.attack, r.view]: _with_status(r, mean) for r, mean in means.items()}
         worst = next((r for r in lines if r.attack == WORST), None)
         verdict = [ABSENT, ABSENT] if worst is None else [_with_status(worst, mean_cell(worst)), _rank(worst)]
-        head = [*setting_cells(lines[0], differs), with_mark(str(lines[0].defense), lines[0], marked)]
+        defense = str(lines[0].defense)
+        head = [*setting_cells(lines[0], differs), with_mark(defense, lines[0], marked) + name_marks.get(defense, "")]
         first, rest = ([cells.get(name, ABSENT) for name in group] for group in (clean, others))
         rows.append((*head, *first, *verdict, *rest))
     headers = [[f"{n}: mean % [95%]" for n in group] for group in (clean, others)]

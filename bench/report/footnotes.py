@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import UNCERTIFIED
+from bench.analysis.caveats import FAILED_AUDIT, RESUMED, UNCERTIFIED
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.spec.aggregation import Aggregation
-
-RESUMED = "§"  # mark of table rows
 
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
@@ -188,3 +186,13 @@ def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
     hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
     values = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
     return tuple("unknown" if value is None else str(value) for value in values)
+
+
+def of_audits(failed: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return a footnote for each defense that fails its audit.
+
+    Args:
+        failed: names of the failed checks by title.
+    """
+    text = "fails the audit, so its numbers have no rank"
+    return tuple(f"{FAILED_AUDIT} {title} {text}: {', '.join(names)}" for title, names in failed.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.rows import ROW
@@ -11,9 +11,10 @@ from bench.analysis.scores import bounds_of
 from bench.analysis.summary import REFUSED, WORST
 from bench.report import footnotes
 from bench.report.format import ABSENT, count, interval, number
-from bench.report.row_text import NAMES, heading, mean_cell, setting_cells, with_mark
+from bench.report.row_text import NAMES, NO_MARKS, heading, mean_cell, setting_cells, with_mark
 from bench.report.table import Table
 from bench.spec.aggregation import Aggregation, M
+from bench.spec.cell import title_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ def full_table(
     aggregation: Aggregation = _ALL_DRAWS,
     by_seed: pd.DataFrame | None = None,
     marked: Collection[str] = (),
+    name_marks: Mapping[str, str] = NO_MARKS,
 ) -> Table:
     """Return every row and aggregation of a summary.
 
@@ -38,6 +40,7 @@ def full_table(
         aggregation: number of draws of a majority vote and of a mean logit.
         by_seed: its summary by seed; None: single seeds are not shown.
         marked: defenses with uncertified exact gradients.
+        name_marks: marks after the title of a defense, see `marks_of_names`.
     """
     if frame.empty:
         return Table("All rows: none", ("defense",), ())
@@ -47,7 +50,7 @@ def full_table(
     rows = tuple(
         (
             *setting_cells(r, differs),
-            *(name, NAMES.get(r.attack, str(r.attack))),
+            *(name + name_marks.get(name, ""), NAMES.get(r.attack, str(r.attack))),
             "" if r.attack in NAMES else with_mark(str(r.view), r, marked if r.gradient == "exact" else ()),
             *(show(r) for show in columns.values()),
         )
@@ -106,7 +109,7 @@ def _lines(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str,
     rows: list[Any] = list(frame.itertuples())
     seed_rows: list[Any] = [] if by_seed is None else list(by_seed.itertuples())
     for r in seed_rows:
-        name = f"{r.defense} (training seed {r.training_seed})"
+        name = title_of(r.defense, r.training_seed)
         of_seeds.setdefault(tuple(getattr(r, c) for c in ROW), []).append((name, r))
     lines: list[tuple[str, Any]] = []
     for r in rows:

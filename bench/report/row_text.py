@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import UNCERTIFIED
+from bench.analysis.caveats import FAILED_AUDIT, RESUMED, UNCERTIFIED
 from bench.analysis.records import CLEAN, NULL
 from bench.report.format import interval, percent
-from bench.spec.cell import KNOWN
+from bench.spec.cell import KNOWN, label_of
 from defenses.utils.names import portable
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
 NAMES = {CLEAN: "clean images", NULL: "uniform noise"}  # of attacks
 NAMES |= {f"{attack}{KNOWN}": f"{name}{KNOWN}" for attack, name in NAMES.items()}
 
@@ -59,6 +61,17 @@ def mean_cell(row: Any, name: str = "robust") -> str:
     mean, low, high, sd = (getattr(row, f"{name}_{end}") for end in ("mean", "low", "high", "sd_seeds"))
     text = interval(mean, low, high)
     return text if math.isnan(mean) or math.isnan(sd) else f"{text} ± {percent(sd)} ({row.n_seeds} seeds)"
+
+
+def marks_of_names(failed: Mapping[str, object], resumed: Collection[str]) -> dict[str, str]:
+    """Return the marks after the titles and labels of defenses: failed audits, and results resumed in spite of doubts.
+
+    Args:
+        failed: titles of the defenses that fail their audit; a mean over trainings is marked if one of them fails.
+        resumed: labels of defenses whose results were resumed although they may be of another model.
+    """
+    audits = {name: f" {FAILED_AUDIT}" for title in failed for name in (title, label_of(title))}
+    return audits | {name: f"{audits.get(name, '')} {RESUMED}" for name in resumed}
 
 
 def with_mark(text: str, row: Any, marked: Collection[str]) -> str:

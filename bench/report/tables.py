@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.caveats import FAILED_AUDIT, UNCERTIFIED, failures, labels, uncertified, with_audit
+from bench.analysis.caveats import failures, labels, uncertified, with_audit
 from bench.analysis.ranks import rank_ranges_of_summary
 from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
@@ -19,6 +18,7 @@ from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
 from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.row_text import marks_of_names
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
 from bench.store.manifest import read_manifest, resumed_anyway
@@ -89,13 +89,15 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
         *warnings(frame, results.cells),
         *of_numbers(frame, results.cells, results.records),
         *footnotes.mixed(_runs(results.cells), manifest),
+        *footnotes.of_audits(failed),
     )
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
-    full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons)
-    comparison = pivot(frame, marked=reasons)
+    marks = marks_of_names(failed, resumed)
+    full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons, name_marks=marks)
+    comparison = pivot(frame, marked=reasons, name_marks=marks)
     ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
     pair = (replace(comparison, footnotes=(*comparison.footnotes, *ranges)), full)
-    tables = [marked(flagged(replace(t, footnotes=(*t.footnotes, *notes)), failed), resumed) for t in pair]
+    tables = [replace(t, footnotes=(*t.footnotes, *notes)) for t in pair]
     csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
     return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 
@@ -104,41 +106,3 @@ def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the defense, status and run of the cells, each combination once; None for a cell without a run."""
     columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]
-
-
-def marked(table: Table, resumed: Mapping[str, str]) -> Table:
-    """Return a table that marks the defenses whose results were resumed although they may be of another model.
-
-    Args:
-        table: a table with a column "defense".
-        resumed: reasons by label.
-    """
-    if not resumed or "defense" not in table.columns:
-        return table
-    at = table.columns.index("defense")
-
-    def shown(name: str) -> str:
-        plain = name.removesuffix(f" {FAILED_AUDIT}").removesuffix(f" {UNCERTIFIED}")
-        return f"{name} {footnotes.RESUMED}" if plain in resumed else name
-
-    return replace(table, rows=tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows))
-
-
-def flagged(table: Table, failed: Mapping[str, tuple[str, ...]]) -> Table:
-    """Return a table that marks the defenses that fail their audit, with footnotes of the failed checks.
-
-    Args:
-        table: a table with a column "defense".
-        failed: names of the failed checks by title; a mean over trainings is marked if one of them fails.
-    """
-    if not failed or "defense" not in table.columns:
-        return table
-    at, marked = table.columns.index("defense"), failed.keys() | labels(failed)
-
-    def shown(name: str) -> str:
-        return f"{name} {FAILED_AUDIT}" if name.removesuffix(f" {UNCERTIFIED}") in marked else name
-
-    rows = tuple((*r[:at], shown(r[at]), *r[at + 1 :]) for r in table.rows)
-    text = "fails the audit, so its numbers have no rank"
-    notes = tuple(f"{FAILED_AUDIT} {title} {text}: {', '.join(names)}" for title, names in failed.items())
-    return replace(table, rows=rows, footnotes=(*table.footnotes, *notes))

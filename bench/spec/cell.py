@@ -49,7 +49,7 @@ class DefenseRef:
     @property
     def title(self) -> str:
         """Return the label, with the training seed where there is one."""
-        return self.label if self.training_seed is None else f"{self.label} (training seed {self.training_seed})"
+        return self.label if self.training_seed is None else title_of(self.label, self.training_seed)
 
     def is_called(self, text: str) -> bool:
         """Return True if a text is the label, or the name of the user's file that the label is short for."""
@@ -229,6 +229,16 @@ class Cell:
         """Return a 63-bit seed for one purpose ("view", "attack") of this cell alone."""
         digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
+
+
+def title_of(label: str, training_seed: int) -> str:
+    """Return the title of a defense that is trained with several seeds."""
+    return f"{label} (training seed {training_seed})"
+
+
+def label_of(title: str) -> str:
+    """Return the label of a defense from its title, which may name a training seed."""
+    return title.partition(" (training seed")[0]
 
 
 def digest(fingerprint: Any) -> str:

@@ -12,8 +12,7 @@ from bench.analysis.caveats import failures
 from bench.audit.checks import gradients
 from bench.cli.main import main
 from bench.report.files import current_table
-from bench.report.table import Table
-from bench.report.tables import flagged
+from bench.report.row_text import marks_of_names
 from bench.store.audits import read_audits
 from bench.store.manifest import read_manifest
 
@@ -153,11 +152,13 @@ def test_another_defense_of_that_name_is_not_flagged(tmp_path):
     assert failures(tmp_path, {"defenses": {"x": {"name": "x", "weights": "2"}}}) == {}
 
 
-def test_the_mean_over_trainings_is_flagged_with_any_of_them():
-    names = ("x", "x (training seed 0)", "x (training seed 1) †", "xy †")  # † says something about certificates
-    table = Table("t", ("data", "defense"), tuple(("d", name) for name in names))
-    rows = flagged(table, {"x (training seed 1)": ("binarisation",)}).rows
-    assert [r[1] for r in rows] == ["x ‡", "x (training seed 0)", "x (training seed 1) † ‡", "xy †"]
+def test_the_mean_over_trainings_is_marked_with_any_of_them():
+    assert marks_of_names({"x (training seed 1)": ("binarisation",)}, {"y"}) == {
+        "x": " ‡",
+        "x (training seed 1)": " ‡",
+        "y": " §",
+    }
+    assert marks_of_names({"x": ("binarisation",)}, {"x"}) == {"x": " ‡ §"}
 
 
 @pytest.mark.parametrize(
