@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from bench.audit.svg import as_svg
 from bench.report.html import html_table, page
 from bench.report.plain import to_markdown
@@ -13,19 +15,6 @@ from bench.report.table import Table
 if TYPE_CHECKING:
     from bench.audit.findings import Audit, Finding
 
-_STYLE = """
-:root { --pass: #23692f; --fail: #b3261e; --one: #1f5fa8; --two: #a4400f; --three: #2f6b38; }
-@media (prefers-color-scheme: dark) { :root { --pass: #6fce85; --fail: #ff8a80; --one: #6fa8e6; --two: #f0a37f;
-  --three: #7fc98d; } }
-td { white-space: normal; vertical-align: top; } td:nth-child(2) { min-width: 8rem; }
-tbody th { vertical-align: top; } td:nth-child(5) { min-width: 16rem; }
-section + section td:nth-child(3) { min-width: 22rem; width: 60%; }
-.pass { color: var(--pass); } .fail { color: var(--fail); font-weight: 600; } .not { color: var(--soft); }
-svg { display: block; margin: .5rem 0; max-width: 100%; height: auto; color: var(--ink); }
-svg text { fill: currentColor; } .axis { stroke: var(--soft); fill: none; } .limit { stroke: var(--soft); }
-.c0 { fill: var(--one); stroke: var(--one); } .c1 { fill: var(--two); stroke: var(--two); }
-.c2 { fill: var(--three); stroke: var(--three); } polyline { fill: none !important; }
-"""
 _KINDS = {"pass": "pass", "fail": "fail", "not measurable": "not", "not applicable": "not"}
 _MOST = 12  # images listed by position
 
@@ -43,12 +32,14 @@ def as_markdown(audits: Sequence[Audit]) -> str:
 
 def as_html(audits: Sequence[Audit]) -> str:
     """Return all audits as a page, with their plots."""
-    return page("Audits", html_table(summary(audits), _KINDS) + "".join(map(_section, audits)), _STYLE)
+    return page(
+        "Audits", html_table(summary(audits), _KINDS) + Markup().join(map(_section, audits)), style="audits.css"
+    )
 
 
-def _section(audit: Audit) -> str:
+def _section(audit: Audit) -> Markup:
     """Return the table of a defense, each plot below the evidence of its check."""
-    plots = {(i, 2): as_svg(f.plot, f.check) for i, f in enumerate(audit.findings) if f.plot is not None}
+    plots = {(i, 2): Markup(as_svg(f.plot, f.check)) for i, f in enumerate(audit.findings) if f.plot is not None}
     return html_table(_findings(audit), _KINDS, plots)
 
 
