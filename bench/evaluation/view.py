@@ -180,7 +180,7 @@ class AttackView(nn.Module):
         copies = x.repeat_interleave(n, 0) if n > 1 else x
         return logits_of(copies, streams).view(len(x), n, -1)
 
-    def train(self, mode: bool = True) -> AttackView:  # noqa: ARG002
+    def train(self, mode: bool = True) -> AttackView:
         """Stay in evaluation mode; libraries switch modes around an attack."""
         return super().train(False)
 

@@ -78,7 +78,7 @@ class Chain(Purifier):
         state = _chain_state(at, new, constant)
         return self._next_part(at, state, ctx) if k + 1 == first + part.steps else state
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Finish the last part."""
         last = len(self.parts) - 1
         return self._parts[last].finish(*_part_state(last, state))
@@ -183,10 +183,10 @@ class _Bridge(Purifier):
             value = self.part.finish(*self.part.start(x, z))
         return {"x": with_gradient(value, x)}, {}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         return state
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         return state["x"]
 
 

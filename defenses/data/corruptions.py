@@ -50,7 +50,7 @@ def _impulse(x: Tensor, noise: Noise, level: float) -> Tensor:
     return torch.where(hit < level, (white < 0.5).to(x.dtype), x)
 
 
-def _blur(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+def _blur(x: Tensor, noise: Noise, level: float) -> Tensor:
     from kornia.filters import gaussian_blur2d
 
     side = min(x.shape[2:])
@@ -69,22 +69,22 @@ def _motion(x: Tensor, noise: Noise, level: float) -> Tensor:
     return torch.lerp(x, moved, level)
 
 
-def _brightness(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+def _brightness(x: Tensor, noise: Noise, level: float) -> Tensor:
     return x + level
 
 
-def _contrast(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+def _contrast(x: Tensor, noise: Noise, level: float) -> Tensor:
     mean = x.mean((2, 3), keepdim=True)
     return mean + level * (x - mean)
 
 
-def _pixelate(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+def _pixelate(x: Tensor, noise: Noise, level: float) -> Tensor:
     height, width = x.shape[2:]
     small = F.interpolate(x, (max(1, round(_COARSE * height)), max(1, round(_COARSE * width))), mode="area")
     return torch.lerp(x, F.interpolate(small, (height, width), mode="nearest"), level)
 
 
-def _jpeg(x: Tensor, noise: Noise, level: float) -> Tensor:  # noqa: ARG001
+def _jpeg(x: Tensor, noise: Noise, level: float) -> Tensor:
     return torch.stack([jpeg_round_trip(image, int(level)) for image in x])
 
 

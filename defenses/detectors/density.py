@@ -24,7 +24,7 @@ class ScoreNorm(Detector):
         super().__init__()
         self.score = score
 
-    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
         """Return the lengths of the score [B]."""
         length: Tensor = torch.linalg.vector_norm(self.score(x).flatten(1), dim=1)
         return length
@@ -48,7 +48,7 @@ class Energy(Detector):
             raise UserError(f"temperature is {temperature}; it must be positive")
         self.energy, self.temperature = energy, temperature
 
-    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
         """Return the energies [B] in nats."""
         nats: Tensor = self.energy(2 * x - 1) / self.temperature
         return nats
@@ -78,7 +78,7 @@ class FlowLikelihood(Detector):
         check_whole(2, levels=levels)
         self.network, self.steps, self.probes, self.levels = network, steps, probes, levels
 
-    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
         """Return bits per dimension [B]."""
         dequantised_x = dequantised(x, noise, self.levels)
         nats = log_likelihood(self.network, dequantised_x, noise, probes=self.probes, steps=self.steps)

@@ -50,7 +50,7 @@ class FeatureSqueezing(Detector):
 
 
 def build(
-    network: object,  # noqa: ARG001
+    network: object,
     *,
     bits: int,
     median: int,

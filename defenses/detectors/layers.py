@@ -124,7 +124,7 @@ class LayerDetector(Detector):
     def _all_numbers(self, x: Tensor, classifier: Classifier) -> Tensor:
         return torch.cat([self.numbers(activations(classifier, a)) for a in x.split(_BATCH)])
 
-    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
         """Return the log-odds [B]."""
         odds: Tensor = self.numbers(activations(classifier, x)) @ self.weight + self.bias  # type: ignore[operator]
         return odds

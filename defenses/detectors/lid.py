@@ -57,7 +57,7 @@ class LID(LayerDetector):
             raise UserError(f"{text}; there must be more reference images than neighbours")
         self.neighbours, self.reference = neighbours, reference
 
-    def learn(self, features: list[Tensor], y: Tensor) -> None:  # noqa: ARG002
+    def learn(self, features: list[Tensor], y: Tensor) -> None:
         """Store the features of the first images as the reference."""
         if len(features[0]) < self.reference:
             raise UserError(f"LID has {len(features[0])} images for a reference of {self.reference}; set it lower")
@@ -70,6 +70,6 @@ class LID(LayerDetector):
         return torch.stack(estimates, 1)
 
 
-def build(network: object, **parameters: Any) -> LID:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> LID:
     """Return `LID`, which has no network."""
     return LID(**parameters)

@@ -29,7 +29,7 @@ class Reconstruction(Detector):
             raise UserError(f"p is {p}; it must be at least 1")
         self.autoencoder, self.p = autoencoder, p
 
-    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:  # noqa: ARG002
+    def scores(self, x: Tensor, noise: Noise, classifier: Classifier) -> Tensor:
         """Return the reconstruction errors [B]."""
         error: Tensor = (x - self.autoencoder(x)).abs().pow(self.p).flatten(1).mean(1)
         return error

@@ -81,6 +81,6 @@ class Mahalanobis(LayerDetector):
         return torch.stack([distance(*part) for part in parts], 1)
 
 
-def build(network: object, **parameters: Any) -> Mahalanobis:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> Mahalanobis:
     """Return `Mahalanobis`, which has no network."""
     return Mahalanobis(**parameters)

@@ -18,7 +18,7 @@ class Filter(Purifier):
 
     steps = 0
 
-    def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:  # noqa: ARG002
+    def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:
         """Return the draws of an image of `shape` (C, H, W). Default: none."""
         return ()
 
@@ -42,11 +42,11 @@ class Filter(Purifier):
         """Apply the filter."""
         return {"x": self.filtered(x, z)}, {}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Return the state as it is."""
         return state
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Return the filtered images."""
         return state["x"]
 

@@ -27,12 +27,12 @@ class BitDepth(Filter):
         whole("bits", bits, 1, 8)
         self.bits = bits
 
-    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
         """Return rounded images."""
         top = (1 << self.bits) - 1
         return torch.round(x * top) / top
 
 
-def build(network: object, **parameters: Any) -> BitDepth:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> BitDepth:
     """Return `BitDepth`, which has no network."""
     return BitDepth(**parameters)

@@ -34,6 +34,6 @@ class GaussianNoise(Filter):
         return x + self.sigma * z[0] if z else x
 
 
-def build(network: object, **parameters: Any) -> GaussianNoise:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> GaussianNoise:
     """Return `GaussianNoise`, which has no network."""
     return GaussianNoise(**parameters)

@@ -33,7 +33,7 @@ class Jpeg(Filter):
         whole("quality", quality, 1, 100)
         self.quality = quality
 
-    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
         """Return compressed images; pixels are rounded to bytes first.
 
         Raises:
@@ -61,6 +61,6 @@ def _check_channels(x: Tensor) -> None:
         raise UserError(f"jpeg takes images of 1 or 3 channels, not {x.shape[1]}; leave it out for this data set")
 
 
-def build(network: object, **parameters: Any) -> Jpeg:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> Jpeg:
     """Return `Jpeg`, which has no network."""
     return Jpeg(**parameters)

@@ -29,7 +29,7 @@ class Median(Filter):
         whole("window", window, 2, 9)
         self.window = window
 
-    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
         """Return smoothed images."""
         w, (b, c, height, width) = self.window, x.shape
         before, after = w // 2, (w - 1) // 2
@@ -38,6 +38,6 @@ class Median(Filter):
         return windows.kthvalue(w * w // 2 + 1).values
 
 
-def build(network: object, **parameters: Any) -> Median:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> Median:
     """Return `Median`, which has no network."""
     return Median(**parameters)

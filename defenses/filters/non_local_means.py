@@ -34,11 +34,11 @@ class NonLocalMeans(Filter):
         within("strength", strength, 1e-3, 1e3)
         self.search, self.patch, self.strength = search, patch, strength
 
-    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:
         """Return averaged images."""
         from skimage.restoration import denoise_nl_means
 
-        def averaged(image: Tensor, row: int) -> Tensor:  # noqa: ARG001
+        def averaged(image: Tensor, row: int) -> Tensor:
             # Channels last: scikit-image compares rows if a single channel comes first.
             pixels = image.double().permute(1, 2, 0).numpy()
             means = denoise_nl_means(
@@ -53,6 +53,6 @@ class NonLocalMeans(Filter):
         return image_by_image(x, averaged)
 
 
-def build(network: object, **parameters: Any) -> NonLocalMeans:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> NonLocalMeans:
     """Return `NonLocalMeans`, which has no network."""
     return NonLocalMeans(**parameters)

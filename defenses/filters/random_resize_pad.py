@@ -30,7 +30,7 @@ class RandomResizePad(Filter):
         within("low", low, 0.1, 1)
         self.low = low
 
-    def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:  # noqa: ARG002
+    def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:
         """Return a uniform draw for the height and the position from the top and the left."""
         return (Draw((3,), "uniform"),)
 
@@ -62,6 +62,6 @@ def _on_canvas(small: Tensor, size: tuple[int, int], position: Tensor) -> Tensor
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def build(network: object, **parameters: Any) -> RandomResizePad:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> RandomResizePad:
     """Return `RandomResizePad`, which has no network."""
     return RandomResizePad(**parameters)

@@ -62,6 +62,6 @@ class TotalVariation(Filter):
         return torch.from_numpy(solution).clamp(0, 1).to(image.dtype)
 
 
-def build(network: object, **parameters: Any) -> TotalVariation:  # noqa: ARG001
+def build(network: object, **parameters: Any) -> TotalVariation:
     """Return `TotalVariation`, which has no network."""
     return TotalVariation(**parameters)

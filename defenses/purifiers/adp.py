@@ -95,7 +95,7 @@ class ADP(Purifier):
         gap = torch.where(gap < 0, gap.new_tensor(large), gap).clamp(small, large)
         return self.lam * self.delta / gap
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Make one step along the score; see the class."""
         u = state["u"]
         g = self.score(u)
@@ -110,7 +110,7 @@ class ADP(Purifier):
         """Return images whose step size has fallen to tau; None under `faithful`, which still changes these."""
         return None if self.faithful else ~state["alive"]
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Map back from the grid."""
         if self.faithful and self.steps:
             return state["u"]

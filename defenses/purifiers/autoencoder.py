@@ -22,15 +22,15 @@ class Reformer(Purifier):
         super().__init__()
         self.network = network
 
-    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         """Return the image as the state."""
         return {"u": x}, {}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Reconstruct the image."""
         return {"u": self.network(state["u"])}
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Return the reconstruction."""
         return state["u"]
 

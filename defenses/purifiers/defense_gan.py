@@ -111,7 +111,7 @@ class DefenseGAN(Purifier):
         self.restarts, self.steps, self.lr, self.momentum = restarts, steps, lr, momentum
         self.variance = variance
 
-    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
         """Return one draw of a latent vector for every restart."""
         return NoiseSpec(start=(Draw((self.restarts, self.latent)),))
 
@@ -120,7 +120,7 @@ class DefenseGAN(Purifier):
         latent = math.sqrt(self.variance) * z[0]
         return {"z": latent, "v": torch.zeros_like(latent)}, {"x": x}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Make one gradient step of all restarts."""
         at = state["z"]
         gradient = self.gradient(at.flatten(0, 1), ctx["x"].repeat_interleave(self.restarts, 0)).view_as(at)

@@ -53,11 +53,11 @@ class ClippedLangevin(Purifier):
         """Return one normal draw for every step; none if the noise is 0."""
         return NoiseSpec(step=(Draw(shape),) if self.scale else ())
 
-    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         """Return the image as the state."""
         return {"u": x}, {}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Make one step; see the class."""
         u = state["u"]
         if self.scale:
@@ -65,7 +65,7 @@ class ClippedLangevin(Purifier):
         slope = self.gradient(u).clamp(-self.clip, self.clip)
         return {"u": torch.sub(u, slope, alpha=self.rate).clamp(0, 1)}
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Return the image."""
         return state["u"]
 

@@ -175,17 +175,17 @@ class Langevin(Purifier):
         """Return one normal draw for every step."""
         return NoiseSpec(step=(Draw(shape),))
 
-    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:  # noqa: ARG002
+    def start(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[State, State]:
         """Scale images from [0, 1] to [-1, 1]."""
         return {"u": 2 * x - 1}, {}
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Make one step of Langevin dynamics."""
         u = state["u"]
         moved = torch.sub(u, self.gradient(u), alpha=self.drift)
         return {"u": torch.add(moved, z[0].to(u.dtype), alpha=self.eps)}
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Scale images back to [0, 1], without a clamp."""
         return (state["u"] + 1) / 2
 

@@ -52,7 +52,7 @@ class ReadoutDefense(Defense):
         self.stochastic, self.gradients, self.num_classes = defense.stochastic, defense.gradients, 2
         self.train(False)
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
         """Return logits of one run, as `Defense.logits`."""
         score = self.score(self.features(x, noise, gradient=gradient))
         return torch.stack((-score / 2, score / 2), 1)

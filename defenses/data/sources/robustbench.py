@@ -102,7 +102,7 @@ class CorruptCifar:
             raise UserError(f"{path} has {rows} images, none of severity {self.severity}; unpack the original again")
         return DatasetInfo(self.name, classes, (channels, height, width), revision_of(files), {"test": count})
 
-    def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
+    def load(self, split: str) -> tuple[F32, I64]:
         """Return images and labels."""
         self.info()  # RobustBench would download what is missing
         data = _import_data()
@@ -160,7 +160,7 @@ class ImageNet:
         shape = (3, side, side) if side else _shape_of(files[ids[0]])
         return DatasetInfo(self.name, len(classes), shape, revision_of(files), {"test": len(ids)})
 
-    def load(self, split: str) -> tuple[F32, I64]:  # noqa: ARG002
+    def load(self, split: str) -> tuple[F32, I64]:
         """Return images and labels."""
         count, data = self.info().splits["test"], _import_data()
         with _allow_children():
@@ -171,7 +171,7 @@ class ImageNet:
             loader = data.load_imagenetc if kind == "imagenet-c" else data.load_imagenet3dcc
             return _to_numpy(*loader(count, severity=severity, data_dir=str(self.root), corruptions=(corruption,)))
 
-    def labels(self, split: str) -> I64:  # noqa: ARG002
+    def labels(self, split: str) -> I64:
         """Return labels, from RobustBench's list."""
         import numpy as np
 

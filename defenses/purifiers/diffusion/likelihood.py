@@ -83,7 +83,7 @@ class Flow(FlowODE):
         divergence = torch.stack(estimates).mean(0)
         return (velocity, divergence) if graph else (velocity.detach(), divergence.detach())
 
-    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:  # noqa: ARG002
+    def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Make one Runge-Kutta step to the next time."""
         t, s = self.times[k], self.times[k + 1]
         u, gained, signs, length = state["u"], state["gained"], list(ctx.values()), s - t
@@ -93,7 +93,7 @@ class Flow(FlowODE):
             moved, gained = moved + weight / 6 * length * velocity, gained + weight / 6 * length * divergence
         return {"u": moved, "gained": gained}
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Return log p(x) [B]: the log-density of the noise, the gain, and the change of the pixels' unit."""
         u, scale = state["u"], self.sde.prior_std
         pixels = u[0].numel()

@@ -81,7 +81,7 @@ class Diffused(Purifier):
     def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:
         """Move u [B, C, H, W] from time t to time s < t."""
 
-    def finish(self, state: State, ctx: State) -> Tensor:  # noqa: ARG002
+    def finish(self, state: State, ctx: State) -> Tensor:
         """Scale images back to [0, 1], without a clamp."""
         return self.sde.decode(state["u"])
 
@@ -122,7 +122,7 @@ class Diffused(Purifier):
 class ReverseSDE(Diffused):
     """DiffPure (Nie et al. 2022, arXiv 2205.07460): Euler-Maruyama steps of the reverse SDE. One call a step."""
 
-    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:
         """Make one step of the reverse SDE, without noise at the end of the grid."""
         return reverse_step(self.network, u, t, s, None if s == self.end else z[0])
 
@@ -158,7 +158,7 @@ class PredictorCorrector(Diffused):
         size: Tensor = 2 * self.sde.corrector(time(t)) * (self.snr * ratio) ** 2
         return size.view(-1, 1, 1, 1)
 
-    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:
         """Predict, then correct; the last prediction has no noise and is not corrected."""
         if s == self.end:
             return reverse_step(self.network, u, t, s, None)
@@ -189,7 +189,7 @@ class FlowODE(Diffused):
         at = time(t)
         return self.sde.rate(at) * u - self.sde.diffusion(at) ** 2 / 2 * score(self.network, u, t)
 
-    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:
         """Make one step of Heun's method; see the class."""
         (m, std), (m_to, std_to) = ((self.sde.mean(at), self.sde.std(at)) for at in (time(t), time(s)))
         length = m_to * (std_to / m_to - std / m)
@@ -291,6 +291,6 @@ class DenoiseOnce(Diffused):
         """Return the standard deviation of the noise, in pixels of [0, 1]."""
         return float(self.sde.level(time(self.t_star)))
 
-    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def move(self, u: Tensor, ctx: State, t: float, s: float, z: tuple[Tensor, ...]) -> Tensor:
         """Return the predicted clean image."""
         return self.denoised(u, t)

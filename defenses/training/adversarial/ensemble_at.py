@@ -39,7 +39,7 @@ class EnsembleTraining(AdversarialTraining):
         super().__init__(network, data, seed, table)
         self.sources = [network, *(data.trained(name) for name in self.settings.sources)]
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return FGSM images on a random source."""
         drawn = int(torch.randint(len(self.sources), (1,), generator=generator, device=x.device))
         source = self.sources[drawn]
@@ -47,6 +47,6 @@ class EnsembleTraining(AdversarialTraining):
             predicted = source(x).argmax(1)
         return fgsm(source, x, predicted, eps=self.settings.eps)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss with equal weights of clean and attacked images."""
         return F.cross_entropy(self.network(torch.cat((x, at))), torch.cat((y, y)))

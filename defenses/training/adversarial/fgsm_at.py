@@ -22,11 +22,11 @@ class FgsmTraining(AdversarialTraining):
 
     select: ClassVar[str | None] = None
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return FGSM images, without a random start."""
         return fgsm(self.network, x, y, eps=self.settings.eps)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss with equal weights of clean and attacked images."""
         return F.cross_entropy(self.network(torch.cat((x, at))), torch.cat((y, y)))
 

@@ -46,13 +46,13 @@ class FreeTraining(AdversarialTraining):
         """Return the batch with the same augmentation in all replays."""
         return super().batch(index, step // self.replays)
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images with the current perturbation, which is a leaf of the graph."""
         current = torch.zeros_like(x) if self.perturbed is None else self.perturbed
         self._moving = current.clone().requires_grad_()
         return (x + self._moving).clamp(0, 1)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the cross-entropy on the perturbed images."""
         return F.cross_entropy(self.network(at), y)
 

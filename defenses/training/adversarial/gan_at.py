@@ -107,7 +107,7 @@ class GanTraining(AdversarialTraining):
                     p.grad = -g
                 self.optimizer.step()
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Train the generator on the batch, and return its images."""
         self._train_generator(x, y)
         s, weights = self.settings, dict(self.generator.named_parameters())
@@ -140,7 +140,7 @@ class GanTraining(AdversarialTraining):
             yield
         network.train(before)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return a scalar with the gradient g1 + g2 + gamma (g2 - g3) / h."""
         s = self.settings
         clean, noisy = F.cross_entropy(self.network(x), y), F.cross_entropy(self.network(at), y)

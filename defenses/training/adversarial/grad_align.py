@@ -35,7 +35,7 @@ class GradAlignTraining(AdversarialTraining):
     table_type: ClassVar[type[CommonSettings]] = GradAlignSettings
     settings: GradAlignSettings
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return FGSM images, without a random start."""
         return fgsm(self.network, x, y, eps=self.settings.eps)
 

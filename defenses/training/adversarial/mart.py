@@ -59,6 +59,6 @@ class MartTraining(AdversarialTraining):
         s = self.settings
         return pgd(self.network, x, y, generator, eps=s.eps, step=s.step, iterations=s.iterations)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """See `mart_loss`."""
         return mart_loss(self.network(x), self.network(at), y, self.settings.beta)

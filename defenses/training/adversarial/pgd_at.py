@@ -26,6 +26,6 @@ class PgdTraining(AdversarialTraining):
         s = self.settings
         return pgd(self.network, x, y, generator, eps=s.eps, step=s.step, iterations=s.iterations)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the cross-entropy on the attacked images alone."""
         return F.cross_entropy(self.network(at), y)

@@ -46,7 +46,7 @@ class TradesTraining(AdversarialTraining):
     attack_in_eval: ClassVar[bool] = True
     settings: TradesSettings
 
-    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return images of PGD on the divergence."""
         s = self.settings
         with torch.no_grad():
@@ -58,7 +58,7 @@ class TradesTraining(AdversarialTraining):
 
         return ascend(loss, x + 0.001 * noise, x, eps=s.eps, step=s.step, iterations=s.iterations)
 
-    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss_at(self, x: Tensor, at: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the cross-entropy on clean images plus beta times the divergence around them."""
         clean, attacked = self.network(x), self.network(at)
         return (

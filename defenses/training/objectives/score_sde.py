@@ -67,7 +67,7 @@ class ScoreSDE(Averaged):
         x = augmented(self.data.x[index], generator, shift=self.settings.shift, flip=self.settings.flip)
         return self._loss(x, generator)
 
-    def before(self, step: int) -> None:  # noqa: ARG002
+    def before(self, step: int) -> None:
         """Clip the gradient's norm."""
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
 

@@ -1,3 +1,3 @@
 """APGD: see pyautoattack."""
 
-from pyautoattack.autopgd_base import *  # noqa: F403
+from pyautoattack.autopgd_base import *

@@ -1,3 +1,3 @@
 """The checks of a model before it is attacked: see pyautoattack."""
 
-from pyautoattack.checks import *  # noqa: F403
+from pyautoattack.checks import *

@@ -1,3 +1,3 @@
 """FAB: see pyautoattack."""
 
-from pyautoattack.fab_base import *  # noqa: F403
+from pyautoattack.fab_base import *

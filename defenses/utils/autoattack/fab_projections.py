@@ -1,3 +1,3 @@
 """The projections of FAB: see pyautoattack."""
 
-from pyautoattack.fab_projections import *  # noqa: F403
+from pyautoattack.fab_projections import *

@@ -1,3 +1,3 @@
 """FAB for PyTorch: see pyautoattack."""
 
-from pyautoattack.fab_pt import *  # noqa: F403
+from pyautoattack.fab_pt import *

@@ -1,6 +1,6 @@
 """Helpers: see pyautoattack. Its parts log as Python's loggers do, so the logger of fra31 has those methods too."""
 
-from pyautoattack.other_utils import *  # noqa: F403
+from pyautoattack.other_utils import *
 from pyautoattack.other_utils import Logger as _Logger
 
 

@@ -1,3 +1,3 @@
 """Square Attack: see pyautoattack."""
 
-from pyautoattack.square import *  # noqa: F403
+from pyautoattack.square import *
