@@ -26,7 +26,7 @@ _COLUMNS_OF_SEVERAL = (*_COLUMNS, "margin", "logits", "classes")  # of defenses 
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class JudgedImages:
     """Labels and targets of the records of a results folder, by cell and image.
 
     Args:
@@ -40,7 +40,7 @@ class Images:
     target: I64
 
     @classmethod
-    def of(cls, records: pd.DataFrame) -> Images:
+    def of(cls, records: pd.DataFrame) -> JudgedImages:
         """Return the images of the records of `bench.analysis.records.read_records`."""
         keys = numbers(records["at"].to_numpy(), records["index"].to_numpy())
         return cls(Lookup(keys), *(records[name].to_numpy(np.int64) for name in ("label", "target")))
@@ -101,7 +101,7 @@ class CleanDraws:
         return np.where(inside & (values >= 0), values, np.nan)
 
 
-def clean_draws(parts: Sequence[Part], images: Images, owner: I64) -> CleanDraws:
+def clean_draws(parts: Sequence[Part], images: JudgedImages, owner: I64) -> CleanDraws:
     """Read the correctness of the held-out draws on clean images.
 
     Args:
@@ -125,7 +125,7 @@ def clean_draws(parts: Sequence[Part], images: Images, owner: I64) -> CleanDraws
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
-def _margins(draws: Any, images: Images) -> tuple[I64, F64]:
+def _margins(draws: Any, images: JudgedImages) -> tuple[I64, F64]:
     """Return (rows of the records, `margin_sel` of these) for whole cells."""
     draws = draws.filter(pc.invert(draws["held_out"])).combine_chunks()
     rows = images.rows(numbers(draws["at"].to_numpy(), draws["index"].to_numpy()))
@@ -148,7 +148,7 @@ def _target_margin(logits: F64, target: I64) -> F64:
     return np.asarray(logits.max(1) - of_target)
 
 
-def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
+def _votes(draws: Any, images: JudgedImages, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
     """Return (rows of the records, votes of their held-out draws by column) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
     keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())
@@ -185,7 +185,7 @@ def _votes(draws: Any, images: Images, clean: CleanDraws, k: int | None) -> tupl
 
 
 def votes(
-    parts: Iterable[Part], images: Images, clean: CleanDraws, draws: I64, *, k: int | None = None
+    parts: Iterable[Part], images: JudgedImages, clean: CleanDraws, draws: I64, *, k: int | None = None
 ) -> dict[str, F64]:
     """Return the aggregated draws of every record.
 

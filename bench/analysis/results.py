@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.draws import Images, clean_draws, votes
+from bench.analysis.draws import JudgedImages, clean_draws, votes
 from bench.analysis.records import (
     CLEAN,
     CLEANS,
@@ -187,7 +187,7 @@ def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -
 
 def _of_draws(cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: int | None) -> dict[str, Any]:
     """Return the columns of the records that are computed from the draws, see `Results`."""
-    images = Images.of(records)
+    images = JudgedImages.of(records)
     unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
     clean = clean_draws([part.only(unattacked) for part in parts], images, group_numbers(cells, IMAGES))
     columns = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)

@@ -16,7 +16,7 @@ _OTHER_NORM = ("the threat is", "not L0")  # in reasons that only name another n
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A row of the table. A status is "runs", "runs, targeted only" or "cannot: reason".
 
     Args:
@@ -58,10 +58,10 @@ class Entry:
         return "; ".join(dict.fromkeys(reasons))
 
 
-def catalogue() -> list[Entry]:
+def catalogue() -> list[CatalogueEntry]:
     """Return all entries, in the order of the suites."""
     with FILE.open(encoding="utf-8", newline="") as file:
-        return [Entry(**row) for row in csv.DictReader(file)]
+        return [CatalogueEntry(**row) for row in csv.DictReader(file)]
 
 
 def of_other_norms(norm: str) -> dict[str, str]:
@@ -74,16 +74,16 @@ def of_other_norms(norm: str) -> dict[str, str]:
     }
 
 
-def write(entries: Iterable[Entry], path: Path) -> None:
+def write(entries: Iterable[CatalogueEntry], path: Path) -> None:
     """Write the table as CSV."""
-    names = [f.name for f in fields(Entry)]
+    names = [f.name for f in fields(CatalogueEntry)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([getattr(e, n) for n in names] for e in entries)
 
 
-def remarks(entry: Entry) -> str:
+def remarks(entry: CatalogueEntry) -> str:
     """Return the remarks of an attack: alias, reasons for what does not run, warnings."""
     parts = [f"the same as {entry.alias_of}" if entry.alias_of else ""]
     if not entry.norms():
@@ -96,7 +96,7 @@ def remarks(entry: Entry) -> str:
     return "; ".join(p for p in (*parts, "" if targeted else entry.reason(), entry.warnings) if p)
 
 
-def columns(entry: Entry) -> tuple[str, ...]:
+def columns(entry: CatalogueEntry) -> tuple[str, ...]:
     """Return the cells of a row of the page, under `HEADER`."""
     marks = [{"runs": "yes", "runs, targeted only": "targeted"}.get(getattr(entry, n), "–") for n in NORMS]
     targeted, varying = ("yes" if s.startswith("runs") else "–" for s in (entry.targeted, entry.stochastic))
@@ -106,7 +106,7 @@ def columns(entry: Entry) -> tuple[str, ...]:
 HEADER = ("attack", *NORMS, "targeted", "asks for", "varying", "kind", "needs", "remarks")
 
 
-def markdown(entries: Sequence[Entry], versions: str) -> str:
+def markdown(entries: Sequence[CatalogueEntry], versions: str) -> str:
     """Return the page of the table, with the libraries' versions."""
     runs = sum(bool(e.norms()) for e in entries)
     rows = [HEADER, tuple("---" for _ in HEADER), *(columns(e) for e in entries)]

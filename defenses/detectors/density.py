@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.purifiers.diffusion.likelihood import bits_per_dim, dequantised, log_likelihood
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
@@ -85,17 +85,17 @@ class FlowLikelihood(Detector):
         return bits_per_dim(nats, x[0].numel(), self.levels)
 
 
-def score_norm(network: Trained) -> ScoreNorm:
+def score_norm(network: NetworkLoader) -> ScoreNorm:
     """Return `ScoreNorm` with ADP's score network."""
     return ScoreNorm(network("adp", "score network"))
 
 
-def likelihood(network: Trained, *, temperature: float) -> Energy:
+def likelihood(network: NetworkLoader, *, temperature: float) -> Energy:
     """Return `Energy` with the network of ebm-mcmc."""
     return Energy(network("ebm-mcmc", "energy of images in [-1, 1]"), temperature=temperature)
 
 
-def sde_likelihood(trained: Trained, *, network: str, **parameters: int) -> FlowLikelihood:
+def sde_likelihood(trained: NetworkLoader, *, network: str, **parameters: int) -> FlowLikelihood:
     """Return `FlowLikelihood` with a trained noise predictor.
 
     Args:

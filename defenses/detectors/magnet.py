@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from defenses.core.defense import Classifier
 from defenses.core.detector import Detector
 from defenses.core.noise import Noise
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.utils.errors import UserError, check_numbers
 
 
@@ -62,11 +62,11 @@ class Divergence(Detector):
         return divergence.to(x.dtype)
 
 
-def reconstruction(network: Trained, *, p: float) -> Reconstruction:
+def reconstruction(network: NetworkLoader, *, p: float) -> Reconstruction:
     """Return `Reconstruction` with the autoencoder `magnet`."""
     return Reconstruction(network("magnet", "autoencoder", "variational autoencoder"), p=p)
 
 
-def divergence(network: Trained, *, temperature: float) -> Divergence:
+def divergence(network: NetworkLoader, *, temperature: float) -> Divergence:
     """Return `Divergence` with the autoencoder `magnet`."""
     return Divergence(network("magnet", "autoencoder", "variational autoencoder"), temperature=temperature)

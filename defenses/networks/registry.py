@@ -54,7 +54,7 @@ _KINDS: Mapping[str, tuple[Role, str]] = {
 }
 
 
-class Trained(Protocol):
+class NetworkLoader(Protocol):
     """Function from the name of weights to the trained network."""
 
     def __call__(self, name: str, *roles: Role) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from defenses.core.noise import Draw, Kind
 from defenses.core.purifier import NoiseSpec, Purifier, State
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.utils.errors import UserError, check_numbers, check_whole
 
 _ALPHA = (1e-5, 1e-1)  # the release clamps the step size to this range
@@ -129,7 +129,7 @@ class ADP(Purifier):
         return lambda x: self.score(x * _GRID + _SHIFT)
 
 
-def build(network: Trained, **parameters: Any) -> ADP:
+def build(network: NetworkLoader, **parameters: Any) -> ADP:
     """Return ADP with its trained network.
 
     Args:

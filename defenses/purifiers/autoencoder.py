@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from defenses.core.purifier import Purifier, State
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 
 
 class Reformer(Purifier):
@@ -35,7 +35,7 @@ class Reformer(Purifier):
         return state["u"]
 
 
-def build_defense_vae(network: Trained) -> Reformer:
+def build_defense_vae(network: NetworkLoader) -> Reformer:
     """Return Defense-VAE: a variational autoencoder from adversarial to clean images, with the latent mean.
 
     Args:
@@ -44,7 +44,7 @@ def build_defense_vae(network: Trained) -> Reformer:
     return Reformer(network("defense-vae", "variational autoencoder"))
 
 
-def build_magnet(network: Trained) -> Reformer:
+def build_magnet(network: NetworkLoader) -> Reformer:
     """Return MagNet's denoising autoencoder as a reformer, without its detectors.
 
     Args:

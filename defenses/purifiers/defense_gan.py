@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import smooth
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import shared_copy
 
 _LATE, _LOWER = 0.8, 0.1  # the learning rate falls to a tenth at 80% of the steps
 
 
-class Images(nn.Module):
+class GeneratedImages(nn.Module):
     """A generator with images scaled to [0, 1].
 
     Args:
@@ -106,7 +106,7 @@ class DefenseGAN(Purifier):
                 "lr and variance must be positive, momentum in [0, 1)"
             )
         self.latent: int = generator.latent  # type: ignore[assignment]
-        self.images = Images(generator)
+        self.images = GeneratedImages(generator)
         self.gradient = LatentGradient(self.images)
         self.restarts, self.steps, self.lr, self.momentum = restarts, steps, lr, momentum
         self.variance = variance
@@ -150,7 +150,7 @@ class DefenseGAN(Purifier):
         return shared_copy(self, images=images, gradient=shared_copy(self.gradient, images=images))
 
 
-def build(network: Trained, **parameters: Any) -> DefenseGAN:
+def build(network: NetworkLoader, **parameters: Any) -> DefenseGAN:
     """Return Defense-GAN with its trained generator.
 
     Args:

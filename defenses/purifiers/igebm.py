@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import Differenced, smooth
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.purifiers.langevin import EnergyGradient
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import shared_copy
@@ -93,7 +93,7 @@ class ClippedLangevin(Purifier):
         return shared_copy(self, gradient=Differenced(self.gradient, self.rate * self.clip if scale is None else scale))
 
 
-def build(network: Trained, **parameters: Any) -> ClippedLangevin:
+def build(network: NetworkLoader, **parameters: Any) -> ClippedLangevin:
     """Return IGEBM's purifier with its trained energy.
 
     Args:

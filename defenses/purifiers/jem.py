@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, State
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.purifiers.langevin import Langevin
 from defenses.utils.errors import UserError, check_numbers
 
@@ -69,7 +69,7 @@ class Refinement(Langevin):
         return {"u": torch.add(u, z[0], alpha=self.sigma) if self.sigma else u}, {}
 
 
-def build(network: Trained, **parameters: float) -> Refinement:
+def build(network: NetworkLoader, **parameters: float) -> Refinement:
     """Return the refinement by the trained classifier.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from defenses.core.noise import Draw
 from defenses.core.purifier import NoiseSpec, Purifier, State
 from defenses.core.smooth_activations import Differenced, SmoothLeakyReLU, smooth
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.utils.errors import UserError, check_numbers, check_whole
 from defenses.utils.modules import shared_copy
 
@@ -216,7 +216,7 @@ class Langevin(Purifier):
         return shared_copy(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
-def build(network: Trained, **parameters: Any) -> Langevin:
+def build(network: NetworkLoader, **parameters: Any) -> Langevin:
     """Return Langevin purification with the trained energy.
 
     Args:

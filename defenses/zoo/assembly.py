@@ -91,7 +91,7 @@ class Parts:
         return defense
 
     def trained(self, name: str, *roles: Role) -> Any:
-        """Return a trained network by the name of its weights; see `networks.registry.Trained`."""
+        """Return a trained network by the name of its weights; see `networks.registry.NetworkLoader`."""
         roots = {"root": self.weights_root, "data_root": self.data_root}
         return load_network(name, self.dataset, roles=roles, training_seed=self.training_seed, **roots)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from defenses.core.defense import Classifier
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 
 
-def build(network: Trained, *, num_classes: int, input_shape: tuple[int, int, int], classifier: str) -> Classifier:
+def build(
+    network: NetworkLoader, *, num_classes: int, input_shape: tuple[int, int, int], classifier: str
+) -> Classifier:
     """Return the classifier with the weights called `classifier`.
 
     Args:

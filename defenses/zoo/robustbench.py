@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors
 from defenses.utils.paths import cache_dir
-from defenses.zoo.robustbench_index import DATASETS, Entry, find
+from defenses.zoo.robustbench_index import DATASETS, ZooEntry, find
 from defenses.zoo.weight_paths import weight_roots
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def load(name: str, dataset: str, params: Mapping[str, Any], *, weights_root: st
     return Classifier(network, num_classes=DATASETS[entry.dataset], input_shape=(3, pixels, pixels))
 
 
-def _files(entry: Entry, root: str | Path | None) -> list[Path]:
+def _files(entry: ZooEntry, root: str | Path | None) -> list[Path]:
     """Return the files of a model, all in one folder; missing ones are downloaded to the cache."""
     if not entry.ids:
         return [_hosted(entry)]
@@ -99,7 +99,7 @@ def _files(entry: Entry, root: str | Path | None) -> list[Path]:
     return [target / file for file in entry.files]
 
 
-def _download(entry: Entry, target: Path) -> None:
+def _download(entry: ZooEntry, target: Path) -> None:
     """Let RobustBench download and load a model in a scratch folder, and keep files that it could load."""
     from filelock import FileLock
 
@@ -127,7 +127,7 @@ def _download(entry: Entry, target: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _hosted(entry: Entry) -> Path:
+def _hosted(entry: ZooEntry) -> Path:
     """Return the file of a model that timm or torchvision downloads to torch's folder."""
     from torch.hub import get_dir
 
@@ -153,7 +153,7 @@ def _hosted(entry: Entry) -> Path:
     return path
 
 
-def _build(entry: Entry, model_dir: Path) -> nn.Module:
+def _build(entry: ZooEntry, model_dir: Path) -> nn.Module:
     """Return the network of RobustBench's `load_model`, without effect on global generators."""
     import torch
 

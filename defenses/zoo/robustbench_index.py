@@ -19,7 +19,7 @@ _PARAMETERS = ("threat_model", "trained_on")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """A model of the zoo.
 
     Args:
@@ -54,7 +54,7 @@ class Entry:
         return tuple(f"{self.name}.pt_m{i}.pt" for i in range(len(self.ids)))
 
 
-def find(name: str, dataset: str, params: Mapping[str, Any]) -> Entry:
+def find(name: str, dataset: str, params: Mapping[str, Any]) -> ZooEntry:
     """Return the entry of a model.
 
     Args:
@@ -104,7 +104,7 @@ def lists(name: str) -> bool:
 
 
 @functools.cache
-def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
+def _zoo(dataset: str) -> dict[str, dict[str, ZooEntry]]:
     """Return the zoo's models of a data set by threat model and id."""
     folder = package_folder("robustbench")
     if folder is None:
@@ -115,7 +115,7 @@ def _zoo(dataset: str) -> dict[str, dict[str, Entry]]:
         raise UserError("this RobustBench lists its models in another way than 1.1.1; install that version") from error
 
 
-def _listed(dataset: str, tree: ast.Module) -> dict[str, dict[str, Entry]]:
+def _listed(dataset: str, tree: ast.Module) -> dict[str, dict[str, ZooEntry]]:
     """Return the models that a file of the zoo lists, by threat model and id."""
     values = {
         target.id: node.value.args[0]
@@ -124,7 +124,7 @@ def _listed(dataset: str, tree: ast.Module) -> dict[str, dict[str, Entry]]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    entries: dict[str, dict[str, Entry]] = {}
+    entries: dict[str, dict[str, ZooEntry]] = {}
     for threat, listed in _pairs(next(value for name, value in values.items() if name.endswith("_models"))):
         assert isinstance(threat, ast.Attribute)
         assert isinstance(listed, ast.Name)
@@ -138,10 +138,10 @@ def _pairs(table: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
     return [(pair.elts[0], pair.elts[1]) for pair in table.elts if isinstance(pair, ast.Tuple)]
 
 
-def _entry(dataset: str, threat: str, name: ast.expr, facts: ast.expr) -> Entry:
+def _entry(dataset: str, threat: str, name: ast.expr, facts: ast.expr) -> ZooEntry:
     assert isinstance(facts, ast.Dict)
     keys = [ast.literal_eval(k) for k in facts.keys if k is not None]
     values = {k: ast.literal_eval(v) for k, v in zip(keys, facts.values, strict=True) if k != "model"}
     ids = values.get("gdrive_id") or ()
     listed = (ids,) if isinstance(ids, str) else tuple(ids)
-    return Entry(ast.literal_eval(name), dataset, threat, listed, values.get("preprocessing"))
+    return ZooEntry(ast.literal_eval(name), dataset, threat, listed, values.get("preprocessing"))

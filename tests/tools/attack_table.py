@@ -21,7 +21,7 @@ from models import AddNoise, Linear, classifier, images, labels_of, seeded
 from suite_runs import ALL, SEED, budget, class_of, threat_of
 from torch import Tensor
 
-from bench.attacks.catalogue import NORMS, Entry, markdown, write
+from bench.attacks.catalogue import NORMS, CatalogueEntry, markdown, write
 from bench.attacks.libraries import foolbox
 from bench.attacks.registry import Attack, Unsupported, find_attack, library_version
 from bench.evaluation.view import attack_view
@@ -93,7 +93,7 @@ def needs(name: str) -> tuple[str, ...]:
 
 
 @lru_cache
-def measure(name: str) -> Entry:
+def measure(name: str) -> CatalogueEntry:
     """Run an attack in every norm, untargeted, targeted and on varying answers."""
     wanted = needs(name)
     params = budget(name) | {key: NEEDED[key] for key in wanted}
@@ -106,7 +106,7 @@ def measure(name: str) -> Entry:
     if first:
         threat = threat_of(first, "none" if status[first] == "runs" else "next")
         assert torch.equal(clean.run(threat), clean.run(threat)), "not the same bits twice"
-    return Entry(
+    return CatalogueEntry(
         name=name,
         alias_of="",
         kind="minimisation" if clean.attack.minimisation else "fixed eps",
@@ -188,12 +188,12 @@ def _tall() -> tuple[Classifier, Tensor]:
     return Classifier(Linear(weight, -weight.sum(1) / 2), num_classes=10, input_shape=(3, 12, 8)), x
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CatalogueEntry:
     """The row of an attack; that of an alias is the row of its class."""
     original = class_of(name)
     if original == name:
         return measure(name)
-    return Entry(**vars(measure(original)) | {"name": name, "alias_of": original})
+    return CatalogueEntry(**vars(measure(original)) | {"name": name, "alias_of": original})
 
 
 def versions() -> str:

@@ -18,7 +18,7 @@ from bench.store.environment import describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
 from bench.tracks.poisoning.records import PLAN, SCHEMA, TRIALS, TrialRecord, read_plan, read_trials
-from bench.tracks.poisoning.training import Trained, Trainer
+from bench.tracks.poisoning.training import Trainer, Victim
 from defenses.data.dataset import dataset_info
 from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
@@ -158,7 +158,7 @@ def _reason_against(sources: Sources, trial: Trial, lines: Mapping[str, TrialRec
     return reason
 
 
-def _predictions(trainer: Trainer, trial: Trial, victim: Trained | None, error: str) -> Mapping[str, Any]:
+def _predictions(trainer: Trainer, trial: Trial, victim: Victim | None, error: str) -> Mapping[str, Any]:
     """Return the predictions of a trial, or the error that prevented them."""
     if victim is None:
         return {"error": error}

@@ -32,7 +32,7 @@ _ROWS = 1024  # images purified at once; bounds memory
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Victim:
     """A trained victim.
 
     Args:
@@ -77,7 +77,7 @@ class Trainer:
             for ref in board.purifiers
         }
 
-    def victim(self, trial: Trial, checkpoint: Path) -> Trained:
+    def victim(self, trial: Trial, checkpoint: Path) -> Victim:
         """Poison the training images, purify them where the trial says so, and train.
 
         Args:
@@ -95,7 +95,7 @@ class Trainer:
         network, _, result = fit_recipe(board.recipe, material, self.train.num_classes, checkpoint, seed=seed)
         checkpoint.unlink(missing_ok=True)
         accuracy = next(row["clean"] for row in result.history if row["step"] == result.step)
-        return Trained(network.eval().requires_grad_(False), len(data.index), accuracy)
+        return Victim(network.eval().requires_grad_(False), len(data.index), accuracy)
 
     def answers(self, network: nn.Module, trial: Trial) -> Answers:
         """Classify the test images as deployed in a trial: a purifier makes its usual number of runs."""

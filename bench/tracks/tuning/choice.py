@@ -28,7 +28,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Row:
+class CandidateScores:
     """Measurements of a candidate.
 
     Args:
@@ -59,7 +59,7 @@ class Row:
         return {**shares, **bounds, "score": float(self.scores.mean()), "evaluations": self.evaluations}
 
 
-def choose(rows: Sequence[Row]) -> Row:
+def choose(rows: Sequence[CandidateScores]) -> CandidateScores:
     """Return the candidate that `RULE` chooses.
 
     Args:
@@ -69,14 +69,14 @@ def choose(rows: Sequence[Row]) -> Row:
     return min((row for row in rows if _as_good(row, best)), key=lambda row: row.evaluations)
 
 
-def _as_good(row: Row, best: Row) -> bool:
+def _as_good(row: CandidateScores, best: CandidateScores) -> bool:
     """Return True if a score is at most one standard error of the paired difference below the best."""
     difference = best.scores - row.scores
     error = float(difference.std(ddof=1)) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
     return float(difference.mean()) <= error
 
 
-def measured(folder: Path, labels: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+def measured(folder: Path, labels: Sequence[str]) -> tuple[list[CandidateScores], dict[str, str]]:
     """Return the candidates whose cells all ran, in the order of `labels`, and for the others the reason.
 
     Args:
@@ -100,9 +100,9 @@ def measured(folder: Path, labels: Sequence[str]) -> tuple[list[Row], dict[str, 
     return rows, failed
 
 
-def _row(label: str, frame: pd.DataFrame, cells: pd.DataFrame) -> Row:
+def _row(label: str, frame: pd.DataFrame, cells: pd.DataFrame) -> CandidateScores:
     shares = [frame[frame["attack"] == name].sort_values("index")["accuracy"].to_numpy() for name in ("none", TRANSFER)]
     clean = cells[cells["attack"] == "none"]
     images = (clean["images"] * (clean["draws"] + clean["selection"])).sum()
     cost = float((clean["forwards_verdict"] + 2 * clean["backwards_verdict"]).sum() / images)
-    return Row(label, shares[0], shares[1], cost)
+    return CandidateScores(label, shares[0], shares[1], cost)

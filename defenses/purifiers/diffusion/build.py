@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from defenses.networks.registry import Trained
+from defenses.networks.registry import NetworkLoader
 from defenses.purifiers.diffusion.samplers import (
     Ancestral,
     DenoiseOnce,
@@ -18,7 +18,7 @@ from defenses.utils.errors import unknown
 _SAMPLERS = ("predictor-corrector", "ode")
 
 
-def score_sde(trained: Trained, *, network: str, sampler: str, snr: float, **parameters: Any) -> Diffused:
+def score_sde(trained: NetworkLoader, *, network: str, sampler: str, snr: float, **parameters: Any) -> Diffused:
     """Return predictor and corrector, or the probability-flow ODE.
 
     Args:
@@ -38,7 +38,7 @@ def score_sde(trained: Trained, *, network: str, sampler: str, snr: float, **par
     return PredictorCorrector(trained(network, "noise predictor"), snr=snr, **parameters)
 
 
-def diffpure(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+def diffpure(trained: NetworkLoader, *, network: str, **parameters: Any) -> Diffused:
     """Return the reverse SDE.
 
     Args:
@@ -49,7 +49,7 @@ def diffpure(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
     return ReverseSDE(trained(network, "noise predictor"), **parameters)
 
 
-def gdmp(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+def gdmp(trained: NetworkLoader, *, network: str, **parameters: Any) -> Diffused:
     """Return DDPM's sampler with guidance.
 
     Args:
@@ -60,7 +60,7 @@ def gdmp(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
     return Ancestral(trained(network, "noise predictor"), **parameters)
 
 
-def denoise_once(trained: Trained, *, network: str, **parameters: Any) -> Diffused:
+def denoise_once(trained: NetworkLoader, *, network: str, **parameters: Any) -> Diffused:
     """Return the one-shot denoiser.
 
     Args:

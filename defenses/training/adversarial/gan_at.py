@@ -22,7 +22,7 @@ from defenses.utils.settings import Count, NotNegative, PartShare, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class GanSettings(CommonSettings):
+class GanAtSettings(CommonSettings):
     """Settings of the generator and the gradient term.
 
     Args:
@@ -52,7 +52,7 @@ class GanSettings(CommonSettings):
     statistics: Literal["running", "batch"] = "running"
 
 
-class GanTraining(AdversarialTraining):
+class GanAdversarialTraining(AdversarialTraining):
     """Classifier: min CE(x) + CE(x + eps G(x)); generator: max the second term. G takes and gives [-1, 1].
 
     The gradient term adds gamma (g2 - g3) / h to the classifier's gradient, g2 and g3 that of the second term before
@@ -63,8 +63,8 @@ class GanTraining(AdversarialTraining):
     step two through it, and for gamma other than 0 one more through both and one through the classifier.
     """
 
-    table_type: ClassVar[type[CommonSettings]] = GanSettings
-    settings: GanSettings
+    table_type: ClassVar[type[CommonSettings]] = GanAtSettings
+    settings: GanAtSettings
 
     def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
         super().__init__(network, data, seed, table)

@@ -9,7 +9,7 @@ import pytest
 from boards import ROOT, purebench_here
 
 from bench.tracks.tuning import choice
-from bench.tracks.tuning.choice import Row, choose, measured
+from bench.tracks.tuning.choice import CandidateScores, choose, measured
 from bench.tracks.tuning.grid import grid_of
 from defenses.utils.checksums import is_whole
 from defenses.utils.errors import UserError
@@ -20,7 +20,7 @@ GRID = ("--grid", "sigma=1/10,1/4", "steps=2", "--eps", "1/5", "--indices", "fir
 
 
 def row(label, clean, transfer, evaluations):
-    return Row(label, np.asarray(clean, float), np.asarray(transfer, float), evaluations)
+    return CandidateScores(label, np.asarray(clean, float), np.asarray(transfer, float), evaluations)
 
 
 def test_the_rule_in_closed_form():

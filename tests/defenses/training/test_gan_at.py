@@ -11,7 +11,7 @@ from torch.func import functional_call
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 from defenses.networks.registry import build_network
-from defenses.training.adversarial.gan_at import GanTraining
+from defenses.training.adversarial.gan_at import GanAdversarialTraining
 from defenses.training.objective import Material, accuracy
 from defenses.training.recipe import load_recipe
 from defenses.training.streams import stream
@@ -23,14 +23,16 @@ from defenses.zoo.weight_paths import find_weights
 ROWS = torch.arange(8)
 
 
-def made(network=None, *, still=False, **more) -> GanTraining:
+def made(network=None, *, still=False, **more) -> GanAdversarialTraining:
     """In double precision, so that differences over small steps can be taken; a still generator never learns."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(8, 1, 8, 8, generator=generator, dtype=torch.float64)
     y = torch.arange(8) % 3
     network = network or build_network("small-cnn", channels=[4, 4], hidden=8, num_classes=3)
     settings = {"eps": 0.2, "generator": {"features": 2, "blocks": 1}, **more}
-    objective = GanTraining(network.double(), Material(x, y, x, y, trained=lambda name: network), 0, settings)
+    objective = GanAdversarialTraining(
+        network.double(), Material(x, y, x, y, trained=lambda name: network), 0, settings
+    )
     objective.generator.double()
     if still:
         objective.settings = dataclasses.replace(objective.settings, generator_steps=0)
