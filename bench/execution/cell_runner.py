@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,28 @@ if TYPE_CHECKING:
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
 
-Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: run elsewhere), note
 
 _CHECKED = 8  # images on which a defense is checked
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """The end of a cell, for the progress.
+
+    Args:
+        key: of the cell.
+        status: "ok", "error" or "unsupported".
+        seconds: time that it took; None: another process ran it, so that it does not count in the forecast.
+        note: one line for the user.
+    """
+
+    key: str
+    status: str
+    seconds: float | None
+    note: str | None
+
+
+Report = Callable[[CellReport], None]
 
 
 class CellRunner:
@@ -200,7 +219,7 @@ def run_cells(
     def run_cell(cell: Cell, *, wait: bool) -> bool:
         with store.lock(cell.key, wait=wait) as acquired:
             if acquired:
-                finish(store, cell, runner.execute, run, report, redo.get(cell.key))
+                report(finish(store, cell, runner.execute, run, redo.get(cell.key)))
             return acquired
 
     contended = [c for c in cells if not run_cell(c, wait=False)]
@@ -213,23 +232,20 @@ def finish(
     cell: Cell,
     execute: Callable[[Cell], CellResult],
     run: str,
-    report: Report,
     superseded: CellRecord | None,
-) -> None:
-    """Run a cell and store its result, unless another process has; the caller holds the cell's lock.
+) -> CellReport:
+    """Run a cell, store its result and report it, unless another process has; the caller holds the cell's lock.
 
     Args:
         store: where results go.
         cell: the cell.
         execute: makes the result.
         run: id of the run.
-        report: called at the end.
         superseded: a stored record that does not count as finished; None: any stored record counts.
     """
     stored = store.cell_record(cell.key)
     if stored is not None and stored != superseded:
-        report(cell.key, stored["status"], None, stored["error"])
-        return
+        return CellReport(cell.key, stored["status"], None, stored["error"])
     begin = time.perf_counter()
     result = execute(cell)
     result.line["run"] = run
@@ -237,4 +253,4 @@ def finish(
     if stored is None or stored["status"] != "ok" or result.line["status"] == "ok":
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
-    report(cell.key, result.line["status"], seconds_since(begin), note)
+    return CellReport(cell.key, result.line["status"], seconds_since(begin), note)

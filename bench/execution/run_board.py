@@ -22,8 +22,9 @@ from bench.execution.progress import Progress
 from bench.execution.resume import resumable
 from bench.execution.sources import Sources
 from bench.execution.workers.limits import Limits, default_memory
-from bench.execution.workers.pool import PoolCallbacks, run_workers
-from bench.execution.workers.process import warm_up
+from bench.execution.workers.pool import PoolCallbacks, WorkerPool
+from bench.execution.workers.process import local_processes, warm_up
+from bench.execution.workers.session import WorkerSettings
 from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
@@ -184,7 +185,6 @@ class _PendingRun:
         expected = {row: forecast.seconds for row, forecast in self.forecasts.items()}
         self.progress = Progress(self.pending, workers=options.workers, quiet=options.quiet, expected=expected)
         self.uncertified = stored.missing(self.store.folder, self.pending, holds=Sources().certificate_holds)
-        self._by_key = {c.key: c for c in self.pending}
         accepted = options.probabilities | _accepted(self.board, read_manifest(self.store.folder))
         self.options = replace(options, probabilities=accepted)
 
@@ -203,29 +203,28 @@ class _PendingRun:
         update_manifest(self.store, self.board.manifest_facts(), self.entry)
         stored.add(self.store.folder, {self.uncertified[title]: certificates[title] for title in certificates})
 
-    def report(self, key: str, status: str, seconds: float | None, note: str | None) -> None:
-        """Report a finished cell; `Progress.finished` has the arguments."""
-        self.progress.finished(self._by_key[key], status, seconds, note)
-
     def in_workers(self) -> None:
         """Run the cells in worker processes."""
+        limits = _limits(self.board, self.options)
         callbacks = PoolCallbacks(
             run=self.entry["id"],
             begin=self.begin,
             certified=frozenset(self.uncertified),
-            report=self.report,
+            report=self.progress.finished,
             redo=self.redo,
-            limits=_limits(self.board, self.options),
+            limits=limits,
             estimate=self.progress.expected,
         )
-        run_workers(self.board, self.store, self.pending, self.options, callbacks)
+        settings = WorkerSettings(self.board, self.store.folder, self.options, self.entry["id"], limits.memory)
+        with local_processes(settings) as backend:
+            WorkerPool(backend, self.store, self.pending, callbacks).run(self.options.workers)
 
     def in_this_process(self) -> None:
         """Run the cells in this process; bad models stop the run before the first cell."""
         runner, cells = CellRunner(self.board, self.options), one_per_defense(self.pending)
         softmax = {c.defense.title for c in cells if runner.check(c)[1]}
         self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        run_cells(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
+        run_cells(self.store, self.pending, runner, self.entry["id"], self.progress.finished, redo=self.redo)
 
     def finish(self) -> None:
         """Write the end of the run to the manifest."""
@@ -246,7 +245,7 @@ def _run_pending(
     for suite in sorted({c.attack.name.partition(":")[0] for c in pending}):
         require(suite)  # a broken library stops the run before the first cell
     if in_workers := _in_workers(board, options):
-        warm_up(board)
+        warm_up(board.threads)
     run = _PendingRun(board, store, cells, pending, options, redo, forecasts)
     if in_workers:
         run.in_workers()

@@ -11,7 +11,7 @@ from boards import MODELS, purebench_here
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
 from bench.execution.attack_and_judge import execute
-from bench.execution.cell_runner import CellRunner
+from bench.execution.cell_runner import CellReport, CellRunner
 from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
@@ -293,6 +293,6 @@ def test_what_is_expected_gives_way_to_what_was_measured(board):
     progress = Progress(cells, workers=1, quiet=True, expected={row_of(cells[0]): 7.0})
     assert progress.forecast(cells[0]) == 7.0
     assert progress.expected(cells[-1]) is None
-    progress.finished(cells[0], "ok", 3.0)
+    progress.finished(CellReport(cells[0].key, "ok", 3.0, None))
     assert progress.expected(cells[1]) == 3.0
     assert progress.forecast(cells[-1]) == 3.0  # of the same attack
