@@ -83,8 +83,6 @@ class Session:
         """Run a cell under a memory limit, where torch raises an error on which batches are halved."""
         if memory is None or resource is None or sys.platform != "linux" or self.settings.options.device != "cpu":
             return self.runner.execute(cell)
-        from bench.evaluation.batching import reports_out_of_memory  # imports torch
-
         usage = psutil.Process().memory_info()
         before = resource.getrlimit(resource.RLIMIT_DATA)
         limit = int(usage.data + max(0.0, _ALLOWED * memory * GIB - usage.rss))
@@ -93,7 +91,7 @@ class Session:
             result = self.runner.execute(cell)
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, before)
-        if reports_out_of_memory(result.line["error"] or ""):
+        if result.out_of_memory:
             result.line["error"] += f"; a worker may hold {memory:.3g} GiB (--memory)"
         return result
 
