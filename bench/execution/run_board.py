@@ -38,6 +38,8 @@ from defenses.utils.text import clean, counted
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """Run the unfinished cells of a board, merge their parts, and update the manifest.
 
+    A script that calls it needs `if __name__ == "__main__":` around that: worker processes import the script.
+
     Args:
         board: the board.
         folder: the results folder.

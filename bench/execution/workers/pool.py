@@ -35,6 +35,7 @@ from bench.store.parts import CellRecord
 _POLL_SECONDS = 0.2
 _FULL = 0.7  # of its memory: a worker that holds more after a cell is replaced
 _LOADING = 60.0  # seconds, at least, to load and check a model: the time limit of a cell does not count them
+_GUARD = 'a script that runs boards needs `if __name__ == "__main__":` around that, as workers import it'
 _STARTS = 2  # of workers that may die one after another
 
 
@@ -223,7 +224,7 @@ class WorkerPool:
             self._deaths[name] += 1
         if task is None:
             if worker.phase is Phase.START and self._deaths[""] >= _STARTS:
-                raise WorkerFailed(f"worker processes die at their start ({cause})")
+                raise WorkerFailed(f"workers die at their start ({cause}); {_GUARD}")
         elif self._deaths[name] < task.attempts:
             self._ready.append(task)
         else:

@@ -82,8 +82,7 @@ class LocalProcesses:
         # A fork has the environment of the server, not of this process.
         context = WorkerContext(self._scratch / f"{number}.txt", dict(os.environ))
         process = self._multiprocessing.Process(target=serve, args=(self._settings, worker_end, context), daemon=True)
-        with _without_main_module():
-            process.start()
+        process.start()
         worker_end.close()  # only the worker's copy stays open, so its end closes the pipe
         self._workers[number] = _WorkerProcess(process, parent_end, context.traceback_file)
         return number
@@ -144,19 +143,6 @@ def local_processes(settings: WorkerSettings) -> Iterator[LocalProcesses]:
             yield backend
         finally:
             backend.close()
-
-
-@contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Hide the main module: a worker would import it, and so run a script without a guard again."""
-    main = vars(sys.modules["__main__"])
-    before = dict(main)
-    main["__spec__"] = None
-    main.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.update(before)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.run_board import run_board
 from bench.execution.workers.messages import WorkerFailed
+from bench.execution.workers.process import LocalProcesses
 from bench.execution.workers.session import WorkerSettings
 from bench.execution.workers.worker import WorkerContext
 from bench.spec.cell import Cell
@@ -131,6 +132,16 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench.execution.run_board, "run_board", board)
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "purebench: a worker failed: KeyError: 'oops'\n"
+
+
+def test_a_start_leaves_the_main_module_as_it_is(tmp_path, monkeypatch):
+    main, seen = vars(sys.modules["__main__"]), []
+    before = dict(main)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", lambda _: seen.append(dict(main)))
+    LocalProcesses(
+        WorkerSettings(load_board(write_board(tmp_path)), tmp_path / "out", Options(), "run"), tmp_path
+    ).start()
+    assert seen == [before]
 
 
 def children(pid: int) -> set[int]:
