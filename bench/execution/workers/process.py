@@ -137,7 +137,7 @@ class LocalProcesses:
 @contextmanager
 def local_processes(settings: WorkerSettings) -> Iterator[LocalProcesses]:
     """Yield a backend of local processes, which end with the context."""
-    with tempfile.TemporaryDirectory() as scratch, _environment(_thread_pools(settings.board.threads)):
+    with tempfile.TemporaryDirectory() as scratch, _environment(_thread_pools(settings.threads)):
         backend = LocalProcesses(settings, Path(scratch))
         try:
             yield backend

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.board.board import Board
+from bench.board.board import BoardImages
 from bench.evaluation.certificates.stored import failed
 from bench.execution.cell_runner import CellRunner
 from bench.execution.workers.limits import GIB
@@ -35,14 +35,16 @@ class WorkerSettings:
     """Settings of a run, the same for all its workers.
 
     Args:
-        board: the board.
+        images: of the board.
+        threads: torch threads of a worker.
         folder: the results folder.
         options: options of the run.
         run: id of the run.
         memory: GiB that a worker may hold; None: no limit.
     """
 
-    board: Board
+    images: BoardImages
+    threads: int
     folder: Path
     options: Options
     run: str
@@ -60,10 +62,10 @@ class Session:
     def __init__(self, settings: WorkerSettings, send: Callable[[Message], None]):
         import torch
 
-        torch.set_num_threads(settings.board.threads)
+        torch.set_num_threads(settings.threads)
         _share_accelerator(settings.options)
         self.settings, self.send = settings, send
-        self.store, self.runner = Store(settings.folder), CellRunner(settings.board, settings.options)
+        self.store, self.runner = Store(settings.folder), CellRunner(settings.images, settings.options)
 
     def certificate(self, cell: Cell) -> dict[str, Any]:
         """Return the certificate of the defense of a cell; as a worker ignores Ctrl-C, an interrupt is the model's."""

@@ -216,10 +216,10 @@ def test_train_and_run_on_the_trained_weights(tmp_path):
 
 
 def test_an_import_of_a_library_is_known_and_that_of_a_plugin_is_none(tmp_path, monkeypatch):
-    text = "from bench.cli.main import _is_importing\nimporting = _is_importing()\ndef attack():\n    return importing\n"
+    text = "from bench.cli.main import _is_importing\nfound = _is_importing()\ndef attack():\n    return found\n"
     (tmp_path / "library_of_test.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.import_module("library_of_test").importing
+    assert importlib.import_module("library_of_test").found
     assert not _is_importing()
     (tmp_path / "plugin.py").write_text(text)
     assert not load_object(f"{tmp_path / 'plugin.py'}:attack")()

@@ -208,7 +208,7 @@ def test_any_backend_gives_the_same_results(tmp_path: Path) -> None:
     board: Board = load_board(write_board(tmp_path, seconds=0.0))
     options, cells, reports = Options(quiet=True), board.cells(), list[CellReport]()
     run_board(board, tmp_path / "one", Options(quiet=True, workers=0))
-    backend = InThisProcess(WorkerSettings(board, tmp_path / "other", options, "run"))
+    backend = InThisProcess(WorkerSettings(board.images, 1, tmp_path / "other", options, "run"))
     limits = Limits(seconds=600.0, memory=None)
     callbacks = PoolCallbacks("run", lambda *_: None, frozenset(), reports.append, {}, limits, lambda _: None)
     WorkerPool(backend, Store(tmp_path / "other"), cells, callbacks).run(3)

@@ -120,7 +120,7 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench.execution.workers.worker, "_prepare", lambda *_: None)
     path = write_board(tmp_path)
     parent_end, worker_end = multiprocessing.Pipe()
-    settings = WorkerSettings(load_board(path), tmp_path / "out", Options(), "run")
+    settings = WorkerSettings(load_board(path).images, 1, tmp_path / "out", Options(), "run")
     bench.execution.workers.worker.serve(settings, worker_end, WorkerContext(tmp_path / "traceback", {}))
     failure = parent_end.recv().error
     assert isinstance(failure, WorkerFailed)
@@ -139,7 +139,7 @@ def test_a_start_leaves_the_main_module_as_it_is(tmp_path, monkeypatch):
     before = dict(main)
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", lambda _: seen.append(dict(main)))
     LocalProcesses(
-        WorkerSettings(load_board(write_board(tmp_path)), tmp_path / "out", Options(), "run"), tmp_path
+        WorkerSettings(load_board(write_board(tmp_path)).images, 1, tmp_path / "out", Options(), "run"), tmp_path
     ).start()
     assert seen == [before]
 
