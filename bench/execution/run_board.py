@@ -89,7 +89,9 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     if plan.pending:
         for suite in sorted({c.attack.name.partition(":")[0] for c in plan.pending}):
             require(suite)  # a broken library stops the run before the first cell
-        _run_pending(plan, store)
+        if in_workers := _in_workers(plan):
+            warm_up(plan.threads)
+        _Run(plan, store).run(in_workers=in_workers)
         finished = store.finished(_warn)
     else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(plan)
@@ -194,23 +196,26 @@ class _Run:
         update_manifest(self.store, self.plan.facts, self.entry)
         stored.add(self.plan.folder, {self.uncertified[title]: certificates[title] for title in certificates})
 
-    def in_workers(self) -> None:
+    def run(self, *, in_workers: bool) -> None:
+        """Run the cells, and write the end of the run to the manifest."""
+        if in_workers:
+            self._in_workers()
+        else:
+            self._in_this_process()
+        self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.entry["seconds"] = round(self.progress.elapsed(), 3)
+        update_manifest(self.store, self.plan.facts, self.entry)
+
+    def _in_workers(self) -> None:
         """Run the cells in worker processes."""
         plan, options, run = self.plan, self.options, self.entry["id"]
         memory = default_memory(options.workers) if options.memory is None else options.memory
-        callbacks = PoolCallbacks(
-            run=run,
-            begin=self.begin,
-            certified=frozenset(self.uncertified),
-            report=self.progress.finished,
-            redo=plan.redo,
-            limits=Limits(plan.time_limit, memory),
-            estimate=self.progress.expected,
-        )
+        limits, progress = Limits(plan.time_limit, memory), self.progress
+        callbacks = PoolCallbacks(run, self.begin, progress.finished, limits, progress.expected)
         with local_processes(WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)) as backend:
-            WorkerPool(backend, self.store, plan.pending, callbacks).run(options.workers)
+            WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified).run(options.workers)
 
-    def in_this_process(self) -> None:
+    def _in_this_process(self) -> None:
         """Run the cells in this process; bad models stop the run before the first cell."""
         import torch
 
@@ -219,23 +224,6 @@ class _Run:
         self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
         torch.set_num_threads(self.plan.threads)
         run_cells(self.store, self.plan.pending, runner, self.entry["id"], self.progress.finished, redo=self.plan.redo)
-
-    def finish(self) -> None:
-        """Write the end of the run to the manifest."""
-        self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.entry["seconds"] = round(self.progress.elapsed(), 3)
-        update_manifest(self.store, self.plan.facts, self.entry)
-
-
-def _run_pending(plan: RunPlan, store: Store) -> None:
-    if in_workers := _in_workers(plan):
-        warm_up(plan.threads)
-    run = _Run(plan, store)
-    if in_workers:
-        run.in_workers()
-    else:
-        run.in_this_process()
-    run.finish()
 
 
 def _in_workers(plan: RunPlan) -> bool:

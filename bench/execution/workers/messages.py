@@ -22,7 +22,6 @@ class Phase(Enum):
     WORK = auto()  # certifying or running a cell
 
 
-@dataclass(frozen=True)
 class Ready:
     """The worker takes tasks."""
 
@@ -34,7 +33,6 @@ class Failed:
     error: Exception
 
 
-@dataclass(frozen=True)
 class Died:
     """The worker has ended without a word; the last of its messages, which the backend adds."""
 

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.execution.cell_runner import Report, finish, one_per_defense
+from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
 from bench.execution.workers.limits import GIB, Limits
-from bench.execution.workers.messages import (
-    Busy,
-    Certified,
-    Checked,
-    Died,
-    Entered,
-    Failed,
-    Finished,
-    Message,
-    Phase,
-    Ready,
-    TaskMessage,
-    Unfinished,
-    WorkerFailed,
-)
+from bench.execution.workers.messages import Message, Phase, TaskMessage, WorkerFailed
 from bench.execution.workers.schedule import Schedule
 from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
 from bench.spec.cell import Cell
@@ -47,9 +34,7 @@ class PoolCallbacks:
         run: id of the run.
         begin: called when all models have been checked, before the first cell, with the certificates by title and the
             titles of the defenses that return probabilities.
-        certified: titles of the defenses that need a gradient certificate.
         report: called after every cell.
-        redo: by key, the records that do not count as finished.
         limits: limits of each worker; a cell that exceeds one becomes an error record, as does a cell on which a worker
             dies twice.
         estimate: returns the seconds of a cell; None where unknown.
@@ -57,9 +42,7 @@ class PoolCallbacks:
 
     run: str
     begin: Callable[[Mapping[str, dict[str, Any]], set[str]], None]
-    certified: frozenset[str]
     report: Report
-    redo: Mapping[str, CellRecord]
     limits: Limits
     estimate: Callable[[Cell], float | None]
 
@@ -84,17 +67,26 @@ class WorkerPool:
     Args:
         backend: starts the workers; the caller ends those that are left.
         store: where results go.
-        pending: cells to run, the longest first.
         callbacks: callbacks and limits.
+        pending: cells to run, the longest first.
+        redo: by key, the records that do not count as finished.
+        certified: titles of the defenses that need a gradient certificate.
     """
 
-    def __init__(self, backend: Backend, store: Store, pending: Iterable[Cell], callbacks: PoolCallbacks):
-        self.backend, self.store, self.callbacks = backend, store, callbacks
-        pending = list(pending)
+    def __init__(
+        self,
+        backend: Backend,
+        store: Store,
+        callbacks: PoolCallbacks,
+        pending: Sequence[Cell],
+        redo: Mapping[str, CellRecord],
+        certified: Container[str],
+    ):
+        self.backend, self.store, self.callbacks, self.redo = backend, store, callbacks, redo
         # The last task is taken first: the checks of stochastic defenses take longest.
         cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
         self._ready: list[Task] = [LoadTask(cell) for cell in cells]
-        self._certifications = [CertifyTask(cell) for cell in cells if cell.defense.title in callbacks.certified]
+        self._certifications = [CertifyTask(cell) for cell in cells if cell.defense.title in certified]
         self._schedule = Schedule(pending, callbacks.estimate)
         self._busy: list[Cell] = []  # cells that another run is running
         self._begun = False
@@ -148,26 +140,26 @@ class WorkerPool:
         if self._ready:
             return self._ready.pop()
         if (cell := self._schedule.pop()) is not None:
-            return CellTask(cell, self.callbacks.redo.get(cell.key))
+            return CellTask(cell, self.redo.get(cell.key))
         if self._busy:
             cell = self._busy.pop(0)
-            return CellTask(cell, self.callbacks.redo.get(cell.key), wait=True)
+            return CellTask(cell, self.redo.get(cell.key), wait=True)
         return None
 
     def _on_message(self, worker: _Worker, message: Message) -> None:
         """Handle a message; one about a task that the worker no longer has is none."""
         task = worker.task
         match message:
-            case Ready():
+            case messages.Ready():
                 self._deaths.pop("", None)
                 worker.enter(Phase.WAIT)
-            case Failed(error):
+            case messages.Failed(error):
                 raise error
-            case Died():
+            case messages.Died():
                 self._on_death(worker)
             case TaskMessage(name) if task is None or task.name != name:
                 return
-            case Entered(phase=phase):
+            case messages.Entered(phase=phase):
                 worker.enter(phase)
             case TaskMessage() if task is not None:
                 self._on_answer(worker, task, message)
@@ -177,16 +169,16 @@ class WorkerPool:
         worker.task = None
         title = task.cell.defense.title
         match answer:
-            case Busy():
+            case messages.Busy():
                 self._busy.append(task.cell)
-            case Checked(_, seconds, softmax):
+            case messages.Checked(_, seconds, softmax):
                 self._softmax |= {title} if softmax else set()
                 self._schedule.learn(title, seconds)
-            case Certified(_, certificate):
+            case messages.Certified(_, certificate):
                 self._certificates[title] = certificate
-            case Finished(_, report):
+            case messages.Finished(_, report):
                 self.callbacks.report(report)
-            case Unfinished(_, problem, trace):
+            case messages.Unfinished(_, problem, trace):
                 self._record(task.cell, time.monotonic() - worker.since, problem, trace)
 
     def _replace_if_full(self, worker: _Worker) -> None:
@@ -242,5 +234,5 @@ class WorkerPool:
                 self._busy.append(cell)
                 return
             failure = CellResult.failure(cell, problem, trace)
-            report = finish(self.store, cell, lambda _: failure, self.callbacks.run, self.callbacks.redo.get(cell.key))
+            report = finish(self.store, cell, lambda _: failure, self.callbacks.run, self.redo.get(cell.key))
             self.callbacks.report(replace(report, seconds=None if report.seconds is None else seconds))

@@ -91,13 +91,11 @@ class Run:
         callbacks = PoolCallbacks(
             run="run",
             begin=lambda certificates, _: self.certificates.update(certificates),
-            certified=certified,
             report=self.reports.append,
-            redo={},
             limits=limits,
             estimate=lambda _: 1.0,
         )
-        self.pool = WorkerPool(backend, self.store, self.cells, callbacks)
+        self.pool = WorkerPool(backend, self.store, callbacks, self.cells, {}, certified)
 
     def done(self, workers: int = 2) -> dict[str, int]:
         """Run it, and return how often each status was reported; every cell ends once."""
@@ -210,8 +208,8 @@ def test_any_backend_gives_the_same_results(tmp_path: Path) -> None:
     run_board(board, tmp_path / "one", Options(quiet=True, workers=0))
     backend = InThisProcess(WorkerSettings(board.images, 1, tmp_path / "other", options, "run"))
     limits = Limits(seconds=600.0, memory=None)
-    callbacks = PoolCallbacks("run", lambda *_: None, frozenset(), reports.append, {}, limits, lambda _: None)
-    WorkerPool(backend, Store(tmp_path / "other"), cells, callbacks).run(3)
+    callbacks = PoolCallbacks("run", lambda *_: None, reports.append, limits, lambda _: None)
+    WorkerPool(backend, Store(tmp_path / "other"), callbacks, cells, {}, ()).run(3)
     one, other = (load_results(tmp_path / name).sort_values(["cell", "index"]) for name in ("one", "other"))
     assert len(reports) == len(cells)
     for column in ("cell", "index", "accuracy", "linf", "status"):
