@@ -59,7 +59,7 @@ class AttackRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImageAccuracies:
     """Shares of right draws of every image, of the held-out and of the selection draws, each [N]."""
 
     held_out: tuple[float, ...]
@@ -76,13 +76,13 @@ class Outcome:
         return float(self.shares.mean())
 
 
-def worst(outcomes: Sequence[Outcome]) -> Outcome:
+def worst(outcomes: Sequence[ImageAccuracies]) -> ImageAccuracies:
     """Return for each image the worst attack, selected on selection draws and counted on held-out ones."""
     selection = np.array([o.selection for o in outcomes])
     at = selection.argmin(0)
     columns = np.arange(selection.shape[1])
     held_out = np.array([o.held_out for o in outcomes])
-    return Outcome(tuple(held_out[at, columns].tolist()), tuple(selection[at, columns].tolist()))
+    return ImageAccuracies(tuple(held_out[at, columns].tolist()), tuple(selection[at, columns].tolist()))
 
 
 @dataclass
@@ -172,21 +172,21 @@ class Subject:
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 
-    def white(self, **changes: Any) -> Outcome:
+    def white(self, **changes: Any) -> ImageAccuracies:
         """Return the outcome of the white box: of the iterative attack through every mode, for each image the worst."""
         return worst([self.run(self.iterative(mode, **changes)) for mode in self.modes])
 
-    def strongest(self) -> Outcome:
+    def strongest(self) -> ImageAccuracies:
         """Return the outcome of the white box; on a randomised defense, for each image the worst of it and PGD."""
         pgd = [self.run(self.pgd(mode)) for mode in self.modes] if self.defense.stochastic else []
         return worst([self.white(), *pgd])
 
-    def run(self, attack: AttackRun) -> Outcome:
+    def run(self, attack: AttackRun) -> ImageAccuracies:
         """Return the outcome of an attack, run now or read from the folder."""
         facts = asdict(attack)
         file = f"attack-{digest(facts, default=str)[:12]}"
         content = self.cached(file, lambda: asdict(self._attack(attack)) | {"attack_run": facts})
-        return Outcome(tuple(content["held_out"]), tuple(content["selection"]))
+        return ImageAccuracies(tuple(content["held_out"]), tuple(content["selection"]))
 
     def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a measurement, made now or in an earlier run of the same audit.
@@ -212,7 +212,7 @@ class Subject:
         """Return a 31-bit seed for a purpose."""
         return int(digest([self.seed, *map(str, purpose)])[:8], 16) >> 1
 
-    def _attack(self, attack: AttackRun) -> Outcome:
+    def _attack(self, attack: AttackRun) -> ImageAccuracies:
         """Return the outcome of an attack, run now."""
         self.report(f"{attack.attack} at {attack.eps}, {attack.gradient}, {attack.against}")
         judged = Fixed(self.defense, self.seed_for("fixed")) if attack.against == "fixed" else self.defense
@@ -232,7 +232,7 @@ class Subject:
         right = ((answers.predictions == self.y) & ~answers.rejected).double().cpu()
         held_out = answers.held_out
         selection = ~held_out if (~held_out).any() else held_out
-        return Outcome(tuple(right[held_out].mean(0).tolist()), tuple(right[selection].mean(0).tolist()))
+        return ImageAccuracies(tuple(right[held_out].mean(0).tolist()), tuple(right[selection].mean(0).tolist()))
 
 
 def attacked(

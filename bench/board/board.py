@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.attacks.registry import find_attack
 from bench.board.attack_entry import AttackEntry
@@ -22,6 +22,24 @@ from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import decode
+
+
+class BoardImages(NamedTuple):
+    """The images of a board.
+
+    Args:
+        board: its name, for messages.
+        dataset: name or .npz path.
+        split: split of the data set.
+        indices: named index list.
+        root: where data sets lie; None: `defenses.utils.paths.data_root`.
+    """
+
+    board: str
+    dataset: str
+    split: str
+    indices: str
+    root: Path | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,11 @@ class Board:
         if self.preset:
             check_defenses(self.preset, [d.label for d in self.defenses if d.stochastic])
 
+    @property
+    def images(self) -> BoardImages:
+        """Return the images of the board."""
+        return BoardImages(self.name, self.dataset, self.split, self.indices, self.data_root)
+
     def keys(self) -> list[str] | None:
         """Return the keys of all cells, which identify a board without a name of its own; None for one with a name."""
         return None if self.named else [cell.key for cell in self.cells()]
@@ -121,6 +144,10 @@ class Board:
         Raises:
             UserError: unknown attack or parameter, indices out of range, two labels for one defense or attack.
         """
+        return list(self._cells)
+
+    @cached_property
+    def _cells(self) -> Collection[Cell]:
         info = dataset_info(self.dataset, root=self.data_root)
         blocks = tuple(_blocks(info, self.split, self.indices, self.block, self.data_root))
         cells: dict[str, Cell] = {}
@@ -131,7 +158,7 @@ class Board:
                         if cell.key in cells:
                             refuse_same(cell, cells[cell.key])
                         cells[cell.key] = cell
-        return list(cells.values())
+        return cells.values()
 
     def _entries(self, defense: DefenseRef) -> Iterable[AttackEntry]:
         """Return the null attacks on a defense, also on the known draw where an attack knows it, then its attacks."""

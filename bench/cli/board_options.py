@@ -181,7 +181,7 @@ def run_and_show(
 ) -> int:
     """Run a board, print its table and the errors on record, and return the exit code."""
     from bench.execution.run_board import run_board
-    from bench.execution.workers.pool import WorkerFailed
+    from bench.execution.workers.messages import WorkerFailed
 
     options = Options(
         data_root=arguments.data_root,

@@ -63,7 +63,7 @@ def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dic
     from bench.execution.sources import Sources
 
     cells, folder = board.cells(), results_folder(arguments, board)
-    runner = CellRunner(board, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
+    runner = CellRunner(board.images, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
     certificates: dict[str, dict[str, Any]] = {}
     missing: Mapping[str, str] = stored.missing(folder, cells, holds=Sources().certificate_holds)
     for cell in one_per_defense(cells):

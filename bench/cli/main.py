@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command and command not in COMMANDS and words[0] == command:
         print(f"purebench: {unknown('command', clean(command), COMMANDS)}", file=sys.stderr)
         return 2
-    arguments = build_parser(command).parse_args(argv)
     interrupts = _record_interrupts()
     try:
+        arguments = build_parser(command).parse_args(argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
@@ -81,7 +81,7 @@ def _record_interrupts() -> list[int]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         interrupts.append(number)
-        if not _is_importing(frame):
+        if not _is_importing():
             signal.default_int_handler(number, frame)
         retry = threading.Timer(0.05, _send_again, (number,))  # an exception within torch's import aborts the process
         retry.daemon = True
@@ -100,13 +100,10 @@ def _send_again(number: int) -> None:
         signal.raise_signal(number)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    """Return True if an import statement is running; code at a plug-in's top level does not count."""
-    while frame is not None and not is_private(frame.f_globals.get("__name__")):
-        if frame.f_code.co_name == "_find_and_load" and "importlib" in frame.f_code.co_filename:
-            return True
-        frame = frame.f_back
-    return False
+def _is_importing() -> bool:
+    """Return True if a library is being imported; code at a plug-in's top level does not count."""
+    specs = [getattr(module, "__spec__", None) for name, module in [*sys.modules.items()] if not is_private(name)]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def _interrupted() -> int:

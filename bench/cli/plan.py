@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board)
-    CellRunner(board, options).try_parameters(selection)
+    CellRunner(board.images, options).try_parameters(selection)
     found = resumable(cells, read_stored(folder, board.name, board.keys())[0])
     lines = found.lines
     rows: dict[str, list[Cell]] = {}
@@ -148,7 +148,7 @@ def _probe(
         return {}
     with no_empty_folder(folder):
         make_folder(folder)
-        probed = probe(CellRunner(board, options), unknown, budget=_PROBE_SECONDS, report=report)
+        probed = probe(CellRunner(board.images, options), unknown, budget=_PROBE_SECONDS, report=report)
         if probed:
             write_forecast(folder, read_forecast(folder) | probed)
     return probed

@@ -17,16 +17,11 @@ _MESSAGES = ("out of memory", "not enough memory", "allocate memory", "Unable to
 T = TypeVar("T")
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an exception is an out-of-memory error, of any of torch's types and messages."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and reports_out_of_memory(str(error))
-
-
-def reports_out_of_memory(message: str) -> bool:
-    """Return True if a recorded error, its type in front, is an out-of-memory error."""
-    return "MemoryError" in message or any(text in message for text in _MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
 
 
 class BatchLimit:
@@ -56,7 +51,7 @@ class BatchLimit:
             True if the limit was halved, so that a retry may succeed.
         """
         rows = rows if self.limit is None else min(rows, self.limit)
-        if rows <= 1 or not out_of_memory(error):
+        if rows <= 1 or not is_out_of_memory(error):
             return False
         self.limit = rows // 2
         if self._defense is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bench.attacks.precomputed import UNCHANGED
 from bench.attacks.registry import Unsupported, find_attack, user_code
-from bench.evaluation.batching import BatchLimit, batch_limit, release_cached_memory
+from bench.evaluation.batching import BatchLimit, batch_limit, is_out_of_memory, release_cached_memory
 from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import deployed_verdict
 from bench.evaluation.devices import device_of
@@ -67,7 +68,8 @@ def execute(
         raise
     except (Exception, SystemExit) as error:
         message = f"{type(error).__name__}: {_first_line(error)}".rstrip(": ")
-        return CellResult.failure(cell, message, traceback.format_exc())
+        failure = CellResult.failure(cell, message, traceback.format_exc())
+        return replace(failure, out_of_memory=is_out_of_memory(error))
     line |= outcome.costs()
     if notes := _notes(outcome):
         line["notes"] = notes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.board.board import Board
+from bench.board.board import BoardImages
 from bench.board.indices import resolve
 from bench.evaluation.cost import seconds_since
 from bench.execution.sources import Sources
@@ -28,21 +27,40 @@ if TYPE_CHECKING:
     from defenses.core.defense import Defense
     from defenses.data.dataset import Dataset
 
-Report = Callable[[str, str, float | None, str | None], None]  # key, status, seconds (None: run elsewhere), note
 
 _CHECKED = 8  # images on which a defense is checked
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """The end of a cell, for the progress.
+
+    Args:
+        key: of the cell.
+        status: "ok", "error" or "unsupported".
+        seconds: time that it took; None: another process ran it, so that it does not count in the forecast.
+        note: one line for the user.
+    """
+
+    key: str
+    status: str
+    seconds: float | None
+    note: str | None
+
+
+Report = Callable[[CellReport], None]
 
 
 class CellRunner:
     """The data and defenses of a board, loaded once a process, on which its cells run.
 
     Args:
-        board: the board.
+        images: of the board.
         options: options of the run.
     """
 
-    def __init__(self, board: Board, options: Options):
-        self.board, self.options = board, options
+    def __init__(self, images: BoardImages, options: Options):
+        self.images, self.options = images._replace(root=options.data_root or images.root), options
         self._defenses: dict[str, Defense] = dict(options.loaded)
         self._data: Dataset | None = None
         self._positions: list[int] = []
@@ -50,16 +68,12 @@ class CellRunner:
         self._states: dict[str, str] = {}  # by title, the state of a defense before its first cell
         self._references: dict[str, Reference] = {}  # by title
 
-    @property
-    def _data_root(self) -> Path | None:
-        return self.options.data_root or self.board.data_root
-
     def data(self) -> Dataset:
         """Return the data set of the board, loaded at the first call."""
         if self._data is None:
-            data = load_dataset(self.board.dataset, self.board.split, root=self._data_root)
+            data = load_dataset(self.images.dataset, self.images.split, root=self.images.root)
             size, labels = len(data), data.y.tolist
-            chosen = resolve(self.board.indices, size, dataset=data.name, split=data.split, labels=labels)
+            chosen = resolve(self.images.indices, size, dataset=data.name, split=data.split, labels=labels)
             self._data, self._positions = data, list(chosen.positions)
         return self._data
 
@@ -87,8 +101,7 @@ class CellRunner:
             from defenses.utils.devices import device_named
 
             if title not in self._defenses:
-                roots = {"weights_root": self.options.weights_root, "data_root": self._data_root}
-                self._defenses[title] = load_defense(cell, self.board, **roots)
+                self._defenses[title] = load_defense(cell, self.images, self.options.weights_root)
             self._defenses[title].to(device_named(self.options.device))
         return self._defenses[title]
 
@@ -181,7 +194,7 @@ def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def run_cells(
-    store: Store, cells: list[Cell], runner: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
+    store: Store, cells: Sequence[Cell], runner: CellRunner, run: str, report: Report, *, redo: Mapping[str, CellRecord]
 ) -> None:
     """Run all cells that no other process runs; then wait for the others', and run those left unfinished.
 
@@ -193,14 +206,11 @@ def run_cells(
         report: called after every cell.
         redo: by key, the records that do not count as finished.
     """
-    import torch
-
-    torch.set_num_threads(runner.board.threads)
 
     def run_cell(cell: Cell, *, wait: bool) -> bool:
         with store.lock(cell.key, wait=wait) as acquired:
             if acquired:
-                finish(store, cell, runner.execute, run, report, redo.get(cell.key))
+                report(finish(store, cell, runner.execute, run, redo.get(cell.key)))
             return acquired
 
     contended = [c for c in cells if not run_cell(c, wait=False)]
@@ -213,23 +223,20 @@ def finish(
     cell: Cell,
     execute: Callable[[Cell], CellResult],
     run: str,
-    report: Report,
     superseded: CellRecord | None,
-) -> None:
-    """Run a cell and store its result, unless another process has; the caller holds the cell's lock.
+) -> CellReport:
+    """Run a cell, store its result and report it, unless another process has; the caller holds the cell's lock.
 
     Args:
         store: where results go.
         cell: the cell.
         execute: makes the result.
         run: id of the run.
-        report: called at the end.
         superseded: a stored record that does not count as finished; None: any stored record counts.
     """
     stored = store.cell_record(cell.key)
     if stored is not None and stored != superseded:
-        report(cell.key, stored["status"], None, stored["error"])
-        return
+        return CellReport(cell.key, stored["status"], None, stored["error"])
     begin = time.perf_counter()
     result = execute(cell)
     result.line["run"] = run
@@ -237,4 +244,4 @@ def finish(
     if stored is None or stored["status"] != "ok" or result.line["status"] == "ok":
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
-    report(cell.key, result.line["status"], seconds_since(begin), note)
+    return CellReport(cell.key, result.line["status"], seconds_since(begin), note)

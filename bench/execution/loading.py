@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.board.board import Board
+from bench.board.board import BoardImages
 from bench.board.defense_entry import load_reference
 from bench.evaluation.certificates.stored import certificate_of
 from bench.evaluation.devices import device_of
@@ -20,24 +20,23 @@ from defenses.utils.identity import identity
 from defenses.utils.plugin_code import code_hash
 
 
-def load_defense(cell: Cell, board: Board, *, weights_root: Path | None, data_root: Path | None) -> Defense:
+def load_defense(cell: Cell, images: BoardImages, weights_root: Path | None) -> Defense:
     """Load the defense of a cell.
 
     Args:
         cell: the cell.
-        board: its board.
+        images: of its board.
         weights_root: where weights are looked for first.
-        data_root: where data sets lie.
 
     Raises:
         UserError: the defense cannot be loaded, or it is not the model of the board's fingerprint.
     """
-    reference, roots = cell.defense, {"weights_root": weights_root, "data_root": data_root}
+    reference, roots = cell.defense, {"weights_root": weights_root, "data_root": images.root}
     with preserve_global_state():
         try:
-            defense = load_reference(reference, board.dataset, roots)
+            defense = load_reference(reference, images.dataset, roots)
         except UserError as error:
-            raise UserError(f"{board.name}: {with_context(reference.title, error)}") from None
+            raise UserError(f"{images.board}: {with_context(reference.title, error)}") from None
     _check_identity(defense, cell)
     return defense
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from bench.evaluation.cost import seconds_since
+from bench.execution.cell_runner import CellReport
 from bench.spec.cell import Cell, row_of
 from defenses.utils.text import human_time
 
@@ -30,17 +31,12 @@ class Progress:
         self._expected = expected or {}
         self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
 
-    def finished(self, cell: Cell, status: str, seconds: float | None, note: str | None = None) -> None:
-        """Report a finished cell.
-
-        Args:
-            cell: the cell.
-            status: "ok", "error" or "unsupported".
-            seconds: time that it took; None: another process ran it, so that it does not count in the forecast.
-            note: one line for the user.
-        """
-        if self.pending.pop(cell.key, None) is None:
+    def finished(self, report: CellReport) -> None:
+        """Report a finished cell, once."""
+        cell = self.pending.pop(report.key, None)
+        if cell is None:
             return
+        status, seconds, note = report.status, report.seconds, report.note
         if seconds is not None:
             for kind in _kinds(cell):
                 total, n = self._seconds.get(kind, (0.0, 0))

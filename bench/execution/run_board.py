@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,20 @@ from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
-from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
+from bench.execution.forecast.estimates import run_entry
 from bench.execution.options import Options
+from bench.execution.plan import RunPlan, has_failed, plan_run
 from bench.execution.progress import Progress
-from bench.execution.resume import resumable
+from bench.execution.resume import Resumable, resumable
 from bench.execution.sources import Sources
 from bench.execution.workers.limits import Limits, default_memory
-from bench.execution.workers.pool import PoolCallbacks, run_workers
-from bench.execution.workers.process import warm_up
+from bench.execution.workers.pool import PoolCallbacks, WorkerPool
+from bench.execution.workers.process import local_processes, warm_up
+from bench.execution.workers.session import WorkerSettings
 from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
-from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 from defenses.utils.text import clean, counted
@@ -36,6 +37,8 @@ from defenses.utils.text import clean, counted
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     """Run the unfinished cells of a board, merge their parts, and update the manifest.
+
+    A script that calls it needs `if __name__ == "__main__":` around that: worker processes import the script.
 
     Args:
         board: the board.
@@ -57,7 +60,13 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
 
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
-        return _run(board, Store(folder), cells, chosen, options)
+        store = Store(folder)
+        found = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
+        _print_notes(found.notes)
+        plan = plan_run(board, chosen, found, folder, options)
+        if not options.quiet:
+            print(_intent(chosen, len(chosen) - len(plan.pending), folder), file=sys.stderr, flush=True)
+        return _run(plan, store, found)
 
 
 def _with_notes(board: Board, options: Options) -> Board:
@@ -67,39 +76,35 @@ def _with_notes(board: Board, options: Options) -> Board:
     return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
 
 
-def _print_notes(board: Board) -> None:
-    for note in board.notes:
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         print(f"note: {clean(note)}", file=sys.stderr)
 
 
-def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], options: Options) -> list[str]:
-    stored_lines = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
-    for note in stored_lines.notes:
-        print(f"note: {clean(note)}", file=sys.stderr)
-    finished = stored_lines.lines
-    keys = {c.key for c in chosen} if options.retry_errors else set()
-    redo = {key: line for key, line in finished.items() if key in keys and _failed(line)}
-    pending = [c for c in chosen if c.key not in finished or c.key in redo]
-    if not options.quiet:
-        print(_intent(chosen, len(chosen) - len(pending), store.folder), file=sys.stderr, flush=True)
-    if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
-        store.forget(outdated)
-    if pending:
-        forecasts = read_forecast(store.folder) | measured(cells, finished)
-        _run_pending(board, store, cells, pending, options, redo, forecasts)
+def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
+    """Run a plan; `found` has the results that it takes over."""
+    finished = found.lines
+    if plan.outdated:
+        store.forget(plan.outdated)
+    if plan.pending:
+        for suite in sorted({c.attack.name.partition(":")[0] for c in plan.pending}):
+            require(suite)  # a broken library stops the run before the first cell
+        if in_workers := _in_workers(plan):
+            warm_up(plan.threads)
+        _Run(plan, store).run(in_workers=in_workers)
         finished = store.finished(_warn)
     else:  # notes were told by the run that made the cells, and are below the tables
-        _write_plan(store, cells)
-        update_manifest(store, board.manifest_facts())
-    if stored_lines.resumed:
-        _mark_resumed(board, store, stored_lines.resumed, options)
+        _write_plan(plan)
+        update_manifest(store, plan.facts)
+    if found.resumed:
+        _mark_resumed(plan, store, found.resumed)
     with suppress(NotWritable):  # unmerged parts are as good as merged ones
-        store.compact([c.columns() for c in cells])
-    missing = sum(c.key not in finished for c in pending)
+        store.compact([c.columns() for c in plan.cells])
+    missing = sum(c.key not in finished for c in plan.pending)
     if missing:
         raise UserError(f"{missing} cells were not finished; repeat the command")
-    planned = [finished[c.key] for c in cells if c.key in finished]
-    return [f"{_name(line)}: {line['error']}" for line in planned if _failed(line)]
+    planned = [finished[c.key] for c in plan.cells if c.key in finished]
+    return [f"{_name(line)}: {line['error']}" for line in planned if has_failed(line)]
 
 
 def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
@@ -115,20 +120,15 @@ def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
     return f"{counted(len(cells), 'cell')}, {finished} finished: {' x '.join(sizes)}; results in {folder}"
 
 
-def _mark_resumed(board: Board, store: Store, reasons: Mapping[str, str], options: Options) -> None:
+def _mark_resumed(plan: RunPlan, store: Store, reasons: Mapping[str, str]) -> None:
     """Write to the manifest of which defenses results were taken over although they may be of another model."""
-    if not reasons.items() <= resumed_anyway(read_manifest(store.folder)).items():
-        entry = describe_run(board.threads, options.workers, options.device) | {"resumed": dict(reasons)}
-        update_manifest(store, board.manifest_facts(), entry)
+    if not reasons.items() <= resumed_anyway(read_manifest(plan.folder)).items():
+        entry = describe_run(plan.threads, plan.options.workers, plan.options.device) | {"resumed": dict(reasons)}
+        update_manifest(store, plan.facts, entry)
 
 
 def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _failed(line: CellRecord) -> bool:
-    """Return True if a cell or some of its images ended in an error."""
-    return bool(line["error"]) and line["status"] != "unsupported"
 
 
 def _name(line: Mapping[str, Any]) -> str:
@@ -136,9 +136,9 @@ def _name(line: Mapping[str, Any]) -> str:
     return f"{line['defense']} | {line['attack']} | {line['view']} | images {line['block']}-{last}"
 
 
-def _write_plan(store: Store, cells: Iterable[Cell]) -> None:
-    text = "".join(json.dumps(c.columns(), sort_keys=True) + "\n" for c in cells)
-    path = store.folder / "plan.jsonl"
+def _write_plan(plan: RunPlan) -> None:
+    text = "".join(json.dumps(c.columns(), sort_keys=True) + "\n" for c in plan.cells)
+    path = plan.folder / "plan.jsonl"
     if not path.is_file() or path.read_bytes() != text.encode():
         write_atomic(path, text)
 
@@ -164,28 +164,22 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
     ]
 
 
-@dataclass
-class _PendingRun:
-    """A run of the pending cells of a board, with its entry of the manifest."""
+class _Run:
+    """A run of the pending cells of a plan, with its entry of the manifest."""
 
-    board: Board
-    store: Store
-    cells: list[Cell]  # of the board, in table order
-    pending: list[Cell]
-    options: Options
-    redo: Mapping[str, CellRecord]  # by key, the records that do not count as finished
-    forecasts: Mapping[str, Forecast]  # by row
-
-    def __post_init__(self) -> None:
-        options = self.options
-        self.entry = describe_run(self.board.threads, options.workers, options.device)
-        if rows := run_entry(self.forecasts, self.pending):
+    def __init__(self, plan: RunPlan, store: Store):
+        options, pending = plan.options, plan.pending
+        self.plan, self.store = plan, store
+        self.entry = describe_run(plan.threads, options.workers, options.device)
+        if rows := run_entry(plan.forecasts, pending):
             self.entry["forecast"] = rows
-        expected = {row: forecast.seconds for row, forecast in self.forecasts.items()}
-        self.progress = Progress(self.pending, workers=options.workers, quiet=options.quiet, expected=expected)
-        self.uncertified = stored.missing(self.store.folder, self.pending, holds=Sources().certificate_holds)
-        self._by_key = {c.key: c for c in self.pending}
-        accepted = options.probabilities | _accepted(self.board, read_manifest(self.store.folder))
+        expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
+        self.progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
+        self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)
+        self.digests = {c.defense.title: digest(c.defense.fingerprint) for c in one_per_defense(plan.cells)}
+        # Earlier runs accepted these although they return probabilities.
+        forced = forced_defenses(read_manifest(plan.folder))
+        accepted = options.probabilities | {title for title, of in self.digests.items() if of in forced}
         self.options = replace(options, probabilities=accepted)
 
     def begin(self, certificates: Mapping[str, dict[str, Any]], softmax: set[str]) -> None:
@@ -195,82 +189,48 @@ class _PendingRun:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
-        _print_notes(self.board)  # not before, as a model may be refused
-        _write_plan(self.store, self.cells)
+        _print_notes(self.plan.notes)  # not before, as a model may be refused
+        _write_plan(self.plan)
         if softmax:
-            digests = {d.title: digest(d.fingerprint) for d in self.board.defenses if d.title in softmax}
-            self.entry["probabilities"] = digests
-        update_manifest(self.store, self.board.manifest_facts(), self.entry)
-        stored.add(self.store.folder, {self.uncertified[title]: certificates[title] for title in certificates})
+            self.entry["probabilities"] = {title: of for title, of in self.digests.items() if title in softmax}
+        update_manifest(self.store, self.plan.facts, self.entry)
+        stored.add(self.plan.folder, {self.uncertified[title]: certificates[title] for title in certificates})
 
-    def report(self, key: str, status: str, seconds: float | None, note: str | None) -> None:
-        """Report a finished cell; `Progress.finished` has the arguments."""
-        self.progress.finished(self._by_key[key], status, seconds, note)
-
-    def in_workers(self) -> None:
-        """Run the cells in worker processes."""
-        callbacks = PoolCallbacks(
-            run=self.entry["id"],
-            begin=self.begin,
-            certified=frozenset(self.uncertified),
-            report=self.report,
-            redo=self.redo,
-            limits=_limits(self.board, self.options),
-            estimate=self.progress.expected,
-        )
-        run_workers(self.board, self.store, self.pending, self.options, callbacks)
-
-    def in_this_process(self) -> None:
-        """Run the cells in this process; bad models stop the run before the first cell."""
-        runner, cells = CellRunner(self.board, self.options), one_per_defense(self.pending)
-        softmax = {c.defense.title for c in cells if runner.check(c)[1]}
-        self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        run_cells(self.store, self.pending, runner, self.entry["id"], self.report, redo=self.redo)
-
-    def finish(self) -> None:
-        """Write the end of the run to the manifest."""
+    def run(self, *, in_workers: bool) -> None:
+        """Run the cells, and write the end of the run to the manifest."""
+        if in_workers:
+            self._in_workers()
+        else:
+            self._in_this_process()
         self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.entry["seconds"] = round(self.progress.elapsed(), 3)
-        update_manifest(self.store, self.board.manifest_facts(), self.entry)
+        update_manifest(self.store, self.plan.facts, self.entry)
+
+    def _in_workers(self) -> None:
+        """Run the cells in worker processes."""
+        plan, options, run = self.plan, self.options, self.entry["id"]
+        memory = default_memory(options.workers) if options.memory is None else options.memory
+        limits, progress = Limits(plan.time_limit, memory), self.progress
+        callbacks = PoolCallbacks(run, self.begin, progress.finished, limits, progress.expected)
+        with local_processes(WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)) as backend:
+            WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified).run(options.workers)
+
+    def _in_this_process(self) -> None:
+        """Run the cells in this process; bad models stop the run before the first cell."""
+        import torch
+
+        runner, cells = CellRunner(self.plan.images, self.options), one_per_defense(self.plan.pending)
+        softmax = {c.defense.title for c in cells if runner.check(c)[1]}
+        self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
+        torch.set_num_threads(self.plan.threads)
+        run_cells(self.store, self.plan.pending, runner, self.entry["id"], self.progress.finished, redo=self.plan.redo)
 
 
-def _run_pending(
-    board: Board,
-    store: Store,
-    cells: list[Cell],
-    pending: list[Cell],
-    options: Options,
-    redo: Mapping[str, CellRecord],
-    forecasts: Mapping[str, Forecast],
-) -> None:
-    for suite in sorted({c.attack.name.partition(":")[0] for c in pending}):
-        require(suite)  # a broken library stops the run before the first cell
-    if in_workers := _in_workers(board, options):
-        warm_up(board)
-    run = _PendingRun(board, store, cells, pending, options, redo, forecasts)
-    if in_workers:
-        run.in_workers()
-    else:
-        run.in_this_process()
-    run.finish()
-
-
-def _limits(board: Board, options: Options) -> Limits:
-    seconds = board.time_limit if options.time_limit is None else options.time_limit
-    return Limits(seconds, default_memory(options.workers) if options.memory is None else options.memory)
-
-
-def _in_workers(board: Board, options: Options) -> bool:
+def _in_workers(plan: RunPlan) -> bool:
     """Return True if cells run in worker processes; refuse limits where they do not."""
-    limited = options.time_limit is not None or options.memory is not None
-    if options.loaded and (limited or options.workers > 1):
+    options = plan.options
+    if options.loaded and (options.time_limit is not None or options.memory is not None or options.workers > 1):
         raise UserError("a model in memory runs in this process and without limits; give it as module:Class for more")
-    if not options.workers and (limited or board.time_limit is not None):
+    if not options.workers and (plan.time_limit is not None or options.memory is not None):
         raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
     return options.workers > 0 and not options.loaded
-
-
-def _accepted(board: Board, manifest: Mapping[str, Any]) -> set[str]:
-    """Return the titles of a board's defenses that earlier runs accepted although they return probabilities."""
-    forced = forced_defenses(manifest)
-    return {d.title for d in board.defenses if digest(d.fingerprint) in forced}

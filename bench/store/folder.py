@@ -59,12 +59,14 @@ class CellResult:
         records: columns of records.parquet; empty: no image was judged.
         draws: columns of draws.parquet.
         adversarial: images as a numpy array, float32 [B, C, H, W]; None: none.
+        out_of_memory: the cell failed as memory ran out; not stored.
     """
 
     line: CellRecord
     records: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)
     adversarial: Any = None
+    out_of_memory: bool = False
 
     @classmethod
     def failure(cls, cell: Cell, message: str, trace: str | None) -> CellResult:

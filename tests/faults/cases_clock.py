@@ -52,7 +52,7 @@ def same_time(ground: Ground) -> Outcome:
     cell = board.cells()[0]
     store = Store(out)
     store.cell_record(cell.key)  # has seen the merged part
-    result = CellRunner(board, Options()).execute(cell)
+    result = CellRunner(board.images, Options()).execute(cell)
     result.line["run"] = "later"
     store.save(result)
     _ages(out / "parts" / f"cell-{cell.key}", 1)

@@ -137,7 +137,7 @@ def make_base(folder: Path) -> Base:
     base = Base(folder, Driver())
     run_board(board, base.half, Options(defenses=("linear",), quiet=True, workers=0))
     shutil.copytree(base.half, base.nearly)
-    shop, half, nearly = CellRunner(board, Options()), Store(base.half), Store(base.nearly)
+    shop, half, nearly = CellRunner(board.images, Options()), Store(base.half), Store(base.nearly)
     noisy = [c for c in board.cells() if c.defense.label == "noisy"]
     for cell in noisy[:-2]:
         result = shop.execute(cell)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from bench.audit.checks.strength import clearly, stronger_by
 from bench.audit.findings import Finding, Plot, not_applicable, status_of
-from bench.audit.subject import Outcome, Subject
+from bench.audit.subject import ImageAccuracies, Subject
 from bench.stats.proportions import wilson
 
 _GRID = (Fraction(1, 2), Fraction(1), Fraction(3, 2))  # multiples of the threat's radius
@@ -30,7 +30,7 @@ def _large_radii(subject: Subject) -> list[Fraction]:
     return [Fraction(math.isqrt(pixels - 1) + 1 if subject.threat.norm == "L2" else pixels)]
 
 
-def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+def _monotone(subject: Subject, curve: dict[Fraction, ImageAccuracies]) -> Finding:
     """Check that accuracy never rises with the radius."""
     steps = list(zip(curve, list(curve)[1:], strict=False))
     rises = {pair: stronger_by(curve[pair[1]], curve[pair[0]]) for pair in steps}
@@ -52,7 +52,7 @@ def _monotone(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     )
 
 
-def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+def _half(subject: Subject, curve: dict[Fraction, ImageAccuracies]) -> Finding:
     """Check that accuracy falls to chance at Linf 1/2."""
     check, chance = "chance at Linf 1/2", 1 / subject.num_classes
     if subject.threat.norm != "Linf":
@@ -60,13 +60,13 @@ def _half(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
     return _bounded(subject, check, curve[Fraction(1, 2)], chance, "every pixel may become grey")
 
 
-def _whole(subject: Subject, curve: dict[Fraction, Outcome]) -> Finding:
+def _whole(subject: Subject, curve: dict[Fraction, ImageAccuracies]) -> Finding:
     """Check that accuracy falls to 0 where the ball is the whole box."""
     radius = _large_radii(subject)[-1]
     return _bounded(subject, "nothing left when unbounded", curve[radius], _UNBOUNDED, f"{radius} reaches every image")
 
 
-def _bounded(subject: Subject, check: str, outcome: Outcome, most: float, why: str) -> Finding:
+def _bounded(subject: Subject, check: str, outcome: ImageAccuracies, most: float, why: str) -> Finding:
     """Return a finding that fails when the lower end of the accuracy's interval exceeds a limit."""
     low, high = (float(v) for v in wilson(outcome.shares.sum(), len(outcome.shares)))
     return Finding(

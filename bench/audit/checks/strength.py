@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bench.audit.findings import Finding, Plot, not_applicable, status_of
-from bench.audit.subject import AttackRun, Outcome, Subject, worst
+from bench.audit.subject import AttackRun, ImageAccuracies, Subject, worst
 from bench.stats.paired import Paired, paired_difference
 from defenses.core.defense import UserModule
 
@@ -15,7 +15,7 @@ TOLERANCE = 0.01  # share of images that another attack may win on an honest def
 _SINGLE = {"Linf": "LinfFastGradientAttack", "L2": "L2FastGradientAttack", "L1": "L1FastGradientAttack"}
 
 
-def stronger_by(weak: Outcome, strong: Outcome) -> Paired:
+def stronger_by(weak: ImageAccuracies, strong: ImageAccuracies) -> Paired:
     """Return the difference in accuracy of two attacks on the same images, with its 95% interval.
 
     Args:
@@ -119,13 +119,13 @@ def fixed_noise(subject: Subject) -> Finding:
     )
 
 
-def bars(outcomes: Mapping[str, Outcome], limit: float | None = None) -> Plot:
+def bars(outcomes: Mapping[str, ImageAccuracies], limit: float | None = None) -> Plot:
     """Return a plot of the accuracy under several attacks."""
     values = tuple(o.accuracy for o in outcomes.values())
     return Plot("bar", "", "accuracy", {"accuracy": (tuple(outcomes), values)}, limit)
 
 
-def _transfer(subject: Subject) -> tuple[Outcome | None, str]:
+def _transfer(subject: Subject) -> tuple[ImageAccuracies | None, str]:
     """Return (the stronger transfer, from the bare classifier or from the surrogate; why there is none)."""
     attacks = [subject.pgd("blind", eot=1)] if "blind" in subject.defense.gradients else []
     attacks += [subject.pgd("exact", eot=1, against="other")] if subject.other is not None else []
@@ -134,7 +134,7 @@ def _transfer(subject: Subject) -> tuple[Outcome | None, str]:
     return worst([subject.run(a) for a in attacks]), ""
 
 
-def _doubled(check: str, base: Outcome, more: Outcome) -> Finding:
+def _doubled(check: str, base: ImageAccuracies, more: ImageAccuracies) -> Finding:
     """Check that a doubled budget gives no clearly stronger attack."""
     paired = stronger_by(base, more)
     return Finding(
@@ -147,7 +147,9 @@ def _doubled(check: str, base: Outcome, more: Outcome) -> Finding:
     )
 
 
-def _against(subject: Subject, name: str, white: Outcome, other: Outcome | None, reason: str = "") -> Finding:
+def _against(
+    subject: Subject, name: str, white: ImageAccuracies, other: ImageAccuracies | None, reason: str = ""
+) -> Finding:
     """Check that another attack is not clearly stronger than the white box.
 
     Args:

@@ -60,7 +60,7 @@ def _is_exact(cell: Cell) -> bool:
     return cell.view.gradient == "exact" and not cell.attack.is_null and not cell.attack.is_precomputed
 
 
-def certificate_of(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord:
     """Measure the certificate of a defense, and return it as it is stored.
 
     Args:
@@ -97,6 +97,6 @@ def no_gradient(title: str) -> UserError:
     return UserError(f"{title} declares exact gradients and has none: {text}")
 
 
-def failed(problem: str) -> dict[str, Any]:
+def failed(problem: str) -> CertificateRecord:
     """Return the stored form of a certificate that could not be made."""
     return {"passed": False, "error": problem}

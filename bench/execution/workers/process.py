@@ -1,4 +1,4 @@
-"""Start, monitor and end worker processes from their parent."""
+"""Local processes as workers: start, monitor and end them from their parent."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum, auto
-from multiprocessing.connection import Connection
+from itertools import count
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from bench.board.board import Board
-from bench.execution.workers.worker import Task, WorkerContext, serve
-
-if TYPE_CHECKING:
-    from bench.execution.options import Options
+from bench.execution.workers.backend import Ending
+from bench.execution.workers.messages import Died, Message
+from bench.execution.workers.session import WorkerSettings
+from bench.execution.workers.tasks import Task
+from bench.execution.workers.worker import WorkerContext, serve
 
 _PRELOAD = [
     "torch",
@@ -37,124 +38,130 @@ _TRACEBACK_SECONDS = 0.5  # time for a stuck worker to write its traceback
 _THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool
 
 
-class Phase(Enum):
-    """The phase of a worker process."""
-
-    START = auto()  # importing libraries
-    LOAD = auto()  # loading the data and defense of a task, or checking it
-    WAIT = auto()  # without a task, or waiting for another run to finish the cell
-    WORK = auto()  # certifying or running a cell
-
-
-@dataclass
-class WorkerProcess:
-    """A worker process in its parent.
-
-    Args:
-        process: the multiprocessing process.
-        pipe: connection to it.
-        traceback_file: file in which it leaves a traceback.
-        task: its present task; None: it is idle.
-        phase: its present phase.
-        since: begin of the phase, by `time.monotonic`.
-    """
+@dataclass(frozen=True)
+class _WorkerProcess:
+    """A worker process in its parent: the multiprocessing process, the connection to it, and its traceback file."""
 
     process: Any
     pipe: Connection
     traceback_file: Path
-    task: Task | None = None
-    phase: Phase = Phase.START
-    since: float = 0.0
-
-    def enter(self, phase: Phase) -> None:
-        """Begin a phase."""
-        self.phase, self.since = phase, time.monotonic()
 
 
-def warm_up(board: Board) -> None:
+def warm_up(threads: int) -> None:
     """Start the server that workers are forked from, which imports their libraries meanwhile; Linux only."""
     if sys.platform != "linux":
         return
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    # On Ctrl-C this process ends the server.
-    with thread_pools(board.threads), _without_current_folder(), _ignore_interrupts():
+    # On Ctrl-C this process ends the server, which looks for no modules in the current folder: these are plug-ins'.
+    with _environment(_thread_pools(threads) | {"PYTHONSAFEPATH": "1"}), _ignore_interrupts():
         forkserver.ensure_running()
     for name in _TABLES:  # imported while the server is still busy
         importlib.import_module(name)
 
 
-def worker_factory(
-    board: Board, folder: Path, options: Options, run: str, scratch: Path, *, memory: float | None
-) -> Callable[[], WorkerProcess]:
-    """Return a function that starts a worker; see `bench.execution.workers.worker.serve`.
+class LocalProcesses:
+    """Processes on this machine: a `bench.execution.workers.backend.Backend`.
 
     Args:
-        board: the board.
-        folder: the results folder.
-        options: options of the run.
-        run: id of the run.
+        settings: of the run.
         scratch: folder for the workers' tracebacks.
-        memory: GiB that a worker may hold; None: no limit.
     """
-    method: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-    numbers = iter(range(1 << 62))
 
-    def start_worker() -> WorkerProcess:
-        parent_end, worker_end = method.Pipe()
-        traceback_file = scratch / f"{next(numbers)}.txt"
+    def __init__(self, settings: WorkerSettings, scratch: Path):
+        self._settings, self._scratch = settings, scratch
+        self._multiprocessing: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        self._numbers = count()
+        self._workers: dict[int, _WorkerProcess] = {}
+
+    def start(self) -> int:
+        """Start a process."""
+        number = next(self._numbers)
+        parent_end, worker_end = self._multiprocessing.Pipe()
         # A fork has the environment of the server, not of this process.
-        context = WorkerContext(traceback_file, dict(os.environ), memory)
-        process = method.Process(target=serve, args=(board, folder, options, run, worker_end, context), daemon=True)
-        with _without_main_module():
-            process.start()
+        context = WorkerContext(self._scratch / f"{number}.txt", dict(os.environ))
+        process = self._multiprocessing.Process(target=serve, args=(self._settings, worker_end, context), daemon=True)
+        process.start()
         worker_end.close()  # only the worker's copy stays open, so its end closes the pipe
-        return WorkerProcess(process, parent_end, traceback_file)
+        self._workers[number] = _WorkerProcess(process, parent_end, context.traceback_file)
+        return number
 
-    return start_worker
+    def send(self, worker: int, task: Task) -> None:
+        """Give a task to a worker."""
+        with suppress(BrokenPipeError):  # it has died: `receive` reports that
+            self._workers[worker].pipe.send(task)
+
+    def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
+        """Wait for messages, and yield them; the end of a process is the last."""
+        workers = list(self._workers.items())
+        channels = [channel for _, worker in workers for channel in (worker.pipe, worker.process.sentinel)]
+        ready = wait(channels, timeout=seconds)
+        for number, worker in workers:
+            try:
+                while worker.pipe in ready and worker.pipe.poll():
+                    yield number, worker.pipe.recv()
+                ended = worker.process.sentinel in ready and not worker.pipe.poll()
+            except (EOFError, OSError):  # it has died, maybe within a message
+                ended = True
+            if ended:
+                yield number, Died()
+
+    def memory(self, worker: int) -> int:
+        """Return the resident bytes of a process; 0 when it has ended."""
+        try:
+            return int(psutil.Process(self._workers[worker].process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def stop(self, worker: int, *, trace: bool) -> Ending:
+        """Kill a process and all that it started."""
+        stopped = self._workers[worker]
+        if trace and hasattr(signal, "SIGUSR1"):
+            with suppress(ProcessLookupError):
+                os.kill(stopped.process.pid, signal.SIGUSR1)
+            deadline = time.monotonic() + _TRACEBACK_SECONDS
+            while time.monotonic() < deadline and not stopped.traceback_file.stat().st_size:
+                time.sleep(0.02)
+        _kill([self._workers.pop(worker)])
+        code, text = stopped.process.exitcode, ""
+        with suppress(OSError):
+            text = stopped.traceback_file.read_text(errors="replace")
+        return Ending(f"signal {-code}" if code is not None and code < 0 else f"exit code {code}", text or None)
+
+    def close(self) -> None:
+        """Kill all workers."""
+        _kill(list(self._workers.values()))
 
 
 @contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Hide the main module: a worker would import it, and so run a script without a guard again."""
-    main = vars(sys.modules["__main__"])
-    before = dict(main)
-    main["__spec__"] = None
-    main.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.update(before)
+def local_processes(settings: WorkerSettings) -> Iterator[LocalProcesses]:
+    """Yield a backend of local processes, which end with the context."""
+    with tempfile.TemporaryDirectory() as scratch, _environment(_thread_pools(settings.threads)):
+        backend = LocalProcesses(settings, Path(scratch))
+        try:
+            yield backend
+        finally:
+            backend.close()
 
 
 @contextmanager
-def _without_current_folder() -> Iterator[None]:
-    """Let a server that starts meanwhile look for no modules in the current folder: these are for plug-ins alone."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONSAFEPATH")
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
-
-
-@contextmanager
-def thread_pools(threads: int) -> Iterator[None]:
-    """Set the size of the thread pools of all libraries that a worker loads, in the environment."""
-    sizes = {f"{name}_NUM_THREADS": str(threads) for name in _THREAD_POOLS}
-    before = {name: os.environ.get(name) for name in sizes}
-    os.environ.update(sizes)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
+            os.environ.pop(name, None)
+            if value is not None:
                 os.environ[name] = value
+
+
+def _thread_pools(threads: int) -> dict[str, str]:
+    """Return the environment variables that size the thread pools of all libraries that a worker loads."""
+    return {f"{name}_NUM_THREADS": str(threads) for name in _THREAD_POOLS}
 
 
 @contextmanager
@@ -170,53 +177,12 @@ def _ignore_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def end_all(workers: list[WorkerProcess]) -> None:
-    """Kill all workers."""
+def _kill(workers: list[_WorkerProcess]) -> None:
+    """Kill processes and their process groups, and wait for their end."""
     with _ignore_interrupts():
         for worker in workers:
-            _kill(worker)
+            with suppress(ProcessLookupError, PermissionError, AttributeError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+            worker.process.kill()
         for worker in workers:
             worker.process.join()
-
-
-def end(worker: WorkerProcess, *, ask: bool) -> str | None:
-    """Kill a worker and all processes that it started.
-
-    Args:
-        worker: the worker.
-        ask: request a traceback first.
-
-    Returns:
-        The traceback; None where the worker left none.
-    """
-    if ask and hasattr(signal, "SIGUSR1"):
-        with suppress(ProcessLookupError):
-            os.kill(worker.process.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + _TRACEBACK_SECONDS
-        while time.monotonic() < deadline and not worker.traceback_file.stat().st_size:
-            time.sleep(0.02)
-    with _ignore_interrupts():
-        _kill(worker)
-        worker.process.join()
-    with suppress(OSError):
-        return worker.traceback_file.read_text(errors="replace") or None
-    return None
-
-
-def _kill(worker: WorkerProcess) -> None:
-    with suppress(ProcessLookupError, PermissionError, AttributeError):
-        os.killpg(worker.process.pid, signal.SIGKILL)
-    worker.process.kill()
-
-
-def resident(pid: int) -> int:
-    """Return the bytes of memory that a process holds; 0 when it has ended."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def exit_reason(code: int | None) -> str:
-    """Return the exit code or signal of a process in words."""
-    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

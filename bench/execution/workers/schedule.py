@@ -46,10 +46,6 @@ class Schedule:
             del self._pairs[pair]
         return cell
 
-    def put_back(self, cell: Cell) -> None:
-        """Put a cell back at the front of its pair, to be run again."""
-        self._pairs.setdefault(_pair(cell), deque()).appendleft(cell)
-
     def _length(self, cell: Cell) -> tuple[float, float]:
         seconds, check = self._estimate(cell), self._checks.get(cell.defense.title, 0.0)
         if seconds is None and cell.attack.is_null:

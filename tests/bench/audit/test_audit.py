@@ -16,7 +16,7 @@ from bench.audit.checks import gradients, radius, strength
 from bench.audit.findings import Audit
 from bench.audit.fixed_noise import Fixed
 from bench.audit.run import audit
-from bench.audit.subject import AttackRun, Outcome, worst
+from bench.audit.subject import AttackRun, ImageAccuracies, worst
 from bench.evaluation.certificates.certificate import Measurement
 from defenses import load_model
 from defenses.core.defense import UserModule
@@ -184,14 +184,14 @@ def test_square_makes_headway_against_noise(tmp_path):
 
 
 def test_worst_is_chosen_on_selection_and_counted_on_held_out_draws():
-    lucky = Outcome(held_out=(0.9, 0.2), selection=(0.1, 0.9))
-    other = Outcome(held_out=(0.5, 0.6), selection=(0.4, 0.3))
-    assert worst([lucky, other]) == Outcome((0.9, 0.6), (0.1, 0.3))
+    lucky = ImageAccuracies(held_out=(0.9, 0.2), selection=(0.1, 0.9))
+    other = ImageAccuracies(held_out=(0.5, 0.6), selection=(0.4, 0.3))
+    assert worst([lucky, other]) == ImageAccuracies((0.9, 0.6), (0.1, 0.3))
 
 
 def outcome(right, n):
     values = tuple([1.0] * right + [0.0] * (n - right))
-    return Outcome(values, values)
+    return ImageAccuracies(values, values)
 
 
 @pytest.mark.parametrize(("lost", "of", "fails"), [(0, 100, False), (1, 100, False), (20, 100, True), (2, 1000, False)])

@@ -1,9 +1,13 @@
 """The command: fast where nothing heavy is needed, and complete where it is."""
 
+import importlib
 import subprocess
 import sys
 
 from boards import ROOT, purebench, purebench_here, write_board
+
+from bench.cli.main import _is_importing
+from defenses.utils.plugins import load_object
 
 
 def imported(*arguments: object) -> set[str]:
@@ -209,3 +213,13 @@ def test_train_and_run_on_the_trained_weights(tmp_path):
     assert manifest["defenses"]["undefended"]["weights"]["undefended"] == side["sha256"]
     assert purebench_here("train", "adp", "--stability").returncode == 2
     assert purebench_here("train", "undefended", "--set", "batch").returncode == 2
+
+
+def test_an_import_of_a_library_is_known_and_that_of_a_plugin_is_none(tmp_path, monkeypatch):
+    text = "from bench.cli.main import _is_importing\nfound = _is_importing()\ndef attack():\n    return found\n"
+    (tmp_path / "library_of_test.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("library_of_test").found
+    assert not _is_importing()
+    (tmp_path / "plugin.py").write_text(text)
+    assert not load_object(f"{tmp_path / 'plugin.py'}:attack")()

@@ -8,7 +8,7 @@ from torch import nn
 
 from bench.analysis.results import load_cells, load_results
 from bench.board.load import load_board
-from bench.evaluation.batching import BatchLimit, batch_limit, out_of_memory, reports_out_of_memory
+from bench.evaluation.batching import BatchLimit, batch_limit, is_out_of_memory
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
 from bench.execution.options import Options
@@ -152,21 +152,24 @@ def test_one_row_that_does_not_fit_is_an_error():
 
 
 def test_other_errors_are_not_taken_for_it():
-    assert not out_of_memory(RuntimeError("shapes do not match"))
-    assert out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"))
-    assert out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    )
+    assert is_out_of_memory(MemoryError())
     with pytest.raises(RuntimeError, match="allocate memory") as error:
         torch.empty(1 << 50)
-    assert out_of_memory(error.value)
+    assert is_out_of_memory(error.value)
 
 
-def test_recorded_errors_are_known_by_the_same_words():
+def test_memory_errors_are_known_by_type_and_words():
     with pytest.raises(MemoryError) as error:
         np.empty(1 << 60, np.uint8)
-    texts = "OutOfMemoryError: CUDA out of memory. Tried", "RuntimeError: DefaultCPUAllocator: not enough memory: you"
-    for text in (*texts, "MemoryError", f"{type(error.value).__name__}: {error.value}"):
-        assert reports_out_of_memory(text)
-    assert not reports_out_of_memory("RuntimeError: the memory of the attack is empty")
+    texts = "CUDA out of memory. Tried", "DefaultCPUAllocator: not enough memory: you"
+    for one in (error.value, torch.OutOfMemoryError(), *map(RuntimeError, texts)):
+        assert is_out_of_memory(one)
+    assert not is_out_of_memory(RuntimeError("the memory of the attack is empty"))
+    assert not is_out_of_memory(ValueError(texts[0]))
 
 
 def test_a_verdict_in_pieces():

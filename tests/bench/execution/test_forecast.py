@@ -11,7 +11,7 @@ from boards import MODELS, purebench_here
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
 from bench.execution.attack_and_judge import execute
-from bench.execution.cell_runner import CellRunner
+from bench.execution.cell_runner import CellReport, CellRunner
 from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
@@ -124,7 +124,7 @@ def test_plan_without_any_forecast_says_how_to_get_one(board, tmp_path):
 def test_a_probe_without_time_says_at_least(board):
     loaded = load_board(board)
     rows = {row_of(c): c for c in loaded.cells() if c.attack.label == "pgd"}
-    forecasts = probe(CellRunner(loaded, Options()), rows, budget=0.0)
+    forecasts = probe(CellRunner(loaded.images, Options()), rows, budget=0.0)
     assert {f.source for f in forecasts.values()} == {"at least"}
 
 
@@ -154,7 +154,7 @@ def test_an_attack_that_asks_the_defense_is_run_on_some_of_its_images(tmp_path, 
     """The count of all images is exact, as noise is keyed by image; that of some images is within a factor of 1.5."""
     path = tmp_path / "sampled.toml"
     path.write_text(SAMPLED.format(name=name, params=params, view=view))
-    runner = CellRunner(load_board(path), Options())
+    runner = CellRunner(load_board(path).images, Options())
     cell = load_board(path).cells()[-1]
     defense, block = runner.defense(cell), runner.block(cell)
     line = execute(cell, defense, block, 10).line
@@ -190,7 +190,7 @@ def test_an_attack_that_fails_has_no_forecast(tmp_path):
     path.write_text(SAMPLED.format(name=tmp_path / "raising_attack.py:fails", params="", view="{}"))
     loaded = load_board(path)
     cell = loaded.cells()[-1]
-    assert probe(CellRunner(loaded, Options()), {row_of(cell): cell}, budget=5.0) == {}
+    assert probe(CellRunner(loaded.images, Options()), {row_of(cell): cell}, budget=5.0) == {}
 
 
 def test_a_model_that_fails_has_no_forecast_and_the_probe_says_why(tmp_path):
@@ -213,7 +213,7 @@ def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
     path = tmp_path / "known.toml"
     path.write_text(text)
     loaded = load_board(path)
-    runner = CellRunner(loaded, Options(quiet=True))
+    runner = CellRunner(loaded.images, Options(quiet=True))
     chosen = {row_of(c): c for c in loaded.cells() if c.defense.label == "noisy" and c.data.start == 0}
     forecasts = probe(runner, chosen)
     for row, cell in chosen.items():
@@ -272,7 +272,7 @@ def test_only_whole_forecasts_of_pending_rows_go_into_a_run(board):
 def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatch):
     """Otherwise the time of the first cell of a process would include the import."""
     loaded = load_board(board)
-    runner, cell = CellRunner(loaded, Options()), next(c for c in loaded.cells() if c.attack.label == "apgd")
+    runner, cell = CellRunner(loaded.images, Options()), next(c for c in loaded.cells() if c.attack.label == "apgd")
     log: list[str] = []
 
     def run(view, x, y, **_):
@@ -293,6 +293,6 @@ def test_what_is_expected_gives_way_to_what_was_measured(board):
     progress = Progress(cells, workers=1, quiet=True, expected={row_of(cells[0]): 7.0})
     assert progress.forecast(cells[0]) == 7.0
     assert progress.expected(cells[-1]) is None
-    progress.finished(cells[0], "ok", 3.0)
+    progress.finished(CellReport(cells[0].key, "ok", 3.0, None))
     assert progress.expected(cells[1]) == 3.0
     assert progress.forecast(cells[-1]) == 3.0  # of the same attack

@@ -14,15 +14,18 @@ import pytest
 from boards import BOARD, MODELS, ROOT, write_board
 
 import bench.execution.run_board
+import bench.execution.workers.session
 import bench.execution.workers.worker
 from bench.analysis.results import load_cells
 from bench.board.load import load_board
 from bench.cli.main import main
-from bench.execution.cell_runner import finish
+from bench.execution.cell_runner import CellReport, finish
 from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.run_board import run_board
-from bench.execution.workers.pool import WorkerFailed
+from bench.execution.workers.messages import WorkerFailed
+from bench.execution.workers.process import LocalProcesses
+from bench.execution.workers.session import WorkerSettings
 from bench.execution.workers.worker import WorkerContext
 from bench.spec.cell import Cell
 from defenses.utils.errors import UserError
@@ -92,17 +95,14 @@ def test_failed_cells_are_retried_where_chosen(tmp_path, monkeypatch):
 
 
 def test_a_record_that_another_process_redid_counts(tmp_path):
-    cell, reports = slow_cells(tmp_path)[0], []
+    cell = slow_cells(tmp_path)[0]
 
     class Elsewhere:
         def cell_record(self, key):
             return {"key": key, "run": "other", "status": "error", "error": "RuntimeError: down"}
 
-    def report(*values):
-        reports.append(values)
-
-    finish(Elsewhere(), cell, None, "mine", report, {"key": cell.key, "run": "old", "status": "error", "error": "x"})
-    assert reports == [(cell.key, "error", None, "RuntimeError: down")]
+    old = {"key": cell.key, "run": "old", "status": "error", "error": "x"}
+    assert finish(Elsewhere(), cell, None, "mine", old) == CellReport(cell.key, "error", None, "RuntimeError: down")
 
 
 def test_cells_that_were_not_finished_are_an_error(tmp_path, monkeypatch):
@@ -116,14 +116,13 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     def broken(*_):
         raise KeyError("oops")
 
-    monkeypatch.setattr(bench.execution.workers.worker, "CellRunner", broken)
+    monkeypatch.setattr(bench.execution.workers.session, "CellRunner", broken)
     monkeypatch.setattr(bench.execution.workers.worker, "_prepare", lambda *_: None)
     path = write_board(tmp_path)
     parent_end, worker_end = multiprocessing.Pipe()
-    bench.execution.workers.worker.serve(
-        load_board(path), tmp_path / "out", Options(), "run", worker_end, WorkerContext(tmp_path / "traceback", {})
-    )
-    failure = parent_end.recv()
+    settings = WorkerSettings(load_board(path).images, 1, tmp_path / "out", Options(), "run")
+    bench.execution.workers.worker.serve(settings, worker_end, WorkerContext(tmp_path / "traceback", {}))
+    failure = parent_end.recv().error
     assert isinstance(failure, WorkerFailed)
     assert "KeyError" in capsys.readouterr().err
 
@@ -133,6 +132,16 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench.execution.run_board, "run_board", board)
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "purebench: a worker failed: KeyError: 'oops'\n"
+
+
+def test_a_start_leaves_the_main_module_as_it_is(tmp_path, monkeypatch):
+    main, seen = vars(sys.modules["__main__"]), []
+    before = dict(main)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", lambda _: seen.append(dict(main)))
+    LocalProcesses(
+        WorkerSettings(load_board(write_board(tmp_path)).images, 1, tmp_path / "out", Options(), "run"), tmp_path
+    ).start()
+    assert seen == [before]
 
 
 def children(pid: int) -> set[int]:
@@ -182,7 +191,7 @@ def test_another_board_in_the_folder_is_refused(tmp_path):
 def test_progress_forecasts_from_similar_cells(tmp_path):
     cells = slow_cells(tmp_path)
     progress = Progress(cells, workers=2, quiet=True)
-    progress.finished(cells[0], "ok", 10.0)
+    progress.finished(CellReport(cells[0].key, "ok", 10.0, None))
     assert progress.eta() == pytest.approx(10.0 * (len(cells) - 1) / 2)
     assert human_time(30) == "30 s"
     assert human_time(600) == "10 min"
@@ -193,7 +202,7 @@ def test_progress_forecasts_from_similar_cells(tmp_path):
 def test_cells_of_other_processes_teach_no_forecast(tmp_path, capsys):
     cells = slow_cells(tmp_path)
     progress = Progress(cells, workers=1)
-    progress.finished(cells[0], "error", None, "RuntimeError: down")
+    progress.finished(CellReport(cells[0].key, "error", None, "RuntimeError: down"))
     assert "done by another process | error: RuntimeError: down" in capsys.readouterr().err
-    progress.finished(cells[1], "ok", 10.0)
+    progress.finished(CellReport(cells[1].key, "ok", 10.0, None))
     assert progress.eta() == pytest.approx(10.0 * (len(cells) - 2))

@@ -115,12 +115,12 @@ def board_and_file(checkpoint, nowhere, tmp_path):
 def test_weights_that_change_before_they_are_loaded_are_refused(board_and_file):
     board, file = board_and_file
     cell = board.cells()[0]
-    assert CellRunner(board, Options()).defense(cell).num_classes == 10
+    assert CellRunner(board.images, Options()).defense(cell).num_classes == 10
     content = torch.load(file)
     content["state_dict"]["fc.bias"] += 1
     torch.save(content, file)
     with pytest.raises(UserError, match="changed while the board was read"):
-        CellRunner(board, Options()).defense(cell)
+        CellRunner(board.images, Options()).defense(cell)
 
 
 @pytest.mark.parametrize(

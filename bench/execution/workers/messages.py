@@ -1,0 +1,89 @@
+"""Messages of workers to their pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from bench.execution.cell_runner import CellReport
+
+
+class WorkerFailed(Exception):
+    """A fault of purebench in a worker, which has printed its traceback."""
+
+
+class Phase(Enum):
+    """The phase of a worker."""
+
+    START = auto()  # importing libraries
+    LOAD = auto()  # loading the data and defense of a task, or checking it
+    WAIT = auto()  # without a task, or waiting for another run to finish the cell
+    WORK = auto()  # certifying or running a cell
+
+
+class Ready:
+    """The worker takes tasks."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The worker ends; the error is a `UserError` on bad input."""
+
+    error: Exception
+
+
+class Died:
+    """The worker has ended without a word; the last of its messages, which the backend adds."""
+
+
+@dataclass(frozen=True)
+class TaskMessage:
+    """A message about a task, by its name; all but `Entered` end the task."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class Entered(TaskMessage):
+    """A phase of the task begins."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Busy(TaskMessage):
+    """Another process is running the cell."""
+
+
+@dataclass(frozen=True)
+class Checked(TaskMessage):
+    """The defense can be run; the seconds of its check, and True if it returns probabilities."""
+
+    seconds: float
+    softmax: bool
+
+
+@dataclass(frozen=True)
+class Certified(TaskMessage):
+    """The gradient certificate of the defense."""
+
+    certificate: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished(TaskMessage):
+    """The result of the cell is stored."""
+
+    report: CellReport
+
+
+@dataclass(frozen=True)
+class Unfinished(TaskMessage):
+    """The cell failed and is not stored: the problem in a line, and the worker's traceback if there is one."""
+
+    problem: str
+    trace: str | None
+
+
+Message = Ready | Failed | Died | TaskMessage

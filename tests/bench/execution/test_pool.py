@@ -1,0 +1,216 @@
+"""Test the pool on backends without processes: workers that die, run out of time or memory, and answer twice."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from boards import write_board
+
+from bench.analysis.results import load_results
+from bench.board.board import Board
+from bench.board.load import load_board
+from bench.execution.cell_runner import CellReport
+from bench.execution.options import Options
+from bench.execution.run_board import run_board
+from bench.execution.workers.backend import Ending
+from bench.execution.workers.limits import GIB, Limits
+from bench.execution.workers.messages import (
+    Certified,
+    Checked,
+    Died,
+    Entered,
+    Failed,
+    Finished,
+    Message,
+    Phase,
+    Ready,
+    TaskMessage,
+    WorkerFailed,
+)
+from bench.execution.workers.pool import PoolCallbacks, WorkerPool
+from bench.execution.workers.session import Session, WorkerSettings
+from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
+from bench.store.folder import Store
+from defenses.utils.errors import UserError
+
+Answers = list[Message]
+NO_LIMITS = Limits()
+
+
+def answer(task: Task) -> TaskMessage:
+    """The answer of a worker to which nothing happens."""
+    if isinstance(task, LoadTask):
+        return Checked(task.name, 1.0, softmax=False)
+    if isinstance(task, CertifyTask):
+        return Certified(task.name, {"passed": True})
+    return Finished(task.name, CellReport(task.cell.key, "ok", 1.0, None))
+
+
+class Scripted:
+    """Workers that do nothing, and answer as a function of the task and the number of times that it was sent says."""
+
+    def __init__(self, script: Callable[[Task, int], Answers] = lambda task, _: [answer(task)], held: int = 0):
+        self.script, self.held = script, held
+        self.messages: deque[tuple[int, Message]] = deque()
+        self.started, self.stopped = 0, list[int]()
+        self.sent: Counter[str] = Counter()
+
+    def start(self) -> int:
+        self.started += 1
+        self.messages.append((self.started, Ready()))
+        return self.started
+
+    def send(self, worker: int, task: Task) -> None:
+        self.sent[task.name] += 1
+        self.messages.extend((worker, message) for message in self.script(task, self.sent[task.name]))
+
+    def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
+        while self.messages:
+            yield self.messages.popleft()
+
+    def memory(self, worker: int) -> int:
+        return self.held
+
+    def stop(self, worker: int, *, trace: bool) -> Ending:
+        self.stopped.append(worker)
+        return Ending("the node is gone", "the stack" if trace else None)
+
+
+class Run:
+    """The pool of a board of 24 cells on a scripted backend, with what it reported."""
+
+    def __init__(
+        self, folder: Path, backend: Scripted, limits: Limits = NO_LIMITS, certified: frozenset[str] = frozenset()
+    ):
+        self.cells = load_board(write_board(folder)).cells()
+        self.backend, self.store = backend, Store(folder / "out")
+        self.reports: list[CellReport] = []
+        self.certificates: dict[str, object] = {}
+        callbacks = PoolCallbacks(
+            run="run",
+            begin=lambda certificates, _: self.certificates.update(certificates),
+            report=self.reports.append,
+            limits=limits,
+            estimate=lambda _: 1.0,
+        )
+        self.pool = WorkerPool(backend, self.store, callbacks, self.cells, {}, certified)
+
+    def done(self, workers: int = 2) -> dict[str, int]:
+        """Run it, and return how often each status was reported; every cell ends once."""
+        self.pool.run(workers)
+        assert sorted(r.key for r in self.reports) == sorted(c.key for c in self.cells)
+        return dict(Counter(r.status for r in self.reports))
+
+
+def test_tasks_come_in_their_order(tmp_path: Path) -> None:
+    backend = Scripted()
+    run = Run(tmp_path, backend, certified=frozenset({"linear"}))
+    assert run.done() == {"ok": 24}
+    kinds = [name.partition(" ")[0] for name in backend.sent]
+    assert kinds == ["LoadTask"] * 2 + ["CertifyTask"] + ["CellTask"] * 24
+    assert run.certificates == {"linear": {"passed": True}}
+    assert backend.started == 2
+
+
+def test_a_task_whose_worker_is_lost_is_tried_again(tmp_path: Path) -> None:
+    backend = Scripted(lambda task, time: [Died()] if time == 1 else [answer(task)])
+    assert Run(tmp_path, backend).done() == {"ok": 24}
+    assert set(backend.sent.values()) == {2}
+    assert len(backend.stopped) == 26
+
+
+def test_a_cell_on_which_two_workers_are_lost_is_an_error(tmp_path: Path) -> None:
+    backend = Scripted(
+        lambda task, _: (
+            [Entered(task.name, Phase.WORK), Died()]
+            if isinstance(task, CellTask) and task.cell.attack.label == "slow" and task.cell.defense.label == "noisy"
+            else [answer(task)]
+        )
+    )
+    run = Run(tmp_path, backend)
+    assert run.done() == {"ok": 21, "error": 3}
+    lost = next(r for r in run.reports if r.status == "error")
+    record = run.store.cell_record(lost.key)
+    assert record is not None
+    assert record["error"] == lost.note == "the worker died (the node is gone) twice at this cell"
+
+
+@pytest.mark.parametrize(("limits", "held", "told"), [
+    (Limits(seconds=0.01), 0, "the cell took longer than 0.01 s"),
+    (Limits(memory=1.0), 2 * GIB, "the worker took more than 1 GiB of memory"),
+])  # fmt: skip
+def test_a_worker_beyond_a_limit_is_ended(tmp_path: Path, limits: Limits, held: int, told: str) -> None:
+    def script(task: Task, time: int) -> Answers:
+        if isinstance(task, CellTask) and task.cell.attack.label == "slow":
+            return [Entered(task.name, Phase.WORK)]  # and no more
+        return [answer(task)]
+
+    backend = Scripted(script, held)
+    run = Run(tmp_path, backend, limits)
+    assert run.done() == {"ok": 18, "error": 6}
+    record = run.store.cell_record(next(r.key for r in run.reports if r.status == "error"))
+    assert record is not None
+    assert record["error"].startswith(told)
+    assert record["traceback"] == "the stack"
+    assert len(backend.stopped) >= 6
+
+
+def test_a_second_answer_ends_no_other_task(tmp_path: Path) -> None:
+    """The second answers come when their worker has the next task, on which it then dies once."""
+    late: Answers = []
+
+    def script(task: Task, time: int) -> Answers:
+        again, late[:] = [*late], [answer(task)]
+        return [*again, Died()] if time == 1 else [*again, answer(task), answer(task)]
+
+    backend = Scripted(script)
+    assert Run(tmp_path, backend).done(workers=1) == {"ok": 24}
+    assert set(backend.sent.values()) == {2}
+
+
+def test_refusals_end_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(linear|noisy): the worker died \(the node is gone\) twice while the model"):
+        Run(tmp_path, Scripted(lambda *_: [Died()])).done()
+    with pytest.raises(WorkerFailed, match="a fault"):
+        Run(tmp_path, Scripted(lambda *_: [Failed(WorkerFailed("a fault"))])).done()
+
+
+def test_workers_that_never_begin_end_the_run(tmp_path: Path) -> None:
+    class Stillborn(Scripted):
+        def start(self) -> int:
+            number = super().start()
+            self.messages[-1] = number, Died()
+            return number
+
+    with pytest.raises(WorkerFailed, match="die at their start"):
+        Run(tmp_path, Stillborn()).done()
+
+
+class InThisProcess(Scripted):
+    """Workers that are no processes."""
+
+    def __init__(self, settings: WorkerSettings):
+        super().__init__(self.run_task)
+        self.session = Session(settings, lambda message: self.extra.append(message))
+        self.extra: Answers = []
+
+    def run_task(self, task: Task, _: int) -> Answers:
+        last = task.run(self.session)
+        said, self.extra = [*self.extra, last], []
+        return said
+
+
+def test_any_backend_gives_the_same_results(tmp_path: Path) -> None:
+    board: Board = load_board(write_board(tmp_path, seconds=0.0))
+    options, cells, reports = Options(quiet=True), board.cells(), list[CellReport]()
+    run_board(board, tmp_path / "one", Options(quiet=True, workers=0))
+    backend = InThisProcess(WorkerSettings(board.images, 1, tmp_path / "other", options, "run"))
+    limits = Limits(seconds=600.0, memory=None)
+    callbacks = PoolCallbacks("run", lambda *_: None, reports.append, limits, lambda _: None)
+    WorkerPool(backend, Store(tmp_path / "other"), callbacks, cells, {}, ()).run(3)
+    one, other = (load_results(tmp_path / name).sort_values(["cell", "index"]) for name in ("one", "other"))
+    assert len(reports) == len(cells)
+    for column in ("cell", "index", "accuracy", "linf", "status"):
+        assert np.array_equal(one[column].to_numpy(), other[column].to_numpy()), column
