@@ -101,7 +101,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "name": Key(_FOLDER, "name of the results folder", "file name without .toml"),
         "title": Key(_TEXT, "title of the tables", "file name without .toml"),
         "dataset": Key(_TEXT, "name or path of the data set (purebench ls datasets)", REQUIRED),
-        "split": Key(_TEXT, "train, validation or test", '"test"'),
+        "split": Key(_TEXT, "train, validation (also valid, val or dev) or test", '"test"'),
         "indices": Key(_TEXT, "images that are attacked (purebench ls indices)", '"all"'),
         "budget": Key(_BUDGET, "mark of short attacks, shown in tables; changes nothing that runs", '"full"'),
         "block": Key(_COUNT, "images of a cell: an attack sees a block as one batch, so it is part of the key", "100"),

@@ -166,8 +166,8 @@ def refuse_train_mode(module: nn.Module, label: str, *, stochastic: bool | None 
     if stochastic:
         training = [(name, m) for name, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if all(_ignores_mode(part) for _, part in training):
-        for _, part in training:
-            part.training = False
+        for _, module in training:
+            module.training = False
         return
     part = training[0][0]
     name = f'{label} (its part "{part}")' if part else label

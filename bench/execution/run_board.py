@@ -24,7 +24,7 @@ from bench.execution.sources import Sources
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, run_workers
 from bench.execution.workers.process import warm_up
-from bench.spec.cell import Cell, digest
+from bench.spec.cell import Cell, digest, row_of
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
@@ -85,7 +85,7 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
     if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
         store.forget(outdated)
     if pending:
-        forecasts = read_forecast(store.folder) | measured(cells, finished)
+        forecasts = read_forecast(store.folder) | measured({c.key: row_of(c) for c in cells}, finished)
         _run_pending(board, store, cells, pending, options, redo, forecasts)
         finished = store.finished(_warn)
     else:  # notes were told by the run that made the cells, and are below the tables
