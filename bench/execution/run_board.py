@@ -67,8 +67,10 @@ def _with_notes(board: Board, options: Options) -> Board:
     return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
 
 
-def _print_notes(board: Board) -> None:
-    for note in board.notes:
+def _print_notes(board: Board, folder: Path) -> None:
+    """Print the notes on the data that no earlier run of the folder has printed."""
+    told = read_manifest(folder).get("notes", ())
+    for note in (note for note in board.notes if note not in told):
         print(f"note: {clean(note)}", file=sys.stderr)
 
 
@@ -195,7 +197,7 @@ class _PendingRun:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
-        _print_notes(self.board)  # not before, as a model may be refused
+        _print_notes(self.board, self.store.folder)  # not before, as a model may be refused
         _write_plan(self.store, self.cells)
         if softmax:
             digests = {d.title: digest(d.fingerprint) for d in self.board.defenses if d.title in softmax}

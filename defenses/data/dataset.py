@@ -34,7 +34,7 @@ __all__ += ["clean_name", "load_dataset"]
 _SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Split of a data set, in its fixed order.
 
@@ -56,6 +56,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        """Return the name, the split, the shape of the images and the number of classes."""
+        return f"Dataset({self.name!r}, {self.split!r}, x={list(self.x.shape)}, num_classes={self.num_classes})"
 
     def sha(self, i: int) -> str:
         """Return the identity of image i: sha256 of label (int64) and pixels (float32, CHW), little-endian, in hex."""

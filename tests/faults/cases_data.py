@@ -54,6 +54,8 @@ def _pictures(folder: Path, x: np.ndarray, y: np.ndarray, bits: int = 8) -> None
 
 @case("the validation images of a folder, by each of the names that such a split has", "the same cells")
 def names_of_a_split(ground: Ground) -> Outcome:
+    from defenses.data.dataset import load_dataset
+
     x, y = _digits()
     for split in ("train", "val", "test"):
         _pictures(ground.tmp / "pictures" / split, x, y)
@@ -68,7 +70,7 @@ def names_of_a_split(ground: Ground) -> Outcome:
     assert [line == lines[0] for line in lines] == [True] * 4
     assert '"split": "validation"' in lines[0]
     images = ground.tmp / "x.npz"
-    np.savez(images, x_adv=x)
+    np.savez(images, x_adv=load_dataset(data, "val").x.numpy())
     words = ("--defense", f"{ground.base.folder / 'models.py'}:linear", "--dataset", data, "--split", "dev")
     told = run_command("judge", images, *words, "--eps", "1/10", "--workers", "0", "--out", ground.tmp / "judged")
     assert '"split": "validation"' in (ground.tmp / "judged" / "plan.jsonl").read_text(), told.stderr

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bench.execution.options import Options
 
 _PRELOAD = [
+    "bench.execution.workers.start_up",
     "torch",
     "bench.execution.attack_and_judge",
     "bench.execution.loading",
