@@ -233,6 +233,8 @@ def _problem(certificate: Any) -> str:
         return ""
     checks = [c for c in certificate.get("checks", ()) if state_of(c) == state]
     names = ", ".join(str(c.get("name")) for c in checks)
+    if certificate.get("note"):
+        return str(certificate["note"])
     if state == "not measurable":
         return f"{state}: {names} ({checks[0].get('note')})"
-    return str(certificate.get("note") or f"fails: {certificate.get('error') or names}")
+    return f"fails: {certificate.get('error') or names}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.audit.reproduction.rebuild import rebuild_defense
 from bench.board.defense_entry import Candidate
 from bench.spec.threat import ThreatModel
+from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class AuditOptions:
     out: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "split", split_name(self.split))
         if self.threat.norm not in _NORMS:
             norms = ", ".join(_NORMS)
             raise UserError(f"an audit attacks in {norms}, not in {self.threat.norm}; give --norm and --eps")

@@ -20,6 +20,7 @@ from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, Dat
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
+from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import decode
 
@@ -94,6 +95,7 @@ class Board:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "split", split_name(self.split))
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
         check("board", numbers)
         check("verdict", {k: v for k, v in dataclasses.asdict(self.verdict).items() if v is not None})

@@ -34,9 +34,12 @@ def given_data(dataset: Any, model: nn.Module | str) -> Any:
         model: the model that it is for, whose number of classes arrays take over.
 
     Raises:
-        UserError: no pair, or arrays that are no images and labels.
+        UserError: no pair, arrays that are no images and labels, or something else that holds images.
     """
     if not isinstance(dataset, tuple | list):
+        if not isinstance(dataset, str) and (hasattr(dataset, "__len__") or hasattr(dataset, "__iter__")):
+            remedy = 'give a name as "digits", or (x, y); of a DataLoader: x, y = map(torch.cat, zip(*loader))'
+            raise UserError(f"the data set is a {type(dataset).__name__}; {remedy}")
         return dataset
     return saved_arrays(dataset, None if isinstance(model, str) else _classes_of(model, dataset))
 
@@ -78,6 +81,8 @@ def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | N
     if not isinstance(model, str):
         if isinstance(model, torch.export.ExportedProgram):
             raise UserError("the model is an ExportedProgram; give its module: model.module()")
+        if isinstance(model, type):
+            raise UserError(f"the model is the class {model.__name__}; give an instance, as {model.__name__}()")
         if not isinstance(model, nn.Module):
             raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
         return model

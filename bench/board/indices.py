@@ -17,6 +17,9 @@ from defenses.utils.errors import UserError, unknown
 
 FORMS = ("all", "first-N", "random-N-seedS", "stratified-N-seedS", "<file>.txt", "<file>.json", "<file>.npy")
 
+_FIRST = re.compile(r"first-(\d+)")
+_SAMPLE = re.compile(r"(random|stratified)-(\d+)-seed(\d+)")
+
 
 @dataclass(frozen=True)
 class IndexList:
@@ -60,8 +63,7 @@ def resolve(
     Raises:
         UserError: unknown name, unreadable file, a position twice or outside the split, more images than there are.
     """
-    first = re.fullmatch(r"first-(\d+)", spec)
-    sample = re.fullmatch(r"(random|stratified)-(\d+)-seed(\d+)", spec)
+    first, sample = _FIRST.fullmatch(spec), _SAMPLE.fullmatch(spec)
     name = spec
     if spec == "all":
         at = list(range(size))
@@ -78,6 +80,18 @@ def resolve(
         name, at = Path(spec).stem, _from_file(Path(spec).expanduser())
     _check(spec, at, size)
     return IndexList(name, hashlib.sha256(",".join(map(str, at)).encode()).hexdigest()[:16], tuple(at))
+
+
+def meaning(spec: str) -> str:
+    """Return what the name of an index list of any data set stands for; "" for published subsets and files."""
+    if spec == "all":
+        return "all images of a split, in its order"
+    if first := _FIRST.fullmatch(spec):
+        return f"the first {first[1]} images of a split, in its order"
+    if not (sample := _SAMPLE.fullmatch(spec)):
+        return ""
+    rounds = ", in rounds of one image of each class" if sample[1] == "stratified" else ""
+    return f"{sample[2]} images of a split, ordered by a hash of the seed {sample[3]} and the position{rounds}"
 
 
 def first_images(n_examples: int | None) -> str:

@@ -22,6 +22,7 @@ from bench.store.folder import Store, write_atomic
 from bench.store.manifest import check_board
 from bench.store.parts import stored
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
+from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class JudgeOptions:
     block: int = 100
     minimisation: bool = False
     data_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "split", split_name(self.split))
 
 
 @contextmanager

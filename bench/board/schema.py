@@ -101,7 +101,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "name": Key(_FOLDER, "name of the results folder", "file name without .toml"),
         "title": Key(_TEXT, "title of the tables", "file name without .toml"),
         "dataset": Key(_TEXT, "name or path of the data set (purebench ls datasets)", REQUIRED),
-        "split": Key(_TEXT, "train, validation or test", '"test"'),
+        "split": Key(_TEXT, "train, validation (also valid, val or dev) or test", '"test"'),
         "indices": Key(_TEXT, "images that are attacked (purebench ls indices)", '"all"'),
         "budget": Key(_BUDGET, "mark of short attacks, shown in tables; changes nothing that runs", '"full"'),
         "block": Key(_COUNT, "images of a cell: an attack sees a block as one batch, so it is part of the key", "100"),
@@ -208,11 +208,22 @@ def check(what: str, table: Any) -> dict[str, Any]:
         raise UserError(f"{place} must be a table, not {table!r}")
     for key, value in table.items():
         if key not in KEYS[what]:
+            if header := _header_above(what, key):
+                raise UserError(f"{key} stands in {place}; it is a key of the board: move `{key}` above {header}")
             raise unknown(f"key in {place}", key, KEYS[what])
         fits, kind = KEYS[what][key].kind
         if not fits(value):
             raise UserError(f"{key} in {place} is {_short(value)}; it must be {kind}")
     return table
+
+
+def _header_above(what: str, key: str) -> str:
+    """Return the header below which a key of the top level has got into a table; "" for another key."""
+    top = "poisoning" if what in ("training", "trigger", "poison", "purifier") else "board"
+    if what in (top, "view") or key not in KEYS[top]:
+        return ""
+    name = {"poison": "attack"}.get(what, what)
+    return f"the first [[{name}]]" if name in ("attack", "defense", "purifier") else f"[{name}]"
 
 
 def _short(value: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError
 
 NOT_MEASURABLE = 3  # exit code of a certificate or an audit that shows neither exact gradients nor a fault
@@ -49,6 +50,11 @@ def add_roots(sub: argparse.ArgumentParser) -> None:
 def add_data_root(sub: argparse.ArgumentParser) -> None:
     """Add --data-root."""
     sub.add_argument("--data-root", type=Path, help="folder of data sets (default: $PUREBENCH_DATA)")
+
+
+def add_split(sub: argparse.ArgumentParser, text: str, default: str | None = "test") -> None:
+    """Add --split with its help."""
+    sub.add_argument("--split", type=split_name, default=default, help=text)
 
 
 def add_out(sub: argparse.ArgumentParser, text: str) -> None:

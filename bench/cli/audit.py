@@ -21,6 +21,7 @@ from bench.cli.arguments import (
     add_parameters,
     add_quiet,
     add_roots,
+    add_split,
     add_stochastic,
     board_entry,
     check_seed,
@@ -45,7 +46,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--norm", help="Linf, L2 or L1 (default: the first threat of the board; else Linf)")
     sub.add_argument("--eps", help="radius, as 8/255 (default: the first threat of the board)")
     sub.add_argument("--dataset", help="for a defense (default: digits)")
-    sub.add_argument("--split", help="for a defense (default: test)")
+    add_split(sub, "for a defense (default: test)", default=None)
     sub.add_argument("--indices", help="an index list, as first-1000, whose first images are taken")
     add_parameters(sub, "defense parameters")
     add_label(sub, before="a defense by name: ")

@@ -16,6 +16,7 @@ from bench.cli.arguments import (
     add_parameters,
     add_quiet,
     add_roots,
+    add_split,
     add_stochastic,
     key_values,
     positive,
@@ -42,7 +43,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dataset", help=text)
     sub.add_argument("--corruptions", nargs="+", default=[], help="only these (default: all)")
     sub.add_argument("--severities", nargs="+", default=["1", "2", "3", "4", "5"], help="only these")
-    sub.add_argument("--split", help="default: the board's; else test")
+    add_split(sub, "default: the board's; else test", default=None)
     sub.add_argument("--indices", help="which images, as first-100 (default: the board's; else all)")
     sub.add_argument("--draws", type=positive, default=5, help="of a stochastic defense (default: 5)")
     sub.add_argument("--seed", type=int, help="of the draws (default: the board's; else 0)")

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.attacks.catalogue import NORMS, catalogue, remarks
 from bench.attacks.registry import attack_names, attack_parameters, find_attack
+from bench.board import indices
 from bench.board.presets import find_preset, preset_names
 from bench.board.subsets import published
 from defenses.data.dataset import FORMS, NAMES, data_root, dataset_info
@@ -150,6 +151,8 @@ def of_dataset(name: str, root: Path | None = None) -> dict[str, Any]:
 
 def index_list(name: str) -> dict[str, Any] | None:
     """Return the description of the index lists of a publication; None for another name."""
+    if meaning := indices.meaning(name):
+        return {"is": "index list", "name": name, "about": meaning}
     found = [s for s in published() if s.name == name]
     rows = [{"dataset": s.dataset, "images": len(s.positions()), "source": s.source} for s in found]
     return {"is": "index list", "name": name, "listed for": rows} if found else None

@@ -17,6 +17,7 @@ from bench.cli.arguments import (
     add_out,
     add_parameters,
     add_roots,
+    add_split,
     add_stochastic,
     board_entry,
     folder_name,
@@ -45,7 +46,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--targets", default="none", help="none, next or random (default: none)")
     sub.add_argument("--minimisation", action="store_true", help="images beyond eps count as failed, not as errors")
     sub.add_argument("--dataset", default="digits", help="of the clean images (default: digits)")
-    sub.add_argument("--split", default="test", help="of the data set (default: test)")
+    add_split(sub, "of the data set (default: test)")
     sub.add_argument("--indices", help="an index list, as first-1000: the images of files without index, in its order")
     sub.add_argument("--clean", type=Path, help=".npz of the clean images: found in the data set by their pixels")
     add_labels(sub, "--label", "of the images in tables, one for each file")

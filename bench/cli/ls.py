@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = {k: [item for item in _LISTS[k]() if item.matches(words)] for k in kinds}
     if not any(found.values()):
         names = [item.cells[0] for make in _LISTS.values() for item in make() if "<" not in item.cells[0]]
-        raise unknown("kind, name or word", " ".join(words), [*_LISTS, *names])
+        error = unknown("kind, name or word", " ".join(words), [*_LISTS, *names])
+        raise error if "did you mean" in str(error) else unknown("kind, name or word", " ".join(words), _LISTS)
     print("\n\n".join("\n".join(_lines(k, items)) for k, items in found.items() if items))
     if not arguments.words and width():
         others = ", ".join(k for k in _LISTS if k != kind)

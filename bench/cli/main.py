@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +25,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2 and one line."""
+        """Exit with 2 and one line, with the nearest names in place of an unknown one."""
+        if choice := re.fullmatch(r"(.+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            choices = [known.strip(" '") for known in choice[3].split(",")]
+            message = f"{choice[1]}: {unknown('choice', choice[2], choices)}"
         self.exit(2, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,11 @@ from bench.cli.board_options import (
     worker_count,
     workers,
 )
+from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
 from bench.execution.resume import resumable
+from bench.execution.workers.limits import all_workers
 from bench.spec.cell import row_of
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
@@ -41,7 +43,7 @@ _QUESTION = {"power": 0.8, "alpha": 0.05, "discordance": 0.1}  # defaults of the
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_board(sub, preset=True)
+    add_board(sub, preset=True, folder=True)
     add_selection(sub)
     sub.add_argument("--probe", action="store_true", help="time the rows without results, in about a minute")
     sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
@@ -63,10 +65,12 @@ def add(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    question = _question(arguments)
+    if arguments.board is not None and Path(arguments.board).is_dir():
+        return _of_folder(arguments)
     from bench.execution.cell_runner import CellRunner
     from bench.execution.run_board import select
 
-    question = _question(arguments)
     board = selected_board(arguments)
     defenses, attacks = selected_rows(arguments)
     options = Options(
@@ -80,29 +84,33 @@ def run(arguments: argparse.Namespace) -> int:
     selection, folder = select(cells, options), results_folder(arguments, board)
     CellRunner(board.images, options).try_parameters(selection)
     found = resumable(cells, read_stored(folder, board.name, board.keys())[0])
-    lines = found.lines
-    rows: dict[str, list[Cell]] = {}
-    for cell in selection:
-        rows.setdefault(row_of(cell), []).append(cell)
-    refused = _refused(rows)
-    able = {row: members for row, members in rows.items() if row not in refused}
-    forecasts = read_forecast(folder) | measured(cells, lines)
+    forecasts = _forecasts(folder, of_cells(cells), found.lines)
     if arguments.probe:
-        forecasts |= _probe(board, options, folder, able, forecasts)
-    for row, members in rows.items():
-        _show(row, members, lines, forecasts.get(row), refused.get(row, ""))
-    sizes = [c.data.stop - c.data.start for c in selection]
-    for note in found.notes:
-        print(note)
-    count = f"{len(selection)} cells of up to {max(sizes, default=0)} images"
-    print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
-    _show_totals(able, lines, forecasts, worker_count(arguments, board))
-    if (text := hindsight(read_manifest(folder), cells, lines)) is not None:
+        first: dict[str, Cell] = {}
+        for cell in selection:
+            if not _refusal(cell.threat.norm, cell.attack.name):
+                first.setdefault(row_of(cell), cell)
+        forecasts |= _probe(board, options, folder, first, forecasts)
+    _show_plan(of_cells(selection), found.lines, forecasts, folder, worker_count(arguments, board), found.notes)
+    if (text := hindsight(read_manifest(folder), {c.key: row_of(c) for c in cells}, found.lines)) is not None:
         print(text)
     if question is not None:
         from bench.analysis.sample_size import advice
 
         print("\n".join(advice(board, question, folder)))
+    return 0
+
+
+def _of_folder(arguments: argparse.Namespace) -> int:
+    """Show the plan that a results folder stores."""
+    folder = Path(arguments.board)
+    for name in ("probe", "detect"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name} needs the board of {folder}; name its file or the board, as quickstart")
+    cells, name = of_folder(folder, arguments.defense, arguments.attack)
+    lines = read_stored(folder, name)[0]
+    forecasts = _forecasts(folder, cells, lines)
+    _show_plan(cells, lines, forecasts, folder, arguments.workers or all_workers(1, arguments.device))
     return 0
 
 
@@ -120,15 +128,43 @@ def _question(arguments: argparse.Namespace) -> Question | None:
     return question
 
 
-def _refused(rows: Mapping[str, list[Cell]]) -> dict[str, str]:
-    """Return the rows whose attack does not work in the norm of the threat, with the reason."""
-    reasons = {norm: of_other_norms(norm) for norm in {cells[0].threat.norm for cells in rows.values()}}
-    found = {row: reasons[cells[0].threat.norm].get(cells[0].attack.name, "") for row, cells in rows.items()}
-    return {row: reason for row, reason in found.items() if reason}
+def _refusal(norm: str, attack: str) -> str:
+    """Return why an attack does not work in the norm of the threat; "" if it may."""
+    return of_other_norms(norm).get(attack, "")
+
+
+def _forecasts(folder: Path, cells: Iterable[PlannedCell], lines: Mapping[str, dict[str, Any]]) -> dict[str, Forecast]:
+    """Return the forecasts of a folder by row: stored ones, and those of finished cells."""
+    return read_forecast(folder) | measured({c.key: c.row for c in cells}, lines)
+
+
+def _show_plan(
+    cells: Sequence[PlannedCell],
+    lines: Mapping[str, Any],
+    forecasts: Mapping[str, Forecast],
+    folder: Path,
+    workers: int,
+    notes: Iterable[str] = (),
+) -> None:
+    """Print the rows of a plan and their totals."""
+    rows: dict[str, list[PlannedCell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, []).append(cell)
+    able: dict[str, list[PlannedCell]] = {}
+    for row, members in rows.items():
+        refused = _refusal(members[0].norm, members[0].attack)
+        _show(row, members, lines, forecasts.get(row), refused)
+        able |= {} if refused else {row: members}
+    for note in notes:
+        print(note)
+    sizes = [cell.images for cell in cells]
+    count = f"{len(cells)} cells of up to {max(sizes, default=0)} images"
+    print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
+    _show_totals(able, lines, forecasts, workers)
 
 
 def _probe(
-    board: Board, options: Options, folder: Path, rows: Mapping[str, list[Cell]], forecasts: Mapping[str, Forecast]
+    board: Board, options: Options, folder: Path, cells: Mapping[str, Cell], forecasts: Mapping[str, Forecast]
 ) -> dict[str, Forecast]:
     """Return forecasts of the rows without results by running a little of them; they are stored in the folder too."""
     import torch
@@ -136,9 +172,7 @@ def _probe(
     from bench.execution.cell_runner import CellRunner
     from bench.execution.forecast.probe import probe
 
-    unknown = {
-        row: cells[0] for row, cells in rows.items() if row not in forecasts or forecasts[row].source != "results"
-    }
+    unknown = {row: cell for row, cell in cells.items() if row not in forecasts or forecasts[row].source != "results"}
     torch.set_num_threads(board.threads)
 
     def report(number: int, count: int, row: str) -> None:
@@ -154,10 +188,12 @@ def _probe(
     return probed
 
 
-def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forecast | None, refused: str) -> None:
+def _show(
+    row: str, cells: list[PlannedCell], lines: Mapping[str, Any], forecast: Forecast | None, refused: str
+) -> None:
     """Print a row of the plan; refused: why its attack cannot run."""
     total, done = len(cells), sum(c.key in lines for c in cells)
-    seeds = len({c.defense.training_seed for c in cells} - {None})
+    seeds = len({c.seed for c in cells} - {None})
     blocks = counted(total // max(1, seeds), "block")
     size = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
     text = f"{row} | {size}{f', {done} finished' if done else ''}"
@@ -171,7 +207,7 @@ def _show(row: str, cells: list[Cell], lines: Mapping[str, Any], forecast: Forec
 
 
 def _show_totals(
-    rows: Mapping[str, list[Cell]], lines: Mapping[str, Any], forecasts: Mapping[str, Forecast], workers: int
+    rows: Mapping[str, list[PlannedCell]], lines: Mapping[str, Any], forecasts: Mapping[str, Forecast], workers: int
 ) -> None:
     """Print the forecast of all unfinished cells, by defense and in total."""
     unfinished = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
@@ -187,7 +223,7 @@ def _show_totals(
         forecast = forecasts[row]
         seconds += [forecast.seconds] * len(cells)
         evaluations += forecast.evaluations * len(cells)
-        label = cells[0].defense.label
+        label = cells[0].label
         by_defense[label] = by_defense.get(label, 0.0) + forecast.seconds * len(cells)
     for label, total in by_defense.items():
         print(f"forecast for {label}: {human_time(total)}")

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from bench.board.indices import FORMS
 from bench.board.load import board_names
 from bench.cli import describe, terminal
 from bench.cli.arguments import add_roots, roots_of
@@ -48,5 +49,5 @@ def _descriptions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
         found = [d for d in (own(name, arguments.data_root),) if d]
     if not found:
-        raise unknown("name", name, names)
+        raise unknown("name", name, [*names, *FORMS])
     return found

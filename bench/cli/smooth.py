@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.board.indices import resolve
-from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, key_values, positive, roots_of
+from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, add_split, key_values, positive, roots_of
 from bench.tracks.smoothing.noisy_defense import noisy, number
 from defenses.data.dataset import load_dataset
 from defenses.utils.text import file_name
@@ -24,7 +24,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--alpha", type=float, default=0.001, help="chance of a wrong certificate (default: 0.001)")
     sub.add_argument("--radii", nargs="+", default=None, help="of the table (default: 0 1/4 1/2 3/4 1)")
     sub.add_argument("--dataset", default="digits", help="default: digits")
-    sub.add_argument("--split", default="test", help="default: test")
+    add_split(sub, "default: test")
     sub.add_argument("--indices", default="first-100", help="which images (default: first-100)")
     sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of the defense")
     sub.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")

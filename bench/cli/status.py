@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
+from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.options import Options
 from bench.execution.resume import resumable
-from bench.report.files import check_results
-from bench.store.manifest import read_manifest
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -24,7 +22,7 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.board is not None and Path(arguments.board).is_dir():
-        return _of_folder(Path(arguments.board))
+        return _of_folder(arguments)
     from bench.execution.run_board import select
 
     board = selected_board(arguments)
@@ -33,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     cells = select(board.cells(), Options(defenses=defenses, attacks=attacks))
     lines, damaged = read_stored(folder, board.name, board.keys())
     found = resumable(cells, lines)
-    _show([(c.key, c.defense.title) for c in cells], found.lines, damaged)
+    _show(of_cells(cells), found.lines, damaged)
     for note in found.notes:
         print(note)
     done = sum(c.key in found.lines for c in cells)
@@ -41,30 +39,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _of_folder(folder: Path) -> int:
+def _of_folder(arguments: argparse.Namespace) -> int:
     """Show the plan of a folder; whether the code of its defenses has changed is seen with the board alone."""
-    check_results(folder)
-    plan = [json.loads(line) for line in (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
-    board = read_manifest(folder).get("board", folder.name)
+    folder = Path(arguments.board)
+    plan, board = of_folder(folder, arguments.defense, arguments.attack)
     lines, damaged = read_stored(folder, board)
-    _show([(cell["key"], _title(cell)) for cell in plan], lines, damaged)
-    print(
-        f"{sum(cell['key'] in lines for cell in plan)} of {len(plan)} cells of the board {board} finished in {folder}"
-    )
+    _show(plan, lines, damaged)
+    print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}")
     return 0
 
 
-def _title(cell: Mapping[str, Any]) -> str:
-    seed = cell.get("training_seed")
-    return f"{cell['defense']} (seed {seed})" if seed else str(cell["defense"])
-
-
-def _show(cells: Iterable[tuple[str, str]], lines: Mapping[str, Mapping[str, Any]], damaged: Container[str]) -> None:
-    """Print the number of cells, given as (key, title), by defense and state."""
+def _show(cells: Iterable[PlannedCell], lines: Mapping[str, Mapping[str, Any]], damaged: Container[str]) -> None:
+    """Print the number of cells by defense and state."""
     counts: dict[str, dict[str, int]] = {}
-    for key, title in cells:
-        by_state = counts.setdefault(title, {})
-        state = lines[key]["status"] if key in lines else "damaged" if key in damaged else "missing"
+    for cell in cells:
+        by_state = counts.setdefault(cell.title, {})
+        state = lines[cell.key]["status"] if cell.key in lines else "damaged" if cell.key in damaged else "missing"
         by_state[state] = by_state.get(state, 0) + 1
     for title, by_state in counts.items():
         print(f"{title}: " + ", ".join(f"{n} {state}" for state, n in sorted(by_state.items())))

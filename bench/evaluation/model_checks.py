@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from types import CodeType, FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +60,8 @@ def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, proba
     bare = defense.logits(x, noise, gradient="blind") if "blind" in defense.gradients else logits
     softmax = are_probabilities(logits) or are_probabilities(bare)
     if softmax and not probabilities:
-        values = "probabilities" if _sums_to_one(logits) or _sums_to_one(bare) else "values in [0, 1]"
-        raise UserError(
-            f"{label} returns {values}; return logits (remove the softmax, sigmoid or clamp), or attacks lose "
-            "gradients; purebench run and audit take it as it is with --force, and mark it"
-        )
+        problem = squashed(logits) or squashed(bare)
+        raise UserError(f"{label} {problem}; purebench run and audit take it as it is with --force, and mark it")
     again = defense.logits(x, noise)
     if state(defense) != before:
         raise UserError(
@@ -140,13 +139,19 @@ def are_probabilities(logits: Tensor) -> bool:
     return bool(((logits >= 0) & (logits <= 1)).all())
 
 
-def _sums_to_one(outputs: Tensor) -> bool:
-    ones = torch.ones(len(outputs), device=outputs.device, dtype=outputs.dtype)
-    return are_probabilities(outputs) and torch.allclose(outputs.sum(1), ones, atol=1e-4)
+def squashed(outputs: Tensor) -> str:
+    """Return what is wrong with outputs [B, K] in [0, 1], and the remedy; "" for logits."""
+    if not are_probabilities(outputs):
+        return ""
+    totals = outputs.sum(1)
+    values = "probabilities" if torch.allclose(totals, torch.ones_like(totals), atol=1e-4) else "values in [0, 1]"
+    return f"returns {values}; return logits (remove the softmax, sigmoid or clamp), or attacks lose gradients"
 
 
 def refuse_train_mode(module: nn.Module, label: str, *, stochastic: bool | None = None) -> None:
-    """Refuse a module any part of which is in train mode.
+    """Refuse a module any part of which is in train mode; if none of these depends on it, put them in evaluation mode.
+
+    A part does not depend on its mode if no code of its class and bases names `training`.
 
     Args:
         module: user-defined.
@@ -160,7 +165,9 @@ def refuse_train_mode(module: nn.Module, label: str, *, stochastic: bool | None 
     training = [(name, m) for name, m in _with_modes(module) if getattr(m, "training", False)]
     if stochastic:
         training = [(name, m) for name, m in training if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not training:
+    if all(_ignores_mode(part) for _, part in training):
+        for _, module in training:
+            module.training = False
         return
     part = training[0][0]
     name = f'{label} (its part "{part}")' if part else label
@@ -178,6 +185,21 @@ def _with_modes(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.M
         yield prefix, module
         for name, child in module.named_children():
             yield from _with_modes(child, f"{prefix}.{name}" if prefix else name)
+
+
+def _ignores_mode(module: nn.Module) -> bool:
+    """Return True if no code of a module's class, and of its bases below `nn.Module`, names `training`."""
+    kinds = [kind for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
+    members = [member for kind in kinds for member in vars(kind).values()]
+    functions = [getattr(m, "fget", None) or inspect.unwrap(getattr(m, "__func__", m)) for m in members]
+    codes = [f.__code__ for f in functions if isinstance(f, FunctionType)]
+    return not isinstance(module, torch.jit.ScriptModule) and not any(map(_names_training, codes))
+
+
+def _names_training(code: CodeType) -> bool:
+    """Return True if code, or a function in it, reads an attribute `training` or has the text."""
+    inside = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return "training" in (*code.co_names, *code.co_consts) or any(map(_names_training, inside))
 
 
 def _has_no_mode(module: nn.Module) -> bool:

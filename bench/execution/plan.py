@@ -11,7 +11,7 @@ from bench.board.board import Board, BoardImages
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast
 from bench.execution.options import Options
 from bench.execution.resume import Resumable
-from bench.spec.cell import Cell
+from bench.spec.cell import Cell, row_of
 from bench.store.parts import CellRecord
 
 
@@ -68,7 +68,9 @@ def plan_run(board: Board, chosen: Sequence[Cell], stored: Resumable, folder: Pa
         pending=pending,
         redo=redo,
         outdated={cell.key: stored.outdated[cell.key] for cell in pending if cell.key in stored.outdated},
-        forecasts=read_forecast(folder) | measured(cells, finished) if pending else {},
+        forecasts=read_forecast(folder) | measured({cell.key: row_of(cell) for cell in cells}, finished)
+        if pending
+        else {},
         images=board.images,
         threads=board.threads,
         time_limit=board.time_limit if options.time_limit is None else options.time_limit,

@@ -189,7 +189,8 @@ class _Run:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
-        _print_notes(self.plan.notes)  # not before, as a model may be refused
+        told = read_manifest(self.plan.folder).get("notes", ())  # by an earlier run
+        _print_notes(note for note in self.plan.notes if note not in told)  # not before, as a model may be refused
         _write_plan(self.plan)
         if softmax:
             self.entry["probabilities"] = {title: of for title, of in self.digests.items() if title in softmax}

@@ -136,7 +136,12 @@ def _positions(column: Any, order: Mapping[str, int]) -> npt.NDArray[np.int32]:
     return np.concatenate(pieces)
 
 
-def _plan(file: Path) -> list[CellRecord]:
+def read_plan(file: Path) -> list[CellRecord]:
+    """Return the lines of a plan.jsonl.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         return json_lines(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -163,7 +168,7 @@ def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
             if earlier is None or line["status"] == "ok" or earlier["status"] != "ok":
                 line["part"] = part.name
                 cells[line["key"]] = line
-    plan = _plan(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(cells.values())
+    plan = read_plan(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(cells.values())
     missing = {"status": "missing", "error": None, "part": None}
     # Labels are not part of a key: the plan has the current ones.
     lines = [cells.get(p["key"], missing) | p for p in plan]

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defenses.data.sources.base import split_name
 from defenses.data.sources.published import NAMES, digits_order
 from defenses.data.sources.registry import FORMS, DatasetInfo, clean_name, find_source
 from defenses.utils.errors import UserError, unknown
@@ -33,7 +34,7 @@ __all__ += ["clean_name", "load_dataset"]
 _SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Split of a data set, in its fixed order.
 
@@ -55,6 +56,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        """Return the name, the split, the shape of the images and the number of classes."""
+        return f"Dataset({self.name!r}, {self.split!r}, x={list(self.x.shape)}, num_classes={self.num_classes})"
 
     def sha(self, i: int) -> str:
         """Return the identity of image i: sha256 of label (int64) and pixels (float32, CHW), little-endian, in hex."""
@@ -98,7 +103,7 @@ def labels_of(name: str, split: str, *, root: str | Path | None = None) -> list[
     Raises:
         UserError: as `load_dataset`.
     """
-    labels: list[int] = find_source(name, data_root(root)).labels(split).tolist()
+    labels: list[int] = find_source(name, data_root(root)).labels(split_name(split)).tolist()
     return labels
 
 
@@ -125,7 +130,7 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
               floats in [0, 1], [N, H, W], [N, C, H, W] or [N, H, W, C]; y whole numbers [N]. `function.splits =
               ("test",)` lists the splits, so that it is not called for others. It is called more than once and must
               return the same images each time.
-        split: "train", "validation" or "test".
+        split: "train", "validation" (also "valid", "val" or "dev") or "test".
         root: folder of data sets; see `data_root`.
 
     Raises:
@@ -133,6 +138,7 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
     """
     import torch
 
+    split = split_name(split)
     if split not in _SPLITS:
         raise unknown("split", split, _SPLITS)
     source = find_source(name, data_root(root))

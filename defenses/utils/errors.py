@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 _LISTED = 10  # names in a message
+_NEAR = 6  # nearest names, at most
 
 
 class UserError(Exception):
@@ -27,9 +28,17 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     lowered = {n.lower(): n for n in names}
     near = near or [lowered[n] for n in difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)]
+    near = list(dict.fromkeys([*_of_libraries(name.lower(), names), *near]))[:_NEAR]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names[:_LISTED]) or 'none'}{more}"
     return UserError(f'unknown {kind} "{name}"; {hint}')
+
+
+def _of_libraries(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names "library:part" whose part is a name in lower case, then those whose part ends with it."""
+    parts = {known: known.lower().partition(":")[2] for known in names}
+    fitting = [known for known, part in parts.items() if len(name) > 2 and part.endswith(name)]
+    return sorted(fitting, key=lambda known: len(parts[known]))
 
 
 def with_context(where: str, error: UserError) -> UserError:

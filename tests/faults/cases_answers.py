@@ -89,3 +89,16 @@ def in_every_command(ground: Ground) -> Iterator[Outcome]:
         ):
             yield Outcome(run_command(*command), (words,))
             nothing_written(out)
+
+
+@case("stored images judged again after a change of the model", "exit code 2; the last line names it and what to do")
+def verified_after_a_change(ground: Ground) -> Outcome:
+    code = ground.tmp / "code"
+    code.mkdir()
+    models = (ground.base.folder / "models.py").read_text()
+    (code / "models.py").write_text(models.replace("10 * means", "9 * means"))
+    told = run_command("verify", ground.copy(), "--code", code, "--defense", "linear", "--sample", "2")
+    assert told.code == 2, told.stderr
+    last = told.stdout.splitlines()[-1]
+    assert "; linear changed, so this tells nothing of the numbers on record: verify with the weights" in last
+    return Outcome()

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, nothing_written
+from faults.ground import Ground, Outcome, Told, nothing_written, run_command
 
 _N = 20
 
@@ -50,6 +50,31 @@ def _pictures(folder: Path, x: np.ndarray, y: np.ndarray, bits: int = 8) -> None
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
         values = (image[0] * (2**bits - 1)).round().astype(np.uint8 if bits == 8 else np.uint16)
         Image.fromarray(values).save(folder / str(label) / f"{i:03}.png")
+
+
+@case("the validation images of a folder, by each of the names that such a split has", "the same cells")
+def names_of_a_split(ground: Ground) -> Outcome:
+    from defenses.data.dataset import load_dataset
+
+    x, y = _digits()
+    for split in ("train", "val", "test"):
+        _pictures(ground.tmp / "pictures" / split, x, y)
+    data, out = f"folder:{ground.tmp / 'pictures'}?mode=L", ground.tmp / "own"
+    lines = []
+    for name in ("val", "validation", "valid", "dev"):
+        board = _board(ground, data)
+        board.write_text(board.read_text().replace("indices =", f'split = "{name}"\nindices ='))
+        told = ground.run(board, out, "--defense", "linear", "--attack", "none")
+        assert told.code == 0, told.stderr
+        lines.append((out / "plan.jsonl").read_text())
+    assert [line == lines[0] for line in lines] == [True] * 4
+    assert '"split": "validation"' in lines[0]
+    images = ground.tmp / "x.npz"
+    np.savez(images, x_adv=load_dataset(data, "val").x.numpy())
+    words = ("--defense", f"{ground.base.folder / 'models.py'}:linear", "--dataset", data, "--split", "dev")
+    told = run_command("judge", images, *words, "--eps", "1/10", "--workers", "0", "--out", ground.tmp / "judged")
+    assert '"split": "validation"' in (ground.tmp / "judged" / "plan.jsonl").read_text(), told.stderr
+    return Outcome(told, code=0)
 
 
 @case("labels of shape [N, 1], or one-hot rows", "refused naming the file, or read as what they say")

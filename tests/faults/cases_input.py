@@ -171,12 +171,44 @@ def names(ground: Ground) -> Iterator[Outcome]:
         nothing_written(ground.tmp / "out")
 
 
+@case(
+    "an attack without its library, a word that nothing has, a misspelt word of a command",
+    "refused in one line with the nearest names, or with all that there are",
+)
+def nearest_names(ground: Ground) -> Iterator[Outcome]:
+    yield Outcome(run_command("show", "pgd"), ("did you mean bench:pgd or foolbox:PGD or torchattacks:PGD",))
+    yield Outcome(run_command("ls", "zzz"), ('"zzz"; known: attacks, boards, datasets, defenses, indices, presets',))
+    for words, known in (
+        (("new", "bord"), 'unknown choice "bord"; did you mean board?'),
+        (("model-info", "x"), 'unknown choice "x"; known: export, show'),
+        (("table", ground.base.reference, "--format", "markdwn"), "did you mean markdown?"),
+    ):
+        told = ground.base.driver({"argv": list(map(str, words)), "conditions": [], "signals": []})[0]
+        assert (told.code, told.stderr.count("\n")) == (2, 1), told.stderr
+        assert known in told.stderr
+
+
 @case("a fraction without quotes in a board, of attacks and of poisoning", "refused, with the line as it should be")
 def fraction(ground: Ground) -> Iterator[Outcome]:
     for command in ("run", "poison"):
         board: Path = ground.tmp / f"{command}.toml"
         board.write_text('dataset = "digits"\n[threat]\nnorm = "Linf"\neps = 8/255\n')
         yield Outcome(run_command(command, board), (str(board), 'write fractions in quotes, as eps = "8/255"'))
+
+
+@case(
+    "keys of a board below a table of it, of attacks and of poisoning", "refused, naming the header they belong above"
+)
+def below_a_header(ground: Ground) -> Iterator[Outcome]:
+    boards = (
+        ("run", ground.board('\nnulls = ["none"]\n'), "nulls"),
+        ("poison", ground.tmp / "poison.toml", "seeds"),
+    )
+    boards[1][1].write_text('dataset = "digits"\n[[attack]]\nname = "badnets"\nratios = [0.1]\nseeds = [0]\n')
+    for command, board, key in boards:
+        told = run_command(command, board, "--out", ground.tmp / "out")
+        yield Outcome(told, (str(board), f"move `{key}` above the first [[attack]]"))
+        nothing_written(ground.tmp / "out")
 
 
 @case(

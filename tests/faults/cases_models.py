@@ -144,6 +144,33 @@ def unfit(ground: Ground) -> Iterator[Outcome]:
 
 
 @case(
+    "a network without dropout or batch norm in train mode",
+    "judged in evaluation mode, with the numbers of the same network after `.eval()`",
+)
+def mode_without_effect(ground: Ground) -> Outcome:
+    from bench.analysis.results import load_results
+
+    out = ground.tmp / "out"
+    for name in ("Pooled", "PooledInTrainMode"):
+        told = ground.plainly(ground.defense(name), out / name, "--defense", name, "--attack", "autoattack:apgd-ce")
+        assert told.code == 0, told.stderr
+    evaluated, trained = (load_results(out / name)["correct"].tolist() for name in ("Pooled", "PooledInTrainMode"))
+    assert evaluated == trained
+    return Outcome()
+
+
+@case(
+    "a certificate of a model that returns probabilities of sure predictions",
+    "it fails, naming the probabilities and the remedy, and exits with 1",
+)
+def certificate_of_probabilities(ground: Ground) -> Outcome:
+    told = run_command("certify", f"{ground.base.folder / 'models.py'}:Sure")
+    assert told.code == 1
+    assert "Sure: FAILED on 4 images in float64: returns probabilities; return logits (remove the" in told.stdout
+    return Outcome()
+
+
+@case(
     "a model in train mode, or a damaged checkpoint, for a results folder that is not there yet",
     "refused, naming it, before anything is written",
 )

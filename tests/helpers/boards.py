@@ -91,10 +91,11 @@ class Tuple(Probabilities):
 class Training(Probabilities):
     def __init__(self):
         super().__init__()
+        self.drop = nn.Dropout(0.5)
         self.train()
 
     def forward(self, x):
-        return self.inner(x)
+        return self.drop(self.inner(x))
 
 
 class Large(nn.Module):

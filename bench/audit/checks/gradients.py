@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from bench.audit.findings import Finding, Plot, Status, not_applicable, status_of
 from bench.audit.subject import FINITE, Subject
-from bench.evaluation.certificates.certificate import Certificate, Measurement, NoGradient, State
+from bench.evaluation.certificates.certificate import Certificate, Measurement, NoGradient, State, rounded
 from bench.evaluation.certificates.measure import certify
-from bench.evaluation.model_checks import are_probabilities
+from bench.evaluation.model_checks import are_probabilities, squashed
 from bench.evaluation.view import attack_view
 from bench.stats.proportions import wilson
 from bench.store.audits import SOFTMAX
@@ -82,9 +82,7 @@ def outputs(subject: Subject) -> Finding:
     gaps = (top[:, 0] - top[:, 1]).double()
     gap = float(gaps.median())
     is_softmax = are_probabilities(logits)
-    squashed = "values in [0, 1]: a softmax, sigmoid or clamp takes the gradients of sure predictions away"
-    kind = squashed if is_softmax else "logits"
-    evidence = f"the defense returns {kind}; the median gap between the top two is {gap:.3g}"
+    evidence = f"the defense {squashed(logits) or 'returns logits'}; the median gap between the top two is {gap:.3g}"
     spread = tuple(gaps.quantile(torch.tensor(_QUANTILES).to(gaps)).tolist())
     plot = Plot("line", "quantile of images", "gap", {"gap": (_QUANTILES, spread)})
     return Finding(SOFTMAX, status_of(not is_softmax), evidence, {"median gap": gap}, plot=plot)
@@ -116,7 +114,7 @@ def _evidence(measured: Certificate) -> str:
     """Return what fails; else what is not measurable; else the number of measurements, and the points left out."""
     if measured.state == "failed":
         broken = (c for c in measured.checks if c.state == "failed")
-        return "; ".join(f"{c.name}: {c.value:.2g} (limit {c.limit:.2g})" for c in broken)
+        return "; ".join(f"{c.name}: {rounded(c.value, c.limit)} (limit {c.limit:g})" for c in broken)
     notes = [f"{c.name}: {c.note}" for c in measured.checks if c.left_out]
     if measured.state == "passed":
         notes.insert(0, f"{len(measured.checks)} measurements hold")

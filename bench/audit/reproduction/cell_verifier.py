@@ -142,6 +142,8 @@ class CellVerifier:
             else:
                 rebuilt.defense.to(device_named(self.options.device))
                 rebuilt = self._checked(rebuilt, cell, line)
+            if rebuilt.changes and label not in self.result.changed:
+                self.result.changed.append(label)
             for change in rebuilt.changes:
                 self._add_finding(f"{label} is not the defense that was judged: {change}")
         return self._defenses[fingerprint].defense

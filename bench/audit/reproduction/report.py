@@ -51,6 +51,7 @@ class Verification:
         failed: number of cells on record without images: errors, and unsupported ones.
         missing: number of planned cells that have not been run.
         sample: largest number of judged images of a cell; None: all.
+        changed: labels of the defenses that are not the ones that were judged.
     """
 
     rows: list[VerificationRow] = field(default_factory=list)
@@ -60,6 +61,7 @@ class Verification:
     failed: int = 0
     missing: int = 0
     sample: int | None = None
+    changed: list[str] = field(default_factory=list)
 
     def count(self, kind: str) -> int:
         """Return the number of cells of a kind: "agree", "ties" or "differ"."""
@@ -139,4 +141,11 @@ def _sum(verification: Verification) -> str:
         f"{verification.count('ties')} differ only where the top-two margin is under {TIE:.0e} (or a score that near "
         f"to the detector's threshold), {verification.count('differ')} differ"
     )
-    return f"{text}, {verification.unjudged} could not be judged" if verification.unjudged else text
+    if verification.unjudged:
+        text += f", {verification.unjudged} could not be judged"
+    if verification.changed:
+        text += (
+            f"; {', '.join(verification.changed)} changed, so this tells nothing of the numbers on record: verify with "
+            "the weights or the code of then (--weights-root, --code), or run the board again for those of today"
+        )
+    return text

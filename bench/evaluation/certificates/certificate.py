@@ -86,6 +86,12 @@ class Certificate:
         return head | {"checks": checks}
 
 
+def rounded(value: float, limit: float) -> str:
+    """Return a value as text: three digits, and more where these would not lie on its side of the limit."""
+    texts = [f"{value:.{digits}g}" for digits in range(3, 18)]
+    return next((t for t in texts if (float(t) < limit, float(t) > limit) == (value < limit, value > limit)), texts[0])
+
+
 def state_of(content: Mapping[str, Any]) -> State:
     """Return the state of a stored certificate or of one of its checks; earlier versions have stored no third state."""
     if content.get("passed") is True:

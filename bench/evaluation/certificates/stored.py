@@ -71,13 +71,20 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord
     Raises:
         UserError: a `Defense` declares exact gradients and has none, or declares none.
     """
+    content = _measured(defense, x[:4], title)
+    note = content.get("note") or _squashed_note(defense, x[:4])
+    return content | ({"note": note} if note else {})
+
+
+def _measured(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+    """Return what `certificate_of` does, for exactly these images, whatever the range of the outputs."""
     from bench.evaluation.certificates.information import information_note
     from bench.evaluation.certificates.measure import certify
     from defenses.core.defense import UserModule
     from defenses.core.noise import Noise
 
     try:
-        certificate = certify(defense, x[:4])
+        certificate = certify(defense, x)
     except NoGradient:
         if not isinstance(defense, UserModule):  # a plain module declares nothing: attacks without gradients may run
             raise no_gradient(title) from None
@@ -87,8 +94,19 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord
     if certificate is None:
         has = ", ".join(defense.gradients)
         raise UserError(f"{title} has no exact gradients to certify; it has: {has}")
-    note = information_note(defense, x[:4], Noise.of(0, len(x[:4]), x.device), label=title)
+    note = information_note(defense, x, Noise.of(0, len(x), x.device), label=title)
     return certificate.as_dict() | ({"note": note} if note else {})
+
+
+def _squashed_note(defense: Defense, x: Tensor) -> str:
+    """Return a note on outputs of images [B, C, H, W] that no logits are; "" for logits."""
+    import torch
+
+    from bench.evaluation.model_checks import squashed
+    from defenses.core.noise import Noise
+
+    with torch.no_grad():
+        return squashed(defense.logits(x, Noise.of(0, len(x), x.device)))
 
 
 def no_gradient(title: str) -> UserError:

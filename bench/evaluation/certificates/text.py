@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.evaluation.certificates.certificate import State, state_of
+from bench.evaluation.certificates.certificate import State, rounded, state_of
 
 _STATES = {"passed": "passed", "failed": "FAILED", "not measurable": "not measurable"}
 _MARKS = {"passed": "ok  ", "failed": "FAIL", "not measurable": "?   "}
@@ -37,6 +37,6 @@ class GradientCertificate(dict[str, Any]):
         for check in self.get("checks", ()):
             sign = ">=" if check["least"] else "<="
             note = f" ({check['note']})" if check["note"] else ""
-            mark = _MARKS[state_of(check)]
-            lines.append(f"  {mark} {check['name']}: {check['value']:.3g} {sign} {check['limit']:g}{note}")
+            value, mark = rounded(check["value"], check["limit"]), _MARKS[state_of(check)]
+            lines.append(f"  {mark} {check['name']}: {value} {sign} {check['limit']:g}{note}")
         return "\n".join(lines)

@@ -39,18 +39,18 @@ class Forecast:
     source: str
 
 
-def measured(cells: Iterable[Cell], lines: Mapping[str, CellRecord]) -> dict[str, Forecast]:
-    """Return the mean cost of the finished cells of each row, by row (see `row_of`).
+def measured(rows: Mapping[str, str], lines: Mapping[str, CellRecord]) -> dict[str, Forecast]:
+    """Return the mean cost of the finished cells of each row, by row.
 
     Args:
-        cells: cells of the board.
+        rows: row (see `row_of`) of each cell of the board, by key.
         lines: lines of the stored cells, by key.
     """
     costs: dict[str, list[tuple[float, float]]] = {}
-    for cell in cells:
-        line = lines.get(cell.key)
+    for key, row in rows.items():
+        line = lines.get(key)
         if line is not None and line["status"] == "ok" and (cost := _cost(line)) is not None:
-            costs.setdefault(row_of(cell), []).append(cost)
+            costs.setdefault(row, []).append(cost)
     means = {row: [sum(column) / len(of_row) for column in zip(*of_row, strict=True)] for row, of_row in costs.items()}
     return {row: Forecast(seconds, evaluations, "results") for row, (seconds, evaluations) in means.items()}
 
@@ -98,7 +98,7 @@ def run_entry(forecast: Mapping[str, Forecast], pending: Iterable[Cell]) -> dict
     }
 
 
-def hindsight(manifest: Mapping[str, Any], cells: Iterable[Cell], lines: Mapping[str, CellRecord]) -> str | None:
+def hindsight(manifest: Mapping[str, Any], rows: Mapping[str, str], lines: Mapping[str, CellRecord]) -> str | None:
     """Compare earlier forecasts with the cost, in one line; None where there is nothing to compare.
 
     Compared are the seconds of attacks and verdicts, without the start of workers and the import of libraries. The
@@ -106,7 +106,7 @@ def hindsight(manifest: Mapping[str, Any], cells: Iterable[Cell], lines: Mapping
 
     Args:
         manifest: manifest of the results folder.
-        cells: cells of the board.
+        rows: see `measured`.
         lines: lines of the stored cells, by key.
     """
     forecasts = {
@@ -114,8 +114,8 @@ def hindsight(manifest: Mapping[str, Any], cells: Iterable[Cell], lines: Mapping
     }
     totals: dict[str, tuple[float, float]] = {}
     compared = set()
-    for cell in cells:
-        line, row = lines.get(cell.key), row_of(cell)
+    for key, row in rows.items():
+        line = lines.get(key)
         if line is None or line["status"] != "ok" or (cost := _cost(line)) is None:
             continue
         forecast = forecasts.get(line.get("run"), {}).get(row)

@@ -27,6 +27,7 @@ from bench.execution.workers.tasks import Task
 from bench.execution.workers.worker import WorkerContext, serve
 
 _PRELOAD = [
+    "bench.execution.workers.start_up",
     "torch",
     "bench.execution.attack_and_judge",
     "bench.execution.loading",

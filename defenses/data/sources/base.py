@@ -25,6 +25,13 @@ SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {  # names of the splits in files
     "test": ("test", "testing"),
 }
 SPLIT_NAMES = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
+
+
+def split_name(text: str) -> str:
+    """Return the name of a split by any of its names, as "validation" for "val"; an unknown one as it is."""
+    return SPLIT_NAMES.get(text, text)
+
+
 _HELD_OUT = 5000  # images, at most
 _REMEMBERED = 50_000_000  # bytes; hashes of more are kept between commands
 

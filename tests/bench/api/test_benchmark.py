@@ -113,8 +113,8 @@ def test_the_model_is_left_as_it_was(models):
         ({"views": [{"eot": 0}]}, "eot .* at least 1"),
         ({"views": [{"eott": 2}]}, "did you mean eot"),
         (
-            {"views": [ViewSpec("exact", 1)], "model": nn.Linear(2, 2).train()},
-            r"Linear is in train mode; call \.eval\(\) on Linear",
+            {"views": [ViewSpec("exact", 1)], "model": nn.Dropout().train()},
+            r"Dropout is in train mode; call \.eval\(\) on Dropout",
         ),
     ],
 )

@@ -44,12 +44,25 @@ def test_images_and_labels_in_memory(tmp_path):
         ((torch.zeros(3, 1, 8, 8), torch.zeros(2, dtype=torch.int64)), "3 images and 2 labels"),
         ((torch.full((3, 1, 8, 8), 7.0), torch.zeros(3, dtype=torch.int64)), r"images must lie in \[0, 1\]"),
         ((torch.zeros(3, 1, 8, 8), torch.zeros(3)), "labels must be whole numbers"),
+        (torch.utils.data.DataLoader([]), r"is a DataLoader; give .*: x, y = map\(torch\.cat, zip\(\*loader\)\)"),
+        (torch.utils.data.TensorDataset(torch.zeros(9, 1, 8, 8)), r"is a TensorDataset; give a name .* or \(x, y\)"),
+        (torch.zeros(500, 1, 8, 8), "is a Tensor; give a name"),
+        (load_dataset("digits"), "is a Dataset; give a name"),
     ],
 )
 def test_arrays_that_are_no_data_set_are_one_short_line(dataset, words):
     with pytest.raises(UserError, match=words) as caught:
         benchmark(load_model("undefended").network, dataset=dataset, eps="1/5", attacks="bench:pgd")
     assert len(str(caught.value)) < 200
+
+
+def test_a_class_in_place_of_a_model_is_one_line():
+    with pytest.raises(UserError, match=r"^the model is the class Flatten; give an instance, as Flatten\(\)$"):
+        benchmark(torch.nn.Flatten, eps="1/5", attacks="bench:pgd")
+
+
+def test_a_data_set_prints_in_one_line():
+    assert repr(load_dataset("digits")) == "Dataset('digits', 'test', x=[500, 1, 8, 8], num_classes=10)"
 
 
 @pytest.mark.parametrize("name", ["AutoAttack", "autoattack", "auto_attack", "AA"])

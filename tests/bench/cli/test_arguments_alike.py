@@ -61,6 +61,25 @@ def test_results_of_other_tracks_name_their_table(track, capsys):
     assert f"{track}/tables.md" in line
 
 
+def test_plan_of_a_folder_without_its_board(beside_results, capsys):
+    code, by_folder, _ = run(capsys, "plan", "results/digits-gan")
+    assert code == 0
+    assert by_folder == run(capsys, "plan", "digits-gan")[1]
+    (beside_results / "results" / "digits-gan").rename(beside_results / "kept")
+    label = by_folder.split(" | ")[1]
+    code, rows, _ = run(capsys, "plan", "kept", "--defense", label)
+    assert code == 0
+    assert [row for row in rows.splitlines() if " | " in row] == [
+        row for row in by_folder.splitlines() if f" | {label} | " in row
+    ]
+    for option in (("--probe",), ("--detect", "3pp")):
+        code, _, (line,) = run(capsys, "plan", "kept", *option)
+        assert (code, f"{option[0]} needs the board of kept" in line) == (2, True)
+    for command in ("plan", "status"):
+        code, _, (line,) = run(capsys, command, "kept", "--defense", f"{label}x")
+        assert (code, f"did you mean {label}?" in line) == (2, True)
+
+
 def test_status_of_a_folder_without_its_board(beside_results, capsys):
     by_folder = run(capsys, "status", "results/digits-gan")
     by_board = run(capsys, "status", "digits-gan")

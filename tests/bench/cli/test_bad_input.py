@@ -35,6 +35,8 @@ def refused(result, *words: str) -> None:
         ('dataset = "digits"', 'dataset = "digit"', ['unknown data set "digit"', "digits"]),
         ("block = 20", "blok = 20", ['unknown key in the board "blok"', "block"]),
         ("block = 20", "block = 0", ["block", "at least 1"]),
+        ('label = "noisy"', 'label = "noisy"\nblock = 20', ["move `block` above the first [[defense]]"]),
+        ("draws = 5", 'draws = 5\nnulls = ["none"]', ["move `nulls` above [verdict]"]),
         ('eps = "1/10"', 'eps = "8/225x"', ['"8/225x" is not a number', "8/255"]),
         ('eps = "1/10"', 'eps = "-1/10"', ["positive"]),
         ('eps = "1/10"', 'eps = "1e400"', ["larger than any image", "8/255"]),

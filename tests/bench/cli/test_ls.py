@@ -47,6 +47,8 @@ def test_what_matches_nothing_is_one_line():
         assert result.stderr.startswith("purebench: unknown kind, name or word")
         assert result.stderr.count("\n") == 1
     assert "did you mean adp" in purebench_here("ls", "adpp").stderr
+    kinds = "attacks, boards, datasets, defenses, indices, presets"
+    assert purebench_here("ls", "zzz").stderr.endswith(f'word "zzz"; known: {kinds}\n')
 
 
 @pytest.mark.parametrize("kind", list(_LISTS))

@@ -144,6 +144,9 @@ def test_own_code_that_prints_and_values_that_are_no_defense(tmp_path):
         ("absent.toml", "there is no file absent.toml"),
         (f"{ROOT}/bench/examples/own_attack.py:sign_step", "did you mean sign_steps?"),
         ("robustbench:Nobody2020", "unknown name"),
+        ("first-1x", "did you mean first-N"),
+        ("pgd", "did you mean bench:pgd or foolbox:PGD or torchattacks:PGD or"),
+        ("Square", "did you mean autoattack:square or bench:square or torchattacks:Square"),
     ],
 )
 def test_an_unknown_name_is_one_line(name, message):
@@ -151,6 +154,15 @@ def test_an_unknown_name_is_one_line(name, message):
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_an_index_list_says_which_images_it_has():
+    assert purebench_here("show", "first-100").stdout == (
+        "first-100: index list\nthe first 100 images of a split, in its order\n"
+    )
+    shown = purebench_here("show", "stratified-10-seed1").stdout
+    assert "10 images of a split, ordered by a hash of the seed 1" in shown
+    assert "in rounds of one image of each class" in shown
 
 
 def test_a_page_fits_the_terminal_and_is_whole_elsewhere():

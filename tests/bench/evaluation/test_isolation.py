@@ -61,3 +61,51 @@ def test_a_part_in_train_mode_is_named():
         refuse_train_mode(inner, "mine")
     with pytest.raises(UserError, match=r"^mine is in train mode"):
         refuse_train_mode(inner.train(), "mine")
+
+
+class Plain(nn.Module):
+    """A module whose code never reads its mode, over another one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    @torch.enable_grad()
+    def forward(self, x):
+        return self.inner(x.flatten(1))
+
+
+class Reads(Plain):
+    @torch.enable_grad()
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), training=self.training)
+
+
+class Gets(Plain):
+    @property
+    def share(self):
+        return 0.5 * getattr(self, "training")  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    "inner", [nn.Linear(64, 10), nn.Sequential(nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 10)), Plain(nn.Identity())]
+)
+def test_a_module_that_never_reads_its_mode_is_put_in_evaluation_mode(inner):
+    module = Plain(inner).train()
+    refuse_train_mode(module, "mine")
+    assert not any(part.training for part in module.modules())
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        *(nn.Dropout(), nn.BatchNorm1d(64), nn.RReLU(), nn.LSTM(64, 10), nn.MultiheadAttention(64, 1)),
+        *(Reads(nn.Identity()), Gets(nn.Identity()), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 10))),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_a_module_of_which_a_part_reads_its_mode_is_refused_and_left_alone(inner):
+    module = Plain(inner).train()
+    with pytest.raises(UserError, match=r"^mine is in train mode"):
+        refuse_train_mode(module, "mine")
+    assert all(part.training for part in module.modules())

@@ -241,6 +241,29 @@ def test_what_is_not_for_it_is_refused(asked, said):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(("end", "values"), [("softmax(-1)", "probabilities"), ("sigmoid()", "values in [0, 1]")])
+def test_one_of_squashed_outputs_names_them(tmp_path, end, values):
+    sharp = f"self.layer(x.flatten(1)).mul(60).{end}"
+    path, out = board(tmp_path, defense="Hides"), tmp_path / "out"
+    (tmp_path / "mine.py").write_text(
+        MODELS + HIDDEN.replace("self.layer(x.detach().flatten(1))", sharp)  # so sure that no gradient is left
+    )
+    told = f"returns {values}; return logits (remove the softmax, sigmoid or clamp), or attacks lose gradients"
+    done = purebench_here("certify", f"{tmp_path}/mine.py:Hides")
+    assert done.returncode == 1
+    assert f"mine.py:Hides: FAILED on 4 images in float64: {told}\n" in done.stdout
+    assert run_board(load_board(path), out, Options(quiet=True, probabilities=frozenset(["mine"]))) == []
+    assert f"(mine: {told})" in " ".join(purebench_here("table", out).stdout.split())
+
+
+def test_a_value_is_printed_on_its_side_of_the_limit():
+    from bench.evaluation.certificates.certificate import rounded
+
+    assert rounded(0.99985, 0.9999) == "0.99985"
+    assert (rounded(0.9999994, 0.9999), rounded(1e-7, 1e-6), rounded(1.0004e-6, 1e-6)) == ("1", "1e-07", "1.0004e-06")
+    assert (rounded(float("inf"), 1), rounded(float("nan"), 1)) == ("inf", "nan")
+
+
 def test_a_gradient_that_says_nothing_is_named():
     import torch
     from torch import nn

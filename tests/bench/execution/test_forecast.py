@@ -77,7 +77,7 @@ def lines_of(out: Path) -> dict:
 
 def test_evaluations_of_a_probe_are_those_of_the_run(finished):
     board, out, *_ = finished
-    probed, took = read_forecast(out), measured(load_board(board).cells(), lines_of(out))
+    probed, took = read_forecast(out), measured({c.key: row_of(c) for c in load_board(board).cells()}, lines_of(out))
     assert probed.keys() == took.keys()
     for row, forecast in probed.items():
         assert forecast.source == "probe"
@@ -233,19 +233,20 @@ def test_hindsight_compares_totals_and_the_worst_row(board):
         for c in cells
     }
     manifest = {"runs": [{"id": "a", "forecast": forecast}, {"id": "b"}]}
+    rows = {c.key: row_of(c) for c in cells}
     # linear: 4 expected, 6 taken; noisy: 4 expected, 1.5 taken.
-    text = hindsight(manifest, cells, lines)
+    text = hindsight(manifest, rows, lines)
     assert text is not None
     assert text.startswith("earlier forecasts: 1.1 times the time it took (1 run; worst row 2.7: ")
     assert text.endswith("noisy | pgd | exact, 2 EOT x 1 run)")
-    assert hindsight({"runs": [{"id": "a"}]}, cells, lines) is None
+    assert hindsight({"runs": [{"id": "a"}]}, rows, lines) is None
     # noisy takes less than half a second now, and tells nothing as a ratio.
     short = {k: line | {"seconds_attack": line["seconds_attack"] / 4} for k, line in lines.items()}
-    text = hindsight(manifest, cells, short)
+    text = hindsight(manifest, rows, short)
     assert text is not None
     assert text.endswith("(1 run; worst row 2.7: Linf 1/5 | linear | pgd | exact)")
     tiny = {k: line | {"seconds_attack": line["seconds_attack"] / 100} for k, line in lines.items()}
-    assert str(hindsight(manifest, cells, tiny)).endswith("times the time it took (1 run)")
+    assert str(hindsight(manifest, rows, tiny)).endswith("times the time it took (1 run)")
 
 
 def test_forecasts_survive_a_round_trip_and_damage(tmp_path):

@@ -206,3 +206,33 @@ def test_cells_of_other_processes_teach_no_forecast(tmp_path, capsys):
     assert "done by another process | error: RuntimeError: down" in capsys.readouterr().err
     progress.finished(CellReport(cells[1].key, "ok", 10.0, None))
     assert progress.eta() == pytest.approx(10.0 * (len(cells) - 2))
+
+
+CUT_SHORT = """
+import multiprocessing, os
+from multiprocessing import forkserver
+from bench.execution.workers.process import _PRELOAD
+if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload([name for name in _PRELOAD if name.endswith("start_up")])
+    for part in ("", "80059510"):  # nothing, and the beginning of a message
+        sentinel, pipe = forkserver.connect_to_new_process([])
+        os.write(pipe, bytes.fromhex(part))
+        os.close(pipe)
+        forkserver.read_signed(sentinel)
+        print("ended with", forkserver.read_signed(sentinel))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked from a server on Linux alone")
+def test_a_worker_whose_start_is_cut_short_prints_no_traceback(tmp_path):
+    (tmp_path / "start.py").write_text(CUT_SHORT)
+    command = [sys.executable, str(tmp_path / "start.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=True)
+    assert (done.stdout, done.stderr) == ("ended with 1\n" * 2, "")
+
+
+def test_other_errors_of_a_worker_that_starts_are_printed(capsys):
+    from bench.execution.workers.start_up import report
+
+    report(EOFError, EOFError("of something else"), None)
+    assert "EOFError: of something else" in capsys.readouterr().err
