@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.evaluation.certificates.certificate import NoGradient
+from bench.evaluation.certificates.certificate import CertificateRecord, NoGradient
 from bench.spec.cell import Cell, digest
 from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = "certificates.json"
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, CertificateRecord]:
     """Return the certificates of a folder by key; {} where the file is absent or damaged: they are made again."""
     try:
         content = json.loads((folder / FILE).read_text())
@@ -32,7 +32,7 @@ def read(folder: Path) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def add(folder: Path, certificates: Mapping[str, Any]) -> None:
+def add(folder: Path, certificates: Mapping[str, CertificateRecord]) -> None:
     """Store certificates by key, beside those of the folder."""
     if certificates:
         content = with_checksum({"certificates": read(folder) | dict(certificates)})
@@ -40,7 +40,7 @@ def add(folder: Path, certificates: Mapping[str, Any]) -> None:
 
 
 def missing(
-    folder: Path, cells: Iterable[Cell], *, holds: Callable[[Cell, Mapping[str, Any]], bool] = lambda *_: True
+    folder: Path, cells: Iterable[Cell], *, holds: Callable[[Cell, CertificateRecord], bool] = lambda *_: True
 ) -> dict[str, str]:
     """Return {title: key} of the defenses that cells attack through exact gradients, without a stored certificate.
 
@@ -87,8 +87,10 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord
     if certificate is None:
         has = ", ".join(defense.gradients)
         raise UserError(f"{title} has no exact gradients to certify; it has: {has}")
-    note = information_note(defense, x[:4], Noise.of(0, len(x[:4]), x.device), label=title)
-    return certificate.as_dict() | ({"note": note} if note else {})
+    record = certificate.as_dict()
+    if note := information_note(defense, x[:4], Noise.of(0, len(x[:4]), x.device), label=title):
+        record["note"] = note
+    return record
 
 
 def no_gradient(title: str) -> UserError:
