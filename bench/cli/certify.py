@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.defense_entry import candidate, describe
 from bench.cli.arguments import NOT_MEASURABLE, add_label, add_stochastic, board_entry, refuse_with, roots_of
 from bench.cli.board_options import add_board, names_board, results_folder, selected_board
 from bench.evaluation.certificates import stored
-from bench.evaluation.certificates.certificate import state_of
+from bench.evaluation.certificates.certificate import CertificateRecord, state_of
 from bench.evaluation.certificates.text import GradientCertificate
 from bench.execution.options import Options
 from bench.spec.cell import digest
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if "failed" in states else NOT_MEASURABLE if "not measurable" in states else 0
 
 
-def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, CertificateRecord]:
     """Return (title, certificate) of a defense by name."""
     from bench.evaluation.isolation import preserve_global_state
     from bench.evaluation.model_checks import check_model
@@ -57,14 +57,14 @@ def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, dic
         return reference.title, stored.certificate_of(defense, data.x[:8], reference.title)
 
 
-def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, CertificateRecord]:
     """Return certificates of the defenses that the board attacks through exact gradients; measure missing ones."""
     from bench.execution.cell_runner import CellRunner, one_per_defense
     from bench.execution.sources import Sources
 
     cells, folder = board.cells(), results_folder(arguments, board)
     runner = CellRunner(board.images, Options(data_root=arguments.data_root, weights_root=arguments.weights_root))
-    certificates: dict[str, dict[str, Any]] = {}
+    certificates: dict[str, CertificateRecord] = {}
     missing: Mapping[str, str] = stored.missing(folder, cells, holds=Sources().certificate_holds)
     for cell in one_per_defense(cells):
         title = cell.defense.title

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.board import BoardImages
 from bench.board.indices import resolve
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.cost import seconds_since
 from bench.execution.sources import Sources
 from bench.spec.cell import Cell
@@ -141,7 +142,7 @@ class CellRunner:
         softmax = check_model(defense, x, self.data().num_classes, title, probabilities=accepted)
         return seconds_since(begin), softmax
 
-    def certify(self, cell: Cell) -> dict[str, Any]:
+    def certify(self, cell: Cell) -> CertificateRecord:
         """Return the gradient certificate of the defense of a cell, with the user's code and files that it is of."""
         from bench.execution.loading import certify_defense
 

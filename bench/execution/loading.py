@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.board.board import BoardImages
 from bench.board.defense_entry import load_reference
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.certificates.stored import certificate_of
 from bench.evaluation.devices import device_of
 from bench.evaluation.isolation import preserve_global_state
@@ -65,7 +66,7 @@ def _user_states(fingerprint: Mapping[str, Any]) -> list[str | None]:
     return [part.get("state") for part in fingerprint.get("around", ())]
 
 
-def certify_defense(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+def certify_defense(defense: Defense, x: Tensor, title: str) -> CertificateRecord:
     """Return the gradient certificate of a defense; `certificate_of` has the arguments."""
     with preserve_global_state():
         return certificate_of(defense, x.to(device_of(defense)), title)

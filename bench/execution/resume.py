@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.execution.sources import Sources, problem_of, without_code
 from bench.spec.cell import Cell
+from bench.store.parts import CellRecord
 from defenses.utils.text import counted
 
 
@@ -23,13 +23,13 @@ class Resumable:
         resumed: reasons by label of the defenses whose results are taken although they may be of another model.
     """
 
-    lines: dict[str, dict[str, Any]]
-    outdated: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: dict[str, CellRecord]
+    outdated: dict[str, CellRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed: dict[str, str] = field(default_factory=dict)
 
 
-def resumable(cells: Sequence[Cell], lines: Mapping[str, dict[str, Any]], *, anyway: bool = False) -> Resumable:
+def resumable(cells: Sequence[Cell], lines: Mapping[str, CellRecord], *, anyway: bool = False) -> Resumable:
     """Return the stored results of cells that hold.
 
     Args:
@@ -62,7 +62,7 @@ def resumable(cells: Sequence[Cell], lines: Mapping[str, dict[str, Any]], *, any
     return found
 
 
-def _of_other_keys(cells: Sequence[Cell], lines: Mapping[str, dict[str, Any]], sources: Sources) -> Counter[str]:
+def _of_other_keys(cells: Sequence[Cell], lines: Mapping[str, CellRecord], sources: Sources) -> Counter[str]:
     """Return the numbers of results, by file, that are of cells but for earlier code."""
     planned = {cell.key for cell in cells}
     own = [cell for cell in cells if cell.key not in lines and sources.plugins(cell)]

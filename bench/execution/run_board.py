@@ -15,6 +15,7 @@ from bench.board.board import Board
 from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
 from bench.execution.forecast.estimates import run_entry
 from bench.execution.options import Options
@@ -30,6 +31,7 @@ from bench.spec.cell import Cell, digest
 from bench.store.environment import describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
 from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
+from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 from defenses.utils.text import clean, counted
@@ -131,7 +133,7 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def _name(line: Mapping[str, Any]) -> str:
+def _name(line: CellRecord) -> str:
     last = line["block"] + line["images"] - 1
     return f"{line['defense']} | {line['attack']} | {line['view']} | images {line['block']}-{last}"
 
@@ -182,7 +184,7 @@ class _Run:
         accepted = options.probabilities | {title for title, of in self.digests.items() if of in forced}
         self.options = replace(options, probabilities=accepted)
 
-    def begin(self, certificates: Mapping[str, dict[str, Any]], softmax: set[str]) -> None:
+    def begin(self, certificates: Mapping[str, CertificateRecord], softmax: set[str]) -> None:
         """Write the plan, the manifest and new certificates, before the first cell.
 
         Args:

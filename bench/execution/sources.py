@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.registry import user_code
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.spec.cell import Cell, DefenseRef
+from bench.store.parts import CellRecord
 from defenses.data.sources.corrupted import parts_of as corrupted_parts
 from defenses.utils.file_reads import absolute, is_current, listing, name_of
 from defenses.utils.names import is_plugin, portable
@@ -70,7 +72,7 @@ class Sources:
             self._code[name] = code_parts(name)
         return self._code[name]
 
-    def outdated(self, cell: Cell, line: Mapping[str, Any]) -> str:
+    def outdated(self, cell: Cell, line: CellRecord) -> str:
         """Return the name of a file that has changed since a cell was run; "" if its result still holds.
 
         Args:
@@ -89,7 +91,7 @@ class Sources:
         outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
         return f"an earlier {outdated}" if outdated else problem_of(line)
 
-    def certificate_holds(self, cell: Cell, certificate: Mapping[str, Any]) -> bool:
+    def certificate_holds(self, cell: Cell, certificate: CertificateRecord) -> bool:
         """Return True if a stored certificate is of today's code and files of the defense of a cell."""
         return not self.reason_against(cell.defense, certificate)
 
@@ -103,7 +105,7 @@ class Sources:
                 return name_of(changed[0])
         return ""
 
-    def earlier_file(self, cell: Cell, line: Mapping[str, Any]) -> str:
+    def earlier_file(self, cell: Cell, line: CellRecord) -> str:
         """Return the name of a file that was another when a result of another key was made.
 
         Args:
@@ -118,7 +120,7 @@ class Sources:
                 return name_of(changed[0])
         return next((source.file.name for _, source in self.plugins(cell)), "file")
 
-    def _pairs(self, cell: Cell, line: Mapping[str, Any]) -> Iterator[tuple[str, Source, Entry]]:
+    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, Source, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
             yield name, source, entry
 

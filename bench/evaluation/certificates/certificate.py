@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 PATH_CONTRIBUTION = 1e-9  # least relative change of the gradient without a path that contributes
 MOST_LEFT_OUT = 0.25  # largest share of points that a measurement leaves out
@@ -79,11 +79,16 @@ class Certificate:
         """Return True if checks fail, all of them because a path contributes no gradient."""
         return self.state == "failed" and all(c.passed or c.limit == PATH_CONTRIBUTION for c in self.checks)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> CertificateRecord:
         """Return the certificate for JSON."""
         checks = [asdict(c) | {"passed": c.passed, "state": c.state} for c in self.checks]
-        head = {"passed": self.passed, "state": self.state, "images": self.images, "steps": self.steps}
-        return head | {"checks": checks}
+        return {
+            "passed": self.passed,
+            "state": self.state,
+            "images": self.images,
+            "steps": self.steps,
+            "checks": checks,
+        }
 
 
 def rounded(value: float, limit: float) -> str:
@@ -97,6 +102,26 @@ def state_of(content: Mapping[str, Any]) -> State:
     if content.get("passed") is True:
         return "passed"
     return "not measurable" if content.get("state") == "not measurable" else "failed"
+
+
+class CertificateRecord(TypedDict, total=False):
+    """A stored certificate.
+
+    Args:
+        passed, state, images, steps, checks: of `Certificate`, where one was made.
+        error: reason why none was made.
+        note: for the reader.
+        sources: the user's code and files that it is of, see `bench.execution.sources`.
+    """
+
+    passed: bool
+    state: State
+    images: int
+    steps: int | None
+    checks: list[dict[str, object]]
+    error: str
+    note: str
+    sources: list[dict[str, Any]]
 
 
 class NoGradient(Exception):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.evaluation.certificates.certificate import NoGradient
+from bench.evaluation.certificates.certificate import CertificateRecord, NoGradient
 from bench.spec.cell import Cell, digest
 from bench.store.folder import write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = "certificates.json"
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, CertificateRecord]:
     """Return the certificates of a folder by key; {} where the file is absent or damaged: they are made again."""
     try:
         content = json.loads((folder / FILE).read_text())
@@ -32,7 +32,7 @@ def read(folder: Path) -> dict[str, Any]:
     return stored if isinstance(stored, dict) else {}
 
 
-def add(folder: Path, certificates: Mapping[str, Any]) -> None:
+def add(folder: Path, certificates: Mapping[str, CertificateRecord]) -> None:
     """Store certificates by key, beside those of the folder."""
     if certificates:
         content = with_checksum({"certificates": read(folder) | dict(certificates)})
@@ -40,7 +40,7 @@ def add(folder: Path, certificates: Mapping[str, Any]) -> None:
 
 
 def missing(
-    folder: Path, cells: Iterable[Cell], *, holds: Callable[[Cell, Mapping[str, Any]], bool] = lambda *_: True
+    folder: Path, cells: Iterable[Cell], *, holds: Callable[[Cell, CertificateRecord], bool] = lambda *_: True
 ) -> dict[str, str]:
     """Return {title: key} of the defenses that cells attack through exact gradients, without a stored certificate.
 
@@ -71,12 +71,13 @@ def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord
     Raises:
         UserError: a `Defense` declares exact gradients and has none, or declares none.
     """
-    content = _measured(defense, x[:4], title)
-    note = content.get("note") or _squashed_note(defense, x[:4])
-    return content | ({"note": note} if note else {})
+    record = _measured(defense, x[:4], title)
+    if note := record.get("note") or _squashed_note(defense, x[:4]):
+        record["note"] = note
+    return record
 
 
-def _measured(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
+def _measured(defense: Defense, x: Tensor, title: str) -> CertificateRecord:
     """Return what `certificate_of` does, for exactly these images, whatever the range of the outputs."""
     from bench.evaluation.certificates.information import information_note
     from bench.evaluation.certificates.measure import certify
@@ -94,8 +95,10 @@ def _measured(defense: Defense, x: Tensor, title: str) -> dict[str, Any]:
     if certificate is None:
         has = ", ".join(defense.gradients)
         raise UserError(f"{title} has no exact gradients to certify; it has: {has}")
-    note = information_note(defense, x, Noise.of(0, len(x), x.device), label=title)
-    return certificate.as_dict() | ({"note": note} if note else {})
+    record = certificate.as_dict()
+    if note := information_note(defense, x, Noise.of(0, len(x), x.device), label=title):
+        record["note"] = note
+    return record
 
 
 def _squashed_note(defense: Defense, x: Tensor) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
 
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellReport
 
 
@@ -68,7 +68,7 @@ class Checked(TaskMessage):
 class Certified(TaskMessage):
     """The gradient certificate of the defense."""
 
-    certificate: dict[str, Any]
+    certificate: CertificateRecord
 
 
 @dataclass(frozen=True)

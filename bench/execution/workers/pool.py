@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import Report, finish, one_per_defense
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
@@ -41,7 +41,7 @@ class PoolCallbacks:
     """
 
     run: str
-    begin: Callable[[Mapping[str, dict[str, Any]], set[str]], None]
+    begin: Callable[[Mapping[str, CertificateRecord], set[str]], None]
     report: Report
     limits: Limits
     estimate: Callable[[Cell], float | None]
@@ -90,7 +90,7 @@ class WorkerPool:
         self._schedule = Schedule(pending, callbacks.estimate)
         self._busy: list[Cell] = []  # cells that another run is running
         self._begun = False
-        self._certificates: dict[str, dict[str, Any]] = {}  # by title
+        self._certificates: dict[str, CertificateRecord] = {}  # by title
         self._softmax: set[str] = set()
         self._workers: dict[int, _Worker] = {}
         self._deaths: Counter[str] = Counter()  # by name of the task; "": without one

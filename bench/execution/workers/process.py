@@ -24,7 +24,7 @@ from bench.execution.workers.backend import Ending
 from bench.execution.workers.messages import Died, Message
 from bench.execution.workers.session import WorkerSettings
 from bench.execution.workers.tasks import Task
-from bench.execution.workers.worker import WorkerContext, serve
+from bench.execution.workers.worker import serve
 
 _PRELOAD = [
     "bench.execution.workers.start_up",
@@ -81,11 +81,11 @@ class LocalProcesses:
         number = next(self._numbers)
         parent_end, worker_end = self._multiprocessing.Pipe()
         # A fork has the environment of the server, not of this process.
-        context = WorkerContext(self._scratch / f"{number}.txt", dict(os.environ))
-        process = self._multiprocessing.Process(target=serve, args=(self._settings, worker_end, context), daemon=True)
+        arguments = (self._settings, worker_end, file := self._scratch / f"{number}.txt", dict(os.environ))
+        process = self._multiprocessing.Process(target=serve, args=arguments, daemon=True)
         process.start()
         worker_end.close()  # only the worker's copy stays open, so its end closes the pipe
-        self._workers[number] = _WorkerProcess(process, parent_end, context.traceback_file)
+        self._workers[number] = _WorkerProcess(process, parent_end, file)
         return number
 
     def send(self, worker: int, task: Task) -> None:

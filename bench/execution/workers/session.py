@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from bench.board.board import BoardImages
+from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.certificates.stored import failed
 from bench.execution.cell_runner import CellRunner
 from bench.execution.workers.limits import GIB
@@ -67,7 +68,7 @@ class Session:
         self.settings, self.send = settings, send
         self.store, self.runner = Store(settings.folder), CellRunner(settings.images, settings.options)
 
-    def certificate(self, cell: Cell) -> dict[str, Any]:
+    def certificate(self, cell: Cell) -> CertificateRecord:
         """Return the certificate of the defense of a cell; as a worker ignores Ctrl-C, an interrupt is the model's."""
         try:
             return self.runner.certify(cell)

@@ -10,7 +10,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,29 +19,17 @@ from bench.execution.workers.tasks import Task
 from defenses.utils.errors import UserError
 
 
-@dataclass(frozen=True)
-class WorkerContext:
-    """The surroundings of a worker.
-
-    Args:
-        traceback_file: file for a traceback when the worker crashes, or when the parent requests one.
-        environment: environment variables.
-    """
-
-    traceback_file: Path
-    environment: Mapping[str, str]
-
-
-def serve(settings: WorkerSettings, pipe: Connection, context: WorkerContext) -> None:
+def serve(settings: WorkerSettings, pipe: Connection, traceback_file: Path, environment: Mapping[str, str]) -> None:
     """Run tasks until the parent closes the pipe.
 
     Args:
         settings: of the run.
         pipe: connection to the parent.
-        context: surroundings of the worker.
+        traceback_file: file for a traceback when the worker crashes, or when the parent requests one.
+        environment: environment variables.
     """
     try:
-        _prepare(context)
+        _prepare(traceback_file, environment)
     except FileNotFoundError:  # the parent was interrupted, and removed its scratch folder
         return
     try:
@@ -61,14 +48,14 @@ def serve(settings: WorkerSettings, pipe: Connection, context: WorkerContext) ->
         pipe.send(Failed(WorkerFailed(f"a worker failed: {type(error).__name__}: {text}")))
 
 
-def _prepare(context: WorkerContext) -> None:
+def _prepare(traceback_file: Path, environment: Mapping[str, str]) -> None:
     """Set environment, crash handler, signals and process group, so that the parent can monitor and end the worker."""
     os.environ.clear()
-    os.environ.update(context.environment)
-    traceback_file = context.traceback_file.open("w")
-    faulthandler.enable(traceback_file)
+    os.environ.update(environment)
+    traces = traceback_file.open("w")
+    faulthandler.enable(traces)
     if hasattr(faulthandler, "register"):
-        faulthandler.register(signal.SIGUSR1, traceback_file)
+        faulthandler.register(signal.SIGUSR1, traces)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # processes that a model starts end with the worker

@@ -26,7 +26,6 @@ from bench.execution.run_board import run_board
 from bench.execution.workers.messages import WorkerFailed
 from bench.execution.workers.process import LocalProcesses
 from bench.execution.workers.session import WorkerSettings
-from bench.execution.workers.worker import WorkerContext
 from bench.spec.cell import Cell
 from defenses.utils.errors import UserError
 from defenses.utils.text import human_time
@@ -121,7 +120,7 @@ def test_a_fault_in_a_worker_is_one_line(tmp_path, monkeypatch, capsys):
     path = write_board(tmp_path)
     parent_end, worker_end = multiprocessing.Pipe()
     settings = WorkerSettings(load_board(path).images, 1, tmp_path / "out", Options(), "run")
-    bench.execution.workers.worker.serve(settings, worker_end, WorkerContext(tmp_path / "traceback", {}))
+    bench.execution.workers.worker.serve(settings, worker_end, tmp_path / "traceback", {})
     failure = parent_end.recv().error
     assert isinstance(failure, WorkerFailed)
     assert "KeyError" in capsys.readouterr().err
