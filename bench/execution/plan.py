@@ -17,7 +17,7 @@ from bench.store.parts import CellRecord
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run does, and all that it needs of its board.
+    """The cells that a run does, and all that it needs of their board.
 
     Args:
         folder: the results folder.

@@ -49,7 +49,7 @@ class PoolCallbacks:
 
 @dataclass
 class _Worker:
-    """A worker in the pool: its present task, if any, its phase, and the begin of that by `time.monotonic`."""
+    """Worker of the pool: its present task, if any, its phase, and the begin of that by `time.monotonic`."""
 
     number: int
     task: Task | None = None
