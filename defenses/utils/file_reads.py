@@ -203,18 +203,21 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
     Returns:
         [SHA-256, *stamp] by the names of `stamp_of`, None for what was missing; and what else it learned or "".
     """
-    reads = reads_of(place)
     files: dict[str, list[Any] | None] = {}
-    problems = {text for module, text in reads.problems.items() if not modules or module in modules}
-    for path, stamp in sorted(reads.files.items()):
-        if modules and reads.readers[path].isdisjoint(modules):
-            continue
-        if path.startswith("?") and path[1:] in reads.written:
-            continue
-        if stamp_of(path) != stamp:
-            problems.add(f"{name_of(path)} changed during the run")
-        else:
-            files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
+    problems: set[str] = set()
+    repositories = {names[top] for module in modules if (top := module.partition(".")[0]) in names}  # of torch.hub
+    for one in sorted({place, *repositories}):
+        reads = reads_of(one)
+        problems |= {text for module, text in reads.problems.items() if not modules or module in modules}
+        for path, stamp in sorted(reads.files.items()):
+            if modules and reads.readers[path].isdisjoint(modules):
+                continue
+            if path.startswith("?") and path[1:] in reads.written:
+                continue
+            if stamp_of(path) != stamp:
+                problems.add(f"{name_of(path)} changed during the run")
+            else:
+                files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
     return files, ", ".join(sorted(problems))
 
 

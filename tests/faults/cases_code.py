@@ -211,3 +211,27 @@ def unidentified(ground: Ground) -> Outcome:
     told = ground.run(board, out, "--defense", "a")
     assert not set(finished(out).values()) & set(before.values())
     return Outcome(told, code=0)
+
+
+@case(
+    "two repositories loaded by torch.hub, with modules of the same names",
+    "each row shows the code of its own repository; an edited module is named by status",
+)
+def hub_repositories(ground: Ground) -> Outcome:
+    from bench import load_results
+
+    models, more = ground.base.folder / "models.py", ""
+    for name, shift in (("a", 0), ("b", 1)):
+        hub = _write(ground.tmp / f"hub_{name}", models, shift, "x").parent
+        (hub / "hubconf.py").write_text("from net import Net\n\ndef mine():\n    return Net()\n")
+        file = ground.tmp / f"{name}.py"
+        text = f"import torch\n\ndef Net():\n    return torch.hub.load({str(hub)!r}, 'mine', source='local')\n"
+        file.write_text(text)
+        more += _defense(file, name)
+    board, out = ground.board(more), ground.tmp / "own"
+    told = ground.run(board, out, "--defense", "a", "b", "linear")
+    clean = load_results(out).query("attack == 'none'").groupby("defense")["margin"].mean()
+    assert clean["a"] == clean["linear"] > 0 > clean["b"]
+    (ground.tmp / "hub_a" / "later.py").write_text("def turned(x, k):\n    return -x\n")
+    assert "12 cells finished for an earlier later.py" in _status(ground, board).stdout
+    return Outcome(told, code=0)
