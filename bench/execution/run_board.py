@@ -15,7 +15,7 @@ from bench.board.board import Board
 from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
-from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
+from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, run_entry
 from bench.execution.options import Options
 from bench.execution.progress import Progress
@@ -31,6 +31,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.replacements import replacement_notes
 from defenses.utils.text import clean, counted
 
 
@@ -64,7 +65,7 @@ def _with_notes(board: Board, options: Options) -> Board:
     """Return the board with notes on its data."""
     roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
     found = data_notes(board.defenses, board.dataset, board.split, **roots)
-    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
+    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found, *replacement_notes()))))
 
 
 def _print_notes(board: Board) -> None:
@@ -84,6 +85,8 @@ def _run(board: Board, store: Store, cells: list[Cell], chosen: list[Cell], opti
         print(_intent(chosen, len(chosen) - len(pending), store.folder), file=sys.stderr, flush=True)
     if outdated := {c.key: stored_lines.outdated[c.key] for c in pending if c.key in stored_lines.outdated}:
         store.forget(outdated)
+    for cell in () if options.loaded else one_per_defense(pending):
+        refuse_beside(cell)
     if pending:
         forecasts = read_forecast(store.folder) | measured(cells, finished)
         _run_pending(board, store, cells, pending, options, redo, forecasts)

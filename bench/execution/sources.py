@@ -29,7 +29,7 @@ from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import Source, code_parts, source_of
 from defenses.utils.source_code import whole_hash
-from defenses.zoo.composition import parts_of
+from defenses.zoo.composition import plugins_of
 
 if TYPE_CHECKING:
     from defenses.utils.identity import Provenance
@@ -161,8 +161,7 @@ def _found(names: Iterable[str]) -> list[tuple[str, Source]]:
 
 def _of_defense(defense: DefenseRef | Provenance) -> list[str]:
     """Return the plug-ins of a defense: itself and the parts that its parameters name."""
-    parts = {key: decode(defense.params[key]) for key in ("filters", "classifier") if key in defense.params}
-    return [name for name in (defense.name, *(part.name for _, part in parts_of(parts))) if is_plugin(name)]
+    return plugins_of(defense.name, decode(defense.params))
 
 
 def _of_data(name: str) -> str:

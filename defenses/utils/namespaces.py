@@ -26,6 +26,7 @@ from defenses.utils.library_reads import hook_libraries
 from defenses.utils.merged_modules import MERGED, merged
 from defenses.utils.module_facades import facades, is_importable, private_entries
 from defenses.utils.reads import forget, reads_of
+from defenses.utils.replacements import see_libraries
 from defenses.utils.unpickling import find_classes_by
 
 PREFIX = "purebench_plugin_"
@@ -112,6 +113,7 @@ class Namespace:
                 return self._import_private(name, top, fromlist)
         module = builtins.__import__(name, globals, locals, fromlist or (), level)
         hook_libraries()
+        see_libraries()
         hook_hub(_is_plugin_running, _load_hubconf)
         return module if level else self.facades.get(name if fromlist else name.partition(".")[0], module)
 

@@ -12,10 +12,11 @@ from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
 from defenses.utils.plugins import load_object
+from defenses.utils.replacements import making
 from defenses.zoo import robustbench, robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
 from defenses.zoo.checkpoints import weights_hash
-from defenses.zoo.composition import KEYS, Named, parts_of, with_user_parts
+from defenses.zoo.composition import KEYS, Named, parts_of, plugins_of, with_user_parts
 from defenses.zoo.robustbench_arguments import translated
 from defenses.zoo.weight_paths import has_weights
 
@@ -179,7 +180,19 @@ def load_model(
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
-    dataset = clean_name(plain(dataset))
+    with making(model_name, plugins_of(model_name, params), params, training_seed):
+        return _load_model(model_name, clean_name(plain(dataset)), weights_root, training_seed, data_root, params)
+
+
+def _load_model(
+    model_name: str,
+    dataset: str,
+    weights_root: str | Path | None,
+    training_seed: int | None,
+    data_root: str | Path | None,
+    params: dict[str, Any],
+) -> Defense:
+    """Return a defense by name; `load_model` has the arguments."""
     if is_plugin(model_name):
         from defenses.zoo.user_models import load_plugin
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished, run_command
+from faults.ground import Ground, Outcome, Told, finished, nothing_written, run_command
 
 _NET = """
 import torch
@@ -235,3 +235,17 @@ def hub_repositories(ground: Ground) -> Outcome:
     (ground.tmp / "hub_a" / "later.py").write_text("def turned(x, k):\n    return -x\n")
     assert "12 cells finished for an earlier later.py" in _status(ground, board).stdout
     return Outcome(told, code=0)
+
+
+@case(
+    "own code that replaces a function of torch, beside other defenses",
+    "refused before any work, in one line that names the file and the function",
+)
+def replaces_a_function(ground: Ground) -> Outcome:
+    file = ground.tmp / "mine.py"
+    change = "import torch.nn.functional as F\nplain = F.linear\nF.linear = lambda x, w, b=None: -plain(x, w, b)\n"
+    file.write_text(change + (ground.base.folder / "models.py").read_text() + "\n\nNet = linear\n")
+    out = ground.tmp / "own"
+    told = ground.forked(ground.board(_defense(file, "mine")), out)
+    nothing_written(out)
+    return Outcome(told, ("mine.py replaces torch.nn.functional.linear", "judged alone"))
