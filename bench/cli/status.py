@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
 from bench.execution.options import Options
 from bench.execution.resume import resumable
+from bench.execution.sources import Sources
 from bench.report.files import check_results
 from bench.store.manifest import read_manifest
+from defenses.utils.text import counted
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -42,12 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _of_folder(folder: Path) -> int:
-    """Show the plan of a folder; whether the code of its defenses has changed is seen with the board alone."""
+    """Show the plan of a folder; own code is looked for in the current folder, as results name no folders."""
     check_results(folder)
     plan = [json.loads(line) for line in (folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()]
     board = read_manifest(folder).get("board", folder.name)
     lines, damaged = read_stored(folder, board)
+    sources = Sources()
+    reasons = {key: reason for key, line in lines.items() if (reason := sources.reason_from_here(line))}
+    lines = {key: line for key, line in lines.items() if not reasons.get(key, "").startswith("an earlier")}
     _show([(cell["key"], _title(cell)) for cell in plan], lines, damaged)
+    planned = Counter(reasons[cell["key"]] for cell in plan if cell["key"] in reasons)
+    for reason, n in sorted(planned.items()):
+        print(f"{counted(n, 'cell')} finished for {reason}")
     print(
         f"{sum(cell['key'] in lines for cell in plan)} of {len(plan)} cells of the board {board} finished in {folder}"
     )

@@ -110,13 +110,32 @@ class Sources:
             cell: the cell, of today's code.
             line: a line of the same cell but for the user's code, see `without_code`.
         """
-        for name, source, entry in self._pairs(cell, line):
-            then, now = entry["code"], self.code(name)
-            changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
-            changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
-            if changed:
-                return name_of(changed[0])
+        pairs = self._pairs(cell, line)
+        if changed := next(filter(None, (self._changed(*pair) for pair in pairs)), ""):
+            return changed
         return next((source.file.name for _, source in self.plugins(cell)), "file")
+
+    def reason_from_here(self, line: Mapping[str, Any]) -> str:
+        """Return why a stored line is not of the code below the current folder, as "an earlier mine.py"; "" if it is.
+
+        Args:
+            line: of any cell; its plug-ins are named without their folders.
+        """
+        for entry in line.get("sources", ()):
+            source = source_of(entry["name"].rpartition(":")[0])
+            if source is None or not source.file.is_file():
+                return f"{entry['name']}, which is not in the current folder; go to its folder, or name the board"
+            reason = self._changed(entry["name"], source, entry) or self._outdated([(entry["name"], source, entry)])
+            if reason:
+                return f"an earlier {reason}"
+        return ""
+
+    def _changed(self, name: str, source: Source, entry: Entry) -> str:
+        """Return the name of a file whose code or content is not that of an entry; "" without one."""
+        then, now = entry["code"], self.code(name)
+        changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
+        changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
+        return name_of(changed[0]) if changed else ""
 
     def _pairs(self, cell: Cell, line: Mapping[str, Any]) -> Iterator[tuple[str, Source, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):

@@ -142,8 +142,10 @@ def _hook_environment() -> None:
     ask = kind.__getitem__
 
     def asked(environment: Any, name: Any) -> Any:
-        if environment is os.environ:
-            _note_variable(name, sys._getframe(1))
+        if isinstance(name, str | bytes) and any(
+            environment is known for known in (os.environ, getattr(os, "environb", None))
+        ):
+            _note_variable(os.fsdecode(name), sys._getframe(1))
         return ask(environment, name)
 
     kind.__getitem__ = asked
@@ -177,11 +179,11 @@ def _note_question(path: Any, frame: FrameType | None) -> None:
         _add(by_place[place], f"?{name}", str(frame.f_globals.get("__name__")))
 
 
-def _note_variable(name: Any, frame: FrameType | None) -> None:
+def _note_variable(name: str, frame: FrameType | None) -> None:
     """Record a variable that a plug-in's own code reads: what libraries read is the machine's, and no matter here."""
     while frame is not None and frame.f_code.co_filename in _OF_ENVIRONMENT:
         frame = frame.f_back
-    if frame is None or not isinstance(name, str) or (place := place_of(frame)) is None:
+    if frame is None or (place := place_of(frame)) is None:
         return
     reads, module = by_place[place], str(frame.f_globals.get("__name__"))
     _add(reads, f"${name}", module)
