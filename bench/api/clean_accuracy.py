@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.board.evaluation_options import check_batch_size
-from bench.evaluation.model_checks import check_model, has_random_outputs, logits_of, refuse_train_mode
+from bench.evaluation.model_checks import check_model, logits_of, refuse_random, refuse_train_mode, user_code
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.data.arrays import as_array
@@ -16,7 +16,9 @@ from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 
 
-def clean_accuracy(model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: Any = None) -> float:
+def clean_accuracy(
+    model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: Any = None, *, stochastic: bool = False
+) -> float:
     """Return the accuracy of a model on images, in one draw.
 
     Args:
@@ -25,24 +27,30 @@ def clean_accuracy(model: nn.Module, x: Any, y: Any, batch_size: int = 100, devi
         y: labels, int64 [N], likewise.
         batch_size: images of a batch, at least 1.
         device: device of the batches; None: that of the model.
+        stochastic: True if the outputs of a module that is no `Defense` are random.
 
     Returns:
         Fraction of correct predictions, in [0, 1].
 
     Raises:
         UserError: labels of another shape or length, no images, x outside [0, 1], a model that fails the checks of a
-            run (train mode, wrong outputs, undeclared changes), or a bad batch size or device.
+            run (train mode, wrong outputs, undeclared randomness), or a bad batch size or device.
     """
     check_batch_size(batch_size)
     x, y = torch.as_tensor(as_array(x)).float(), torch.as_tensor(as_array(y))
     _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = present if device is None else device_named(str(device))
-    _check_classifier(model, x[:8].to(target), y)
-    correct = 0
+    defense = model if isinstance(model, Defense) else UserModule(model, stochastic=stochastic)
+    assert isinstance(defense, Defense)
+    _check_classifier(defense, type(model).__name__, x[:8].to(target), y)
+    correct, twice = 0, user_code(defense) and not defense.stochastic
     with torch.no_grad():
         for batch, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            correct += int((model(batch.to(target)).argmax(1).cpu() == labels.cpu()).sum())
+            logits = model(batch.to(target))
+            if twice:
+                refuse_random(defense, logits, model(batch.to(target)), type(model).__name__)
+            correct += int((logits.argmax(1).cpu() == labels.cpu()).sum())
     return correct / len(x)
 
 
@@ -56,17 +64,14 @@ def _check_images(x: torch.Tensor, y: torch.Tensor) -> None:
         raise UserError(f"images lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]; scale them to [0, 1]")
 
 
-def _check_classifier(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-    """Refuse a model that fails the checks of every command, or has fewer classes than the labels; it may be random."""
-    defense = model
-    if not isinstance(model, Defense):
-        refuse_train_mode(model, type(model).__name__)
-        defense = UserModule(model, stochastic=has_random_outputs(model, x))
-    assert isinstance(defense, Defense)
+def _check_classifier(defense: Defense, label: str, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse a model that fails the checks of every command, or has fewer classes than the labels."""
+    if isinstance(defense, UserModule):
+        refuse_train_mode(defense.module, label, stochastic=defense.stochastic)
     with torch.no_grad():
-        logits = logits_of(defense, x, Noise.of(0, len(x), x.device), type(model).__name__)
+        logits = logits_of(defense, x, Noise.of(0, len(x), x.device), label)
     classes = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim else 0
-    check_model(defense, x, classes, type(model).__name__, probabilities=True)
+    check_model(defense, x, classes, label, probabilities=True)
     if not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise UserError(
             f"labels run from {int(y.min())} to {int(y.max())}, and the model has {classes} classes, from 0"

@@ -82,6 +82,7 @@ def prepare(
         folder=options.out / FOLDER / "raw",
         other=None if other is None else other.load().to(place),
         other_fingerprint=None if other is None else other.fingerprint,
+        code=member.reference,
         report=report,
     )
 

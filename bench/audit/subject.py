@@ -20,6 +20,8 @@ from bench.evaluation.certificates.information import carries_information
 from bench.evaluation.devices import device_of
 from bench.evaluation.verdict import verdict
 from bench.evaluation.view import attack_view
+from bench.execution.sources import Sources
+from bench.spec.cell import DefenseRef
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from bench.store.environment import versions
@@ -104,6 +106,7 @@ class Subject:
         folder: of cached outcomes.
         other: the surrogate, a network of the same classes; None: there is none, or it is the defense.
         other_fingerprint: of the surrogate.
+        code: what the defense was made of, for the user's code and files in it; None: it is not known.
         report: called with a line of text for every attack.
     """
 
@@ -121,6 +124,7 @@ class Subject:
     folder: Path
     other: Defense | None = None
     other_fingerprint: Mapping[str, Any] | None = None
+    code: DefenseRef | None = None
     report: Callable[[str], None] = field(default=lambda _: None)
 
     @property
@@ -189,17 +193,20 @@ class Subject:
         return ImageAccuracies(tuple(content["held_out"]), tuple(content["selection"]))
 
     def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a measurement, made now or in an earlier run of the same audit.
+        """Return a measurement, made now or in an earlier run of the same audit with the same code and files.
 
         Args:
             name: of the file.
             measure: returns the measurement, for JSON.
         """
-        file = self.folder / self.key / f"{name}.json"
+        file, sources = self.folder / self.key / f"{name}.json", Sources()
         if file.is_file():
             earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return earlier
+            if self.code is None or not sources.reason_against(self.code, earlier):
+                return earlier
         content = measure()
+        if self.code is not None and (entries := sources.of_defense(self.code)):
+            content |= {"sources": entries}
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps(content, sort_keys=True) + "\n")
         return content

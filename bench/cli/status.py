@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from bench.cli.board_options import add_board, add_selection, read_stored, resul
 from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.options import Options
 from bench.execution.resume import resumable
+from bench.execution.sources import Sources
+from defenses.utils.text import counted
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -40,11 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _of_folder(arguments: argparse.Namespace) -> int:
-    """Show the plan of a folder; whether the code of its defenses has changed is seen with the board alone."""
-    folder = Path(arguments.board)
+    """Show the plan of a folder; own code is looked for in the current folder, as results name no folders."""
+    folder, sources = Path(arguments.board), Sources()
     plan, board = of_folder(folder, arguments.defense, arguments.attack)
     lines, damaged = read_stored(folder, board)
+    reasons = {key: reason for key, line in lines.items() if (reason := sources.reason_from_here(line))}
+    lines = {key: line for key, line in lines.items() if not reasons.get(key, "").startswith("an earlier")}
     _show(plan, lines, damaged)
+    for reason, n in sorted(Counter(reasons[c.key] for c in plan if c.key in reasons).items()):
+        print(f"{counted(n, 'cell')} finished for {reason}")
     print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}")
     return 0
 

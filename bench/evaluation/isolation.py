@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from defenses.core.defense import Defense
+from defenses.utils.isolation import kept_settings
 
 _MOST_PRINTED = 2000  # characters of a cell
 
@@ -41,24 +42,14 @@ def state(module: nn.Module) -> str:
 def preserve_global_state() -> Iterator[None]:
     """Restore the process's state after third-party code, and limit what it prints (on standard error).
 
-    Restored are torch's default type, gradient mode and threads, and the working directory. The first characters
-    printed are passed on without control characters, the rest is counted.
+    Restored are torch's settings (`kept_settings`) and the working directory. The first characters printed are passed
+    on without control characters, the rest is counted.
     """
-    dtype, grad, threads, folder = (
-        torch.get_default_dtype(),
-        torch.is_grad_enabled(),
-        torch.get_num_threads(),
-        os.getcwd(),
-    )
-    printed = _Bounded(sys.stderr)
+    folder, printed = os.getcwd(), _Bounded(sys.stderr)
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with kept_settings(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             yield
     finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
         os.chdir(folder)
         printed.end()
 

@@ -68,7 +68,7 @@ def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, proba
             f"{label} changes its own parameters or buffers when it is called "
             "(running statistics, a counter); freeze them"
         )
-    _check_repeatable(defense, logits, again, label)
+    refuse_random(defense, logits, again, label)
     if user_code(defense) and not defense.stochastic:
         _check_many_calls(defense, x, noise, label)
     if not (isinstance(defense, UserModule) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
@@ -105,12 +105,12 @@ def _check_many_calls(defense: Defense, x: Tensor, noise: Noise, label: str) -> 
     image, stream, begun = x[:1], noise.rows(slice(0, 1)), time.perf_counter()
     first = logits_of(defense, image, stream, label, among=len(x))
     for _ in range(_CALLS):
-        _check_repeatable(defense, first, defense.logits(image, stream), label)
+        refuse_random(defense, first, defense.logits(image, stream), label)
         if time.perf_counter() - begun > _SECONDS:
             return
 
 
-def _check_repeatable(defense: Defense, logits: Tensor, again: Tensor, label: str) -> None:
+def refuse_random(defense: Defense, logits: Tensor, again: Tensor, label: str) -> None:
     """Refuse a module whose logits [B, K] of two calls under the same noise differ."""
     if same_answers(logits, again):
         return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.attacks.registry import user_code
 from bench.board.board import BoardImages
 from bench.board.indices import resolve
 from bench.evaluation.certificates.certificate import CertificateRecord
@@ -17,7 +19,10 @@ from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
 from defenses.utils.names import is_plugin
+from defenses.utils.parameters import decode
 from defenses.utils.reads import running
+from defenses.utils.replacements import made_of, noting_replacements, refuse_replaced
+from defenses.zoo.composition import plugins_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,11 +88,13 @@ class CellRunner:
         if cell.surrogate is None:
             self._make_room(cell.defense.title)
         defense, title = self._load(cell), cell.defense.title
+        if title not in self.options.loaded:
+            refuse_beside(cell)
         if title not in self._references:
             from bench.evaluation.isolation import preserve_global_state
             from bench.evaluation.steadiness import Reference
 
-            with preserve_global_state():
+            with preserve_global_state(), _noting(cell):  # it is called here for the first time
                 self._references[title] = Reference(defense, self._first_images())
         return defense
 
@@ -164,8 +171,11 @@ class CellRunner:
 
     def execute(self, cell: Cell) -> CellResult:
         """Run a cell; a defense that changes during it is a failure. The result lists the user's code and files."""
-        with running():
+        own = user_code(cell.attack.name)
+        with running(), noting_replacements(own) if own else nullcontext():
             result = self._execute(cell)
+        if cell.defense.title not in self.options.loaded:
+            refuse_beside(cell)
         if sources := Sources().of(cell):
             result.line["sources"] = sources
         return result
@@ -187,6 +197,27 @@ class CellRunner:
             del self._defenses[title], self._references[title]  # the next cell loads it again
         changed = "the parameters, buffers or modes of the defense changed while it was attacked and judged"
         return CellResult.failure(cell, f"{changed}; let neither the model nor the attack write to them", None)
+
+
+def _noting(cell: Cell) -> AbstractContextManager[None]:
+    """Take note of what the defense of a cell replaces when it is called."""
+    plugins, made = _code(cell)
+    return noting_replacements(plugins[0], made) if plugins else nullcontext()
+
+
+def _code(cell: Cell) -> tuple[list[str], str]:
+    """Return the plug-ins of the defense of a cell, and what its making counts as."""
+    name, params = cell.defense.name, decode(cell.defense.params)
+    return plugins_of(name, params), made_of(name, params, cell.defense.training_seed)
+
+
+def refuse_beside(cell: Cell) -> None:
+    """Refuse a cell if other code than that of its defense has replaced something of a library in this process.
+
+    Raises:
+        UserError: it has.
+    """
+    refuse_replaced(*_code(cell))
 
 
 def one_per_defense(cells: Iterable[Cell]) -> list[Cell]:

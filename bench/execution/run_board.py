@@ -16,7 +16,7 @@ from bench.board.data_notes import data_notes
 from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import CellRunner, one_per_defense, run_cells
+from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
 from bench.execution.forecast.estimates import run_entry
 from bench.execution.options import Options
 from bench.execution.plan import RunPlan, has_failed, plan_run
@@ -34,6 +34,7 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.replacements import replacement_notes
 from defenses.utils.text import clean, counted
 
 
@@ -75,7 +76,7 @@ def _with_notes(board: Board, options: Options) -> Board:
     """Return the board with notes on its data."""
     roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
     found = data_notes(board.defenses, board.dataset, board.split, **roots)
-    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found))))
+    return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found, *replacement_notes()))))
 
 
 def _print_notes(notes: Iterable[str]) -> None:
@@ -88,6 +89,8 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     finished = found.lines
     if plan.outdated:
         store.forget(plan.outdated)
+    for cell in () if plan.options.loaded else one_per_defense(plan.pending):
+        refuse_beside(cell)
     if plan.pending:
         for suite in sorted({c.attack.name.partition(":")[0] for c in plan.pending}):
             require(suite)  # a broken library stops the run before the first cell

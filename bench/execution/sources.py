@@ -31,7 +31,7 @@ from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import Source, code_parts, source_of
 from defenses.utils.source_code import whole_hash
-from defenses.zoo.composition import parts_of
+from defenses.zoo.composition import plugins_of
 
 if TYPE_CHECKING:
     from defenses.utils.identity import Provenance
@@ -112,13 +112,32 @@ class Sources:
             cell: the cell, of today's code.
             line: a line of the same cell but for the user's code, see `without_code`.
         """
-        for name, source, entry in self._pairs(cell, line):
-            then, now = entry["code"], self.code(name)
-            changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
-            changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
-            if changed:
-                return name_of(changed[0])
+        pairs = self._pairs(cell, line)
+        if changed := next(filter(None, (self._changed(*pair) for pair in pairs)), ""):
+            return changed
         return next((source.file.name for _, source in self.plugins(cell)), "file")
+
+    def reason_from_here(self, line: CellRecord) -> str:
+        """Return why a stored line is not of the code below the current folder, as "an earlier mine.py"; "" if it is.
+
+        Args:
+            line: of any cell; its plug-ins are named without their folders.
+        """
+        for entry in line.get("sources", ()):
+            source = source_of(entry["name"].rpartition(":")[0])
+            if source is None or not source.file.is_file():
+                return f"{entry['name']}, which is not in the current folder; go to its folder, or name the board"
+            reason = self._changed(entry["name"], source, entry) or self._outdated([(entry["name"], source, entry)])
+            if reason:
+                return f"an earlier {reason}"
+        return ""
+
+    def _changed(self, name: str, source: Source, entry: Entry) -> str:
+        """Return the name of a file whose code or content is not that of an entry; "" without one."""
+        then, now = entry["code"], self.code(name)
+        changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
+        changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
+        return name_of(changed[0]) if changed else ""
 
     def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, Source, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
@@ -163,8 +182,7 @@ def _found(names: Iterable[str]) -> list[tuple[str, Source]]:
 
 def _of_defense(defense: DefenseRef | Provenance) -> list[str]:
     """Return the plug-ins of a defense: itself and the parts that its parameters name."""
-    parts = {key: decode(defense.params[key]) for key in ("filters", "classifier") if key in defense.params}
-    return [name for name in (defense.name, *(part.name for _, part in parts_of(parts))) if is_plugin(name)]
+    return plugins_of(defense.name, decode(defense.params))
 
 
 def _of_data(name: str) -> str:

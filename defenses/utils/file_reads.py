@@ -142,8 +142,10 @@ def _hook_environment() -> None:
     ask = kind.__getitem__
 
     def asked(environment: Any, name: Any) -> Any:
-        if environment is os.environ:
-            _note_variable(name, sys._getframe(1))
+        if isinstance(name, str | bytes) and any(
+            environment is known for known in (os.environ, getattr(os, "environb", None))
+        ):
+            _note_variable(os.fsdecode(name), sys._getframe(1))
         return ask(environment, name)
 
     kind.__getitem__ = asked
@@ -177,11 +179,11 @@ def _note_question(path: Any, frame: FrameType | None) -> None:
         _add(by_place[place], f"?{name}", str(frame.f_globals.get("__name__")))
 
 
-def _note_variable(name: Any, frame: FrameType | None) -> None:
+def _note_variable(name: str, frame: FrameType | None) -> None:
     """Record a variable that a plug-in's own code reads: what libraries read is the machine's, and no matter here."""
     while frame is not None and frame.f_code.co_filename in _OF_ENVIRONMENT:
         frame = frame.f_back
-    if frame is None or not isinstance(name, str) or (place := place_of(frame)) is None:
+    if frame is None or (place := place_of(frame)) is None:
         return
     reads, module = by_place[place], str(frame.f_globals.get("__name__"))
     _add(reads, f"${name}", module)
@@ -203,18 +205,21 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
     Returns:
         [SHA-256, *stamp] by the names of `stamp_of`, None for what was missing; and what else it learned or "".
     """
-    reads = reads_of(place)
     files: dict[str, list[Any] | None] = {}
-    problems = {text for module, text in reads.problems.items() if not modules or module in modules}
-    for path, stamp in sorted(reads.files.items()):
-        if modules and reads.readers[path].isdisjoint(modules):
-            continue
-        if path.startswith("?") and path[1:] in reads.written:
-            continue
-        if stamp_of(path) != stamp:
-            problems.add(f"{name_of(path)} changed during the run")
-        else:
-            files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
+    problems: set[str] = set()
+    repositories = {names[top] for module in modules if (top := module.partition(".")[0]) in names}  # of torch.hub
+    for one in sorted({place, *repositories}):
+        reads = reads_of(one)
+        problems |= {text for module, text in reads.problems.items() if not modules or module in modules}
+        for path, stamp in sorted(reads.files.items()):
+            if modules and reads.readers[path].isdisjoint(modules):
+                continue
+            if path.startswith("?") and path[1:] in reads.written:
+                continue
+            if stamp_of(path) != stamp:
+                problems.add(f"{name_of(path)} changed during the run")
+            else:
+                files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
     return files, ", ".join(sorted(problems))
 
 

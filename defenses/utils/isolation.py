@@ -37,6 +37,27 @@ class seeded_globals:
         random.setstate(self._python)
 
 
+@contextlib.contextmanager
+def kept_settings() -> Iterator[None]:
+    """Restore torch's default type and device, gradient mode, threads and choice of algorithms after other code."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)  # None: no hook on every call
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
 _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 

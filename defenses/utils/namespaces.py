@@ -21,10 +21,12 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from defenses.utils.file_reads import watch
+from defenses.utils.hub import hook_hub
 from defenses.utils.library_reads import hook_libraries
 from defenses.utils.merged_modules import MERGED, merged
 from defenses.utils.module_facades import facades, is_importable, private_entries
 from defenses.utils.reads import forget, reads_of
+from defenses.utils.replacements import see_libraries
 from defenses.utils.unpickling import find_classes_by
 
 PREFIX = "purebench_plugin_"
@@ -83,9 +85,15 @@ class Namespace:
         return module
 
     def changed(self) -> bool:
-        """Return True if a file differs from what was imported."""
-        code = any(not f.is_file() or _sha(f.read_bytes()) != sha for f, sha in list(self.hashes.items()))
-        return code or reads_of(str(self.folder)).changed()
+        """Return True if a file differs from what was imported, in the repositories that it loads too."""
+        tops, waiting = {self.name}, [self]
+        for space in waiting:
+            if any(not f.is_file() or _sha(f.read_bytes()) != sha for f, sha in list(space.hashes.items())):
+                return True
+            new = {module.partition(".")[0] for found in space.imports.values() for module in found} - tops
+            waiting += [_by_name[top] for top in new]
+            tops |= new
+        return any(reads_of(str(space.folder)).changed() for space in waiting)
 
     def import_(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
@@ -105,6 +113,8 @@ class Namespace:
                 return self._import_private(name, top, fromlist)
         module = builtins.__import__(name, globals, locals, fromlist or (), level)
         hook_libraries()
+        see_libraries()
+        hook_hub(_is_plugin_running, _load_hubconf)
         return module if level else self.facades.get(name if fromlist else name.partition(".")[0], module)
 
     def _note(self, importer: Any, module: str, names: Sequence[str] | None) -> None:
@@ -114,19 +124,18 @@ class Namespace:
         found.update(".".join(parts[:i]) for i in range(2, len(parts) + 1))
         found.update(f"{module}.{name}" for name in names or ())
 
-    def reached_from(self, file: Path) -> dict[str, Path]:
-        """Return the files, by module, that the code of a file has imported, directly or not; itself among them."""
-        by_name = {
-            n: Path(str(getattr(m, "__file__", ""))) for n, m in list(sys.modules.items()) if n.startswith(self.name)
-        }
-        waiting = [name for name, path in by_name.items() if path == file]
-        found: set[str] = set()
+    def reached_from(self, file: Path) -> dict[str, tuple[Path, str]]:
+        """Return (file, SHA-256), by module, of what the code of a file has imported, directly or not; itself too."""
+        by_name = {n: Path(str(getattr(m, "__file__", ""))) for n, m in list(sys.modules.items()) if is_private(n)}
+        waiting = [name for name, path in by_name.items() if path == file and name.startswith(f"{self.name}.")]
+        found: dict[str, tuple[Path, str] | None] = {}
         while waiting:
             name = waiting.pop()
             if name in by_name and name not in found:
-                found.add(name)
-                waiting += self.imports.get(name, ())
-        return {name: by_name[name] for name in found if by_name[name] in self.hashes}
+                space, path = _by_name[name.partition(".")[0]], by_name[name]
+                found[name] = (path, space.hashes[path]) if path in space.hashes else None
+                waiting += space.imports.get(name, ())
+        return {name: pair for name, pair in found.items() if pair is not None}
 
     def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> Any:
         sys.modules[self.name].__path__[:] = [folder for entries in self._entries() for folder in entries]
@@ -197,6 +206,7 @@ def namespace_of(folder: Path) -> Namespace:
             if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
                 sys.meta_path.insert(0, _Finder())
             find_classes_by(_module_of_pickle)
+            hook_hub(_is_plugin_running, _load_hubconf)
             importlib.invalidate_caches()
             forget(str(folder))
             _by_folder[folder] = Namespace(folder, 0 if present is None else present.number + 1)
@@ -204,7 +214,7 @@ def namespace_of(folder: Path) -> Namespace:
 
 
 def imported_files(folder: str, file: Path) -> dict[str, tuple[Path, str]]:
-    """Return the files that a plug-in has imported from its folder, directly or not.
+    """Return the files that a plug-in has imported from its folder and from repositories of `torch.hub`.
 
     Args:
         folder: of the plug-in.
@@ -214,8 +224,7 @@ def imported_files(folder: str, file: Path) -> dict[str, tuple[Path, str]]:
         (file, SHA-256 of what was imported) by module.
     """
     space = _by_folder.get(Path(folder))
-    files = {} if space is None else space.reached_from(file)
-    return {module: (path, space.hashes[path]) for module, path in files.items() if space is not None}
+    return {} if space is None else space.reached_from(file)
 
 
 def calling_namespace() -> Namespace | None:
@@ -230,6 +239,19 @@ def calling_namespace() -> Namespace | None:
             return None
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def _is_plugin_running() -> bool:
+    return calling_namespace() is not None
+
+
+def _load_hubconf(path: str) -> ModuleType:
+    """Return the module of a repository, which the code that is running loads, as a plug-in of its own."""
+    file, caller = Path(path).resolve(), calling_namespace()
+    module = namespace_of(file.parent).load(file)
+    if caller is not None:
+        caller._note(None, module.__name__, ())
+    return module
 
 
 def _calling_module() -> str:

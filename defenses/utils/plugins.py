@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import isclass, isroutine, signature
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from defenses.utils.file_reads import watch
 from defenses.utils.library_reads import hook_libraries
 from defenses.utils.namespaces import namespace_of
 from defenses.utils.plugin_code import code_hash, in_current_folder, source_of
+from defenses.utils.replacements import noting_replacements
 
 __all__ = ["code_hash", "forbid_exit", "line_of", "load_object", "source_of", "takes_seed"]
 
@@ -53,7 +55,7 @@ def load_object(name: str) -> Any:
         raise UserError(f'"{name}" names nothing; write module:Class or path/to/file.py:Class')
     try:
         with forbid_exit():
-            module = _from_file(Path(where).expanduser()) if where.endswith(".py") else _imported(where)
+            module = _from_file(name) if where.endswith(".py") else _imported(name)
     except UserError:
         raise
     except (ModuleNotFoundError, FileNotFoundError) as error:
@@ -102,26 +104,33 @@ def takes_seed(target: Any) -> bool:
     return (isclass(target) or isroutine(target)) and "training_seed" in signature(target).parameters
 
 
-def _from_file(path: Path) -> Any:
+def _from_file(name: str) -> Any:
+    path = Path(name.rpartition(":")[0]).expanduser()
     if not path.is_file():
         where = "" if path.is_absolute() else f" from the current folder, {Path.cwd()}"
         raise FileNotFoundError(f"there is no file {path}{where}")
     space = namespace_of(path.parent)
-    return space.load(space.folder / path.name)
+    file = space.folder / path.name
+    with nullcontext() if file in space.hashes else noting_replacements(name):
+        return space.load(file)
 
 
-def _imported(where: str) -> Any:
+def _imported(name: str) -> Any:
+    where = name.rpartition(":")[0]
     if in_current_folder(where) is None:
         source = source_of(where)
-        if source is None or source.ours:
+        if source is None or source.ours or where in sys.modules:
             return importlib.import_module(where)
         watch(source.place)
         hook_libraries()
         try:
-            return importlib.import_module(where)
+            with noting_replacements(name):
+                return importlib.import_module(where)
         finally:
             hook_libraries()
-    return namespace_of(Path.cwd()).import_(where, fromlist=("__name__",))
+    space = namespace_of(Path.cwd())
+    with nullcontext() if f"{space.name}.{where}" in sys.modules else noting_replacements(name):
+        return space.import_(where, fromlist=("__name__",))
 
 
 def line_of(error: BaseException) -> str:

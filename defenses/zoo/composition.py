@@ -81,6 +81,12 @@ def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str
     return changed
 
 
+def plugins_of(name: str, params: Mapping[str, Any]) -> list[str]:
+    """Return the plug-ins of a defense: itself and the parts that its parameters name."""
+    around = {key: params[key] for key in ("filters", "classifier") if key in params}
+    return [part for part in (name, *(part.name for _, part in parts_of(around))) if is_plugin(part)]
+
+
 def with_user_parts(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a fingerprint with those of its user-defined parts, without the folders of their files.
 

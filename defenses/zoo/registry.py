@@ -12,10 +12,11 @@ from defenses.utils.errors import UserError, with_context
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
 from defenses.utils.plugins import load_object
+from defenses.utils.replacements import making
 from defenses.zoo import robustbench, robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
 from defenses.zoo.checkpoints import weights_hash
-from defenses.zoo.composition import KEYS, Named, parts_of, with_user_parts
+from defenses.zoo.composition import KEYS, Named, parts_of, plugins_of, with_user_parts
 from defenses.zoo.robustbench_arguments import translated
 from defenses.zoo.weight_paths import has_weights
 
@@ -182,13 +183,35 @@ def load_model(
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
-    dataset = clean_name(plain(dataset))
+    with making(model_name, plugins_of(model_name, params), params, training_seed):
+        defense = _load_model(
+            *(model_name, clean_name(plain(dataset)), weights_root, training_seed, data_root, params),
+            stochastic=stochastic is True,
+        )
+    if stochastic not in (None, defense.stochastic):
+        raise UserError(
+            f'"{model_name}" says itself whether it is stochastic ({str(defense.stochastic).lower()}); '
+            'leave "stochastic" (--stochastic) out'
+        )
+    return defense
+
+
+def _load_model(
+    model_name: str,
+    dataset: str,
+    weights_root: str | Path | None,
+    training_seed: int | None,
+    data_root: str | Path | None,
+    params: dict[str, Any],
+    *,
+    stochastic: bool,
+) -> Defense:
+    """Return a defense by name; `load_model` has the arguments."""
     if is_plugin(model_name):
         from defenses.zoo.user_models import load_plugin
 
         source = parts(dataset, weights_root, training_seed, data_root)
-        plugin = load_plugin(model_name, params, source, stochastic=bool(stochastic))
-        return _agreeing(plugin, model_name, stochastic)
+        return load_plugin(model_name, params, source, stochastic=stochastic)
     from defenses.utils.identity import Provenance, identity
 
     params = {key: plain(value) for key, value in params.items()}
@@ -211,16 +234,6 @@ def load_model(
     # nn.Module.__setattr__ is typed for tensors and modules.
     state = identity(defense)[0]
     vars(defense)["provenance"] = Provenance(model_name, canonical(params), identified, state, training_seed)
-    return _agreeing(defense, model_name, stochastic)
-
-
-def _agreeing(defense: Defense, name: str, stochastic: bool | None) -> Defense:
-    """Return a defense; refuse one that is stochastic and declared not to be, or the other way."""
-    if stochastic not in (None, defense.stochastic):
-        raise UserError(
-            f'"{name}" says itself whether it is stochastic ({str(defense.stochastic).lower()}); '
-            'leave "stochastic" (--stochastic) out'
-        )
     return defense
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, Told, finished, run_command
+from faults.ground import Ground, Outcome, Told, finished, nothing_written, run_command
 
 _NET = """
 import torch
@@ -211,3 +211,41 @@ def unidentified(ground: Ground) -> Outcome:
     told = ground.run(board, out, "--defense", "a")
     assert not set(finished(out).values()) & set(before.values())
     return Outcome(told, code=0)
+
+
+@case(
+    "two repositories loaded by torch.hub, with modules of the same names",
+    "each row shows the code of its own repository; an edited module is named by status",
+)
+def hub_repositories(ground: Ground) -> Outcome:
+    from bench import load_results
+
+    models, more = ground.base.folder / "models.py", ""
+    for name, shift in (("a", 0), ("b", 1)):
+        hub = _write(ground.tmp / f"hub_{name}", models, shift, "x").parent
+        (hub / "hubconf.py").write_text("from net import Net\n\ndef mine():\n    return Net()\n")
+        file = ground.tmp / f"{name}.py"
+        text = f"import torch\n\ndef Net():\n    return torch.hub.load({str(hub)!r}, 'mine', source='local')\n"
+        file.write_text(text)
+        more += _defense(file, name)
+    board, out = ground.board(more), ground.tmp / "own"
+    told = ground.run(board, out, "--defense", "a", "b", "linear")
+    clean = load_results(out).query("attack == 'none'").groupby("defense")["margin"].mean()
+    assert clean["a"] == clean["linear"] > 0 > clean["b"]
+    (ground.tmp / "hub_a" / "later.py").write_text("def turned(x, k):\n    return -x\n")
+    assert "12 cells finished for an earlier later.py" in _status(ground, board).stdout
+    return Outcome(told, code=0)
+
+
+@case(
+    "own code that replaces a function of torch, beside other defenses",
+    "refused before any work, in one line that names the file and the function",
+)
+def replaces_a_function(ground: Ground) -> Outcome:
+    file = ground.tmp / "mine.py"
+    change = "import torch.nn.functional as F\nplain = F.linear\nF.linear = lambda x, w, b=None: -plain(x, w, b)\n"
+    file.write_text(change + (ground.base.folder / "models.py").read_text() + "\n\nNet = linear\n")
+    out = ground.tmp / "own"
+    told = ground.forked(ground.board(_defense(file, "mine")), out)
+    nothing_written(out)
+    return Outcome(told, ("mine.py replaces torch.nn.functional.linear", "judged alone"))

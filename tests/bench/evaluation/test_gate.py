@@ -156,13 +156,29 @@ def test_clean_accuracy_refuses_labels_of_another_shape():
             clean_accuracy(model, data.x[:50], labels)
 
 
-def test_clean_accuracy_takes_random_models_and_any_device_and_size():
-    class Noisy(nn.Module):
-        def forward(self, x):
-            return torch.randn(len(x), 10)
+class Noisy(nn.Module):
+    def forward(self, x):
+        return torch.randn(len(x), 10)
 
+
+class NoisyLater(nn.Module):
+    """A network that draws for images beyond the first ones alone."""
+
+    def forward(self, x):
+        z = x.flatten(1)[:, :10]
+        return z if len(x) < 50 else z + torch.randn_like(z)
+
+
+@pytest.mark.parametrize("model", [Noisy, NoisyLater])
+def test_clean_accuracy_of_random_models_is_declared(model):
     data = load_dataset("digits")
-    assert 0 <= clean_accuracy(Noisy().eval(), data.x[:50], data.y[:50]) < 0.5
+    with pytest.raises(UserError, match="stochastic=True in Python"):
+        clean_accuracy(model().eval(), data.x[:50], data.y[:50])
+    assert 0 <= clean_accuracy(model().eval(), data.x[:50], data.y[:50], stochastic=True) < 0.5
+
+
+def test_clean_accuracy_takes_any_device_and_size():
+    data = load_dataset("digits")
     assert clean_accuracy(load_model("undefended"), data.x[:1], data.y[:1], device="cpu") == 1
 
 

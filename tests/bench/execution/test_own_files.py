@@ -178,6 +178,21 @@ def test_what_a_file_changed_is_run_again(own, file):
     assert "6 of 6 cells finished" in command(own, "status").stdout
 
 
+@pytest.mark.parametrize("file", ["net.py", "late.py", "cfg.json", "attack.py"])
+def test_the_status_of_a_folder_names_what_has_changed(own, monkeypatch, file):
+    told = purebench_here("status", own / "out").stdout
+    assert "which is not in the current folder" in told
+    monkeypatch.chdir(own)
+    told = purebench_here("status", own / "out").stdout
+    assert "6 of 6 cells" in told
+    assert "finished for" not in told
+    CHANGES[file](own)
+    told = purebench_here("status", own / "out").stdout
+    count = 2 if file == "attack.py" else 6
+    assert f"{count} cells finished for an earlier {file}" in told.splitlines()
+    assert f"{6 - count} of 6 cells" in told
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
@@ -207,7 +222,13 @@ def with_turn(own, text):
     assert "6 of 6 cells finished" in command(own, "status").stdout
 
 
-@pytest.mark.parametrize("text", ['int(os.environ["TURN"])', 'int(os.getenv("TURN", "0"))', '"TURN" in os.environ'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('int(os.environ["TURN"])', 'int(os.getenv("TURN", "0"))', '"TURN" in os.environ'),
+        *('int(os.environb[b"TURN"])', 'int(os.getenvb(b"TURN", b"0"))'),
+    ],
+)
 def test_an_environment_variable_that_the_code_reads_counts(own, monkeypatch, text):
     monkeypatch.setenv("TURN", "0")
     with_turn(own, text)
