@@ -63,7 +63,7 @@ class LoadTask(Task):
         """Check the defense."""
         return Checked(self.name, *session.runner.check(self.cell))
 
-    def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:  # noqa: ARG002
+    def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:
         """Refuse the model."""
         raise UserError(f"{self.cell.defense.title}: {problem}")
 
@@ -81,7 +81,7 @@ class CertifyTask(Task):
         session.send(Entered(self.name, Phase.WORK))
         return Certified(self.name, session.certificate(self.cell))
 
-    def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:  # noqa: ARG002
+    def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:
         """Record a certificate that failed."""
         return Certified(self.name, failed(problem))
 
