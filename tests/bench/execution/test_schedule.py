@@ -101,18 +101,24 @@ def test_by_default_a_process_that_ends_is_an_error_record(tmp_path):
     assert load_cells(tmp_path / "out").set_index("attack")["status"]["none"] == "ok"
 
 
-def test_a_script_without_a_guard_may_run_a_board(tmp_path):
-    path, script = board(tmp_path, ["works"]), tmp_path / "script.py"
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_that_runs_a_board_needs_the_guard(tmp_path, guarded):
+    path, script, out = board(tmp_path, ["works"]), tmp_path / "script.py", tmp_path / "out"
+    call = f"assert run_board(load_board({str(path)!r}), Path({str(out)!r}), Options(quiet=True)) == []\n"
     script.write_text(
         "from pathlib import Path\n"
         "from bench.board.load import load_board\n"
         "from bench.execution.options import Options\n"
         "from bench.execution.run_board import run_board\n"
-        f"assert not Path({str(tmp_path / 'out')!r}).exists(), 'the script runs again'\n"
-        f"assert run_board(load_board({str(path)!r}), Path({str(tmp_path / 'out')!r}), Options(quiet=True)) == []\n"
+        + (f'if __name__ == "__main__":\n    {call}' if guarded else call)
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr  # a note on own models
+    assert done.returncode == (0 if guarded else 1), done.stderr
+    assert out.exists() is guarded
+    if guarded:
+        assert done.stderr.count("\n") == 1  # a note on own models
+    else:
+        assert 'needs `if __name__ == "__main__":` around that' in done.stderr.splitlines()[-1]
 
 
 def test_a_process_without_workers_has_no_limits(tmp_path):
