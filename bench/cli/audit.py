@@ -29,6 +29,7 @@ from bench.cli.arguments import (
     refuse_with,
     roots_of,
 )
+from bench.cli.terminal import fitted_lines
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin, is_zoo
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
             finished = audit(subject, arguments.budget)
         write(options.out, finished)
-        print(finished)
+        print(fitted_lines(str(finished)))
         statuses.add(finished.status)
     return 1 if "fail" in statuses else NOT_MEASURABLE if "not measurable" in statuses else 0
 

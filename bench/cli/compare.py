@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.cli.arguments import add_results, check_seed, number_between, positive
+from bench.cli.terminal import fitted_lines
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -38,5 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
         resamples=arguments.resamples,
     )
     for number, comparison in enumerate(comparisons):
-        print("\n" * (number > 0) + repr(comparison))
+        print("\n" * (number > 0) + fitted_lines(repr(comparison)))
     return 0

@@ -23,6 +23,7 @@ from bench.cli.arguments import (
     roots_of,
 )
 from bench.cli.board_options import names_board
+from bench.cli.terminal import fitted
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     folder = arguments.out or Path("results") / file_label(f"corruptions-{job.dataset}")
     job.run(folder, (lambda _: None) if arguments.quiet else lambda line: print(line, file=sys.stderr))
-    print(write(folder, f"Corruptions of {job.dataset} ({job.split})"), end="")
+    print(fitted(write(folder, f"Corruptions of {job.dataset} ({job.split})")), end="")
     return 0
 
 

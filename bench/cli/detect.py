@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from bench.cli.arguments import add_format, add_results
-from bench.report.plain import to_csv, to_markdown, to_text
+from bench.cli.terminal import fitted
+from bench.report.plain import to_csv, to_markdown
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -24,5 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(to_csv(frame), end="")
         return 0
     table = detection_table(frame)
-    print(to_markdown(table) if arguments.format == "markdown" else to_text(table), end="")
+    print(to_markdown(table) if arguments.format == "markdown" else fitted(table), end="")
     return 0

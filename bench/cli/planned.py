@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from bench.report.files import check_results
 from bench.spec.cell import NULLS, Cell, row_of
 from bench.store.manifest import read_manifest
-from bench.store.reader import read_plan
 from defenses.utils.errors import unknown
 
 
@@ -62,6 +61,8 @@ def of_folder(folder: Path, defenses: Sequence[str] = (), attacks: Sequence[str]
     Raises:
         UserError: no results folder, or an unknown label.
     """
+    from bench.store.reader import read_plan  # imports NumPy
+
     check_results(folder)
     lines = read_plan(folder / "plan.jsonl")
     for kind, wanted in (("defense", defenses), ("attack", attacks)):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.board.indices import resolve
 from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, add_split, key_values, positive, roots_of
+from bench.cli.terminal import fitted
 from bench.tracks.smoothing.noisy_defense import noisy, number
 from defenses.data.dataset import load_dataset
 from defenses.utils.text import file_name
@@ -65,5 +66,5 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     run_all(jobs, folder, indices=arguments.indices, progress=not arguments.quiet)
     title = f"Certified accuracy: {arguments.defense} on {dataset} ({arguments.split})"
-    print(write(folder, radii, title), end="")
+    print(fitted(write(folder, radii, title)), end="")
     return 0

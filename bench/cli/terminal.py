@@ -7,6 +7,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.report.table import Table
 
 _LEAST = 20  # columns of wrapped text, however narrow the terminal
 
@@ -14,6 +18,26 @@ _LEAST = 20  # columns of wrapped text, however narrow the terminal
 def width() -> int | None:
     """Return the columns of the terminal; None where standard output is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(table: Table) -> str:
+    """Return a table as text that fits the terminal; whole where standard output is none."""
+    from bench.report.plain import to_text
+
+    columns, text = width(), to_text(table)
+    if columns is None or all(len(line) <= columns for line in text.splitlines()):
+        return text
+    return to_text(table, columns, wrap=True)
+
+
+def fitted_lines(text: str) -> str:
+    """Return lines of text, those that are wider than the terminal wrapped."""
+    columns = width() or sys.maxsize
+    lines = text.splitlines()
+    return "\n".join(
+        textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False) if len(line) > columns else line
+        for line in lines
+    )
 
 
 def heading(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Errors of a worker that starts; the server that workers are forked from imports it and runs no other code of ours.
+"""Errors of a worker that starts; the server that workers are forked from imports this, and calls nothing of ours.
 
 A worker whose parent is interrupted while it starts it reads an incomplete message, and ends without a traceback.
 """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
@@ -109,8 +109,8 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
-def write(folder: Path, title: str) -> str:
-    """Write tables.md and tables.csv of a folder, and return the first table as text.
+def write(folder: Path, title: str) -> Table:
+    """Write tables.md and tables.csv of a folder, and return the first table.
 
     Raises:
         UserError: as `load_corruptions`; or the folder cannot be written.
@@ -119,4 +119,4 @@ def write(folder: Path, title: str) -> str:
     all_tables = tables(frame.to_dict("records"), title)
     write_whole(folder / "tables.md", to_markdown(all_tables), KEPT_NOTE)
     write_whole(folder / "tables.csv", to_csv(frame), KEPT_NOTE)
-    return to_text(all_tables[0])
+    return all_tables[0]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
@@ -116,8 +116,8 @@ def table(results: Sequence[Mapping[Any, Any]], title: str) -> Table:
     return Table(title, columns, tuple(lines), notes)
 
 
-def write(folder: Path, radii: Sequence[str], title: str) -> str:
-    """Write tables.md and tables.csv of a folder, and return the table as text.
+def write(folder: Path, radii: Sequence[str], title: str) -> Table:
+    """Write tables.md and tables.csv of a folder, and return the table.
 
     Raises:
         UserError: as `load_smoothing`; or the folder cannot be written.
@@ -126,4 +126,4 @@ def write(folder: Path, radii: Sequence[str], title: str) -> str:
     content = table(frame.to_dict("records"), title)
     write_whole(folder / "tables.md", to_markdown(content), "certificates are kept")
     write_whole(folder / "tables.csv", to_csv(frame), "certificates are kept")
-    return to_text(content)
+    return content

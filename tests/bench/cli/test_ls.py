@@ -74,6 +74,25 @@ def test_only_headings_are_bold_and_only_on_a_terminal():
     assert "\033" not in purebench_here("ls", "boards").stdout
 
 
+@pytest.mark.parametrize("columns", [None, 80, 400])
+def test_tables_and_lines_of_other_commands_fit_it(columns, monkeypatch):
+    from bench.cli import terminal
+    from bench.report.plain import to_text
+    from bench.report.table import Table
+
+    headings = [f"attack {n}: mean % [95%]" for n in range(9)]
+    rows = tuple((f"defense {n}", *(f"{n}.{k} [1.00, 2.00]" for k in range(9))) for n in range(3))
+    table = Table("Title", ("defense", *headings), rows, ("a footnote " * 20,), left=1)
+    line = "  fail  " + "evidence " * 30
+    monkeypatch.setattr(terminal, "width", lambda: columns)
+    text, lines = terminal.fitted(table), terminal.fitted_lines(f"short\n{line.rstrip()}")
+    assert (text == to_text(table)) == (columns != 80)
+    assert (lines == f"short\n{line.rstrip()}") == (columns != 80)
+    assert max(map(len, f"{text}{lines}".splitlines())) <= (columns or 400)
+    assert all(cell in text for row in rows for cell in row)
+    assert lines.split() == ["short", *line.split()]
+
+
 def test_a_table_fits_the_terminal_with_all_its_numbers():
     folder = ROOT / "results/digits-linf"
     whole = (folder / "tables.txt").read_text()
