@@ -215,3 +215,16 @@ def order_of_digits(ground: Ground) -> Outcome:
     assert len(notes) == 2
     assert (out / "tables.md").read_text().count("- data: ") == 4  # two tables
     return Outcome()
+
+
+def _each(told: Told, *lines: str) -> Iterator[Outcome]:
+    """Yield an outcome for each fault, which has a line of its own."""
+    assert told.stderr.count("\n") == len(lines), told.stderr
+    yield from (Outcome(told, (line,)) for line in lines)
+
+
+@case("a recipe with two faults", "both are named, a line for each, with the nearest key; nothing is written")
+def faults_of_a_recipe(ground: Ground) -> Iterator[Outcome]:
+    told = run_command("train", "pgd-at", "--out", ground.tmp / "out", "--set", "objective.epz=1/5", "batch=0")
+    nothing_written(ground.tmp / "out")
+    yield from _each(told, 'unknown key of objective "epz"; did you mean eps?', "batch is 0; it must be a whole")
