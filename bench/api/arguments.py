@@ -44,8 +44,8 @@ def check_options(*, batch_size: object, name: str | None, split: str, stochasti
     """
     check_batch_size(batch_size)
     if name is not None:
-        check("defense", {"label": name})
-    check("board", {"split": split})
+        check("defense", {"label": name}, partial=True)
+    check("board", {"split": split}, partial=True)
     if stochastic not in (None, True, False):
         raise UserError(f"stochastic is {stochastic!r}; it must be True, False or None (which tries)")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
     from pydantic_core import CoreSchema, ErrorDetails
 
+_OWN_WORDS = ("refused", "literal_error")  # types of errors whose words say more than those of a list around them
 Loc = tuple[int | str, ...]  # keys and positions that lead to a value
 Name = Callable[[Loc], tuple[str, str]]  # to the name of a value in messages and its place, as ("eps", " in [threat]")
 
@@ -48,11 +49,14 @@ class Kind:
             except UserError as error:
                 raise PydanticCustomError("refused", "{words}", {"words": str(error)}) from None
             except ValidationError as error:
-                if any(isinstance(step, str) for e in error.errors(include_url=False) for step in e["loc"]):
+                inside = error.errors(include_url=False)
+                if not self.words or any(e["type"] in _OWN_WORDS or str in map(type, e["loc"]) for e in inside):
                     raise
             raise PydanticCustomError("kind", "{words}", {"words": self.words})
 
-        schema = core_schema.no_info_plain_validator_function(self.read) if self.read else handler(source)
+        schema: Any = core_schema.no_info_plain_validator_function(self.read) if self.read else handler(source)
+        if schema["type"] in ("bool", "int", "float", "str", "list", "dict"):
+            schema["strict"] = True  # no conversions, as of 1 to true
         return core_schema.no_info_wrap_validator_function(validate, schema)
 
 
@@ -71,7 +75,7 @@ def _whole(value: Any) -> int:
     return value
 
 
-Flag = Annotated[bool, Kind("true or false", read=lambda v: v, test=lambda v: type(v) is bool)]
+Flag = Annotated[bool, Kind("true or false")]
 Count = Annotated[int, Kind("a whole number, at least 1", lambda v: v >= 1, _whole)]
 Counts = Annotated[Sequence[Count], Kind("a list, each a whole number, at least 1")]
 Whole = Annotated[int, Kind("a whole number, at least 0", lambda v: v >= 0, _whole)]
@@ -98,16 +102,16 @@ def validated(
     *,
     name: Name | None = None,
     remedies: Mapping[tuple[str, ...], str] | None = None,
-    partial: bool = False,
+    optional: Callable[[Loc], bool] = lambda _: False,
 ) -> Any:
-    """Return a value of an annotation: of a TypedDict a dict, of a dataclass an instance.
+    """Return a value of an annotation: of a dataclass an instance, made from a dict.
 
     Args:
         kind: the annotation; `Kind` may stand in it, at any depth.
         value: from TOML, JSON or Python.
         name: of values in messages; None: dotted keys.
         remedies: of missing keys, by the keys that lead to them.
-        partial: do not miss keys; the value itself is returned.
+        optional: True for keys that may be missing; if one is, the value itself is returned.
 
     Raises:
         UserError: a fault in each line: an unknown or missing key, or a value of another kind.
@@ -117,7 +121,7 @@ def validated(
     try:
         return _adapter(kind).validate_python([value])[0]
     except ValidationError as error:
-        found = [e for e in error.errors(include_url=False) if not (partial and e["type"] == "missing")]
+        found = [e for e in error.errors(include_url=False) if not (e["type"] == "missing" and optional(e["loc"][1:]))]
     if faults := [fault for e in found for fault in _faults(e, kind, name or under(), remedies or {})]:
         raise UserError(*faults)
     return value
@@ -127,9 +131,8 @@ def validated(
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter
 
-    # A list, since pydantic takes the configuration of no TypedDict or dataclass itself; strict ones take no tables.
-    strict = not is_dataclass(kind)
-    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid", strict=strict, arbitrary_types_allowed=True))
+    # A list, since pydantic takes no configuration beside a dataclass itself.
+    return TypeAdapter(list[kind], config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
 
 
 def _faults(error: ErrorDetails, kind: Any, name: Name, remedies: Mapping[tuple[str, ...], str]) -> Iterator[str]:
@@ -142,7 +145,8 @@ def _faults(error: ErrorDetails, kind: Any, name: Name, remedies: Mapping[tuple[
         table = subject.rpartition(".")[0]
         yield str(unknown(f"key{place or (table and f' of {table}')}", str(loc[-1]), _keys(kind, loc)))
     elif error["type"] == "refused":
-        yield from (f"{subject}{place}: {line}" if subject else line for line in context["words"].splitlines())
+        table = name((*loc, ""))[1].removeprefix(" in ") if is_dataclass(value) or isinstance(value, dict) else ""
+        yield from (f"{table}: {line}" if table else line for line in context["words"].splitlines())
     else:
         words = context.get("words") or _WORDS.get(error["type"].partition("_")[0], "a list")
         if error["type"] == "literal_error":
@@ -154,6 +158,7 @@ def _faults(error: ErrorDetails, kind: Any, name: Name, remedies: Mapping[tuple[
 
 def _keys(kind: Any, loc: Loc) -> list[str]:
     """Return the keys of the table with an unknown one."""
+    kind = getattr(kind, "__origin__", kind)  # of Annotated
     for step in loc[:-1]:
         kind = get_type_hints(kind)[step] if isinstance(step, str) else get_args(kind)[0]
     return list(get_type_hints(kind))
