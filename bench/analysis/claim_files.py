@@ -131,17 +131,15 @@ def read_claims(path: str | Path = CLAIMS) -> list[Claim]:
     tables = raw.pop("claims", None)
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UserError(f"{path} has no claims; write a table [[claims]] for each")
-    try:
-        return gathered(lambda numbered: _claim(*numbered), enumerate([raw | table for table in tables], 1))
-    except UserError as error:
-        raise error.within(str(path)) from None
+    numbered = ((f"{path}: claim {number}", raw | table) for number, table in enumerate(tables, 1))
+    return gathered(lambda claim: _claim(*claim), numbered)
 
 
-def _claim(position: int, raw: Mapping[str, Any]) -> Claim:
+def _claim(where: str, raw: Mapping[str, Any]) -> Claim:
     try:
         claim: Claim = validated(Claim, {"clean": "", "robust": "", **raw})
         if claim.clean is None and claim.robust is None:
             raise UserError('it has no number; write robust = "0.4321"')
         return claim
     except UserError as error:
-        raise error.within(f"claim {position}") from None
+        raise error.within(where) from None

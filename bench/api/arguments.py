@@ -17,18 +17,8 @@ from bench.board.schema import check
 from bench.spec.cell import DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, check_whole
 from defenses.utils.names import short_names
-
-
-def check_batch_size(batch_size: object) -> None:
-    """Refuse a bad batch size; a board would name it "block".
-
-    Raises:
-        UserError: not a whole number, or less than 1.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
 
 
 def plain_int(value: Any) -> Any:
@@ -42,7 +32,7 @@ def check_options(*, batch_size: object, name: str | None, split: str, stochasti
     Raises:
         UserError: a value of the wrong kind or out of range.
     """
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     if name is not None:
         check("defense", {"label": name}, partial=True)
     check("board", {"split": split}, partial=True)

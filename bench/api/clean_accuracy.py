@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api.arguments import check_batch_size
 from bench.evaluation.model_checks import check_model, has_random_outputs, logits_of, refuse_train_mode
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.data.arrays import as_array
 from defenses.utils.devices import device_named
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, check_whole
 
 
 def clean_accuracy(model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: Any = None) -> float:
@@ -33,7 +32,7 @@ def clean_accuracy(model: nn.Module, x: Any, y: Any, batch_size: int = 100, devi
         UserError: labels of another shape or length, no images, x outside [0, 1], a model that fails the checks of a
             run (train mode, wrong outputs, undeclared changes), or a bad batch size or device.
     """
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     x, y = torch.as_tensor(as_array(x)).float(), torch.as_tensor(as_array(y))
     _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -46,14 +46,9 @@ def _taken_by(check: Callable[[Any], Any]) -> Kind:
     return Kind(make=lambda value: (check(value), value)[1])
 
 
-def _given(table: Any) -> dict[str, Any]:
-    """Return the keys of a table that a board gives."""
-    return {key: value for key, value in vars(table).items() if value is not None}
-
-
-def _check_threats(table: Any) -> None:
-    for eps in table.eps if isinstance(table.eps, list) else [table.eps]:
-        ThreatModel(**{**_given(table), "eps": eps})
+def _check_threats(table: dict[str, Any]) -> None:
+    for eps in table["eps"] if isinstance(table["eps"], list) else [table["eps"]]:
+        ThreatModel(**{**table, "eps": eps})
 
 
 _MOST = 10_000_000  # more is a slip, and would not fit into memory
@@ -109,7 +104,7 @@ def _table(what: str, check: Callable[[Any], Any] = lambda _: None) -> Any:
     """Return the annotation of a table of `KEYS`, a dataclass for pydantic, and of a function that refuses values."""
     fields = [(n, k.kind, *(() if k.default.startswith(REQUIRED) else (None,))) for n, k in KEYS[what].items()]
     kind = make_dataclass(what, fields, kw_only=True)
-    return Annotated[kind, _taken_by(check)]
+    return Annotated[kind, _taken_by(lambda v: check({key: x for key, x in vars(v).items() if x is not None}))]
 
 
 def _tables(kind: Any, words: str) -> Any:
@@ -137,7 +132,7 @@ KEYS["attack"] = {
     "label": Key(_TEXT, "name in tables", "name"),
     "params": Key(_TABLE, "parameters, by the names of the library", "{}"),
     "views": Key(
-        _tables(_table("view", lambda v: ViewSpec(**_given(v))), "a list of tables, at least one, as [{ eot = 8 }]"),
+        _tables(_table("view", lambda v: ViewSpec(**v)), "a list of tables, at least one, as [{ eot = 8 }]"),
         "what the attack differentiates; each view is a row",
         "[{}]",
     ),
@@ -174,11 +169,7 @@ KEYS["board"] = {
     "threads": Key(_COUNT, "torch threads of each worker process", "1"),
     "time_limit": Key(_TIME, "time that a cell may take; run --time-limit goes before it", "no limit"),
     "seed": Key(_SEED, "seed of attacks and draws", "0"),
-    "threat": Key(
-        _table("threat", _check_threats),
-        "threat model: norm and radius",
-        "required, or of the preset",
-    ),
+    "threat": Key(_table("threat", _check_threats), "threat model: norm and radius", "required, or of the preset"),
     "verdict": Key(_table("verdict"), "draws, and what is computed from them", "{}"),
     "defense": Key(
         _tables(_table("defense"), "at least one table headed [[defense]]"),
@@ -186,7 +177,9 @@ KEYS["board"] = {
         REQUIRED,
     ),
     "attack": Key(
-        _tables(_table("attack", lambda v: find_attack(v.name, v.params)), "at least one table headed [[attack]]"),
+        _tables(
+            _table("attack", lambda v: find_attack(v["name"], v.get("params"))), "at least one table headed [[attack]]"
+        ),
         "attacks, in the order of the tables",
         "required without a preset or nulls",
     ),
@@ -268,14 +261,10 @@ def check(what: str, table: Any, *, partial: bool = False) -> dict[str, Any]:
     top = "the board" if what in ("board", "poisoning") else f"[{what}]"
 
     def name(loc: Loc) -> tuple[str, str]:
-        match loc:
-            case (header, _):
-                return str(loc[1]), f" in [{header}]"
-            case (header, int(i), _):
-                return str(loc[2]), f" in [[{header}]] {i + 1}"
-            case (header, int(i), inner, int(j), _):
-                return str(loc[4]), f" in {inner} {j + 1} of [[{header}]] {i + 1}"
-        return (str(loc[0]), f" in {top}") if loc else (top, "")
+        at = [step + 1 if isinstance(step, int) else step for step in loc]
+        places = top, "[{0}]", "[[{0}]] {1}", "", "{2} {3} of [[{0}]] {1}"
+        place = places[max(len(at) - 1, 0)].format(*at)
+        return (str(loc[-1]), f" in {place}") if loc else (place, "")
 
     def optional(loc: Loc) -> bool:
         return partial or (loc == ("attack",) and "nulls" in table)

@@ -16,17 +16,8 @@ from defenses.utils.errors import UserError
 from defenses.utils.validation import Flag, Kind, validated
 
 # In the order in which RobustBench writes them.
-KEYS: tuple[str, ...] = (
-    "link",
-    "name",
-    "authors",
-    "additional_data",
-    "number_forward_passes",
-    "dataset",
-    "venue",
-    "architecture",
-)
-KEYS += ("eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d", "corruptions_mce")
+KEYS: tuple[str, ...] = ("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue")
+KEYS += ("architecture", "eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d", "corruptions_mce")
 KEYS += ("corruptions_mce_3d", "autoattack_acc", "external", "footnote", "unreliable")
 FLAGS = ("additional_data", "unreliable")
 TEXTS = ("link", "name", "authors", "dataset", "venue", "architecture", "footnote")

@@ -53,15 +53,9 @@ _KINDS: Mapping[str, tuple[Role, str]] = {
     "wrn-biased": ("classifier", "defenses.networks.wide_resnet_biased:BiasedWideResNet"),
 }
 
-_ARGUMENTS: Mapping[Any, Any] = {  # kinds of values by the annotations of constructors
-    bool: Flag,
-    int: Count,
-    float: Number,
-    tuple[int, ...]: Counts,
-    Sequence[int]: Counts,
-    Sequence[float]: Numbers,
-    Sequence[float] | None: Numbers | None,
-}
+# Kinds of values by the annotations of constructors.
+_ARGUMENTS: dict[Any, Any] = {bool: Flag, int: Count, float: Number, Sequence[int]: Counts, tuple[int, ...]: Counts}
+_ARGUMENTS |= {Sequence[float]: Numbers, Sequence[float] | None: Numbers | None}
 
 
 class Trained(Protocol):

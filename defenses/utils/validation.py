@@ -63,7 +63,10 @@ class Kind:
 def number(value: Any) -> int | float:
     """Return a finite number, also from a text; int and float stay apart: 1 and 1.0 differ in a recipe's identity."""
     if isinstance(value, str) and (spelt := as_number(value)) is not None:
-        value = int(spelt) if spelt.denominator == 1 else float(spelt)
+        try:
+            value = int(spelt) if spelt.denominator == 1 else float(spelt)
+        except OverflowError:
+            raise ValueError from None
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError
     return value  # type: ignore[no-any-return]
@@ -165,6 +168,8 @@ def _keys(kind: Any, loc: Loc) -> list[str]:
 
 
 def short(value: Any) -> str:
-    """Return a value for messages, cut at 60 characters; texts stand in double quotes, as in TOML."""
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    """Return a value for messages, cut at 60 characters; texts but numbers stand in double quotes, as in TOML."""
+    text = repr(value)
+    if isinstance(value, str):
+        text = f'"{value}"' if as_number(value) is None else value
     return text if len(text) <= 60 else f"{text[:57]}..."
