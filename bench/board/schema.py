@@ -51,6 +51,7 @@ def _check_threats(table: dict[str, Any]) -> None:
         ThreatModel(**{**table, "eps": eps})
 
 
+_HEADED = "at least one table headed"
 _MOST = 10_000_000  # more is a slip, and would not fit into memory
 _TEXT = Annotated[str, Kind("a text of printable characters", _text)]
 _FOLDER = Annotated[
@@ -172,14 +173,10 @@ KEYS["board"] = {
     "threat": Key(_table("threat", _check_threats), "threat model: norm and radius", "required, or of the preset"),
     "verdict": Key(_table("verdict"), "draws, and what is computed from them", "{}"),
     "defense": Key(
-        _tables(_table("defense"), "at least one table headed [[defense]]"),
-        "defenses, in the order of the tables",
-        REQUIRED,
+        _tables(_table("defense"), f"{_HEADED} [[defense]]"), "defenses, in the order of the tables", REQUIRED
     ),
     "attack": Key(
-        _tables(
-            _table("attack", lambda v: find_attack(v["name"], v.get("params"))), "at least one table headed [[attack]]"
-        ),
+        _tables(_table("attack", lambda v: find_attack(v["name"], v.get("params"))), f"{_HEADED} [[attack]]"),
         "attacks, in the order of the tables",
         "required without a preset or nulls",
     ),
@@ -220,14 +217,12 @@ KEYS["poisoning"] = {
     "training": Key(_table("training"), "training of the victim", REQUIRED),
     "trigger": Key(_table("trigger"), "square in the bottom right corner", "{}"),
     "attack": Key(
-        _tables(_table("poison"), "at least one table headed [[attack]]"),
+        _tables(_table("poison"), f"{_HEADED} [[attack]]"),
         "attacks on training data; an unpoisoned control is always run",
         REQUIRED,
     ),
     "purifier": Key(
-        _tables(_table("purifier"), "at least one table headed [[purifier]]"),
-        "purifiers of training data, test data and both",
-        "none",
+        _tables(_table("purifier"), f"{_HEADED} [[purifier]]"), "purifiers of training data, test data and both", "none"
     ),
 }
 _REMEDIES = {

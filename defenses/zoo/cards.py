@@ -24,14 +24,15 @@ COMMON: Mapping[Kind, tuple[str, ...]] = {
     "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level"),
     "detector": ("filters", "classifier", "runs", "combine", "fpr"),
 }
-LIST, TEXT = Annotated[list[Any], kinds.Kind("a list")], Annotated[str, kinds.Kind("a text", lambda v: len(v) <= 200)]
-PART = Annotated[
-    Any,
-    kinds.Kind(
-        'a name, or a table as { name = "jpeg", quality = 50 }',
-        lambda v: isinstance(v, Mapping) or (isinstance(v, str) and as_number(v) is None),
-    ),
-]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and as_number(value) is None and len(value) <= 200
+
+
+LIST, TEXT = Annotated[list[Any], kinds.Kind("a list")], Annotated[str, kinds.Kind("a text", _is_name)]
+_NAMED = 'a name, or a table as { name = "jpeg", quality = 50 }'
+PART = Annotated[Any, kinds.Kind(_NAMED, lambda v: isinstance(v, Mapping) or _is_name(v))]
 _COMMON_KINDS = {"filters": LIST, "detector": PART, "classifier": PART, "runs": kinds.Count, "combine": TEXT}
 _COMMON_KINDS |= {"suspected": TEXT, "level": kinds.Number, "fpr": kinds.Number}
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
