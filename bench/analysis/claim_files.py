@@ -5,23 +5,43 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import leaderboards
 from bench.spec.threat import ThreatModel
-from defenses.utils.errors import UserError, unknown
-from defenses.utils.parameters import as_number
+from defenses.utils.errors import UserError, gathered
+from defenses.utils.validation import Count, Kind, number, validated
 
 CLAIMS = Path(leaderboards.__file__).parent / "claims"
-KINDS = ("claim", "re-evaluation")
-EVIDENCE = ("paper", "code", "log", "secondary")
-_TEXTS = ("defense", "paper", "kind", "dataset", "threat", "attack", "source", "evidence")  # required
-_MAY_BE_EMPTY = ("threat", "attack")
-_SHARES = ("clean", "robust")
 _WEIGHTS = re.compile(r"sha256:[0-9a-f]{64}|robustbench:[\w-]+/[\w-]+/[\w-]+")
+
+
+def _share(value: Any) -> float | None:
+    """Return an accuracy, which may be a text; None for an empty one."""
+    return None if value == "" else float(number(value))
+
+
+def _threat(text: str) -> str:
+    """Return a threat in canonical form."""
+    if not text:
+        return ""
+    norm, space, eps = text.partition(" ")
+    if not space:
+        raise UserError(f'threat is "{text}"; write norm and radius, as "Linf 8/255"')
+    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
+    return f"{threat.norm} {threat.eps}"
+
+
+_Share = Annotated[
+    float | None, Kind("a share between 0 and 1, as 0.4321", lambda v: v is None or 0 <= v <= 1, read=_share)
+]
+_Said = Annotated[str, Kind("a text, and not empty", str.strip)]
+_Weights = Annotated[
+    str, Kind('"sha256:" and 64 hex digits, or as "robustbench:cifar10/Linf/Wong2020Fast"', _WEIGHTS.fullmatch)
+]
 
 
 @dataclass(frozen=True)
@@ -53,21 +73,21 @@ class Claim:
         note: further facts.
     """
 
-    defense: str
-    paper: str
-    kind: str
-    dataset: str
-    threat: str
-    clean: float | None
-    robust: float | None
+    defense: _Said
+    paper: _Said
+    kind: Literal["claim", "re-evaluation"]
+    dataset: _Said
+    threat: Annotated[str, Kind("a text", make=_threat)]
+    clean: _Share
+    robust: _Share
     attack: str
-    source: str
-    evidence: str
-    year: int | None = None
+    source: _Said
+    evidence: Literal["paper", "code", "log", "secondary"]
+    year: Count | None = None
     url: str = ""
     network: str = ""
-    weights: tuple[str, ...] = ()
-    n: int | None = None
+    weights: tuple[_Weights, ...] = ()
+    n: Count | None = None
     images: str = ""
     protocol: str = ""
     aggregation: str = "mean"
@@ -85,9 +105,6 @@ class Claim:
         return Fraction(self.threat.partition(" ")[2]) if self.threat else None
 
 
-_KEYS = tuple(f.name for f in fields(Claim))
-
-
 def read_claims(path: str | Path = CLAIMS) -> list[Claim]:
     """Read the claims of a TOML file, or of all TOML files of a folder.
 
@@ -98,7 +115,7 @@ def read_claims(path: str | Path = CLAIMS) -> list[Claim]:
         path: the file or folder. Default: the claims that come with purebench.
 
     Raises:
-        UserError: no such file, not TOML, unknown or missing key, a value of the wrong kind or out of range.
+        UserError: no such file, not TOML, unknown or missing keys, values of the wrong kind or out of range.
     """
     if Path(path).is_dir():
         files = sorted(Path(path).glob("*.toml"))
@@ -114,72 +131,15 @@ def read_claims(path: str | Path = CLAIMS) -> list[Claim]:
     tables = raw.pop("claims", None)
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UserError(f"{path} has no claims; write a table [[claims]] for each")
-    claims = []
-    for number, table in enumerate(tables, 1):
-        try:
-            claims.append(_claim(raw | table))
-        except UserError as error:
-            raise UserError(f"{path}: claim {number}: {error}") from None
-    return claims
+    numbered = ((f"{path}: claim {number}", raw | table) for number, table in enumerate(tables, 1))
+    return gathered(lambda claim: _claim(*claim), numbered)
 
 
-def _claim(raw: Mapping[str, Any]) -> Claim:
-    for key in raw:
-        if key not in _KEYS:
-            raise unknown("key", key, _KEYS)
-    values = {key: value for key, value in raw.items() if key not in _SHARES}
-    for key in _TEXTS:
-        if key not in raw:
-            raise UserError(f'the key "{key}" is missing')
-    for key, value in values.items():
-        if key not in ("year", "n", "weights"):
-            _check_text(key, value)
-    for key, choices in (("kind", KINDS), ("evidence", EVIDENCE)):
-        if raw[key] not in choices:
-            raise unknown(key, raw[key], choices)
-    values |= {key: _share(key, raw.get(key, "")) for key in _SHARES}
-    if values["clean"] is None and values["robust"] is None:
-        raise UserError('it has no number; write robust = "0.4321"')
-    for key in ("year", "n"):
-        if key in raw and (type(raw[key]) is not int or raw[key] < 1):
-            raise UserError(f"{key} is {raw[key]!r}; it must be a whole number, at least 1")
-    return Claim(**values | {"weights": _weights(raw.get("weights", [])), "threat": _threat(raw["threat"])})
-
-
-def _check_text(key: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise UserError(f"{key} is {value!r}; it must be a text")
-    if key in _TEXTS and key not in _MAY_BE_EMPTY and not value.strip():
-        raise UserError(f"{key} is empty; say it")
-
-
-def _share(key: str, value: Any) -> float | None:
-    """Return an accuracy, which may be a text; None for an empty one."""
-    if value == "":
-        return None
-    number = None if isinstance(value, bool) or not isinstance(value, str | int | float) else as_number(str(value))
-    if number is None or not 0 <= number <= 1:
-        raise UserError(f"{key} is {value!r}; it must be a share between 0 and 1, as 0.4321")
-    return float(number)
-
-
-def _threat(text: str) -> str:
-    """Return a threat in canonical form."""
-    if not text:
-        return ""
-    norm, space, eps = text.partition(" ")
-    if not space:
-        raise UserError(f'threat is "{text}"; write norm and radius, as "Linf 8/255"')
-    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
-    return f"{threat.norm} {threat.eps}"
-
-
-def _weights(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list):
-        raise UserError(f"weights is {names!r}; it must be a list of texts")
-    for name in names:
-        if not isinstance(name, str) or not _WEIGHTS.fullmatch(name):
-            raise UserError(
-                f'weights holds {name!r}; write "sha256:" and 64 hex digits, or "robustbench:cifar10/Linf/Wong2020Fast"'
-            )
-    return tuple(names)
+def _claim(where: str, raw: Mapping[str, Any]) -> Claim:
+    try:
+        claim: Claim = validated(Claim, {"clean": "", "robust": "", **raw})
+        if claim.clean is None and claim.robust is None:
+            raise UserError('it has no number; write robust = "0.4321"')
+        return claim
+    except UserError as error:
+        raise error.within(where) from None

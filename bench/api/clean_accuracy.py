@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.board.evaluation_options import check_batch_size
 from bench.evaluation.model_checks import check_model, logits_of, refuse_random, refuse_train_mode, user_code
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 from defenses.data.arrays import as_array
 from defenses.utils.devices import device_named
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, check_whole
 
 
 def clean_accuracy(
@@ -36,7 +35,7 @@ def clean_accuracy(
         UserError: labels of another shape or length, no images, x outside [0, 1], a model that fails the checks of a
             run (train mode, wrong outputs, undeclared randomness), or a bad batch size or device.
     """
-    check_batch_size(batch_size)
+    check_whole(1, batch_size=batch_size)
     x, y = torch.as_tensor(as_array(x)).float(), torch.as_tensor(as_array(y))
     _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from defenses.utils.errors import unknown
+from defenses.utils.errors import UserError, unknown
 
 ENOUGH_STEPS = 100
 ENOUGH_QUERIES = 2000
@@ -32,12 +32,11 @@ def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -
         names: of the attack's parameters.
 
     Raises:
-        UserError: a parameter is unknown (nearest names given).
+        UserError: parameters are unknown (nearest names given).
     """
     names = list(names)
-    for key in params:
-        if key not in names:
-            raise unknown(f"parameter of {attack}", key, names)
+    if faults := [str(unknown(f"parameter of {attack}", key, names)) for key in params if key not in names]:
+        raise UserError(*faults)
 
 
 def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: str = "steps") -> tuple[str, ...]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.attacks.registry import find_attack
-from bench.board.schema import check
 from bench.board.views import surrogate_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import unknown
 from defenses.utils.names import short_names
 from defenses.utils.parameters import canonical
 
@@ -54,8 +53,6 @@ def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> Attac
     Raises:
         UserError: unknown attack, parameter, view or defense; a defense that cannot be a source.
     """
-    if "name" not in entry:
-        raise UserError('an attack has no name; write name = "autoattack:apgd-ce"')
     name, params = entry["name"], entry.get("params", {})
     find_attack(name, params)
     on = entry.get("on", [])
@@ -64,7 +61,7 @@ def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> Attac
     for label in on:
         if label not in known and not any(d.is_called(label) for d in defenses):
             raise unknown(f'defense in "on" of {name}', label, known)
-    views = tuple(ViewSpec(**check("view", view)) for view in entry.get("views", [{}]))
+    views = tuple(ViewSpec(**view) for view in entry.get("views", [{}]))
     surrogate = surrogate_of(entry, defenses) if "source" in entry else None
     views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # of the defense on which it is judged
     return AttackEntry(name, entry.get("label", *short_names([name])), canonical(params), views, on, surrogate)

@@ -97,7 +97,7 @@ class Board:
     def __post_init__(self) -> None:
         object.__setattr__(self, "split", split_name(self.split))
         numbers = {key: getattr(self, key) for key in ("block", "threads", "seed")}
-        check("board", numbers)
+        check("board", numbers, partial=True)
         check("verdict", {k: v for k, v in dataclasses.asdict(self.verdict).items() if v is not None})
         names = {
             "defense label": _labels(self.defenses),

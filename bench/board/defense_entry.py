@@ -46,8 +46,6 @@ def describe(
     Raises:
         UserError: unknown name or parameter, weights missing.
     """
-    if "name" not in entry:
-        raise UserError('a [[defense]] has no name; write name = "adp"')
     name, seed = entry["name"], entry.get("training_seed")
     label = entry.get("label", *short_names([name]))
     options: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from bench.board.schema import check
 from bench.spec.cell import VerdictSpec
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, check_whole, unknown
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -71,10 +71,10 @@ class EvaluationOptions:
         for key in ("out", "data_root"):
             value = getattr(self, key)
             object.__setattr__(self, key, None if value is None else Path(value))
-        check_batch_size(self.batch_size)
+        check_whole(1, batch_size=self.batch_size)
         if self.name is not None:
-            check("defense", {"label": self.name})
-        check("board", {"split": self.split})
+            check("defense", {"label": self.name}, partial=True)
+        check("board", {"split": self.split}, partial=True)
         if self.stochastic not in (None, True, False):
             raise UserError(f"stochastic is {self.stochastic!r}; it must be True, False or None (which tries)")
 
@@ -104,16 +104,6 @@ def options_of(
             own = [name for name, p in signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
             raise unknown(f"argument of {function.__name__}", key, [*own, *known])
     return replace(EvaluationOptions(**defaults), **given)
-
-
-def check_batch_size(batch_size: object) -> None:
-    """Refuse a bad batch size; a board would name it "block".
-
-    Raises:
-        UserError: not a whole number, or less than 1.
-    """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise UserError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
 
 
 def plain_int(value: Any) -> Any:

@@ -57,7 +57,7 @@ def board_of_names(
     Raises:
         UserError: unknown name, no radius, a preset that does not fit, or parameters for several defenses.
     """
-    check("board", {"dataset": dataset} | ({"preset": preset} if preset else {}))
+    check("board", {"dataset": dataset} | ({"preset": preset} if preset else {}), partial=True)
     if params and len(defenses) > 1:
         raise UserError("--set is for one defense; run the others apart, or write a board")
     if preset is None and eps is None:

@@ -22,7 +22,6 @@ def with_labels(entries: Iterable[Mapping[str, Any]], labels: Sequence[str] = ()
     found = [dict(entry) for entry in entries]
     if labels and len(labels) != len(found):
         raise UserError(f"the defenses are {len(found)} and the labels {len(labels)}; give one for each")
-    named = [entry for entry in found if "name" in entry]  # one without is refused where it is read
-    for entry, label in zip(named, labels or short_names([entry["name"] for entry in named]), strict=True):
+    for entry, label in zip(found, labels or short_names([entry["name"] for entry in found]), strict=True):
         entry["label"] = label if labels else entry.get("label", label)
     return found

@@ -18,7 +18,7 @@ from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, gathered, unknown
 
 _FOLDER = Path(leaderboards.__file__).parent
 
@@ -49,7 +49,7 @@ def load_board(
     except RecursionError:
         raise UserError(f"{file} is nested too deeply") from None
     except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+        raise error.within(str(file)) from None
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -117,20 +117,15 @@ def read_board(
     """
     if "training" in raw:
         raise UserError("it is about attacks on training data; run it with purebench poison")
-    raw, preset = with_preset(check("board", raw))
-    for key in ("dataset", "threat", "defense", "attack"):
-        if key not in raw and not (key == "attack" and "nulls" in raw):
-            raise UserError(f'the key "{key}" is missing')
-    rest = dict(check("threat", raw["threat"]))
-    eps = rest.pop("eps", None)
-    if eps is None or "norm" not in rest:
-        raise UserError('[threat] needs norm = "Linf" and eps = "8/255" (or a list)')
-    named = with_labels(check("defense", entry) for entry in raw["defense"])
-    entries = [trained for entry in named for trained in _trained(entry)]
+    raw, preset = with_preset(check("board", raw, partial="preset" in raw))
+    raw = check("board", raw)
+    rest = dict(raw["threat"])
+    eps = rest.pop("eps")
+    entries = [trained for entry in with_labels(raw["defense"]) for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
-    defenses = references or tuple(describe(entry, raw["dataset"], **roots) for entry in entries)
-    attacks = with_labels(check("attack", entry) for entry in raw.get("attack", ()))
-    verdict, votes = check("verdict", raw.get("verdict", {})), ("m", "k", "sequential")
+    defenses = references or tuple(gathered(lambda entry: describe(entry, raw["dataset"], **roots), entries))
+    attacks = with_labels(raw.get("attack", ()))
+    verdict, votes = raw.get("verdict", {}), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
         name=raw.get("name", stem),
@@ -138,7 +133,7 @@ def read_board(
         named="name" in raw,
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(attack_entry(entry, defenses) for entry in attacks),
+        attacks=tuple(gathered(lambda entry: attack_entry(entry, defenses), attacks)),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),

@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if interrupts:
             return _interrupted()
-        print(f"purebench: {clean(str(error))}", file=sys.stderr)
+        for line in error.args:
+            print(f"purebench: {clean(str(line))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return _interrupted()

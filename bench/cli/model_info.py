@@ -71,7 +71,5 @@ def _fields(pairs: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE pairs; flags as booleans, all others as text."""
     values: dict[str, Any] = {}
     for key, value in key_texts(pairs):
-        if key in FLAGS and value not in ("true", "false"):
-            raise UserError(f"{key} is {value}; write true or false")
-        values[key] = value == "true" if key in FLAGS else value
+        values[key] = {"true": True, "false": False}.get(value, value) if key in FLAGS else value
     return values

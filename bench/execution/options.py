@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.utils.errors import UserError
+from defenses.utils.validation import Positive, under, validated
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -53,6 +52,4 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("time_limit", "memory"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} is {value}; it must be a positive number")
+            validated(Positive | None, getattr(self, name), name=under(name))

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bench.spec.threat import exact
 from defenses.utils.errors import UserError
+from defenses.utils.validation import Flag, Kind, validated
 
 # In the order in which RobustBench writes them.
-KEYS: tuple[str, ...] = (
-    "link",
-    "name",
-    "authors",
-    "additional_data",
-    "number_forward_passes",
-    "dataset",
-    "venue",
-    "architecture",
-)
-KEYS += ("eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d", "corruptions_mce")
+KEYS: tuple[str, ...] = ("link", "name", "authors", "additional_data", "number_forward_passes", "dataset", "venue")
+KEYS += ("architecture", "eps", "clean_acc", "reported", "corruptions_acc", "corruptions_acc_3d", "corruptions_mce")
 KEYS += ("corruptions_mce_3d", "autoattack_acc", "external", "footnote", "unreliable")
 FLAGS = ("additional_data", "unreliable")
 TEXTS = ("link", "name", "authors", "dataset", "venue", "architecture", "footnote")
 PERCENTS = tuple(k for k in KEYS if k in ("reported", "external") or k.partition("_")[2].startswith(("acc", "mce")))
 _NO_NUMBER = (None, "", "-", "--", "N/A")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        raise ValueError
+    return None if value in _NO_NUMBER else float(str(value).removesuffix("%"))
+
+
+@functools.cache
+def _entry() -> Any:
+    """Return the dataclass of an entry's known keys, for pydantic."""
+
+    def percentage(most: float) -> Any:
+        test = lambda value: value is None or 0 <= value <= most  # noqa: E731
+        return Annotated[Any, Kind("a percentage, as 43.21", test, _number)]
+
+    kinds: dict[str, Any] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
+    kinds |= dict.fromkeys(TEXTS, str | None) | dict.fromkeys(FLAGS, Flag | None)
+    kinds |= {"number_forward_passes": Annotated[Any, Kind("a number", read=_number)]}
+    kinds |= {"eps": Annotated[Any, Kind(make=lambda value: None if value in _NO_NUMBER else exact(value))]}
+    return make_dataclass("Entry", [(key, kind, None) for key, kind in kinds.items()])
 
 
 @dataclass(frozen=True)
@@ -45,18 +60,7 @@ class ModelInfo:
     raw: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for key in TEXTS:
-            if not isinstance(self.raw.get(key), str | None):
-                raise UserError(f"{key} is {self.raw[key]!r}; it must be a text")
-        for key in FLAGS:
-            if self.raw.get(key) not in (None, True, False):
-                raise UserError(f"{key} is {self.raw[key]!r}; it must be true or false")
-        for key in PERCENTS:
-            share = self.share(key)
-            if share is not None and not (0 <= share <= 1 or (key.startswith("corruptions_mce") and share >= 0)):
-                raise UserError(f"{key} is {self.raw[key]!r}; it must be a percentage, as 43.21")
-        _number("number_forward_passes", self.raw.get("number_forward_passes"))
-        self.eps  # noqa: B018  refuses an unreadable value
+        validated(_entry(), {key: self.raw[key] for key in KEYS if key in self.raw})
 
     @property
     def eps(self) -> Fraction | None:
@@ -70,23 +74,12 @@ class ModelInfo:
         Args:
             key: name of a percentage, as "autoattack_acc".
         """
-        value = _number(key, self.raw.get(key))
+        value = _number(self.raw.get(key))
         return None if value is None else value / 100
 
     def to_json(self) -> str:
         """Return the text of the file, as RobustBench writes it."""
         return json.dumps(dict(self.raw), indent=2) + "\n"
-
-
-def _number(key: str, value: Any) -> float | None:
-    if value in _NO_NUMBER:
-        return None
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        return float(str(value).removesuffix("%"))
-    except ValueError:
-        raise UserError(f"{key} is {value!r}; it must be a number") from None
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
@@ -106,4 +99,4 @@ def read_model_info(path: str | Path) -> ModelInfo:
     try:
         return ModelInfo(raw)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise error.within(str(path)) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.validation import Count, under, validated
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -212,8 +213,4 @@ def positive(name: str, options: Mapping[str, str], key: str) -> int | None:
     Raises:
         UserError: it is no such number.
     """
-    if key not in options:
-        return None
-    if not options[key].isdecimal() or int(options[key]) < 1:
-        raise UserError(f"{name}: {key} is {options[key]}; it must be a whole number, at least 1")
-    return int(options[key])
+    return validated(Count, options[key], name=under(f"{name}: {key}")) if key in options else None

@@ -67,7 +67,7 @@ def image_by_image(x: Tensor, transform: Callable[[Tensor, int], Tensor]) -> Ten
     return torch.stack([transform(image, row) for row, image in enumerate(images)]).to(x)
 
 
-def within(name: str, value: float, low: float, high: float) -> None:
+def within(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
     """Refuse a parameter outside its range.
 
     Args:
@@ -75,25 +75,10 @@ def within(name: str, value: float, low: float, high: float) -> None:
         value: of the parameter.
         low: smallest value.
         high: largest value.
+        whole: only whole numbers are in it.
 
     Raises:
         UserError: the value is outside, or no number.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UserError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
-
-
-def whole(name: str, value: int, low: int, high: int) -> None:
-    """Refuse a parameter that is no whole number in its range.
-
-    Args:
-        name: of the parameter.
-        value: of the parameter.
-        low: smallest value.
-        high: largest value.
-
-    Raises:
-        UserError: the value is outside, or no whole number.
-    """
-    if type(value) is not int or not low <= value <= high:
-        raise UserError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+    if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
+        raise UserError(f"{name} is {value!r}; it must be a {'whole ' * whole}number from {low:g} to {high:g}")

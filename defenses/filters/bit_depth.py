@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.filters.base import Filter, whole
+from defenses.filters.base import Filter, within
 
 
 class BitDepth(Filter):
@@ -24,7 +24,7 @@ class BitDepth(Filter):
 
     def __init__(self, *, bits: int = 5):
         super().__init__()
-        whole("bits", bits, 1, 8)
+        within("bits", bits, 1, 8, whole=True)
         self.bits = bits
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:

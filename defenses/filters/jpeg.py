@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from defenses.data.images import jpeg_round_trip
-from defenses.filters.base import Filter, image_by_image, whole
+from defenses.filters.base import Filter, image_by_image, within
 from defenses.utils.errors import UserError
 
 
@@ -30,7 +30,7 @@ class Jpeg(Filter):
 
     def __init__(self, *, quality: int = 75):
         super().__init__()
-        whole("quality", quality, 1, 100)
+        within("quality", quality, 1, 100, whole=True)
         self.quality = quality
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from defenses.filters.base import Filter, whole
+from defenses.filters.base import Filter, within
 
 
 class Median(Filter):
@@ -26,7 +26,7 @@ class Median(Filter):
 
     def __init__(self, *, window: int = 2):
         super().__init__()
-        whole("window", window, 2, 9)
+        within("window", window, 2, 9, whole=True)
         self.window = window
 
     def filtered(self, x: Tensor, z: tuple[Tensor, ...]) -> Tensor:

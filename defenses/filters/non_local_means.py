@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from defenses.filters.base import Filter, image_by_image, whole, within
+from defenses.filters.base import Filter, image_by_image, within
 from defenses.utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ class NonLocalMeans(Filter):
     def __init__(self, *, search: int = 13, patch: int = 3, strength: float = 2.0):
         super().__init__()
         for name, value in (("search", search), ("patch", patch)):
-            whole(name, value, 1, 99)
+            within(name, value, 1, 99, whole=True)
             if value % 2 == 0:
                 raise UserError(f"{name} is {value}; a window has a middle, so it must be odd")
         within("strength", strength, 1e-3, 1e3)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from defenses.core.noise import Draw
-from defenses.filters.base import Filter, image_by_image, whole, within
+from defenses.filters.base import Filter, image_by_image, within
 
 
 class TotalVariation(Filter):
@@ -36,7 +36,7 @@ class TotalVariation(Filter):
         super().__init__()
         within("keep", keep, 0.01, 1)
         within("lam", lam, 1e-6, 1e6)
-        whole("rounds", rounds, 1, 1000)
+        within("rounds", rounds, 1, 1000, whole=True)
         self.keep, self.lam, self.rounds = keep, lam, rounds if keep < 1 else 1
 
     def draws(self, shape: tuple[int, ...]) -> tuple[Draw, ...]:

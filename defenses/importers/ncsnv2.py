@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.utils.errors import UserError
+from defenses.utils.validation import Flag, under, validated
 
 if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
@@ -35,8 +36,7 @@ def ncsnv2(source: str, info: DatasetInfo, *, average: bool = False) -> Checkpoi
     Raises:
         UserError: the file is not readable or of another network.
     """
-    if not isinstance(average, bool):
-        raise UserError(f"average is {average!r}; it must be true or false")
+    validated(Flag, average, name=under("average"))
     file, content = Path(source), read_torch(Path(source))
     if not isinstance(content, Sequence) or len(content) < (5 if average else 1):
         expected = "five entries, the last the average" if average else "entries, the first the weights"

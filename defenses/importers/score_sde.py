@@ -13,6 +13,7 @@ from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.validation import Counts, under, validated
 from defenses.zoo.checkpoint_checks import check_tensors
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ def score_sde(
 
 def _check_whole_lists(**lists: Sequence[int]) -> None:
     for key, values in lists.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise UserError(f"{key} is {values!r}; it must be a list of whole numbers, as [1, 2, 2, 2]")
-        for value in values:
-            check_whole(1, **{f"a value of {key}": value})
+        validated(Counts, values, name=under(key))
 
 
 def _average(ema: object, count: int, file: Path) -> Sequence[Tensor]:

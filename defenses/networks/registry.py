@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_type_hints
 
-from defenses.utils.errors import UserError, unknown
-from defenses.utils.settings import Count, read
+from defenses.utils.errors import UserError, gathered, unknown
+from defenses.utils.validation import Count, Counts, Flag, Number, Numbers, under, validated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +52,10 @@ _KINDS: Mapping[str, tuple[Role, str]] = {
     "classifier-mlp": ("classifier", "defenses.networks.classifier_mlp:classifier_mlp"),
     "wrn-biased": ("classifier", "defenses.networks.wide_resnet_biased:BiasedWideResNet"),
 }
+
+# Kinds of values by the annotations of constructors.
+_ARGUMENTS: dict[Any, Any] = {bool: Flag, int: Count, float: Number, Sequence[int]: Counts, tuple[int, ...]: Counts}
+_ARGUMENTS |= {Sequence[float]: Numbers, Sequence[float] | None: Numbers | None}
 
 
 class NetworkLoader(Protocol):
@@ -170,8 +174,12 @@ def checked_args(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
     check_names(f'network "{kind}"', maker, args)
     maker = getattr(maker, "func", maker)  # of a partial
     hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
-    types = {name: {int: Count, Sequence[int]: Sequence[Count]}.get(hint, hint) for name, hint in hints.items()}
-    return {name: read(f"network.args.{name}", types.get(name, Any), value) for name, value in args.items()}
+
+    def read(name: str) -> Any:
+        kind = hints.get(name, Any)
+        return validated(_ARGUMENTS.get(kind, kind), args[name], name=under(f"recipe: network.args.{name}"))
+
+    return dict(zip(args, gathered(read, args), strict=True))
 
 
 def check_names(label: str, maker: Callable[..., Any], args: Mapping[str, Any]) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from defenses.networks.registry import Role
 from defenses.training.compute import Compute
-from defenses.utils.errors import UserError, unknown
-from defenses.utils.settings import read
+from defenses.utils.errors import UserError
+from defenses.utils.validation import under, validated
 
 T = TypeVar("T")
 
@@ -96,25 +95,22 @@ class Objective(ABC):
         return self.network.state_dict()
 
 
-def settings_of(cls: type[T], table: Mapping[str, Any], where: str = "objective.") -> T:
+def settings_of(cls: type[T], table: Mapping[str, Any], where: str = "objective") -> T:
     """Return a dataclass of settings from a table of a recipe.
 
     Args:
-        cls: the dataclass; its annotations are kinds of `defenses.utils.settings`.
+        cls: the dataclass; its annotations are kinds of `defenses.utils.validation`.
         table: values by field.
-        where: prefix of the field's names in the recipe.
+        where: key of the table in the recipe.
 
     Raises:
-        UserError: a key is unknown or missing, or a value is of another kind or out of range.
+        UserError: keys that are unknown or missing, and values of another kind or out of range, a line for each.
     """
-    fields, kinds = dataclasses.fields(cls), get_type_hints(cls, include_extras=True)  # type: ignore[arg-type]
-    for key in table:
-        if key not in {f.name for f in fields}:
-            raise unknown("recipe key", key, [f.name for f in fields])
-    for f in fields:
-        if f.name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise UserError(f"recipe: {where}{f.name} is missing; give it")
-    return cls(**{key: read(f"{where}{key}", kinds[key], value) for key, value in table.items()})
+    try:
+        found: T = validated(cls, table, name=under(where))
+        return found
+    except UserError as error:
+        raise error.within("recipe") from None
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 
 from defenses.training.objective import Objective
 from defenses.training.schedules import Schedule, learning_rates
-from defenses.utils.settings import Count, NotNegative, PartShare
+from defenses.utils.validation import Count, NotNegative, PartShare
 
 
 @dataclass(frozen=True)

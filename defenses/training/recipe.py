@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from defenses.networks.registry import check_role, checked_args
 from defenses.training.compute import Compute, Precision
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.plugins import load_object
-from defenses.utils.settings import Count, Positive
+from defenses.utils.validation import Count, Flag, Kind, Positive
 from defenses.zoo.cards import card, list_models
 
 _COMPUTE = ("precision", "channels_last", "compile")
@@ -29,17 +29,17 @@ class _Table:
     unit: Literal["steps", "epochs"]
     batch: Count
     validate_every: Count
-    network: Mapping[str, Any]
-    phases: Sequence[Mapping[str, Any]]
-    objective: Mapping[str, Any] = field(default_factory=dict)
+    network: Any  # checked by itself: its arguments depend on its kind
+    phases: Annotated[Sequence[Phase], Kind("a list, each a table")]
+    objective: Any = None  # depends on the method
     deploy: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
     start: str = ""
     precision: Precision = "float32"
-    channels_last: bool = False
-    compile: bool = False
+    channels_last: Flag = False
+    compile: Flag = False
     time_limit: Positive | None = None
-    half: bool = False
+    half: Flag = False
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class Recipe:
     deploy: dict[str, Any]
     start: str = ""
     precision: Precision = "float32"
-    channels_last: bool = False
-    compile: bool = False
+    channels_last: Flag = False
+    compile: Flag = False
     time_limit: float | None = None
-    half: bool = False
+    half: Flag = False
 
     @property
     def compute(self) -> Compute:
@@ -143,26 +143,37 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
     table["network"].setdefault("args", {})
     if changes.get("network.kind", table["network"]["kind"]) != table["network"]["kind"]:
         table["network"] = {"args": {}}  # the recipe's arguments belong to its kind
-    for key, value in changes.items():
-        _put(table, key, value)
-    return _checked(method, dataset, settings_of(_Table, table, ""))
+    gathered(lambda change: _put(table, *change), changes.items())
+    return _checked(method, dataset, table)
 
 
-def _checked(method: str, dataset: str, table: _Table) -> Recipe:
-    network = settings_of(_Network, table.network, "network.")
+def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
     objective = objective_of(method)
-    check_role(network.kind, objective.trains, f"recipe of {method}: network.kind is")
-    settings = settings_of(objective.table_type, table.objective)
+
+    def network() -> tuple[str, dict[str, Any]]:
+        found = settings_of(_Network, raw["network"], "network")
+        check_role(found.kind, objective.trains, f"recipe of {method}: network.kind is")
+        return found.kind, checked_args(found.kind, found.args)
+
+    parts: list[Callable[[], Any]] = [
+        lambda: settings_of(_Table, raw, ""),
+        lambda: settings_of(objective.table_type, raw["objective"]),
+        network,
+    ]
+    table, settings, (kind, network_args) = gathered(lambda part: part(), parts)
+    ends = [0, *(p.until for p in table.phases)]
+    if len(ends) == 1 or any(b <= a for a, b in itertools.pairwise(ends)):
+        raise UserError("recipe: phases must be given, each ending after the one before")
     return Recipe(
         method=method,
         dataset=dataset,
-        kind=network.kind,
-        network_args=checked_args(network.kind, network.args),
+        kind=kind,
+        network_args=network_args,
         batch=table.batch,
         unit=table.unit,
         validate_every=table.validate_every,
-        phases=_phases(table.phases),
-        objective={key: getattr(settings, key) for key in table.objective},
+        phases=tuple(table.phases),
+        objective={key: getattr(settings, key) for key in raw["objective"]},
         deploy=dict(table.deploy),
         **{name: getattr(table, name) for name in ("start", *_COMPUTE, "time_limit", "half")},
     )
@@ -172,14 +183,6 @@ def objective_of(method: str) -> type[Any]:
     """Return the `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
     objective: type[Any] = load_object(card(method).trainer)
     return objective
-
-
-def _phases(tables: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    phases = tuple(settings_of(Phase, t, f"phases.{i}.") for i, t in enumerate(tables))
-    ends = [0, *(p.until for p in phases)]
-    if not phases or any(b <= a for a, b in itertools.pairwise(ends)):
-        raise UserError("recipe: phases must be given, each ending after the one before")
-    return phases
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:

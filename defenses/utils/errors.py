@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 _LISTED = 10  # names in a message
 _NEAR = 6  # nearest names, at most
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class UserError(Exception):
-    """Bad input: one line that names the mistake and its remedy, printed by commands before they exit with 2."""
+    """Bad input: a line for each mistake, with its remedy, printed by commands before they exit with 2."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
+    def within(self, where: str) -> UserError:
+        """Return the error with the name of the object, as of a file, in front of each line."""
+        return UserError(*(f"{where}: {line}" for line in self.args))
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
@@ -41,6 +50,24 @@ def _of_libraries(name: str, names: Iterable[str]) -> list[str]:
     return sorted(fitting, key=lambda known: len(parts[known]))
 
 
+def gathered(function: Callable[[A], B], values: Iterable[A]) -> list[B]:
+    """Return a function of each value.
+
+    Raises:
+        UserError: the faults of all values.
+    """
+    results: list[B] = []
+    faults: list[str] = []
+    for value in values:
+        try:
+            results.append(function(value))
+        except UserError as error:
+            faults += error.args
+    if faults:
+        raise UserError(*faults)
+    return results
+
+
 def with_context(where: str, error: UserError) -> UserError:
     """Return the error with the name of its object in front, unless its text has it already.
 
@@ -49,7 +76,7 @@ def with_context(where: str, error: UserError) -> UserError:
         error: the error.
     """
     text = str(error)
-    return error if text.startswith(f"{where}: ") or f'"{where}"' in text else UserError(f"{where}: {text}")
+    return error if text.startswith(f"{where}: ") or f'"{where}"' in text else error.within(where)
 
 
 def check_whole(least: int, **parameters: Any) -> None:

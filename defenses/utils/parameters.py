@@ -77,33 +77,3 @@ def decode(value: Any) -> Any:
     if isinstance(value, list):
         return [decode(v) for v in value]
     return value
-
-
-WHOLE, COUNT = "a whole number, at least 0", "a whole number, at least 1"
-NUMBER, FLAG = 'a number, as .25 or "1/4"', "true or false"
-TEXT, LIST, PART = "a text", "a list", 'a name, or a table as { name = "jpeg", quality = 50 }'
-
-
-def kind_of(default: Any) -> str:
-    """Return the kind of a parameter's values from its default: 10 for whole numbers, 10.0 and "1/4" for any."""
-    if isinstance(default, bool):
-        return FLAG
-    if isinstance(default, list):
-        return LIST
-    if isinstance(default, int):
-        return WHOLE
-    return NUMBER if isinstance(default, float) or as_number(default) is not None else TEXT
-
-
-def is_kind(value: Any, kind: str) -> bool:
-    """Return True if a canonical value is of a kind; numbers must fit into a float."""
-    if not isinstance(value, str):
-        return isinstance(value, {FLAG: bool, LIST: list, PART: Mapping}.get(kind, ()))
-    number = as_number(value)
-    if number is None:
-        return kind in (TEXT, PART) and len(value) <= _LONGEST
-    try:
-        float(number)
-    except OverflowError:
-        return False
-    return kind == NUMBER or (number.denominator == 1 and number >= {WHOLE: 0, COUNT: 1}.get(kind, math.inf))

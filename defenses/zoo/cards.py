@@ -7,10 +7,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from defenses.utils.errors import UserError, unknown, with_context
-from defenses.utils.parameters import COUNT, LIST, NUMBER, PART, TEXT, as_number, canonical, decode, is_kind, kind_of
+from defenses.utils import validation as kinds
+from defenses.utils.errors import UserError, gathered, unknown, with_context
+from defenses.utils.parameters import as_number, canonical, decode
+from defenses.utils.validation import under, validated
 
 _CARDS = Path(__file__).parents[1] / "cards"
 _CLAIMS = Path(__file__).parents[2] / "leaderboards" / "claims"
@@ -22,18 +24,26 @@ COMMON: Mapping[Kind, tuple[str, ...]] = {
     "purifier": ("filters", "detector", "runs", "combine", "classifier", "suspected", "level"),
     "detector": ("filters", "classifier", "runs", "combine", "fpr"),
 }
-_COMMON_KINDS = {
-    "filters": LIST,
-    "detector": PART,
-    "classifier": PART,
-    "runs": COUNT,
-    "combine": TEXT,
-    "suspected": TEXT,
-    "level": NUMBER,
-    "fpr": NUMBER,
-}
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and as_number(value) is None and len(value) <= 200
+
+
+LIST, TEXT = Annotated[list[Any], kinds.Kind("a list")], Annotated[str, kinds.Kind("a text", _is_name)]
+_NAMED = 'a name, or a table as { name = "jpeg", quality = 50 }'
+PART = Annotated[Any, kinds.Kind(_NAMED, lambda v: isinstance(v, Mapping) or _is_name(v))]
+_COMMON_KINDS = {"filters": LIST, "detector": PART, "classifier": PART, "runs": kinds.Count, "combine": TEXT}
+_COMMON_KINDS |= {"suspected": TEXT, "level": kinds.Number, "fpr": kinds.Number}
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 _ABSENT = ("filters", "detector", "level")  # may be None: left out
+
+
+def kind_of(default: Any) -> Any:
+    """Return the kind of a parameter's values from its default: 10 for whole numbers, 10.0 and "1/4" for any."""
+    if isinstance(default, str) and as_number(default) is not None:
+        return kinds.Number
+    return {bool: kinds.Flag, int: kinds.Whole, float: kinds.Number, list: LIST}.get(type(default), TEXT)
 
 
 @dataclass(frozen=True)
@@ -103,25 +113,26 @@ class Card:
         """Return all parameters for a data set in canonical form, with those of a composition where they are given.
 
         Raises:
-            UserError: unknown parameter, or a value of another kind than its default.
+            UserError: unknown parameters, and values of another kind than their defaults.
         """
-        for key in params:
-            if key not in self.parameters and key not in COMMON[self.kind]:
-                raise unknown(f"parameter of {self.name}", key, [*self.parameters, *COMMON[self.kind]])
         values = {**self.parameters, **self.datasets.get(dataset, {}), **params}
-        return {key: self._checked(key, value) for key, value in sorted(values.items())}
+        return dict(gathered(lambda key: (key, self._checked(key, values[key])), sorted(values)))
 
     def _checked(self, key: str, value: Any) -> Any:
         """Return a value in canonical form, of the kind of its parameter."""
-        kind = _COMMON_KINDS[key] if key in COMMON[self.kind] else kind_of(self.parameters[key])
+        if key in COMMON[self.kind]:
+            kind = _COMMON_KINDS[key]
+        elif key in self.parameters:
+            kind = kind_of(self.parameters[key])
+        else:
+            raise unknown(f"parameter of {self.name}", key, [*self.parameters, *COMMON[self.kind]])
         try:
             checked = canonical(value, key)
+            if checked is not None or key not in (*_ABSENT, *self.optional):
+                validated(kind, checked, name=under(key))
         except UserError as error:
             raise with_context(self.name, error) from None
-        if is_kind(checked, kind) or (checked is None and key in (*_ABSENT, *self.optional)):
-            return checked
-        is_number = isinstance(value, str) and as_number(value) is not None
-        raise UserError(f"{self.name}: {key} is {value if is_number else repr(value)[:60]}; it must be {kind}")
+        return checked
 
     def random(self, merged: Mapping[str, Any]) -> bool:
         """Return True if the defense by itself is stochastic with these parameters."""

@@ -45,7 +45,7 @@ class Quantised(_Masked):
         super().__init__(dataset)
         self.levels = levels
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
         """See `Defense.logits`."""
         steps = self.levels - 1
         return self.bare.logits(torch.round(x * steps) / steps, noise)
@@ -69,7 +69,7 @@ class Dithered(_Masked):
         super().__init__(dataset)
         self.height, self.frequency = height, frequency
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
         """See `Defense.logits`."""
         phase = 2 * math.pi * noise.draw(Draw(tuple(x.shape[1:]), "uniform"))
         return self.bare.logits(x + self.height * torch.sin(self.frequency * x + phase), noise)
@@ -87,6 +87,6 @@ class Saturated(_Masked):
         super().__init__(dataset)
         self.scale = scale
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
         """See `Defense.logits`."""
         return self.scale * self.bare.logits(x, noise)

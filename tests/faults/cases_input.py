@@ -247,3 +247,33 @@ def order_of_digits(ground: Ground) -> Outcome:
     assert len(notes) == 2
     assert (out / "tables.md").read_text().count("- data: ") == 4  # two tables
     return Outcome()
+
+
+def _each(told: Told, *lines: str) -> Iterator[Outcome]:
+    """Yield an outcome for each fault, which has a line of its own."""
+    assert told.stderr.count("\n") == len(lines), told.stderr
+    yield from (Outcome(told, (line,)) for line in lines)
+
+
+@case("a recipe with two faults", "both are named, a line for each, with the nearest key; nothing is written")
+def faults_of_a_recipe(ground: Ground) -> Iterator[Outcome]:
+    told = run_command("train", "pgd-at", "--out", ground.tmp / "out", "--set", "objective.epz=1/5", "batch=0")
+    nothing_written(ground.tmp / "out")
+    yield from _each(told, 'unknown key of objective "epz"; did you mean eps', "batch is 0; it must be a whole")
+
+
+@case("a board with three faults", "all three are named, a line for each, with section and remedy; nothing is written")
+def faults_of_a_board(ground: Ground) -> Iterator[Outcome]:
+    changes = ("block = 20", "blok = 20"), ('eps = "1/10"', "eps = true"), ("eot = 2", 'output = "logit"')
+    told = ground.run(ground.board("", *changes), ground.tmp / "out")
+    nothing_written(ground.tmp / "out")
+    eps, view = "eps in [threat] is True; it must be a number", 'unknown view output "logit"; did you mean logits?'
+    yield from _each(told, 'unknown key in the board "blok"; did you mean block?', eps, view)
+
+
+@case("settings of an adaptive attack with two faults", "both are named, with the entry of the board and the remedy")
+def faults_of_settings(ground: Ground) -> Iterator[Outcome]:
+    attack = '[[attack]]\nname = "bench:pgd"\nparams = {{ steps = 0, losses = ["dlrr"] }}'
+    told = ground.run(ground.board(attack), ground.tmp / "out")
+    nothing_written(ground.tmp / "out")
+    yield from _each(told, "bench:pgd: steps is 0; it must be a whole number", "did you mean dlr?")

@@ -97,7 +97,8 @@ def board_keys() -> str:
         rows = []
         for key, entry in KEYS[name].items():
             default = code(entry.default) if entry.default[:1] in '"[{' or entry.default.isdecimal() else entry.default
-            kind = entry.kind[1].removesuffix(" of printable characters").removeprefix("a ")
+            words = [meta.words for meta in getattr(entry.kind, "__metadata__", ()) if meta.words]
+            kind = (words or ["a table"])[0].removesuffix(" of printable characters").removeprefix("a ")
             rows.append((code(key), entry.about, kind, "**required**" if default == REQUIRED else default))
         parts.append(f"#### {heading}\n\n{table(('key', 'sets', 'value', 'default'), rows)}")
     assert set(_BOARD_TABLES) == set(KEYS)

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from bench.attacks.budgets import check_params
 from bench.spec.cell import Copies
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, gathered
+from defenses.utils.validation import Count, Flag, Kind, NotNegative, number, validated
 
 if TYPE_CHECKING:
     from bench.stats.sequential import Sequential
 
-LOSSES = ("ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted")
+Loss = Literal["ce", "margin", "dlr", "ce-targeted", "margin-targeted", "dlr-targeted"]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, list | tuple) and [*map(type, value)] == [int, int]:
+        return value[0], value[1]
+    raise ValueError
+
+
+def _copies(value: Any) -> tuple[int, int]:
+    return _pair([value, value] if type(value) is int else value)
+
+
+_LOSSES = Kind(f"a list of {', '.join(get_args(Loss))}", bool)
+_COPIES = Kind("a whole number of copies, or [first, last] of them", lambda v: 1 <= v[0] <= v[1], _copies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +58,22 @@ class Settings:
             not refused. 0: detectors are ignored.
     """
 
-    steps: int = 50
-    restarts: int = 1
-    losses: tuple[str, ...] = ("ce", "margin", "ce-targeted")
-    eot: tuple[int, int] = (4, 64)
-    draws: int = 32
-    decided: float = 0.05
-    majority: int = 0
-    screen: tuple[int, int] | None = None
-    on_top: bool = False
-    rows: int = 2048
-    queries: int = 500
-    detector: float = 0.0
+    steps: Count = 50
+    restarts: Count = 1
+    losses: Annotated[tuple[Loss, ...], _LOSSES] = (
+        "ce",
+        "margin",
+        "ce-targeted",
+    )
+    eot: Annotated[tuple[int, int], _COPIES] = (4, 64)
+    draws: Count = 32
+    decided: Annotated[float, Kind("at least 0 and less than 0.5", lambda v: 0 <= v < 0.5, number)] = 0.05
+    majority: Count = 0
+    screen: Annotated[tuple[int, int] | None, Kind("[draws, submissions], as [65, 5]", read=_pair)] = None
+    on_top: Flag = False
+    rows: Count = 2048
+    queries: Count = 500
+    detector: NotNegative = 0.0
 
     @property
     def rule(self) -> Sequential | None:
@@ -97,18 +116,12 @@ def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
         UserError: an unknown parameter, or a value out of range.
     """
     name, (names, defaults) = f"bench:{local}", ATTACKS[local]
-    check_params(name, params, names)
-    for key, value in params.items():
-        is_valid, wanted = _VALUES.get(key, (_is_count, "a whole number, at least 1"))
-        if not is_valid(value):
-            raise UserError(f"{name}: {key} is {value!r}; it must be {wanted}")
-    for loss in params.get("losses", ()):
-        if loss not in LOSSES:
-            raise unknown(f"loss of {name}", str(loss), LOSSES)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-    if type(values.get("eot")) is int:
-        values["eot"] = (values["eot"],) * 2
-    settings = Settings(**{**defaults, **values})
+    known = {**defaults, **{key: value for key, value in params.items() if key in names}}
+    parts: list[Callable[[], Any]] = [
+        lambda: check_params(name, params, names),
+        lambda: validated(Settings, known, name=lambda loc: (f"{name}: {'.'.join(map(str, loc))}", "")),
+    ]
+    settings: Settings = gathered(lambda part: part(), parts)[1]
     if settings.majority or settings.screen:
         _ = settings.rule  # refuses numbers that make no rule
     return settings
@@ -118,34 +131,3 @@ def copies_of(settings: Settings) -> Copies:
     """Return the copies that an attack averages with these settings."""
     low, high = settings.eot
     return Copies(f"{low}-{high}" if high > low else str(low), settings.on_top)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int for v in value)
-
-
-def _is_copies(value: Any) -> bool:
-    pair = [value, value] if type(value) is int else value
-    return _is_pair(pair) and 1 <= pair[0] <= pair[1]
-
-
-_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {  # parameter -> (check, the values that pass); others: counts
-    "losses": (_is_list, f"a list of {', '.join(LOSSES)}"),
-    "eot": (_is_copies, "a whole number of copies, or [first, last] of them"),
-    "decided": (lambda v: _is_number(v) and 0 <= v < 0.5, "at least 0 and less than 0.5"),
-    "screen": (_is_pair, "[draws, submissions], as [65, 5]"),
-    "on_top": (lambda v: type(v) is bool, "true or false"),
-    "detector": (lambda v: _is_number(v) and v >= 0, "a number, at least 0"),
-}

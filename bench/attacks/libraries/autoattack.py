@@ -15,8 +15,9 @@ from bench.attacks.base import Attack, AttackRequest, Unsupported, keyword_form,
 from bench.attacks.budgets import ENOUGH_QUERIES, ENOUGH_STEPS, check_params, searches_nothing, short_of
 from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.introspection import Parameters
+from defenses.utils.validation import Count, under, validated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,10 +84,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         raise unknown("attack", name, [f"autoattack:{n}" for n in names()])
     attacks = _attacks(local, params)
     check_params(name, params, [*_settings(attacks), *(["attacks"] if local == "custom" else [])])
-    for key in _COUNTS:
-        value = params.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name}: {key} is {value!r}; it must be a whole number, at least 1")
+    gathered(lambda key: validated(Count, params.get(key, 1), name=under(f"{name}: {key}")), _COUNTS)
     return Attack(
         name=name,
         run=keyword_form(partial(_run, local)),

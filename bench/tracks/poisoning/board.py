@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from bench.tracks.poisoning.records import CONTROL
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.checksums import digest
-from defenses.utils.errors import UserError, unknown
+from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.parameters import as_fraction, canonical, decode
 from defenses.zoo.cards import card
 from defenses.zoo.checkpoints import check_classifier, weights_hash
@@ -148,7 +149,7 @@ def load_poison_board(
         board = _read_board(raw, file.stem, {"weights_root": weights_root, "data_root": data_root})
         _check_data(board, data_root)
     except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+        raise error.within(str(file)) from None
     return board
 
 
@@ -163,14 +164,13 @@ def _read_board(raw: dict[str, Any], stem: str, roots: dict[str, Any]) -> Poison
     if "threat" in raw or "preset" in raw:
         raise UserError("it is about attacks on images; run it with purebench run")
     check("poisoning", raw)
-    for key in ("dataset", "seeds", "training", "attack"):
-        if key not in raw:
-            raise UserError(f'the key "{key}" is missing')
     dataset = raw["dataset"]
-    recipe = _read_recipe(raw["training"], dataset)
-    trigger = check("trigger", raw.get("trigger", {}))
-    purifiers = _read_purifiers(raw.get("purifier", []), dataset, roots)
-    poisons = _read_poisons(raw["attack"])
+    parts: list[Callable[[], Any]] = [
+        lambda: _read_recipe(raw["training"], dataset),
+        lambda: _read_purifiers(raw.get("purifier", []), dataset, roots),
+        lambda: _read_poisons(raw["attack"]),
+    ]
+    recipe, purifiers, poisons = gathered(lambda part: part(), parts)
     surrogates = sorted({p.perturbation.against for p in poisons if p.perturbation})
     for name in surrogates:
         check_classifier(name, dataset, roots["weights_root"], data_root=roots["data_root"])
@@ -183,17 +183,14 @@ def _read_board(raw: dict[str, Any], stem: str, roots: dict[str, Any]) -> Poison
         purifiers=purifiers,
         seeds=tuple(raw["seeds"]),
         target=raw.get("target", 0),
-        trigger=Trigger(**decode(canonical(trigger))),
+        trigger=Trigger(**decode(canonical(raw.get("trigger", {})))),
         sources={name: weights_hash(name, dataset, roots["weights_root"]) for name in surrogates},
         threads=raw.get("threads", 1),
     )
 
 
-def _read_recipe(entry: Any, dataset: str) -> Recipe:
+def _read_recipe(training: Mapping[str, Any], dataset: str) -> Recipe:
     """Return the recipe of [training]."""
-    training = check("training", entry)
-    if "recipe" not in training:
-        raise UserError('[training] has no recipe; write recipe = "undefended"')
     method = training["recipe"]
     if method in methods() and card(method).kind != "classifier":
         raise UserError(f'recipe "{method}" trains a part of a {card(method).kind}; name a classifier\'s')
@@ -202,10 +199,7 @@ def _read_recipe(entry: Any, dataset: str) -> Recipe:
 
 def _read_purifiers(entries: list[Any], dataset: str, roots: dict[str, Any]) -> tuple[DefenseRef, ...]:
     """Return the purifiers of all [[purifier]], which have different labels."""
-    checked = [check("purifier", entry) for entry in entries]
-    if any("name" not in entry for entry in checked):
-        raise UserError('a [[purifier]] has no name; write name = "adp"')
-    purifiers = tuple(describe(entry, dataset, **roots) for entry in checked)
+    purifiers = tuple(gathered(lambda entry: describe(entry, dataset, **roots), entries))
     labels = [p.label for p in purifiers]
     for label in labels:
         if labels.count(label) > 1:
@@ -215,7 +209,7 @@ def _read_purifiers(entries: list[Any], dataset: str, roots: dict[str, Any]) -> 
 
 def _read_poisons(entries: list[Any]) -> tuple[Poison, ...]:
     """Return the control and the poisons of all [[attack]], which differ in kind or ratio."""
-    poisons = (Poison(), *(poison for entry in entries for poison in _read_attack(entry)))
+    poisons = (Poison(), *itertools.chain(*gathered(lambda entry: list(_read_attack(entry)), entries)))
     pairs = [(p.kind, p.ratio) for p in poisons]
     for kind, ratio in pairs:
         if pairs.count((kind, ratio)) > 1:
@@ -225,10 +219,6 @@ def _read_poisons(entries: list[Any]) -> tuple[Poison, ...]:
 
 def _read_attack(entry: Mapping[str, Any]) -> Iterator[Poison]:
     """Yield the poisons of an [[attack]], one for each ratio."""
-    check("poison", entry)
-    for key in ("name", "ratios"):
-        if key not in entry:
-            raise UserError(f'an attack has no {key}; write name = "badnets" and ratios = [0.1, 0.01]')
     if entry["name"] not in KINDS:
         raise unknown("attack on training data", entry["name"], KINDS)
     settings = {key: value for key, value in entry.items() if key not in ("name", "ratios")}

@@ -16,7 +16,7 @@ from defenses.core.defense import Defense, Purified, UserModule
 from defenses.core.noise import Noise
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.purifiers.diffusion.samplers import DenoiseOnce
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, check_whole
 
 _SMOOTH, _CHOICE, _ESTIMATE = 0x534D4F4F, 0, 1  # names of noise streams
 ABSTAIN = -1
@@ -44,9 +44,7 @@ class CertificationProtocol:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
             raise UserError(f"sigma is {self.sigma}; it must be above 0")
-        for name in ("n0", "n"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_whole(1, n0=self.n0, n=self.n)
         if not 0 < self.alpha < 1:
             raise UserError(f"alpha is {self.alpha}; it must lie between 0 and 1")
 

@@ -17,7 +17,7 @@ from defenses.training.adversarial.awp import WeightPerturbation, preserved_buff
 from defenses.training.ema import decay_at
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Radius, Whole
+from defenses.utils.validation import Count, Flag, NotNegative, PartShare, Positive, Radius, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class CommonSettings:
     validation_step: Positive | None = None
     validation_images: Count = 1000
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
     ema: PartShare = 0.0
     awp: NotNegative = 0.0
     awp_warmup: Whole = 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from defenses.training.adversarial.attacks import fgsm
 from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material
-from defenses.utils.settings import Names
+from defenses.utils.validation import Names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material
-from defenses.utils.settings import Count
+from defenses.utils.validation import Count
 
 
 @dataclass(frozen=True, kw_only=True)

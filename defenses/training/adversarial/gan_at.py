@@ -18,7 +18,7 @@ from defenses.training.adversarial.awp import preserved_buffers
 from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
 from defenses.training.objective import Material, accuracy
 from defenses.training.streams import stream, stream_seed
-from defenses.utils.settings import Count, NotNegative, PartShare, Positive
+from defenses.utils.validation import Count, NotNegative, Number, PartShare, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class GanAtSettings(CommonSettings):
             reference; validation then measures both.
     """
 
-    gamma: float = 0.01
+    gamma: Number = 0.01
     virtual_step: Positive = 0.01
     generator: Mapping[str, Count] = field(default_factory=dict)
     generator_optimizer: Literal["adam", "sgd"] = "adam"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from defenses.training.adversarial.attacks import fgsm, summed_cross_entropy
 from defenses.training.adversarial.base import AdversarialTraining, CommonSettings
-from defenses.utils.settings import NotNegative
+from defenses.utils.validation import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)

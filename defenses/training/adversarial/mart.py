@@ -12,7 +12,7 @@ from torch import Tensor
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.adversarial.base import AdversarialTraining, AttackSettings, CommonSettings
 from defenses.training.adversarial.trades import divergence
-from defenses.utils.settings import NotNegative
+from defenses.utils.validation import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from defenses.training.adversarial.attacks import ascend
 from defenses.training.adversarial.base import AdversarialTraining, AttackSettings, CommonSettings
-from defenses.utils.settings import NotNegative
+from defenses.utils.validation import NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import PartShare, Whole
+from defenses.utils.validation import Flag, PartShare, Whole
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ClassifierSettings:
     """Augmentation: shifts in pixels, mirroring; label smoothing in [0, 1)."""
 
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
     smoothing: PartShare = 0.0
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import NotNegative, Whole
+from defenses.utils.validation import Flag, NotNegative, Whole
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DenoisingSettings:
 
     noise: NotNegative = 0.1
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class DenoisingTraining(Objective):

@@ -12,7 +12,7 @@ from defenses.networks.registry import Role
 from defenses.training.ema import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import Count, PartShare, Positive, Whole
+from defenses.utils.validation import Count, Flag, PartShare, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DsmSettings:
     ema: PartShare = 0.999
     ship: Ship = "raw"
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class ScoreMatching(Averaged):

@@ -13,7 +13,7 @@ from defenses.networks.registry import Role
 from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream
-from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
+from defenses.utils.validation import Count, Flag, NotNegative, Positive, Share, Whole
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EbmSettings:
     bank: Whole = 0
     rejuvenate: Share = 0.0
     rejuvenate_from: Literal["noise", "data"] = "noise"
-    flip: bool = False
+    flip: Flag = False
 
 
 class EnergyTraining(Objective):

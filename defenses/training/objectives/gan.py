@@ -17,7 +17,7 @@ from defenses.purifiers.defense_gan import DefenseGAN
 from defenses.training.ema import Ship, decay_at
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream, stream_seed
-from defenses.utils.settings import Count, NotNegative, PartShare, Positive
+from defenses.utils.validation import Count, NotNegative, PartShare, Positive
 
 
 @dataclass(frozen=True)

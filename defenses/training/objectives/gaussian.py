@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import Count, Positive, Whole
+from defenses.utils.validation import Count, Flag, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GaussianSettings:
     sigma: Positive
     validation_draws: Count = 4
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class GaussianTraining(Objective):

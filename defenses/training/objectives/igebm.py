@@ -13,7 +13,7 @@ from defenses.purifiers.igebm import ClippedLangevin
 from defenses.training.objective import Material, settings_of
 from defenses.training.objectives.chain_bank import Bank, BankTraining
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import Count, NotNegative, PartShare, Positive, Share, Whole
+from defenses.utils.validation import Count, Flag, NotNegative, PartShare, Positive, Share, Whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class IgebmSettings:
     beta1: PartShare = 0.0
     sigma: NotNegative = 0.0
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class IgebmTraining(BankTraining):

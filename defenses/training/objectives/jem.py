@@ -15,7 +15,7 @@ from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.objective import Material, accuracy, settings_of
 from defenses.training.objectives.chain_bank import Bank, BankTraining
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import Count, NotNegative, Positive, Share, Whole
+from defenses.utils.validation import Count, Flag, NotNegative, Positive, Share, Whole
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class JemSettings:
     warm_up: Whole = 0
     decay: NotNegative = 0.0
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class JemTraining(BankTraining):

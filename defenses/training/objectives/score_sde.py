@@ -13,7 +13,7 @@ from defenses.networks.sde import SDE, START
 from defenses.training.ema import Averaged, Ship
 from defenses.training.objective import Material, settings_of
 from defenses.training.streams import augmented, stream
-from defenses.utils.settings import PartShare, Positive, Whole
+from defenses.utils.validation import Flag, PartShare, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SdeSettings:
     ship: Ship = "ema"
     clip: Positive = 1.0
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 class ScoreSDE(Averaged):

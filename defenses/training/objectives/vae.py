@@ -14,7 +14,7 @@ from defenses.networks.vae import VAE
 from defenses.training.adversarial.attacks import pgd
 from defenses.training.objective import Material, Objective, settings_of
 from defenses.training.streams import stream
-from defenses.utils.settings import Count, NotNegative, Radius, Share
+from defenses.utils.validation import Count, NotNegative, Radius, Share
 
 
 @dataclass(frozen=True)

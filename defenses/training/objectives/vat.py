@@ -15,7 +15,7 @@ from defenses.networks.registry import Role
 from defenses.training.objective import Material, Objective, accuracy, settings_of
 from defenses.training.streams import Order, augmented, stream, stream_seed
 from defenses.utils.errors import UserError
-from defenses.utils.settings import Count, NotNegative, Positive, Whole
+from defenses.utils.validation import Count, Flag, NotNegative, Positive, Whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VatSettings:
     weight: NotNegative = 1.0
     entropy: NotNegative = 0.0
     shift: Whole = 0
-    flip: bool = False
+    flip: Flag = False
 
 
 def stratified(y: Tensor, n: int, generator: torch.Generator) -> Tensor:

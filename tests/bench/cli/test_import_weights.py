@@ -85,13 +85,16 @@ def bad_files(tmp_path):
     yield ["ncsnv2", "nan.pth", "--dataset", "digits"], 'tensor "end_conv.bias" has values that are not finite'
     yield ["ncsnv2", "wide.pth", "--dataset", "digits"], 'tensor "end_conv.bias" is [7], not [1]'
     yield ["ncsnv2", "wide.pth"], 'tensor "begin_conv.weight" is [4, 1, 3, 3], not [4, 3, 3, 3]'
-    yield ["ncsnv2", "nan.pth", "--set", "average=maybe"], "average is 'maybe'; it must be true or false"
+    yield ["ncsnv2", "nan.pth", "--set", "average=maybe"], 'average is "maybe"; it must be true or false'
     yield ["ncsnv2", "nan.pth", "--set", "averge=true"], 'unknown option of ncsnv2 "averge"; did you mean average'
     yield ["hill-ebm", "energy.pth", "--set", "a=1"], 'unknown option of hill-ebm "a"'
     yield ["score-sde", "good.pth"], "all_modules.0.bias"
     yield ["score-sde", "good.pth", "--set", "channels=x"], "channels is x; it must be a whole number"
     yield ["score-sde", "good.pth", "--set", "multipliers=2"], "multipliers is 2; it must be a list"
-    yield ["score-sde", "good.pth", "--set", "multipliers=[0, 2]"], "a value of multipliers is 0"
+    yield (
+        ["score-sde", "good.pth", "--set", "multipliers=[0, 2]"],
+        "multipliers is [0, 2]; it must be a list, each a whole",
+    )
     yield ["score-sde", "good.pth", "--set", "sde=vq"], 'unknown sde "vq"'
     yield ["score-sde", "good.pth", "--dataset", "cifar"], 'unknown data set "cifar"'
     yield ["diffusers", "folder"], 'folder" through diffusers'

@@ -28,6 +28,8 @@ def test_light_commands_import_nothing_heavy():
     light += ["show", "adp"], ["show", "autoattack:standard"], ["show", "digits-linf"], ["show", "standard"]
     for arguments in (*light, ["model-info", "show", "absent.json"]):
         assert not heavy & imported(*arguments), arguments
+    for arguments in (["--help"], ["run", "--help"], ["ls"], ["ls", "attacks"], ["ls", "boards"], ["show", "adp"]):
+        assert "pydantic" not in imported(*arguments), arguments
 
 
 def test_nothing_to_do_imports_no_torch(tmp_path):

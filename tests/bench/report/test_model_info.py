@@ -79,7 +79,7 @@ def test_numbers_of_an_entry(tmp_path):
     [
         ("{", "is no JSON"),
         ("[]", "is a list"),
-        ({**WONG, "clean_acc": "many"}, "clean_acc is 'many'; it must be a number"),
+        ({**WONG, "clean_acc": "many"}, 'clean_acc is "many"; it must be a percentage, as 43.21'),
         ({**WONG, "clean_acc": "101"}, "it must be a percentage"),
         ({**WONG, "eps": "8/25S"}, "is not a number"),
         ({**WONG, "name": 3}, "name is 3; it must be a text"),

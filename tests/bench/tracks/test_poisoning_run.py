@@ -174,7 +174,7 @@ def test_a_folder_in_use_or_of_another_board_is_refused(folder, board, tmp_path)
     ("old", "new", "message"),
     [
         ('"badnets"', '"badnet"', 'unknown attack on training data "badnet"; did you mean badnets'),
-        ('["1/10"]', "[0]", r"ratios in \[attack\] is \[0\]; it must be a list of numbers in \(0, 1\]"),
+        ('["1/10"]', "[0]", r"ratios in \[\[attack\]\] 1 is \[0\]; it must be a list of numbers in \(0, 1\]"),
         ('["1/10"]', '["1/10", 0.1]', "without repeats"),
         ('["1/10"]', "[0.0001]", "poisons 0 of 1000 images"),
         ('["1/10"]', "[1]", "choose a smaller one"),
@@ -189,7 +189,7 @@ def test_a_folder_in_use_or_of_another_board_is_refused(folder, board, tmp_path)
         ("seeds = [0, 1]", "seeds = [0]\ntrigger = { size = 9 }", "9 pixels wide"),
         ("seeds = [0, 1]", "seeds = [0]\ntrigger = { value = 2 }", r"a number in \[0, 1\]"),
         ("seeds = [0, 1]", "sedes = [0]", "did you mean seeds"),
-        ("seeds = [0, 1]", "", 'the key "seeds" is missing'),
+        ("seeds = [0, 1]", "", r"seeds in the board is missing; write seeds = \[0\]"),
         ('dataset = "digits"', 'dataset = "digit"', "digit"),
         ("[[purifier]]", "[[purifier]]\nrusn = 3", "did you mean|unknown key"),
     ],
@@ -200,7 +200,7 @@ def test_bad_boards_are_one_clear_line(folder, tmp_path, old, new, message):
     (tmp_path / "bad.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=message) as caught:
         load_poison_board(tmp_path / "bad.toml")
-    assert "\n" not in str(caught.value)
+    assert len(caught.value.args) == (2 if "sedes" in new else 1)  # the key that is missing is another fault
 
 
 def test_what_is_no_purifier_is_refused_before_any_training(folder, tmp_path):

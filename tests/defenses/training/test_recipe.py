@@ -68,7 +68,7 @@ BAD = [
     ("gan-at", "objective.virtual_step=0", r"virtual_step is 0; .*above 0"),
     ("gan-at", "objective.virtual_step=-.01", r'virtual_step is "?-0?\.01"?; .*above 0'),
     ("gan-at", "objective.generator_steps=0", r"generator_steps is 0; .*at least 1"),
-    ("gan-at", "objective.generator={features=0}", r"generator is \{'features': 0\}; .*a table"),
+    ("gan-at", "objective.generator={features=0}", r"generator\.features is 0; .*whole number, at least 1"),
     ("trades", "objective.beta=-6", r"beta is -6; .*at least 0"),
     ("mart", "objective.beta=-6", r"beta is -6; .*at least 0"),
     ("grad-align", "objective.lam=-1", r"lam is -1; .*at least 0"),

@@ -7,7 +7,13 @@ from boards import purebench_here as purebench
 
 from defenses import card, list_models, load_model
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.parameters import COUNT, FLAG, LIST, NUMBER, PART, TEXT, WHOLE, canonical, is_kind, kind_of
+from defenses.utils.parameters import canonical
+from defenses.utils.validation import Count as COUNT
+from defenses.utils.validation import Flag as FLAG
+from defenses.utils.validation import Number as NUMBER
+from defenses.utils.validation import Whole as WHOLE
+from defenses.utils.validation import validated
+from defenses.zoo.cards import LIST, PART, TEXT, kind_of
 
 # What a parameter of a composition takes, and None where it may be left out.
 COMMON = {"filters": LIST, "detector": PART, "classifier": PART, "runs": COUNT, "combine": TEXT, "level": NUMBER}
@@ -25,6 +31,14 @@ def kind(name, key):
         if key in COMMON and (key, known.kind) != ("classifier", "classifier")
         else kind_of(known.parameters[key])
     )
+
+
+def is_kind(value, kind):
+    try:
+        validated(kind, value)
+    except UserError:
+        return False
+    return True
 
 
 def refused(name, key, value):
