@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command and command not in COMMANDS and words[0] == command:
         print(f"purebench: {unknown('command', clean(command), COMMANDS)}", file=sys.stderr)
         return 2
-    arguments = build_parser(command).parse_args(argv)
     interrupts = _record_interrupts()
     try:
+        arguments = build_parser(command).parse_args(argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
