@@ -196,19 +196,11 @@ def fraction(ground: Ground) -> Iterator[Outcome]:
         yield Outcome(run_command(command, board), (str(board), 'write fractions in quotes, as eps = "8/255"'))
 
 
-@case(
-    "keys of a board below a table of it, of attacks and of poisoning", "refused, naming the header they belong above"
-)
-def below_a_header(ground: Ground) -> Iterator[Outcome]:
-    boards = (
-        ("run", ground.board('\nnulls = ["none"]\n'), "nulls"),
-        ("poison", ground.tmp / "poison.toml", "seeds"),
-    )
-    boards[1][1].write_text('dataset = "digits"\n[[attack]]\nname = "badnets"\nratios = [0.1]\nseeds = [0]\n')
-    for command, board, key in boards:
-        told = run_command(command, board, "--out", ground.tmp / "out")
-        yield Outcome(told, (str(board), f"move `{key}` above the first [[attack]]"))
-        nothing_written(ground.tmp / "out")
+@case("a key of a board below a table of it", "refused, naming the header that it belongs above")
+def below_a_header(ground: Ground) -> Outcome:
+    told = run_command("run", ground.board('\nnulls = ["none"]\n'), "--out", ground.tmp / "out")
+    nothing_written(ground.tmp / "out")
+    return Outcome(told, ("small.toml", "move `nulls` above the first [["))
 
 
 @case(
