@@ -118,6 +118,8 @@ def describe_loaded(
         problem = found.problem if has_own else ""
         return DefenseRef(label, origin.name, origin.params, origin.fingerprint, *properties, unidentified=problem)
     code = code_hash(name) if is_plugin(name) else ""
+    if not code:  # no list of files says what its code reads
+        state, complete = found = identity(defense, follow=True)
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__
     identified = {

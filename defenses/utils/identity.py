@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
+from defenses.utils.globals_read import functions_of, globals_read
 from defenses.utils.namespaces import plain_name
 from defenses.utils.plugin_code import is_users
 from defenses.utils.source_code import plain_text
@@ -64,16 +65,20 @@ class Identity(_Pair):
     problem: str = ""
 
 
-def identity(module: nn.Module) -> Identity:
+def identity(module: nn.Module, *, follow: bool = False) -> Identity:
     """Return a digest of all visible state that a module's outputs depend on.
 
     Hashed are, of every submodule: its class and bases (module, name, source; the code where there is no source; the
     name alone for torch's own), every parameter and buffer, hooks, and all other attributes: numbers, texts, None,
     tensors, arrays, dtypes, devices, paths, modules, classes, functions with their closures, lists, tuples, sets and
-    dicts of these, and objects with the attributes that they hold or pickle. Not hashed are global variables, and
-    functions outside that a class calls.
+    dicts of these, and objects with the attributes that they hold or pickle.
+
+    Args:
+        module: the module.
+        follow: hash also what the user's code reads of global variables: values, functions and classes of the user, and
+            what these read; what is of a library counts by its name.
     """
-    digest = _Digest()
+    digest = _Digest(follow=follow)
     digest.add(module)
     found = Identity(digest.sha.hexdigest(), not digest.problem)
     found.problem = digest.problem
@@ -93,8 +98,9 @@ def check_built(module: nn.Module) -> None:
 class _Digest:
     """Running hash of values, each written with its kind, so that different values differ."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, follow: bool) -> None:
         self.sha = hashlib.sha256()
+        self.follow = follow
         self.problem = ""  # of the first value that cannot be hashed
         self._seen: dict[int, int] = {}  # numbers of modules, functions, objects by id: they may refer to each other
         self._held: list[Any] = []  # those objects, so that no other one gets their id
@@ -155,6 +161,7 @@ class _Digest:
         elif isinstance(value, types.FunctionType):
             self._all("function", [_code(value), value.__defaults__, value.__kwdefaults__])
             self._all("enclosed", list(inspect.getclosurevars(value).nonlocals.values()))
+            self._globals([value])
         elif isinstance(value, types.BuiltinFunctionType):
             self._write("builtin", f"{value.__module__} {value.__qualname__}")
         elif isinstance(value, types.ModuleType):
@@ -235,6 +242,27 @@ class _Digest:
                 self._write("source", plain_text(source) if is_users(base.__module__) else source)
             except (OSError, TypeError):
                 self.add({k: v for k, v in map(_member, sorted(vars(base).items())) if v is not None})
+            self._globals(functions_of(base))
+
+    def _globals(self, functions: Iterable[types.FunctionType]) -> None:
+        """Hash the global values that functions of the user read."""
+        for function in functions if self.follow else ():
+            for name, value in globals_read(function).items() if is_users(function.__module__) else ():
+                self._write("global", name)
+                self._place.append(name)
+                if library := _library_name(value):
+                    self._write("library", library)
+                else:
+                    self.add(value)
+                self._place.pop()
+
+
+def _library_name(value: Any) -> str:
+    """Return the name of a function or class of a library; "" for anything else."""
+    home = getattr(value, "__module__", None)
+    if not callable(value) or isinstance(value, nn.Module) or not isinstance(home, str) or is_users(home):
+        return ""
+    return f"{home}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
 def _member(pair: tuple[str, Any]) -> tuple[str, Any]:
