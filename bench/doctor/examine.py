@@ -18,14 +18,11 @@ CHECKS: tuple[Check, ...] = (
     versions.python,
     files.complete,
     files.stray,
-    files.tests_package,
     modules.autoattack,
     modules.pkg_resources,
-    modules.removed_names,
     modules.optional,
     versions.requirements,
     versions.torch_pair,
-    versions.drift,
     hardware.accelerator,
 )
 _REQUIRED: dict[str, tuple[Check, ...]] = {

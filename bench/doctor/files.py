@@ -70,22 +70,3 @@ def stray(env: Environment) -> Iterator[Diagnosis]:
             return
         remedy = reinstall(env, "robustbench")
     yield Diagnosis("torchattacks-stray", "warn", evidence, "whichever of the two is installed last wins", remedy)
-
-
-def tests_package(env: Environment) -> Iterator[Diagnosis]:
-    """Check that the package `tests` of robustbench does not conflict with one of the project."""
-    robustbench = env.distribution("robustbench")
-    ships = any(str(f) == "tests/__init__.py" for f in (robustbench.files or ())) if robustbench else False
-    project_tests = env.project.parent / "tests" / "__init__.py" if env.project else None
-    if not ships:
-        yield Diagnosis("tests-package", "ok", "robustbench brings no package tests")
-    elif project_tests is None or not project_tests.is_file():
-        yield Diagnosis("tests-package", "ok", "robustbench brings a package tests; nothing here imports one")
-    else:
-        yield Diagnosis(
-            "tests-package",
-            "warn",
-            f"robustbench brings a package tests, and {project_tests} makes another",
-            "import tests finds one or the other",
-            f"remove {project_tests}; pytest needs no package",
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,6 @@ from bench.doctor.remedy import install, installer, reinstall
 _INIT = {"version", "attacks_to_run", "log_path", "device"}  # fra31's arguments that robustbench uses
 _RUN = {"bs", "state_path"}
 _SETUPTOOLS = ">=77.0.3,<82"
-# only OnePixel uses that file, with init="random", which does not reach the line
-_UNREACHED = {
-    ("torchattacks/attacks/_differential_evolution.py", "asfarray"): "torchattacks:OnePixel never comes there"
-}
 
 
 def autoattack(env: Environment) -> Iterator[Diagnosis]:
@@ -87,76 +82,6 @@ def pkg_resources(env: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("pkg-resources", "warn", f"{evidence}, out of {_SETUPTOOLS}", breaks, remedy)
     else:
         yield Diagnosis("pkg-resources", "ok", f"{evidence} has pkg_resources")
-
-
-def removed_names(env: Environment) -> Iterator[Diagnosis]:
-    """Check that the installed numpy and scipy have the names that the libraries use."""
-    numpy, uses = env.version("numpy"), list(_numpy_uses(env))
-    for place, name, line in uses:
-        evidence = f"numpy {numpy} has no {name}, which {place} uses in line {line}"
-        if reason := _UNREACHED.get((place, name)):
-            yield Diagnosis("numpy-names", "ok", f"{evidence}; {reason}")
-        else:
-            library = place.partition("/")[0]
-            other = f"in pyproject.toml pin a release of {library} for this numpy; then uv sync"
-            if command := installer(env):
-                other = f'take a release of {library} for this numpy: {command} "{library}==..."'
-            remedy = f"leave out what runs that file, or {other} (purebench needs numpy 2: numpy<2 is no way out)"
-            yield Diagnosis("numpy-names", "warn", evidence, f"code that runs {place}", remedy)
-    if not uses:
-        yield Diagnosis("numpy-names", "ok", f"numpy {numpy} has all names that the libraries use")
-    folder, scipy = env.module("foolbox"), env.module("scipy")
-    blur = folder / "attacks" / "blur.py" if folder else None
-    uses_filters = blur is not None and blur.is_file() and "scipy.ndimage.filters" in blur.read_text(encoding="utf-8")
-    if not uses_filters or scipy is None:
-        return
-    if (scipy / "ndimage" / "filters.py").is_file():
-        yield Diagnosis("scipy-names", "ok", "scipy still has ndimage.filters, which foolbox imports (deprecated)")
-    else:
-        evidence, breaks = "scipy has no ndimage.filters, which foolbox imports", "foolbox cannot be imported"
-        remedy = install(env, "scipy<2")
-        yield Diagnosis("scipy-names", "broken", evidence, breaks, remedy, ("foolbox",))
-
-
-def _numpy_uses(env: Environment) -> Iterator[tuple[str, str, int]]:
-    """Yield (file, name, line) of names of numpy that the libraries use and numpy does not export."""
-    names = _numpy_names(env)
-    for package in ("torchattacks", "foolbox", "robustbench") if names else ():
-        folder = env.module(package)
-        for file in sorted(folder.rglob("*.py")) if folder and folder.is_dir() else ():
-            text = file.read_text(encoding="utf-8", errors="replace")
-            if folder and _may_lack(text, names):
-                place = file.relative_to(folder.parent).as_posix()
-                yield from ((place, name, line) for name, line in _used_names(_tree(file)) if name not in names)
-
-
-def _may_lack(text: str, names: set[str]) -> bool:
-    """Return True if the text may use a name that numpy lacks; parsing takes longer than this search."""
-    aliases = "|".join({alias or "numpy" for alias in re.findall(r"\bnumpy(?:\s+as\s+(\w+))?", text)})
-    used = set(re.findall(rf"\b(?:{aliases})\.([A-Za-z]\w*)", text)) if aliases else set()
-    return bool(used - names) or re.search(r"\bfrom\s+numpy\s+import\b", text) is not None
-
-
-def _used_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield (name, line) of the public names of numpy that a file uses, under any alias."""
-    imported = [a for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
-    aliases = {a.asname or "numpy" for a in imported if a.name == "numpy" or (a.name[:6] == "numpy." and not a.asname)}
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
-            names = [node.attr]
-        elif isinstance(node, ast.ImportFrom) and node.module == "numpy" and not node.level:
-            names = [alias.name for alias in node.names if alias.name != "*"]
-        yield from ((name, getattr(node, "lineno", 0)) for name in names if not name.startswith("_"))
-
-
-def _numpy_names(env: Environment) -> set[str]:
-    """Return the names that the installed numpy exports, by its type stubs; empty if they have no list."""
-    folder = env.module("numpy")
-    stubs = folder / "__init__.pyi" if folder else None
-    text = stubs.read_text(encoding="utf-8") if stubs and stubs.is_file() else ""
-    listed = re.search(r"^__all__ = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
-    return set(ast.literal_eval(listed[1])) if listed else set()
 
 
 def optional(env: Environment) -> Iterator[Diagnosis]:

@@ -147,23 +147,3 @@ def _built_for(folder: Path | None) -> str:
     text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
     tag = re.search(r"^__version__ = ['\"][^'\"+]+\+(\w+)", text, re.MULTILINE)
     return tag[1] if tag else ""
-
-
-def drift(env: Environment) -> Iterator[Diagnosis]:
-    """Check that installed versions are the pins of the project, in a checkout."""
-    pins = env.settings.get("tool", {}).get("uv", {}).get("constraint-dependencies", [])
-    if not pins:
-        return
-    wrong = []
-    for pin in map(_requirement, pins):
-        installed = env.distributions.get(normalised(pin.name))
-        if installed is None or (pin.marker is not None and not pin.marker.evaluate()):
-            continue
-        if not pin.specifier.contains(installed.version, prereleases=True):
-            wrong.append(f"{pin.name} {installed.version} instead of {str(pin.specifier).removeprefix('==')}")
-    if not wrong:
-        yield Diagnosis("pins", "ok", f"what is installed agrees with {len(pins)} pins of pyproject.toml")
-        return
-    evidence = f"{', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    breaks = "numbers may differ from those of the project, and the next uv run undoes it"
-    yield Diagnosis("pins", "warn", evidence, breaks, "uv sync, or change constraint-dependencies in pyproject.toml")
