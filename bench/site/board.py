@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.site.columns import FIRST, GROUPS, audit_words, columns_of
+from bench.site.columns import FIRST, GROUPS, columns_of
 from bench.site.model import Board, Row, Site
 from bench.site.text import page
 
@@ -49,13 +49,14 @@ def board_lines(board: Board) -> list[tuple[str, str]]:
     ]
 
 
-def unranked(row: Row) -> str:
-    """Return why a row has no rank; "" for one that has."""
+def unranked(row: Row) -> tuple[str, str]:
+    """Return why a row has no rank, in short and in full; empty for one that has."""
     if row.ranked:
-        return ""
-    if row.values["status"] != "ok":
-        return f"no rank: {row.values['status']}"
-    return f"no rank: {audit_words(row)[0].strip('✗ ')} audit checks ({row.values['audit_failed']})"
+        return "", ""
+    status = str(row.values["status"])
+    if status != "ok":
+        return f"no rank: {status.partition(':')[0]}", f"no rank: {status}"
+    return "no rank: fails its audit", f"no rank: fails its audit ({row.values['audit_failed']})"
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def _facts(row: Row) -> dict[str, Any]:
         "audit": row.values["audit"],
         "claim": row.values["claim_verdict"] or "none known",
         "year": str(row.about.year or "none"),
-        "why": unranked(row),
+        "why": unranked(row)[0],
+        "reason": unranked(row)[1],
     }
 
 

@@ -41,7 +41,7 @@ def build_site(results: Iterable[Path], out: Path, title: str = "purebench") -> 
     folders = list(results)
     inputs = inputs_of(folders, title)
     if is_current(out, inputs):
-        return len(json.loads((out / DESCRIPTION).read_bytes())["files"])
+        return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
     files = site_files(folders, title, inputs)
     write_site(out, files)
     return len(files)

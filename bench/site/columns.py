@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
-from bench.site.model import Board, Row
+from bench.site.model import Board, Row, slugs
 from bench.site.text import amount, bar, interval, link, missing, percent
 
 GROUPS = {  # name: title
@@ -80,8 +80,8 @@ def columns_of(board: Board) -> list[Column]:
         if attack[0] not in (CLEAN, "worst case"):
             attacks.setdefault(name, []).append(attack)
     more = [
-        Column(f"attack {i}", name, "attacks", "attack-columns", _attack(tuple(pairs)))
-        for i, (name, pairs) in enumerate(attacks.items(), 1)
+        Column(f"a-{slug}", name, "attacks", "attack-columns", _attack(tuple(pairs)))
+        for slug, (name, pairs) in zip(slugs(attacks), attacks.items(), strict=True)
     ]
     known = [c for c in _COLUMNS if c.group == "core" or not all(c.cell(row).absent for row in board.rows)]
     return [*known, *more]
@@ -117,7 +117,7 @@ def _worst(row: Row) -> Cell:
 def _rank(row: Row) -> Cell:
     low, high = row.values["rank_low"], row.values["rank_high"]
     if low is None:
-        return Cell("none", absent=True, kind="q")
+        return Cell("none", absent=True)
     return Cell(str(low) if low == high else f"{low}–{high}", low, low, high)
 
 
@@ -140,20 +140,20 @@ def _audit(row: Row) -> Cell:
 
 def _attacked(row: Row) -> Cell:
     attack, view = row.values["worst_attack"], row.values["worst_view"]
-    return Cell(attack, title=view) if attack else Cell("none breaks an image", absent=True, kind="q")
+    return Cell(attack, title=view) if attack else Cell("none breaks an image", absent=True)
 
 
 def _drop(row: Row) -> Cell:
     clean, worst = row.values["clean_mean"], row.values["worst_mean"]
     if clean is None or worst is None:
-        return Cell("not run", absent=True, kind="q")
+        return Cell("not run", absent=True)
     return Cell(percent(clean - worst, int(row.values["n_images"])), clean - worst)
 
 
 def _claimed(row: Row) -> Cell:
     share = row.values["claim_robust"]
     if share is None:
-        return Cell("none known", absent=True, kind="q")
+        return Cell("none known", absent=True)
     return Cell(
         Markup('{:.1f} <span class="w">{}</span>').format(100 * share, _on(row)), share, title=row.values["claim"]
     )
@@ -195,7 +195,7 @@ def _certificate(row: Row) -> Cell:
 
 def _gradients(row: Row) -> Cell:
     modes = dict.fromkeys(a["gradient"] for a in row.attacks if a["gradient"] and a["robust_mean"] is not None)
-    return Cell(", ".join(modes)) if modes else Cell("none", absent=True, kind="q")
+    return Cell(", ".join(modes)) if modes else Cell("none", absent=True)
 
 
 def _number(name: str, absent: str = "not counted") -> Callable[[Row], Cell]:
@@ -204,7 +204,7 @@ def _number(name: str, absent: str = "not counted") -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         value = row.passes if name == "passes" else row.values.get(name)
         if value is None or missing(value):
-            return Cell(absent, absent=True, kind="q")
+            return Cell(absent, absent=True)
         return Cell(amount(value), value)
 
     return cell
@@ -212,13 +212,13 @@ def _number(name: str, absent: str = "not counted") -> Callable[[Row], Cell]:
 
 def _paper(row: Row) -> Cell:
     if row.about.year is None:
-        return Cell("none", absent=True, kind="q")
+        return Cell("none", absent=True)
     return Cell(link(row.values["url"], str(row.about.year)), row.about.year, title=row.values["paper"])
 
 
 def _words(text: Callable[[Row], str], absent: str = "unknown") -> Callable[[Row], Cell]:
     """Return the function that gives a text."""
-    return lambda row: Cell(text(row)) if text(row) else Cell(absent, absent=True, kind="q")
+    return lambda row: Cell(text(row)) if text(row) else Cell(absent, absent=True)
 
 
 def _attack(pairs: tuple[tuple[str, str], ...]) -> Callable[[Row], Cell]:
@@ -227,7 +227,7 @@ def _attack(pairs: tuple[tuple[str, str], ...]) -> Callable[[Row], Cell]:
     def cell(row: Row) -> Cell:
         found = [a for a in row.attacks if (a["attack"], a["view"]) in pairs]
         if not found:
-            return Cell("not planned", absent=True, kind="q")
+            return Cell("not planned", absent=True)
         return _accuracy(found[0])
 
     return cell

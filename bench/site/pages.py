@@ -57,7 +57,17 @@ def _place(source: Source, anchor: str, title: str) -> dict[str, Any]:
         "title": title or source.name,
         "commands": block(commands(source)),
         "sums": block(sums),
+        "versions": _versions(source),
     }
+
+
+def _versions(source: Source) -> list[tuple[str, str]]:
+    """Return the sets of versions that runs had, each with the times of its runs."""
+    found: dict[str, list[str]] = {}
+    for run in source.runs:
+        text = ", ".join(f"{name} {number}" for name, number in run.versions.items())
+        found.setdefault(text, []).append(run.started.partition("T")[0] or "unknown")
+    return [(text or "versions unknown", ", ".join(dict.fromkeys(starts))) for text, starts in found.items()]
 
 
 def commands(source: Source, defense: str = "") -> list[str]:

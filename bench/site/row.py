@@ -56,7 +56,7 @@ def headline(board: Board, row: Row) -> str:
             f"Rank {low} of {of}." if low == high else f"Rank {low} to {high} of {of}: within it no data here decides."
         ]
     else:
-        texts += [f"It has {unranked(row)}."]
+        texts += [f"It has {unranked(row)[1]}."]
     if values["claim_verdict"]:
         share = f"{100 * values['claim_robust']:.1f} % on {values['claim']}"
         texts += [f"Its authors claim {share}: {values['claim_verdict']} ({values['claim_reason']})."]
