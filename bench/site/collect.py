@@ -41,7 +41,7 @@ Records = list[dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """What is known of all folders.
+    """Claims and audits, which count in all folders.
 
     Args:
         claims: published claims.
@@ -128,7 +128,7 @@ def _named(boards: Sequence[Board]) -> Iterator[Board]:
 
 @dataclass(frozen=True, eq=False)
 class _OfFolder:
-    """What is read from a results folder before its boards are made.
+    """Contents of a results folder, of which its boards are made.
 
     Args:
         source: the folder.

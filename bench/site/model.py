@@ -1,4 +1,4 @@
-"""What a site shows: boards with their rows, tables of other results, and where they come from."""
+"""Contents of a site: boards with their rows, tables of other results, and the folders they come from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Source:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a defense beside its numbers.
+    """Facts about a defense beside its numbers.
 
     Args:
         year: of the paper; None without one.
@@ -167,7 +167,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """All that the pages show.
+    """Contents of all pages.
 
     Args:
         title: of the site.

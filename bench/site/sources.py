@@ -1,4 +1,4 @@
-"""Where a site's numbers come from: results folders, their runs and their files."""
+"""Sources of a site: results folders, their runs and their files."""
 
 from __future__ import annotations
 

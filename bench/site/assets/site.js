@@ -144,15 +144,14 @@
   form.hidden = false;
   form.addEventListener("input", changed);
   form.addEventListener("submit", (event) => event.preventDefault());
-  const reset = () => {
-    form.reset();
+  const cleared = () => { // after the form's own reset
     for (const box of boxes) box.checked = usual.includes(box.value);
     sort = null;
     form.querySelector(".given").hidden = true;
     changed();
   };
-  form.addEventListener("reset", () => setTimeout(reset));
-  document.querySelector("[name=reset]").addEventListener("click", reset);
+  form.addEventListener("reset", () => setTimeout(cleared));
+  document.querySelector("[name=reset]").addEventListener("click", () => form.reset());
   form.elements.link.addEventListener("click", (event) => {
     const line = form.querySelector(".given");
     form.address.value = address();
