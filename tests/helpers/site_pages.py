@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 from boards import ROOT
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
+
+from bench.store.arrays import tables_of
+from bench.store.folder import Store
 
 VOID = ("meta", "link", "input", "br", "wbr", "rect")
 COMMITTED = [ROOT / "results" / name for name in ("digits-audit", "digits-gan")]
@@ -77,13 +81,17 @@ def board_rows(page: Page):
 
 
 def many(folder: Path, defenses: int, attacks: int) -> Path:
-    """A board of deterministic defenses of 6 images each."""
+    """A board of deterministic defenses of 6 images each, in one part."""
     rows = []
     for i in range(defenses):
         name, right = f"defense {i:03}", [int((i >> j) % 3 != 0) for j in range(6)]
         rows.append(result(line(name, "none"), [1] * 6, size=0))
         rows += [result(line(name, f"attack {j}"), right) for j in range(attacks)]
-    return write(folder, rows)
+    write(folder, [], [{k: v for k, v in r.line.items() if k in line("", "", training_seed=0)} for r in rows])
+    tables = [tables_of(r.records, r.draws) for r in rows]
+    whole = {name: pa.concat_tables([t[name] for t in tables]).unify_dictionaries() for name in tables[0]}
+    Store(folder)._write_part("all-many-00000000", [r.line for r in rows], whole, {})
+    return folder
 
 
 def hostile(folder: Path) -> Path:
