@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.caveats import fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.results import CLEAN, NULL
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
-from bench.spec.cell import label_of
 from bench.stats.proportions import wilson
 from bench.store.manifest import read_manifest
 
@@ -27,6 +27,7 @@ COLUMNS = (
     *("measured_clean", "measured_robust", "measured_low", "measured_high", "measured_n"),
     *("verdict", "reason", "note", "points_left", "evidence", "source", "url"),
 )
+_TOLD = (*COLUMNS[2:10], *COLUMNS[-3:])
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,18 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame = summary(results)
-    known = read_manifest(Path(results)).get("defenses", {})
+    return with_weights(summary(results), read_manifest(Path(results)))
+
+
+def with_weights(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a summary with the columns "name" and "weights", see `measured_rows`.
+
+    Args:
+        frame: the summary.
+        manifest: of its results folder.
+    """
     facts = {
-        (label, dataset): _facts(_fingerprints(known, label), dataset)
+        (label, dataset): name_and_weights(fingerprints_of(manifest, label).values(), dataset)
         for label, dataset in frame[["defense", "dataset"]].drop_duplicates().itertuples(index=False)
     }
     at = list(zip(frame["defense"], frame["dataset"], strict=True))
@@ -154,17 +163,19 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
     return frame.assign(name=[facts[key][0] for key in at], weights=weights)
 
 
-def _fingerprints(known: Mapping[str, Mapping[str, Any]], label: str) -> list[Mapping[str, Any]]:
-    """Return the fingerprints of a defense, one for each training seed."""
-    return [f for title, f in known.items() if label_of(title) == label]
+def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:
+    """Return the columns "name" and "weights" of a defense, see `measured_rows`.
 
-
-def _facts(fingerprints: Sequence[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:
-    if not fingerprints:
+    Args:
+        fingerprints: of the defense, one for each training seed.
+        dataset: name of the data set.
+    """
+    trained = list(fingerprints)
+    if not trained:
         return "", WeightsUsed()
-    used = [weights_used(f, dataset) for f in fingerprints]
-    has_detector = any(part.get("role") == "detector" for part in fingerprints[0].get("around", ()))
-    name = "" if has_detector else str(fingerprints[0].get("name", ""))
+    used = [weights_used(f, dataset) for f in trained]
+    has_detector = any(part.get("role") == "detector" for part in trained[0].get("around", ()))
+    name = "" if has_detector else str(trained[0].get("name", ""))
     return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
 
 
@@ -188,13 +199,27 @@ def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Cl
     """
     folders = [results] if isinstance(results, str | Path) else list(results)
     claims = read_claims() if claims is None else list(claims)
-    found = [row for folder in folders for row in _of_folder(folder, claims)]
-    return pd.DataFrame(found, columns=list(COLUMNS)).astype({"year": "Int64", "claimed_n": "Int64"})
+    frames = [claims_on(str(folder), measured_rows(folder), claims) for folder in folders]
+    return pd.concat(frames, ignore_index=True) if frames else _frame([])
 
 
-def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
-    frame = measured_rows(folder)
-    for _, rows in frame.groupby([*SETTING, "defense"], sort=False):
+def claims_on(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """Return the rows of `claims_table` for one results folder.
+
+    Args:
+        results: the folder.
+        measured: its rows, see `measured_rows`.
+        claims: the claims.
+    """
+    return _frame(list(_judged(results, measured, claims)))
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"year": "Int64", "claimed_n": "Int64"})
+
+
+def _judged(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
+    for _, rows in measured.groupby([*SETTING, "defense"], sort=False):
         worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
         lowest = _lowest(rows) if worst else {}
         for row in worst:
@@ -202,7 +227,29 @@ def _of_folder(folder: str | Path, claims: Sequence[Claim]) -> Iterator[dict[str
                 if _is_about(claim, row):
                     known = claim.like in lowest and claim.like and row["status"] == "ok"
                     left = 100 * (lowest[claim.like] - row["robust_mean"]) if known else float("nan")
-                    yield claim_row(str(folder), claim, row, judge_claim(claim, row), left)
+                    yield claim_row(results, claim, row, judge_claim(claim, row), left)
+
+
+def foremost(claims: Iterable[Claim], row: Mapping[str, Any]) -> tuple[Claim, Verdict] | None:
+    """Return the claim that a leaderboard shows beside a measured row, with its verdict; None without any.
+
+    It is one of the defense's authors, with a robust accuracy: one that can be compared before others, a refuted one
+    first; then one on the same data set, at the same threat, and seen in a first source.
+
+    Args:
+        claims: the claims.
+        row: see `judge_claim`.
+    """
+    words = (REFUTED, NOT_REACHED, CONSISTENT, NOT_COMPARABLE)
+
+    def place(judged: tuple[Claim, Verdict]) -> tuple[Any, ...]:
+        claim, verdict = judged
+        other_threat = not claim.threat or claim.norm != row["norm"] or claim.eps != Fraction(row["eps"])
+        other = (claim.dataset != row["dataset"], other_threat)
+        return words.index(verdict.word), *other, claim.aggregation != "mean", claim.evidence == "secondary"
+
+    own = [c for c in claims if c.kind == "claim" and c.robust is not None and _is_about(c, row)]
+    return min(((claim, judge_claim(claim, row)) for claim in own), key=place, default=None)
 
 
 def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
@@ -234,23 +281,10 @@ def claim_row(
         points_left: see `claims_table`.
     """
     low, high = _interval(claim.robust, claim.n)
-    told = (
-        "paper",
-        "year",
-        "kind",
-        "dataset",
-        "threat",
-        "network",
-        "attack",
-        "aggregation",
-        "evidence",
-        "source",
-        "url",
-    )
     claimed = {f"claimed_{name}": getattr(claim, name) for name in ("clean", "robust", "n")}
     measured = {"n": row["n_images"], "clean": row["clean_mean"], "robust": row["robust_mean"]}
     measured |= {"low": row["robust_low"], "high": row["robust_high"]}
-    values = {name: getattr(claim, name) for name in told} | claimed | {"claimed_low": low, "claimed_high": high}
+    values = {name: getattr(claim, name) for name in _TOLD} | claimed | {"claimed_low": low, "claimed_high": high}
     values |= {f"measured_{name}": value for name, value in measured.items()}
     values |= {"verdict": verdict.word, "reason": verdict.reason, "note": verdict.note, "points_left": points_left}
     return {"results": results, "defense": row["defense"], **values}

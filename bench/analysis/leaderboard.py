@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import AuditState, audit_states, certificate_states, fingerprints_of
+from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.claims import Verdict, foremost, name_and_weights
 from bench.analysis.ranks import rank_ranges_of
 from bench.analysis.records import CLEAN
-from bench.analysis.results import read_results
+from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING, Group, choose, grouped
 from bench.analysis.sides import Side, worst_side
 from bench.analysis.summary import WORST, worst_row
@@ -33,8 +35,9 @@ _COLUMNS = {
     **dict.fromkeys(("clean_mean", "clean_low", "clean_high"), "float64"),
     **dict.fromkeys((f"rob_m{_M}", f"rob_m{_M}_low", f"rob_m{_M}_high"), "float64"),
     **dict.fromkeys(("audit", "audit_failed", "certificate"), "str"),
+    "claim": "str",
     "claim_robust": "float64",
-    "claim_verdict": "str",
+    **dict.fromkeys(("claim_verdict", "claim_reason"), "str"),
     "stochastic": "bool",
     **dict.fromkeys(("draws", "n_images", "n_seeds"), "int64"),
     "budget": "str",
@@ -57,12 +60,13 @@ class _Entry:
     side: Side | None
 
 
-def leaderboard(*results: str | Path, confidence: float = 0.95) -> pd.DataFrame:
+def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, confidence: float = 0.95) -> pd.DataFrame:
     """Return a row per board, threat and defense: worst case, range of ranks, audit, certificate and costs.
 
     Args:
         *results: results folders. The audits of all of them count, of defenses with the same fingerprint; a folder may
             hold audits alone.
+        claims: published claims; None: those that come with purebench.
         confidence: of the ranges of ranks, in (0, 1); the other intervals are those of `summary`, 95%.
 
     Returns:
@@ -82,8 +86,9 @@ def leaderboard(*results: str | Path, confidence: float = 0.95) -> pd.DataFrame:
         `audit_failed`: str, the failed checks, with "; " between them;
         `certificate`: str, of exact gradients: "certified", "not needed" without an attack that uses them, or why
         nothing certifies them;
-        `claim_robust`: float64 in [0, 1], robust accuracy that is claimed, and `claim_verdict`: str, how the worst case
-        compares; NaN and "", as no claims are read yet;
+        `claim`: str, data set, threat and network of a claim of its authors (`bench.claims_table` has all of them: this
+        is the one that compares best), "" without one; `claim_robust`: float64 in [0, 1], its robust accuracy;
+        `claim_verdict`, `claim_reason`: str, its verdict, see `bench.judge_claim`;
         `stochastic`: bool; `draws`: int64, held-out draws per image; `n_images`: int64, images with a verdict;
         `n_seeds`: int64, trainings that the row is the mean of; `budget`: str, "full" or "reduced" attacks;
         `evaluations_per_image`: float64, forward passes + 2 x backward passes of all attacks, NaN if not counted;
@@ -99,13 +104,33 @@ def leaderboard(*results: str | Path, confidence: float = 0.95) -> pd.DataFrame:
     if not folders:
         raise UserError("leaderboard needs the folder of a run, as results/quickstart")
     audits = [audit for folder in folders for audit in read_audits(folder)]
-    rows = [row for f in folders if not is_audit_folder(f) for row in _of_folder(f, audits, confidence)]
+    known = read_claims() if claims is None else list(claims)
+    boards = [folder for folder in folders if not is_audit_folder(folder)]
+    frames = [leaderboard_of(folder, read_results(folder), audits, known, confidence) for folder in boards]
+    return pd.concat(frames, ignore_index=True) if frames else _frame([])
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def _of_folder(folder: Path, audits: Sequence[Mapping[str, Any]], confidence: float) -> list[dict[str, Any]]:
-    """Return the rows of a results folder."""
-    results, manifest = read_results(folder), read_manifest(folder)
+def leaderboard_of(
+    folder: Path,
+    results: Results,
+    audits: Sequence[Mapping[str, Any]],
+    claims: Sequence[Claim],
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Return the rows of `leaderboard` for one results folder.
+
+    Args:
+        folder: the folder.
+        results: what `read_results` read from it.
+        audits: of this folder and of others, see `bench.store.audits.read_audits`.
+        claims: the claims.
+        confidence: see `leaderboard`.
+    """
+    manifest = read_manifest(folder)
     keys = {digest(f) for label in results.cells["defense"].unique() for f in fingerprints_of(manifest, label).values()}
     states = audit_states([audit for audit in audits if digest(audit["fingerprint"]) in keys], manifest)
     certificates = certificate_states(folder, results.cells, manifest)
@@ -117,25 +142,33 @@ def _of_folder(folder: Path, audits: Sequence[Mapping[str, Any]], confidence: fl
         trained = fingerprints_of(manifest, label)
         about = {**_of_audits([states[title] for title in trained]), **_published(trained.values())}
         about |= {"certificate": certificates[label], **shared}
-        entry = _entry(seeds, about)
+        entry = _entry(seeds, about, trained.values(), claims)
         settings.setdefault(tuple(names[name] for name in SETTING), []).append(entry)
-    return [row for entries in settings.values() for row in _ranked(entries, confidence)]
+    return _frame([row for entries in settings.values() for row in _ranked(entries, confidence)])
 
 
-def _entry(seeds: Sequence[Group], about: Mapping[str, Any]) -> _Entry:
-    """Return the row of a defense in one setting."""
+def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[Any], claims: Sequence[Claim]) -> _Entry:
+    """Return the row of a defense in one setting, from its groups, columns, fingerprints and claims."""
     row = worst_row(seeds, (_M,))
     attacked = row["attack"] == WORST
     columns = {name: row[name] for name in _COLUMNS if name in row} | dict(about)
     columns |= {f"worst_{end}": row[f"robust_{end}"] if attacked else float("nan") for end in ("mean", "low", "high")}
     columns |= dict(zip(("worst_attack", "worst_view"), _deciding(seeds), strict=True))
-    columns |= {
-        "claim_robust": float("nan"),
-        "claim_verdict": "",
-        "status": row["status"] if attacked else "no attacks",
-    }
+    columns["status"] = row["status"] if attacked else "no attacks"
+    name, weights = name_and_weights(trained, str(row["dataset"]))
+    columns |= _of_claim(foremost(claims, {**row, "status": columns["status"], "name": name, "weights": weights}))
     ranks = columns["status"] == "ok" and columns["audit"] != "fail"
     return _Entry(columns, worst_side(seeds) if ranks else None)
+
+
+def _of_claim(found: tuple[Claim, Verdict] | None) -> dict[str, Any]:
+    """Return the columns on the claim of a defense."""
+    if found is None:
+        return {"claim": "", "claim_robust": float("nan"), "claim_verdict": "", "claim_reason": ""}
+    claim, verdict = found
+    on = ", ".join(filter(None, (f"{claim.dataset} {claim.threat}".strip(), claim.network)))
+    words = {"claim_verdict": verdict.word, "claim_reason": verdict.reason}
+    return {"claim": on, "claim_robust": claim.robust, **words}
 
 
 def _deciding(seeds: Sequence[Group]) -> tuple[str, str]:

@@ -16,6 +16,10 @@ COMMANDS = {
         "claims",
         "Hold published claims against results, with the sampling error of both; exits with 1 if one is refuted.",
     ),
+    "site": (
+        "site",
+        "Write results as static pages: leaderboards to sort and filter, a page for each row, how to repeat them.",
+    ),
     "detect": ("detect", "Print AUROC, true positive rates and accuracy with rejection of detectors."),
     "certify": (
         "certify",

@@ -32,7 +32,7 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapp
     if frame.empty:
         return Table("Comparison: nothing to compare", ("defense",), ())
     title, differs = heading(frame, "Comparison")
-    names = _column_names(frame)
+    names = column_names(frame)
     shown = list(dict.fromkeys(names.values()))
     clean = [n for n in shown if n == NAMES[CLEAN]]
     others = [n for n in shown if n not in clean]
@@ -64,8 +64,12 @@ def _by_worst_case(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return sorted((part for _, part in frame.groupby([*SETTING, "defense"], sort=False)), key=place)
 
 
-def _column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Return column names by attack and view, as short as keeps the rows of each defense apart."""
+def column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return column names by attack and view, as short as keeps the rows of each defense apart.
+
+    Args:
+        frame: a summary.
+    """
     names: dict[tuple[str, str], str] = {}
     by_attack: dict[str, list[tuple[Any, ...]]] = {}
     for row in frame.itertuples():

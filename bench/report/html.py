@@ -36,7 +36,11 @@ def page(title: str, body: Markup, *, style: str = "", files: Mapping[str, str] 
         style: template of CSS in addition to that of tables.
         files: files beside the page that it links, with the text of the link.
     """
-    return _environment().get_template("page.html.j2").render(title=title, body=body, style=style, files=files or {})
+    return (
+        environment("bench.report")
+        .get_template("page.html.j2")
+        .render(title=title, body=body, style=style, files=files or {})
+    )
 
 
 def html_table(
@@ -49,7 +53,7 @@ def html_table(
         kinds: CSS classes of cells by their text.
         below: HTML below the text of cells, by row and column.
     """
-    template = _environment().get_template("table.html.j2")
+    template = environment("bench.report").get_template("table.html.j2")
     return Markup(template.render(table=table, kinds=kinds or {}, below=below or {}))
 
 
@@ -64,12 +68,16 @@ def _heading(text: str) -> Markup:
 
 
 @functools.cache
-def _environment() -> Environment:
-    """Return the templates; every value in them is escaped."""
+def environment(package: str) -> Environment:
+    """Return the templates of a package; every value in them is escaped.
+
+    Args:
+        package: that has a folder of templates.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # slow to import
 
     environment = Environment(
-        loader=PackageLoader("bench.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         finalize=_escaped,
         undefined=StrictUndefined,

@@ -31,7 +31,7 @@ def open_page(browser):
     """Return a function that opens a file; what the page logs, requests or violates fails the test at its end."""
     contexts, faults = [], []
 
-    def open_page(file, *, size=DESK, dark=False, **options):
+    def open_page(file, *, size=DESK, dark=False, fragment="", **options):
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=False, **options)
         contexts.append(context)
@@ -39,7 +39,7 @@ def open_page(browser):
         page.on("console", lambda message: faults.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: faults.append(f"error: {error}"))
         page.on("request", lambda request: request.url.startswith("file:") or faults.append(f"asks {request.url}"))
-        page.goto(file.as_uri())
+        page.goto(file.as_uri() + fragment)
         return page
 
     yield open_page

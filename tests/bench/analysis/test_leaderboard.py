@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ import pytest
 from boards import ROOT
 from fake_board import HELD, SEL, deterministic, failed, line, result, stochastic, write
 
-from bench import leaderboard, rank_ranges, summary, worst_per_image
+from bench import claims_table, leaderboard, rank_ranges, summary, worst_per_image
+from bench.analysis.claim_files import Claim
 from bench.analysis.results import read_results
 from bench.spec.cell import digest
 from bench.store.manifest import read_manifest
@@ -157,8 +159,31 @@ def test_random_defenses_trainings_and_threats_have_rows_of_their_own(tmp_path):
 def test_the_columns_are_the_same_whatever_there_is(tmp_path):
     full, none = leaderboard(RESULTS / "digits-audit"), leaderboard(audited(tmp_path / "audits"))
     assert full.dtypes.equals(none.dtypes)
-    assert full["claim_robust"].isna().all()
-    assert set(full["claim_verdict"]) == {""}
+
+
+def test_the_claim_beside_a_row_is_the_one_that_compares_best(tmp_path):
+    sha = "sha256:" + "a" * 64
+    folder = write(tmp_path / "out", deterministic() + deterministic("other"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["defenses"]["plain"]["weights"] = {"plain": "a" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    claim = Claim("plain", "A paper", "claim", "digits", "Linf 1/5", 1.0, 1.0, "PGD", "t", "paper", n=10**6)
+    elsewhere = replace(claim, dataset="cifar10", network="a larger one", robust=0.5)
+    mine, others = replace(claim, weights=(sha,)), replace(claim, kind="re-evaluation", weights=(sha,))
+    rows = leaderboard(folder, claims=[others, elsewhere, replace(claim, robust=0.9), mine]).set_index("defense")
+    assert rows.loc["plain", ["claim", "claim_robust", "claim_verdict"]].tolist() == ["digits Linf 1/5", 1.0, "refuted"]
+    assert rows.loc["other", ["claim", "claim_verdict", "claim_reason"]].tolist() == ["", "", ""]
+    found = leaderboard(folder, claims=[elsewhere]).loc[0]
+    assert (found["claim"], found["claim_verdict"]) == ("cifar10 Linf 1/5, a larger one", "not comparable")
+    assert found["claim_reason"].startswith("another data set (cifar10); ")
+    table = claims_table(folder, [others, mine])
+    assert table["verdict"].tolist() == ["refuted", "refuted"]
+
+
+def test_claims_that_come_along_are_read():
+    rows = leaderboard(RESULTS / "digits-gan").set_index("defense")
+    assert rows.loc["pgd-at", "claim_verdict"] == "not comparable"
+    assert rows.loc["undefended", "claim"] == ""
 
 
 def test_the_confidence_is_that_of_the_ranges():

@@ -1,0 +1,35 @@
+"""`purebench site`: write results as a site of static pages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench.cli.arguments import add_out, add_quiet, add_results
+
+
+def add(sub: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_results(sub, several=True)
+    add_out(sub, "folder of the site: empty, or of an earlier build (default: site)")
+    sub.add_argument("--title", default="purebench", help="title of the site (default: purebench)")
+    sub.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the folder differs")
+    add_quiet(sub, "no line on what was written")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from bench.site.build import build_site, check_site
+    from defenses.utils.text import clean, counted
+
+    out = arguments.out or Path("site")
+    if arguments.check:
+        lines = check_site(arguments.results, out, arguments.title)
+        for line in lines:
+            print(f"{out}: {clean(line)}", file=sys.stderr)
+        return int(bool(lines))
+    count = build_site(arguments.results, out, arguments.title)
+    if not arguments.quiet:
+        print(f"{counted(count, 'file')} in {clean(str(out))}; open {clean(str(out / 'index.html'))}")
+    return 0

@@ -1,0 +1,81 @@
+"""The page of a board: its leaderboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.site.columns import FIRST, GROUPS, columns_of
+from bench.site.model import Board, Row, Site
+from bench.site.text import page
+
+
+def board_page(site: Site, board: Board) -> str:
+    """Return the page of a board."""
+    columns = columns_of(board)
+    shown = {group: title for group, title in GROUPS.items() if any(c.group == group for c in columns)}
+    return page(
+        "board.html.j2",
+        title=board.title,
+        depth=2,
+        site=site.title,
+        board=board,
+        columns=columns,
+        rows=[(row, _facts(row), [column.cell(row) for column in columns]) for row in board.rows],
+        groups=shown,
+        first=FIRST,
+        filters=_filters(board),
+        lines=board_lines(board),
+    )
+
+
+def board_lines(board: Board) -> list[tuple[str, str]]:
+    """Return what a board is, as (name, text)."""
+    setting, ranked = board.setting, sum(row.ranked for row in board.rows)
+    audited = sum(row.values["audit"] != "none" for row in board.rows)
+    runs = board.source.runs
+    last = f", last run {runs[-1].started[:10]}" if runs and runs[-1].started else ""
+    data = f"{setting['dataset']}, {setting['split']}, {board.images} images ({setting['indices']})"
+    draws = (
+        f"{board.draws} of each randomised defense"
+        if board.draws
+        else "one verdict per image: no defense is randomised"
+    )
+    rows = f"{len(board.rows)} defenses, {ranked} with a rank, {audited} audited{last}"
+    return [
+        ("data", data),
+        ("threat", f"{board.threat}, {board.budget or 'full'} attacks"),
+        ("draws", draws),
+        ("rows", rows),
+    ]
+
+
+def unranked(row: Row) -> tuple[str, str]:
+    """Return why a row has no rank, in short and in full; empty for one that has."""
+    if row.ranked:
+        return "", ""
+    status = str(row.values["status"])
+    if status != "ok":
+        return f"no rank: {status.partition(':')[0]}", f"no rank: {status}"
+    return "no rank: fails its audit", f"no rank: fails its audit ({row.values['audit_failed']})"
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    """Return what a row is filtered by."""
+    return {
+        "kind": "randomised" if row.values["stochastic"] else "deterministic",
+        "audit": row.values["audit"],
+        "claim": row.values["claim_verdict"] or "none known",
+        "year": str(row.about.year or "none"),
+        "why": unranked(row)[0],
+        "reason": unranked(row)[1],
+    }
+
+
+_NAMES = {"kind": "kind", "audit": "audit", "claim": "claim", "year": "paper of"}
+
+
+def _filters(board: Board) -> list[tuple[str, str, list[str]]]:
+    """Return (name, title, values) of the filters that tell rows apart."""
+    facts = [_facts(row) for row in board.rows]
+    found = [(name, title, sorted({fact[name] for fact in facts})) for name, title in _NAMES.items()]
+    return [(name, title, values) for name, title, values in found if len(values) > 1]

@@ -1,0 +1,132 @@
+"""Build a site: all its files in memory, then the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import bench
+import defenses
+import leaderboards
+from bench.site.model import Source
+from bench.site.site_folder import DESCRIPTION, check_ours, differences, is_current, write_site
+from bench.site.sources import sources_of
+from bench.store.parts import damage, part_folders
+from defenses.utils.errors import UserError
+from defenses.zoo.weight_paths import weight_roots
+
+_SCHEMA = 1
+_LIBRARIES = ("pandas", "numpy", "scipy", "jinja2")
+_CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page
+
+
+def build_site(results: Iterable[Path], out: Path, title: str = "purebench") -> int:
+    """Build the site of some results folders, unless it is there already.
+
+    Args:
+        results: the folders.
+        out: folder of the site: missing, empty, or of an earlier build.
+        title: of the site.
+
+    Returns:
+        Number of files of the site.
+
+    Raises:
+        UserError: bad results, or `out` holds something else or cannot be written.
+    """
+    check_ours(out)
+    folders = list(results)
+    inputs = inputs_of(folders, title)
+    if is_current(out, inputs):
+        return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
+    files = site_files(folders, title, inputs)
+    write_site(out, files)
+    return len(files)
+
+
+def check_site(results: Iterable[Path], out: Path, title: str = "purebench") -> list[str]:
+    """Return how a folder differs from the site of some results, as lines; nothing is written.
+
+    Args:
+        results: the folders.
+        out: folder of the site.
+        title: of the site.
+    """
+    folders = list(results)
+    return differences(out, site_files(folders, title, inputs_of(folders, title)))
+
+
+def site_files(results: list[Path], title: str, inputs: Mapping[str, object]) -> dict[str, bytes]:
+    """Return the files of a site by path, `DESCRIPTION` last.
+
+    Args:
+        results: the folders.
+        title: of the site.
+        inputs: see `inputs_of`.
+    """
+    from bench.site.board import board_page
+    from bench.site.collect import collect
+    from bench.site.data_files import about_files, data_files
+    from bench.site.pages import index_page, method_page, reproduce_page
+    from bench.site.row import row_page
+
+    site = collect(results, title)
+    texts = {
+        "index.html": index_page(site, about_files(site)),
+        "method.html": method_page(site),
+        "reproduce.html": reproduce_page(site),
+        **data_files(site),
+    }
+    for board in site.boards:
+        texts[f"b/{board.slug}/index.html"] = board_page(site, board)
+        texts |= {f"b/{board.slug}/{row.slug}.html": row_page(site, board, row) for row in board.rows}
+    assets = sorted((Path(__file__).parent / "assets").iterdir())
+    texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
+    files = {path: text.encode("utf-8", "replace") for path, text in texts.items()}
+    sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
+    described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
+    return files | {DESCRIPTION: described.encode()}
+
+
+def inputs_of(results: list[Path], title: str) -> dict[str, object]:
+    """Return what a site is made of: results, by their checksums, and code.
+
+    Args:
+        results: the folders.
+        title: of the site.
+
+    Raises:
+        UserError: bad results, or a damaged part.
+    """
+    found = sources_of(results)
+    for folder, _ in found:
+        for part in part_folders(folder / "parts"):
+            if problem := damage(part):
+                raise UserError(f"{part}: {problem}; run the board again, which redoes its cells")
+    return {
+        "schema": _SCHEMA,
+        "purebench": bench.__version__,
+        "title": title,
+        "code": _code(),
+        "results": [_described(source) for _, source in found],
+    }
+
+
+def _described(source: Source) -> dict[str, str]:
+    text = json.dumps(source.files, sort_keys=True)
+    return {"folder": source.name, "kind": source.kind, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _code() -> str:
+    """Return a digest of code, cards, claims, descriptions of weights, and versions of libraries."""
+    digest = hashlib.sha256(" ".join(version(name) for name in _LIBRARIES).encode())
+    roots = [Path(package.__file__ or "").parent for package in (bench, defenses, leaderboards)]
+    files = [file for root in roots for pattern in _CODE for file in root.rglob(pattern)]
+    files += [file for root in weight_roots(None) for file in Path(root).rglob("*.json")]
+    for file in sorted(set(files)):
+        digest.update(file.name.encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

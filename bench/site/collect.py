@@ -1,0 +1,270 @@
+"""Read results folders into what a site shows; no model and no data set is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.caveats import fingerprints_of
+from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.claims import claims_on, with_weights
+from bench.analysis.leaderboard import leaderboard_of
+from bench.analysis.loaders import load_audits, load_certificates
+from bench.analysis.records import CLEAN, CLEANS
+from bench.analysis.results import Results, read_results
+from bench.analysis.rows import SETTING
+from bench.analysis.summary import WORST, summary
+from bench.report import footnotes
+from bench.report.attack_warnings import with_warnings
+from bench.report.comparison_table import column_names
+from bench.report.number_notes import of_numbers
+from bench.site.model import About, Board, Row, Site, Source, slugs
+from bench.site.sources import sources_of
+from bench.site.tracks import track_of
+from bench.spec.aggregation import aggregation_of
+from bench.store.audits import read_audits
+from bench.store.manifest import read_manifest, resumed_anyway
+from defenses.utils.errors import UserError
+from defenses.utils.names import portable
+from defenses.zoo.cards import card, list_models
+
+_EVALUATED = ("a board", "audits")  # kinds of folders that may hold audits
+_STATES = {"fail": 0, "not measurable": 1, "pass": 2}  # order of checks; others after them
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Claims and audits, which count in all folders.
+
+    Args:
+        claims: published claims.
+        audits: parsed audits.
+        checks: rows of `bench.load_audits` by fingerprint.
+    """
+
+    claims: Sequence[Claim]
+    audits: Sequence[Mapping[str, Any]]
+    checks: Mapping[str, Records]
+
+
+def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None = None) -> Site:
+    """Return the contents of a site.
+
+    Args:
+        results: results folders of any kind. Audits count in all boards, for defenses of the same fingerprint.
+        title: of the site.
+        claims: published claims; None: those that come with purebench.
+
+    Raises:
+        UserError: no results, a damaged file, or two folders of one title.
+    """
+    found = sources_of(results)
+    evaluated = [folder for folder, source in found if source.kind in _EVALUATED]
+    checks = _shown(load_audits(*evaluated), found) if evaluated else None
+    by_defense: dict[str, Records] = {}
+    for check in [] if checks is None else records(checks):
+        by_defense.setdefault(check["fingerprint"], []).append(check)
+    audits = [audit for folder in evaluated for audit in read_audits(folder)]
+    known = _Known(read_claims() if claims is None else list(claims), audits, by_defense)
+    read = [_read(folder, source, known) for folder, source in found if source.kind == "a board"]
+    boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
+    frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}
+    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items() if parts}
+    joined |= {} if checks is None else {"audits": checks}
+    tracks = [track_of(folder, source) for folder, source in found if source.kind not in _EVALUATED]
+    return Site(title, boards, tuple(tracks), tuple(source for _, source in found), joined)
+
+
+_FRAMES = ("leaderboard", "claims")
+
+
+def records(frame: pd.DataFrame) -> Records:
+    """Return the rows of a frame; what is missing is None."""
+    columns = [
+        [None if value is pd.NA or value != value else value for value in frame[name].tolist()] for name in frame
+    ]
+    names = [str(name) for name in frame]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _by_defense(rows: Records) -> dict[str, Records]:
+    found: dict[str, Records] = {}
+    for row in rows:
+        found.setdefault(str(row["defense"]), []).append(row)
+    return found
+
+
+def _shown(frame: pd.DataFrame, found: Iterable[tuple[Path, Source]]) -> pd.DataFrame:
+    """Return a frame with the folders in its column "results" as the site names them."""
+    names = {str(folder): source.name for folder, source in found}
+    return frame.assign(results=frame["results"].map(names))
+
+
+def _named(boards: Sequence[Board]) -> Iterator[Board]:
+    """Yield boards with names of folders; of one title there is one folder.
+
+    Raises:
+        UserError: two results folders have one title.
+    """
+    by_title: dict[str, dict[str, None]] = {}
+    for board in boards:
+        by_title.setdefault(board.title, {})[board.source.name] = None
+    for title, folders in by_title.items():
+        if len(folders) > 1:
+            raise UserError(f'{" and ".join(folders)} both have the title "{title}"; name one of them')
+    several = Counter(board.name for board in boards)
+    names = [f"{b.name} {b.threat}" if several[b.name] > 1 else b.name for b in boards]
+    for board, slug, name in zip(boards, slugs(names), names, strict=True):
+        title = f"{board.title}: {board.threat}" if name != board.name else board.title
+        yield Board(**{**vars(board), "slug": slug, "title": title})
+
+
+@dataclass(frozen=True, eq=False)
+class _OfFolder:
+    """Contents of a results folder, of which its boards are made.
+
+    Args:
+        source: the folder.
+        results: its cells and records.
+        manifest: its manifest.
+        certificates: rows of `bench.load_certificates`.
+        claims: rows of `bench.claims_table`, by label.
+        known: what is known of all folders.
+    """
+
+    source: Source
+    results: Results
+    manifest: Mapping[str, Any]
+    certificates: Records
+    claims: Mapping[str, Records]
+    known: _Known
+
+
+def _read(folder: Path, source: Source, known: _Known) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
+    """Return the boards of a results folder, one for each threat, its leaderboard and its claims."""
+    results, manifest = read_results(folder), read_manifest(folder)
+    frame = with_weights(summary(results), manifest)
+    leaders = leaderboard_of(folder, results, known.audits, known.claims)
+    claims = claims_on(source.name, frame, known.claims)
+    certificates = records(load_certificates(folder))
+    of_folder = _OfFolder(source, results, manifest, certificates, _by_defense(records(claims)), known)
+    frame = with_warnings(frame, results.cells, {})
+    boards = []
+    for setting, rows in leaders.groupby(list(SETTING), sort=False):
+        here = {name: str(value) for name, value in zip(SETTING, setting, strict=True)}
+        boards.append(_board(here, rows, _at(frame, here), _at(results.cells, here), of_folder))
+    return boards, leaders.assign(results=source.name, dataset=leaders["dataset"].map(portable)), claims
+
+
+def _at(frame: pd.DataFrame, setting: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows of a setting."""
+    return frame[(frame[list(SETTING)] == pd.Series(setting)).all(axis=1)]
+
+
+def _board(
+    setting: Mapping[str, str], leaders: pd.DataFrame, frame: pd.DataFrame, cells: pd.DataFrame, of_folder: _OfFolder
+) -> Board:
+    """Return a board without the name of its folder."""
+    manifest, results = of_folder.manifest, of_folder.results
+    name = str(manifest.get("board") or of_folder.source.name.rpartition("/")[2])
+    random = cells[cells["stochastic"].astype(bool)][["draws", "selection"]].drop_duplicates()
+    draws = [f"{held} held-out and {chosen} selection draws" for held, chosen in random.itertuples(index=False)]
+    shared = (
+        *footnotes.of_preset(manifest),
+        *footnotes.of_data(manifest),
+        *footnotes.of_sequential(aggregation_of(manifest), results.records),
+        *of_numbers(frame, cells, results.records),
+    )
+    summaries = _by_defense(records(frame))
+    lines = records(leaders)
+    named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
+    by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
+    rows = [
+        _row(slug, line, summaries[str(line["defense"])], by_label[str(line["defense"])], of_folder)
+        for slug, line in named
+    ]
+    return Board(
+        slug="",
+        name=name,
+        title=str(manifest.get("title") or name),
+        source=of_folder.source,
+        setting={**setting, "dataset": portable(setting["dataset"])},
+        images=int(frame["planned"].max()),
+        draws="; ".join(draws),
+        budget="+".join(sorted({part for text in frame["budget"] for part in str(text).split("+")} - {""})),
+        rows=tuple(rows),
+        columns=column_names(frame),
+        notes=shared,
+    )
+
+
+def _row(slug: str, line: dict[str, Any], attacks: Records, cells: pd.DataFrame, of_folder: _OfFolder) -> Row:
+    """Return a row of a board.
+
+    Args:
+        slug: name of its page.
+        line: its row of the leaderboard.
+        attacks: its rows of the summary.
+        cells: its cells.
+        of_folder: the results folder.
+    """
+    label, keys = str(line["defense"]), str(line["fingerprint"]).split("; ")
+    worst = next((row for row in attacks if row["attack"] == WORST), {})
+    others = [row for row in attacks if row["attack"] != WORST]
+    checks = [check for key in keys for check in of_folder.known.checks.get(key, ())]
+    resumed = {name: text for name, text in resumed_anyway(of_folder.manifest).items() if name == label}
+    ran = records(cells.reindex(columns=["defense", "status", "run"]).drop_duplicates())
+    return Row(
+        slug=slug,
+        label=label,
+        values={**worst, **line, "dataset": portable(str(line["dataset"]))},
+        attacks=sorted(others, key=_strength),
+        passes=_passes(cells),
+        about=_about(list(fingerprints_of(of_folder.manifest, label).values())),
+        claims=of_folder.claims.get(label, []),
+        checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),
+        certificate=[c for c in of_folder.certificates if c["fingerprint"] in keys],
+        notes=(*footnotes.of_resumed(resumed), *footnotes.mixed(ran, of_folder.manifest)),
+    )
+
+
+def _strength(row: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    """Return what orders attacks: the strongest first, those without a number after them, unattacked images last."""
+    share = row["robust_mean"]
+    return row["attack"] in CLEANS, share is None, share or 0.0
+
+
+def _passes(cells: pd.DataFrame) -> float:
+    """Return the forward passes of one prediction, from the verdicts on clean images; NaN if not counted."""
+    clean = cells[(cells["attack"] == CLEAN) & (cells["status"] == "ok")]
+    if "forwards_verdict" not in clean or not len(clean):
+        return float("nan")
+    predictions = (clean["images"] * (clean["draws"] + clean["selection"])).sum()
+    return float(clean["forwards_verdict"].sum() / predictions) or float("nan")
+
+
+def _about(fingerprints: Sequence[Mapping[str, Any]]) -> About:
+    """Return what the card and the fingerprint say of a defense."""
+    if not fingerprints:
+        return About()
+    first = fingerprints[0]
+    name, parameters = str(first.get("name", "")), first.get("parameters") or {}
+    known = card(name) if name in list_models() else None
+    role = known.kind if known else "defense"
+    parts = [(str(part.get("role", "part")), str(part.get("name", ""))) for part in first.get("around", ())]
+    filters, others = ([p for p in parts if (p[0] == "filter") == wanted] for wanted in (True, False))
+    behind = parameters.get("classifier") if role in ("purifier", "detector") else None
+    parts = [*filters, (role, portable(name)), *([("classifier", str(behind))] if behind else []), *others]
+    hashes = {str(n): str(sha) for f in fingerprints for n, sha in (f.get("weights") or {}).items()}
+    if known is None:
+        return About(parts=tuple(parts), weights=tuple(hashes.items()))
+    year = re.search(r"\b(19|20)\d\d\b", known.venue)
+    published = int(year[0]) if year and known.url else None
+    return About(published, known.venue, known.licence, tuple(parts), tuple(hashes.items()))

@@ -1,0 +1,93 @@
+"""The pages of a site that are no board: the first one, method, and how to reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.site.board import board_lines
+from bench.site.columns import columns_of
+from bench.site.glossary import GLOSSARY
+from bench.site.model import Board, Site, Source
+from bench.site.text import block, page
+from defenses.utils.text import human_time
+
+
+def index_page(site: Site, files: Mapping[str, str]) -> str:
+    """Return the first page.
+
+    Args:
+        site: what it shows.
+        files: data files of the site, with what they hold.
+    """
+    cards = [_card(board) for board in site.boards]
+    return page(
+        "index.html.j2", title=site.title, depth=0, site=site.title, cards=cards, tracks=site.tracks, files=files
+    )
+
+
+def _card(board: Board) -> dict[str, Any]:
+    """Return what the first page says of a board."""
+    best = next((row for row in board.rows if row.ranked), None)
+    column = next(column for column in columns_of(board) if column.key == "worst_mean")
+    return {"board": board, "lines": board_lines(board), "best": best, "text": column.cell(best).text if best else ""}
+
+
+def method_page(site: Site) -> str:
+    """Return the page that says what the numbers mean."""
+    return page("method.html.j2", title="Method", depth=0, site=site.title, glossary=GLOSSARY)
+
+
+def reproduce_page(site: Site) -> str:
+    """Return the page with the commands, runs and checksums of all results."""
+    by_source: dict[str, tuple[str, str]] = {}
+    for board in site.boards:
+        by_source.setdefault(board.source.name, (board.slug, board.title))
+    by_source |= {track.source.name: (track.slug, track.title) for track in site.tracks}
+    places = [_place(source, *by_source.get(source.name, ("", ""))) for source in site.sources]
+    return page("reproduce.html.j2", title="Reproduce", depth=0, site=site.title, places=places, time=human_time)
+
+
+def _place(source: Source, anchor: str, title: str) -> dict[str, Any]:
+    """Return what is said of a results folder."""
+    sums = [f"{sha}  {name}" for name, sha in source.files.items()]
+    return {
+        "source": source,
+        "anchor": anchor or f"s-{source.name}",
+        "title": title or source.name,
+        "commands": block(commands(source)),
+        "sums": block(sums),
+        "versions": _versions(source),
+    }
+
+
+def _versions(source: Source) -> list[tuple[str, str]]:
+    """Return the sets of versions that runs had, each with the times of its runs."""
+    found: dict[str, list[str]] = {}
+    for run in source.runs:
+        text = ", ".join(f"{name} {number}" for name, number in run.versions.items())
+        found.setdefault(text, []).append(run.started.partition("T")[0] or "unknown")
+    return [(text or "versions unknown", ", ".join(dict.fromkeys(starts))) for text, starts in found.items()]
+
+
+def commands(source: Source, defense: str = "") -> list[str]:
+    """Return the commands that make a results folder again, and judge its stored images again.
+
+    Args:
+        source: the folder.
+        defense: label of a row, to which they are limited; "": all.
+    """
+    typed = [run.command for run in source.runs if run.command and not run.command.startswith("(")]
+    lines = [f"git checkout {run.commit}" for run in source.runs[-1:] if run.commit]
+    lines += list(dict.fromkeys(typed))
+    if source.kind == "a board":
+        only = f" --defense {quoted(defense)}" if defense else ""
+        lines += [f"purebench verify {quoted(source.name)}{only}", f"purebench table {quoted(source.name)}"]
+    return lines
+
+
+def quoted(text: str) -> str:
+    """Return a text as one word of a shell."""
+    import shlex
+
+    return shlex.quote(text)

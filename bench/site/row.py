@@ -1,0 +1,162 @@
+"""The page of a row: a defense on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.report.format import number
+from bench.report.row_text import NAMES
+from bench.site.board import unranked
+from bench.site.columns import audit_words, parts, verdict_words
+from bench.site.model import Board, Row, Site
+from bench.site.pages import commands
+from bench.site.text import amount, block, interval, page, percent
+
+_OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+_STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+
+
+def row_page(site: Site, board: Board, row: Row) -> str:
+    """Return the page of a row."""
+    return page(
+        "row.html.j2",
+        title=row.label,
+        depth=2,
+        site=site.title,
+        crumbs=(("index.html", board.title),),
+        board=board,
+        row=row,
+        verdict=headline(board, row),
+        lines=_lines(row),
+        random=bool(row.values["stochastic"]),
+        attacks=_attacks(row),
+        claims=_claims(row.claims),
+        checks=[_check(check) for check in row.checks],
+        certificate=[_measured(found) for found in row.certificate],
+        certificate_text=_certificate_text(row),
+        composed=parts(row) or "Its parts are not known.",
+        commands=block(commands(board.source, row.label)),
+    )
+
+
+def headline(board: Board, row: Row) -> str:
+    """Return what is found of a defense, in two or three sentences made from the data."""
+    values, setting = row.values, board.setting
+    n, mean = int(values["n_images"]), values["worst_mean"]
+    if mean is None:
+        return f"No verdict yet: {values['status']}."
+    ends = interval(values["worst_low"], values["worst_high"], n)
+    where = f"On {n} {setting['split']} images of {setting['dataset']}, {board.threat}"
+    texts = [f"{where}, at most {percent(mean, n)} % {ends} stay right."]
+    if row.ranked:
+        low, high = values["rank_low"], values["rank_high"]
+        of = sum(other.ranked for other in board.rows)
+        texts += [
+            f"Rank {low} of {of}." if low == high else f"Rank {low} to {high} of {of}: within it no data here decides."
+        ]
+    else:
+        texts += [f"It has {unranked(row)[1]}."]
+    if values["claim_verdict"]:
+        share = f"{100 * values['claim_robust']:.1f} % on {values['claim']}"
+        texts += [f"Its authors claim {share}: {values['claim_verdict']} ({values['claim_reason']})."]
+    return " ".join(texts)
+
+
+def _lines(row: Row) -> list[tuple[str, str]]:
+    """Return what a row is, as (name, text)."""
+    values, n = row.values, int(row.values["n_images"])
+    clean = values["clean_mean"]
+    shown = (
+        "not run"
+        if clean is None
+        else f"{percent(clean, n)} % {interval(values['clean_low'], values['clean_high'], n)}"
+    )
+    kind = f"randomised, {values['draws']} held-out draws" if values["stochastic"] else "deterministic"
+    lines = [
+        ("clean", shown),
+        ("kind", kind),
+        ("audit", audit_words(row)[0]),
+        ("certificate", str(values["certificate"])),
+    ]
+    lines += [("decided by", f"{values['worst_attack']} ({values['worst_view']})")] if values["worst_attack"] else []
+    return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
+
+
+def _attacks(row: Row) -> list[dict[str, Any]]:
+    """Return the attacks on a row, as texts."""
+    return [_attack(found, row) for found in row.attacks]
+
+
+def _attack(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    n, share = int(found["n_images"]), found["robust_mean"]
+    attacked = found["attack"] not in NAMES
+    accuracy = (
+        "none" if share is None else f"{percent(share, n)} {interval(found['robust_low'], found['robust_high'], n)}"
+    )
+    rob, size = found.get("rob_m5"), found["median_perturbation"]
+    status = "" if found["status"] == "ok" else str(found["status"])
+    deciding = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
+    known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
+    return {
+        "name": NAMES.get(found["attack"], found["attack"]),
+        "view": found["view"],
+        "share": share,
+        "accuracy": accuracy,
+        "rob": rob,
+        "rob_text": "none" if rob is None else percent(rob, n),
+        "success": _text(found["asr"], lambda value: percent(value, n), attacked),
+        "size": _text(size, number, attacked),
+        "evaluations": _text(found["evaluations_per_image"], amount, attacked),
+        "seconds": _text(found["seconds_per_image"], amount, attacked),
+        "images": f"{n} of {found['planned']}" if n != found["planned"] else str(n),
+        "remarks": "; ".join(
+            filter(None, ("decides most images" if deciding else "", known, status, found["warnings"]))
+        ),
+        "strong": deciding,
+    }
+
+
+def _text(value: float | None, show: Any, attacked: bool) -> str:
+    """Return a number, or why there is none."""
+    if not attacked:
+        return ""
+    return "none" if value is None else str(show(value))
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the claims on a row, as texts; those that can be compared first, then those of the authors."""
+    order = sorted(claims, key=lambda c: (c["verdict"] == "not comparable", c["kind"] != "claim"))
+    return [
+        {
+            **{name: c[name] for name in ("url", "network", "attack", "evidence")},
+            "by": f"{c['paper']}{'' if c['kind'] == 'claim' else ' (re-evaluation)'}",
+            "on": f"{c['dataset']} {c['threat']}".strip(),
+            "share": c["claimed_robust"],
+            "text": "not told" if c["claimed_robust"] is None else f"{100 * c['claimed_robust']:.2f}",
+            "verdict": verdict_words(c["verdict"])[0],
+            "kind": verdict_words(c["verdict"])[1],
+            "why": "; ".join(filter(None, (c["reason"], c["note"]))),
+        }
+        for c in order
+    ]
+
+
+def _check(check: Mapping[str, Any]) -> dict[str, Any]:
+    words, kind = _OUTCOMES.get(str(check["status"]), (str(check["status"]), "q"))
+    return {**check, "words": words, "kind": kind, "at": f"{check['norm']} {check['eps']}".strip()}
+
+
+def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
+    words, kind = _STATES.get(str(found["check_state"]), (str(found["check_state"]), "q"))
+    value, limit = (("not measured" if found[n] is None else number(found[n], 3)) for n in ("value", "limit"))
+    least = "at least" if found["least"] else "at most"
+    name = found["check"] or "no measurement"
+    return {**found, "check": name, "words": words, "kind": kind, "value": value, "limit": f"{least} {limit}"}
+
+
+def _certificate_text(row: Row) -> str:
+    state = str(row.values["certificate"])
+    if state == "not needed":
+        return "None needed: no attack used exact gradients of this defense."
+    return f"{state[:1].upper()}{state[1:]}."
