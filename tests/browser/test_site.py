@@ -47,12 +47,16 @@ def names(page):
     return page.evaluate(NAMES)
 
 
-def test_every_page_is_quiet_and_has_a_title(site, open_page):
+def test_every_page_is_quiet_has_a_title_and_fits_a_phone(site, open_page):
+    page = open_page(site / KINDS[0])
     for file in of_kinds(site):
-        page = open_page(site / file)
+        page.set_viewport_size(DESK)
+        page.goto((site / file).as_uri())
         assert page.title()
         assert page.locator("h1").count() == 1
-        page.context.close()
+        for size in (PHONE, {"width": 320, "height": 640}):
+            page.set_viewport_size(size)
+            assert page.evaluate("document.scrollingElement.scrollWidth") == size["width"], file
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,14 +200,6 @@ def test_names_that_do_harm_are_shown_and_exported_as_text(site, open_page, tmp_
     assert len(rows) == 10
     assert "'=1+1" in set(rows["defense"])
     assert rows["defense"].str.contains('alert("1")', regex=False).sum() == 1
-
-
-@pytest.mark.parametrize("size", [PHONE, {"width": 320, "height": 640}], ids=["phone", "320 px"])
-def test_pages_fit_a_phone(size, site, open_page):
-    for file in of_kinds(site):
-        page = open_page(site / file, size=size)
-        assert page.evaluate("document.scrollingElement.scrollWidth") == size["width"], file
-        page.context.close()
 
 
 def test_a_phone_shows_the_verdict_without_scrolling_sideways(site, open_page):
