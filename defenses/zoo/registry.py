@@ -183,7 +183,11 @@ def load_model(
     """
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
-    with making(model_name, plugins_of(model_name, params), params, training_seed):
+    try:
+        plugins = plugins_of(model_name, params)
+    except UserError as error:
+        raise with_context(model_name, error) from None
+    with making(model_name, plugins, params, training_seed):
         defense = _load_model(
             *(model_name, clean_name(plain(dataset)), weights_root, training_seed, data_root, params),
             stochastic=stochastic is True,

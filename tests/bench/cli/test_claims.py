@@ -146,7 +146,7 @@ def test_names_are_harmless(results, tmp_path):
         (("{folder}", "--claims", "missing.toml"), "cannot read missing.toml"),
         (("{folder}", "--claims", "missing.json"), "cannot read missing.json"),
         (("{folder}", "--claims", "{bad}"), 'claim 1: unknown key "robustt"; did you mean robust?'),
-        (("{folder}", "--claims", "{out}"), 'claim 1: robust is "1.2"; it must be a share between 0 and 1'),
+        (("{folder}", "--claims", "{out}"), "claim 1: robust is 1.2; it must be a share between 0 and 1"),
         (("{poison}",), "is no folder of attacks"),
     ],
 )

@@ -34,11 +34,14 @@ FLAKY = """
 
 def flaky(view, x, y, **_):
     \"\"\"An attack that spoils an image, fails or works, as the environment says.\"\"\"
-    import os
-    if os.environb[b"FLAKY"] == b"raises":
+    import ctypes
+    getenv = ctypes.CDLL(None).getenv  # past purebench, for which a variable that is read counts among the sources
+    getenv.restype = ctypes.c_char_p
+    mode = getenv(b"FLAKY").decode()
+    if mode == "raises":
         raise RuntimeError("down")
     out = x.clone()
-    if os.environb[b"FLAKY"] == b"spoils":
+    if mode == "spoils":
         out[0] = float("nan")
     return out
 """

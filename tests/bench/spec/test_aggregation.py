@@ -204,7 +204,7 @@ def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
         ('source = "undefendet"', "did you mean undefended"),
         ('source = "noisy"', "must be a deterministic defense of one training"),
         ('source = "undefended"\nviews = [{ gradient = "exact" }]', "leave its views out"),
-        ("source = 3", "source in .attack. is 3; it must be a text"),
+        ("source = 3", "source in ..attack.. 1 is 3; it must be a text"),
     ],
 )
 def test_sources_that_cannot_be(tmp_path, change, words):

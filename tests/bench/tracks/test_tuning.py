@@ -82,7 +82,7 @@ def test_the_command_keeps_its_table_beside_the_weights_and_resumes(weights, tmp
     ("options", "words"),
     [
         (("adp", "--grid", "sigmo=1/10"), "did you mean sigma"),
-        (("adp", "--grid", "sigma=a"), "sigma is 'a'; it must be"),
+        (("adp", "--grid", "sigma=a"), 'sigma is "a"; it must be'),
         (("adp", "--grid", "sigma="), "the grid has no value of sigma"),
         (("adp", "--grid", "sigma"), '"sigma" is not KEY=VALUE'),
         (("adp", "--grid", "sigma=1/4", "sigma=1/5"), "sigma is given twice"),

@@ -40,6 +40,12 @@ class Net(torch.nn.Module):
 """
 
 
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    for name in ("hubconf", "late", "models", "parts", "parts.shift"):  # of other tests
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
 def write(folder: Path, name: str, k: int) -> Path:
     """A plug-in, and a repository in a folder of its own."""
     hub = folder / f"hub_{name}"
