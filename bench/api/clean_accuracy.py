@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.board.evaluation_options import plain_int
+from bench.board.given_model import as_module
 from bench.evaluation.model_checks import check_model, logits_of, refuse_random, refuse_train_mode, user_code
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
@@ -36,7 +38,9 @@ def clean_accuracy(
             run (train mode, wrong outputs, undeclared randomness), or a bad batch size or device.
     """
     check_whole(1, batch_size=batch_size)
-    x, y = torch.as_tensor(as_array(x)).float(), torch.as_tensor(as_array(y))
+    batch_size, model = plain_int(batch_size), as_module(model, "a torch.nn.Module, as load_model makes of a name")
+    x, y = (_as_tensor(values, name) for values, name in ((x, "images"), (y, "labels")))
+    x = x.float()
     _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = present if device is None else device_named(str(device))
@@ -53,8 +57,18 @@ def clean_accuracy(
     return correct / len(x)
 
 
+def _as_tensor(values: Any, name: str) -> torch.Tensor:
+    """Return numbers as a tensor."""
+    array = as_array(values)
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"the {name} are {str(values)[:40]!r}; give a tensor or NumPy array of numbers")
+    return torch.as_tensor(array)
+
+
 def _check_images(x: torch.Tensor, y: torch.Tensor) -> None:
     """Refuse images outside [0, 1], and labels that are no whole numbers [N], one for each image."""
+    if x.ndim != 4:
+        raise UserError(f"images are {list(x.shape)}; they must be [N, C, H, W]: x[None] for one image")
     if y.ndim != 1 or y.is_floating_point() or y.is_complex():
         raise UserError(f"labels are {y.dtype} {list(y.shape)}; they must be whole numbers, [N]: y.flatten().long()")
     if len(x) != len(y) or len(x) == 0:

@@ -76,16 +76,29 @@ def given_model(
     return defense, describe_loaded(defense, options.name, name=registered, resumable=options.out is not None)
 
 
+def as_module(model: Any, wanted: str) -> nn.Module:
+    """Return a module; refuse anything else.
+
+    Args:
+        model: what a call gives.
+        wanted: what is to be given, for the message.
+
+    Raises:
+        UserError: no module.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        raise UserError("the model is an ExportedProgram; give its module: model.module()")
+    if isinstance(model, type):
+        raise UserError(f"the model is the class {model.__name__}; give an instance, as {model.__name__}()")
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model is {str(model)[:40]!r}; give {wanted}")
+    return model
+
+
 def _loaded(model: nn.Module | str, dataset: str, norm: str, data_root: Path | None) -> nn.Module:
     """Return a module; a name is loaded by `load_model`."""
     if not isinstance(model, str):
-        if isinstance(model, torch.export.ExportedProgram):
-            raise UserError("the model is an ExportedProgram; give its module: model.module()")
-        if isinstance(model, type):
-            raise UserError(f"the model is the class {model.__name__}; give an instance, as {model.__name__}()")
-        if not isinstance(model, nn.Module):
-            raise UserError(f"the model is {str(model)[:40]!r}; give a torch.nn.Module, or a name for load_model")
-        return model
+        return as_module(model, "a torch.nn.Module, or a name for load_model")
     params: dict[str, Any] = {"threat_model": norm} if is_zoo(model) else {}
     return load_model(model, dataset, data_root=data_root, **params)
 

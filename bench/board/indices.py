@@ -106,6 +106,8 @@ def first_images(n_examples: int | None) -> str:
     if n_examples is None:
         return "all"
     if isinstance(n_examples, bool) or not isinstance(n_examples, Integral) or n_examples < 1:
+        if isinstance(n_examples, tuple | list):
+            raise UserError("n_examples is a pair or list; give data by name: dataset=(x, y)")
         raise UserError(f"n_examples is {n_examples!r}; it must be a whole number, at least 1, or None for all images")
     return f"first-{n_examples}"
 

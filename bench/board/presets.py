@@ -15,6 +15,7 @@ from typing import Any
 
 import leaderboards
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.names import portable
 
 _FOLDER = Path(leaderboards.__file__).parent / "presets"
 _FIXED = ("attack", "verdict", "nulls", "budget")  # keys of a preset that a board must not have too
@@ -119,8 +120,8 @@ def _norm(preset: Preset, threat: Mapping[str, Any]) -> str:
 def _without_eps(preset: Preset, dataset: str, norm: str) -> str:
     radii = [f"{eps} for {name} ({of})" for name, by_norm in preset.eps.items() for of, eps in by_norm.items()]
     problem = f"has eps {', '.join(radii)} alone" if radii else "has no eps of its own"
-    remedy = 'say it: --eps 1/5, or in a board eps = "1/5" under [threat]'
-    return f'the preset "{preset.name}" {problem}; for {dataset} ({norm}) {remedy}'
+    remedy = 'say it: --eps 1/5, in Python eps="1/5", or in a board eps = "1/5" under [threat]'
+    return f'the preset "{preset.name}" {problem}; for {portable(dataset)} ({norm}) {remedy}'
 
 
 def check_defenses(preset: Preset, random: Sequence[str]) -> None:

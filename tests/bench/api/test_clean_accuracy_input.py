@@ -1,0 +1,64 @@
+"""Wrong arguments of `clean_accuracy`, and data in the place of a number of images, are one clear line."""
+
+import numpy as np
+import pytest
+import torch
+
+from bench import benchmark, clean_accuracy, run_preset
+from defenses import UserError, load_model
+from defenses.data import load_dataset
+
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return 9 * x.flatten(1)[:, :10]
+
+
+X, Y = torch.rand(6, 1, 8, 8), torch.arange(6)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("undefended", "the model is 'undefended'; give a torch.nn.Module, as load_model makes of a name"),
+        (None, "the model is 'None'; give a torch.nn.Module"),
+        (lambda x: x, "give a torch.nn.Module"),
+        (Net, r"the model is the class Net; give an instance, as Net\(\)"),
+    ],
+)
+def test_no_module(model, words):
+    with pytest.raises(UserError, match=words):
+        clean_accuracy(model, X, Y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        ("digits", Y, "the images are 'digits'; give a tensor or NumPy array of numbers"),
+        (X, [None] * 6, "the labels are .*; give a tensor or NumPy array of numbers"),
+        (X[0], Y[:1], r"images are \[1, 8, 8\]; they must be \[N, C, H, W\]"),
+        (X[:, 0], Y, r"images are \[6, 8, 8\]"),
+    ],
+)
+def test_no_images_or_labels(x, y, words):
+    with pytest.raises(UserError, match=words):
+        clean_accuracy(Net().eval(), x, y)
+
+
+def test_integers_of_numpy():
+    data, model = load_dataset("digits"), load_model("undefended")
+    x, y = data.x[:6], data.y[:6]
+    assert clean_accuracy(model, x.numpy(), y.numpy(), np.int64(4)) == clean_accuracy(model, x, y, 4)
+
+
+def test_data_in_the_place_of_a_number_of_images():
+    with pytest.raises(UserError, match=r"^n_examples is a pair or list; give data by name: dataset=\(x, y\)$"):
+        benchmark(Net().eval(), (X, Y), eps="1/5", attacks="torchattacks:FGSM")
+
+
+def test_no_path_of_the_machine_in_a_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="has no eps of its own") as caught:
+        run_preset("standard", Net().eval(), (X, Y))
+    assert str(tmp_path) not in str(caught.value)
+    assert 'in Python eps="1/5"' in str(caught.value)
