@@ -102,7 +102,7 @@ def test_the_model_is_left_as_it_was(models):
         ({"eps": "8/225x"}, "not a number"),
         ({"threat_model": ThreatModel("Linf", "1/5")}, "eps is given twice"),
         ({"attacks": ["foolbox:LinfPDG"]}, "LinfPGD"),
-        ({"attacks": [{"steps": 3}]}, "no name"),
+        ({"attacks": [{"steps": 3}]}, "name in .attack. is missing"),
         ({"dataset": "digit"}, "digits"),
         ({"n_examples": 10_000}, "500"),
         ({"draws": 0}, "draws .* at least 1"),

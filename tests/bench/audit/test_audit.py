@@ -111,7 +111,7 @@ def test_a_check_that_raises_fails_and_is_not_kept(tmp_path):
 def test_probabilities_are_flagged(tmp_path):
     found = gradients.outputs(subject(UserModule(audit_models.Probabilities(), stochastic=False), tmp_path))
     assert found.status == "fail"
-    assert "a softmax, sigmoid or clamp" in found.evidence
+    assert "remove the softmax, sigmoid or clamp" in found.evidence
 
 
 def test_a_wider_ball_in_another_norm(tmp_path):
