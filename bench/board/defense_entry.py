@@ -108,8 +108,7 @@ def describe_loaded(
     """
     from defenses.utils.identity import Provenance, identity
 
-    found = identity(defense)
-    state, complete = found
+    state, complete = found = identity(defense)
     origin = vars(defense).get("provenance")
     if isinstance(origin, Provenance) and origin.state == state:
         label = label or origin.name
@@ -118,7 +117,7 @@ def describe_loaded(
         problem = found.problem if has_own else ""
         return DefenseRef(label, origin.name, origin.params, origin.fingerprint, *properties, unidentified=problem)
     code = code_hash(name) if is_plugin(name) else ""
-    if not code:  # no list of files says what its code reads
+    if not is_plugin(name):  # no list of files says what its code reads
         state, complete = found = identity(defense, follow=True)
     module = type(getattr(defense, "module", defense))
     label, name = label or module.__name__, name or module.__name__

@@ -88,7 +88,7 @@ class Defense(nn.Module, ABC):
         self._calls += 1
         return self.logits(x, Noise.of(self.seed, len(x), x.device).child(self._calls))
 
-    def train(self, mode: bool = True) -> Defense:
+    def train(self, mode: bool = True) -> Defense:  # noqa: ARG002
         """Stay in evaluation mode: attack libraries switch modes, and a defense has only one."""
         return super().train(False)
 
@@ -109,7 +109,7 @@ class Classifier(Defense):
         self.input_shape = input_shape
         self.train(False)
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
         """Return the network's logits; see `Defense.logits`."""
         return self.network(x)  # type: ignore[no-any-return]
 
@@ -206,13 +206,13 @@ class UserModule(Defense):
         self.stochastic = stochastic
         self.num_classes = num_classes
 
-    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:
+    def logits(self, x: Tensor, noise: Noise, *, gradient: str = "exact", runs: int | None = None) -> Tensor:  # noqa: ARG002
         """Return the module's logits; see `Defense.logits`."""
         if not self.stochastic:
             return self.module(x)  # type: ignore[no-any-return]
         with seeded_globals(noise.seed(), x.device):
             return self.module(x)  # type: ignore[no-any-return]
 
-    def train(self, mode: bool = True) -> UserModule:
+    def train(self, mode: bool = True) -> UserModule:  # noqa: ARG002
         """Leave the modes of the module as they are."""
         return self

@@ -74,7 +74,7 @@ class Purifier(nn.Module, ABC):
     differentiable: bool = True
     holds_image: bool = True
 
-    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:
+    def noise(self, shape: tuple[int, ...]) -> NoiseSpec:  # noqa: ARG002
         """Return the draws of an image of `shape` (C, H, W). Default: none."""
         return NoiseSpec()
 
@@ -90,7 +90,7 @@ class Purifier(nn.Module, ABC):
     def step(self, state: State, ctx: State, k: int, z: tuple[Tensor, ...]) -> State:
         """Return the state after step k (from 0), given the draws of the step."""
 
-    def done(self, state: State) -> Tensor | None:
+    def done(self, state: State) -> Tensor | None:  # noqa: ARG002
         """Return a mask, bool [B], of rows that no further step changes; None: all rows make all steps.
 
         For such rows `finish` must not read an entry that a later step adds.
@@ -148,7 +148,7 @@ class Purifier(nn.Module, ABC):
         """Return the purifier with the identity's gradient in place of parts without one; None if all or none have."""
         return None
 
-    def smoothed(self, width: float | None = None) -> Purifier | None:
+    def smoothed(self, width: float | None = None) -> Purifier | None:  # noqa: ARG002
         """Return the purifier with smooth activations and the same weights; None if none are piecewise linear.
 
         Args:
@@ -156,7 +156,7 @@ class Purifier(nn.Module, ABC):
         """
         return None
 
-    def differenced(self, scale: float | None = None) -> Purifier | None:
+    def differenced(self, scale: float | None = None) -> Purifier | None:  # noqa: ARG002
         """Return the purifier with steps that are differentiated at a finite scale.
 
         Args:

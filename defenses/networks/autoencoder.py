@@ -30,4 +30,4 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to images of the same shape in (0, 1)."""
-        return self.body(x)
+        return self.body(x)  # type: ignore[no-any-return]

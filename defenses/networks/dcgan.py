@@ -48,7 +48,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map latent vectors [B, latent] to images [B, C, H, W] in [-1, 1]."""
-        return self.body(z[:, :, None, None]).tanh()
+        return self.body(z[:, :, None, None]).tanh()  # type: ignore[no-any-return]
 
 
 def discriminator(*, in_channels: int = 3, size: int = 32, width: int = 64, norm: bool = True) -> nn.Sequential:

@@ -36,7 +36,7 @@ class ExternalClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
-        return self.network(self.normalise(x))
+        return self.network(self.normalise(x))  # type: ignore[no-any-return]
 
 
 def timm_network(
@@ -128,7 +128,7 @@ def _architecture(name: str) -> Callable[..., nn.Module]:
     makers = {n: v for n, v in vars(imported).items() if callable(v) and getattr(v, "__module__", "") == name_of_module}
     if member not in makers:
         raise unknown(f"architecture in {module}", member, makers)
-    return makers[member]
+    return makers[member]  # type: ignore[no-any-return]
 
 
 def _checked(

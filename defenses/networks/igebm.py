@@ -36,7 +36,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.act(self.conv2(self.act(self.conv1(x))) + self.shortcut(x))
-        return self.pool(h)
+        return self.pool(h)  # type: ignore[no-any-return]
 
 
 def igebm_resnet(*, in_channels: int = 3, width: int = 128) -> nn.Sequential:

@@ -47,7 +47,7 @@ class _Attention(nn.Module):
         h = self.GroupNorm_0(x)
         q, k, v = (part(h).flatten(2).transpose(1, 2) for part in (self.NIN_0, self.NIN_1, self.NIN_2))
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-        return (x + self.NIN_3(h)) / math.sqrt(2)
+        return (x + self.NIN_3(h)) / math.sqrt(2)  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -74,7 +74,7 @@ class _Block(nn.Module):
         h = self.Conv_0(h) + self.Dense_0(F.silu(embedding))[:, :, None, None]
         h = self.Conv_1(self.Dropout_0(F.silu(self.GroupNorm_1(h))))
         x = self._resized(x)
-        return ((x if self.Conv_2 is None else self.Conv_2(x)) + h) / math.sqrt(2)
+        return ((x if self.Conv_2 is None else self.Conv_2(x)) + h) / math.sqrt(2)  # type: ignore[no-any-return]
 
 
 def _embedding(labels: Tensor, channels: int) -> Tensor:
@@ -182,7 +182,7 @@ class NCSNpp(nn.Module):
             if level:
                 h = next(parts)(h, embedding)
         h = F.silu(next(parts)(h))
-        return next(parts)(h)
+        return next(parts)(h)  # type: ignore[no-any-return]
 
     def _attended(self, h: Tensor, parts: Iterator[nn.Module]) -> Tensor:
         return next(parts)(h) if h.shape[-1] in self.attention else h

@@ -51,7 +51,7 @@ class _ResidualBlock(nn.Module):
         short = x if self.shortcut is None else self.shortcut(x)
         if self.halve:
             h, short = F.avg_pool2d(h, 2), F.avg_pool2d(short, 2)
-        return h + short
+        return h + short  # type: ignore[no-any-return]
 
 
 class _ResidualConvUnits(nn.Module):
@@ -91,7 +91,7 @@ class _RefineBlock(nn.Module):
         for conv in self.pools:
             path = conv(F.max_pool2d(path, 5, stride=1, padding=2))
             h = h + path
-        return self.output(h)
+        return self.output(h)  # type: ignore[no-any-return]
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -138,4 +138,4 @@ class NCSNv2(nn.Module):
         h = self.refine2([layer3, h], layer3.shape[2:])
         h = self.refine3([layer2, h], layer2.shape[2:])
         h = self.refine4([layer1, h], layer1.shape[2:])
-        return self.end_conv(F.elu(self.normalizer(h)))
+        return self.end_conv(F.elu(self.normalizer(h)))  # type: ignore[no-any-return]

@@ -55,4 +55,4 @@ class NoiseGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [-1, 1] to noise of the same shape in [-1, 1]."""
-        return self.layers(x)
+        return self.layers(x)  # type: ignore[no-any-return]

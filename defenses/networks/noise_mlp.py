@@ -57,4 +57,4 @@ class NoiseMLP(nn.Module):
         turns = math.pi * 2.0 ** torch.arange(self.frequencies, device=t.device, dtype=t.dtype)
         angle = t[:, None] * turns
         features = [x.flatten(1) / scale[:, None], angle.sin(), angle.cos()]
-        return self.body(torch.cat(features, 1)).view_as(x)
+        return self.body(torch.cat(features, 1)).view_as(x)  # type: ignore[no-any-return]

@@ -149,7 +149,7 @@ def build_network(kind: str, *, seed: int = 0, **args: Any) -> nn.Module:
     _check_channels(kind, bound.arguments)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return maker(**args)
+        return maker(**args)  # type: ignore[no-any-return]
 
 
 def _check_channels(kind: str, args: Mapping[str, Any]) -> None:

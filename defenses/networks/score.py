@@ -29,7 +29,7 @@ class ScoreMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to f [B, C, H, W]."""
-        return self.body((2 * x - 1).flatten(1)).view_as(x)
+        return self.body((2 * x - 1).flatten(1)).view_as(x)  # type: ignore[no-any-return]
 
 
 class ScoreConv(nn.Module):
@@ -53,4 +53,4 @@ class ScoreConv(nn.Module):
         h = self.begin(2 * x - 1)
         for conv in self.body:
             h = h + conv(self.act(h))
-        return self.end(self.act(h))
+        return self.end(self.act(h))  # type: ignore[no-any-return]

@@ -44,4 +44,4 @@ class DiffusersUNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Map noisy data of the SDE [B, C, H, W] and times [B] in [0, 1] to the noise [B, C, H, W]."""
-        return self.unet(x, STEPS * t).sample
+        return self.unet(x, STEPS * t).sample  # type: ignore[no-any-return]

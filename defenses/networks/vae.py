@@ -43,4 +43,4 @@ class VAE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to the decoded mean latent vectors, of the same shape in [0, 1]."""
-        return self.decoder(self.encode(x)[0]).sigmoid()
+        return self.decoder(self.encode(x)[0]).sigmoid()  # type: ignore[no-any-return]

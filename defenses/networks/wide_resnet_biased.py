@@ -27,7 +27,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv2(self.act(self.bn2(self.conv1(self.act(self.bn1(x))))))
-        return h + self.shortcut(x)
+        return h + self.shortcut(x)  # type: ignore[no-any-return]
 
 
 class BiasedWideResNet(nn.Module):
@@ -80,4 +80,4 @@ class BiasedWideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to logits [B, K]."""
         h = self.layer3(self.layer2(self.layer1(self.conv1(self.normalise(x)))))
-        return self.linear(self.act(self.bn1(h)).mean((2, 3)))
+        return self.linear(self.act(self.bn1(h)).mean((2, 3)))  # type: ignore[no-any-return]

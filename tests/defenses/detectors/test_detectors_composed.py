@@ -27,7 +27,7 @@ from defenses.zoo.registry import fingerprint, parts
 def test_bad_compositions_are_named():
     with pytest.raises(UserError, match="needs at least 999 clean validation images, and there are 297"):
         load_model("score-norm", fpr="1/1000")
-    with pytest.raises(UserError, match="fpr is 'much'"):
+    with pytest.raises(UserError, match='fpr is "much"'):
         load_model("pgd-at", detector={"name": "lid", "fpr": "much"})
     with pytest.raises(UserError, match="did you mean refuse"):
         load_model("adp", detector="score-norm", suspected="refused")

@@ -236,13 +236,13 @@ def test_in_front_of_a_purifier_and_of_a_classifier(name):
     ("name", "params", "message"),
     [
         ("bit-depth", {"bits": 0}, "bits is 0; it must be a whole number from 1 to 8"),
-        ("median", {"window": 2.5}, "window is 2.5"),
+        ("median", {"window": 2.5}, "window is 5/2"),
         ("jpeg", {"quality": 101}, "quality is 101"),
         ("total-variation", {"keep": 0}, "keep is 0; it must be a number from 0.01 to 1"),
         ("non-local-means", {"search": 12}, "search is 12; a window has a middle"),
         ("random-resize-pad", {"low": 2}, "low is 2"),
         ("gaussian-noise", {"sigma": -1}, "sigma is -1"),
-        ("gaussian-noise", {"sigma": "much"}, "sigma is 'much'"),
+        ("gaussian-noise", {"sigma": "much"}, 'sigma is "much"'),
     ],
 )
 def test_bad_parameters_are_one_clear_line(name, params, message):
