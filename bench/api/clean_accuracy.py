@@ -44,8 +44,7 @@ def clean_accuracy(
     _check_images(x, y)
     present = next((p.device for p in model.parameters()), torch.device("cpu"))
     target = present if device is None else device_named(str(device))
-    defense = model if isinstance(model, Defense) else UserModule(model, stochastic=stochastic)
-    assert isinstance(defense, Defense)
+    defense: Defense = model if isinstance(model, Defense) else UserModule(model, stochastic=stochastic)
     _check_classifier(defense, type(model).__name__, x[:8].to(target), y)
     correct, twice = 0, user_code(defense) and not defense.stochastic
     with torch.no_grad():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.report.files import check_results
-from bench.spec.cell import NULLS, Cell, row_of
+from bench.spec.cell import NULLS, Cell, row_of, title_of
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import unknown
 
@@ -36,7 +36,7 @@ class PlannedCell(NamedTuple):
     @property
     def title(self) -> str:
         """Return the label of the defense with its training seed."""
-        return self.label if self.seed is None else f"{self.label} (training seed {self.seed})"
+        return self.label if self.seed is None else title_of(self.label, self.seed)
 
 
 def of_cells(cells: Iterable[Cell]) -> list[PlannedCell]:
