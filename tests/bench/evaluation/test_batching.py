@@ -120,6 +120,11 @@ def answers(room: int, spec: ViewSpec, *, random: bool) -> tuple:
         return plain, logits.detach(), first, second, at.grad, memory.limit
 
 
+def assert_same(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Equal but for rounding, which differs with the rows of a batch and from one kind of CPU to another."""
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-4 * float(other.abs().amax()))
+
+
 @pytest.mark.parametrize("random", [False, True])
 @pytest.mark.parametrize("spec", [ViewSpec(), ViewSpec(eot=3, runs=1), ViewSpec(eot=2, output="log-mean-prob")])
 def test_fewer_rows_at_once_give_the_same_answers_and_gradients(random, spec):
@@ -129,7 +134,7 @@ def test_fewer_rows_at_once_give_the_same_answers_and_gradients(random, spec):
     assert limit is not None
     assert limit < 12
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert_same(one, other)
     assert Held.total == 0
 
 
@@ -139,7 +144,7 @@ def test_bpda_in_pieces():
     *found, limit = answers(5, spec, random=True)
     assert limit == 3  # 24 rows, 12, 6, 3
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert_same(one, other)
 
 
 def test_one_row_that_does_not_fit_is_an_error():
