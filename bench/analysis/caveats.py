@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
-from bench.store.audits import SOFTMAX, read_audits
+from bench.store.audits import SOFTMAX, current_audits
 from bench.store.manifest import forced_defenses, read_manifest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str,
     Raises:
         UserError: the audits are damaged.
     """
-    states = audit_states(read_audits(results), manifest)
+    states = audit_states(current_audits(results), manifest)
     return {title: state.failed for title, state in states.items() if state.failed}
 
 
@@ -119,7 +119,7 @@ def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any
     """Return what audits say of the defenses of a results folder, by title.
 
     Args:
-        audits: see `bench.store.audits.read_audits`; of this folder or of others.
+        audits: see `bench.store.audits.current_audits`; of this folder or of others.
         manifest: of the folder, see `failures`.
     """
     by_defense: dict[str, list[Mapping[str, Any]]] = {}

@@ -17,6 +17,7 @@ from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
 from bench.stats.proportions import wilson
+from bench.store.kinds import folder_named
 from bench.store.manifest import read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
@@ -144,7 +145,7 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    return with_weights(summary(results), read_manifest(Path(results)))
+    return with_weights(summary(results), read_manifest(folder_named(results)))
 
 
 def with_weights(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -197,7 +198,7 @@ def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Cl
     Raises:
         UserError: no results there, or a damaged file.
     """
-    folders = [results] if isinstance(results, str | Path) else list(results)
+    folders = list(results) if isinstance(results, Iterable) and not isinstance(results, str) else [results]
     claims = read_claims() if claims is None else list(claims)
     frames = [claims_on(str(folder), measured_rows(folder), claims) for folder in folders]
     return pd.concat(frames, ignore_index=True) if frames else _frame([])

@@ -16,6 +16,7 @@ import pandas as pd
 from bench.analysis.results import load_draws, load_results
 from bench.stats.detection import auroc, auroc_interval, detected
 from bench.stats.proportions import wilson
+from bench.store.kinds import folder_named
 from defenses.utils.errors import UserError
 
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets", "defense", "training_seed")
@@ -62,7 +63,7 @@ def detection(folder: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, a damaged file, or no defense with a detector.
     """
-    images = _images(Path(folder))
+    images = _images(folder_named(folder))
     rows: list[dict[str, Any]] = []
     for names, group in images.groupby(list(SETTING), sort=False):
         setting = dict(zip(SETTING, names, strict=True))

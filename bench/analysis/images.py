@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.store.arrays import read_images
+from bench.store.kinds import folder_named
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, CellRecord, opened
 from bench.store.reader import Part, read_folder
 from defenses.utils.arrays import F32, F64, I64
@@ -79,8 +80,9 @@ def load_images(
     from defenses.data.dataset import load_dataset
 
     wanted = {"eps": eps, "training_seed": training_seed}
+    folder = folder_named(results)
     lines, frame, adversarial = read_folder(
-        Path(results), partial(_stored, folder=Path(results), row=(defense, attack, view), wanted=wanted)
+        folder, partial(_stored, folder=folder, row=(defense, attack, view), wanted=wanted)
     )
     rows = _rows(frame["index"].to_numpy(), indices, f"{defense}, {attack}")
     frame, adversarial = frame.iloc[rows], adversarial[rows]

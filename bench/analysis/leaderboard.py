@@ -21,7 +21,8 @@ from bench.analysis.rows import SETTING, Group, choose, grouped
 from bench.analysis.sides import Side, worst_side
 from bench.analysis.summary import WORST, worst_row
 from bench.spec.cell import digest
-from bench.store.audits import is_audit_folder, read_audits
+from bench.store.audits import current_audits, is_audit_folder
+from bench.store.kinds import folder_named
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
 from defenses.zoo.cards import card, list_models
@@ -100,10 +101,10 @@ def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, con
     Raises:
         UserError: no folder, no results there, or a damaged file.
     """
-    folders = list(dict.fromkeys(Path(folder) for folder in results))
+    folders = list(dict.fromkeys(folder_named(folder) for folder in results))
     if not folders:
         raise UserError("leaderboard needs the folder of a run, as results/quickstart")
-    audits = [audit for folder in folders for audit in read_audits(folder)]
+    audits = [audit for folder in folders for audit in current_audits(folder)]
     known = read_claims() if claims is None else list(claims)
     boards = [folder for folder in folders if not is_audit_folder(folder)]
     frames = [leaderboard_of(folder, read_results(folder), audits, known, confidence) for folder in boards]
@@ -126,7 +127,7 @@ def leaderboard_of(
     Args:
         folder: the folder.
         results: what `read_results` read from it.
-        audits: of this folder and of others, see `bench.store.audits.read_audits`.
+        audits: of this folder and of others, see `bench.store.audits.current_audits`.
         claims: the claims.
         confidence: see `leaderboard`.
     """

@@ -11,8 +11,8 @@ import pandas as pd
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read as read_certificates
 from bench.spec.cell import digest
-from bench.store.audits import read_audits
-from bench.store.kinds import NO_RESULTS, kind_of, refuse_other_kind
+from bench.store.audits import current_audits
+from bench.store.kinds import NO_RESULTS, folder_named, kind_of, refuse_other_kind
 from bench.store.manifest import read_manifest, read_runs
 from defenses.utils.errors import UserError
 
@@ -62,7 +62,9 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
         UserError: no folder, results of another kind or none, or damaged audits.
     """
     folders = _evaluations(results, "load_audits")
-    rows = [_finding(f, audit, finding) for f in folders for audit in read_audits(f) for finding in audit["findings"]]
+    rows = [
+        _finding(f, audit, finding) for f in folders for audit in current_audits(f) for finding in audit["findings"]
+    ]
     return _frame(rows, _AUDITS)
 
 
@@ -162,7 +164,7 @@ def _with_results(folder: str | Path) -> Path:
     Raises:
         UserError: it holds none.
     """
-    path = Path(folder)
+    path = folder_named(folder)
     if kind_of(path) is None:
         raise UserError(NO_RESULTS.format(path))
     return path

@@ -23,6 +23,7 @@ from bench.analysis.records import (
     with_failed,
 )
 from bench.spec.aggregation import aggregation_of
+from bench.store.kinds import folder_named
 from bench.store.manifest import read_manifest
 from bench.store.parts import DRAWS
 from bench.store.reader import Part, read_folder
@@ -55,7 +56,7 @@ def load_cells(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = read_folder(Path(path), lambda lines, _: _cell_frame(lines))
+    frame: pd.DataFrame = read_folder(folder_named(path), lambda lines, _: _cell_frame(lines))
     return frame
 
 
@@ -97,8 +98,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    k = aggregation_of(read_manifest(Path(path))).k
-    frame: pd.DataFrame = read_folder(Path(path), partial(_result_frame, k=k))
+    k = aggregation_of(read_manifest(folder_named(path))).k
+    frame: pd.DataFrame = read_folder(folder_named(path), partial(_result_frame, k=k))
     return frame
 
 
@@ -133,7 +134,7 @@ def load_draws(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = read_folder(Path(path), _draw_frame)
+    frame: pd.DataFrame = read_folder(folder_named(path), _draw_frame)
     return frame
 
 
@@ -175,7 +176,7 @@ def read_results(path: str | Path) -> Results:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    return read_folder(Path(path), partial(_results, k=aggregation_of(read_manifest(Path(path))).k))
+    return read_folder(folder_named(path), partial(_results, k=aggregation_of(read_manifest(folder_named(path))).k))
 
 
 def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:

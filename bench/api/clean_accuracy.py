@@ -82,7 +82,7 @@ def _check_classifier(defense: Defense, label: str, x: torch.Tensor, y: torch.Te
         refuse_train_mode(defense.module, label, stochastic=defense.stochastic)
     with torch.no_grad():
         logits = logits_of(defense, x, Noise.of(0, len(x), x.device), label)
-    classes = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.ndim else 0
+    classes = logits.shape[1] if isinstance(logits, torch.Tensor) and logits.ndim > 1 else int(y.max()) + 1
     check_model(defense, x, classes, label, probabilities=True)
     if not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise UserError(

@@ -109,7 +109,8 @@ class Audit:
     def setting(self) -> str:
         """Threat, data set, number of images and budget."""
         about, images = self.about, f"{self.about['images']} images"
-        return f"{about['norm']} {about['eps']} on {about['dataset']} ({images}, {about['budget']} budget)"
+        of = f", of {about['outdated']}" if about.get("outdated") else ""
+        return f"{about['norm']} {about['eps']} on {about['dataset']} ({images}, {about['budget']} budget{of})"
 
     def __repr__(self) -> str:
         """Return the findings as text, a line for each check."""

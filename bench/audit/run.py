@@ -12,9 +12,9 @@ from bench.audit.checks import binarisation, gradients, radius, strength
 from bench.audit.findings import Audit, Finding, not_applicable
 from bench.audit.pages import as_html, as_markdown
 from bench.audit.subject import Subject
-from bench.store.audits import FOLDER, NAME, SCHEMA, SOFTMAX, read_audits
+from bench.execution.sources import Sources
+from bench.store.audits import FOLDER, SOFTMAX, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
-from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import canonical
 
@@ -56,6 +56,8 @@ def audit(subject: Subject, budget: str) -> Audit:
         "budget": budget,
         "seed": subject.seed,
     }
+    if entries := Sources().of_defense(subject.code) if subject.code is not None else []:
+        about["sources"] = entries
     return Audit(subject.label, about, tuple(findings))
 
 
@@ -99,8 +101,7 @@ def write(results: Path, audit: Audit) -> list[Audit]:
             audits[names.index(_name(audit))] = audit
         else:
             audits.append(audit)
-        content = with_checksum({"schema": SCHEMA, "audits": [a.as_dict() for a in audits]})
-        write_atomic(folder / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write_audits(results, [a.as_dict() for a in audits])
         write_atomic(folder / "audit.md", as_markdown(audits))
         write_atomic(folder / "audit.html", as_html(audits))
     return audits

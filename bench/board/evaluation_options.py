@@ -102,6 +102,8 @@ def options_of(
     for key in given:
         if key not in known:
             own = [name for name, p in signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
+            if key == "norm" and "threat_model" in own:
+                raise UserError(f'{function.__name__} takes the norm as threat_model="Linf", not as norm')
             raise unknown(f"argument of {function.__name__}", key, [*own, *known])
     return replace(EvaluationOptions(**defaults), **given)
 

@@ -66,7 +66,7 @@ def find_preset(name: str) -> Preset:
         UserError: unknown name.
     """
     if name not in preset_names():
-        raise unknown("preset", name, preset_names())
+        raise unknown("preset", str(name), preset_names())
     return _read(name)
 
 
@@ -110,9 +110,9 @@ def _norm(preset: Preset, threat: Mapping[str, Any]) -> str:
     norm = str(threat.get("norm", preset.norms[0]))
     match = next((n for n in preset.norms if n.lower() == norm.lower()), None)
     if match is None:
+        elsewhere = "" if preset.name == "standard" else '; "standard" takes Linf, L2 and L1'
         raise UserError(
-            f'the preset "{preset.name}" is a protocol of {", ".join(preset.norms)} and not of {norm}; "standard" '
-            "takes Linf, L2 and L1"
+            f'the preset "{preset.name}" is a protocol of {", ".join(preset.norms)} and not of {norm}{elsewhere}'
         )
     return match
 

@@ -19,6 +19,7 @@ from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
 from bench.execution.forecast.estimates import run_entry
 from bench.execution.options import Options
+from bench.execution.outdated_audits import mark_outdated_audits
 from bench.execution.plan import RunPlan, has_failed, plan_run
 from bench.execution.progress import Progress
 from bench.execution.resume import Resumable, resumable
@@ -65,7 +66,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     with no_empty_folder(folder):
         store = Store(folder)
         found = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
-        _print_notes(found.notes)
+        _print_notes((*found.notes, *mark_outdated_audits(folder, board.defenses)))
         plan = plan_run(board, chosen, found, folder, options)
         if not options.quiet:
             print(_intent(chosen, len(chosen) - len(plan.pending), folder), file=sys.stderr, flush=True)

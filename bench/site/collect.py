@@ -28,7 +28,7 @@ from bench.site.model import About, Board, Row, Site, Source, slugs
 from bench.site.sources import sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
-from bench.store.audits import read_audits
+from bench.store.audits import current_audits
 from bench.store.manifest import read_manifest, resumed_anyway
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
@@ -71,7 +71,7 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
     by_defense: dict[str, Records] = {}
     for check in [] if checks is None else records(checks):
         by_defense.setdefault(check["fingerprint"], []).append(check)
-    audits = [audit for folder in evaluated for audit in read_audits(folder)]
+    audits = [audit for folder in evaluated for audit in current_audits(folder)]
     known = _Known(read_claims() if claims is None else list(claims), audits, by_defense)
     read = [_read(folder, source, known) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))

@@ -1,12 +1,14 @@
-"""Read the audits of a results folder."""
+"""Read and write the audits of a results folder."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from defenses.utils.checksums import is_whole
+from bench.store.folder import Store, write_atomic
+from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
@@ -31,6 +33,34 @@ def read_audits(results: Path) -> list[dict[str, Any]]:
     if content.get("schema", 0) > SCHEMA:
         raise UserError(f"{file} is of a newer version; use the version of purebench that wrote it")
     return list(content["audits"])
+
+
+def current_audits(results: Path) -> list[dict[str, Any]]:
+    """Return the audits of `read_audits` that were not made with an earlier state of the user's code and files."""
+    return [audit for audit in read_audits(results) if not audit.get("outdated")]
+
+
+def write_audits(results: Path, audits: list[dict[str, Any]]) -> None:
+    """Write the audits of a results folder, whole; the caller holds the lock "audit" of its `Store`."""
+    content = with_checksum({"schema": SCHEMA, "audits": audits})
+    write_atomic(results / FOLDER / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def mark_audits(results: Path, reasons: Mapping[int, str]) -> None:
+    """Set why audits of a results folder do not count.
+
+    Args:
+        results: the results folder.
+        reasons: by the position of the audit; "": it counts.
+    """
+    if all(read_audits(results)[number].get("outdated", "") == reason for number, reason in reasons.items()):
+        return
+    with Store(results).lock("audit", wait=True):
+        audits = read_audits(results)
+        for number, reason in reasons.items():
+            audits[number].pop("outdated", None)
+            audits[number] |= {"outdated": reason} if reason else {}
+        write_audits(results, audits)
 
 
 def is_audit_folder(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from bench.store.audits import is_audit_folder
@@ -16,6 +17,13 @@ LOADERS = {
     "audits": "load_audits",
 }
 NO_RESULTS = "{} holds no results; give the folder of a run, as results/quickstart"
+
+
+def folder_named(path: object) -> Path:
+    """Return the path of a results folder; refuse what is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"the results are {str(path)[:40]!r}; give the folder of a run, as results/quickstart")
+    return Path(path)
 
 
 def kind_of(folder: Path) -> str | None:

@@ -17,10 +17,10 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:  # its message is a long list of backends
         text = f'device "{name[:40]}" cannot be used: torch knows none of that name'
-        raise UserError(f"{text}; try --device cpu, or cuda:0") from None
+        raise UserError(f"{text}; try cpu, or cuda:0") from None
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0][:60]
-        raise UserError(f'device "{name[:40]}" cannot be used: {reason}; try --device cpu') from None
+        raise UserError(f'device "{name[:40]}" cannot be used: {reason}; try cpu') from None
     return device

@@ -181,6 +181,8 @@ def load_model(
     Raises:
         UserError: unknown name or parameter; weights missing or damaged; a user-defined class that cannot be loaded.
     """
+    if not isinstance(plain(dataset), str):
+        raise UserError(f'dataset is {dataset!r}; give a name, as "digits"')
     if training_seed is not None and type(training_seed) is not int:
         raise UserError(f"training_seed is {training_seed!r}; it must be a whole number")
     try:

@@ -10,7 +10,7 @@ from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
-from bench.store.kinds import refuse_other_kind
+from bench.store.kinds import folder_named, refuse_other_kind
 from bench.tracks.corruptions.run import CLEAN, KEPT_NOTE
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
@@ -45,7 +45,7 @@ def load_corruptions(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    folder = Path(path)
+    folder = folder_named(path)
     refuse_other_kind(folder, "load_corruptions")
     return pd.DataFrame(_rows(folder), columns=list(_COLUMNS)).astype(_COLUMNS)
 

@@ -17,7 +17,7 @@ from bench.report.table import Table
 from bench.stats.bootstrap import Interval, over_trainings
 from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
-from bench.store.kinds import refuse_other_kind
+from bench.store.kinds import folder_named, refuse_other_kind
 from bench.tracks.poisoning.records import CONTROL, TrialRecord, read_plan, read_trials
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def load_poisoning(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    folder = Path(path)
+    folder = folder_named(path)
     refuse_other_kind(folder, "load_poisoning")
     plan, lines = read_plan(folder), read_trials(folder)
     groups: dict[tuple[Any, ...], list[TrialRecord]] = {}

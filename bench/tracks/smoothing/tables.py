@@ -10,7 +10,7 @@ from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
 from bench.store.jsonl import read
-from bench.store.kinds import refuse_other_kind
+from bench.store.kinds import folder_named, refuse_other_kind
 from bench.tracks.smoothing.noisy_defense import number
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
@@ -52,7 +52,7 @@ def load_smoothing(path: str | Path, radii: Sequence[str] = RADII) -> pd.DataFra
     """
     import pandas as pd
 
-    folder = Path(path)
+    folder = folder_named(path)
     refuse_other_kind(folder, "load_smoothing")
     return pd.DataFrame(_rows(folder, radii), columns=list(_COLUMNS)).astype(_COLUMNS)
 

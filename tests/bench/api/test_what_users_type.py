@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from boards import purebench_here
+from torch import nn
 
+import bench
 from bench import benchmark
 from bench.analysis.results import load_cells
 from bench.attacks.registry import find_attack
@@ -157,3 +159,36 @@ def test_a_plan_tells_of_attacks_in_another_norm_what_a_run_tells(tmp_path, monk
     ran = ran[ran["status"] == "unsupported"]
     assert list(ran["attack"]) == ["foolbox:L2PGD", "torchattacks:PGDL2"]
     assert [line.partition(" | unsupported: ")[2] for line in plan] == list(ran["error"])
+
+
+def _images(shape=(2, 1, 8, 8)):
+    return torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: bench.summary(3), "the results are '3'; give the folder of a run"),
+        (lambda: bench.table(None), "the results are 'None'; give the folder"),
+        (lambda: bench.load_results(3), "the results are '3'"),
+        (lambda: bench.leaderboard(3), "the results are '3'"),
+        (lambda: bench.claims_table(3), "the results are '3'"),
+        (lambda: bench.compare(3, "adp", "undefended"), "the results are '3'"),
+        (lambda: bench.run_preset(None, "undefended"), 'unknown preset "None"; known: '),
+        (lambda: bench.run_preset("standard", "undefended", norm="L0", eps=1), "of Linf, L2, L1 and not of L0$"),
+        (
+            lambda: bench.judge("undefended", *_images(), norm="Linf"),
+            '^judge takes the norm as threat_model="Linf", not as norm$',
+        ),
+        (lambda: load_model("adp", dataset=3), 'dataset is 3; give a name, as "digits"'),
+        (
+            lambda: bench.clean_accuracy(nn.Unflatten(1, (1, 1)).eval(), *_images()),
+            r"returns shape \(2, 1, 1, 8, 8\) for 2 images",
+        ),
+        (lambda: bench.benchmark("undefended", eps="1/5", device="gpu"), "torch knows none of that name; try cpu"),
+    ],
+)
+def test_other_kinds_of_values_are_one_line(call, words):
+    with pytest.raises(UserError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
