@@ -23,6 +23,9 @@ from .api.judge import judge as judge
 from .api.run_preset import run_preset as run_preset
 from .audit.audit_defense import audit_defense as audit_defense
 from .board.evaluation_options import EvaluationOptions as EvaluationOptions
+from .evaluation.trajectory import Trajectory as Trajectory
+from .evaluation.trajectory import purification_trajectory as purification_trajectory
+from .figures.pictures import figure as figure
 from .report.of_results import table as table
 from .spec.threat import ThreatModel as ThreatModel
 from .spec.view import ViewSpec as ViewSpec

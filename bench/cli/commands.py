@@ -20,6 +20,7 @@ COMMANDS = {
         "site",
         "Write results as static pages: leaderboards to sort and filter, a page for each row, how to repeat them.",
     ),
+    "figures": ("figures", "Draw results as pictures, SVG, PDF or PNG: ranks, attacks, audits, certified radii."),
     "detect": ("detect", "Print AUROC, true positive rates and accuracy with rejection of detectors."),
     "certify": (
         "certify",

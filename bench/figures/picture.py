@@ -1,0 +1,63 @@
+"""A picture of results: its data, what it shows in words, and files of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.plots.style import file_bytes, of_width, save
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, drawn when it is asked for.
+
+    Args:
+        name: kind of picture, as "ranks".
+        slug: its name among the pictures of the same results, for files.
+        alt: what it shows, in one sentence, for those who cannot see it.
+        data: the rows that it is drawn from.
+        draw: returns its axes, on a new figure.
+    """
+
+    name: str
+    slug: str
+    alt: str
+    data: pd.DataFrame
+    draw: Callable[[], Axes]
+
+    def figure(self, width: float | None = None) -> Figure:
+        """Return the picture as a matplotlib figure.
+
+        Args:
+            width: in millimetres; None: that of the picture.
+        """
+        with of_width(width):
+            figure = self.draw().get_figure()
+        assert isinstance(figure, Figure)
+        return figure
+
+    @property
+    def svg(self) -> str:
+        """The picture as SVG."""
+        return file_bytes(self.figure(), "svg").decode()
+
+    def save(self, path: str | Path, width: float | None = None) -> Path:
+        """Write the picture as SVG, PDF or PNG, by the ending of its path.
+
+        Args:
+            path: of the file.
+            width: in millimetres; None: that of the picture.
+
+        Raises:
+            UserError: another ending, or a folder that cannot be written to.
+        """
+        return save(self.figure(width), path)
+
+    def _repr_svg_(self) -> str:
+        return self.svg

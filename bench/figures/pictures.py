@@ -1,0 +1,210 @@
+"""All pictures of results folders, by name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Set
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.analysis.loaders import load_audits
+from bench.figures.frames import Threat, threats_of
+from bench.figures.picture import Picture
+from bench.plots.attacks import attacks, draws
+from bench.plots.claims import claims
+from bench.plots.curves import EFFORT, RADIUS, certified, convergence, corruptions, radius
+from bench.plots.defenses import clean_robust, cost, ranks
+from bench.plots.matrices import audit, matrix
+from bench.store.kinds import NO_RESULTS, folder_named, kind_of
+from bench.tracks.corruptions.tables import load_corruptions
+from bench.tracks.smoothing.tables import load_smoothing
+from defenses.utils.errors import UserError, unknown
+from defenses.utils.text import file_name
+
+Draw = Callable[[pd.DataFrame], Axes]
+NAMES = {
+    "ranks": "worst case of each defense with its interval and range of ranks",
+    "clean-robust": "worst case of each defense against its clean accuracy",
+    "cost": "worst case of each defense against the evaluations of its attacks",
+    "matrix": "share of right draws of each image under the worst case of each defense",
+    "claims": "published robust accuracy against what was measured here",
+    "attacks": "accuracy of a defense under each attack",
+    "draws": "share of images of a random defense that withstand M submissions",
+    "audit": "outcome of each check of the audits",
+    "radius": "accuracy of audited defenses against the radius",
+    "convergence": "accuracy of audited defenses against the effort of the attack",
+    "corruptions": "accuracy of each defense against the severity of corruptions",
+    "certified": "certified accuracy against the L2 radius",
+}
+
+
+def pictures(*results: str | Path, only: Collection[str] = (), defense: str | None = None) -> Iterator[Picture]:
+    """Yield the pictures of results folders, each drawn when it is asked for.
+
+    Args:
+        *results: results folders of any kind.
+        only: names of pictures; empty: all that the results have.
+        defense: label of the defense of *attacks* and *draws*; None: all.
+
+    Raises:
+        UserError: an unknown name or defense, a folder without results, or a damaged file.
+    """
+    for name in only:
+        if name not in NAMES:
+            raise unknown("picture", name, NAMES)
+    wanted = set(only) or NAMES.keys()
+    found: Counter[str] = Counter()
+    for folder in [folder_named(path) for path in results]:
+        for picture in _of_folder(folder, defense, wanted):
+            if picture.name in wanted:
+                found[picture.slug.lower()] += 1
+                number = found[picture.slug.lower()]
+                yield picture if number == 1 else replace(picture, slug=f"{picture.slug}-{number}")
+    if not found:
+        folders, names = ", ".join(map(str, results)), " or ".join(only)
+        if not folders:
+            raise UserError("name a results folder, as results/quickstart")
+        raise UserError(f"there is no picture{names and f' {names}'} of {folders}")
+
+
+def figure(name: str, results: str | Path, *, defense: str | None = None) -> Picture:
+    """Return a picture of a results folder.
+
+    Args:
+        name: of the picture, as "ranks"; `purebench figures --help` has all.
+        results: a results folder.
+        defense: label, for the pictures of a single defense.
+
+    Returns:
+        The picture: `.data`, `.svg`, `.figure()`, `.save("x.pdf")`; notebooks show it.
+
+    Raises:
+        UserError: an unknown name, no such picture, or several.
+    """
+    found = list(pictures(results, only=[name], defense=defense))
+    if len(found) > 1:
+        names = ", ".join(picture.slug for picture in found[:5])
+        raise UserError(f"{results} has several: {names}; name the defense, or draw from its frame (bench.plots)")
+    return found[0]
+
+
+def width_of(text: str | None) -> float | None:
+    """Return a width as "84mm", "8.4cm" or "3.3in" in millimetres.
+
+    Raises:
+        UserError: no such width, or one below 20 or above 1,000 millimetres.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(mm|cm|in)", text)
+    width = float(match[1]) * {"mm": 1, "cm": 10, "in": 25.4}[match[2]] if match else 0.0
+    if not 20 <= width <= 1000:
+        raise UserError(f'width is "{text}"; write it as 84mm, 8.4cm or 3.3in, from 20mm to 1000mm')
+    return width
+
+
+def _of_folder(folder: Path, defense: str | None, wanted: Set[str]) -> Iterator[Picture]:
+    kind = kind_of(folder)
+    if kind is None:
+        raise UserError(NO_RESULTS.format(folder))
+    if kind == "a board":
+        for threat in threats_of(folder):
+            yield from of_board(threat, wanted)
+            yield from of_rows(threat, defense, wanted)
+    if kind in ("a board", "audits"):
+        yield from of_audits(load_audits(folder))
+    elif kind == "accuracy under corruptions":
+        yield of_track("corruptions", corruptions, load_corruptions(folder), folder)
+    elif kind == "certified radii":
+        yield of_track("certified", certified, load_smoothing(folder), folder)
+
+
+def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Picture]:
+    """Yield the pictures of all defenses of a board under one threat, those of the wanted names."""
+    suffix = threat.suffix
+    if wanted & {"ranks", "clean-robust", "cost"}:
+        leaders = threat.of("leaders")
+        yield from _of_leaders(leaders[leaders["worst_mean"].notna()], threat)
+    if "matrix" in wanted and len(worst := threat.of("worst")):
+        images, names = (worst[name].nunique() for name in ("index", "defense"))
+        text = f"Share of right draws of {images} images under the worst case of {names} defenses on {threat.title}."
+        yield _picture("matrix", suffix, text, worst, matrix)
+    if "claims" in wanted and not suffix:
+        claimed = threat.frames.claimed
+        claimed = claimed[claimed[["claimed_robust", "measured_robust"]].notna().all(axis=1)]
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in claimed["verdict"].value_counts(sort=False).items())
+        if counts:
+            yield _picture("claims", suffix, f"Published against measured robust accuracy: {counts}.", claimed, claims)
+
+
+def _of_leaders(leaders: pd.DataFrame, threat: Threat) -> Iterator[Picture]:
+    """Yield the pictures of rows of `bench.leaderboard`."""
+    if leaders.empty:
+        return
+    best, suffix = leaders.iloc[0], threat.suffix
+    share = f"{100 * best['worst_mean']:.1f} %"
+    these = f"{len(leaders)} defenses on {threat.title}; the best, {best['defense']}, keeps {share}"
+    yield _picture("ranks", suffix, f"Worst case and range of ranks of {these}.", leaders, ranks)
+    yield _picture("clean-robust", suffix, f"Worst case against clean accuracy of {these}.", leaders, clean_robust)
+    if (leaders["evaluations_per_image"] > 0).any():
+        yield _picture("cost", suffix, f"Worst case against the evaluations of the attacks, of {these}.", leaders, cost)
+
+
+def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES.keys()) -> Iterator[Picture]:
+    """Yield the pictures of single defenses under one threat, those of the wanted names.
+
+    Args:
+        threat: of the board.
+        defense: label; None: all.
+        wanted: names of pictures.
+
+    Raises:
+        UserError: no such defense.
+    """
+    known = [str(label) for label in threat.of("leaders")["defense"].unique()]
+    if defense is not None and defense not in known:
+        raise unknown("defense", defense, known)
+    for label in known if defense is None else [defense]:
+        suffix = f"{threat.suffix}-{file_name(label) or 'x'}"
+        if "attacks" in wanted:
+            attacked = _of_label(threat.of("attacked"), label)
+            if count := int(attacked["robust_mean"].notna().sum()):
+                text = f"Accuracy of {label} under {count} attacks and references on {threat.title}."
+                yield _picture("attacks", suffix, text, attacked, attacks)
+        if "draws" in wanted:
+            records = _of_label(threat.of("records"), label)
+            if ((records["draws"] > 1) & (records["status"] == "ok")).any():
+                text = f"Share of images of {label} that withstand M submissions, on {threat.title}."
+                yield _picture("draws", suffix, text, records, draws)
+
+
+def _of_label(frame: pd.DataFrame, label: str) -> pd.DataFrame:
+    return frame[frame["defense"] == label]
+
+
+def of_audits(audits: pd.DataFrame) -> Iterator[Picture]:
+    """Yield the pictures of the rows of `bench.load_audits`, of one threat after another."""
+    settings = audits.groupby(["dataset", "norm", "eps"], sort=False)
+    for (dataset, norm, eps), of in settings:
+        suffix = f"-{file_name(f'{dataset}-{norm}-{eps}')}" if len(settings) > 1 else ""
+        about = f"{of['defense'].nunique()} defenses audited at {norm} {eps} on {dataset}"
+        yield _picture("audit", suffix, f"Outcome of each check of {about}.", of, audit)
+        if (of["check"] == RADIUS).any():
+            yield _picture("radius", suffix, f"Accuracy against the radius of {about}.", of, radius)
+        if of["check"].isin([check for check, _ in EFFORT.values()]).any():
+            text = f"Accuracy against the effort of the attack of {about}."
+            yield _picture("convergence", suffix, text, of, convergence)
+
+
+def of_track(name: str, draw: Draw, frame: pd.DataFrame, folder: Path) -> Picture:
+    """Return the picture of results that are no board."""
+    return _picture(name, "", f"{NAMES[name].capitalize()}, of {folder.resolve().name}.", frame, draw)
+
+
+def _picture(name: str, suffix: str, alt: str, data: pd.DataFrame, draw: Draw) -> Picture:
+    return Picture(name, f"{name}{suffix}", alt, data, partial(draw, data))

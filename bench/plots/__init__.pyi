@@ -1,0 +1,16 @@
+from .attacks import attacks as attacks
+from .attacks import draws as draws
+from .claims import claims as claims
+from .curves import certified as certified
+from .curves import convergence as convergence
+from .curves import corruptions as corruptions
+from .curves import radius as radius
+from .defenses import clean_robust as clean_robust
+from .defenses import cost as cost
+from .defenses import ranks as ranks
+from .images import adversarial_grid as adversarial_grid
+from .images import trajectory as trajectory
+from .matrices import audit as audit
+from .matrices import matrix as matrix
+from .style import save as save
+from .style import style as style

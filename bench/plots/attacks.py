@@ -1,0 +1,132 @@
+"""Pictures of the attacks on one defense: accuracy under each, and under several submissions of an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench.analysis.records import CLEAN
+from bench.analysis.summary import WORST
+from bench.plots.style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    MUTED,
+    axes_of,
+    intervals,
+    legend_above,
+    percent,
+    rows,
+    shortened,
+    style,
+)
+from bench.spec.cell import NULLS
+from bench.stats.proportions import rob_at_m, wilson
+from defenses.utils.errors import UserError
+
+_MODES = {"exact": 0, "bpda": 1, "blind": 2}  # shape and colour of a gradient mode; further modes after them
+_SETTING = ["dataset", "split", "indices", "norm", "eps", "targets"]
+_CLEAN = "clean images"
+_LINES = 4  # attacks of `draws`
+_LONGEST = 44  # characters of the name of an attack
+
+
+@style()
+def attacks(summary: pd.DataFrame, *, defense: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of a defense under each attack with its interval, the strongest on top.
+
+    Colour and shape tell the gradients that the attacker has.
+
+    Args:
+        summary: rows of `bench.summary`.
+        defense: label; None: the only one.
+        ax: where to draw; None: on a new figure.
+
+    Raises:
+        UserError: no such defense, several ones or several threats, or no attack with a result.
+    """
+    frame = _of_defense(summary, defense)
+    frame = frame[frame["robust_mean"].notna()].copy()
+    if frame[_SETTING].drop_duplicates().shape[0] != 1:
+        raise UserError("the rows are of no threat or of several; choose those of one")
+    clean, worst = frame["attack"].isin(NULLS), frame["attack"] == WORST
+    frame = pd.concat([frame[worst], frame[~clean & ~worst].sort_values("robust_mean", kind="stable"), frame[clean]])
+    axes = axes_of(ax, 22 + 4.4 * len(frame), 120)
+    rows(axes, [_title(*row) for row in frame[["attack", "view"]].itertuples(index=False)], _LONGEST)
+    for at, line in enumerate(frame.to_dict("records")):
+        kind = INK if line["attack"] == WORST else MUTED if line["attack"] in NULLS else ""
+        number = _number(str(line["gradient"]))
+        marker = "d" if kind == INK else "o" if kind else MARKERS[number]
+        ends = [[percent(line["robust_low"])], [percent(line["robust_high"])]]
+        intervals(axes, [percent(line["robust_mean"])], [at], ends, fmt=marker, color=kind or COLOURS[number])
+    axes.set(xlim=(-2, 102), xlabel="accuracy (%), 95 %")
+    modes = dict.fromkeys(str(mode) for mode in frame[~frame["attack"].isin(NULLS)]["gradient"] if mode)
+    for mode in sorted(modes, key=_number):
+        number = _number(mode)
+        key = Line2D([], [], marker=MARKERS[number], color=COLOURS[number], linestyle="none", label=f"{mode} gradients")
+        axes.add_line(key)
+    if modes:
+        legend_above(axes)
+    return axes
+
+
+@style()
+def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None = None, submissions: int = 15) -> Axes:
+    """Draw Rob(M) of a random defense: the share of images that withstand all of M submissions, with its interval.
+
+    Args:
+        records: rows of `bench.load_results`; the four attacks are drawn under which its accuracy is the least.
+        defense: label; None: the only one.
+        ax: where to draw; None: on a new figure.
+        submissions: largest M; fewer where there are fewer draws.
+
+    Raises:
+        UserError: no such defense, several ones or several threats, or a single draw of an image.
+    """
+    frame = _of_defense(records, defense)
+    if frame[["dataset", "split", "norm", "eps", "targets"]].drop_duplicates().shape[0] != 1:
+        raise UserError("the records are of no threat or of several; choose those of one")
+    frame = frame[(frame["status"] == "ok") & (frame["draws"] > 1)]
+    if frame.empty:
+        raise UserError("no image has more than one draw; Rob(M) is of random defenses")
+    groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
+    attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
+    strongest = sorted(attacked, key=lambda name: float(attacked[name]["accuracy"].mean()))[:_LINES]
+    lines = {name: of for name, of in groups.items() if name in (*strongest, _CLEAN)}
+    axes = axes_of(ax, 70)
+    for number, (name, of) in enumerate(lines.items()):
+        m = np.arange(1, min(submissions, int(of["draws"].min())) + 1)
+        share = np.array([rob_at_m(of["correct"], of["draws"], int(count)).mean() for count in m])
+        low, high = wilson(share * len(of), len(of))
+        colour, marker = (MUTED, "o") if name == _CLEAN else (COLOURS[number], MARKERS[number])
+        axes.fill_between(m, percent(low), percent(high), color=colour, alpha=0.15, linewidth=0)
+        axes.plot(m, percent(share), marker=marker, color=colour, label=shortened(name, _LONGEST))
+    axes.set(xlabel="M, submissions of an image", ylabel="right in all of them (%)", ylim=(-2, 102))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_above(axes, columns=1)
+    return axes
+
+
+def _of_defense(frame: pd.DataFrame, defense: str | None) -> pd.DataFrame:
+    """Return the rows of a defense."""
+    known = [str(label) for label in frame["defense"].unique()]
+    if defense is None and len(known) != 1:
+        raise UserError(f"name one defense: {', '.join(known[:5])}" if known else "there are no rows")
+    chosen = known[0] if defense is None else defense
+    if chosen not in known:
+        raise UserError(f'no defense "{chosen}" in the rows; they have {", ".join(known[:5])}')
+    return frame[frame["defense"] == chosen]
+
+
+def _title(attack: str, view: str) -> str:
+    if attack in NULLS:
+        return {CLEAN: _CLEAN, "uniform": "uniform noise"}.get(attack, attack)
+    return f"{attack}, {view}" if view else attack
+
+
+def _number(mode: str) -> int:
+    """Return the number of the shape and colour of a gradient mode."""
+    return _MODES.get(mode.partition(":")[0], len(_MODES))

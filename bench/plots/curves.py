@@ -1,0 +1,162 @@
+"""Pictures of curves: accuracy against the radius, the effort of an attack, the severity of a corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from bench.plots.style import COLOURS, MARKERS, MUTED, axes_of, intervals, legend_above, percent, style
+from bench.stats.proportions import wilson
+from defenses.utils.errors import UserError
+
+RADIUS = "accuracy falls with the radius"  # check of an audit, with the accuracy "at" each radius
+EFFORT = {  # what a check of an audit compares, in the order of effort
+    "one step": ("iterative against single step", "single step"),
+    "as evaluated": ("twice the iterations", "base"),
+    "2× steps": ("twice the iterations", "doubled"),
+    "2× restarts": ("twice the restarts", "doubled"),
+    "2× copies": ("twice the EOT copies", "doubled"),
+}
+_HEIGHT = 70
+_MOST = 12  # lines of a picture
+
+
+@style()
+def radius(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy under the white box of an audit against the radius, a line for each defense, with intervals.
+
+    A dashed line marks the radius of the evaluation. Accuracy that does not fall to chance tells that gradients are
+    masked.
+
+    Args:
+        audits: rows of `bench.load_audits` of one data set and norm.
+        ax: where to draw; None: on a new figure.
+
+    Raises:
+        UserError: no audit measured it, or audits of several data sets or norms.
+    """
+    frame = audits[audits["check"] == RADIUS]
+    if frame[["dataset", "norm"]].drop_duplicates().shape[0] != 1:
+        raise UserError("no audit, or audits of several data sets or norms; choose those of one")
+    lines = []
+    for row in frame.to_dict("records"):
+        found = {Fraction(k[3:]): v for k, v in row["numbers"].items() if k.startswith("at ") and v is not None}
+        x = sorted(found)
+        low, high = wilson(np.array([found[at] for at in x]) * row["n_images"], row["n_images"])
+        lines.append((str(row["defense"]), [float(at) for at in x], [found[at] for at in x], (low, high)))
+    axes = _curves(ax, lines)
+    for eps in dict.fromkeys(frame["eps"]):
+        axes.axvline(float(Fraction(eps)), color=MUTED, linestyle="--", linewidth=0.8)
+        axes.annotate(f" eps {eps}", (float(Fraction(eps)), 101), fontsize=6, va="top")
+    axes.set(xlabel=f"{frame['norm'].iloc[0]} radius", ylabel="accuracy (%)")
+    return axes
+
+
+@style()
+def convergence(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy that an attack leaves against its effort: one step, as evaluated, twice steps or copies.
+
+    Args:
+        audits: rows of `bench.load_audits`.
+        ax: where to draw; None: on a new figure.
+
+    Raises:
+        UserError: no audit measured it.
+    """
+    lines = []
+    for defense, of in audits.groupby("defense", sort=False):
+        numbers = dict(zip(of["check"], of["numbers"], strict=True))
+        found = {at: numbers.get(check, {}).get(key) for at, (check, key) in enumerate(EFFORT.values())}
+        known = {at: value for at, value in found.items() if value is not None}
+        if len(known) > 1:
+            ends = wilson(np.array(list(known.values())) * of["n_images"].iloc[0], of["n_images"].iloc[0])
+            lines.append((str(defense), list(known), list(known.values()), ends))
+    if not lines:
+        raise UserError("no audit compares an attack with a longer one")
+    axes = _curves(ax, lines, apart=0.06)
+    axes.set_xticks(range(len(EFFORT)), [name.replace(" ", "\n", 1) for name in EFFORT])
+    axes.set(ylabel="accuracy (%)")
+    return axes
+
+
+@style()
+def corruptions(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the mean accuracy over all corruptions against their severity, a line for each defense, with intervals.
+
+    Severity 0 is the clean images. Intervals treat the corruptions of an image as one measurement.
+
+    Args:
+        frame: rows of `bench.load_corruptions`.
+        ax: where to draw; None: on a new figure.
+
+    Raises:
+        UserError: no corruption was measured.
+    """
+    lines = []
+    for defense, of in frame.groupby("defense", sort=False):
+        clean = of[of["corruption"] == "clean"]
+        single = of[~of["corruption"].isin(("clean", "mean")) & (of["severity"].astype(str) != "mean")]
+        means = single.groupby(single["severity"].astype(int))["accuracy"].mean()
+        if means.empty:
+            continue
+        x = [*([0] if len(clean) else []), *(int(at) for at in means.index)]
+        y = np.array([*clean["accuracy"].head(1), *means])
+        lines.append((str(defense), x, y.tolist(), wilson(y * of["images"].iloc[0], of["images"].iloc[0])))
+    if not lines:
+        raise UserError("no corruption was measured")
+    axes = _curves(ax, lines)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="severity", ylabel="accuracy (%)")
+    return axes
+
+
+@style()
+def certified(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the certified accuracy against the L2 radius, a line for each sigma, with intervals over images.
+
+    Args:
+        frame: rows of `bench.load_smoothing`.
+        ax: where to draw; None: on a new figure.
+
+    Raises:
+        UserError: no rows.
+    """
+    if frame.empty:
+        raise UserError("there are no certified radii")
+    by = [name for name in ("defense", "sigma") if name in frame]
+    lines = []
+    for key, of in frame.groupby(by, sort=False):
+        of = of.assign(at=of["radius"].map(lambda text: float(Fraction(str(text))))).sort_values("at")
+        name = ", ".join(f"sigma {part:g}" if isinstance(part, float) else str(part) for part in key)
+        lines.append((name, list(of["at"]), list(of["certified"]), (of["low"], of["high"])))
+    axes = _curves(ax, lines)
+    axes.set(xlabel="L2 radius", ylabel="certified accuracy (%)", xlim=(-0.02, None))
+    return axes
+
+
+def _curves(ax: Axes | None, lines: Iterable[tuple[str, list[Any], list[float], Any]], apart: float = 0) -> Axes:
+    """Draw (name, x, shares, their ends) as lines with intervals.
+
+    Args:
+        ax: where to draw.
+        lines: the lines.
+        apart: distance of the points of neighbouring lines along x.
+    """
+    drawn = list(lines)
+    if len(drawn) > _MOST:
+        raise UserError(f"{len(drawn)} lines are too many for a picture; choose at most {_MOST} of the defenses")
+    axes = axes_of(ax, _HEIGHT + 3.5 * (len(drawn) // 2))
+    for number, (name, x, y, (low, high)) in enumerate(drawn):
+        at = np.asarray(x, float) + apart * (number - (len(drawn) - 1) / 2)
+        dash = ("-", "--")[number // len(COLOURS) % 2]
+        kind = {"color": COLOURS[number % len(COLOURS)], "fmt": f"{MARKERS[number % len(MARKERS)]}{dash}"}
+        intervals(axes, at, percent(y), (percent(low), percent(high)), upright=True, label=name, **kind)
+    axes.set_ylim(-2, 103)
+    legend_above(axes, columns=2)
+    return axes

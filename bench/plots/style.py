@@ -1,0 +1,230 @@
+"""The style of all pictures: colours, shapes, sizes, and files that are the same bytes when they are written again."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.transforms import Bbox
+
+from bench.store.folder import write_atomic
+from defenses.utils.errors import UserError
+
+FORMATS = ("svg", "pdf", "png")
+WIDTH = 84.0  # of a column of a paper, millimetres
+INK, MUTED, PAPER, SHADE = "#1b1f24", "#5b6470", "#ffffff", "#eef1f4"
+# Okabe and Ito's colours that stand out from white and from black by 3 : 1, with a shape each.
+COLOURS = ("#0072b2", "#d55e00", "#008f68", "#b5578b", "#7a6a00", "#5b6470")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+_DARK = {INK: "#e7eaee", MUTED: "#a2abb6", PAPER: "#14171c", SHADE: "#232932", "#0072b2": "#4fa3dc"}
+_RC: Any = {  # matplotlib types it by a literal of all names
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "font.size": 8,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "grid.color": SHADE,
+    "grid.linewidth": 0.6,
+    "image.cmap": "cividis",
+    "image.interpolation": "nearest",
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "patch.linewidth": 0.6,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "purebench",  # ids do not change from one time to the next
+    "text.color": INK,
+    "text.parse_math": False,  # a label may have dollar signs
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 7,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 7,
+}
+
+_asked: ContextVar[float | None] = ContextVar("width", default=None)  # of new figures, millimetres
+_ROOM = 9.5  # characters of a label in half an inch
+_BEHIND = {"facecolor": PAPER, "alpha": 0.7, "linewidth": 0, "pad": 0.4}  # of names among lines
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the style of purebench's pictures; also a decorator, `@style()`."""
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of other scripts; an SVG keeps them as text
+        yield
+
+
+@contextmanager
+def of_width(width: float | None) -> Iterator[None]:
+    """Make new figures of some width in millimetres; None: of their own."""
+    token = _asked.set(width)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def axes_of(ax: Axes | None, height: float, width: float = WIDTH) -> Axes:
+    """Return axes to draw on.
+
+    Args:
+        ax: those of the caller; None: of a new figure.
+        height: of a new figure, millimetres.
+        width: likewise.
+    """
+    if ax is not None:
+        return ax
+    width = _asked.get() or width
+    figure = Figure(figsize=(width / 25.4, height / 25.4), layout="constrained")
+    axes: Axes = figure.add_subplot()
+    return axes
+
+
+def percent(values: Any) -> Any:
+    """Return shares in [0, 1] as percent."""
+    return 100 * np.asarray(values, float)
+
+
+def intervals(ax: Axes, x: Any, y: Any, ends: Any, *, upright: bool = False, **options: Any) -> None:
+    """Draw points with their intervals.
+
+    Args:
+        ax: the axes.
+        x: coordinates [N].
+        y: likewise.
+        ends: low and high ends of the intervals [2, N], along x; NaN where there is none.
+        upright: the intervals lie along y.
+        **options: of `Axes.errorbar`.
+    """
+    at = np.asarray(y if upright else x, float)
+    low, high = (np.asarray(end, float) for end in ends)
+    errors = np.nan_to_num(np.clip(np.stack([at - low, high - at]), 0, None))
+    along = {"yerr" if upright else "xerr": errors}
+    drawn: dict[str, Any] = {"fmt": "o", "elinewidth": 0.9, "capsize": 1.8, "capthick": 0.9, **along, **options}
+    ax.errorbar(x, y, **drawn)
+
+
+def rows(ax: Axes, names: Sequence[str], length: int = 34) -> None:
+    """Label the y axis with a row for each name of at most some characters, the first on top."""
+    figure = ax.get_figure(root=True)
+    room = _ROOM * figure.get_figwidth() if figure else length  # half of the width at most
+    ax.set_yticks(range(len(names)), [shortened(name, min(length, int(room))) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+
+
+def legend_above(ax: Axes, columns: int = 3) -> None:
+    """Write the legend above the axes, in the middle of the figure."""
+    figure: Any = ax.get_figure()
+    figure.legend(loc="outside upper center", ncols=columns, handletextpad=0.2, columnspacing=1, handlelength=1.4)
+
+
+def log_axis(ax: Axes) -> None:
+    """Make the x axis logarithmic, its numbers as 10, 1k, 1M."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def shortened(text: str, length: int = 34) -> str:
+    """Return a text of at most some characters, on one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
+    """Write names beside points where they cover no other; return those that found no place.
+
+    Args:
+        ax: the axes, of their final size and limits.
+        x: coordinates [N].
+        y: likewise.
+        names: of the points, the most important first.
+    """
+    figure: Any = ax.get_figure()
+    figure.draw_without_rendering()
+    inside = ax.get_window_extent()
+    points = ax.transData.transform(np.column_stack([x, y]))
+    taken: list[Bbox] = []
+    left_out = []
+    for name, point, at_x, at_y in zip(names, points, x, y, strict=True):
+        for dx, dy, ha, va in ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 4, "center", "bottom"),
+                               (0, -4, "center", "top")):  # fmt: skip
+            text = ax.annotate(shortened(name, 20), point, (dx, dy), xycoords="figure pixels",
+                               textcoords="offset points", ha=ha, va=va, fontsize=6, bbox=_BEHIND)  # fmt: skip
+            box = text.get_window_extent()
+            free = not any(box.overlaps(other) for other in taken) and box.count_contains(points) == 0
+            if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1:
+                taken.append(box)
+                text.xy, text.xycoords = (float(at_x), float(at_y)), "data"
+                break
+            text.remove()
+        else:
+            left_out.append(name)
+    return left_out
+
+
+def file_bytes(figure: Figure, form: str) -> bytes:
+    """Return a figure as a file, the same bytes each time.
+
+    Args:
+        figure: the figure.
+        form: one of `FORMATS`.
+    """
+    left_out = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("CreationDate",), "png": ("Software",)}[form]
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
+    return _with_dark(buffer.getvalue()) if form == "svg" else buffer.getvalue()
+
+
+def _with_dark(svg: bytes) -> bytes:
+    """Return an SVG with other colours on a dark screen."""
+    rules = "".join(
+        f'[style*="{name}: {colour}"]{{{name}:{dark} !important}}'
+        for colour, dark in _DARK.items()
+        for name in ("fill", "stroke")
+    )
+    css = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
+    return re.sub(rb"(<svg [^>]*>)", lambda match: match[1] + css.encode(), svg, count=1)
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as SVG, PDF or PNG, by the ending of its path; the file is whole or not there.
+
+    Raises:
+        UserError: another ending, or a folder that cannot be written to.
+    """
+    file = Path(path)
+    form = file.suffix[1:].lower()
+    if form not in FORMATS:
+        raise UserError(f"{file} is of no known kind of picture; end its name in .svg, .pdf or .png")
+    write_atomic(file, file_bytes(figure, form))
+    return file

@@ -1,0 +1,267 @@
+"""Pictures show the numbers of their frames, in colours that stand out, and are the same bytes each time."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+import bench
+from bench.analysis.images import Images
+from bench.evaluation.trajectory import purification_trajectory
+from bench.plots import (
+    adversarial_grid,
+    attacks,
+    audit,
+    certified,
+    claims,
+    clean_robust,
+    convergence,
+    corruptions,
+    cost,
+    draws,
+    matrix,
+    radius,
+    ranks,
+    save,
+    style,
+    trajectory,
+)
+from bench.plots.style import _DARK, COLOURS, FORMATS, INK, MUTED, PAPER, file_bytes
+from bench.stats.proportions import rob_at_m
+from defenses import load_model
+from defenses.core.noise import Noise
+from defenses.core.purify import purify
+from defenses.data.dataset import load_dataset
+from defenses.utils.errors import UserError
+
+RESULTS = Path(__file__).parents[3] / "results"
+HOSTILE = "<script>alert('x')</script> $\\alpha & \"é\" ‮"
+
+
+@pytest.fixture(scope="module")
+def leaders():
+    return bench.leaderboard(RESULTS / "digits-linf")
+
+
+@pytest.fixture(scope="module")
+def audits():
+    return bench.load_audits(RESULTS / "digits-audit")
+
+
+def points(ax) -> list[np.ndarray]:
+    """The points of all lines with markers, [N, 2] each."""
+    return [line.get_xydata() for line in ax.lines if line.get_marker() not in ("None", "|", "_", "")]
+
+
+def texts_overlap(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts whose boxes overlap."""
+    figure.draw_without_rendering()
+    shown = [t for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_visible() and t.get_text().strip()]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in shown if t.get_window_extent().width > 1]
+    boxes = [(text, box.padded(-1)) for text, box in boxes if figure.bbox.overlaps(box)]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    return [(one, other) for (one, first), (other, second) in pairs if one != other and first.overlaps(second)]
+
+
+def test_ranks_shows_the_leaderboard(leaders):
+    ax = ranks(leaders)
+    clean, worst = points(ax)
+    assert np.allclose(clean[:, 0], 100 * leaders["clean_mean"])
+    assert np.allclose(worst[:, 0], 100 * leaders["worst_mean"])
+    assert [t.get_text().split()[0] for t in ax.get_yticklabels()] == list(leaders["defense"])
+    (bars,) = ax.containers
+    ends = np.array([segment[:, 0] for segment in bars[2][0].get_segments()])
+    assert np.allclose(ends, 100 * leaders[["worst_low", "worst_high"]].to_numpy())
+
+
+def test_groups_of_ranks_that_overlap_share_a_shade(leaders):
+    """Ranges 1-2, 1-2, 3-3 are two groups, of which the first is shaded; a row without a rank is in none."""
+    frame = leaders.assign(rank_low=[1, 1, 3, None], rank_high=[2, 2, 3, None]).astype({"rank_low": "Int64"})
+    ax = ranks(frame.astype({"rank_high": "Int64"}))
+    spans = [(p.get_y(), p.get_y() + p.get_height()) for p in ax.patches]
+    assert spans == [(-0.5, 1.5)]
+    assert ax.get_yticklabels()[3].get_text().endswith("no rank")
+
+
+def test_rows_of_two_threats_are_refused(leaders):
+    with pytest.raises(UserError, match="the rows differ in eps; choose those of one board and threat"):
+        ranks(pd.concat([leaders, leaders.assign(eps="1/10")]))
+    with pytest.raises(UserError, match="no row has a worst case"):
+        clean_robust(leaders.head(0))
+    with pytest.raises(UserError, match='unit is "hours"'):
+        cost(leaders, unit="hours")
+
+
+@pytest.mark.parametrize("board", ["digits-linf", "digits-defenses"])
+@pytest.mark.parametrize("draw", [ranks, clean_robust, cost])
+def test_texts_do_not_overlap(board, draw):
+    figure = draw(bench.leaderboard(RESULTS / board)).get_figure()
+    assert texts_overlap(figure) == []
+
+
+def test_clean_robust_and_cost_show_the_leaderboard(leaders):
+    for draw, column, factor in ((clean_robust, "clean_mean", 100), (cost, "evaluations_per_image", 1)):
+        shown = np.concatenate(points(draw(leaders)))
+        wanted = np.column_stack([factor * leaders[column], 100 * leaders["worst_mean"]])
+        assert np.allclose(sorted(map(tuple, shown)), sorted(map(tuple, wanted)))
+
+
+def test_attacks_are_sorted_and_show_the_summary():
+    frame = bench.summary(RESULTS / "digits-linf")
+    ax = attacks(frame, defense="adp")
+    shown = [xy[0] for xy in np.concatenate(points(ax)) if len(points(ax))]
+    rows = frame[(frame["defense"] == "adp")]
+    assert np.allclose(sorted(shown), sorted(100 * rows["robust_mean"]))
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[0] == "worst case"
+    assert names[-2:] == ["clean images", "uniform noise"]
+    with pytest.raises(UserError, match=r"name one defense: undefended, pgd-at"):
+        attacks(frame)
+    with pytest.raises(UserError, match='no defense "x"'):
+        attacks(frame, defense="x")
+
+
+def test_draws_shows_rob_at_m():
+    records = bench.load_results(RESULTS / "digits-linf")
+    ax = draws(records, defense="adp")
+    of = records[(records["defense"] == "adp") & (records["attack"] == "none")]
+    wanted = [100 * rob_at_m(of["correct"], of["draws"], m).mean() for m in range(1, 16)]
+    by_label = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert np.allclose(by_label["clean images"], wanted)
+    assert len(by_label) == 5  # clean images and the four strongest attacks
+    with pytest.raises(UserError, match="no image has more than one draw"):
+        draws(records, defense="pgd-at")
+
+
+def test_matrix_shows_shares_of_images_and_bins_many():
+    worst = bench.worst_per_image(RESULTS / "digits-linf")
+    values = matrix(worst).images[0].get_array()
+    assert values.shape == (4, 500)
+    assert np.allclose(values.mean(1), sorted(worst.groupby("defense")["accuracy"].mean(), reverse=True))
+    many = pd.concat([worst, worst.assign(index=worst["index"] + 1000), worst.assign(index=worst["index"] + 2000)])
+    binned = matrix(many).images[0].get_array()
+    assert binned.shape == (4, 500)
+    assert np.allclose(binned.mean(1), values.mean(1))
+
+
+def test_audits(audits):
+    ax = audit(audits)
+    symbols = [t.get_text() for t in ax.texts]
+    assert symbols.count("✗") == (audits["status"] == "fail").sum()
+    assert symbols.count("✓") == (audits["status"] == "pass").sum()
+    curve = radius(audits).lines[0].get_xydata()
+    assert np.allclose(curve, [[0.1, 84.5], [0.2, 61.5], [0.3, 12.5], [0.5, 0], [1, 0]])
+    effort = convergence(audits).lines[0].get_ydata()
+    assert np.allclose(effort, [71, 61.5, 61.5, 59])
+    for draw in (audit, radius, convergence):
+        with pytest.raises(UserError, match=r"^no audit"):
+            draw(audits.head(0))
+
+
+def test_corruptions_and_radii():
+    frame = bench.load_corruptions(RESULTS / "corruptions-digits")
+    ax = corruptions(frame)
+    single = frame[(frame["defense"] == "adp") & ~frame["corruption"].isin(("clean", "mean"))]
+    fifth = single[single["severity"].astype(str) == "5"]["accuracy"].mean()
+    assert np.isclose(ax.lines[0].get_ydata()[5], 100 * fifth)
+    radii = bench.load_smoothing(RESULTS / "smooth-digits-smoothing")
+    assert np.allclose(certified(radii).lines[0].get_ydata(), 100 * radii["certified"])
+    with pytest.raises(UserError, match="13 lines are too many for a picture; choose at most 12"):
+        corruptions(pd.concat([frame[frame["defense"] == "adp"].assign(defense=str(i)) for i in range(13)]))
+
+
+def test_claims_stand_at_claimed_and_measured():
+    table = bench.claims_table(RESULTS / "mnist-defenses")
+    frame = table[table["claimed_robust"].notna() & table["measured_robust"].notna()]
+    shown = np.concatenate(points(claims(table)))
+    wanted = 100 * frame[["claimed_robust", "measured_robust"]].to_numpy()
+    assert np.allclose(sorted(map(tuple, shown)), sorted(map(tuple, wanted)))
+    with pytest.raises(UserError, match="no claim has a measured row"):
+        claims(table.head(0))
+
+
+def test_grid_of_images():
+    rng = np.random.default_rng(0)
+    clean = rng.random((3, 1, 4, 4), np.float32)
+    changed = np.clip(clean + np.float32(0.1), 0, 1)
+    images = Images(clean, changed, np.array([0, 1, 2]), np.array([0, 2, -1]), np.array([1.0, 0.25, np.nan]),
+                    np.arange(3), ("a", "b", "c"))  # fmt: skip
+    ax = adversarial_grid(images, eps=0.2, count=2, class_names=("cat", "dog", "eel"))
+    sheet = np.asarray(ax.images[0].get_array())
+    assert sheet.shape == (3 * 6, 2 * 6)
+    assert np.array_equal(sheet[1:5, 1:5], clean[0, 0])
+    assert np.array_equal(sheet[7:11, 7:11], changed[1, 0])
+    assert np.allclose(sheet[13:17, 1:5], (changed - clean)[0, 0] / 0.4 + 0.5)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["cat → cat\n100 %", "dog → eel\n25 %"]
+    with pytest.raises(UserError, match="1 to 16 can be drawn"):
+        adversarial_grid(images, count=17)
+
+
+@pytest.mark.parametrize(("name", "label"), [("adp", "norm of the score"), ("ebm-mcmc", "energy")])
+def test_trajectory_ends_at_the_purified_image(name, label):
+    defense, image = load_model(name, steps=5), load_dataset("digits").x[0]
+    path = purification_trajectory(defense, image.numpy(), seed=3)
+    assert (path.states.shape, path.values.shape, path.label) == ((6, 1, 8, 8), (6,), label)
+    assert np.array_equal(path.states[0], image)
+    purified = purify(defense.purifier, image[None], Noise.of(3, 1))
+    assert np.allclose(path.states[-1], purified[0].detach().clamp(0, 1), atol=1e-6)
+    if label == "energy":
+        energy = defense.purifier.gradient.energy(2 * purified - 1)
+        assert np.isclose(path.values[-1], float(energy), rtol=1e-4)
+    ax = trajectory(path)
+    assert np.array_equal(ax.lines[0].get_ydata(), path.values)
+    assert [t.get_text() for t in ax.get_xticklabels()] == list("012345")
+    with pytest.raises(UserError, match="SmallCNN has no purifier"):
+        purification_trajectory(load_model("undefended").network, image)
+    with pytest.raises(UserError, match=r"the image is \[1, 1, 8, 8\]; it must be one image"):
+        purification_trajectory(defense, image[None])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_files_are_the_same_bytes_each_time(leaders, form, tmp_path):
+    first, second = (file_bytes(ranks(leaders).get_figure(), form) for _ in range(2))
+    assert first == second
+    assert save(ranks(leaders).get_figure(), tmp_path / f"a.{form}").read_bytes() == first
+    with pytest.raises(UserError, match=r"end its name in \.svg, \.pdf or \.png"):
+        save(ranks(leaders).get_figure(), tmp_path / "a.jpg")
+
+
+def test_svg_is_sound_whatever_the_names_are(leaders):
+    frame = leaders.assign(defense=[HOSTILE, "x" * 200, "../../a", "二"])
+    svg = file_bytes(ranks(frame).get_figure(), "svg")
+    root = ET.fromstring(svg)
+    kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert not kinds & {"script", "a", "foreignObject", "metadata"}
+    drawn = [t.text for t in root.iter() if t.tag.endswith("}text")]
+    assert any(text and text.startswith("<script>alert('x')<") for text in drawn)
+    assert b"prefers-color-scheme: dark" in svg
+    links = [v for e in root.iter() for k, v in e.attrib.items() if k.endswith("href")]
+    assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast of two colours, in [1, 21]."""
+    linear = [[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)] for x in (one, other)]
+    light, dark = sorted((float(np.dot([0.2126, 0.7152, 0.0722], x)) for x in linear), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_stand_out_on_both_backgrounds():
+    for colour in (*COLOURS, INK, MUTED):
+        assert contrast(colour, PAPER) >= 3, colour
+        assert contrast(_DARK.get(colour, colour), _DARK[PAPER]) >= 3, colour
+
+
+def test_axes_and_style_of_ones_own(leaders):
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert ranks(leaders, ax=ax) is ax
+    with style():
+        import matplotlib as mpl
+
+        assert mpl.rcParams["svg.fonttype"] == "none"
+    assert mpl.rcParams["svg.fonttype"] != "none"
