@@ -67,7 +67,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Threat:
-    """One of the threats of a board.
+    """A threat of a board, with its rows.
 
     Args:
         frames: of the board.
