@@ -1,6 +1,7 @@
 from .analysis.claim_files import read_claims as read_claims
 from .analysis.claims import claims_table as claims_table
 from .analysis.claims import judge_claim as judge_claim
+from .analysis.columns import columns as columns
 from .analysis.compare import compare as compare
 from .analysis.detection import detection as detection
 from .analysis.images import load_images as load_images
