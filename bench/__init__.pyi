@@ -1,3 +1,7 @@
+from .analysis.attack_sets import agreement as agreement
+from .analysis.attack_sets import broken_alone as broken_alone
+from .analysis.attack_sets import by_class as by_class
+from .analysis.attack_sets import cascade as cascade
 from .analysis.claim_files import read_claims as read_claims
 from .analysis.claims import claims_table as claims_table
 from .analysis.claims import judge_claim as judge_claim

@@ -72,8 +72,8 @@ def _plain(frame: pd.DataFrame, form: str) -> pd.DataFrame:
         frame.insert(list(frame).index("eps") + 1, "eps_value", frame["eps"].map(values).astype("float64"))
     for name in frame:
         if frame[name].map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
-            values = [list(value) if isinstance(value, list | tuple | np.ndarray) else value for value in frame[name]]
-            frame[name] = [json.dumps(value, default=float) for value in values] if form == "csv" else values
+            lists = [list(value) if isinstance(value, list | tuple | np.ndarray) else value for value in frame[name]]
+            frame[name] = [json.dumps(value, default=float) for value in lists] if form == "csv" else lists
     return frame
 
 
