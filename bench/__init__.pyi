@@ -31,6 +31,7 @@ from .board.evaluation_options import EvaluationOptions as EvaluationOptions
 from .evaluation.trajectory import Trajectory as Trajectory
 from .evaluation.trajectory import purification_trajectory as purification_trajectory
 from .figures.pictures import figure as figure
+from .report.of_results import leaderboard_table as leaderboard_table
 from .report.of_results import table as table
 from .spec.threat import ThreatModel as ThreatModel
 from .spec.view import ViewSpec as ViewSpec

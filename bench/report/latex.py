@@ -24,7 +24,8 @@ _LATEX = str.maketrans(
 )
 
 
-def _latex(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text for LaTeX, without control characters."""
     return clean(text).translate(_LATEX)
 
 
@@ -36,14 +37,14 @@ def to_latex(tables: Table | Iterable[Table]) -> str:
 def _latex_table(table: Table) -> str:
     def row(cells: Iterable[str], strong: bool = False) -> str:
         # Without the empty group, a cell that starts with [ is an argument of the line break before it.
-        texts = [f"\\textbf{{{_latex(c)}}}" if strong and c else _latex(c) for c in cells]
+        texts = [f"\\textbf{{{escaped(c)}}}" if strong and c else escaped(c) for c in cells]
         return "{}" + " & ".join(texts) + r" \\"
 
     layout = "".join("l" if table.is_left(j) else "r" for j in range(len(table.columns)))
     lines = [
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{_latex(table.title)}}}",
+        rf"\caption{{{escaped(table.title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{layout}}}",
         r"\toprule",
@@ -52,7 +53,7 @@ def _latex_table(table: Table) -> str:
         *(row(r, i in table.strong) for i, r in enumerate(table.rows)),
         r"\bottomrule",
         r"\end{tabular}}",
-        *(rf"\par\smallskip{{\footnotesize {_latex(n)}}}" for n in table.footnotes),
+        *(rf"\par\smallskip{{\footnotesize {escaped(n)}}}" for n in table.footnotes),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

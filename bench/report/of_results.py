@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import reasons_of_frame, split_warnings
+from bench.analysis.leaderboard import leaderboard
 from bench.analysis.rows import ROW
 from bench.analysis.summary import numbers, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import warnings
+from bench.report.chosen_table import chosen_table
 from bench.report.comparison_table import pivot
 from bench.report.files import FORMATS, check_results, current_table
 from bench.report.full_table import full_table
 from bench.report.html import html_table, to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
+from bench.report.paper import to_paper
 from bench.report.plain import to_csv, to_markdown, to_text
 from bench.spec.aggregation import M
 from defenses.utils.errors import unknown
@@ -57,6 +62,44 @@ def table(source: str | Path | pd.DataFrame, form: str = "text", *, m: Sequence[
     if form == "html":
         return to_html(pair, pair[0].title)
     return to_markdown(pair) if form == "markdown" else to_latex(pair)
+
+
+def leaderboard_table(
+    results: str | Path, form: str = "text", *, columns: Sequence[str] = (), sort: str = "worst", digits: int = 1
+) -> str:
+    """Return the leaderboard of a results folder with chosen columns.
+
+    Args:
+        results: the results folder.
+        form: "text", "markdown", "csv", "latex", "html", or "paper": LaTeX for one column of a paper, the best in bold
+            where paired tests say so.
+        columns: see `bench.report.chosen_table.COLUMNS`; empty: clean accuracy, worst case, Rob(5), rank and audit,
+            those that have something to say.
+        sort: the order: one of the columns, "defense" or "board".
+        digits: after the point.
+
+    Raises:
+        UserError: an unknown format, column or order, too many digits, no results there, or a damaged file.
+    """
+    writers: dict[str, Callable[[list[Table]], str]] = {
+        "text": lambda tables: "\n".join(map(to_text, tables)),
+        "markdown": to_markdown,
+        "csv": _csv,
+        "latex": to_latex,
+        "html": lambda tables: to_html(tables, "Leaderboard"),
+        "paper": to_paper,
+    }
+    if form not in writers:
+        raise unknown("format", form, writers)
+    return writers[form](chosen_table(leaderboard(results), columns=columns, sort=sort, digits=digits))
+
+
+def _csv(tables: Sequence[Table]) -> str:
+    lines = [row for table in tables for row in ((*table.columns, "threat"), *((*r, table.title) for r in table.rows))]
+    head = lines[0]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([head, *(line for line in lines if line != head)])
+    return buffer.getvalue()
 
 
 def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> Table:

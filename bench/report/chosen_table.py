@@ -1,0 +1,149 @@
+"""The table of a leaderboard with chosen columns, order and digits, for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.analysis.caveats import CERTIFIED, NOT_NEEDED
+from bench.report.format import ABSENT
+from bench.report.table import Table
+from defenses.utils.errors import UserError, check_whole, unknown
+from defenses.utils.names import portable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 6  # columns that are shown unless others are asked for
+_SETTING = ("board", "dataset", "split", "indices", "norm", "eps", "targets")
+Line = dict[str, Any]
+
+
+class _Kind(NamedTuple):
+    """A column: its header, its cell with some digits, and the columns of the leaderboard that order it, best first."""
+
+    header: str
+    cell: Callable[[Line, int], str]
+    order: str = ""
+    ascending: bool = False
+
+
+def _share(name: str, *, ends: bool = False) -> Callable[[Line, int], str]:
+    """Return what writes a share in percent, with its interval."""
+
+    def cell(line: Line, digits: int) -> str:
+        mean, low, high = (100 * line.get(f"{name}{end}", float("nan")) for end in ("_mean", "_low", "_high"))
+        mean = 100 * line[name] if name in line else mean
+        if mean != mean:
+            return ABSENT
+        return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if ends else f"{mean:.{digits}f}"
+
+    return cell
+
+
+def _rank(line: Line, _: int) -> str:
+    low, high = line["rank_low"], line["rank_high"]
+    return ABSENT if low != low or low is None else str(low) if low == high else f"{low}–{high}"
+
+
+def _whole(name: str) -> Callable[[Line, int], str]:
+    def cell(line: Line, _: int) -> str:
+        return f"{line[name]:,.0f}" if line[name] == line[name] else ABSENT
+
+    return cell
+
+
+def _text(name: str) -> Callable[[Line, int], str]:
+    return lambda line, _: str(line[name]) or ABSENT
+
+
+def _certificate(line: Line, _: int) -> str:
+    state = str(line["certificate"])
+    return {CERTIFIED: "yes", NOT_NEEDED: "not needed"}.get(state, "no")
+
+
+COLUMNS = {
+    "rank": _Kind("rank", _rank, "rank_low", ascending=True),
+    "clean": _Kind("clean", _share("clean"), "clean_mean"),
+    "clean-interval": _Kind("clean [95 %]", _share("clean", ends=True), "clean_mean"),
+    "worst": _Kind("worst case [95 %]", _share("worst", ends=True), "worst_mean"),
+    "rob5": _Kind("Rob(5)", _share("rob_m5"), "rob_m5"),
+    "audit": _Kind("audit", _text("audit"), "audit"),
+    "certificate": _Kind("certificate", _certificate, "certificate"),
+    "attack": _Kind("strongest attack", _text("worst_attack"), "worst_attack", ascending=True),
+    "claim": _Kind("claimed", _share("claim_robust"), "claim_robust"),
+    "verdict": _Kind("claim", _text("claim_verdict"), "claim_verdict"),
+    "evaluations": _Kind("evaluations", _whole("evaluations_per_image"), "evaluations_per_image", ascending=True),
+    "images": _Kind("images", _whole("n_images"), "n_images"),
+    "draws": _Kind("draws", _whole("draws"), "draws"),
+    "paper": _Kind("paper", _text("paper"), "paper", ascending=True),
+}
+_DEFAULT = ("clean", "worst", "rob5", "rank", "audit")
+_NAME = "defense"
+
+
+def chosen_table(
+    leaders: pd.DataFrame, *, columns: Sequence[str] = (), sort: str = "worst", digits: int = 1
+) -> list[Table]:
+    """Return the rows of `bench.leaderboard` as a table for each board and threat.
+
+    Args:
+        leaders: the rows.
+        columns: keys of `COLUMNS`, in their order; empty: clean accuracy, worst case, Rob(5), rank and audit, those
+            that have something to say.
+        sort: a key of `COLUMNS`, the best first; "defense": by name; "board": as the board has them.
+        digits: after the point, in [0, 4].
+
+    Raises:
+        UserError: an unknown column or order, or too many digits.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise unknown("column", name, COLUMNS)
+    if sort not in (*COLUMNS, _NAME, "board"):
+        raise unknown("order", sort, [*COLUMNS, _NAME, "board"])
+    check_whole(0, digits=digits)
+    if digits > 4:
+        raise UserError(f"digits is {digits}; it must be at most 4")
+    groups = leaders.groupby(list(_SETTING), sort=False)
+    return [_of_threat(frame, columns, sort, digits) for _, frame in groups]
+
+
+def _of_threat(frame: pd.DataFrame, columns: Sequence[str], sort: str, digits: int) -> Table:
+    frame = _sorted(frame, sort)
+    lines: list[Line] = frame.to_dict("records")  # type: ignore[assignment]
+    names = columns or [name for name in _DEFAULT if any(_said(name, line, digits) for line in lines)]
+    rows = tuple((str(line[_NAME]), *(COLUMNS[name].cell(line, digits) for name in names)) for line in lines)
+    first = lines[0]
+    target = "" if first["targets"] == "none" else f", target {first['targets']}"
+    title = f"{portable(str(first['dataset']))} {first['split']}, {first['norm']} {first['eps']}{target}"
+    sure = frozenset(at for at, line in enumerate(lines) if line["rank_low"] == 1 and line["rank_high"] == 1)
+    return Table(title, (_NAME, *(COLUMNS[name].header for name in names)), rows, _notes(frame, names), strong=sure)
+
+
+def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
+    if sort == "board":
+        return frame
+    kind = COLUMNS.get(sort)
+    by, ascending = (kind.order, kind.ascending) if kind else (_NAME, True)
+    return frame.sort_values(by, ascending=ascending, kind="stable", na_position="last")
+
+
+def _said(name: str, line: Line, digits: int) -> bool:
+    return COLUMNS[name].cell(line, digits) not in (ABSENT, "none")
+
+
+def _notes(frame: pd.DataFrame, names: Collection[str]) -> tuple[str, ...]:
+    """Return what the numbers are."""
+    images = sorted(frame["n_images"].unique().tolist())
+    count = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    draws = sorted(frame.loc[frame["stochastic"], "draws"].unique().tolist())
+    random = f"; random defenses: mean of {' or '.join(map(str, draws))} held-out draws" if draws else ""
+    notes = [f"Percent of {count} images{random}. Worst case: for each image the strongest of all attacks."]
+    if "rank" in names:
+        notes.append("Rank: the ranks that paired tests on these images leave, 95 %. Bold: the best beyond doubt.")
+    if "rob5" in names:
+        notes.append("Rob(5): right in all of five submissions.")
+    if frame["rank_low"].isna().any():
+        notes.append("No rank: the audit fails, or verdicts are missing.")
+    return tuple(notes)

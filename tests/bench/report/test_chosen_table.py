@@ -1,0 +1,131 @@
+"""`purebench table --columns ... --style paper`: columns, order and digits; LaTeX that compiles at one column."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from boards import purebench_here
+from fake_board import HOSTILE, deterministic, line, result, write
+
+import bench
+from bench.report.chosen_table import COLUMNS, MOST, chosen_table
+from bench.report.paper import to_paper
+from defenses.utils.errors import UserError
+
+RESULTS = Path(__file__).parents[3] / "results"
+LINF = RESULTS / "digits-linf"
+
+
+@pytest.fixture(scope="module")
+def leaders():
+    return bench.leaderboard(LINF)
+
+
+def test_numbers_are_those_of_the_leaderboard(leaders):
+    (table,) = chosen_table(leaders, columns=["clean", "worst", "rank", "evaluations"], digits=2)
+    assert table.columns == ("defense", "clean", "worst case [95 %]", "rank", "evaluations")
+    for row, of in zip(table.rows, leaders.to_dict("records"), strict=True):
+        shares = [100 * of[name] for name in ("clean_mean", "worst_mean", "worst_low", "worst_high")]
+        assert [float(text) for text in re.findall(r"[\d.]+", f"{row[1]} {row[2]}")] == [round(x, 2) for x in shares]
+        assert row[3] == str(of["rank_low"])
+        assert row[4] == f"{of['evaluations_per_image']:,.0f}"
+
+
+@pytest.mark.parametrize(
+    ("sort", "wanted"),
+    [
+        ("worst", ["pgd-at", "adp", "ebm-mcmc", "undefended"]),
+        ("clean", ["pgd-at", "ebm-mcmc", "undefended", "adp"]),
+        ("evaluations", ["undefended", "pgd-at", "adp", "ebm-mcmc"]),
+        ("defense", ["adp", "ebm-mcmc", "pgd-at", "undefended"]),
+    ],
+)
+def test_orders(leaders, sort, wanted):
+    (table,) = chosen_table(leaders, sort=sort)
+    assert [row[0] for row in table.rows] == wanted
+
+
+def test_ranges_and_the_best_beyond_doubt():
+    """trades is first, but mart and two more may be: none is bold; on digits-linf pgd-at is."""
+    (table,) = chosen_table(bench.leaderboard(RESULTS / "digits-defenses"), columns=["worst", "rank"])
+    assert table.rows[0][2] == "1–4"
+    assert table.strong == frozenset()
+    assert r"\textbf" not in to_paper(table)
+    (table,) = chosen_table(bench.leaderboard(LINF), columns=["worst", "rank"])
+    assert re.findall(r"\\textbf\{(.*?) ", to_paper(table)) == ["57.2"]
+
+
+def test_columns_that_say_nothing_are_left_out_by_default(tmp_path):
+    (table,) = chosen_table(bench.leaderboard(write(tmp_path, deterministic())))
+    assert "Rob(5)" not in table.columns
+    assert "audit" not in table.columns
+    for folder in (LINF, RESULTS / "digits-audit"):
+        assert all(len(t.columns) <= MOST for t in chosen_table(bench.leaderboard(folder)))
+
+
+def test_every_column_has_a_cell_for_every_row():
+    for table in chosen_table(bench.leaderboard(RESULTS / "digits-audit"), columns=list(COLUMNS)):
+        assert all(all(row) for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"columns": ["cleen"]}, 'unknown column "cleen"; did you mean clean'),
+        ({"sort": "wurst"}, 'unknown order "wurst"; did you mean worst'),
+        ({"digits": 9}, "digits is 9; it must be at most 4"),
+        ({"digits": -1}, "digits is -1"),
+        ({"form": "pdf"}, 'unknown format "pdf"'),
+    ],
+)
+def test_bad_input_is_one_line(options, words):
+    with pytest.raises(UserError, match=words):
+        bench.leaderboard_table(LINF, **options)
+
+
+def test_the_command():
+    told = purebench_here("table", LINF, "--columns", "worst,rank", "--sort", "defense", "--format", "csv")
+    rows = list(csv.reader(io.StringIO(told.stdout)))
+    assert rows[0] == ["defense", "worst case [95 %]", "rank", "threat"]
+    assert rows[1] == ["adp", "17.4 [14.4, 21.0]", "2", "digits test, Linf 1/5"]
+    assert r"\begin{tabular}" in purebench_here("table", LINF, "--style", "paper").stdout
+    assert "17 " in purebench_here("table", LINF, "--digits", "0").stdout
+    told = purebench_here("table", LINF, "--columns", "worst,rnk")
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+
+
+def test_latex_is_a_float_with_caption_and_label(leaders):
+    text = to_paper(chosen_table(leaders))
+    assert re.search(r"\\caption\{digits test, Linf 1/5\. Percent of 500 images; .*65 held-out draws.*\}", text)
+    assert r"\label{tab:digits-test-linf-1-5}" in text
+    assert text.count("{") == text.count("}")
+    assert [text.count(rf"\{word}rule") for word in ("top", "mid", "bottom")] == [1, 1, 1]
+
+
+DOCUMENT = r"""\documentclass[twocolumn]{article}
+\usepackage[T1]{fontenc}
+\usepackage{array,booktabs}
+\begin{document}
+\input{table.tex}
+\end{document}
+"""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+@pytest.mark.parametrize("folder", ["digits-linf", "digits-defenses", "digits-audit", "hostile"])
+def test_latex_compiles_without_a_warning(folder, tmp_path):
+    names = [HOSTILE, "x" * 60, "purifier before a classifier: a long name", "a_b^c~d#e%f&g$h{i}"]
+    made = [r for n in names for r in (result(line(n, "none"), [1] * 6), result(line(n, "apgd"), [1, 0, 1, 0, 1, 1]))]
+    path = write(tmp_path / "b", made) if folder == "hostile" else RESULTS / folder
+    (tmp_path / "table.tex").write_text(bench.leaderboard_table(path, "paper"))
+    (tmp_path / "doc.tex").write_text(DOCUMENT)
+    words = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "doc.tex"]
+    for _ in range(2):  # the second time labels are known
+        told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    log = (tmp_path / "doc.log").read_text(errors="replace")
+    assert told.returncode == 0, told.stdout[-1000:]
+    assert not re.findall(r".*(?:Warning|Overfull|Underfull|Float too large).*", log)
