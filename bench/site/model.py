@@ -13,6 +13,10 @@ from bench.spec.cell import digest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.site.evidence import Evidence
+    from bench.site.gallery import Gallery
+    from bench.site.recipes import Recipe
+
 _RESERVED = re.compile(r"index|attacks|compare|.*-images")  # other pages of a board
 
 
@@ -92,6 +96,9 @@ class Row:
         checks: rows of `bench.load_audits`, failed ones first.
         certificate: rows of `bench.load_certificates`.
         notes: that concern this row alone.
+        evidence: its images, a matrix for each training.
+        galleries: pictures by position of the first cell of an attack.
+        recipes: of its attacks by (attack, view).
     """
 
     slug: str
@@ -104,6 +111,9 @@ class Row:
     checks: Sequence[Mapping[str, Any]]
     certificate: Sequence[Mapping[str, Any]]
     notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    galleries: Mapping[int, Gallery] = field(default_factory=dict)
+    recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
 
     @property
     def ranked(self) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from bench.report.format import number
 from bench.report.row_text import NAMES
 from bench.site.board import unranked
 from bench.site.columns import audit_words, parts, verdict_words
+from bench.site.images_page import link_of
 from bench.site.model import Board, Row, Site
 from bench.site.pages import commands
+from bench.site.pictures import figures
 from bench.site.text import amount, block, interval, page, percent
 
+_STRIP = 12  # pictures on the page of a row
 _OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
 _STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
 
@@ -31,6 +36,8 @@ def row_page(site: Site, board: Board, row: Row) -> str:
         lines=_lines(row),
         random=bool(row.values["stochastic"]),
         attacks=_attacks(row),
+        recipes=_recipes(row),
+        strip=_strip(board, row),
         claims=_claims(row.claims),
         checks=[_check(check) for check in row.checks],
         certificate=[_measured(found) for found in row.certificate],
@@ -115,6 +122,35 @@ def _attack(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
         ),
         "strong": deciding,
     }
+
+
+def _recipes(row: Row) -> list[dict[str, Any]]:
+    """Return the parameters and cells of the attacks, strongest first, as texts."""
+    found = [(a, row.recipes.get((a["attack"], a["view"]))) for a in row.attacks]
+    return [
+        {
+            "name": NAMES.get(a["attack"], a["attack"]),
+            "view": a["view"],
+            "text": recipe.text,
+            "more": f"{recipe.knowledge}, seed {recipe.seed}",
+            "cells": " ".join(recipe.keys),
+            "notes": (*recipe.notes, *recipe.errors),
+        }
+        for a, recipe in found
+        if recipe is not None
+    ]
+
+
+def _strip(board: Board, row: Row) -> list[Markup]:
+    """Return pictures of some images under the attack that decides most of them, or the first that has any."""
+    worst = (row.values["worst_attack"], row.values["worst_view"])
+    found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
+    shown = [(m, c, g) for m, c, g in found if g.sheet is not None]
+    if not shown:
+        return []
+    _, _, gallery = min(shown, key=lambda g: (g[1].attack, g[1].view) != worst)
+    links = {image.index: address for image in gallery.shown if (address := link_of(row, image.index))}
+    return figures(gallery, board.setting["norm"], links, _STRIP)
 
 
 def _text(value: float | None, show: Any, attacked: bool) -> str:
