@@ -71,6 +71,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         inputs: see `inputs_of`.
         gallery: see `build_site`.
     """
+    from bench.site.attacks_page import attacks_page
     from bench.site.board import board_page
     from bench.site.collect import collect
     from bench.site.data_files import about_files, data_files, image_files
@@ -87,6 +88,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     }
     for board in site.boards:
         texts[f"b/{board.slug}/index.html"] = board_page(site, board)
+        texts[f"b/{board.slug}/attacks.html"] = attacks_page(site, board)
         for row in board.rows:
             texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row)
             texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)

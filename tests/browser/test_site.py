@@ -16,7 +16,7 @@ from bench import leaderboard
 from bench.site.build import build_site
 
 BOARD = "b/digits-audit/index.html"
-KINDS = ("index.html", BOARD, "b/digits-audit/adp.html", "method.html", "reproduce.html")
+KINDS = ("index.html", BOARD, "b/digits-audit/adp.html", "b/digits-audit/attacks.html", "method.html", "reproduce.html")
 NAMES = "() => [...document.querySelectorAll('#board tbody tr:not([hidden]) th')].map(c => c.title)"
 
 
