@@ -72,6 +72,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         gallery: see `build_site`.
     """
     from bench.site.attacks_page import attacks_page
+    from bench.site.audits_page import audit_pages, audits_of, audits_page
     from bench.site.board import board_page
     from bench.site.collect import collect
     from bench.site.data_files import about_files, data_files, image_files
@@ -80,10 +81,13 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     from bench.site.row import row_page
 
     site = collect(results, title, gallery=gallery)
+    audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site)),
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
+        "audits.html": audits_page(site, audits),
+        **audit_pages(site, audits),
         **data_files(site),
     }
     for board in site.boards:

@@ -80,7 +80,18 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
     joined = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items() if parts}
     joined |= {} if checks is None else {"audits": checks}
     tracks = [track_of(folder, source) for folder, source in found if source.kind not in _EVALUATED]
-    return Site(title, boards, tuple(tracks), tuple(source for _, source in found), joined)
+    return Site(title, boards, tuple(tracks), tuple(s for _, s in found), joined, _certificates(evaluated))
+
+
+def _certificates(folders: Iterable[Path]) -> dict[str, Records]:
+    """Return the measurements of each certificate by fingerprint, of the first folder that has them."""
+    found: dict[str, Records] = {}
+    for folder in folders:
+        of_folder: dict[str, Records] = {}
+        for row in records(load_certificates(folder)):
+            of_folder.setdefault(str(row["fingerprint"]), []).append(row)
+        found = of_folder | found
+    return found
 
 
 _FRAMES = ("leaderboard", "claims")

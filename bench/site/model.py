@@ -185,6 +185,7 @@ class Site:
         tracks: other results.
         sources: all results folders, in the order of the command.
         frames: data files by name: `leaderboard`, `claims`, `audits`.
+        certificates: rows of `bench.load_certificates` by fingerprint.
     """
 
     title: str
@@ -192,6 +193,7 @@ class Site:
     tracks: tuple[Track, ...]
     sources: tuple[Source, ...]
     frames: Mapping[str, pd.DataFrame] = field(repr=False)
+    certificates: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
 
 
 def slugs(names: Iterable[str]) -> list[str]:

@@ -7,21 +7,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bench.report.format import number
 from bench.report.row_text import NAMES
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
-from bench.site.columns import audit_words, parts, verdict_words
+from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.images_page import link_of
 from bench.site.model import Board, Row, Site
+from bench.site.outcomes import check_texts, measured_texts
 from bench.site.pages import commands
 from bench.site.pictures import figures
 from bench.site.row_attacks import attack_texts
 from bench.site.text import block, interval, page, percent
 
 _STRIP = 12  # pictures on the page of a row
-_OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
-_STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
 
 
 def row_page(site: Site, board: Board, row: Row) -> str:
@@ -41,9 +39,10 @@ def row_page(site: Site, board: Board, row: Row) -> str:
         recipes=_recipes(row),
         strip=_strip(board, row),
         claims=_claims(row.claims),
-        checks=[_check(check) for check in row.checks],
-        certificate=[_measured(found) for found in row.certificate],
+        checks=[check_texts(check) for check in row.checks],
+        certificate=[measured_texts(found) for found in row.certificate],
         certificate_text=_certificate_text(row),
+        audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
         commands=block(commands(board.source, row.label)),
     )
@@ -143,19 +142,6 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for c in order
     ]
-
-
-def _check(check: Mapping[str, Any]) -> dict[str, Any]:
-    words, kind = _OUTCOMES.get(str(check["status"]), (str(check["status"]), "q"))
-    return {**check, "words": words, "kind": kind, "at": f"{check['norm']} {check['eps']}".strip()}
-
-
-def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
-    words, kind = _STATES.get(str(found["check_state"]), (str(found["check_state"]), "q"))
-    value, limit = (("not measured" if found[n] is None else number(found[n], 3)) for n in ("value", "limit"))
-    least = "at least" if found["least"] else "at most"
-    name = found["check"] or "no measurement"
-    return {**found, "check": name, "words": words, "kind": kind, "value": value, "limit": f"{least} {limit}"}
 
 
 def _certificate_text(row: Row) -> str:

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts, searches and filters the leaderboard, filters images, keeps both in the address, and copies blocks of code.
+// Sorts, searches and filters the leaderboard, filters other tables, keeps both in the address, and copies blocks of code.
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
@@ -27,17 +27,34 @@
     button.addEventListener("click", () => copy(block.textContent, block).then((done) => say(button, done)));
   }
 
-  const images = document.querySelector("table.filtered");
-  if (images) {
+  const filtered = document.querySelector("table.filtered");
+  if (filtered) {
     const form = document.querySelector(".rows");
-    const lines = [...images.tBodies[0].rows];
+    const lines = [...filtered.tBodies[0].rows];
     const choices = all("select", form);
     const draw = () => {
-      const fits = (line) => choices.every((s) => !s.value || line.dataset[s.name].split(" ").includes(s.value));
+      const fits = (line) => choices.every((s) => !s.value || line.dataset[s.dataset.of || s.name].split(" ").includes(s.value));
       let count = 0;
       for (const line of lines) { line.hidden = !fits(line); count += !line.hidden; }
-      form.querySelector("[role=status]").textContent = `${count || "no"} of ${lines.length} images`;
+      form.querySelector("[role=status]").textContent = `${count || "no"} of ${lines.length} ${filtered.dataset.noun}`;
       document.querySelector(".none").hidden = count > 0;
+      differ(count === 1 && choices.every((s) => s.value) ? lines.find((line) => !line.hidden) : null);
+    };
+    const differ = (line) => { // the images on which two defenses differ, as links
+      const place = document.querySelector(".differ");
+      if (!place) return;
+      place.hidden = !line || !("a" in line.dataset);
+      place.replaceChildren(...(place.hidden ? [] : line.dataset.pair.split(" ")).map((slug, i) => {
+        const part = document.createElement("p");
+        part.append(`Only ${line.cells[i].textContent} is right on: `);
+        for (const index of line.dataset["ab"[i]].split(" ").filter(Boolean)) {
+          const link = document.createElement("a");
+          link.href = `${slug}-images.html#i${index}`;
+          link.textContent = index;
+          part.append(link, " ");
+        }
+        return part;
+      }));
     };
     const read = () => { // "#state=only&label=3", or "#i17", which is shown whatever was chosen
       const hash = location.hash.slice(1);
