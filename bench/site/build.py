@@ -74,7 +74,9 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     from bench.site.attacks_page import attacks_page
     from bench.site.audits_page import audit_pages, audits_of, audits_page
     from bench.site.board import board_page
+    from bench.site.claims_page import claims_page
     from bench.site.collect import collect
+    from bench.site.compare_page import compare_page
     from bench.site.data_files import about_files, data_files, image_files
     from bench.site.images_page import images_page
     from bench.site.pages import index_page, method_page, reproduce_page
@@ -87,12 +89,14 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
         "audits.html": audits_page(site, audits),
+        "claims.html": claims_page(site),
         **audit_pages(site, audits),
         **data_files(site),
     }
     for board in site.boards:
         texts[f"b/{board.slug}/index.html"] = board_page(site, board)
         texts[f"b/{board.slug}/attacks.html"] = attacks_page(site, board)
+        texts[f"b/{board.slug}/compare.html"] = compare_page(site, board)
         for row in board.rows:
             texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row)
             texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)

@@ -15,9 +15,11 @@ from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import claims_on, with_weights
 from bench.analysis.leaderboard import leaderboard_of
 from bench.analysis.loaders import load_audits, load_certificates
+from bench.analysis.pairs import worst_sides
 from bench.analysis.records import CLEANS
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
+from bench.analysis.sides import Side
 from bench.analysis.summary import WORST, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import with_warnings
@@ -26,6 +28,7 @@ from bench.report.number_notes import of_numbers
 from bench.site.about import about_of, passes_of
 from bench.site.images import Images, images_of
 from bench.site.model import Board, Row, Site, Source, slugs
+from bench.site.pairs import pairs_of
 from bench.site.sources import sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
@@ -150,6 +153,7 @@ class _OfFolder:
         claims: rows of `bench.claims_table`, by label.
         known: what is known of all folders.
         images: its images and cells.
+        sides: worst cases by label, by setting.
     """
 
     source: Source
@@ -159,6 +163,7 @@ class _OfFolder:
     claims: Mapping[str, Records]
     known: _Known
     images: Images
+    sides: Mapping[tuple[str, ...], Mapping[str, Side]]
 
 
 def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
@@ -169,7 +174,9 @@ def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[li
     claims = claims_on(source.name, frame, known.claims)
     certificates = records(load_certificates(folder))
     images = images_of(folder, results, gallery)
-    of_folder = _OfFolder(source, results, manifest, certificates, _by_defense(records(claims)), known, images)
+    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
+    by_label = _by_defense(records(claims))
+    of_folder = _OfFolder(source, results, manifest, certificates, by_label, known, images, sides)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -217,6 +224,7 @@ def _board(
         rows=tuple(rows),
         columns=column_names(frame),
         notes=shared,
+        pairs=tuple(pairs_of([row.label for row in rows], of_folder.sides.get(tuple(setting.values()), {}))),
     )
 
 

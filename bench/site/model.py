@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bench.site.evidence import Evidence
     from bench.site.gallery import Gallery
+    from bench.site.pairs import Pair
     from bench.site.recipes import Recipe
 
 _RESERVED = re.compile(r"index|attacks|compare|.*-images")  # other pages of a board
@@ -137,6 +138,7 @@ class Board:
         rows: the best worst case first, those without a rank last.
         columns: short name of each attack by (attack, view).
         notes: that concern all rows.
+        pairs: of its rows.
     """
 
     slug: str
@@ -150,6 +152,7 @@ class Board:
     rows: tuple[Row, ...]
     columns: Mapping[tuple[str, str], str]
     notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def threat(self) -> str:

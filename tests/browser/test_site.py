@@ -22,6 +22,8 @@ KINDS = (
     BOARD,
     "b/digits-audit/adp.html",
     "b/digits-audit/attacks.html",
+    "claims.html",
+    "b/digits-audit/compare.html",
     "audits.html",
     AUDIT,
     "method.html",

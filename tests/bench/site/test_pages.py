@@ -142,7 +142,7 @@ def test_hostile_names_do_no_harm(site, read):
     files = [file.relative_to(site).as_posix() for file in site.rglob("*") if file.is_file()]
     assert all(re.fullmatch(r"[a-z0-9/.-]+", file) and ".." not in file for file in files)
     assert len({file.lower() for file in files}) == len(files)
-    assert len([file for file in files if file.startswith("b/hostile/")]) == 22
+    assert len([file for file in files if file.startswith("b/hostile/")]) == 23
     for path, page in read.items():
         assert len(page.all("script")) == 1, path
         assert not re.search("[\u202e\x1b]", page.source)
