@@ -45,21 +45,26 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
         UserError: no results there, a damaged file, or an image with several verdicts in one row.
     """
     read = results if isinstance(results, Results) else read_results(results)
-    sides: dict[tuple[Any, ...], list[tuple[str, Side]]] = {}
-    for seeds in grouped(read):
-        side = worst_side(seeds)
-        if side is not None:
-            sides.setdefault(side.setting, []).append((str(seeds[0].rows[0].names["defense"]), side))
     rows = [
-        [*setting, a, b, *_numbers(of_a, of_b, confidence)]
-        for setting, members in sides.items()
-        for (a, of_a), (b, of_b) in combinations(members, 2)
+        [*setting, a, b, *numbers_of(of_a, of_b, confidence)]
+        for setting, members in worst_sides(read).items()
+        for (a, of_a), (b, of_b) in combinations(members.items(), 2)
     ]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def _numbers(a: Side, b: Side, confidence: float) -> list[Any]:
-    """Return the columns of a pair from "difference" on."""
+def worst_sides(results: Results) -> dict[tuple[Any, ...], dict[str, Side]]:
+    """Return the worst cases of the defenses of each setting by label, in board order."""
+    sides: dict[tuple[Any, ...], dict[str, Side]] = {}
+    for seeds in grouped(results):
+        side = worst_side(seeds)
+        if side is not None:
+            sides.setdefault(side.setting, {})[str(seeds[0].rows[0].names["defense"])] = side
+    return sides
+
+
+def numbers_of(a: Side, b: Side, confidence: float = 0.95) -> list[Any]:
+    """Return the columns of a pair in `pairs` from "difference" on."""
     if reason := incomparable(a, b):
         return [*[float("nan")] * 6, 0, reason]
     comparison = compared(a, b, planned=len(a.index), confidence=confidence)

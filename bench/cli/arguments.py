@@ -23,6 +23,13 @@ def positive(text: str) -> int:
     return value
 
 
+def at_least_0(text: str) -> int:
+    """Parse a whole number, at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, at least 0")
+    return int(text)
+
+
 def number_between(text: str, low: float, high: float, range_text: str) -> float:
     """Parse a number in the open interval (low, high).
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.cli.arguments import add_out, add_quiet, add_results
+from bench.cli.arguments import add_out, add_quiet, add_results, at_least_0
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -14,6 +14,9 @@ def add(sub: argparse.ArgumentParser) -> None:
     add_results(sub, several=True)
     add_out(sub, "folder of the site: empty, or of an earlier build (default: site)")
     sub.add_argument("--title", default="purebench", help="title of the site (default: purebench)")
+    sub.add_argument(
+        "--gallery", type=at_least_0, default=48, metavar="N", help="pictures of each attack, 0: none (default: 48)"
+    )
     sub.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the folder differs")
     add_quiet(sub, "no line on what was written")
 
@@ -25,11 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = arguments.out or Path("site")
     if arguments.check:
-        lines = check_site(arguments.results, out, arguments.title)
+        lines = check_site(arguments.results, out, arguments.title, gallery=arguments.gallery)
         for line in lines:
             print(f"{out}: {clean(line)}", file=sys.stderr)
         return int(bool(lines))
-    count = build_site(arguments.results, out, arguments.title)
+    count = build_site(arguments.results, out, arguments.title, gallery=arguments.gallery)
     if not arguments.quiet:
         print(f"{counted(count, 'file')} in {clean(str(out))}; open {clean(str(out / 'index.html'))}")
     return 0

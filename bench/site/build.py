@@ -18,18 +18,20 @@ from bench.store.parts import damage, part_folders
 from defenses.utils.errors import UserError
 from defenses.zoo.weight_paths import weight_roots
 
+GALLERY = 48  # images of an attack that are shown
 _SCHEMA = 1
-_LIBRARIES = ("pandas", "numpy", "scipy", "jinja2")
+_LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow")
 _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page
 
 
-def build_site(results: Iterable[Path], out: Path, title: str = "purebench") -> int:
+def build_site(results: Iterable[Path], out: Path, title: str = "purebench", *, gallery: int = GALLERY) -> int:
     """Build the site of some results folders, unless it is there already.
 
     Args:
         results: the folders.
         out: folder of the site: missing, empty, or of an earlier build.
         title: of the site.
+        gallery: most images of an attack that are shown; 0: none.
 
     Returns:
         Number of files of the site.
@@ -39,64 +41,80 @@ def build_site(results: Iterable[Path], out: Path, title: str = "purebench") -> 
     """
     check_ours(out)
     folders = list(results)
-    inputs = inputs_of(folders, title)
+    inputs = inputs_of(folders, title, gallery)
     if is_current(out, inputs):
         return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
-    files = site_files(folders, title, inputs)
+    files = site_files(folders, title, inputs, gallery)
     write_site(out, files)
     return len(files)
 
 
-def check_site(results: Iterable[Path], out: Path, title: str = "purebench") -> list[str]:
+def check_site(results: Iterable[Path], out: Path, title: str = "purebench", *, gallery: int = GALLERY) -> list[str]:
     """Return how a folder differs from the site of some results, as lines; nothing is written.
 
     Args:
         results: the folders.
         out: folder of the site.
         title: of the site.
+        gallery: see `build_site`.
     """
     folders = list(results)
-    return differences(out, site_files(folders, title, inputs_of(folders, title)))
+    return differences(out, site_files(folders, title, inputs_of(folders, title, gallery), gallery))
 
 
-def site_files(results: list[Path], title: str, inputs: Mapping[str, object]) -> dict[str, bytes]:
+def site_files(results: list[Path], title: str, inputs: Mapping[str, object], gallery: int) -> dict[str, bytes]:
     """Return the files of a site by path, `DESCRIPTION` last.
 
     Args:
         results: the folders.
         title: of the site.
         inputs: see `inputs_of`.
+        gallery: see `build_site`.
     """
+    from bench.site.attacks_page import attacks_page
+    from bench.site.audits_page import audit_pages, audits_of, audits_page
     from bench.site.board import board_page
+    from bench.site.claims_page import claims_page
     from bench.site.collect import collect
-    from bench.site.data_files import about_files, data_files
+    from bench.site.compare_page import compare_page
+    from bench.site.data_files import about_files, data_files, image_files
+    from bench.site.images_page import images_page
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.row import row_page
 
-    site = collect(results, title)
+    site = collect(results, title, gallery=gallery)
+    audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site)),
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
+        "audits.html": audits_page(site, audits),
+        "claims.html": claims_page(site),
+        **audit_pages(site, audits),
         **data_files(site),
     }
     for board in site.boards:
         texts[f"b/{board.slug}/index.html"] = board_page(site, board)
-        texts |= {f"b/{board.slug}/{row.slug}.html": row_page(site, board, row) for row in board.rows}
+        texts[f"b/{board.slug}/attacks.html"] = attacks_page(site, board)
+        texts[f"b/{board.slug}/compare.html"] = compare_page(site, board)
+        for row in board.rows:
+            texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row)
+            texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
     assets = sorted((Path(__file__).parent / "assets").iterdir())
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
-    files = {path: text.encode("utf-8", "replace") for path, text in texts.items()}
+    files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
     sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
     described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
     return files | {DESCRIPTION: described.encode()}
 
 
-def inputs_of(results: list[Path], title: str) -> dict[str, object]:
+def inputs_of(results: list[Path], title: str, gallery: int) -> dict[str, object]:
     """Return what a site is made of: results, by their checksums, and code.
 
     Args:
         results: the folders.
         title: of the site.
+        gallery: see `build_site`.
 
     Raises:
         UserError: bad results, or a damaged part.
@@ -110,6 +128,7 @@ def inputs_of(results: list[Path], title: str) -> dict[str, object]:
         "schema": _SCHEMA,
         "purebench": bench.__version__,
         "title": title,
+        "gallery": gallery,
         "code": _code(),
         "results": [_described(source) for _, source in found],
     }

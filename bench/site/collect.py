@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,20 @@ from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import claims_on, with_weights
 from bench.analysis.leaderboard import leaderboard_of
 from bench.analysis.loaders import load_audits, load_certificates
-from bench.analysis.records import CLEAN, CLEANS
+from bench.analysis.pairs import worst_sides
+from bench.analysis.records import CLEANS
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
+from bench.analysis.sides import Side
 from bench.analysis.summary import WORST, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import with_warnings
 from bench.report.comparison_table import column_names
 from bench.report.number_notes import of_numbers
-from bench.site.model import About, Board, Row, Site, Source, slugs
+from bench.site.about import about_of, passes_of
+from bench.site.images import Images, images_of
+from bench.site.model import Board, Row, Site, Source, slugs
+from bench.site.pairs import pairs_of
 from bench.site.sources import sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
@@ -32,7 +36,6 @@ from bench.store.audits import current_audits
 from bench.store.manifest import read_manifest, resumed_anyway
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
-from defenses.zoo.cards import card, list_models
 
 _EVALUATED = ("a board", "audits")  # kinds of folders that may hold audits
 _STATES = {"fail": 0, "not measurable": 1, "pass": 2}  # order of checks; others after them
@@ -54,13 +57,14 @@ class _Known:
     checks: Mapping[str, Records]
 
 
-def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None = None) -> Site:
+def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None = None, *, gallery: int) -> Site:
     """Return the contents of a site.
 
     Args:
         results: results folders of any kind. Audits count in all boards, for defenses of the same fingerprint.
         title: of the site.
         claims: published claims; None: those that come with purebench.
+        gallery: most images of an attack that are shown; 0: none.
 
     Raises:
         UserError: no results, a damaged file, or two folders of one title.
@@ -73,13 +77,24 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
         by_defense.setdefault(check["fingerprint"], []).append(check)
     audits = [audit for folder in evaluated for audit in current_audits(folder)]
     known = _Known(read_claims() if claims is None else list(claims), audits, by_defense)
-    read = [_read(folder, source, known) for folder, source in found if source.kind == "a board"]
+    read = [_read(folder, source, known, gallery) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
     frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}
     joined = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items() if parts}
     joined |= {} if checks is None else {"audits": checks}
     tracks = [track_of(folder, source) for folder, source in found if source.kind not in _EVALUATED]
-    return Site(title, boards, tuple(tracks), tuple(source for _, source in found), joined)
+    return Site(title, boards, tuple(tracks), tuple(s for _, s in found), joined, _certificates(evaluated))
+
+
+def _certificates(folders: Iterable[Path]) -> dict[str, Records]:
+    """Return the measurements of each certificate by fingerprint, of the first folder that has them."""
+    found: dict[str, Records] = {}
+    for folder in folders:
+        of_folder: dict[str, Records] = {}
+        for row in records(load_certificates(folder)):
+            of_folder.setdefault(str(row["fingerprint"]), []).append(row)
+        found = of_folder | found
+    return found
 
 
 _FRAMES = ("leaderboard", "claims")
@@ -137,6 +152,8 @@ class _OfFolder:
         certificates: rows of `bench.load_certificates`.
         claims: rows of `bench.claims_table`, by label.
         known: what is known of all folders.
+        images: its images and cells.
+        sides: worst cases by label, by setting.
     """
 
     source: Source
@@ -145,16 +162,21 @@ class _OfFolder:
     certificates: Records
     claims: Mapping[str, Records]
     known: _Known
+    images: Images
+    sides: Mapping[tuple[str, ...], Mapping[str, Side]]
 
 
-def _read(folder: Path, source: Source, known: _Known) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
+def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
     """Return the boards of a results folder, one for each threat, its leaderboard and its claims."""
     results, manifest = read_results(folder), read_manifest(folder)
     frame = with_weights(summary(results), manifest)
     leaders = leaderboard_of(folder, results, known.audits, known.claims)
     claims = claims_on(source.name, frame, known.claims)
     certificates = records(load_certificates(folder))
-    of_folder = _OfFolder(source, results, manifest, certificates, _by_defense(records(claims)), known)
+    images = images_of(folder, results, gallery)
+    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
+    by_label = _by_defense(records(claims))
+    of_folder = _OfFolder(source, results, manifest, certificates, by_label, known, images, sides)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -187,7 +209,7 @@ def _board(
     named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
     rows = [
-        _row(slug, line, summaries[str(line["defense"])], by_label[str(line["defense"])], of_folder)
+        _row(slug, line, summaries[str(line["defense"])], by_label[str(line["defense"])], of_folder, setting)
         for slug, line in named
     ]
     return Board(
@@ -202,10 +224,18 @@ def _board(
         rows=tuple(rows),
         columns=column_names(frame),
         notes=shared,
+        pairs=tuple(pairs_of([row.label for row in rows], of_folder.sides.get(tuple(setting.values()), {}))),
     )
 
 
-def _row(slug: str, line: dict[str, Any], attacks: Records, cells: pd.DataFrame, of_folder: _OfFolder) -> Row:
+def _row(
+    slug: str,
+    line: dict[str, Any],
+    attacks: Records,
+    cells: pd.DataFrame,
+    of_folder: _OfFolder,
+    setting: Mapping[str, str],
+) -> Row:
     """Return a row of a board.
 
     Args:
@@ -214,6 +244,7 @@ def _row(slug: str, line: dict[str, Any], attacks: Records, cells: pd.DataFrame,
         attacks: its rows of the summary.
         cells: its cells.
         of_folder: the results folder.
+        setting: of the board.
     """
     label, keys = str(line["defense"]), str(line["fingerprint"]).split("; ")
     worst = next((row for row in attacks if row["attack"] == WORST), {})
@@ -221,17 +252,21 @@ def _row(slug: str, line: dict[str, Any], attacks: Records, cells: pd.DataFrame,
     checks = [check for key in keys for check in of_folder.known.checks.get(key, ())]
     resumed = {name: text for name, text in resumed_anyway(of_folder.manifest).items() if name == label}
     ran = records(cells.reindex(columns=["defense", "status", "run"]).drop_duplicates())
+    evidence, shown, recipes = of_folder.images.of_row((*setting.values(), label))
     return Row(
         slug=slug,
         label=label,
         values={**worst, **line, "dataset": portable(str(line["dataset"]))},
         attacks=sorted(others, key=_strength),
-        passes=_passes(cells),
-        about=_about(list(fingerprints_of(of_folder.manifest, label).values())),
+        passes=passes_of(cells),
+        about=about_of(list(fingerprints_of(of_folder.manifest, label).values())),
         claims=of_folder.claims.get(label, []),
         checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),
         certificate=[c for c in of_folder.certificates if c["fingerprint"] in keys],
         notes=(*footnotes.of_resumed(resumed), *footnotes.mixed(ran, of_folder.manifest)),
+        evidence=evidence,
+        galleries=shown,
+        recipes=recipes,
     )
 
 
@@ -239,32 +274,3 @@ def _strength(row: Mapping[str, Any]) -> tuple[bool, bool, float]:
     """Return what orders attacks: the strongest first, those without a number after them, unattacked images last."""
     share = row["robust_mean"]
     return row["attack"] in CLEANS, share is None, share or 0.0
-
-
-def _passes(cells: pd.DataFrame) -> float:
-    """Return the forward passes of one prediction, from the verdicts on clean images; NaN if not counted."""
-    clean = cells[(cells["attack"] == CLEAN) & (cells["status"] == "ok")]
-    if "forwards_verdict" not in clean or not len(clean):
-        return float("nan")
-    predictions = (clean["images"] * (clean["draws"] + clean["selection"])).sum()
-    return float(clean["forwards_verdict"].sum() / predictions) or float("nan")
-
-
-def _about(fingerprints: Sequence[Mapping[str, Any]]) -> About:
-    """Return what the card and the fingerprint say of a defense."""
-    if not fingerprints:
-        return About()
-    first = fingerprints[0]
-    name, parameters = str(first.get("name", "")), first.get("parameters") or {}
-    known = card(name) if name in list_models() else None
-    role = known.kind if known else "defense"
-    parts = [(str(part.get("role", "part")), str(part.get("name", ""))) for part in first.get("around", ())]
-    filters, others = ([p for p in parts if (p[0] == "filter") == wanted] for wanted in (True, False))
-    behind = parameters.get("classifier") if role in ("purifier", "detector") else None
-    parts = [*filters, (role, portable(name)), *([("classifier", str(behind))] if behind else []), *others]
-    hashes = {str(n): str(sha) for f in fingerprints for n, sha in (f.get("weights") or {}).items()}
-    if known is None:
-        return About(parts=tuple(parts), weights=tuple(hashes.items()))
-    year = re.search(r"\b(19|20)\d\d\b", known.venue)
-    published = int(year[0]) if year and known.url else None
-    return About(published, known.venue, known.licence, tuple(parts), tuple(hashes.items()))

@@ -133,9 +133,17 @@ def audit_words(row: Row) -> tuple[str, str]:
     return ("? not measurable", "warn") if state == "not measurable" else ("not audited", "q")
 
 
+def audit_address(row: Row) -> str:
+    """Return the address of the audit of a row, of one that fails first; "" without an audit."""
+    failed = [check for check in row.checks if check["audit"] == "fail"]
+    return f"a/{(failed or row.checks)[0]['fingerprint']}.html" if row.checks else ""
+
+
 def _audit(row: Row) -> Cell:
     words, kind = audit_words(row)
-    return Cell(words, absent=row.values["audit"] == "none", kind=kind, title=str(row.values["audit_failed"]))
+    address = audit_address(row)
+    shown = Markup('<a href="../../{}">{}</a>').format(address, words) if address else words
+    return Cell(shown, absent=row.values["audit"] == "none", kind=kind, title=str(row.values["audit_failed"]))
 
 
 def _attacked(row: Row) -> Cell:

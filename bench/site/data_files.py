@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
 from bench.report.plain import to_csv
 from bench.site.collect import records
-from bench.site.model import Site
+from bench.site.evidence import Evidence
+from bench.site.model import Board, Row, Site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +30,54 @@ def data_files(site: Site) -> dict[str, str]:
     return files
 
 
+def image_files(site: Site) -> dict[str, bytes]:
+    """Return the verdicts of all images of each board as CSV, compressed, and the sheets of pictures, by path."""
+    files = {f"data/images-{b.slug}.csv.gz": gzip.compress(_verdicts(b).encode(), mtime=0) for b in site.boards}
+    shown = [g for board in site.boards for row in board.rows for g in row.galleries.values()]
+    return files | {f"i/{g.name}.png": g.sheet.png for g in shown if g.sheet is not None}
+
+
+def _verdicts(board: Board) -> str:
+    """Return a row per image and attack as CSV: what the pages of images show, at full precision."""
+    import pandas as pd
+
+    frames = [_of_attack(row, m, at) for row in board.rows for m in row.evidence for at in range(len(m.columns))]
+    return to_csv(pd.concat(frames, ignore_index=True)) if frames else ",".join(_VERDICTS) + "\n"
+
+
+def _of_attack(row: Row, matrix: Evidence, at: int) -> pd.DataFrame:
+    import pandas as pd
+
+    column = matrix.columns[at]
+    values = {
+        "defense": row.label,
+        "training_seed": matrix.training_seed,
+        "attack": column.attack,
+        "view": column.view,
+        "index": matrix.index,
+        "label": matrix.label,
+        "clean": matrix.clean,
+        "withstood": column.shares,
+        "refused": column.refused,
+        "size": column.sizes,
+        "breaks": matrix.broken[at],
+        "decides": matrix.deciding == at,
+    }
+    frame = pd.DataFrame(values, columns=list(_VERDICTS))
+    return frame[frame["withstood"].notna()]
+
+
+_VERDICTS = (
+    *("defense", "training_seed", "attack", "view", "index", "label"),
+    *("clean", "withstood", "refused", "size", "breaks", "decides"),
+)
+
+
 def about_files(site: Site) -> dict[str, str]:
     """Return what the data files of a site hold, by path."""
     texts = {f"data/{name}.csv": _HELD[name] for name in site.frames}
+    of_images = "a row per image and attack: draws that withstand, size, and if it breaks or decides the image"
+    texts |= {f"data/images-{board.slug}.csv.gz": of_images for board in site.boards}
     if "leaderboard" in site.frames:
         texts["data/leaderboard.json"] = "the same as JSON"
     return texts | {"data/site.json": "results folders, and sha256 of every file of this site"}

@@ -40,6 +40,13 @@ GLOSSARY = (
         "withstand. It need not be the strongest attack by itself.",
     ),
     (
+        "images",
+        "image by image",
+        "An image is broken if the defense is right on it, and an attack leaves fewer than half of the held-out draws "
+        "right. Broken by adaptive attacks only: no attack on the bare classifier (blind) breaks it. An image that is "
+        "wrong without any attack counts as neither broken nor withstanding. Refused images count as broken.",
+    ),
+    (
         "clean",
         "clean",
         "Accuracy on the images themselves, of the same deployed defense and draws.",

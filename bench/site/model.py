@@ -13,6 +13,11 @@ from bench.spec.cell import digest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.site.evidence import Evidence
+    from bench.site.gallery import Gallery
+    from bench.site.pairs import Pair
+    from bench.site.recipes import Recipe
+
 _RESERVED = re.compile(r"index|attacks|compare|.*-images")  # other pages of a board
 
 
@@ -92,6 +97,9 @@ class Row:
         checks: rows of `bench.load_audits`, failed ones first.
         certificate: rows of `bench.load_certificates`.
         notes: that concern this row alone.
+        evidence: its images, a matrix for each training.
+        galleries: pictures by position of the first cell of an attack.
+        recipes: of its attacks by (attack, view).
     """
 
     slug: str
@@ -104,6 +112,9 @@ class Row:
     checks: Sequence[Mapping[str, Any]]
     certificate: Sequence[Mapping[str, Any]]
     notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    galleries: Mapping[int, Gallery] = field(default_factory=dict)
+    recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
 
     @property
     def ranked(self) -> bool:
@@ -127,6 +138,7 @@ class Board:
         rows: the best worst case first, those without a rank last.
         columns: short name of each attack by (attack, view).
         notes: that concern all rows.
+        pairs: of its rows.
     """
 
     slug: str
@@ -140,6 +152,7 @@ class Board:
     rows: tuple[Row, ...]
     columns: Mapping[tuple[str, str], str]
     notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def threat(self) -> str:
@@ -175,6 +188,7 @@ class Site:
         tracks: other results.
         sources: all results folders, in the order of the command.
         frames: data files by name: `leaderboard`, `claims`, `audits`.
+        certificates: rows of `bench.load_certificates` by fingerprint.
     """
 
     title: str
@@ -182,6 +196,7 @@ class Site:
     tracks: tuple[Track, ...]
     sources: tuple[Source, ...]
     frames: Mapping[str, pd.DataFrame] = field(repr=False)
+    certificates: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
 
 
 def slugs(names: Iterable[str]) -> list[str]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.report.format import number
-from bench.report.row_text import NAMES
-from bench.site.board import unranked
-from bench.site.columns import audit_words, parts, verdict_words
-from bench.site.model import Board, Row, Site
-from bench.site.pages import commands
-from bench.site.text import amount, block, interval, page, percent
+from markupsafe import Markup
 
-_OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
-_STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+from bench.report.row_text import NAMES
+from bench.site.attacks_page import attack_anchors
+from bench.site.board import unranked
+from bench.site.columns import audit_address, audit_words, parts, verdict_words
+from bench.site.images_page import link_of
+from bench.site.model import Board, Row, Site
+from bench.site.outcomes import check_texts, measured_texts
+from bench.site.pages import commands
+from bench.site.pictures import figures
+from bench.site.row_attacks import attack_texts
+from bench.site.text import block, interval, page, percent
+
+_STRIP = 12  # pictures on the page of a row
 
 
 def row_page(site: Site, board: Board, row: Row) -> str:
@@ -30,11 +35,14 @@ def row_page(site: Site, board: Board, row: Row) -> str:
         verdict=headline(board, row),
         lines=_lines(row),
         random=bool(row.values["stochastic"]),
-        attacks=_attacks(row),
+        attacks=_attacks(board, row),
+        recipes=_recipes(row),
+        strip=_strip(board, row),
         claims=_claims(row.claims),
-        checks=[_check(check) for check in row.checks],
-        certificate=[_measured(found) for found in row.certificate],
+        checks=[check_texts(check) for check in row.checks],
+        certificate=[measured_texts(found) for found in row.certificate],
         certificate_text=_certificate_text(row),
+        audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
         commands=block(commands(board.source, row.label)),
     )
@@ -83,45 +91,39 @@ def _lines(row: Row) -> list[tuple[str, str]]:
     return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
 
 
-def _attacks(row: Row) -> list[dict[str, Any]]:
+def _attacks(board: Board, row: Row) -> list[dict[str, Any]]:
     """Return the attacks on a row, as texts."""
-    return [_attack(found, row) for found in row.attacks]
+    anchors = attack_anchors(board)
+    return [{**attack_texts(found, row), "anchor": anchors[found["attack"]]} for found in row.attacks]
 
 
-def _attack(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
-    n, share = int(found["n_images"]), found["robust_mean"]
-    attacked = found["attack"] not in NAMES
-    accuracy = (
-        "none" if share is None else f"{percent(share, n)} {interval(found['robust_low'], found['robust_high'], n)}"
-    )
-    rob, size = found.get("rob_m5"), found["median_perturbation"]
-    status = "" if found["status"] == "ok" else str(found["status"])
-    deciding = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
-    known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
-    return {
-        "name": NAMES.get(found["attack"], found["attack"]),
-        "view": found["view"],
-        "share": share,
-        "accuracy": accuracy,
-        "rob": rob,
-        "rob_text": "none" if rob is None else percent(rob, n),
-        "success": _text(found["asr"], lambda value: percent(value, n), attacked),
-        "size": _text(size, number, attacked),
-        "evaluations": _text(found["evaluations_per_image"], amount, attacked),
-        "seconds": _text(found["seconds_per_image"], amount, attacked),
-        "images": f"{n} of {found['planned']}" if n != found["planned"] else str(n),
-        "remarks": "; ".join(
-            filter(None, ("decides most images" if deciding else "", known, status, found["warnings"]))
-        ),
-        "strong": deciding,
-    }
+def _recipes(row: Row) -> list[dict[str, Any]]:
+    """Return the parameters and cells of the attacks, strongest first, as texts."""
+    found = [(a, row.recipes.get((a["attack"], a["view"]))) for a in row.attacks]
+    return [
+        {
+            "name": NAMES.get(a["attack"], a["attack"]),
+            "view": a["view"],
+            "text": recipe.text,
+            "more": f"{recipe.knowledge}, seed {recipe.seed}",
+            "cells": " ".join(recipe.keys),
+            "notes": (*recipe.notes, *recipe.errors),
+        }
+        for a, recipe in found
+        if recipe is not None
+    ]
 
 
-def _text(value: float | None, show: Any, attacked: bool) -> str:
-    """Return a number, or why there is none."""
-    if not attacked:
-        return ""
-    return "none" if value is None else str(show(value))
+def _strip(board: Board, row: Row) -> list[Markup]:
+    """Return pictures of some images under the attack that decides most of them, or the first that has any."""
+    worst = (row.values["worst_attack"], row.values["worst_view"])
+    found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
+    shown = [(m, c, g) for m, c, g in found if g.sheet is not None]
+    if not shown:
+        return []
+    _, _, gallery = min(shown, key=lambda g: (g[1].attack, g[1].view) != worst)
+    links = {image.index: address for image in gallery.shown if (address := link_of(row, image.index))}
+    return figures(gallery, board.setting["norm"], links, _STRIP)
 
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -140,19 +142,6 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for c in order
     ]
-
-
-def _check(check: Mapping[str, Any]) -> dict[str, Any]:
-    words, kind = _OUTCOMES.get(str(check["status"]), (str(check["status"]), "q"))
-    return {**check, "words": words, "kind": kind, "at": f"{check['norm']} {check['eps']}".strip()}
-
-
-def _measured(found: Mapping[str, Any]) -> dict[str, Any]:
-    words, kind = _STATES.get(str(found["check_state"]), (str(found["check_state"]), "q"))
-    value, limit = (("not measured" if found[n] is None else number(found[n], 3)) for n in ("value", "limit"))
-    least = "at least" if found["least"] else "at most"
-    name = found["check"] or "no measurement"
-    return {**found, "check": name, "words": words, "kind": kind, "value": value, "limit": f"{least} {limit}"}
 
 
 def _certificate_text(row: Row) -> str:

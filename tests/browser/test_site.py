@@ -16,7 +16,19 @@ from bench import leaderboard
 from bench.site.build import build_site
 
 BOARD = "b/digits-audit/index.html"
-KINDS = ("index.html", BOARD, "b/digits-audit/adp.html", "method.html", "reproduce.html")
+AUDIT = "a/e4adb280360466035a83.html"  # broken: quantisation
+KINDS = (
+    "index.html",
+    BOARD,
+    "b/digits-audit/adp.html",
+    "b/digits-audit/attacks.html",
+    "claims.html",
+    "b/digits-audit/compare.html",
+    "audits.html",
+    AUDIT,
+    "method.html",
+    "reproduce.html",
+)
 NAMES = "() => [...document.querySelectorAll('#board tbody tr:not([hidden]) th')].map(c => c.title)"
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts, searches and filters the leaderboard, keeps that in the address, and copies blocks of code.
+// Sorts, searches and filters the leaderboard, filters other tables, keeps both in the address, and copies blocks of code.
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
@@ -25,6 +25,60 @@
     const block = button.parentNode.querySelector("pre");
     button.hidden = false;
     button.addEventListener("click", () => copy(block.textContent, block).then((done) => say(button, done)));
+  }
+
+  const filtered = document.querySelector("table.filtered");
+  if (filtered) {
+    const form = document.querySelector(".rows");
+    const lines = [...filtered.tBodies[0].rows];
+    const choices = all("select", form);
+    const draw = () => {
+      const fits = (line) => choices.every((s) => !s.value || line.dataset[s.dataset.of || s.name].split(" ").includes(s.value));
+      let count = 0;
+      for (const line of lines) { line.hidden = !fits(line); count += !line.hidden; }
+      form.querySelector("[role=status]").textContent = `${count || "no"} of ${lines.length} ${filtered.dataset.noun}`;
+      document.querySelector(".none").hidden = count > 0;
+      differ(count === 1 && choices.every((s) => s.value) ? lines.find((line) => !line.hidden) : null);
+    };
+    const differ = (line) => { // the images on which two defenses differ, as links
+      const place = document.querySelector(".differ");
+      if (!place) return;
+      place.hidden = !line || !("a" in line.dataset);
+      place.replaceChildren(...(place.hidden ? [] : line.dataset.pair.split(" ")).map((slug, i) => {
+        const part = document.createElement("p");
+        part.append(`Only ${line.cells[i].textContent} is right on: `);
+        for (const index of line.dataset["ab"[i]].split(" ").filter(Boolean)) {
+          const link = document.createElement("a");
+          link.href = `${slug}-images.html#i${index}`;
+          link.textContent = index;
+          part.append(link, " ");
+        }
+        return part;
+      }));
+    };
+    const read = () => { // "#state=only&label=3", or "#i17", which is shown whatever was chosen
+      const hash = location.hash.slice(1);
+      const state = new URLSearchParams(hash.includes("=") ? hash : "");
+      for (const s of choices) {
+        const value = state.get(s.name) || "";
+        s.value = [...s.options].some((o) => o.value === value) ? value : "";
+      }
+      draw();
+      const target = hash && !hash.includes("=") && document.getElementById(hash);
+      if (target) target.scrollIntoView({ block: "center" });
+    };
+    const changed = () => {
+      draw();
+      const hash = choices.filter((s) => s.value).map((s) => `${s.name}=${s.value}`).join("&");
+      try { history.replaceState(null, "", location.href.split("#")[0] + (hash && `#${hash}`)); } catch { /* stays */ }
+    };
+    form.hidden = false;
+    form.addEventListener("input", changed);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => setTimeout(changed));
+    document.querySelector("[name=reset]").addEventListener("click", () => form.reset());
+    addEventListener("hashchange", read);
+    read();
   }
 
   const table = document.getElementById("board");

@@ -1,0 +1,84 @@
+"""The page of claims: published accuracies beside the measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.site.collect import records
+from bench.site.columns import verdict_words
+from bench.site.model import Board, Row, Site
+from bench.site.text import interval, page, percent
+
+_ORDER = ("refuted", "not reached", "consistent", "not comparable")
+_KINDS = {"claim": "the authors", "re-evaluation": "a re-evaluation"}
+Claim = Mapping[str, Any]
+
+
+def claims_page(site: Site) -> str:
+    """Return the page of all claims on defenses of the boards."""
+    claims = records(site.frames["claims"]) if "claims" in site.frames else []
+    lines = [_line(claim, *_place(site, claim)) for claim in sorted(claims, key=_order)]
+    verdicts = [word for word in _ORDER if any(claim["verdict"] == word for claim in claims)]
+    counts = {word: sum(claim["verdict"] == word for claim in claims) for word in verdicts}
+    return page(
+        "claims.html.j2",
+        title="Claims",
+        depth=0,
+        site=site.title,
+        lines=lines,
+        counts=counts,
+        verdicts=[(word.replace(" ", "-"), word) for word in verdicts],
+        kinds=[(kind, text) for kind, text in _KINDS.items() if any(claim["kind"] == kind for claim in claims)],
+        boards=[board for board in site.boards if any(line["board"] is board for line in lines)],
+    )
+
+
+def _order(claim: Claim) -> tuple[int, bool]:
+    """Return what orders claims: those that can be compared first, those of the authors before others."""
+    word = str(claim["verdict"])
+    return _ORDER.index(word) if word in _ORDER else len(_ORDER), claim["kind"] != "claim"
+
+
+def _place(site: Site, claim: Claim) -> tuple[Board | None, Row | None]:
+    """Return the board and row that a claim is held against."""
+    found = [
+        (board, row)
+        for board in site.boards
+        if board.source.name == claim["results"]
+        for row in board.rows
+        if row.label == claim["defense"]
+    ]
+    same = [(b, r) for b, r in found if r.values.get("robust_mean") == claim["measured_robust"]]  # of several threats
+    return next(iter(same or found), (None, None))
+
+
+def _line(claim: Claim, board: Board | None, row: Row | None) -> dict[str, Any]:
+    """Return what is shown of a claim."""
+    words, kind = verdict_words(str(claim["verdict"]))
+    n = int(claim["measured_n"] or 0)
+    measured = claim["measured_robust"]
+    return {
+        **{name: claim[name] for name in ("url", "network", "attack", "evidence", "source", "claimed_robust")},
+        "claim": claim,
+        "board": board,
+        "row": row,
+        "by": ", ".join(str(told) for told in (claim["paper"], claim["year"]) if told),
+        "who": str(claim["kind"]),
+        "on": f"{claim['dataset']} {claim['threat']}".strip(),
+        "clean": _told(claim["claimed_clean"]),
+        "robust": _told(claim["claimed_robust"]),
+        "n": "not told" if claim["claimed_n"] is None else f"{claim['claimed_n']:,}",
+        "measured_clean": "not run" if claim["measured_clean"] is None else percent(claim["measured_clean"], n),
+        "measured": "not run"
+        if measured is None
+        else f"{percent(measured, n)} {interval(claim['measured_low'], claim['measured_high'], n)}",
+        "words": words,
+        "kind": kind,
+        "verdict": str(claim["verdict"]).replace(" ", "-"),
+        "why": "; ".join(filter(None, (claim["reason"], claim["note"]))),
+    }
+
+
+def _told(share: float | None) -> str:
+    return "not told" if share is None else f"{100 * share:.2f}"

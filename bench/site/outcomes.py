@@ -1,0 +1,34 @@
+"""Outcomes of checks and measurements in words, with a symbol and a CSS class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.report.format import number
+
+_OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+_STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+
+
+def check_texts(check: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a check of an audit with the words and the CSS class of its outcome.
+
+    Args:
+        check: a row of `bench.load_audits`.
+    """
+    words, kind = _OUTCOMES.get(str(check["status"]), (str(check["status"]), "q"))
+    return {**check, "words": words, "kind": kind, "at": f"{check['norm']} {check['eps']}".strip()}
+
+
+def measured_texts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measurement of a certificate as texts.
+
+    Args:
+        found: a row of `bench.load_certificates`.
+    """
+    words, kind = _STATES.get(str(found["check_state"]), (str(found["check_state"]), "q"))
+    value, limit = (("not measured" if found[n] is None else number(found[n], 3)) for n in ("value", "limit"))
+    least = "at least" if found["least"] else "at most"
+    name = found["check"] or "no measurement"
+    return {**found, "check": name, "words": words, "kind": kind, "value": value, "limit": f"{least} {limit}"}

@@ -1,0 +1,55 @@
+"""Numbers of an attack on a row as texts, for the pages of rows and of attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.report.format import number
+from bench.report.row_text import NAMES
+from bench.site.model import Row
+from bench.site.text import amount, interval, percent
+
+
+def attack_texts(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    """Return the numbers of an attack on a row as texts.
+
+    Args:
+        found: its row of `bench.summary`.
+        row: the row.
+    """
+    n, share = int(found["n_images"]), found["robust_mean"]
+    attacked = found["attack"] not in NAMES
+    accuracy = (
+        "none" if share is None else f"{percent(share, n)} {interval(found['robust_low'], found['robust_high'], n)}"
+    )
+    rob, size = found.get("rob_m5"), found["median_perturbation"]
+    status = "" if found["status"] == "ok" else str(found["status"])
+    deciding = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
+    known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
+    return {
+        "name": NAMES.get(found["attack"], found["attack"]),
+        "view": found["view"],
+        "share": share,
+        "low": found["robust_low"],
+        "high": found["robust_high"],
+        "accuracy": accuracy,
+        "rob": rob,
+        "rob_text": "none" if rob is None else percent(rob, n),
+        "success": _text(found["asr"], lambda value: percent(value, n), attacked),
+        "size": _text(size, number, attacked),
+        "evaluations": _text(found["evaluations_per_image"], amount, attacked),
+        "seconds": _text(found["seconds_per_image"], amount, attacked),
+        "images": f"{n} of {found['planned']}" if n != found["planned"] else str(n),
+        "remarks": "; ".join(
+            filter(None, ("decides most images" if deciding else "", known, status, found["warnings"]))
+        ),
+        "strong": deciding,
+    }
+
+
+def _text(value: float | None, show: Any, attacked: bool) -> str:
+    """Return a number, or why there is none."""
+    if not attacked:
+        return ""
+    return "none" if value is None else str(show(value))

@@ -1,0 +1,78 @@
+"""The page of claims: all rows of `bench.claims_table`, each with both numbers, its verdict and its board."""
+
+import re
+from collections import Counter
+
+import pandas as pd
+import pytest
+from boards import ROOT
+from fake_board import deterministic, write
+from site_pages import COMMITTED, Page
+
+from bench import claims_table
+from bench.analysis.claim_files import read_claims
+from bench.site.build import build_site
+from bench.site.claims_page import claims_page
+from bench.site.collect import collect
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site")
+    build_site(COMMITTED, out / "site", gallery=0)
+    return (out / "site/claims.html").read_text()
+
+
+def lines(source):
+    for text in re.findall(r"<tr data-verdict.*?</tr>", source, re.DOTALL):
+        page = Page(text)
+        links = [a["href"] for _, a, _ in page.all("a")]
+        share = re.search(r'<td data-v="([^"]+)"', text)
+        cells = [t for tag, _, t in page.elements if tag == "td"]
+        yield page.all("th")[0][2], page.all("tr")[0][1], cells, float(share[1]) if share else None, links
+
+
+def told(share):
+    return None if pd.isna(share) else share
+
+
+def test_every_claim_stands_with_both_numbers(source):
+    table = claims_table(COMMITTED)
+    found = list(lines(source))
+    assert len(found) == len(table)
+    expected = Counter(
+        (r.defense, f"{r.dataset} {r.threat}".strip(), r.network, told(r.claimed_robust),
+         f"{100 * r.measured_robust:.1f} [{100 * r.measured_low:.1f}, {100 * r.measured_high:.1f}]", r.reason)
+        for r in table.itertuples()
+    )  # fmt: skip
+    assert expected == Counter(
+        (name, cells[1], cells[9], share, cells[3], cells[5].partition("; another model")[0])
+        for name, _, cells, share, _ in found
+    )
+    assert all(cells[4] == "not comparable" for _, _, cells, _, _ in found)
+
+
+def test_claims_lead_to_their_rows_and_are_told_apart(source):
+    kinds = Counter(attributes["data-by"] for _, attributes, *_ in lines(source))
+    assert kinds == Counter(claims_table(COMMITTED)["kind"])
+    for name, attributes, cells, _, links in lines(source):
+        assert links[0].startswith(f"b/{attributes['data-board']}/")
+        assert links[0].endswith(".html#claims")
+        assert ("re-evaluation" in cells[0]) == (attributes["data-by"] == "re-evaluation")
+        assert name
+
+
+def test_claims_that_can_be_compared_come_first():
+    claims = read_claims()
+    site = collect([ROOT / "results/digits-gan"], "t", claims, gallery=0)
+    frame = site.frames["claims"]
+    some = frame.index[[5, 9]]
+    frame.loc[some, "verdict"] = ["consistent", "refuted"]
+    words = [cells[4] for _, _, cells, *_ in lines(claims_page(site))]
+    assert words[:3] == ["✗ refuted", "✓ consistent", "not comparable"]
+    assert "1 refuted, 1 consistent" in claims_page(site)
+
+
+def test_without_claims_the_page_says_so(tmp_path):
+    build_site([write(tmp_path / "one", deterministic())], tmp_path / "site")
+    assert "No published accuracy of these defenses is known here." in (tmp_path / "site/claims.html").read_text()
