@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.spec.aggregation import Aggregation
+    from bench.store.environment import RunRecord
 
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
@@ -182,7 +183,7 @@ def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> li
     return notes
 
 
-def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
+def _environment(run: RunRecord) -> tuple[str, ...]:
     hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
     values = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
     return tuple("unknown" if value is None else str(value) for value in values)

@@ -36,8 +36,8 @@ def _entry() -> Any:
     """Return the dataclass of an entry's known keys, for pydantic."""
 
     def percentage(most: float) -> Any:
-        test = lambda value: value is None or 0 <= value <= most  # noqa: E731
-        return Annotated[Any, Kind("a percentage, as 43.21", test, _number)]
+        words = "a percentage, as 43.21"
+        return Annotated[Any, Kind(words, lambda value: value is None or 0 <= value <= most, _number)]
 
     kinds: dict[str, Any] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
     kinds |= dict.fromkeys(TEXTS, str | None) | dict.fromkeys(FLAGS, Flag | None)

@@ -21,6 +21,8 @@ from defenses.zoo.cards import card, list_models
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.store.parts import CellRecord
+
 _STANDARD = "autoattack:standard"
 
 
@@ -121,7 +123,7 @@ def _row(frame: pd.DataFrame) -> pd.Series[Any] | None:
     return complete.iloc[0] if len(complete) == 1 else None
 
 
-def _passes(lines: list[dict[str, Any]]) -> int:
+def _passes(lines: list[CellRecord]) -> int:
     """Return the forward passes per prediction of some cells."""
     done = [x for x in lines if x["status"] == "ok"]
     draws = sum(x["images"] * (x["draws"] + x["selection"]) for x in done)
