@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.frames import Source, results_of
+from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 
 _KEYS = ("defense", *SETTING)
 
 
-def worst_per_image(source: Source) -> pd.DataFrame:
+def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     """Return the worst of the clean image and all attacks per defense and image, as counted by `summary`.
 
     The worst is chosen on selection draws and counted on held-out ones; ties go to the smaller margin on selection

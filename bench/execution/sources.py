@@ -29,7 +29,7 @@ from defenses.utils.file_reads import absolute, is_current, listing, name_of
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
-from defenses.utils.plugin_code import Source, code_parts, source_of
+from defenses.utils.plugin_code import PluginCode, code_parts, source_of
 from defenses.utils.source_code import whole_hash
 from defenses.zoo.composition import plugins_of
 
@@ -44,7 +44,7 @@ class Sources:
     """Today's code and files of cells, each looked at once."""
 
     def __init__(self) -> None:
-        self._plugins: dict[tuple[Any, ...], list[tuple[str, Source]]] = {}
+        self._plugins: dict[tuple[Any, ...], list[tuple[str, PluginCode]]] = {}
         self._code: dict[str, dict[str, str]] = {}
         self._same: dict[tuple[str, str], bool] = {}
 
@@ -58,7 +58,7 @@ class Sources:
             entries.append(entry | {"problem": (*unidentified, entry["problem"])[0]})
         return entries
 
-    def plugins(self, cell: Cell) -> list[tuple[str, Source]]:
+    def plugins(self, cell: Cell) -> list[tuple[str, PluginCode]]:
         """Return the (name, source) of the user's code of a cell, in an order that depends on the cell alone."""
         key = id(cell.defense), id(cell.surrogate), cell.attack.name, cell.data.name
         if key not in self._plugins:
@@ -95,7 +95,7 @@ class Sources:
         """Return True if a stored certificate is of today's code and files of the defense of a cell."""
         return not self.reason_against(cell.defense, certificate)
 
-    def _outdated(self, entries: Iterable[tuple[str, Source, Entry]]) -> str:
+    def _outdated(self, entries: Iterable[tuple[str, PluginCode, Entry]]) -> str:
         for name, source, entry in entries:
             changed = [
                 p for p, h in entry["modules"].items() if p not in self.code(name) and not self._has(source, p, h)
@@ -132,18 +132,18 @@ class Sources:
                 return f"an earlier {reason}"
         return ""
 
-    def _changed(self, name: str, source: Source, entry: Entry) -> str:
+    def _changed(self, name: str, source: PluginCode, entry: Entry) -> str:
         """Return the name of a file whose code or content is not that of an entry; "" without one."""
         then, now = entry["code"], self.code(name)
         changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
         changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
         return name_of(changed[0]) if changed else ""
 
-    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, Source, Entry]]:
+    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, PluginCode, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
             yield name, source, entry
 
-    def _has(self, source: Source, path: str, known: Any) -> bool:
+    def _has(self, source: PluginCode, path: str, known: Any) -> bool:
         """Return True if a file is still what it was: a module by its code, another file by its content."""
         full = absolute(path, _folder(source))
         key = full, json.dumps(known)
@@ -155,7 +155,7 @@ class Sources:
         return self._same[key]
 
 
-def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
+def _entry(name: str, source: PluginCode, code: Mapping[str, str]) -> Entry:
     folder = _folder(source)
     file = Path(source.place, source.file.relative_to(source.root))
     imported = imported_files(source.place, file) if source.private else {}
@@ -170,11 +170,11 @@ def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
     return {"name": portable(name), "code": dict(code), "modules": further, "files": files, "problem": problem}
 
 
-def _folder(source: Source) -> str:
+def _folder(source: PluginCode) -> str:
     return source.place if source.private else os.path.dirname(source.place)
 
 
-def _found(names: Iterable[str]) -> list[tuple[str, Source]]:
+def _found(names: Iterable[str]) -> list[tuple[str, PluginCode]]:
     """Return the (name, source) of the plug-ins of users among some names, each once."""
     found = [(name, source_of(name.rpartition(":")[0])) for name in dict.fromkeys(names) if is_plugin(name)]
     return [(name, source) for name, source in found if source is not None and not source.ours]

@@ -23,7 +23,7 @@ _COMPUTE = ("precision", "channels_last", "compile")
 
 
 @dataclass(frozen=True)
-class _Table:
+class _RecipeFile:
     """A recipe as written in TOML."""
 
     unit: Literal["steps", "epochs"]
@@ -156,7 +156,7 @@ def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
         return found.kind, checked_args(found.kind, found.args)
 
     parts: list[Callable[[], Any]] = [
-        lambda: settings_of(_Table, raw, ""),
+        lambda: settings_of(_RecipeFile, raw, ""),
         lambda: settings_of(objective.table_type, raw["objective"]),
         network,
     ]

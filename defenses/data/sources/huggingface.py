@@ -37,7 +37,7 @@ class _Catalogue:
 
 @dataclass
 class Hub:
-    """A data set of the hub, or in a folder; see `defenses.data.sources.base.Source`."""
+    """A data set of the hub, or in a folder; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     where: str
@@ -162,7 +162,7 @@ class Hub:
         return images.preprocessing_of(self.options, "L" if first.mode in images.GREY else "RGB")
 
 
-def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
+def find(name: str, _root: Path) -> Hub | None:
     """Return the source of a name "hf:..."; None if it is of another kind."""
     if not name.startswith("hf:"):
         return None
