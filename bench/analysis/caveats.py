@@ -11,7 +11,7 @@ from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
 from bench.store.audits import SOFTMAX, current_audits
-from bench.store.manifest import forced_defenses, read_manifest
+from bench.store.manifest import Manifest, forced_defenses, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def caveats_of_frame(frame: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def failures(results: Path, manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """Return the failed audit checks of the defenses of a results folder.
 
     Args:
@@ -115,7 +115,7 @@ class AuditState:
     failed: tuple[str, ...] = ()
 
 
-def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> dict[str, AuditState]:
+def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Manifest) -> dict[str, AuditState]:
     """Return what audits say of the defenses of a results folder, by title.
 
     Args:
@@ -152,7 +152,7 @@ def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) 
     return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
 
 
-def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fingerprints(manifest: Manifest) -> Mapping[str, Any]:
     """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
     fingerprints = manifest.get("defenses")
     return fingerprints if isinstance(fingerprints, dict) else {}
@@ -190,7 +190,7 @@ def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
     return {label_of(title) for title in failed}
 
 
-def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+def uncertified(folder: Path, cells: pd.DataFrame, manifest: Manifest) -> dict[str, str]:
     """Return the reasons why exact gradients are not certified, by label of the defenses attacked through them.
 
     Args:
@@ -202,7 +202,7 @@ def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) 
     return {label: state for label, state in states.items() if state not in (CERTIFIED, NOT_NEEDED)}
 
 
-def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Manifest) -> dict[str, str]:
     """Return what certificates say of the exact gradients of each defense, by label.
 
     Args:

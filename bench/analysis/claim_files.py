@@ -31,7 +31,7 @@ def _threat(text: str) -> str:
     norm, space, eps = text.partition(" ")
     if not space:
         raise UserError(f'threat is "{text}"; write norm and radius, as "Linf 8/255"')
-    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
+    threat = ThreatModel.of(norm, eps)
     return f"{threat.norm} {threat.eps}"
 
 

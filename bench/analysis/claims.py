@@ -18,7 +18,7 @@ from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
 from bench.stats.proportions import wilson
 from bench.store.kinds import folder_named
-from bench.store.manifest import read_manifest
+from bench.store.manifest import Manifest, read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
 OTHER_NETWORK = "another network"
@@ -148,7 +148,7 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
     return with_weights(summary(results), read_manifest(folder_named(results)))
 
 
-def with_weights(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def with_weights(frame: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return a summary with the columns "name" and "weights", see `measured_rows`.
 
     Args:

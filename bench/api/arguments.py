@@ -37,7 +37,7 @@ def threats_of(threat_model: str | ThreatModel, eps: Any) -> tuple[ThreatModel, 
     if eps is None or (isinstance(eps, list | tuple) and not eps):
         raise UserError('eps is missing; give it as eps="8/255"')
     radii = eps.tolist() if hasattr(eps, "tolist") else eps
-    return tuple(ThreatModel(threat_model, e) for e in (radii if isinstance(radii, list | tuple) else [radii]))  # type: ignore[arg-type]
+    return tuple(ThreatModel.of(threat_model, e) for e in (radii if isinstance(radii, list | tuple) else [radii]))
 
 
 def views_of(views: Any) -> tuple[ViewSpec, ...]:

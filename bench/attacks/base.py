@@ -22,7 +22,7 @@ def _load_nothing() -> None:
     """Do nothing: the attack has no library."""
 
 
-def _no_notes(threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _no_notes(_threat: ThreatModel, _num_classes: int, _params: dict[str, Any]) -> tuple[str, ...]:
     return ()
 
 

@@ -95,12 +95,9 @@ def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> 
         if not (_is_number(default) and default > 0 and _is_number(value)):
             continue
         if value < 0 or (value == 0 and key not in _OPTIONAL):
-            lines.append(f"{key} = {value} lets it search nothing or backwards{_default(default)}; publish nothing")
+            usual = "" if math.isinf(default) else f" (default {default})"
+            lines.append(f"{key} = {value} lets it search nothing or backwards{usual}; publish nothing")
     return tuple(lines)
-
-
-def _default(value: float) -> str:
-    return "" if math.isinf(value) else f" (default {value})"
 
 
 def _is_number(value: Any) -> bool:

@@ -26,12 +26,12 @@ def find(name: str, params: dict[str, Any]) -> Attack:
     return Attack(name=name, run=keyword_form(partial(_run, name)), minimisation=False, version=_VERSION)
 
 
-def parameters(local: str) -> Parameters:  # noqa: ARG001
+def parameters(_: str) -> Parameters:
     """Return that a null attack has no parameters; see `bench.attacks.registry.attack_parameters`."""
     return Parameters()
 
 
-def _run(name: str, view: Any, request: AttackRequest) -> Tensor:  # noqa: ARG001
+def _run(name: str, _view: object, request: AttackRequest) -> Tensor:
     x, indices = request.x, request.indices
     if name == "none":
         return x.clone()

@@ -270,7 +270,7 @@ def attacked(
     Raises:
         FloatingPointError: images that are not finite.
     """
-    threat = ThreatModel(norm, attack_run.eps)  # type: ignore[arg-type]
+    threat = ThreatModel.of(norm, attack_run.eps)
     attack = find_attack(attack_run.attack, attack_run.params)
     attack.load()
     with attack_view(target, spec, seed=seed) as (view, _):

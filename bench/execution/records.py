@@ -16,6 +16,7 @@ from bench.evaluation.deployed import DeployedVerdict
 from bench.evaluation.verdict import Draws
 from bench.spec.cell import Cell
 from bench.spec.threat import in_box
+from bench.store.parts import CellRecord
 from defenses.data.dataset import Dataset
 
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
@@ -77,7 +78,7 @@ class Outcome:
     deployed: DeployedVerdict
     cost: Cost
 
-    def costs(self) -> dict[str, float]:
+    def costs(self) -> CellRecord:
         """Return the costs of the attack and the verdicts, for the line of the cell."""
         attack, verdict = self.cost, self.deployed.cost
         return {

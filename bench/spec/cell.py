@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.spec.cell_columns import CellColumns
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.names import is_short_of, portable
@@ -182,11 +183,9 @@ class Cell:
             **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
         }
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> CellColumns:
         """Return the columns that describe the cell in tables and DataFrames."""
-        optional = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
-        optional |= {"seed_known": True} if self.view.known else {}
-        return optional | {
+        columns: CellColumns = {
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
@@ -211,6 +210,11 @@ class Cell:
             "budget": self.budget,
             "warnings": list(self.attack.warnings),
         }
+        if self.defense.training_seed is not None:
+            columns["training_seed"] = self.defense.training_seed
+        if self.view.known:
+            columns["seed_known"] = True
+        return columns
 
     @property
     def view_label(self) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ from defenses.utils.files import NotWritable
 
 if TYPE_CHECKING:
     from bench.spec.cell import Cell
+    from bench.spec.cell_columns import CellColumns
 
 __all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
 
@@ -77,8 +78,9 @@ class CellResult:
             message: one line, for tables.
             trace: traceback; None: there is none.
         """
-        line = {"status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
-        return cls(cell.columns() | line)
+        return cls(
+            {**cell.columns(), "status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
+        )
 
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
@@ -237,7 +239,7 @@ class Store:
         for path in self.parts.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 
-    def compact(self, plan: list[CellRecord]) -> None:
+    def compact(self, plan: Sequence[CellColumns]) -> None:
         """Merge the parts of each defense into one, where that changes anything.
 
         New parts appear before old ones go. Failed cells are not merged, so that they can be retried.

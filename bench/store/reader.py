@@ -169,13 +169,13 @@ def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
                 line["part"] = part.name
                 cells[line["key"]] = line
     plan = read_plan(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(cells.values())
-    missing = {"status": "missing", "error": None, "part": None}
+    missing: CellRecord = {"status": "missing", "error": None, "part": None}
     # Labels are not part of a key: the plan has the current ones.
-    lines = [cells.get(p["key"], missing) | p for p in plan]
+    lines: list[CellRecord] = [{**cells.get(p["key"], missing), **p} for p in plan]
     positions: dict[str, dict[str, int]] = {}
     for at, line in enumerate(lines):
         if line["status"] == "ok":
-            positions.setdefault(line["part"], {})[line["key"]] = at
+            positions.setdefault(str(line["part"]), {})[line["key"]] = at
     return lines, [Part(p, positions.get(p.name, {})) for p in folders]
 
 

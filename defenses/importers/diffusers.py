@@ -19,12 +19,12 @@ _LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num
 _SEPARATE = ("sample_size", "in_channels", "out_channels")
 
 
-def unet(source: str, info: DatasetInfo) -> Checkpoint:  # noqa: ARG001
+def unet(source: str, _info: DatasetInfo) -> Checkpoint:
     """Return a U-Net that diffusers saved, or that the hub has by its id ("google/ddpm-cifar10-32"), under the VP SDE.
 
     Args:
         source: a folder of `save_pretrained` (of a model, or of a pipeline with a folder `unet`), or an id of the hub.
-        info: of the data set it was trained on; unused, since the config has the shape.
+        _info: of the data set it was trained on; unused, since the config has the shape.
 
     Raises:
         UserError: it cannot be loaded, does not predict noise of as many channels as it takes, has another noise

@@ -62,12 +62,12 @@ def package_folder(package: str) -> Path | None:
 
 
 @lru_cache
-def parse(path: Path, stamp: int = 0) -> ast.Module:  # noqa: ARG001
+def parse(path: Path, _stamp: int = 0) -> ast.Module:
     """Return the syntax tree of a file, read once for every stamp.
 
     Args:
         path: the file.
-        stamp: the time of its last change, where it may change.
+        _stamp: the time of its last change, where it may change.
 
     Raises:
         UserError: the file cannot be read or is not Python.

@@ -164,7 +164,8 @@ def _names() -> dict[str, dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecated classes
         for name, module in list(sys.modules.items()):
-            if type(module) is not ModuleType or not _is_watched(name):
+            watched = name in _MODULES or name.startswith(_INSIDE) or name in _PACKAGES
+            if type(module) is not ModuleType or not watched:
                 continue
             found[name] = values = dict(vars(module))
             for value in values.values():
@@ -174,10 +175,6 @@ def _names() -> dict[str, dict[str, Any]]:
             for key in (*hooks, *([_REGISTRIES[name]] if name in _REGISTRIES else [])):
                 found[f"{name}.{key}"] = dict(values[key])
     return found
-
-
-def _is_watched(name: str) -> bool:
-    return name in _MODULES or name.startswith(_INSIDE) or name in _PACKAGES
 
 
 def _differences(present: dict[str, dict[str, Any]]) -> list[str]:

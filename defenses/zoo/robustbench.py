@@ -177,6 +177,6 @@ def _reason(error: BaseException) -> str:
 
 
 @functools.cache
-def _sha(path: str, size: int, changed: int) -> str:  # noqa: ARG001 keys of the cache
+def _sha(path: str, _size: int, _changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

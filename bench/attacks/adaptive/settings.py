@@ -23,12 +23,12 @@ def _pair(value: Any) -> tuple[int, int]:
     raise ValueError
 
 
-def _copies(value: Any) -> tuple[int, int]:
-    return _pair([value, value] if type(value) is int else value)
-
-
 _LOSSES = Kind(f"a list of {', '.join(get_args(Loss))}", bool)
-_COPIES = Kind("a whole number of copies, or [first, last] of them", lambda v: 1 <= v[0] <= v[1], _copies)
+_COPIES = Kind(
+    "a whole number of copies, or [first, last] of them",
+    lambda v: 1 <= v[0] <= v[1],
+    lambda v: _pair([v, v] if type(v) is int else v),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,15 +152,11 @@ def _version() -> str:
 def _warnings(attacks: tuple[str, ...], params: dict[str, Any]) -> tuple[str, ...]:
     enough = {} if attacks == ("square",) else {"n_iter": ENOUGH_STEPS}
     short = short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
-    return (*short, *searches_nothing(_DEFAULTS, params), *_zero_beta(params))
+    back = ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
+    return (*short, *searches_nothing(_DEFAULTS, params), *back)
 
 
-def _zero_beta(params: dict[str, Any]) -> tuple[str, ...]:
-    """Return the warning of FAB's step back, all the way to the clean image."""
-    return ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
-
-
-def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _notes(attacks: tuple[str, ...], _threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
     notes = []
     left_out = _left_out(attacks, num_classes)
     if left_out and len(left_out) < len(attacks):
@@ -184,10 +180,12 @@ def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
         _set(suite, attacks, request.params, num_classes)
         if local in _BEST_LOSS:
             suite.apgd.loss = _BEST_LOSS[local]
-            return suite.apgd.perturb(x.clone(), request.y, best_loss=True).detach()  # type: ignore[no-any-return]
+            found: Tensor = suite.apgd.perturb(x.clone(), request.y, best_loss=True)
+            return found.detach()
         if target is not None:
             suite.square.targeted = True
-            return suite.square.perturb(x.clone(), target).detach()  # type: ignore[no-any-return]
+            found = suite.square.perturb(x.clone(), target)
+            return found.detach()
         return _evaluate(suite, x.clone(), request.y)
 
 

@@ -58,7 +58,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         minimisation="MinimizationAttack" in facts.bases,
         version=f"foolbox {library_version('foolbox')}",
         load=partial(importlib.import_module, "foolbox"),
-        warnings=_warnings(facts, params),
+        warnings=(*_short(facts, params), *searches_nothing(facts.parameters.defaults, params)),
         notes=partial(_notes, facts),
     )
 
@@ -66,10 +66,6 @@ def find(local: str, params: dict[str, Any]) -> Attack:
 def parameters(local: str) -> Parameters:
     """Return the parameters of an attack; see `bench.attacks.registry.attack_parameters`."""
     return SOURCE.facts(local).parameters.without("distance")
-
-
-def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
-    return (*_short(facts, params), *searches_nothing(facts.parameters.defaults, params))
 
 
 def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
@@ -83,7 +79,7 @@ def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     return short_budgets(defaults, params)
 
 
-def _notes(facts: ClassFacts, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _notes(facts: ClassFacts, threat: ThreatModel, _num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
     """Return the warnings of a step size that does not fit the ball."""
     values, eps = {**facts.parameters.defaults, **params}, float(threat.eps)
     if "FixedEpsilonAttack" not in facts.bases:
@@ -116,7 +112,7 @@ def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
         criterion = Misclassification(request.y) if target is None else TargetedMisclassification(target)
         starts = {} if target is None or not _starts(facts) else {"starting_points": _images_of(view, x, target)}
         try:
-            result = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)
+            found: Tensor = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)[1]
         except AssertionError as error:
             if stochastic:
                 raise Unsupported(f"{facts.name} asserts that the same image is answered alike twice") from error
@@ -125,7 +121,7 @@ def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
             if "init_attack failed" in str(error):
                 raise Unsupported(_no_start(facts.name, stochastic=stochastic)) from error
             raise
-    return result[1].detach().clone().to(x.dtype)  # type: ignore[no-any-return]
+    return found.detach().clone().to(x.dtype)
 
 
 def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, Any], *, stochastic: bool) -> None:

@@ -140,9 +140,9 @@ def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
         elif local == "JSMA" and num_classes != 10:
             # Its untargeted mode aims at (y + 1) % 10, whatever the number of classes.
             attack.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % num_classes, quiet=True)
-        x_adv = attack(x.clone(), request.y if target is None else target)
+        x_adv: Tensor = attack(x.clone(), request.y if target is None else target)
     x_adv = x_adv.detach().clone().to(x.dtype)
-    return x_adv.clamp_(0, 1) if local in _LEAVES_BOX else x_adv  # type: ignore[no-any-return]
+    return x_adv.clamp_(0, 1) if local in _LEAVES_BOX else x_adv
 
 
 def _refuse(local: str, request: AttackRequest) -> None:

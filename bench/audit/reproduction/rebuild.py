@@ -20,6 +20,7 @@ from defenses.zoo.composition import renamed
 from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
+    from bench.store.parts import CellRecord
     from defenses.core.defense import Defense
 
 
@@ -38,7 +39,7 @@ class Rebuilt:
     changes: tuple[str, ...] = ()
 
 
-def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
+def rebuild_cell(line: CellRecord) -> Cell | None:
     """Return the cell of a stored line; None if the line does not give its key."""
     try:
         identity = line["identity"]

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from bench.execution.sources import Sources
-from bench.store.environment import describe_run
+from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
 from bench.tracks.poisoning.records import PLAN, SCHEMA, TRIALS, TrialRecord, read_plan, read_trials
@@ -86,7 +86,7 @@ def _check_folder(folder: Path, board: PoisonBoard) -> None:
 
 
 def _write_plan(
-    folder: Path, board: PoisonBoard, trials: list[Trial], run: dict[str, Any] | None, labels: list[int] | None = None
+    folder: Path, board: PoisonBoard, trials: list[Trial], run: RunRecord | None, labels: list[int] | None = None
 ) -> None:
     """Write the plan, with the runs of the earlier one and the given run."""
     earlier = read_plan(folder) if (folder / PLAN).is_file() else {"runs": [], "labels": []}

@@ -124,7 +124,8 @@ class GanAdversarialTraining(AdversarialTraining):
             return self._attacked(x)
 
     def _attacked(self, x: Tensor) -> Tensor:
-        return x + self.settings.eps * self.generator(2 * x - 1)  # type: ignore[no-any-return]
+        step: Tensor = self.generator(2 * x - 1)
+        return x + self.settings.eps * step
 
     def _slope(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Return the gradient of the classifier's loss on the generator's images, in the generator's weights."""

@@ -50,7 +50,8 @@ class DenoisingTraining(Objective):
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         z = torch.randn(x.shape, generator=generator, device=x.device)
         noisy = (x + self.settings.noise * z).clamp(0, 1)
-        return (self.network(noisy) - x).square().mean()  # type: ignore[no-any-return]
+        denoised: Tensor = self.network(noisy)
+        return (denoised - x).square().mean()
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""

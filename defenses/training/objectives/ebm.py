@@ -100,9 +100,9 @@ class EnergyTraining(Objective):
         positive = self._positive(self.data.x[index], generator)
         negative = self._negative(len(index), generator)
         f = self.network(torch.cat((positive, negative)))
-        d = (f[: len(index)].mean() - f[len(index) :].mean()) / self.temperature
+        d: Tensor = (f[: len(index)].mean() - f[len(index) :].mean()) / self.temperature
         self._d = d.detach()
-        return d  # type: ignore[no-any-return]
+        return d
 
     def state(self) -> dict[str, Tensor]:
         """Return the bank."""
