@@ -152,7 +152,7 @@ def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) 
     return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
 
 
-def _fingerprints(manifest: Manifest) -> Mapping[str, Any]:
+def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
     fingerprints = manifest.get("defenses")
     return fingerprints if isinstance(fingerprints, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -56,7 +57,8 @@ def execute(
     Raises:
         UserError: bad input that concerns more than this cell.
     """
-    line: CellRecord = {**cell.columns(), "status": "ok", "error": None, "identity": cell.identity()}
+    line = cast("CellRecord", cell.columns())
+    line.update({"status": "ok", "error": None, "identity": cell.identity()})
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         cost = Cost()

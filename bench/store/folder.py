@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -78,9 +78,9 @@ class CellResult:
             message: one line, for tables.
             trace: traceback; None: there is none.
         """
-        return cls(
-            {**cell.columns(), "status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
-        )
+        line = cast("CellRecord", cell.columns())
+        line.update({"status": "error", "error": message, "identity": cell.identity(), "traceback": trace})
+        return cls(line)
 
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
