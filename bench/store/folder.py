@@ -25,10 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 from filelock import FileLock, Timeout
 
 from bench.store.parts import (
-    ADVERSARIAL,
     CELLS,
-    DRAWS,
-    RECORDS,
     SUMS,
     CellRecord,
     Stored,
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
     from bench.spec.cell import Cell
     from bench.spec.cell_columns import CellColumns
 
-__all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
+__all__ = ["CellResult", "NotWritable", "Store", "write_atomic"]
 
 _KEPT = "finished cells are kept"
 
