@@ -115,14 +115,14 @@ class AuditState:
     failed: tuple[str, ...] = ()
 
 
-def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Manifest) -> dict[str, AuditState]:
+def audit_states(audits: Sequence[Mapping[str, object]], manifest: Manifest) -> dict[str, AuditState]:
     """Return what audits say of the defenses of a results folder, by title.
 
     Args:
         audits: see `bench.store.audits.current_audits`; of this folder or of others.
         manifest: of the folder, see `failures`.
     """
-    by_defense: dict[str, list[Mapping[str, Any]]] = {}
+    by_defense: dict[str, list[Mapping[str, object]]] = {}
     several = len({_threat(audit) for audit in audits}) > 1
     for audit in audits:
         by_defense.setdefault(digest(audit["fingerprint"]), []).append(audit)
@@ -152,7 +152,7 @@ def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) 
     return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
 
 
-def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fingerprints(manifest: Mapping[str, object]) -> Mapping[str, object]:
     """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
     fingerprints = manifest.get("defenses")
     return fingerprints if isinstance(fingerprints, dict) else {}
@@ -168,7 +168,7 @@ def fingerprints_of(manifest: Mapping[str, Any], label: str) -> dict[str, Any]:
     return {title: f for title, f in _fingerprints(manifest).items() if label_of(title) == label}
 
 
-def _threat(audit: Mapping[str, Any]) -> str:
+def _threat(audit: Mapping[str, object]) -> str:
     return f"{audit.get('norm')} {audit.get('eps')}"
 
 
@@ -224,7 +224,7 @@ def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Manifest) ->
     return states
 
 
-def _problem(certificate: Any) -> str:
+def _problem(certificate: object) -> str:
     """Return why a certificate does not hold; "" if it does."""
     if not isinstance(certificate, dict):
         return "no certificate"

@@ -19,7 +19,7 @@ CLAIMS = Path(leaderboards.__file__).parent / "claims"
 _WEIGHTS = re.compile(r"sha256:[0-9a-f]{64}|robustbench:[\w-]+/[\w-]+/[\w-]+")
 
 
-def _share(value: Any) -> float | None:
+def _share(value: object) -> float | None:
     """Return an accuracy, which may be a text; None for an empty one."""
     return None if value == "" else float(number(value))
 

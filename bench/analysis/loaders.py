@@ -68,7 +68,7 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
     return _frame(rows, _AUDITS)
 
 
-def _finding(folder: Path, audit: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, Any]:
+def _finding(folder: Path, audit: Mapping[str, object], finding: Mapping[str, Any]) -> dict[str, object]:
     """Return the row of a check."""
     shown = {name: audit.get(name) for name in ("dataset", "norm", "eps", "budget", "seed")}
     about = {"results": str(folder), "defense": audit["label"], "fingerprint": digest(audit["fingerprint"])}
@@ -108,7 +108,7 @@ def load_certificates(results: str | Path) -> pd.DataFrame:
     return _frame(rows, _CERTIFICATES)
 
 
-def _measurement(check: Mapping[str, Any]) -> dict[str, Any]:
+def _measurement(check: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns of a measurement; earlier versions have stored no points."""
     columns = {"least": False, "points": 0, "left_out": 0, "note": ""} | dict(check)
     return columns | {"check": check["name"], "check_state": state_of(check)}

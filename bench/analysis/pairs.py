@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -45,7 +44,7 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
         UserError: no results there, a damaged file, or an image with several verdicts in one row.
     """
     read = results if isinstance(results, Results) else read_results(results)
-    sides: dict[tuple[Any, ...], list[tuple[str, Side]]] = {}
+    sides: dict[tuple[object, ...], list[tuple[str, Side]]] = {}
     for seeds in grouped(read):
         side = worst_side(seeds)
         if side is not None:
@@ -58,7 +57,7 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def _numbers(a: Side, b: Side, confidence: float) -> list[Any]:
+def _numbers(a: Side, b: Side, confidence: float) -> list[object]:
     """Return the columns of a pair from "difference" on."""
     if reason := incomparable(a, b):
         return [*[float("nan")] * 6, 0, reason]

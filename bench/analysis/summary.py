@@ -89,7 +89,7 @@ def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: b
     """
     results = results_of(source)
     m = M if m is None else _checked(m, results.cells)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for seeds in grouped(results):
         lines = [_lines(group) for group in seeds]
         if by_seed:
@@ -125,7 +125,7 @@ def clean_and_robust(source: FolderOrFrame) -> tuple[float, float]:
     return float(row["clean_mean"]), float(row["robust_mean"])
 
 
-def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, Any]:
+def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, object]:
     """Return the row of `summary` for the worst case of a defense, or for its clean images if nothing attacks it.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from bench.analysis.frames import FolderOrFrame, results_of
@@ -40,7 +38,7 @@ def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
 
 
-def _of_group(group: Group) -> dict[str, Any]:
+def _of_group(group: Group) -> dict[str, object]:
     """Return the columns of one defense in one setting; none if an attack or the selection draws are missing."""
     choice = choose(group.needed)
     if choice is None:

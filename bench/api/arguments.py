@@ -52,7 +52,7 @@ def views_of(views: Any) -> tuple[ViewSpec, ...]:
     return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in items) or (ViewSpec(),)
 
 
-def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
+def attack_entries(attacks: object, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
     """Return the attacks on some views; those of one name are labelled by their parameters too.
 
     Args:
@@ -75,7 +75,7 @@ def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEnt
     )
 
 
-def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
+def _entry(attack: object, views: tuple[ViewSpec, ...]) -> AttackEntry:
     if not isinstance(attack, str | Mapping):
         raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
     params = {"name": attack} if isinstance(attack, str) else dict(attack)

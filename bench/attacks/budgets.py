@@ -23,7 +23,7 @@ def is_small_budget(warning: str) -> bool:
     return _SHORT in warning or warning == GREEDY
 
 
-def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -> None:
+def check_params(attack: str, params: Mapping[str, object], names: Iterable[str]) -> None:
     """Refuse parameters that an attack does not take.
 
     Args:
@@ -39,7 +39,7 @@ def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -
         raise UserError(*faults)
 
 
-def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: str = "steps") -> tuple[str, ...]:
+def short_of_steps(defaults: Mapping[str, object], params: Mapping[str, object], key: str = "steps") -> tuple[str, ...]:
     """Return the warning of an iterative attack that takes few steps, by the board or by default; else ().
 
     Args:
@@ -66,7 +66,9 @@ def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str,
     )
 
 
-def short_budgets(defaults: Mapping[str, Any], params: Mapping[str, Any], skip: Iterable[str] = ()) -> tuple[str, ...]:
+def short_budgets(
+    defaults: Mapping[str, Any], params: Mapping[str, object], skip: Iterable[str] = ()
+) -> tuple[str, ...]:
     """Return the warnings of budgets that a board sets below the default, or below the value that is always enough.
 
     Args:
@@ -100,7 +102,7 @@ def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> 
     return tuple(lines)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return []
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return the attack of a file, which needs an array `index` (see `precomputed_files.read_precomputed`).
 
     Args:

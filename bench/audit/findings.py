@@ -51,7 +51,7 @@ class Finding:
     images: tuple[int, ...] = ()
     plot: Plot | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the finding for JSON, which has no infinity."""
         numbers = {name: v if v is not None and math.isfinite(v) else None for name, v in self.numbers.items()}
         return asdict(self) | {"numbers": numbers}

@@ -176,7 +176,7 @@ class Subject:
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 
-    def white(self, **changes: Any) -> ImageAccuracies:
+    def white(self, **changes: object) -> ImageAccuracies:
         """Return the outcome of the white box: of the iterative attack through every mode, for each image the worst."""
         return worst([self.run(self.iterative(mode, **changes)) for mode in self.modes])
 
@@ -201,7 +201,7 @@ class Subject:
         """
         file, sources = self.folder / self.key / f"{name}.json", Sources()
         if file.is_file():
-            earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            earlier: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
             if self.code is None or not sources.reason_against(self.code, earlier):
                 return earlier
         content = measure()

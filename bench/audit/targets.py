@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.audit.reproduction.rebuild import rebuild_defense
 from bench.board.defense_entry import Candidate
@@ -71,7 +71,7 @@ def stored_candidates(results: Path, roots: Roots) -> tuple[CellRecord, list[Can
     return lines[0], [_candidate(label, fingerprint, dataset, roots) for label, fingerprint in fingerprints.items()]
 
 
-def _candidate(label: str, fingerprint: Mapping[str, Any], dataset: str, roots: Roots) -> Candidate:
+def _candidate(label: str, fingerprint: Mapping[str, object], dataset: str, roots: Roots) -> Candidate:
     """Return the defense of a fingerprint, which is rebuilt when it is loaded."""
 
     def load() -> Defense:

@@ -125,7 +125,10 @@ class Board:
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the facts of the board for a manifest."""
-        optional: dict[str, Any] = {"preset": self.preset.as_dict() if self.preset else {}, "notes": list(self.notes)}
+        optional: dict[str, object] = {
+            "preset": self.preset.as_dict() if self.preset else {},
+            "notes": list(self.notes),
+        }
         optional["protocols"] = self.protocols.as_dict()
         return {
             "schema": SCHEMA,

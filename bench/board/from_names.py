@@ -82,15 +82,15 @@ def board_of_names(
     return board
 
 
-def _attacks(names: Sequence[str]) -> dict[str, Any]:
+def _attacks(names: Sequence[str]) -> dict[str, object]:
     """Return the keys of attacks and null attacks; these may be named, too."""
     entries = [{"name": name} for name in names if name not in _NULLS]
     return {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
 
 
-def _defense(name: str, params: Mapping[str, Any] | None, *, stochastic: bool) -> dict[str, Any]:
+def _defense(name: str, params: Mapping[str, object] | None, *, stochastic: bool) -> dict[str, object]:
     """Return the entry of a defense; a registered one says itself whether it is random."""
-    entry: dict[str, Any] = {"name": name}
+    entry: dict[str, object] = {"name": name}
     if params:
         entry["params"] = dict(params)
     if stochastic and is_plugin(name):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
 
 
-def given_data(dataset: Any, model: nn.Module | str) -> Any:
+def given_data(dataset: Any, model: nn.Module | str) -> object:
     """Return the name of a data set; a pair (x, y) is kept as an .npz in the user's cache.
 
     Args:

@@ -52,7 +52,7 @@ def load_board(
         raise error.within(str(file)) from None
 
 
-def read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, object]:
     """Return the content of a TOML file.
 
     Raises:

@@ -20,24 +20,24 @@ from defenses.utils.parameters import as_fraction, as_number
 from defenses.utils.validation import Flag, Kind, Loc, validated
 
 
-def _text(value: Any) -> bool:
+def _text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return _text(value) or type(value) in (int, float)
 
 
-def _in_0_1(value: Any) -> bool:
+def _in_0_1(value: object) -> bool:
     number = as_number(value if isinstance(value, str) else repr(value)) if _number(value) else None
     return number is not None and 0 <= number <= 1
 
 
-def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _list_of(test: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and bool(value) and all(map(test, value))
 
 
-def _distinct(values: list[Any]) -> bool:
+def _distinct(values: list[object]) -> bool:
     return 0 < len(values) == len({*values})
 
 
@@ -101,7 +101,7 @@ class Key(NamedTuple):
 
 
 @functools.cache
-def _table(what: str, check: Callable[[Any], Any] = lambda _: None) -> Any:
+def _table(what: str, check: Callable[[object], object] = lambda _: None) -> object:
     """Return the annotation of a table of `KEYS`, a dataclass for pydantic, and of a function that refuses values."""
     fields = [(n, k.kind, *(() if k.default.startswith(REQUIRED) else (None,))) for n, k in KEYS[what].items()]
     kind = make_dataclass(what, fields, kw_only=True)

@@ -141,9 +141,9 @@ def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
 
 
-def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, object]:
     """Return the board entry of a defense: its name, and the parameters, label and randomness of the command line."""
-    entry: dict[str, Any] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
+    entry: dict[str, object] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
     if isinstance(label := getattr(arguments, "label", None), str):
         entry["label"] = label
     return entry | ({"stochastic": True} if arguments.stochastic else {})
@@ -187,7 +187,7 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: a text is no pair.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in key_texts(pairs):
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
@@ -196,13 +196,13 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def key_lists(pairs: Sequence[str]) -> dict[str, list[Any]]:
+def key_lists(pairs: Sequence[str]) -> dict[str, list[object]]:
     """Parse KEY=VALUE,VALUE pairs; values are read as those of `key_values`.
 
     Raises:
         UserError: a text is no pair, or a key is there twice.
     """
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for key, texts in key_texts(pairs):
         if key in values:
             raise UserError(f"{key} is given twice; write {key}=VALUE,VALUE once")

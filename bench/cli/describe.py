@@ -56,7 +56,7 @@ def defense(name: str) -> dict[str, Any] | None:
     }
 
 
-def _claims(known: Card) -> list[dict[str, Any]]:
+def _claims(known: Card) -> list[dict[str, object]]:
     """Return the claims of a defense's authors, and under each threat the lowest re-evaluation of single draws."""
     lowest: dict[tuple[str, str], Mapping[str, Any]] = {}
     others = [claim for claim in known.claims if claim["kind"] != "claim" and "aggregation" not in claim]
@@ -67,7 +67,7 @@ def _claims(known: Card) -> list[dict[str, Any]]:
     return [{key: claim[key] for key in keys} for claim in shown]
 
 
-def _zoo_model(name: str) -> dict[str, Any] | None:
+def _zoo_model(name: str) -> dict[str, object] | None:
     """Return the description of a model of RobustBench's zoo."""
     local = name.partition(":")[2]
     listed = [
@@ -100,7 +100,7 @@ def attack(name: str) -> dict[str, Any] | None:
     }
 
 
-def parameter_rows(parameters: Parameters | None) -> list[dict[str, Any]] | str:
+def parameter_rows(parameters: Parameters | None) -> list[dict[str, object]] | str:
     """Return the parameters of an attack with their defaults."""
     if parameters is None:
         return "its suite tells none"
@@ -123,7 +123,7 @@ def dataset(name: str, root: Path | None = None) -> dict[str, Any] | None:
     return of_dataset(name, root) if is_named or (colon and kind in ("corrupted", "folder", "hf")) else None
 
 
-def of_dataset(name: str, root: Path | None = None) -> dict[str, Any]:
+def of_dataset(name: str, root: Path | None = None) -> dict[str, object]:
     """Return the description of a data set.
 
     Args:
@@ -149,7 +149,7 @@ def of_dataset(name: str, root: Path | None = None) -> dict[str, Any]:
     return {**found, "files": files or "come with scikit-learn", **({"folder": str(folder)} if folder else {})}
 
 
-def index_list(name: str) -> dict[str, Any] | None:
+def index_list(name: str) -> dict[str, object] | None:
     """Return the description of the index lists of a publication; None for another name."""
     if meaning := indices.meaning(name):
         return {"is": "index list", "name": name, "about": meaning}
@@ -179,7 +179,7 @@ def preset(name: str) -> dict[str, Any] | None:
     }
 
 
-def attack_row(entry: dict[str, Any]) -> dict[str, Any]:
+def attack_row(entry: dict[str, object]) -> dict[str, object]:
     """Return the row of an attack of a board or preset: what its TOML says."""
     return {"attack": entry["name"]} | {key: value for key, value in entry.items() if key != "name"}
 

@@ -49,7 +49,7 @@ def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
     }
 
 
-def _defense_row(known: DefenseRef) -> dict[str, Any]:
+def _defense_row(known: DefenseRef) -> dict[str, object]:
     return (
         {"defense": known.title, "randomised": known.stochastic}
         | ({"name": known.name} if known.name not in ("", known.label) else {})
@@ -80,7 +80,7 @@ def _is_poisoning(file: Path) -> bool:
         return False  # `load_board` says what is wrong
 
 
-def _poisoning(name: str, roots: dict[str, Path | None]) -> dict[str, Any]:
+def _poisoning(name: str, roots: dict[str, Path | None]) -> dict[str, object]:
     """Return the description of a poisoning board, whose checks need torch."""
     from bench.tracks.poisoning.board import load_poison_board
     from defenses.data.dataset import dataset_info

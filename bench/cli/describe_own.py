@@ -61,12 +61,12 @@ def _first_line(doc: str | None) -> str:
     return (doc or "").partition("\n")[0]
 
 
-def _attack(name: str, doc: str | None) -> dict[str, Any]:
+def _attack(name: str, doc: str | None) -> dict[str, object]:
     about, parameters = _first_line(doc), user_function.parameters(name)
     return {"is": "attack", "name": name, "about": about, "parameters": parameter_rows(parameters)}
 
 
-def _defense(name: str) -> dict[str, Any]:
+def _defense(name: str) -> dict[str, object]:
     """Return the description of a class, function or instance that makes a defense; its code is imported."""
     from bench.evaluation.isolation import preserve_global_state
     from defenses.core.defense import Defense
@@ -107,7 +107,7 @@ def _signature(name: str, target: Any) -> Parameters:
     return Parameters(tuple(p.name for p in arguments), required, defaults=defaults)
 
 
-def _modes(name: str, target: Any, parameters: Parameters) -> list[str]:
+def _modes(name: str, target: object, parameters: Parameters) -> list[str]:
     """Return the gradient modes of a purifier before a classifier; empty where it cannot be made without parameters."""
     from defenses.core.gradient_modes import modes_of
     from defenses.zoo.user_models import load_filter

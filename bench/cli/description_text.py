@@ -31,7 +31,7 @@ def as_text(description: Mapping[str, Any], columns: int | None) -> str:
     return "\n".join(lines)
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
@@ -50,7 +50,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: int | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """Return a value as text: lists with commas, tables as "key = value"."""
     if isinstance(value, bool):
         return "yes" if value else "no"

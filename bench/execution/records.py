@@ -126,7 +126,7 @@ class Outcome:
         """Bool [B]: the image was judged."""
         return torch.tensor([not p for p in self.problems])
 
-    def _counts(self, judged: Tensor) -> dict[str, Any]:
+    def _counts(self, judged: Tensor) -> dict[str, object]:
         """Return the columns that count or average over draws."""
         draws, y = self.deployed.draws, self.block.y
         answered = ~draws.rejected & judged
@@ -151,7 +151,7 @@ def _small(values: Any) -> Any:
     return values.astype(np.int16 if values.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
 
 
-def _int32(counts: Tensor) -> Any:
+def _int32(counts: Tensor) -> object:
     return counts.numpy().astype(np.int32)
 
 

@@ -44,7 +44,7 @@ class Sources:
     """Today's code and files of cells, each looked at once."""
 
     def __init__(self) -> None:
-        self._plugins: dict[tuple[Any, ...], list[tuple[str, PluginCode]]] = {}
+        self._plugins: dict[tuple[object, ...], list[tuple[str, PluginCode]]] = {}
         self._code: dict[str, dict[str, str]] = {}
         self._same: dict[tuple[str, str], bool] = {}
 
@@ -209,7 +209,7 @@ def without_code(identity: Mapping[str, Any]) -> str:
     return json.dumps(about, sort_keys=True)
 
 
-def _without_hashes(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def _without_hashes(fingerprint: Mapping[str, Any]) -> dict[str, object]:
     """Return a fingerprint without those of the user's code in it."""
     hashes = ("code", "state", "nonce") if fingerprint.get("code") else ()
     rest = {key: value for key, value in fingerprint.items() if key not in ("around", *hashes)}

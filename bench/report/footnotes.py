@@ -53,7 +53,7 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_ranks(ranges: Mapping[tuple[Any, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
+def of_ranks(ranges: Mapping[tuple[object, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
     """Return a footnote on the ranks that the images tell apart, for each setting with two ranks or more.
 
     Args:
@@ -125,7 +125,7 @@ def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"preset {preset['name']}: {text}",) if preset else ()
 
 
-def of_data(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def of_data(manifest: Mapping[str, object]) -> tuple[str, ...]:
     """Return the footnotes on the data of a board."""
     notes = manifest.get("notes")
     return tuple(f"data: {note}" for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()

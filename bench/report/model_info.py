@@ -25,21 +25,21 @@ PERCENTS = tuple(k for k in KEYS if k in ("reported", "external") or k.partition
 _NO_NUMBER = (None, "", "-", "--", "N/A")
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool):
         raise ValueError
     return None if value in _NO_NUMBER else float(str(value).removesuffix("%"))
 
 
 @functools.cache
-def _entry() -> Any:
+def _entry() -> object:
     """Return the dataclass of an entry's known keys, for pydantic."""
 
-    def percentage(most: float) -> Any:
+    def percentage(most: float) -> object:
         words = "a percentage, as 43.21"
         return Annotated[Any, Kind(words, lambda value: value is None or 0 <= value <= most, _number)]
 
-    kinds: dict[str, Any] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
+    kinds: dict[str, object] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
     kinds |= dict.fromkeys(TEXTS, str | None) | dict.fromkeys(FLAGS, Flag | None)
     kinds |= {"number_forward_passes": Annotated[Any, Kind("a number", read=_number)]}
     kinds |= {"eps": Annotated[Any, Kind(make=lambda value: None if value in _NO_NUMBER else exact(value))]}

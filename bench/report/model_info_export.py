@@ -57,7 +57,7 @@ class ExportedRows:
     not_run: tuple[str, ...]
 
 
-def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRows:
+def rows_of(results: str | Path, defense: str, *, eps: object = None) -> ExportedRows:
     """Return the summary rows of a defense.
 
     Args:
@@ -131,7 +131,7 @@ def _passes(lines: list[CellRecord]) -> int:
 
 
 def export(
-    results: str | Path, defense: str, *, eps: Any = None, fields: Mapping[str, str | bool | int] | None = None
+    results: str | Path, defense: str, *, eps: object = None, fields: Mapping[str, str | bool | int] | None = None
 ) -> ModelInfo:
     """Return a defense's entry, from its results and its card.
 
@@ -158,7 +158,7 @@ def export(
     rows = rows_of(results, defense, eps=eps)
     if rows.autoattack is None and rows.worst is None:
         raise UserError(f"{results} has no complete worst case of {defense}; finish the run: purebench status tells")
-    raw: dict[str, Any] = {**_card(rows), "number_forward_passes": rows.passes, "dataset": rows.dataset}
+    raw: dict[str, object] = {**_card(rows), "number_forward_passes": rows.passes, "dataset": rows.dataset}
     raw |= {"eps": eps_text(Fraction(rows.eps)), "clean_acc": _percent(rows.clean)}
     if rows.autoattack is not None:
         raw["autoattack_acc"] = _percent(rows.autoattack)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import failures, labels, uncertified, with_audit
 from bench.analysis.ranks import rank_ranges_of_summary
@@ -119,7 +119,7 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 
 
-def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:
+def _runs(cells: pd.DataFrame) -> list[dict[str, object]]:
     """Return the defense, status and run of the cells, each combination once; None for a cell without a run."""
     columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]

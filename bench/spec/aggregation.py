@@ -64,7 +64,7 @@ class Aggregation:
 
             Sequential(*self.rule)  # refuses numbers that make no rule
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the values that differ from the defaults, for the manifest."""
         values = {"m": None if self.m is None else list(self.m), "k": self.k, "sequential": self.sequential}
         return {name: value for name, value in values.items() if value is not None}

@@ -245,7 +245,7 @@ def label_of(title: str) -> str:
     return title.partition(" (training seed")[0]
 
 
-def digest(fingerprint: Any) -> str:
+def digest(fingerprint: object) -> str:
     """Return the key of a defense: 20 hex digits of a hash of its fingerprint."""
     text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]

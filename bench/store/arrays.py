@@ -17,7 +17,7 @@ from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
 from defenses.utils.errors import UserError
 
 
-def tables_of(records: dict[str, Any], draws: dict[str, Any]) -> dict[str, Any]:
+def tables_of(records: dict[str, object], draws: dict[str, object]) -> dict[str, object]:
     """Return the columns of a cell as Arrow tables by file name; no table without records."""
     return {RECORDS: pa.table(records), DRAWS: pa.table(draws)} if records else {}
 
@@ -84,7 +84,7 @@ def read_images(part: Path, key: str) -> npt.NDArray[Any] | None:
         return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118
 
 
-def _images(part: Path) -> dict[str, Any]:
+def _images(part: Path) -> dict[str, object]:
     """Return the adversarial images of a part by key of their cell."""
     try:
         images = load_file(str(part / ADVERSARIAL))
@@ -102,13 +102,13 @@ def _read_table(file: Path) -> Any:
     return table
 
 
-def _rows_by_cell(table: Any) -> dict[str, list[Any]]:
+def _rows_by_cell(table: Any) -> dict[str, list[object]]:
     """Return the rows of each cell, as pieces of the table with adjacent rows; a cell without rows is left out."""
     encoded = table["cell"].combine_chunks()
     encoded = encoded if hasattr(encoded, "dictionary") else encoded.dictionary_encode()
     keys, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    rows: dict[str, list[Any]] = {}
+    rows: dict[str, list[object]] = {}
     for begin, end in zip(starts, [*starts[1:], len(codes)], strict=False):
         rows.setdefault(keys[codes[begin]], []).append(table.slice(begin, end - begin))
     return rows

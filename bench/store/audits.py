@@ -15,7 +15,7 @@ FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 SOFTMAX = "logits and no softmax"  # a check that a run makes too
 
 
-def read_audits(results: Path) -> list[dict[str, Any]]:
+def read_audits(results: Path) -> list[dict[str, object]]:
     """Return the audits of a results folder as parsed JSON; an empty list where there is no file.
 
     Raises:
@@ -40,7 +40,7 @@ def current_audits(results: Path) -> list[dict[str, Any]]:
     return [audit for audit in read_audits(results) if not audit.get("outdated")]
 
 
-def write_audits(results: Path, audits: list[dict[str, Any]]) -> None:
+def write_audits(results: Path, audits: list[dict[str, object]]) -> None:
     """Write the audits of a results folder, whole; the caller holds the lock "audit" of its `Store`."""
     content = with_checksum({"schema": SCHEMA, "audits": audits})
     write_atomic(results / FOLDER / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

@@ -56,7 +56,7 @@ class JsonlFile:
         if self.path.exists():
             self._read()
 
-    def add(self, key: str, entry: Mapping[str, Any]) -> None:
+    def add(self, key: str, entry: Mapping[str, object]) -> None:
         """Append an entry, and sync it to the disk."""
         self._append({"key": key, **entry})
         self.entries[key] = dict(entry)
@@ -75,19 +75,19 @@ class JsonlFile:
             with disk_errors(self.path.parent, _KEPT):
                 os.truncate(self.path, size)
 
-    def _read(self) -> tuple[dict[str, dict[str, Any]], int]:
+    def _read(self) -> tuple[dict[str, dict[str, object]], int]:
         about, entries, size = read(self.path)
         check_about(self.path, about, dict.fromkeys(about) | self.about)
         return entries, size
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         with disk_errors(self.path.parent, _KEPT), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
 
-def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_about(path: Path, about: Mapping[str, object], wanted: Mapping[str, object]) -> None:
     """Refuse a file of other work.
 
     Args:

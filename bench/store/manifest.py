@@ -89,7 +89,7 @@ def _parse(raw: bytes | None) -> Manifest | None:
     return cast("Manifest", content)
 
 
-def _json(raw: bytes | None) -> Any:
+def _json(raw: bytes | None) -> object:
     try:
         return json.loads(raw or b"")
     except (ValueError, RecursionError):
@@ -179,7 +179,7 @@ def earlier_name(folder: Path, name: str) -> str:
 
 @contextmanager
 def record_run(
-    folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: object
+    folder: Path, name: str, defenses: Mapping[str, Mapping[str, object]], device: str = "cpu", **facts: object
 ) -> Iterator[Callable[[], None]]:
     """Record a run in the manifest of a folder of JSON-lines files, to which several commands may add defenses.
 

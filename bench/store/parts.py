@@ -123,7 +123,7 @@ def json_lines(text: str) -> list[Any]:
             gc.enable()
 
 
-def _is_line(line: Any) -> bool:
+def _is_line(line: object) -> bool:
     return (
         isinstance(line, dict)
         and {"error", "defense"} <= line.keys()

@@ -47,12 +47,12 @@ def unet(source: str, _info: DatasetInfo) -> Checkpoint:
 def _pretrained(source: str) -> tuple[Any, Mapping[str, Any]]:
     from diffusers import UNet2DModel
 
-    options: dict[str, Any] = {"output_loading_info": True, "low_cpu_mem_usage": False}
+    options: dict[str, object] = {"output_loading_info": True, "low_cpu_mem_usage": False}
     if (Path(source) / "unet").is_dir():
         options["subfolder"] = "unet"
     try:
         with _quiet():
-            network_and_info: tuple[Any, Mapping[str, Any]] = UNet2DModel.from_pretrained(source, **options)  # type: ignore[no-untyped-call]
+            network_and_info: tuple[object, Mapping[str, object]] = UNet2DModel.from_pretrained(source, **options)  # type: ignore[no-untyped-call]
     except Exception as error:  # of the hub, the connection, the file or the config
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         text = "name a folder of diffusers' save_pretrained, or an id of the hub that can be reached"

@@ -93,7 +93,7 @@ class Recipe:
         """Return the arithmetic of the training."""
         return Compute(self.precision, self.channels_last, self.compile)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return the recipe as it is stored beside weights: settings that have a default only where they differ."""
         defaults = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
         content = {n: v for n, v in vars(self).items() if n not in defaults or v != defaults[n]}
@@ -117,7 +117,7 @@ def methods() -> list[str]:
     return [name for name in list_models() if card(name).trainer]
 
 
-def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(method: str, dataset: str, overrides: Mapping[str, object] | None = None) -> Recipe:
     """Return the recipe of a method for a data set.
 
     Args:
@@ -181,11 +181,11 @@ def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
 
 def objective_of(method: str) -> type[Any]:
     """Return the `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
-    objective: type[Any] = load_object(card(method).trainer)
+    objective: type[object] = load_object(card(method).trainer)
     return objective
 
 
-def _put(table: dict[str, Any], key: str, value: Any) -> None:
+def _put(table: dict[str, object], key: str, value: object) -> None:
     at, (*parts, last) = table, key.split(".")
     for part in parts:
         at = _entries(at).get(part)  # type: ignore[assignment]
@@ -194,14 +194,14 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     at[last] = value
 
 
-def _entries(value: Any) -> dict[str, Any]:
+def _entries(value: object) -> dict[str, object]:
     """Return what dotted keys reach: the entries of a table, and those of a list of tables by number."""
     if isinstance(value, list) and all(isinstance(v, dict) for v in value):
         return {str(i): v for i, v in enumerate(value)}
     return value if isinstance(value, dict) else {}
 
 
-def _dotted(table: Any, prefix: str = "") -> list[str]:
+def _dotted(table: object, prefix: str = "") -> list[str]:
     names = []
     for key, value in _entries(table).items():
         names += _dotted(value, f"{prefix}{key}.") if _entries(value) else [f"{prefix}{key}"]

@@ -65,7 +65,7 @@ def stability(
         raise UserError(f"stability: steps is {steps} and eps {eps}; steps must be at least 1 and eps positive")
     heat = eps**2 / 2 if temperature is None else temperature
     row_steps = sorted({0, *(max(1, round(steps * 10 ** (-i / 4))) for i in range(8))} if marks is None else {*marks})
-    report: dict[str, Any] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
+    report: dict[str, object] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
     chains = _Chains(EnergyGradient(network), eps, heat, classifier, train_images)
     for i, name in enumerate(("from_data", "from_noise")):
         generator = stream(seed, "stability", i, data.device)

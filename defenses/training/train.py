@@ -155,7 +155,7 @@ def _start_from(network: nn.Module, name: str, material: Material) -> None:
         raise UserError(f'{text}; make them equal, or start anew (start = "")') from None
 
 
-def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
+def _description(recipe: Recipe, result: Result) -> dict[str, object]:
     return {
         **recipe.described(),
         "steps": int(result.history[-1]["step"]),
@@ -164,7 +164,7 @@ def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Result) -> dict[str, Any]:
+def _metrics(result: Result) -> dict[str, object]:
     shipped = next(row for row in result.history if row["step"] == result.step)
     return {"validation": shipped, "history": _thin(result.history)}
 

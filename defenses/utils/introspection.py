@@ -163,7 +163,7 @@ def function_parameters(node: ast.FunctionDef, *, skip: int = 0) -> Parameters:
     )
 
 
-def _constant(node: ast.expr) -> Any:
+def _constant(node: ast.expr) -> object:
     """Return a literal or a quotient of two numbers (8 / 255); None for anything else."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         above, below = _constant(node.left), _constant(node.right)

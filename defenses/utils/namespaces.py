@@ -97,7 +97,7 @@ class Namespace:
 
     def import_(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
-    ) -> Any:
+    ) -> object:
         """Import a module for code of the plug-in; as `__import__`."""
         importer = globals.get("__name__") if isinstance(globals, dict) else None
         if level:
@@ -137,7 +137,7 @@ class Namespace:
                 waiting += space.imports.get(name, ())
         return {name: pair for name, pair in found.items() if pair is not None}
 
-    def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> Any:
+    def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> object:
         sys.modules[self.name].__path__[:] = [folder for entries in self._entries() for folder in entries]
         try:
             leaf = builtins.__import__(f"{self.name}.{name}", None, None, tuple(fromlist or ("__name__",)), 0)

@@ -90,7 +90,7 @@ class Parts:
             self.note("classifier", part, defense)
         return defense
 
-    def trained(self, name: str, *roles: Role) -> Any:
+    def trained(self, name: str, *roles: Role) -> object:
         """Return a trained network by the name of its weights; see `networks.registry.NetworkLoader`."""
         roots = {"root": self.weights_root, "data_root": self.data_root}
         return load_network(name, self.dataset, roles=roles, training_seed=self.training_seed, **roots)
@@ -142,7 +142,7 @@ def _chained(purifiers: Sequence[Purifier]) -> Purifier | None:
     return purifiers[0] if purifiers else None
 
 
-def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
+def _gated(label: str, params: Mapping[str, object], purifies: bool) -> bool:
     """Return True if suspected images are purified, False if they are refused.
 
     Raises:
@@ -158,7 +158,7 @@ def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
     return bool(how == "purify")
 
 
-def _guard(label: str, part: Any, params: Mapping[str, Any], classifier: Classifier, parts: Parts) -> Guard | None:
+def _guard(label: str, part: Any, params: Mapping[str, object], classifier: Classifier, parts: Parts) -> Guard | None:
     """Return the named or given detector, fitted on training images and calibrated on validation images; or None."""
     detector, settings = part, params
     if isinstance(part, Detector) and params.get("detector"):

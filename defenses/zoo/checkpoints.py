@@ -71,9 +71,9 @@ def save_network(
     network: nn.Module,
     kind: str,
     args: Mapping[str, Any],
-    recipe: Mapping[str, Any],
+    recipe: Mapping[str, object],
     *,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, object] | None = None,
     half: bool = False,
 ) -> str:
     """Write weights and their sidecar, each atomically.

@@ -38,7 +38,7 @@ def named(value: Any, label: str) -> Named:
     raise UserError(f'{label} is {value!r}; write a name, or a table as {{ name = "jpeg", quality = 50 }}')
 
 
-def filters_of(params: Mapping[str, Any]) -> list[Named]:
+def filters_of(params: Mapping[str, object]) -> list[Named]:
     """Return the filters that parameters name, in order.
 
     Raises:
@@ -50,7 +50,7 @@ def filters_of(params: Mapping[str, Any]) -> list[Named]:
     return [named(entry, "a filter") for entry in listed]
 
 
-def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
+def parts_of(params: Mapping[str, object]) -> Iterator[tuple[str, Named]]:
     """Yield the (role, part) that parameters name around the defense itself."""
     for entry in filters_of(params):
         yield "filter", entry
@@ -60,7 +60,7 @@ def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
         yield "classifier", named(params["classifier"], "classifier")
 
 
-def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, object]:
     """Return parameters with other names for the user-defined parts ("file.py:Name").
 
     Args:
@@ -87,7 +87,7 @@ def plugins_of(name: str, params: Mapping[str, Any]) -> list[str]:
     return [part for part in (name, *(part.name for _, part in parts_of(around))) if is_plugin(part)]
 
 
-def with_user_parts(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def with_user_parts(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Return a fingerprint with those of its user-defined parts, without the folders of their files.
 
     Args:

@@ -30,7 +30,7 @@ _KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifie
 def fingerprint(
     name: str,
     dataset: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     *,
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
@@ -93,7 +93,7 @@ def named_card(name: str) -> Card:
 def _card_fingerprint(
     registered: Card,
     dataset: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     weights_root: str | Path | None,
     training_seed: int | None,
 ) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _card_fingerprint(
 
 def _part_fingerprint(
     role: str, part: Named, dataset: str, weights_root: str | Path | None, training_seed: int | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the fingerprint of a part in a composition.
 
     Raises:

@@ -105,7 +105,7 @@ ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (param
 }
 
 
-def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
+def settings_of(local: str, params: Mapping[str, object]) -> Settings:
     """Return the settings of an attack.
 
     Args:

@@ -77,7 +77,7 @@ def names() -> list[str]:
     return [*_STANDARD, *_SINGLE, *_BEST_LOSS, "custom"]
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of AutoAttack; see `bench.attacks.registry.find_attack`."""
     name = f"autoattack:{local}"
     if local not in names():
@@ -115,7 +115,7 @@ def parameters(local: str) -> Parameters:
     return Parameters((*required, *names), required, defaults=shown)
 
 
-def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, Any]]:
+def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, object]]:
     """Return the defaults of an attack by part of AutoAttack.
 
     Args:
@@ -127,7 +127,7 @@ def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, Any]]:
     return {part: {**v, **changed.get(part, {}), **largest.get(part, {})} for part, v in _PART_DEFAULTS.items()}
 
 
-def _attacks(local: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+def _attacks(local: str, params: Mapping[str, object]) -> tuple[str, ...]:
     """Return the single attacks that an attack runs."""
     if local in _BEST_LOSS:
         return (local.removesuffix("-best-loss"),)
@@ -149,7 +149,7 @@ def _version() -> str:
     return "autoattack not installed"
 
 
-def _warnings(attacks: tuple[str, ...], params: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(attacks: tuple[str, ...], params: dict[str, object]) -> tuple[str, ...]:
     enough = {} if attacks == ("square",) else {"n_iter": ENOUGH_STEPS}
     short = short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
     back = ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
@@ -172,7 +172,7 @@ def _left_out(attacks: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
     return tuple(a for a in attacks if num_classes < _LEAST_CLASSES.get(a, 2))
 
 
-def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+def _run(local: str, view: object, request: AttackRequest) -> Tensor:
     x, target, num_classes = request.x, request.target, request.num_classes
     attacks = _runnable(local, request)
     with library_call(request.seed, x.device, "auto-attack"):
@@ -220,11 +220,11 @@ def _library() -> Any:
     return AutoAttack
 
 
-def _build(local: str, view: Any, attacks: Sequence[str], request: AttackRequest) -> Any:
+def _build(local: str, view: object, attacks: Sequence[str], request: AttackRequest) -> Any:
     """Return the library's AutoAttack object."""
     library, threat = _library(), request.threat
     takes = inspect.signature(library.__init__).parameters
-    options: dict[str, Any] = {"norm": threat.norm, "eps": float(threat.eps)}
+    options: dict[str, object] = {"norm": threat.norm, "eps": float(threat.eps)}
     options |= {"seed": request.seed, "device": request.x.device}
     if "verbose" in takes:
         options["verbose"] = False
@@ -236,7 +236,7 @@ def _build(local: str, view: Any, attacks: Sequence[str], request: AttackRequest
     return library(view, version="custom", **options, **{listed: list(attacks)})
 
 
-def _set(suite: Any, attacks: Sequence[str], params: Mapping[str, Any], num_classes: int) -> None:
+def _set(suite: object, attacks: Sequence[str], params: Mapping[str, object], num_classes: int) -> None:
     """Set the parameters of every part, by the attributes that AutoAttack's manual names."""
     for name in dict.fromkeys(_PART[a] for a in attacks):
         part = getattr(suite, name)

@@ -46,7 +46,7 @@ def names() -> list[str]:
     return sorted(set(SOURCE.exports()) - {"Attack"})
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of Foolbox; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"foolbox:{local}", SOURCE.facts(local)
@@ -68,7 +68,7 @@ def parameters(local: str) -> Parameters:
     return SOURCE.facts(local).parameters.without("distance")
 
 
-def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
+def _short(facts: ClassFacts, params: dict[str, object]) -> tuple[str, ...]:
     defaults = facts.parameters.defaults
     if facts.name.endswith("DeepFoolAttack"):
         return (GREEDY, *short_budgets(defaults, params))
@@ -90,7 +90,7 @@ def _notes(facts: ClassFacts, threat: ThreatModel, _num_classes: int, params: di
     return step_notes(values.get("steps"), size, eps, threat.norm)
 
 
-def _check_init_attack(name: str, params: dict[str, Any]) -> None:
+def _check_init_attack(name: str, params: dict[str, object]) -> None:
     """Refuse an `init_attack` that is no minimisation of Foolbox."""
     init = params.get("init_attack")
     if init is not None and (init not in names() or "MinimizationAttack" not in SOURCE.facts(init).bases):
@@ -98,7 +98,7 @@ def _check_init_attack(name: str, params: dict[str, Any]) -> None:
         raise unknown(f"init_attack of {name}", str(init), minimisations)
 
 
-def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
+def _run(facts: ClassFacts, view: object, request: AttackRequest) -> Tensor:
     x, threat, target = request.x.clone(), request.threat, request.target
     stochastic = getattr(view, "stochastic", False)
     _refuse(facts, target, request.params, stochastic=stochastic)
@@ -124,7 +124,7 @@ def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
     return found.detach().clone().to(x.dtype)
 
 
-def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, Any], *, stochastic: bool) -> None:
+def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, object], *, stochastic: bool) -> None:
     """Refuse pairs of attack and threat or defense that cannot run."""
     if not {"FixedEpsilonAttack", "MinimizationAttack"} & set(facts.bases):
         raise Unsupported(f"{facts.name} rotates and shifts images: no norm bounds it")
@@ -155,7 +155,7 @@ def _starts(facts: ClassFacts) -> bool:
     return "init_attack" in facts.parameters.names and "FMNAttackLp" not in facts.bases
 
 
-def _construct(facts: ClassFacts, threat: ThreatModel, params: Mapping[str, Any], model: Any, x: Tensor) -> Any:
+def _construct(facts: ClassFacts, threat: ThreatModel, params: Mapping[str, Any], model: object, x: Tensor) -> Any:
     """Return the library's attack object."""
     import foolbox
 

@@ -60,7 +60,7 @@ def names() -> list[str]:
     return sorted(SOURCE.exports())
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of torchattacks; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"torchattacks:{local}", SOURCE.facts(local)
@@ -102,7 +102,7 @@ def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
+def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, object]) -> tuple[str, ...]:
     defaults = SOURCE.facts(local).parameters.defaults
     notes = []
     if "alpha" in defaults and "eps" in defaults:
@@ -122,7 +122,7 @@ def _scaled_alpha(defaults: Mapping[str, Any], eps: float) -> float:
     return float(defaults["alpha"] * (eps / defaults["eps"]))
 
 
-def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+def _run(local: str, view: object, request: AttackRequest) -> Tensor:
     _refuse(local, request)
     x, target, num_classes = request.x, request.target, request.num_classes
     if local == "FAB" and target is not None:
@@ -163,7 +163,7 @@ def _refuse(local: str, request: AttackRequest) -> None:
         raise Unsupported(f"the DLR loss of {local} needs {need} classes, the data set has {num_classes}")
 
 
-def _refuse_images(local: str, norm: str, shape: tuple[int, ...], params: Mapping[str, Any]) -> None:
+def _refuse_images(local: str, norm: str, shape: tuple[int, ...], params: Mapping[str, object]) -> None:
     """Refuse images of a shape [C, H, W] on which the library fails."""
     channels, height, width = shape
     if local in _THREE_CHANNELS and channels != 3:
@@ -182,11 +182,11 @@ def _norms(facts: ClassFacts) -> tuple[str, ...]:
     return tuple(re.findall(r"Linf|L2|L1|L0", declared[1])) if declared else ()
 
 
-def _arguments(cls: Any, request: AttackRequest) -> dict[str, Any]:
+def _arguments(cls: Any, request: AttackRequest) -> dict[str, object]:
     """Return the arguments of the constructor, those of the board among them."""
     takes = {k: p.default for k, p in inspect.signature(cls.__init__).parameters.items()}
     eps = request.threat.eps
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "eps": float(eps),
         "max_epsilon": float(eps),
         "pixels": int(eps),

@@ -61,7 +61,7 @@ def rebuild_cell(line: CellRecord) -> Cell | None:
     return cell if cell.key == line["key"] else None
 
 
-def _copies(attack: str, params: Mapping[str, Any]) -> Copies | None:
+def _copies(attack: str, params: Mapping[str, object]) -> Copies | None:
     """Return the copies that an attack of `bench` averages by itself; None for attacks of libraries."""
     suite, _, local = attack.partition(":")
     if suite != "bench" or local not in ATTACKS:
@@ -154,9 +154,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
     )
 
 
-def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(fingerprint: Mapping[str, object]) -> dict[str, object]:
     """Return the values of a fingerprint by readable names, without nesting."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in fingerprint.items():
         if key in ("parameters", "weights") and isinstance(value, Mapping):
             singular = "weights of" if key == "weights" else "parameter"
@@ -169,7 +169,7 @@ def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return a value as text of at most 24 characters."""
     text = "none" if value is None else str(value)
     return text if len(text) <= 24 else f"{text[:12]}..."

@@ -153,7 +153,7 @@ class CorruptionJob:
         return defense
 
     @staticmethod
-    def _file(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> JsonlFile:
+    def _file(folder: Path, defense: Candidate, facts: Mapping[str, object]) -> JsonlFile:
         """Return the file of a defense."""
         about = {"label": defense.label, "defense": defense.fingerprint, **facts}
         return JsonlFile(folder / f"{file_label(defense.label)}.jsonl", about)

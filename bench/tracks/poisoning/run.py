@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
@@ -158,7 +158,7 @@ def _reason_against(sources: Sources, trial: Trial, lines: Mapping[str, TrialRec
     return reason
 
 
-def _predictions(trainer: Trainer, trial: Trial, victim: Victim | None, error: str) -> Mapping[str, Any]:
+def _predictions(trainer: Trainer, trial: Trial, victim: Victim | None, error: str) -> Mapping[str, object]:
     """Return the predictions of a trial, or the error that prevented them."""
     if victim is None:
         return {"error": error}

@@ -171,7 +171,7 @@ def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
     return Table(title, columns, tuple(rows), _notes(board, frame), left=4, tail=1)
 
 
-def _cell(row: Any, name: str) -> str:
+def _cell(row: object, name: str) -> str:
     """Return a metric with its interval, in percent."""
     mean, low, high = (100 * getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
     return "–" if np.isnan(mean) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -108,7 +108,7 @@ class SmoothingJob:
                     entries = sources.of_defense(self.origin)
                     file.add(str(i), line | ({"sources": entries} if entries else {}))
 
-    def _certificate(self, i: int) -> dict[str, Any]:
+    def _certificate(self, i: int) -> dict[str, object]:
         """Return the line of an image."""
         start, index = time.perf_counter(), torch.tensor([i])
         try:

@@ -85,9 +85,9 @@ def grid_of(
     defense: str,
     dataset: str,
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, object] | None = None,
     eps: str | None = None,
-    fixed: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> Grid:
     """Return a grid; what is left out is that of the defense's card for the data set.
 

@@ -84,7 +84,7 @@ class Hub:
             _, label = self._columns(table.features)
             return as_labels(np.asarray(table[label][:]), f"{self.name}: {label} of {split}")
 
-    def _catalogue(self, library: Any) -> _Catalogue:
+    def _catalogue(self, library: object) -> _Catalogue:
         """Return the catalogue, read once."""
         if self._cached_catalogue is None:
             self._cached_catalogue = self._open(library) if self.local else self._describe(library)
@@ -195,7 +195,7 @@ def _hash(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _datasets(name: str) -> Iterator[Any]:
+def _datasets(name: str) -> Iterator[object]:
     """Yield the library with its log lines suppressed and its errors turned into one line."""
     datasets = importlib.import_module("datasets")
     loggers = [logging.getLogger(n) for n in ("datasets", "huggingface_hub")]

@@ -66,7 +66,7 @@ class GanAdversarialTraining(AdversarialTraining):
     table_type: ClassVar[type[CommonSettings]] = GanAtSettings
     settings: GanAtSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed, table)
         s = self.settings
         c, h, w = data.x.shape[1:]

@@ -43,7 +43,7 @@ class DenoisingTraining(Objective):
     table_type: ClassVar[type[Any]] = DenoisingSettings
     settings: DenoisingSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
 

@@ -53,7 +53,7 @@ class EnergyTraining(Objective):
     table_type: ClassVar[type[Any]] = EbmSettings
     settings: EbmSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         s = self.settings = settings_of(self.table_type, table)
         self.gradient = EnergyGradient(network)

@@ -62,7 +62,7 @@ class GanTraining(Objective):
     table_type: ClassVar[type[Any]] = GanSettings
     settings: GanSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         s = self.settings = settings_of(self.table_type, table)
         self.betas = (s.beta1, s.beta2)
