@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
 from bench.store.audits import SOFTMAX, current_audits
 from bench.store.manifest import Manifest, forced_defenses, read_manifest
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,7 @@ def audit_states(audits: Sequence[Mapping[str, object]], manifest: Manifest) -> 
     return states
 
 
-def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) -> AuditState:
+def _state(audits: Sequence[JsonView], *, several: bool, forced: bool) -> AuditState:
     """Return what the audits of one defense say.
 
     Args:
@@ -158,7 +159,7 @@ def _fingerprints(manifest: Mapping[str, object]) -> Mapping[str, object]:
     return fingerprints if isinstance(fingerprints, dict) else {}
 
 
-def fingerprints_of(manifest: Mapping[str, Any], label: str) -> dict[str, Any]:
+def fingerprints_of(manifest: JsonView, label: str) -> Json:
     """Return the fingerprints of the trainings of a defense by title.
 
     Args:

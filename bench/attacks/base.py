@@ -51,7 +51,7 @@ class Attack:
     minimisation: bool
     version: str
     warnings: tuple[str, ...] = ()
-    notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
+    notes: Callable[[ThreatModel, int, dict[str, object]], tuple[str, ...]] = field(default=_no_notes)
     copies: Copies | None = None
     load: Callable[[], object] = field(default=_load_nothing)
     stochastic_warnings: tuple[str, ...] = ()

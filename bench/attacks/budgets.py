@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import JsonView
 
 ENOUGH_STEPS = 100
 ENOUGH_QUERIES = 2000
@@ -53,7 +54,7 @@ def short_of_steps(defaults: Mapping[str, object], params: Mapping[str, object],
     return short_of(params, {key: ENOUGH_STEPS} if isinstance(steps, int) else {})
 
 
-def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str, ...]:
+def short_of(params: JsonView, enough: Mapping[str, int]) -> tuple[str, ...]:
     """Return the warnings of budgets that a board sets too small.
 
     Args:
@@ -66,9 +67,7 @@ def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str,
     )
 
 
-def short_budgets(
-    defaults: Mapping[str, Any], params: Mapping[str, object], skip: Iterable[str] = ()
-) -> tuple[str, ...]:
+def short_budgets(defaults: JsonView, params: Mapping[str, object], skip: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the warnings of budgets that a board sets below the default, or below the value that is always enough.
 
     Args:
@@ -80,7 +79,7 @@ def short_budgets(
     return short_of(params, {key: min(defaults[key], most) for key, most in enough.items()})
 
 
-def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
+def searches_nothing(defaults: JsonView, params: JsonView) -> tuple[str, ...]:
     """Return the warnings of parameters of a board that are 0 or negative where an attack needs more.
 
     Args:

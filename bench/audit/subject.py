@@ -29,6 +29,7 @@ from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 from defenses.utils.checksums import digest
+from defenses.utils.json_values import Json, JsonView
 
 VERSION = 4  # raised when the same defense would get other findings
 _MODES = ("exact", "bpda")  # of the white box, where a defense has them
@@ -52,7 +53,7 @@ class AttackRun:
     """
 
     attack: str
-    params: Mapping[str, Any]
+    params: JsonView
     gradient: str
     eot: int
     eps: str
@@ -112,7 +113,7 @@ class Subject:
 
     defense: Defense
     label: str
-    fingerprint: Mapping[str, Any]
+    fingerprint: Mapping[str, object]
     x: Tensor
     y: Tensor
     indices: Tensor
@@ -123,7 +124,7 @@ class Subject:
     seed: int
     folder: Path
     other: Defense | None = None
-    other_fingerprint: Mapping[str, Any] | None = None
+    other_fingerprint: Mapping[str, object] | None = None
     code: DefenseRef | None = None
     report: Callable[[str], None] = field(default=lambda _: None)
 
@@ -171,7 +172,7 @@ class Subject:
         steps, copies = changes.pop("steps", self.budget.steps), changes.pop("eot", self.eot)
         return replace(self.adaptive("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
 
-    def adaptive(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> AttackRun:
+    def adaptive(self, name: str, params: JsonView, gradient: str, eot: tuple[int, int]) -> AttackRun:
         """Return an attack of `bench.attacks.adaptive`, which makes its copies itself."""
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
@@ -192,7 +193,7 @@ class Subject:
         content = self.cached(file, lambda: asdict(self._attack(attack)) | {"attack_run": facts})
         return ImageAccuracies(tuple(content["held_out"]), tuple(content["selection"]))
 
-    def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def cached(self, name: str, measure: Callable[[], Json]) -> Json:
         """Return a measurement, made now or in an earlier run of the same audit with the same code and files.
 
         Args:

@@ -16,6 +16,7 @@ from bench.board.views import check_nulls
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 from defenses.utils.parameters import as_fraction, as_number
 from defenses.utils.validation import Flag, Kind, Loc, validated
 
@@ -46,7 +47,7 @@ def _taken_by(check: Callable[[Any], Any]) -> Kind:
     return Kind(make=lambda value: (check(value), value)[1])
 
 
-def _check_threats(table: dict[str, Any]) -> None:
+def _check_threats(table: Json) -> None:
     for eps in table["eps"] if isinstance(table["eps"], list) else [table["eps"]]:
         ThreatModel(**{**table, "eps": eps})
 
@@ -72,7 +73,7 @@ _SEEDS = Annotated[
     list[_CLASS], Kind("a list of whole numbers, each at least 0, without repeats, as [0, 1, 2]", _distinct)
 ]
 _ERROR = Annotated[float, Kind("a share above 0 and below 0.5, as 0.01", lambda v: 0 < v < 0.5)]
-_TABLE = Annotated[dict[str, Any], Kind("a table")]
+_TABLE = Annotated[Json, Kind("a table")]
 _LABELS = Annotated[Any, Kind("a text or a list of texts", lambda v: _text(v) or _list_of(_text)(v))]
 _BUDGET = Annotated[str, Kind('"full" or "reduced"', lambda v: v in ("full", "reduced"))]
 _EPS = Annotated[
@@ -242,7 +243,7 @@ _REMEDIES = {
 }
 
 
-def check(what: str, table: Any, *, partial: bool = False) -> dict[str, Any]:
+def check(what: str, table: Any, *, partial: bool = False) -> Json:
     """Return a table of a board, which has all keys it needs and no unknown ones, each with a value of its kind.
 
     Args:

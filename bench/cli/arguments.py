@@ -7,10 +7,10 @@ import contextlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 NOT_MEASURABLE = 3  # exit code of a certificate or an audit that shows neither exact gradients nor a fault
 
@@ -136,7 +136,7 @@ def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
     sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text", help="default: text")
 
 
-def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def roots_of(arguments: argparse.Namespace) -> Json:
     """Return the folders of weights and of data sets, as keyword arguments."""
     return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
 
@@ -181,7 +181,7 @@ def folder_name(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
-def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+def key_values(pairs: Sequence[str]) -> Json:
     """Parse KEY=VALUE pairs; a value is read as TOML, and as text where it is no TOML.
 
     Raises:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.load import board_names, find_board, load_board
 from bench.cli.describe import attack_row
+from defenses.utils.json_values import Json
 
 if TYPE_CHECKING:
     from bench.board.attack_entry import AttackEntry
     from bench.spec.cell import DefenseRef
 
 
-def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
+def board(name: str, roots: dict[str, Path | None]) -> Json | None:
     """Return the description of a board file or of a board of purebench; None for another name.
 
     Args:
@@ -57,7 +58,7 @@ def _defense_row(known: DefenseRef) -> dict[str, object]:
     )
 
 
-def _attack_row(entry: AttackEntry) -> dict[str, Any]:
+def _attack_row(entry: AttackEntry) -> Json:
     return (
         {"attack": entry.name}
         | ({"label": entry.label} if entry.label != entry.name else {})

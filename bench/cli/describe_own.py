@@ -13,12 +13,13 @@ from bench.attacks import user_function
 from bench.cli.describe import of_dataset, parameter_rows
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters, function_parameters, parse
+from defenses.utils.json_values import Json
 from defenses.utils.plugins import load_object, source_of
 
 _ATTACK_ARGUMENTS = 3  # (view, x, y)
 
 
-def own(name: str, root: Path | None = None) -> dict[str, Any] | None:
+def own(name: str, root: Path | None = None) -> Json | None:
     """Return the description of a class or function; None where there is no such module.
 
     What it is follows from its arguments: an attack takes (view, x, y), a data set (split), a defense neither.

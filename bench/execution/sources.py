@@ -26,6 +26,7 @@ from bench.spec.cell import Cell, DefenseRef
 from bench.store.parts import CellRecord
 from defenses.data.sources.corrupted import parts_of as corrupted_parts
 from defenses.utils.file_reads import absolute, is_current, listing, name_of
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from defenses.utils.identity import Provenance
 
 _OTHER_DATA = ("hf", "folder", "corrupted")
-Entry = dict[str, Any]
+Entry = Json
 
 
 class Sources:
@@ -85,7 +86,7 @@ class Sources:
         """Return the entries of a defense whose results are in no cells."""
         return [_entry(name, source, self.code(name)) for name, source in _found(_of_defense(defense))]
 
-    def reason_against(self, defense: DefenseRef | Provenance, line: Mapping[str, Any]) -> str:
+    def reason_against(self, defense: DefenseRef | Provenance, line: JsonView) -> str:
         """Return why a line with entries of `of_defense` no longer holds, as "an earlier mine.py"; "" if it does."""
         pairs = zip(_found(_of_defense(defense)), line.get("sources", ()), strict=False)
         outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
@@ -192,12 +193,12 @@ def _of_data(name: str) -> str:
     return "" if clean.partition(":")[0] in _OTHER_DATA else clean
 
 
-def problem_of(line: Mapping[str, Any]) -> str:
+def problem_of(line: JsonView) -> str:
     """Return the reason why a stored result may be of another model or attack than its key says; "" without one."""
     return next((str(entry["problem"]) for entry in line.get("sources", ()) if entry["problem"]), "")
 
 
-def without_code(identity: Mapping[str, Any]) -> str:
+def without_code(identity: JsonView) -> str:
     """Return the identity of a cell as text, without the hashes of the user's code and of what it makes."""
     about = dict(identity)
     for key in about.keys() & {"defense", "source"}:
@@ -209,7 +210,7 @@ def without_code(identity: Mapping[str, Any]) -> str:
     return json.dumps(about, sort_keys=True)
 
 
-def _without_hashes(fingerprint: Mapping[str, Any]) -> dict[str, object]:
+def _without_hashes(fingerprint: JsonView) -> dict[str, object]:
     """Return a fingerprint without those of the user's code in it."""
     hashes = ("code", "state", "nonce") if fingerprint.get("code") else ()
     rest = {key: value for key, value in fingerprint.items() if key not in ("around", *hashes)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import FAILED_AUDIT, RESUMED, UNCERTIFIED
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,7 @@ def of_sequential(aggregation: Aggregation, records: pd.DataFrame) -> tuple[str,
     return (f"{text}; no other column uses the further ones",)
 
 
-def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def of_preset(manifest: JsonView) -> tuple[str, ...]:
     """Return the footnote of a board's preset: its source, and how it differs from the default protocol."""
     preset = manifest.get("preset") or {}
     text = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
@@ -156,7 +157,7 @@ def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
 _ENVIRONMENT = ("torch", "threads", "device", "processor")
 
 
-def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
+def mixed(lines: Iterable[JsonView], manifest: JsonView) -> list[str]:
     """Return the footnotes of defenses whose cells come from different environments.
 
     Args:

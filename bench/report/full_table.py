@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ALL_DRAWS = Aggregation()
-_Show = Callable[[Any], str]  # a row of a summary as the text of a cell
+_Show = Callable[[object], str]  # a row of a summary as the text of a cell
 
 
 def full_table(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, make_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 from bench.spec.threat import exact
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 from defenses.utils.validation import Flag, Kind, validated
 
 # In the order in which RobustBench writes them.
@@ -57,7 +57,7 @@ class ModelInfo:
         UserError: a value of a wrong type or range.
     """
 
-    raw: Mapping[str, Any]
+    raw: JsonView
 
     def __post_init__(self) -> None:
         validated(_entry(), {key: self.raw[key] for key in KEYS if key in self.raw})

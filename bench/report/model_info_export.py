@@ -14,6 +14,7 @@ from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from bench.spec.threat import exact
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import Json
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import counted
 from defenses.zoo.cards import card, list_models
@@ -184,7 +185,7 @@ def eps_text(eps: Fraction) -> str:
     return f"{eps * 255}/255" if 255 % eps.denominator == 0 else str(eps)
 
 
-def _card(rows: ExportedRows) -> dict[str, Any]:
+def _card(rows: ExportedRows) -> Json:
     """Return bibliography and claim of a registered defense; of any other the keys that RobustBench requires."""
     if rows.name not in list_models():
         return {"link": "", "name": rows.name, "authors": "", "additional_data": None, "venue": "", "architecture": ""}

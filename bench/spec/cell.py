@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.spec.cell_columns import CellColumns
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_short_of, portable
 from defenses.utils.parameters import canonical
 
@@ -40,8 +40,8 @@ class DefenseRef:
 
     label: str
     name: str
-    params: Mapping[str, Any]
-    fingerprint: Mapping[str, Any]
+    params: Mapping[str, object]
+    fingerprint: JsonView
     stochastic: bool
     gradients: tuple[str, ...]
     training_seed: int | None = None
@@ -91,7 +91,7 @@ class AttackRef:
 
     label: str
     name: str
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
     version: str
     minimisation: bool = False
     warnings: tuple[str, ...] = ()
@@ -165,7 +165,7 @@ class Cell:
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         object.__setattr__(self, "key", hashlib.sha256(text.encode()).hexdigest()[:20])
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
         name = _FIRST_NAMES.get(self.attack.name, self.attack.name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.store.folder import Store, write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 SOFTMAX = "logits and no softmax"  # a check that a run makes too
@@ -35,7 +35,7 @@ def read_audits(results: Path) -> list[dict[str, object]]:
     return list(content["audits"])
 
 
-def current_audits(results: Path) -> list[dict[str, Any]]:
+def current_audits(results: Path) -> list[Json]:
     """Return the audits of `read_audits` that were not made with an earlier state of the user's code and files."""
     return [audit for audit in read_audits(results) if not audit.get("outdated")]
 

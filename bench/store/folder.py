@@ -63,7 +63,7 @@ class CellResult:
     line: CellRecord
     records: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)
-    adversarial: Any = None
+    adversarial: object = None
     out_of_memory: bool = False
 
     @classmethod

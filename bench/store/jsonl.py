@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, make_folder
+from defenses.utils.json_values import Json, JsonView
 
 _KEPT = "finished lines are kept"
 
@@ -28,9 +28,9 @@ class JsonlFile:
         UserError: the file is of other work or damaged, in use, or cannot be written.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]):
+    def __init__(self, path: Path, about: JsonView):
         self.path, self.about = path, json.loads(json.dumps(about))
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, Json] = {}
 
     @contextmanager
     def open(self) -> Iterator[JsonlFile]:
@@ -103,7 +103,7 @@ def check_about(path: Path, about: Mapping[str, object], wanted: Mapping[str, ob
         raise UserError(f'{path} is of other work (its "{differing[0]}" differs); choose another --out')
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
+def read(path: Path) -> tuple[Json, dict[str, Json], int]:
     """Read a file.
 
     Returns:
@@ -114,8 +114,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
     """
     data = path.read_bytes()
     size = data.rfind(b"\n") + 1
-    about: dict[str, Any] = {}
-    entries: dict[str, dict[str, Any]] = {}
+    about: Json = {}
+    entries: dict[str, Json] = {}
     for number, text in enumerate(data[:size].splitlines(), 1):
         try:
             line = json.loads(text)

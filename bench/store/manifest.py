@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from bench.spec.cell import SCHEMA
 from bench.store.environment import RunRecord, describe_run
@@ -17,6 +17,7 @@ from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 
 _OPTIONAL = "preset", "protocols", "notes"  # facts that only some boards have
 
@@ -40,9 +41,9 @@ class Manifest(TypedDict, total=False):
     indices: str
     seed: int
     budget: str
-    defenses: dict[str, dict[str, Any]]
-    preset: dict[str, Any]
-    protocols: dict[str, Any]
+    defenses: dict[str, Json]
+    preset: dict[str, object]
+    protocols: dict[str, object]
     notes: list[str]
     runs: list[RunRecord]
     plan: str | None
@@ -57,7 +58,7 @@ def read_manifest(folder: Path) -> Manifest:
     return _parse(_raw(folder)) or {}
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
+def read_runs(folder: Path) -> list[Json]:
     """Return the runs of a results folder of any kind; none where it has no manifest.
 
     Raises:
@@ -269,6 +270,6 @@ def forced_defenses(manifest: Manifest) -> set[str]:
     return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}
 
 
-def resumed_anyway(manifest: Mapping[str, Any]) -> dict[str, str]:
+def resumed_anyway(manifest: JsonView) -> dict[str, str]:
     """Return the reasons, by label, why results that were taken over may be of another model."""
     return {label: reason for run in manifest.get("runs", []) for label, reason in run.get("resumed", {}).items()}

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 from bench.spec.cell import SCHEMA
 from bench.spec.cell_columns import CellColumns
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
     "records.parquet",
@@ -45,7 +46,7 @@ class CellRecord(CellColumns, total=False):
 
     status: str
     error: str | None
-    identity: dict[str, Any]
+    identity: Json
     run: str
     seconds_attack: float
     seconds_verdict: float
@@ -56,7 +57,7 @@ class CellRecord(CellColumns, total=False):
     queries: int
     notes: list[str]
     traceback: str | None
-    sources: list[dict[str, Any]]
+    sources: list[Json]
     part: str | None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.importers.checkpoint import Checkpoint
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
@@ -44,7 +45,7 @@ def unet(source: str, _info: DatasetInfo) -> Checkpoint:
     return Checkpoint("ddpm", "unet-diffusers", args, tensors, {"method": "score-sde"})
 
 
-def _pretrained(source: str) -> tuple[Any, Mapping[str, Any]]:
+def _pretrained(source: str) -> tuple[Any, JsonView]:
     from diffusers import UNet2DModel
 
     options: dict[str, object] = {"output_loading_info": True, "low_cpu_mem_usage": False}

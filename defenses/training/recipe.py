@@ -15,6 +15,7 @@ from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, gathered, unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.plugins import load_object
 from defenses.utils.validation import Count, Flag, Kind, Positive
 from defenses.zoo.cards import card, list_models
@@ -32,7 +33,7 @@ class _RecipeFile:
     network: Any  # checked by itself: its arguments depend on its kind
     phases: Annotated[Sequence[Phase], Kind("a list, each a table")]
     objective: Any = None  # depends on the method
-    deploy: Mapping[str, Any] = field(default_factory=dict)
+    deploy: JsonView = field(default_factory=dict)
     about: str = ""
     start: str = ""
     precision: Precision = "float32"
@@ -45,7 +46,7 @@ class _RecipeFile:
 @dataclass(frozen=True)
 class _Network:
     kind: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: JsonView = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class Recipe:
     method: str
     dataset: str
     kind: str
-    network_args: dict[str, Any]
+    network_args: Json
     batch: int
     unit: str
     validate_every: int
     phases: tuple[Phase, ...]
-    objective: dict[str, Any]
-    deploy: dict[str, Any]
+    objective: Json
+    deploy: Json
     start: str = ""
     precision: Precision = "float32"
     channels_last: Flag = False
@@ -147,10 +148,10 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, object] | Non
     return _checked(method, dataset, table)
 
 
-def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
+def _checked(method: str, dataset: str, raw: JsonView) -> Recipe:
     objective = objective_of(method)
 
-    def network() -> tuple[str, dict[str, Any]]:
+    def network() -> tuple[str, Json]:
         found = settings_of(_Network, raw["network"], "network")
         check_role(found.kind, objective.trains, f"recipe of {method}: network.kind is")
         return found.kind, checked_args(found.kind, found.args)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
 from defenses.utils.globals_read import functions_of, globals_read
+from defenses.utils.json_values import JsonView
 from defenses.utils.namespaces import plain_name
 from defenses.utils.plugin_code import is_users
 from defenses.utils.source_code import plain_text
@@ -45,8 +46,8 @@ class Provenance:
     """
 
     name: str
-    params: Mapping[str, Any]
-    fingerprint: Mapping[str, Any]
+    params: Mapping[str, object]
+    fingerprint: JsonView
     state: str
     training_seed: int | None = None
 

@@ -27,7 +27,7 @@ class Parameters:
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     open: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
     def without(self, *left_out: str) -> Parameters:
         """Return the arguments without some."""

@@ -45,7 +45,7 @@ class Owner(NamedTuple):
     made: str = ""
 
 
-_seen: dict[str, dict[str, Any]] = {}  # names of modules, classes and registries, when they were last looked at
+_seen: dict[str, dict[str, object]] = {}  # names of modules, classes and registries, when they were last looked at
 _looked = {"modules": 0}  # that were imported when `_seen` was made
 _running: list[Owner] = []
 _replaced: dict[Owner, list[str]] = {}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from defenses.utils import validation as kinds
 from defenses.utils.errors import UserError, gathered, unknown, with_context
+from defenses.utils.json_values import JsonView
 from defenses.utils.parameters import as_number, canonical, decode
 from defenses.utils.validation import under, validated
 
@@ -89,14 +90,14 @@ class Card:
     version: int
     noise_scale: str = ""
     trainer: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: JsonView = field(default_factory=dict)
+    datasets: Mapping[str, JsonView] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipes: Mapping[str, JsonView] = field(default_factory=dict)
+    tune: Mapping[str, JsonView] = field(default_factory=dict)
 
     @property
-    def claims(self) -> tuple[Mapping[str, Any], ...]:
+    def claims(self) -> tuple[JsonView, ...]:
         """Return published numbers of the defense, each with its source, from `leaderboards/claims`."""
         return tuple(claim for claim in _claims() if claim["defense"] == self.name)
 
@@ -109,7 +110,7 @@ class Card:
             return FAMILIES[4]
         return FAMILIES[3] if self.build.startswith("defenses.filters.") else FAMILIES[2]
 
-    def merged(self, dataset: str, params: Mapping[str, Any]) -> dict[str, object]:
+    def merged(self, dataset: str, params: JsonView) -> dict[str, object]:
         """Return all parameters for a data set in canonical form, with those of a composition where they are given.
 
         Raises:
@@ -134,7 +135,7 @@ class Card:
             raise with_context(self.name, error) from None
         return checked
 
-    def random(self, merged: Mapping[str, Any]) -> bool:
+    def random(self, merged: JsonView) -> bool:
         """Return True if the defense by itself is stochastic with these parameters."""
         return self.stochastic and not (self.noise_scale and decode(merged[self.noise_scale]) == 0)
 

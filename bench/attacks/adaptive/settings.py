@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from bench.attacks.budgets import check_params
 from bench.spec.cell import Copies
 from defenses.utils.errors import UserError, gathered
+from defenses.utils.json_values import Json
 from defenses.utils.validation import Count, Flag, Kind, NotNegative, number, validated
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}  # least values 
 RULE_ERROR = 0.001  # small, since a rule decides on many iterates of an image
 _COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
-ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (parameters, defaults unlike `Settings`)
+ATTACKS: dict[str, tuple[tuple[str, ...], Json]] = {  # name -> (parameters, defaults unlike `Settings`)
     "adaptive": (_ASCENT, {}),
     "apgd": (_ASCENT, {}),
     "pgd": (_ASCENT, {"eot": (8, 8)}),

@@ -17,6 +17,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.introspection import Parameters
+from defenses.utils.json_values import Json
 from defenses.utils.validation import Count, under, validated
 
 if TYPE_CHECKING:
@@ -52,17 +53,17 @@ _SETTINGS = {
 }
 _FAB_DEFAULTS = {"alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
 _APGD_DEFAULTS = {"n_iter": 100, "n_restarts": 5, "eot_iter": 1, "rho": 0.75, "use_largereps": False}
-_PART_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="custom", in Linf and L2
+_PART_DEFAULTS: dict[str, Json] = {  # of version="custom", in Linf and L2
     "apgd": _APGD_DEFAULTS,
     "apgd_targeted": {**_APGD_DEFAULTS, "n_restarts": 1, "n_target_classes": 9},
     "fab": {"n_iter": 100, "n_restarts": 5, **_FAB_DEFAULTS, "n_target_classes": 9},
     "square": {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "loss": "margin", "resc_schedule": False},
 }
-_VERSION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # where they differ
+_VERSION_DEFAULTS: dict[str, dict[str, dict[str, object]]] = {  # where they differ
     "standard": {"apgd": {"n_restarts": 1}, "fab": {"n_restarts": 1}},
     "rand": {"apgd": {"n_restarts": 1, "eot_iter": 20}},
 }
-_L1_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="standard"
+_L1_DEFAULTS: dict[str, dict[str, object]] = {  # of version="standard"
     "apgd": {"n_restarts": 5, "use_largereps": True},
     "apgd_targeted": {"n_target_classes": 5, "use_largereps": True},
 }
@@ -156,7 +157,7 @@ def _warnings(attacks: tuple[str, ...], params: dict[str, object]) -> tuple[str,
     return (*short, *searches_nothing(_DEFAULTS, params), *back)
 
 
-def _notes(attacks: tuple[str, ...], _threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
+def _notes(attacks: tuple[str, ...], _threat: ThreatModel, num_classes: int, params: Json) -> tuple[str, ...]:
     notes = []
     left_out = _left_out(attacks, num_classes)
     if left_out and len(left_out) < len(attacks):

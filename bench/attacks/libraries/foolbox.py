@@ -28,6 +28,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from defenses.utils.errors import unknown
 from defenses.utils.introspection import ClassFacts, Parameters
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ def _short(facts: ClassFacts, params: dict[str, object]) -> tuple[str, ...]:
     return short_budgets(defaults, params)
 
 
-def _notes(facts: ClassFacts, threat: ThreatModel, _num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
+def _notes(facts: ClassFacts, threat: ThreatModel, _num_classes: int, params: Json) -> tuple[str, ...]:
     """Return the warnings of a step size that does not fit the ball."""
     values, eps = {**facts.parameters.defaults, **params}, float(threat.eps)
     if "FixedEpsilonAttack" not in facts.bases:
@@ -155,7 +156,7 @@ def _starts(facts: ClassFacts) -> bool:
     return "init_attack" in facts.parameters.names and "FMNAttackLp" not in facts.bases
 
 
-def _construct(facts: ClassFacts, threat: ThreatModel, params: Mapping[str, Any], model: object, x: Tensor) -> Any:
+def _construct(facts: ClassFacts, threat: ThreatModel, params: JsonView, model: object, x: Tensor) -> Any:
     """Return the library's attack object."""
     import foolbox
 

@@ -20,6 +20,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.introspection import ClassFacts, Parameters
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ def parameters(local: str) -> Parameters:
     return SOURCE.facts(local).parameters.without(*_SET_HERE)
 
 
-def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(local: str, params: Json) -> tuple[str, ...]:
     defaults = SOURCE.facts(local).parameters.defaults
     warnings = [
         f"{key} {params.get(key, defaults[key])} is weak; publish nothing below {enough}"
@@ -117,7 +118,7 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
     return tuple(notes)
 
 
-def _scaled_alpha(defaults: Mapping[str, Any], eps: float) -> float:
+def _scaled_alpha(defaults: JsonView, eps: float) -> float:
     """Return the default step size, scaled from the default eps to eps."""
     return float(defaults["alpha"] * (eps / defaults["eps"]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.adaptive.settings import ATTACKS, copies_of, settings_of
 from bench.board.defense_entry import describe_loaded
@@ -13,6 +13,7 @@ from bench.spec.cell import AttackRef, Cell, Copies, DataRef, DefenseRef, Verdic
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.cards import COMMON, card
@@ -69,7 +70,7 @@ def _copies(attack: str, params: Mapping[str, object]) -> Copies | None:
     return copies_of(settings_of(local, {key: decode(value) for key, value in params.items()}))
 
 
-def _surrogate(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
+def _surrogate(fingerprint: JsonView | None) -> DefenseRef | None:
     """Return the surrogate, of which only the fingerprint is known; None: the images were made on the defense."""
     if fingerprint is None:
         return None
@@ -77,7 +78,7 @@ def _surrogate(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
 
 
 def rebuild_defense(
-    fingerprint: Mapping[str, Any],
+    fingerprint: JsonView,
     dataset: str,
     *,
     weights_root: Path | None = None,
@@ -138,13 +139,13 @@ def _plugin_path(name: str, code: Path | None) -> str:
     return f"{path}:{attribute}"
 
 
-def _seed(fingerprint: Mapping[str, Any]) -> int | None:
+def _seed(fingerprint: JsonView) -> int | None:
     """Return the training seed, if the board names one."""
     seed = fingerprint.get("training_seed")
     return None if seed is None else int(seed)
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+def changes(before: JsonView, after: JsonView) -> tuple[str, ...]:
     """Return the differences of two fingerprints, a line each: "weights of undefended: 0a1b2c3d then, 4e5f6a7b now"."""
     old, new = _flat(before), _flat(after)
     return tuple(
