@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
 from bench.store.audits import SOFTMAX, current_audits
-from bench.store.manifest import forced_defenses, read_manifest
+from bench.store.manifest import Manifest, forced_defenses, read_manifest
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ def caveats_of_frame(frame: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def failures(results: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def failures(results: Path, manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """Return the failed audit checks of the defenses of a results folder.
 
     Args:
@@ -115,14 +116,14 @@ class AuditState:
     failed: tuple[str, ...] = ()
 
 
-def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> dict[str, AuditState]:
+def audit_states(audits: Sequence[Mapping[str, object]], manifest: Manifest) -> dict[str, AuditState]:
     """Return what audits say of the defenses of a results folder, by title.
 
     Args:
         audits: see `bench.store.audits.current_audits`; of this folder or of others.
         manifest: of the folder, see `failures`.
     """
-    by_defense: dict[str, list[Mapping[str, Any]]] = {}
+    by_defense: dict[str, list[Mapping[str, object]]] = {}
     several = len({_threat(audit) for audit in audits}) > 1
     for audit in audits:
         by_defense.setdefault(digest(audit["fingerprint"]), []).append(audit)
@@ -134,7 +135,7 @@ def audit_states(audits: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any
     return states
 
 
-def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) -> AuditState:
+def _state(audits: Sequence[JsonView], *, several: bool, forced: bool) -> AuditState:
     """Return what the audits of one defense say.
 
     Args:
@@ -152,13 +153,13 @@ def _state(audits: Sequence[Mapping[str, Any]], *, several: bool, forced: bool) 
     return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
 
 
-def _fingerprints(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fingerprints(manifest: Mapping[str, object]) -> Mapping[str, object]:
     """Return the fingerprints of the defenses by title; none if the manifest is damaged."""
     fingerprints = manifest.get("defenses")
     return fingerprints if isinstance(fingerprints, dict) else {}
 
 
-def fingerprints_of(manifest: Mapping[str, Any], label: str) -> dict[str, Any]:
+def fingerprints_of(manifest: JsonView, label: str) -> Json:
     """Return the fingerprints of the trainings of a defense by title.
 
     Args:
@@ -168,7 +169,7 @@ def fingerprints_of(manifest: Mapping[str, Any], label: str) -> dict[str, Any]:
     return {title: f for title, f in _fingerprints(manifest).items() if label_of(title) == label}
 
 
-def _threat(audit: Mapping[str, Any]) -> str:
+def _threat(audit: Mapping[str, object]) -> str:
     return f"{audit.get('norm')} {audit.get('eps')}"
 
 
@@ -190,7 +191,7 @@ def labels(failed: Mapping[str, tuple[str, ...]]) -> set[str]:
     return {label_of(title) for title in failed}
 
 
-def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+def uncertified(folder: Path, cells: pd.DataFrame, manifest: Manifest) -> dict[str, str]:
     """Return the reasons why exact gradients are not certified, by label of the defenses attacked through them.
 
     Args:
@@ -202,7 +203,7 @@ def uncertified(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) 
     return {label: state for label, state in states.items() if state not in (CERTIFIED, NOT_NEEDED)}
 
 
-def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, str]:
+def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Manifest) -> dict[str, str]:
     """Return what certificates say of the exact gradients of each defense, by label.
 
     Args:
@@ -224,7 +225,7 @@ def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Mapping[str,
     return states
 
 
-def _problem(certificate: Any) -> str:
+def _problem(certificate: object) -> str:
     """Return why a certificate does not hold; "" if it does."""
     if not isinstance(certificate, dict):
         return "no certificate"

@@ -19,7 +19,7 @@ CLAIMS = Path(leaderboards.__file__).parent / "claims"
 _WEIGHTS = re.compile(r"sha256:[0-9a-f]{64}|robustbench:[\w-]+/[\w-]+/[\w-]+")
 
 
-def _share(value: Any) -> float | None:
+def _share(value: object) -> float | None:
     """Return an accuracy, which may be a text; None for an empty one."""
     return None if value == "" else float(number(value))
 
@@ -31,7 +31,7 @@ def _threat(text: str) -> str:
     norm, space, eps = text.partition(" ")
     if not space:
         raise UserError(f'threat is "{text}"; write norm and radius, as "Linf 8/255"')
-    threat = ThreatModel(norm, eps)  # type: ignore[arg-type]
+    threat = ThreatModel.of(norm, eps)
     return f"{threat.norm} {threat.eps}"
 
 

@@ -18,7 +18,7 @@ from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
 from bench.stats.proportions import wilson
 from bench.store.kinds import folder_named
-from bench.store.manifest import read_manifest
+from bench.store.manifest import Manifest, read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
 OTHER_NETWORK = "another network"
@@ -46,7 +46,7 @@ class Verdict:
     note: str = ""
 
 
-def judge_claim(claim: Claim, row: Mapping[str, Any]) -> Verdict:
+def judge_claim(claim: Claim, row: Mapping[str, object]) -> Verdict:
     """Return the verdict of a measured row on a claim.
 
     The claim is an accuracy on n images of its own, so it has a Wilson interval (95%), as the measured one has:
@@ -108,7 +108,7 @@ def _differences(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
             yield "the claim's weights are unknown" if used.networks else "the measured weights have no known name"
 
 
-def _missing(claim: Claim, row: Mapping[str, Any]) -> Iterator[str]:
+def _missing(claim: Claim, row: Mapping[str, object]) -> Iterator[str]:
     """Yield the numbers that one side lacks."""
     if claim.robust is None:
         yield "the claim has no robust accuracy"
@@ -148,7 +148,7 @@ def measured_rows(results: str | Path) -> pd.DataFrame:
     return with_weights(summary(results), read_manifest(folder_named(results)))
 
 
-def with_weights(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def with_weights(frame: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     """Return a summary with the columns "name" and "weights", see `measured_rows`.
 
     Args:
@@ -215,11 +215,11 @@ def claims_on(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> 
     return _frame(list(_judged(results, measured, claims)))
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"year": "Int64", "claimed_n": "Int64"})
 
 
-def _judged(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
+def _judged(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, object]]:
     for _, rows in measured.groupby([*SETTING, "defense"], sort=False):
         worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
         lowest = _lowest(rows) if worst else {}
@@ -243,7 +243,7 @@ def foremost(claims: Iterable[Claim], row: Mapping[str, Any]) -> tuple[Claim, Ve
     """
     words = (REFUTED, NOT_REACHED, CONSISTENT, NOT_COMPARABLE)
 
-    def place(judged: tuple[Claim, Verdict]) -> tuple[Any, ...]:
+    def place(judged: tuple[Claim, Verdict]) -> tuple[object, ...]:
         claim, verdict = judged
         other_threat = not claim.threat or claim.norm != row["norm"] or claim.eps != Fraction(row["eps"])
         other = (claim.dataset != row["dataset"], other_threat)
@@ -270,8 +270,8 @@ def _lowest(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def claim_row(
-    results: str, claim: Claim, row: Mapping[str, Any], verdict: Verdict, points_left: float = float("nan")
-) -> dict[str, Any]:
+    results: str, claim: Claim, row: Mapping[str, object], verdict: Verdict, points_left: float = float("nan")
+) -> dict[str, object]:
     """Return a row of `claims_table`.
 
     Args:

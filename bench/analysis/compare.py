@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from bench.analysis.caveats import caveats, caveats_of_frame
 from bench.analysis.comparison import Comparison
 from bench.analysis.frames import results_of
 from bench.analysis.results import Results
-from bench.analysis.rows import SETTING, Group, grouped
+from bench.analysis.rows import SETTING, grouped
 from bench.analysis.same_data import check_same_data
 from bench.analysis.sides import Side, incomparable, parsed, sides_of
 from bench.stats.bootstrap import Interval, over_trainings
@@ -64,7 +63,11 @@ def compare(
         raise UserError(f"{a} was judged on {of_a} and {b} on {of_b}; compare rows of one setting")
     if other is not None:
         check_same_data(source, other, settings)
-    planned = {tuple(group.rows[0].names[n] for n in SETTING): group.rows[0].planned for group in _groups(results_a)}
+    planned = {
+        tuple(group.rows[0].names[n] for n in SETTING): group.rows[0].planned
+        for seeds in grouped(results_a)
+        for group in seeds
+    }
     texts = [*_caveats(source, results_a, a), *_caveats(source if other is None else other, results_b, b)]
     comparisons = []
     for setting in settings:
@@ -99,7 +102,3 @@ def compared(
     shares = paired_difference(a.shares[0], b.shares[0], confidence=confidence)
     interval = Interval(shares.difference, shares.low, shares.high, shares.n)
     return Comparison(a, b, planned, interval, "Bonett and Price, paired images", decisions, both)
-
-
-def _groups(results: Results) -> Iterator[Group]:
-    return (group for seeds in grouped(results) for group in seeds)

@@ -64,7 +64,7 @@ def detection(folder: str | Path) -> pd.DataFrame:
         UserError: no results there, a damaged file, or no defense with a detector.
     """
     images = _images(folder_named(folder))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for names, group in images.groupby(list(SETTING), sort=False):
         setting = dict(zip(SETTING, names, strict=True))
         clean = group[group["attack"] == "none"].set_index("index")
@@ -99,7 +99,7 @@ def _images(folder: Path) -> pd.DataFrame:
     return names.merge(means, on=["cell", "index"])
 
 
-def _row(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, Any]:
+def _row(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, object]:
     """Return the metrics under one attack."""
     both = attacked.join(clean[["accepted"]].rename(columns={"accepted": "before"}), how="inner")
     fooled = both[(both["before"] > 0.5) & (both["wrong"] > 0.5)]

@@ -17,6 +17,7 @@ from defenses.utils.arrays import F64, I64
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from bench.store.reader import Part
 
@@ -57,7 +58,7 @@ def numbers(high: npt.ArrayLike, index: npt.ArrayLike) -> I64:
     return out
 
 
-def _logits(draws: Any) -> npt.NDArray[np.floating[Any]] | None:
+def _logits(draws: pa.Table) -> npt.NDArray[np.floating[Any]] | None:
     """Return logits [rows, K]; None if not all logits of a draw are stored."""
     if "logits" not in draws.column_names or "classes" in draws.column_names or draws["logits"].null_count:
         return None
@@ -125,7 +126,7 @@ def clean_draws(parts: Sequence[Part], images: JudgedImages, owner: I64) -> Clea
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
-def _margins(draws: Any, images: JudgedImages) -> tuple[I64, F64]:
+def _margins(draws: pa.Table, images: JudgedImages) -> tuple[I64, F64]:
     """Return (rows of the records, `margin_sel` of these) for whole cells."""
     draws = draws.filter(pc.invert(draws["held_out"])).combine_chunks()
     rows = images.rows(numbers(draws["at"].to_numpy(), draws["index"].to_numpy()))
@@ -148,7 +149,7 @@ def _target_margin(logits: F64, target: I64) -> F64:
     return np.asarray(logits.max(1) - of_target)
 
 
-def _votes(draws: Any, images: JudgedImages, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
+def _votes(draws: pa.Table, images: JudgedImages, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
     """Return (rows of the records, votes of their held-out draws by column) for whole cells."""
     draws = draws.filter(draws["held_out"]).combine_chunks()
     keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())

@@ -12,10 +12,10 @@ from defenses.utils.errors import UserError
 
 _SUMS = {"forwards": "forwards", "backwards": "backwards", "queries": "queries", "seconds": "seconds_attack"}
 _DERIVED = ("accuracy", "clean", "null", "success", "majority", "mean_logit", "newly_wrong", "margin_sel")
-Source = str | Path | pd.DataFrame | Results
+FolderOrFrame = str | Path | pd.DataFrame | Results
 
 
-def results_of(source: Source) -> Results:
+def results_of(source: FolderOrFrame) -> Results:
     """Return the cells and records that tables need.
 
     Args:

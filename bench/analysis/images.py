@@ -151,12 +151,12 @@ def _cells(
         raise unknown(f"view of {attack}", str(view), views)
     chosen = {at: line for at, line in attacked.items() if line["view"] in fit}
     for name, value in wanted.items():
-        values = {line[name] for line in chosen.values()}
+        values = {line.get(name) for line in chosen.values()}
         if value is not None and value not in values:
             raise unknown(f"{name} of {attack}", str(value), map(str, values))
-        chosen = {at: line for at, line in chosen.items() if value in (None, line[name])}
+        chosen = {at: line for at, line in chosen.items() if value in (None, line.get(name))}
     for name in ("view", *_KEYS):
-        found = list(dict.fromkeys(str(line[name]) for line in chosen.values()))
+        found = list(dict.fromkeys(str(line.get(name)) for line in chosen.values()))
         if len(found) > 1:
             several = ", ".join(f'"{value}"' for value in found)
             raise UserError(f"{defense}, {attack} has several values of {name}; give one of {several}")

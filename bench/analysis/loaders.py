@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,6 +14,7 @@ from bench.store.audits import current_audits
 from bench.store.kinds import NO_RESULTS, folder_named, kind_of, refuse_other_kind
 from bench.store.manifest import read_manifest, read_runs
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 
 _OBJECT = "object"
 _AUDITS = {
@@ -68,7 +68,7 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
     return _frame(rows, _AUDITS)
 
 
-def _finding(folder: Path, audit: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, Any]:
+def _finding(folder: Path, audit: Mapping[str, object], finding: JsonView) -> dict[str, object]:
     """Return the row of a check."""
     shown = {name: audit.get(name) for name in ("dataset", "norm", "eps", "budget", "seed")}
     about = {"results": str(folder), "defense": audit["label"], "fingerprint": digest(audit["fingerprint"])}
@@ -108,7 +108,7 @@ def load_certificates(results: str | Path) -> pd.DataFrame:
     return _frame(rows, _CERTIFICATES)
 
 
-def _measurement(check: Mapping[str, Any]) -> dict[str, Any]:
+def _measurement(check: JsonView) -> dict[str, object]:
     """Return the columns of a measurement; earlier versions have stored no points."""
     columns = {"least": False, "points": 0, "left_out": 0, "note": ""} | dict(check)
     return columns | {"check": check["name"], "check_state": state_of(check)}
@@ -170,7 +170,7 @@ def _with_results(folder: str | Path) -> Path:
     return path
 
 
-def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def _frame(rows: list[Json], columns: Mapping[str, str]) -> pd.DataFrame:
     """Return rows as a frame with these columns and types; a missing text is ""."""
     frame = pd.DataFrame(rows, columns=list(columns))
     texts = [name for name, kind in columns.items() if kind == "str"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -53,9 +52,9 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def worst_sides(results: Results) -> dict[tuple[Any, ...], dict[str, Side]]:
+def worst_sides(results: Results) -> dict[tuple[object, ...], dict[str, Side]]:
     """Return the worst cases of the defenses of each setting by label, in board order."""
-    sides: dict[tuple[Any, ...], dict[str, Side]] = {}
+    sides: dict[tuple[object, ...], dict[str, Side]] = {}
     for seeds in grouped(results):
         side = worst_side(seeds)
         if side is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +110,9 @@ def _intervals(shares: Sequence[F64], confidence: float) -> tuple[F64, F64]:
     return low, high
 
 
-def rank_ranges_of_summary(results: Results, frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, tuple[int, int]]]:
+def rank_ranges_of_summary(
+    results: Results, frame: pd.DataFrame
+) -> dict[tuple[object, ...], dict[str, tuple[int, int]]]:
     """Return the 95% range of ranks of the defenses that have a rank, by setting and label, the best first.
 
     Args:
@@ -119,7 +121,7 @@ def rank_ranges_of_summary(results: Results, frame: pd.DataFrame) -> dict[tuple[
     """
     ranked = frame[frame["rank"].notna()].sort_values("rank", kind="stable")
     order = {row: at for at, row in enumerate(ranked[[*SETTING, "defense"]].itertuples(index=False, name=None))}
-    sides: dict[tuple[Any, ...], list[tuple[int, str, Side]]] = {}
+    sides: dict[tuple[object, ...], list[tuple[int, str, Side]]] = {}
     for seeds in grouped(results):
         names = seeds[0].rows[0].names
         at = order.get(tuple(names[name] for name in (*SETTING, "defense")))

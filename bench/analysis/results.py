@@ -25,7 +25,7 @@ from bench.analysis.records import (
 from bench.spec.aggregation import aggregation_of
 from bench.store.kinds import folder_named
 from bench.store.manifest import read_manifest
-from bench.store.parts import DRAWS
+from bench.store.parts import DRAWS, CellRecord
 from bench.store.reader import Part, read_folder
 
 __all__ = ["CLEAN", "NULL", "Results", "load_cells", "load_draws", "load_results", "read_results"]
@@ -60,7 +60,7 @@ def load_cells(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _cell_frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
+def _cell_frame(lines: list[CellRecord]) -> pd.DataFrame:
     first = [*_LINE_COLUMNS[:1], *CELL_COLUMNS, *_LINE_COLUMNS[1:]]
     hidden = {"identity", "traceback", "sources", *first}
     costs = ["seconds_attack", "seconds_verdict", "forwards", "backwards", "queries"]
@@ -103,7 +103,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _result_frame(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> pd.DataFrame:
+def _result_frame(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> pd.DataFrame:
     cells = _cell_frame(lines)
     records = read_records(parts)
     records = with_failed(cells, records.assign(**_of_draws(cells, records, parts, k)))
@@ -138,7 +138,7 @@ def load_draws(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _draw_frame(lines: list[dict[str, Any]], parts: list[Part]) -> pd.DataFrame:
+def _draw_frame(lines: list[CellRecord], parts: list[Part]) -> pd.DataFrame:
     columns = ["cell", "index", "draw", "held_out", "pred", "margin", "rejected", "logits"]
     tables = [t for t in (part.table(DRAWS) for part in parts) if t is not None and len(t)]
     rows = [t.to_pandas().astype({"cell": "str"}) for t in tables] or [pd.DataFrame(columns=[*columns, "at"])]
@@ -179,7 +179,7 @@ def read_results(path: str | Path) -> Results:
     return read_folder(folder_named(path), partial(_results, k=aggregation_of(read_manifest(folder_named(path))).k))
 
 
-def _results(lines: list[dict[str, Any]], parts: list[Part], *, k: int | None) -> Results:
+def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> Results:
     cells = _cell_frame(lines)
     records = read_records(parts, (*RECORD_COLUMNS, *(norm.lower() for norm in cells["norm"].unique())))
     columns = _of_draws(cells, records, parts, k)

@@ -13,8 +13,6 @@ from bench.stats.proportions import Rate, attack_success_rate, rob_at_m, wilson
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.analysis.results import Results
     from defenses.utils.arrays import F64
 
@@ -131,7 +129,8 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     """
     rows = columns.rows(cells)
     valid = columns.values["valid"][rows]
-    reason = "" if valid.all() else _reason(columns.error.iloc[rows][~valid])
+    errors = columns.error.iloc[rows][~valid].astype(object).fillna("")
+    reason = "" if valid.all() else next((str(r) for r in errors if r), "no valid verdict")
     values = {name: column[rows][valid] for name, column in columns.values.items()}
     cell = {name: column[cells[0]] for name, column in columns.cell.items()}
     _refuse_repeated(values["index"], cell)
@@ -142,10 +141,6 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     size = values[str(cell["norm"]).lower()].astype(np.float64)
     values["size"] = np.where(values["beyond"].astype(bool), np.inf, size)
     return Scores(values["index"], **{n: values[n].astype(np.float64) for n in PER_IMAGE}), reason
-
-
-def _reason(errors: pd.Series[Any]) -> str:
-    return next((str(r) for r in errors.astype(object).fillna("") if r), "no valid verdict")
 
 
 def _refuse_repeated(index: Any, cell: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import failures, labels, with_audit
-from bench.analysis.frames import Source, results_of
+from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.records import CLEANS
 from bench.analysis.results import CLEAN
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
@@ -47,7 +47,7 @@ class _SummaryLine:
     status: str
 
 
-def summary(source: Source, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
+def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
     """Return the tidy summary of a board, numbers at full precision.
 
     Args:
@@ -89,7 +89,7 @@ def summary(source: Source, *, m: Sequence[int] | None = None, by_seed: bool = F
     """
     results = results_of(source)
     m = M if m is None else _checked(m, results.cells)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for seeds in grouped(results):
         lines = [_lines(group) for group in seeds]
         if by_seed:
@@ -106,7 +106,7 @@ def summary(source: Source, *, m: Sequence[int] | None = None, by_seed: bool = F
     return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
 
 
-def clean_and_robust(source: Source) -> tuple[float, float]:
+def clean_and_robust(source: FolderOrFrame) -> tuple[float, float]:
     """Return clean and worst-case accuracy of a defense, the pair that RobustBench's `benchmark` returns.
 
     Args:
@@ -125,7 +125,7 @@ def clean_and_robust(source: Source) -> tuple[float, float]:
     return float(row["clean_mean"]), float(row["robust_mean"])
 
 
-def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, Any]:
+def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, object]:
     """Return the row of `summary` for the worst case of a defense, or for its clean images if nothing attacks it.
 
     Args:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from bench.analysis.frames import Source, results_of
+from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 
 _KEYS = ("defense", *SETTING)
 
 
-def worst_per_image(source: Source) -> pd.DataFrame:
+def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     """Return the worst of the clean image and all attacks per defense and image, as counted by `summary`.
 
     The worst is chosen on selection draws and counted on held-out ones; ties go to the smaller margin on selection
@@ -40,7 +38,7 @@ def worst_per_image(source: Source) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
 
 
-def _of_group(group: Group) -> dict[str, Any]:
+def _of_group(group: Group) -> dict[str, object]:
     """Return the columns of one defense in one setting; none if an attack or the selection draws are missing."""
     choice = choose(group.needed)
     if choice is None:

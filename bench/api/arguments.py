@@ -37,7 +37,7 @@ def threats_of(threat_model: str | ThreatModel, eps: Any) -> tuple[ThreatModel, 
     if eps is None or (isinstance(eps, list | tuple) and not eps):
         raise UserError('eps is missing; give it as eps="8/255"')
     radii = eps.tolist() if hasattr(eps, "tolist") else eps
-    return tuple(ThreatModel(threat_model, e) for e in (radii if isinstance(radii, list | tuple) else [radii]))  # type: ignore[arg-type]
+    return tuple(ThreatModel.of(threat_model, e) for e in (radii if isinstance(radii, list | tuple) else [radii]))
 
 
 def views_of(views: Any) -> tuple[ViewSpec, ...]:
@@ -52,7 +52,7 @@ def views_of(views: Any) -> tuple[ViewSpec, ...]:
     return tuple(v if isinstance(v, ViewSpec) else ViewSpec(**check("view", v)) for v in items) or (ViewSpec(),)
 
 
-def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
+def attack_entries(attacks: object, views: tuple[ViewSpec, ...]) -> tuple[AttackEntry, ...]:
     """Return the attacks on some views; those of one name are labelled by their parameters too.
 
     Args:
@@ -75,7 +75,7 @@ def attack_entries(attacks: Any, views: tuple[ViewSpec, ...]) -> tuple[AttackEnt
     )
 
 
-def _entry(attack: Any, views: tuple[ViewSpec, ...]) -> AttackEntry:
+def _entry(attack: object, views: tuple[ViewSpec, ...]) -> AttackEntry:
     if not isinstance(attack, str | Mapping):
         raise UserError(f'an attack is {attack!r}; write its name, or {{"name": "autoattack:apgd-ce", ...}}')
     params = {"name": attack} if isinstance(attack, str) else dict(attack)

@@ -26,9 +26,9 @@ def benchmark(
     threat_model: Any = "Linf",
     *,
     eps: str | float | Sequence[str | float] | None = None,
-    attacks: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ("autoattack:standard",),
-    views: ViewSpec | Mapping[str, Any] | Sequence[ViewSpec | Mapping[str, Any]] = (),
-    **options: Any,
+    attacks: str | Mapping[str, object] | Sequence[str | Mapping[str, object]] = ("autoattack:standard",),
+    views: ViewSpec | Mapping[str, object] | Sequence[ViewSpec | Mapping[str, object]] = (),
+    **options: object,
 ) -> pd.DataFrame:
     """Attack a model and judge it; return the results. RobustBench's arguments of this function are accepted too.
 

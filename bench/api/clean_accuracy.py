@@ -18,7 +18,7 @@ from defenses.utils.errors import UserError, check_whole
 
 
 def clean_accuracy(
-    model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: Any = None, *, stochastic: bool = False
+    model: nn.Module, x: Any, y: Any, batch_size: int = 100, device: object = None, *, stochastic: bool = False
 ) -> float:
     """Return the accuracy of a model on images, in one draw.
 

@@ -91,7 +91,7 @@ def judge(
     return frame
 
 
-def _read(images: Any, label: str, threat: ThreatModel) -> list[PrecomputedImages]:
+def _read(images: object, label: str, threat: ThreatModel) -> list[PrecomputedImages]:
     """Return the images of arrays or of a file."""
     if isinstance(images, str | Path):
         return read_precomputed(Path(images), f"{threat.norm} {threat.eps}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
 
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import plain
@@ -19,7 +18,9 @@ _INSTEAD = {
 }
 
 
-def translated(dataset: Any, threat_model: Any, others: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+def translated(
+    dataset: object, threat_model: object, others: Mapping[str, object]
+) -> tuple[str, object, dict[str, object]]:
     """Translate RobustBench's arguments.
 
     Args:
@@ -68,7 +69,7 @@ def refuse_unpacking(caller: FrameType) -> None:
         )
 
 
-def _preprocessed(dataset: str, value: Any) -> str:
+def _preprocessed(dataset: str, value: object) -> str:
     """Return the data set's name with a preprocessing of ImageNet, which RobustBench takes apart."""
     if value is None:
         return dataset

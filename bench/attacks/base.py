@@ -22,7 +22,7 @@ def _load_nothing() -> None:
     """Do nothing: the attack has no library."""
 
 
-def _no_notes(threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _no_notes(_threat: ThreatModel, _num_classes: int, _params: dict[str, object]) -> tuple[str, ...]:
     return ()
 
 
@@ -51,7 +51,7 @@ class Attack:
     minimisation: bool
     version: str
     warnings: tuple[str, ...] = ()
-    notes: Callable[[ThreatModel, int, dict[str, Any]], tuple[str, ...]] = field(default=_no_notes)
+    notes: Callable[[ThreatModel, int, dict[str, object]], tuple[str, ...]] = field(default=_no_notes)
     copies: Copies | None = None
     load: Callable[[], object] = field(default=_load_nothing)
     stochastic_warnings: tuple[str, ...] = ()
@@ -82,11 +82,11 @@ class AttackRequest:
     params: Mapping[str, Any]
 
 
-def keyword_form(run: Callable[[Any, AttackRequest], Tensor]) -> Callable[..., Tensor]:
+def keyword_form(run: Callable[[object, AttackRequest], Tensor]) -> Callable[..., Tensor]:
     """Return the function `Attack.run` of an adapter that takes (view, request)."""
 
     def run_attack(
-        view: Any,
+        view: object,
         x: Tensor,
         y: Tensor,
         *,
@@ -95,7 +95,7 @@ def keyword_form(run: Callable[[Any, AttackRequest], Tensor]) -> Callable[..., T
         seed: int,
         num_classes: int,
         indices: Tensor | None = None,
-        **params: Any,
+        **params: object,
     ) -> Tensor:
         return run(view, AttackRequest(x, y, threat, target, seed, num_classes, indices, params))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import JsonView
 
 ENOUGH_STEPS = 100
 ENOUGH_QUERIES = 2000
@@ -23,7 +24,7 @@ def is_small_budget(warning: str) -> bool:
     return _SHORT in warning or warning == GREEDY
 
 
-def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -> None:
+def check_params(attack: str, params: Mapping[str, object], names: Iterable[str]) -> None:
     """Refuse parameters that an attack does not take.
 
     Args:
@@ -39,7 +40,7 @@ def check_params(attack: str, params: Mapping[str, Any], names: Iterable[str]) -
         raise UserError(*faults)
 
 
-def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: str = "steps") -> tuple[str, ...]:
+def short_of_steps(defaults: Mapping[str, object], params: Mapping[str, object], key: str = "steps") -> tuple[str, ...]:
     """Return the warning of an iterative attack that takes few steps, by the board or by default; else ().
 
     Args:
@@ -53,7 +54,7 @@ def short_of_steps(defaults: Mapping[str, Any], params: Mapping[str, Any], key: 
     return short_of(params, {key: ENOUGH_STEPS} if isinstance(steps, int) else {})
 
 
-def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str, ...]:
+def short_of(params: JsonView, enough: Mapping[str, int]) -> tuple[str, ...]:
     """Return the warnings of budgets that a board sets too small.
 
     Args:
@@ -66,7 +67,7 @@ def short_of(params: Mapping[str, Any], enough: Mapping[str, int]) -> tuple[str,
     )
 
 
-def short_budgets(defaults: Mapping[str, Any], params: Mapping[str, Any], skip: Iterable[str] = ()) -> tuple[str, ...]:
+def short_budgets(defaults: JsonView, params: Mapping[str, object], skip: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the warnings of budgets that a board sets below the default, or below the value that is always enough.
 
     Args:
@@ -78,7 +79,7 @@ def short_budgets(defaults: Mapping[str, Any], params: Mapping[str, Any], skip: 
     return short_of(params, {key: min(defaults[key], most) for key, most in enough.items()})
 
 
-def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
+def searches_nothing(defaults: JsonView, params: JsonView) -> tuple[str, ...]:
     """Return the warnings of parameters of a board that are 0 or negative where an attack needs more.
 
     Args:
@@ -95,15 +96,12 @@ def searches_nothing(defaults: Mapping[str, Any], params: Mapping[str, Any]) -> 
         if not (_is_number(default) and default > 0 and _is_number(value)):
             continue
         if value < 0 or (value == 0 and key not in _OPTIONAL):
-            lines.append(f"{key} = {value} lets it search nothing or backwards{_default(default)}; publish nothing")
+            usual = "" if math.isinf(default) else f" (default {default})"
+            lines.append(f"{key} = {value} lets it search nothing or backwards{usual}; publish nothing")
     return tuple(lines)
 
 
-def _default(value: float) -> str:
-    return "" if math.isinf(value) else f" (default {value})"
-
-
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
@@ -20,18 +20,18 @@ def names() -> list[str]:
     return ["none", "uniform"]
 
 
-def find(name: str, params: dict[str, Any]) -> Attack:
+def find(name: str, params: dict[str, object]) -> Attack:
     """Return a null attack; see `bench.attacks.registry.find_attack`."""
     check_params(name, params, ())
     return Attack(name=name, run=keyword_form(partial(_run, name)), minimisation=False, version=_VERSION)
 
 
-def parameters(local: str) -> Parameters:  # noqa: ARG001
+def parameters(_: str) -> Parameters:
     """Return that a null attack has no parameters; see `bench.attacks.registry.attack_parameters`."""
     return Parameters()
 
 
-def _run(name: str, view: Any, request: AttackRequest) -> Tensor:  # noqa: ARG001
+def _run(name: str, _view: object, request: AttackRequest) -> Tensor:
     x, indices = request.x, request.indices
     if name == "none":
         return x.clone()

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 from bench.attacks.base import Attack
 from defenses.utils.errors import UserError
@@ -58,7 +57,7 @@ class Suite:
             raise self._error("names() must give a list of texts")
         return sorted(names)
 
-    def find(self, local: str, params: dict[str, Any]) -> Attack:
+    def find(self, local: str, params: dict[str, object]) -> Attack:
         """Return an attack, with the distribution's version and a hash of the code added to its version.
 
         Args and errors as of `bench.attacks.registry.find_attack`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return []
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return the attack of a file, which needs an array `index` (see `precomputed_files.read_precomputed`).
 
     Args:
@@ -49,18 +49,18 @@ def find(local: str, params: dict[str, Any]) -> Attack:
     )
 
 
-def parameters(local: str) -> Parameters:  # noqa: ARG001
+def parameters(_: str) -> Parameters:
     """Return the parameters of a file of images; see `bench.attacks.registry.attack_parameters`."""
     return Parameters(("minimisation",), defaults={"minimisation": False})
 
 
 @lru_cache(maxsize=64)
-def _sha(path: Path, time: int, size: int) -> str:  # noqa: ARG001
+def _sha(path: Path, _time: int, _size: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, time: int) -> tuple[PrecomputedImages, dict[int, int]]:  # noqa: ARG001
+def _read(path: Path, _time: int) -> tuple[PrecomputedImages, dict[int, int]]:
     """Return the images of a file, and the row of each index."""
     from bench.attacks.precomputed_files import read_precomputed
 
@@ -72,7 +72,7 @@ def _read(path: Path, time: int) -> tuple[PrecomputedImages, dict[int, int]]:  #
     return attacks[0], {int(i): row for row, i in enumerate(attacks[0].index)}
 
 
-def _run(path: Path, view: Any, request: AttackRequest) -> Tensor:  # noqa: ARG001
+def _run(path: Path, _view: object, request: AttackRequest) -> Tensor:
     import torch
 
     assert request.indices is not None

@@ -64,7 +64,7 @@ def read_precomputed(path: Path, threat: str | None = None) -> list[PrecomputedI
         raise UserError(f"{path} is missing; give a file of adversarial images ({', '.join(FORMS)})")
     if path.name == ADVERSARIAL and (path.parent / CELLS).is_file():
         return _from_part(path.parent, threat)
-    readers: dict[str, Callable[[Path], Any]] = {
+    readers: dict[str, Callable[[Path], object]] = {
         ".npz": _npz,
         ".npy": lambda p: np.load(p, allow_pickle=False),
         ".pt": _torch,
@@ -83,12 +83,12 @@ def read_precomputed(path: Path, threat: str | None = None) -> list[PrecomputedI
     return [_from_arrays(path, content if isinstance(content, Mapping) else {"x_adv": content})]
 
 
-def _npz(path: Path) -> dict[str, Any]:
+def _npz(path: Path) -> dict[str, object]:
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _torch(path: Path) -> Any:
+def _torch(path: Path) -> object:
     import torch
 
     with warnings.catch_warnings():
@@ -98,7 +98,7 @@ def _torch(path: Path) -> Any:
     return {k: v.detach().numpy() for k, v in values.items() if isinstance(v, torch.Tensor)}
 
 
-def _safetensors(path: Path) -> dict[str, Any]:
+def _safetensors(path: Path) -> dict[str, object]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -108,7 +108,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
-def given_images(arrays: Any, label: str) -> PrecomputedImages:
+def given_images(arrays: object, label: str) -> PrecomputedImages:
     """Return images in memory; arrays as of a file (x_adv, index, y), or the images alone.
 
     Args:
@@ -122,7 +122,7 @@ def given_images(arrays: Any, label: str) -> PrecomputedImages:
     return _from_arrays(Path(label), {key: as_array(value) for key, value in named.items()})
 
 
-def _from_arrays(path: Path, arrays: Mapping[str, Any]) -> PrecomputedImages:
+def _from_arrays(path: Path, arrays: Mapping[str, object]) -> PrecomputedImages:
     """Return the images of a file's arrays; refuse arrays without images, and positions or labels that do not fit."""
     name = next((n for n in _IMAGES if n in arrays), None)
     if name is None:

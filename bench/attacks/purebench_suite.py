@@ -25,7 +25,7 @@ def names() -> list[str]:
     return [*adaptive.names(), BPDA_EOT]
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of the suite; see `bench.attacks.registry.find_attack`."""
     name = f"bench:{local}"
     if local in adaptive.names():

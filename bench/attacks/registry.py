@@ -5,14 +5,15 @@ Names and arguments are read from source files; torch and the libraries are impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from bench.attacks import null, plugins, precomputed, purebench_suite, user_function
 from bench.attacks.base import Attack, Unsupported, library_version
 from bench.attacks.libraries import autoattack, foolbox, torchattacks
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters
+from defenses.utils.json_values import JsonView
 
 __all__ = ["Attack", "Unsupported", "attack_names", "find_attack", "library_version"]
 
@@ -22,7 +23,7 @@ class _Suite(Protocol):
 
     def names(self) -> list[str]: ...
 
-    def find(self, local: str, params: dict[str, Any]) -> Attack: ...
+    def find(self, local: str, params: dict[str, object]) -> Attack: ...
 
     def parameters(self, local: str) -> Parameters: ...
 
@@ -52,7 +53,7 @@ def attack_names(warn: Callable[[str], None] = lambda _: None) -> list[str]:
     return names
 
 
-def find_attack(name: str, params: Mapping[str, Any] | None = None) -> Attack:
+def find_attack(name: str, params: JsonView | None = None) -> Attack:
     """Return the attack of a name.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OFFERED = ("threat", "target", "seed", "num_classes", "indices")
 
 
-def find(name: str, params: dict[str, Any]) -> Attack | None:
+def find(name: str, params: dict[str, object]) -> Attack | None:
     """Return the attack of a function; None if there is no such file or package.
 
     The function takes `(view, x, y)` and by name those of threat, target, seed, num_classes and indices that it uses;

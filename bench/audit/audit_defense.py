@@ -60,7 +60,7 @@ def audit_defense(
     """
     if eps is None:
         raise UserError('eps is missing; give it as eps="8/255"')
-    size, threat = budget_named(budget), ThreatModel(norm, eps)  # type: ignore[arg-type]
+    size, threat = budget_named(budget), ThreatModel.of(norm, eps)
     given = options_of(audit_defense, options, without=("batch_size", "draws", "selection"))
     dataset = given_data(dataset, model)
 

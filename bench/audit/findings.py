@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.text import clean
 
 Status = Literal["pass", "fail", "not applicable", "not measurable"]
@@ -51,13 +52,13 @@ class Finding:
     images: tuple[int, ...] = ()
     plot: Plot | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the finding for JSON, which has no infinity."""
         numbers = {name: v if v is not None and math.isfinite(v) else None for name, v in self.numbers.items()}
         return asdict(self) | {"numbers": numbers}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Finding:
+    def from_dict(cls, content: JsonView) -> Finding:
         """Return the finding of `as_dict`, after JSON."""
         plot = content["plot"]
         if plot is not None:
@@ -87,7 +88,7 @@ class Audit:
     """
 
     label: str
-    about: Mapping[str, Any]
+    about: JsonView
     findings: tuple[Finding, ...]
 
     @property
@@ -119,13 +120,13 @@ class Audit:
         lines = [f"{self.label}, {self.setting}: {result}"]
         return "\n".join([*lines, *(f"  {f.status:<14}  {f.check}: {clean(f.evidence)}" for f in self.findings)])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return the audit for JSON."""
         head = {"label": self.label, **self.about, "passed": self.status == "pass", "failed": list(self.failed)}
         return head | {"findings": [f.as_dict() for f in self.findings]}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Audit:
+    def from_dict(cls, content: JsonView) -> Audit:
         """Return the audit of `as_dict`, after JSON."""
         other = {"label", "passed", "failed", "findings"}
         about = {key: value for key, value in content.items() if key not in other}

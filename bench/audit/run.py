@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench.attacks.registry import Unsupported
 from bench.audit.checks import binarisation, gradients, radius, strength
@@ -16,6 +15,7 @@ from bench.execution.sources import Sources
 from bench.store.audits import FOLDER, SOFTMAX, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 from defenses.utils.parameters import canonical
 
 Check = Callable[[Subject], Finding | list[Finding]]
@@ -64,7 +64,7 @@ def audit(subject: Subject, budget: str) -> Audit:
 def _run_check(subject: Subject, name: str, check: Check) -> list[Finding]:
     """Return the findings of a check; one that raises has failed, and is tried again by the next run."""
 
-    def measure() -> dict[str, Any]:
+    def measure() -> Json:
         findings = check(subject)
         return {"findings": [f.as_dict() for f in (findings if isinstance(findings, list) else [findings])]}
 

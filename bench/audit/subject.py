@@ -29,6 +29,7 @@ from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 from defenses.utils.checksums import digest
+from defenses.utils.json_values import Json, JsonView
 
 VERSION = 4  # raised when the same defense would get other findings
 _MODES = ("exact", "bpda")  # of the white box, where a defense has them
@@ -52,7 +53,7 @@ class AttackRun:
     """
 
     attack: str
-    params: Mapping[str, Any]
+    params: JsonView
     gradient: str
     eot: int
     eps: str
@@ -112,7 +113,7 @@ class Subject:
 
     defense: Defense
     label: str
-    fingerprint: Mapping[str, Any]
+    fingerprint: Mapping[str, object]
     x: Tensor
     y: Tensor
     indices: Tensor
@@ -123,7 +124,7 @@ class Subject:
     seed: int
     folder: Path
     other: Defense | None = None
-    other_fingerprint: Mapping[str, Any] | None = None
+    other_fingerprint: Mapping[str, object] | None = None
     code: DefenseRef | None = None
     report: Callable[[str], None] = field(default=lambda _: None)
 
@@ -171,12 +172,12 @@ class Subject:
         steps, copies = changes.pop("steps", self.budget.steps), changes.pop("eot", self.eot)
         return replace(self.adaptive("apgd", {"steps": steps}, gradient, (copies, _RAMP * copies)), **changes)
 
-    def adaptive(self, name: str, params: Mapping[str, Any], gradient: str, eot: tuple[int, int]) -> AttackRun:
+    def adaptive(self, name: str, params: JsonView, gradient: str, eot: tuple[int, int]) -> AttackRun:
         """Return an attack of `bench.attacks.adaptive`, which makes its copies itself."""
         params = {**params, "eot": list(eot), "draws": self.budget.draws}
         return AttackRun(f"bench:{name}", params, gradient, 1, str(self.threat.eps))
 
-    def white(self, **changes: Any) -> ImageAccuracies:
+    def white(self, **changes: object) -> ImageAccuracies:
         """Return the outcome of the white box: of the iterative attack through every mode, for each image the worst."""
         return worst([self.run(self.iterative(mode, **changes)) for mode in self.modes])
 
@@ -192,7 +193,7 @@ class Subject:
         content = self.cached(file, lambda: asdict(self._attack(attack)) | {"attack_run": facts})
         return ImageAccuracies(tuple(content["held_out"]), tuple(content["selection"]))
 
-    def cached(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def cached(self, name: str, measure: Callable[[], Json]) -> Json:
         """Return a measurement, made now or in an earlier run of the same audit with the same code and files.
 
         Args:
@@ -201,7 +202,7 @@ class Subject:
         """
         file, sources = self.folder / self.key / f"{name}.json", Sources()
         if file.is_file():
-            earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            earlier: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
             if self.code is None or not sources.reason_against(self.code, earlier):
                 return earlier
         content = measure()
@@ -270,7 +271,7 @@ def attacked(
     Raises:
         FloatingPointError: images that are not finite.
     """
-    threat = ThreatModel(norm, attack_run.eps)  # type: ignore[arg-type]
+    threat = ThreatModel.of(norm, attack_run.eps)
     attack = find_attack(attack_run.attack, attack_run.params)
     attack.load()
     with attack_view(target, spec, seed=seed) as (view, _):

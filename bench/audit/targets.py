@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.audit.reproduction.rebuild import rebuild_defense
 from bench.board.defense_entry import Candidate
@@ -15,6 +15,7 @@ from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bench.board.defense_entry import Roots
+    from bench.store.parts import CellRecord
     from defenses.core.defense import Defense
 
 _NORMS = ("Linf", "L2", "L1")
@@ -50,7 +51,7 @@ class AuditOptions:
             raise UserError(f"an audit attacks in {norms}, not in {self.threat.norm}; give --norm and --eps")
 
 
-def stored_candidates(results: Path, roots: Roots) -> tuple[dict[str, Any], list[Candidate]]:
+def stored_candidates(results: Path, roots: Roots) -> tuple[CellRecord, list[Candidate]]:
     """Return (the first line of the plan, the defenses) of a results folder.
 
     Args:
@@ -62,7 +63,7 @@ def stored_candidates(results: Path, roots: Roots) -> tuple[dict[str, Any], list
     """
     from bench.store.reader import read_folder
 
-    lines: list[dict[str, Any]] = read_folder(results, lambda lines, _: lines)
+    lines: list[CellRecord] = read_folder(results, lambda lines, _: lines)
     fingerprints = {line["defense"]: line["identity"]["defense"] for line in lines if line.get("identity")}
     if not fingerprints:
         raise UserError(f"{results} has no finished cells; run its board first, or audit the board")
@@ -70,7 +71,7 @@ def stored_candidates(results: Path, roots: Roots) -> tuple[dict[str, Any], list
     return lines[0], [_candidate(label, fingerprint, dataset, roots) for label, fingerprint in fingerprints.items()]
 
 
-def _candidate(label: str, fingerprint: Mapping[str, Any], dataset: str, roots: Roots) -> Candidate:
+def _candidate(label: str, fingerprint: Mapping[str, object], dataset: str, roots: Roots) -> Candidate:
     """Return the defense of a fingerprint, which is rebuilt when it is loaded."""
 
     def load() -> Defense:

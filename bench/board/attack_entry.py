@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.attacks.registry import find_attack
 from bench.board.views import surrogate_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import short_names
 from defenses.utils.parameters import canonical
 
@@ -30,7 +30,7 @@ class AttackEntry:
 
     name: str
     label: str
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonView = field(default_factory=dict)
     views: tuple[ViewSpec, ...] = (ViewSpec(),)
     on: tuple[str, ...] = ()
     surrogate: DefenseRef | None = None
@@ -43,7 +43,7 @@ class AttackEntry:
         return not self.on or kind in self.on or any(defense.is_called(text) for text in self.on)
 
 
-def attack_entry(entry: dict[str, Any], defenses: Sequence[DefenseRef]) -> AttackEntry:
+def attack_entry(entry: Json, defenses: Sequence[DefenseRef]) -> AttackEntry:
     """Return the attack of a board entry.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.attacks.registry import find_attack
 from bench.board.attack_entry import AttackEntry
@@ -22,6 +22,7 @@ from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import Json
 from defenses.utils.parameters import decode
 
 
@@ -123,9 +124,12 @@ class Board:
         """Return the keys of all cells, which identify a board without a name of its own; None for one with a name."""
         return None if self.named else [cell.key for cell in self.cells()]
 
-    def manifest_facts(self) -> dict[str, Any]:
+    def manifest_facts(self) -> Json:
         """Return the facts of the board for a manifest."""
-        optional: dict[str, Any] = {"preset": self.preset.as_dict() if self.preset else {}, "notes": list(self.notes)}
+        optional: dict[str, object] = {
+            "preset": self.preset.as_dict() if self.preset else {},
+            "notes": list(self.notes),
+        }
         optional["protocols"] = self.protocols.as_dict()
         return {
             "schema": SCHEMA,

@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.doctor.examine import require
 from bench.spec.cell import DefenseRef
 from defenses.utils.errors import UserError, with_context
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, is_zoo, portable, short_names
 from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def describe(
-    entry: dict[str, Any],
+    entry: Json,
     dataset: str,
     *,
     weights_root: str | Path | None = None,
@@ -48,7 +49,7 @@ def describe(
     """
     name, seed = entry["name"], entry.get("training_seed")
     label = entry.get("label", *short_names([name]))
-    options: dict[str, Any] = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
+    options: Json = {"weights_root": weights_root, "data_root": data_root, "training_seed": seed}
     try:
         params = canonical(entry.get("params", {}))
     except UserError as error:
@@ -71,7 +72,7 @@ def describe(
     return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
 
 
-def is_loaded(entry: Mapping[str, Any]) -> bool:
+def is_loaded(entry: JsonView) -> bool:
     """Return True if a defense is loaded, with torch, before it can be described: a user's own, and a composition.
 
     Args:
@@ -87,7 +88,7 @@ def describe_loaded(
     label: str | None,
     *,
     name: str,
-    params: dict[str, Any] | None = None,
+    params: Json | None = None,
     training_seed: int | None = None,
     resumable: bool = True,
 ) -> DefenseRef:
@@ -152,7 +153,7 @@ class Candidate:
     """
 
     label: str
-    fingerprint: Mapping[str, Any]
+    fingerprint: JsonView
     load: Callable[[], Defense]
     reference: DefenseRef | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from numbers import Integral
@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 from bench.board.schema import check
 from bench.spec.cell import VerdictSpec
 from defenses.utils.errors import UserError, check_whole, unknown
+from defenses.utils.json_values import JsonView
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -25,7 +26,7 @@ class OptionKeywords(TypedDict, total=False):
     stochastic: bool | None
     out: str | Path | None
     data_root: str | Path | None
-    device: Any
+    device: object
     name: str | None
     quiet: bool
 
@@ -61,7 +62,7 @@ class EvaluationOptions:
     stochastic: bool | None = None
     out: Path | None = None
     data_root: Path | None = None
-    device: Any = None
+    device: object = None
     name: str | None = None
     quiet: bool = True
 
@@ -85,7 +86,7 @@ class EvaluationOptions:
 
 
 def options_of(
-    function: Callable[..., Any], given: Mapping[str, Any], *, without: tuple[str, ...] = (), **defaults: Any
+    function: Callable[..., Any], given: JsonView, *, without: tuple[str, ...] = (), **defaults: Any
 ) -> EvaluationOptions:
     """Return the options that a call gives.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.board import Board
 from bench.board.labels import with_labels
 from bench.board.load import read_board
 from bench.board.schema import check
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import file_name
 
@@ -28,7 +29,7 @@ def board_of_names(
     eps: str | None = None,
     norm: str | None = None,
     indices: str | None = None,
-    params: Mapping[str, Any] | None = None,
+    params: JsonView | None = None,
     labels: Sequence[str] = (),
     stochastic: bool = False,
     weights_root: Path | None = None,
@@ -67,7 +68,7 @@ def board_of_names(
     entries = with_labels([_defense(name, params, stochastic=stochastic) for name in names], labels)
     words = (preset or "attacks", portable(dataset), *(entry["label"] for entry in entries))
     threat = {key: value for key, value in (("norm", norm), ("eps", eps)) if value is not None}
-    raw: dict[str, Any] = {
+    raw: Json = {
         "name": "-".join(map(file_name, words)),
         "title": f"{preset or 'attacks'}: {portable(dataset)}",
         "dataset": dataset,
@@ -82,15 +83,15 @@ def board_of_names(
     return board
 
 
-def _attacks(names: Sequence[str]) -> dict[str, Any]:
+def _attacks(names: Sequence[str]) -> dict[str, object]:
     """Return the keys of attacks and null attacks; these may be named, too."""
     entries = [{"name": name} for name in names if name not in _NULLS]
     return {"nulls": list(_NULLS)} | ({"attack": entries} if entries else {})
 
 
-def _defense(name: str, params: Mapping[str, Any] | None, *, stochastic: bool) -> dict[str, Any]:
+def _defense(name: str, params: Mapping[str, object] | None, *, stochastic: bool) -> dict[str, object]:
     """Return the entry of a defense; a registered one says itself whether it is random."""
-    entry: dict[str, Any] = {"name": name}
+    entry: dict[str, object] = {"name": name}
     if params:
         entry["params"] = dict(params)
     if stochastic and is_plugin(name):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
 
 
-def given_data(dataset: Any, model: nn.Module | str) -> Any:
+def given_data(dataset: Any, model: nn.Module | str) -> object:
     """Return the name of a data set; a pair (x, y) is kept as an .npz in the user's cache.
 
     Args:
@@ -113,9 +113,6 @@ def _as_defense(module: nn.Module, dataset: str, options: EvaluationOptions) -> 
     if isinstance(module, Defense):
         return module
     refuse_train_mode(module, name or type(module).__name__, stochastic=bool(stochastic))
-    random = _is_random(module, dataset, options) if stochastic is None else stochastic
-    return UserModule(module, stochastic=random)
-
-
-def _is_random(module: nn.Module, dataset: str, options: EvaluationOptions) -> bool:
-    return has_random_outputs(module, load_dataset(dataset, options.split, root=options.data_root).x[:8])
+    if stochastic is None:
+        stochastic = has_random_outputs(module, load_dataset(dataset, options.split, root=options.data_root).x[:8])
+    return UserModule(module, stochastic=stochastic)

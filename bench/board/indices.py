@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 from bench.board import subsets
 from defenses.utils.errors import UserError, unknown
@@ -165,7 +164,7 @@ def _from_file(path: Path) -> list[int]:
     return values
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     if path.suffix == ".npy":
         import numpy as np
 

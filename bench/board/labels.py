@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import short_names
 
 
-def with_labels(entries: Iterable[Mapping[str, Any]], labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+def with_labels(entries: Iterable[JsonView], labels: Sequence[str] = ()) -> list[Json]:
     """Return entries of a board, each with a label: its own, else its name, of a file without needless folders.
 
     Args:

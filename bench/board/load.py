@@ -6,7 +6,6 @@ import contextlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import leaderboards
 from bench.board.attack_entry import attack_entry
@@ -19,6 +18,7 @@ from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, gathered, unknown
+from defenses.utils.json_values import Json
 
 _FOLDER = Path(leaderboards.__file__).parent
 
@@ -52,7 +52,7 @@ def load_board(
         raise error.within(str(file)) from None
 
 
-def read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, object]:
     """Return the content of a TOML file.
 
     Raises:
@@ -96,7 +96,7 @@ def default_name(path: str | Path) -> str:
 
 
 def read_board(
-    raw: dict[str, Any],
+    raw: Json,
     stem: str,
     *,
     references: tuple[DefenseRef, ...] = (),
@@ -144,7 +144,7 @@ def read_board(
     )
 
 
-def _trained(entry: dict[str, Any]) -> list[dict[str, Any]]:
+def _trained(entry: Json) -> list[Json]:
     """Return a defense entry for each training seed of an entry; the entry itself where it has none."""
     plain = {key: value for key, value in entry.items() if key != "seeds"}
     return [plain | {"training_seed": seed} for seed in entry["seeds"]] if "seeds" in entry else [plain]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import leaderboards
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import portable
 
 _FOLDER = Path(leaderboards.__file__).parent / "presets"
@@ -43,7 +43,7 @@ class Preset:
     eps: Mapping[str, Mapping[str, str]]
     norms: tuple[str, ...]
     stochastic: bool
-    parts: Mapping[str, Any]
+    parts: JsonView
 
     def radii(self, dataset: str) -> Mapping[str, str] | None:
         """Return the radii for a data set by norm, "imagenet/Crop288" counting as "imagenet"; None without any."""
@@ -78,7 +78,7 @@ def _read(name: str) -> Preset:
     return Preset(name=name, parts=raw, eps=eps, norms=norms, stochastic=stochastic, **about)
 
 
-def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
+def with_preset(raw: Json) -> tuple[Json, Preset | None]:
     """Merge a board with its preset.
 
     Args:
@@ -105,7 +105,7 @@ def with_preset(raw: dict[str, Any]) -> tuple[dict[str, Any], Preset | None]:
     return {**parts, **raw, "threat": threat}, preset
 
 
-def _norm(preset: Preset, threat: Mapping[str, Any]) -> str:
+def _norm(preset: Preset, threat: JsonView) -> str:
     """Return the norm of a board, in the preset's spelling."""
     norm = str(threat.get("norm", preset.norms[0]))
     match = next((n for n in preset.norms if n.lower() == norm.lower()), None)

@@ -16,28 +16,29 @@ from bench.board.views import check_nulls
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 from defenses.utils.parameters import as_fraction, as_number
 from defenses.utils.validation import Flag, Kind, Loc, validated
 
 
-def _text(value: Any) -> bool:
+def _text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return _text(value) or type(value) in (int, float)
 
 
-def _in_0_1(value: Any) -> bool:
+def _in_0_1(value: object) -> bool:
     number = as_number(value if isinstance(value, str) else repr(value)) if _number(value) else None
     return number is not None and 0 <= number <= 1
 
 
-def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _list_of(test: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and bool(value) and all(map(test, value))
 
 
-def _distinct(values: list[Any]) -> bool:
+def _distinct(values: list[object]) -> bool:
     return 0 < len(values) == len({*values})
 
 
@@ -46,7 +47,7 @@ def _taken_by(check: Callable[[Any], Any]) -> Kind:
     return Kind(make=lambda value: (check(value), value)[1])
 
 
-def _check_threats(table: dict[str, Any]) -> None:
+def _check_threats(table: Json) -> None:
     for eps in table["eps"] if isinstance(table["eps"], list) else [table["eps"]]:
         ThreatModel(**{**table, "eps": eps})
 
@@ -72,7 +73,7 @@ _SEEDS = Annotated[
     list[_CLASS], Kind("a list of whole numbers, each at least 0, without repeats, as [0, 1, 2]", _distinct)
 ]
 _ERROR = Annotated[float, Kind("a share above 0 and below 0.5, as 0.01", lambda v: 0 < v < 0.5)]
-_TABLE = Annotated[dict[str, Any], Kind("a table")]
+_TABLE = Annotated[Json, Kind("a table")]
 _LABELS = Annotated[Any, Kind("a text or a list of texts", lambda v: _text(v) or _list_of(_text)(v))]
 _BUDGET = Annotated[str, Kind('"full" or "reduced"', lambda v: v in ("full", "reduced"))]
 _EPS = Annotated[
@@ -101,7 +102,7 @@ class Key(NamedTuple):
 
 
 @functools.cache
-def _table(what: str, check: Callable[[Any], Any] = lambda _: None) -> Any:
+def _table(what: str, check: Callable[[object], object] = lambda _: None) -> object:
     """Return the annotation of a table of `KEYS`, a dataclass for pydantic, and of a function that refuses values."""
     fields = [(n, k.kind, *(() if k.default.startswith(REQUIRED) else (None,))) for n, k in KEYS[what].items()]
     kind = make_dataclass(what, fields, kw_only=True)
@@ -242,7 +243,7 @@ _REMEDIES = {
 }
 
 
-def check(what: str, table: Any, *, partial: bool = False) -> dict[str, Any]:
+def check(what: str, table: Any, *, partial: bool = False) -> Json:
     """Return a table of a board, which has all keys it needs and no unknown ones, each with a value of its kind.
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from bench.spec.cell import KNOWN, NULLS, PRECOMPUTED, TRANSFER, Cell, DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import short_names
 from defenses.utils.parameters import canonical
 
@@ -102,7 +103,7 @@ def refuse_same(cell: Cell, other: Cell) -> NoReturn:
     raise UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
 
 
-def surrogate_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> DefenseRef:
+def surrogate_of(entry: JsonView, defenses: Sequence[DefenseRef]) -> DefenseRef:
     """Return the surrogate of a black-box transfer: the defense on which its images are made.
 
     Args:
@@ -123,7 +124,7 @@ def surrogate_of(entry: Mapping[str, Any], defenses: Sequence[DefenseRef]) -> De
     return sources[0]
 
 
-def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> dict[str, Any] | None:
+def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> Json | None:
     """Return the null attack "transfer" on a defense: APGD on cross-entropy, 20 steps, on a bare classifier.
 
     The classifier is the one inside the defense (blind gradients), else `undefended` of the board, without parameters.

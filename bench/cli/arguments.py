@@ -7,10 +7,10 @@ import contextlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 NOT_MEASURABLE = 3  # exit code of a certificate or an audit that shows neither exact gradients nor a fault
 
@@ -143,14 +143,14 @@ def add_format(sub: argparse.ArgumentParser, *more: str) -> None:
     sub.add_argument("--format", choices=("text", "markdown", "csv", *more), default="text", help="default: text")
 
 
-def roots_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def roots_of(arguments: argparse.Namespace) -> Json:
     """Return the folders of weights and of data sets, as keyword arguments."""
     return {"weights_root": arguments.weights_root, "data_root": arguments.data_root}
 
 
-def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, object]:
     """Return the board entry of a defense: its name, and the parameters, label and randomness of the command line."""
-    entry: dict[str, Any] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
+    entry: dict[str, object] = {"name": name} | ({"params": key_values(arguments.set)} if arguments.set else {})
     if isinstance(label := getattr(arguments, "label", None), str):
         entry["label"] = label
     return entry | ({"stochastic": True} if arguments.stochastic else {})
@@ -188,13 +188,13 @@ def folder_name(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
-def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+def key_values(pairs: Sequence[str]) -> Json:
     """Parse KEY=VALUE pairs; a value is read as TOML, and as text where it is no TOML.
 
     Raises:
         UserError: a text is no pair.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in key_texts(pairs):
         try:
             values[key] = tomllib.loads(f"value = {value}")["value"]
@@ -203,13 +203,13 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def key_lists(pairs: Sequence[str]) -> dict[str, list[Any]]:
+def key_lists(pairs: Sequence[str]) -> dict[str, list[object]]:
     """Parse KEY=VALUE,VALUE pairs; values are read as those of `key_values`.
 
     Raises:
         UserError: a text is no pair, or a key is there twice.
     """
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for key, texts in key_texts(pairs):
         if key in values:
             raise UserError(f"{key} is given twice; write {key}=VALUE,VALUE once")

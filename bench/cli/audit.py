@@ -127,7 +127,7 @@ def _is_board(target: str) -> bool:
 def _results_target(arguments: argparse.Namespace, folder: Path) -> tuple[AuditOptions, list[Candidate], int]:
     refuse_with("results folder", arguments, "dataset", "split", "set", "label", "stochastic")
     line, candidates = stored_candidates(folder, roots_of(arguments))
-    defaults = {key: line[key] for key in ("dataset", "split", "indices", "norm", "eps", "seed")}
+    defaults = {k: v for k, v in line.items() if k in ("dataset", "split", "indices", "norm", "eps", "seed")}
     return _options(arguments, defaults, folder), candidates, 1
 
 

@@ -30,7 +30,7 @@ from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
 from bench.report.files import known_undamaged, table_for
 from bench.store.manifest import check_board, earlier_name, plans, read_manifest
-from bench.store.parts import read_lines, stored
+from bench.store.parts import CellRecord, read_lines, stored
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def report_errors(errors: list[str]) -> int:
 
 def read_stored(
     folder: Path, board: str, keys: Collection[str] | None = None
-) -> tuple[dict[str, dict[str, Any]], set[str]]:
+) -> tuple[dict[str, CellRecord], set[str]]:
     """Read the stored cells of a board.
 
     Args:

@@ -5,9 +5,8 @@ A description is a table of texts, numbers, lists and tables, ready for JSON; `b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench.attacks.catalogue import NORMS, catalogue, remarks
 from bench.attacks.registry import attack_names, attack_parameters, find_attack
@@ -17,6 +16,7 @@ from bench.board.subsets import published
 from defenses.data.dataset import FORMS, NAMES, data_root, dataset_info
 from defenses.data.sources.published import CHECKSUMS, Published
 from defenses.utils.introspection import Parameters
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_zoo
 from defenses.zoo import robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
@@ -26,7 +26,7 @@ _LIBRARY_KINDS = ("imagenet", "cifar10-c", "cifar100-c", "imagenet-c", "imagenet
 _NOT_TOLD = "not told"  # of parameters without a default that can be read
 
 
-def defense(name: str) -> dict[str, Any] | None:
+def defense(name: str) -> Json | None:
     """Return the description of a registered defense or of a model of RobustBench; None for another name."""
     if is_zoo(name):
         return _zoo_model(name)
@@ -56,9 +56,9 @@ def defense(name: str) -> dict[str, Any] | None:
     }
 
 
-def _claims(known: Card) -> list[dict[str, Any]]:
+def _claims(known: Card) -> list[dict[str, object]]:
     """Return the claims of a defense's authors, and under each threat the lowest re-evaluation of single draws."""
-    lowest: dict[tuple[str, str], Mapping[str, Any]] = {}
+    lowest: dict[tuple[str, str], JsonView] = {}
     others = [claim for claim in known.claims if claim["kind"] != "claim" and "aggregation" not in claim]
     for claim in sorted(others, key=lambda claim: float(claim["robust"])):
         lowest.setdefault((claim["dataset"], claim["threat"]), claim)
@@ -67,7 +67,7 @@ def _claims(known: Card) -> list[dict[str, Any]]:
     return [{key: claim[key] for key in keys} for claim in shown]
 
 
-def _zoo_model(name: str) -> dict[str, Any] | None:
+def _zoo_model(name: str) -> dict[str, object] | None:
     """Return the description of a model of RobustBench's zoo."""
     local = name.partition(":")[2]
     listed = [
@@ -80,7 +80,7 @@ def _zoo_model(name: str) -> dict[str, Any] | None:
     return {"is": "defense", "name": name, "about": about, "listed for": listed} if listed else None
 
 
-def attack(name: str) -> dict[str, Any] | None:
+def attack(name: str) -> Json | None:
     """Return the description of an attack by name; None for another name."""
     if name not in attack_names():
         return None
@@ -100,7 +100,7 @@ def attack(name: str) -> dict[str, Any] | None:
     }
 
 
-def parameter_rows(parameters: Parameters | None) -> list[dict[str, Any]] | str:
+def parameter_rows(parameters: Parameters | None) -> list[dict[str, object]] | str:
     """Return the parameters of an attack with their defaults."""
     if parameters is None:
         return "its suite tells none"
@@ -113,7 +113,7 @@ def parameter_rows(parameters: Parameters | None) -> list[dict[str, Any]] | str:
     ]
 
 
-def dataset(name: str, root: Path | None = None) -> dict[str, Any] | None:
+def dataset(name: str, root: Path | None = None) -> Json | None:
     """Return the description of a data set that a folder, a file or a library holds; None for another name.
 
     The arguments and errors are those of `of_dataset`.
@@ -123,7 +123,7 @@ def dataset(name: str, root: Path | None = None) -> dict[str, Any] | None:
     return of_dataset(name, root) if is_named or (colon and kind in ("corrupted", "folder", "hf")) else None
 
 
-def of_dataset(name: str, root: Path | None = None) -> dict[str, Any]:
+def of_dataset(name: str, root: Path | None = None) -> dict[str, object]:
     """Return the description of a data set.
 
     Args:
@@ -149,7 +149,7 @@ def of_dataset(name: str, root: Path | None = None) -> dict[str, Any]:
     return {**found, "files": files or "come with scikit-learn", **({"folder": str(folder)} if folder else {})}
 
 
-def index_list(name: str) -> dict[str, Any] | None:
+def index_list(name: str) -> dict[str, object] | None:
     """Return the description of the index lists of a publication; None for another name."""
     if meaning := indices.meaning(name):
         return {"is": "index list", "name": name, "about": meaning}
@@ -158,7 +158,7 @@ def index_list(name: str) -> dict[str, Any] | None:
     return {"is": "index list", "name": name, "listed for": rows} if found else None
 
 
-def preset(name: str) -> dict[str, Any] | None:
+def preset(name: str) -> Json | None:
     """Return the description of a preset; None for another name."""
     if name not in preset_names():
         return None
@@ -179,12 +179,12 @@ def preset(name: str) -> dict[str, Any] | None:
     }
 
 
-def attack_row(entry: dict[str, Any]) -> dict[str, Any]:
+def attack_row(entry: dict[str, object]) -> dict[str, object]:
     """Return the row of an attack of a board or preset: what its TOML says."""
     return {"attack": entry["name"]} | {key: value for key, value in entry.items() if key != "name"}
 
 
-BY_NAME: tuple[Callable[[str], dict[str, Any] | None], ...] = (defense, attack, index_list, preset)
+BY_NAME: tuple[Callable[[str], dict[str, object] | None], ...] = (defense, attack, index_list, preset)
 
 
 def all_names() -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.load import board_names, find_board, load_board
 from bench.cli.describe import attack_row
+from defenses.utils.json_values import Json
 
 if TYPE_CHECKING:
     from bench.board.attack_entry import AttackEntry
     from bench.spec.cell import DefenseRef
 
 
-def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
+def board(name: str, roots: dict[str, Path | None]) -> Json | None:
     """Return the description of a board file or of a board of purebench; None for another name.
 
     Args:
@@ -49,7 +50,7 @@ def board(name: str, roots: dict[str, Path | None]) -> dict[str, Any] | None:
     }
 
 
-def _defense_row(known: DefenseRef) -> dict[str, Any]:
+def _defense_row(known: DefenseRef) -> dict[str, object]:
     return (
         {"defense": known.title, "randomised": known.stochastic}
         | ({"name": known.name} if known.name not in ("", known.label) else {})
@@ -57,7 +58,7 @@ def _defense_row(known: DefenseRef) -> dict[str, Any]:
     )
 
 
-def _attack_row(entry: AttackEntry) -> dict[str, Any]:
+def _attack_row(entry: AttackEntry) -> Json:
     return (
         {"attack": entry.name}
         | ({"label": entry.label} if entry.label != entry.name else {})
@@ -80,7 +81,7 @@ def _is_poisoning(file: Path) -> bool:
         return False  # `load_board` says what is wrong
 
 
-def _poisoning(name: str, roots: dict[str, Path | None]) -> dict[str, Any]:
+def _poisoning(name: str, roots: dict[str, Path | None]) -> dict[str, object]:
     """Return the description of a poisoning board, whose checks need torch."""
     from bench.tracks.poisoning.board import load_poison_board
     from defenses.data.dataset import dataset_info

@@ -13,12 +13,13 @@ from bench.attacks import user_function
 from bench.cli.describe import of_dataset, parameter_rows
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import Parameters, function_parameters, parse
+from defenses.utils.json_values import Json
 from defenses.utils.plugins import load_object, source_of
 
 _ATTACK_ARGUMENTS = 3  # (view, x, y)
 
 
-def own(name: str, root: Path | None = None) -> dict[str, Any] | None:
+def own(name: str, root: Path | None = None) -> Json | None:
     """Return the description of a class or function; None where there is no such module.
 
     What it is follows from its arguments: an attack takes (view, x, y), a data set (split), a defense neither.
@@ -61,12 +62,12 @@ def _first_line(doc: str | None) -> str:
     return (doc or "").partition("\n")[0]
 
 
-def _attack(name: str, doc: str | None) -> dict[str, Any]:
+def _attack(name: str, doc: str | None) -> dict[str, object]:
     about, parameters = _first_line(doc), user_function.parameters(name)
     return {"is": "attack", "name": name, "about": about, "parameters": parameter_rows(parameters)}
 
 
-def _defense(name: str) -> dict[str, Any]:
+def _defense(name: str) -> dict[str, object]:
     """Return the description of a class, function or instance that makes a defense; its code is imported."""
     from bench.evaluation.isolation import preserve_global_state
     from defenses.core.defense import Defense
@@ -107,7 +108,7 @@ def _signature(name: str, target: Any) -> Parameters:
     return Parameters(tuple(p.name for p in arguments), required, defaults=defaults)
 
 
-def _modes(name: str, target: Any, parameters: Parameters) -> list[str]:
+def _modes(name: str, target: object, parameters: Parameters) -> list[str]:
     """Return the gradient modes of a purifier before a classifier; empty where it cannot be made without parameters."""
     from defenses.core.gradient_modes import modes_of
     from defenses.zoo.user_models import load_filter

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bench.cli.terminal import aligned, heading, wrapped
+from defenses.utils.json_values import JsonView
 from defenses.utils.text import clean
 
 _HEAD = ("is", "name", "about")
 
 
-def as_text(description: Mapping[str, Any], columns: int | None) -> str:
+def as_text(description: JsonView, columns: int | None) -> str:
     """Return a description as text.
 
     Args:
@@ -31,11 +31,11 @@ def as_text(description: Mapping[str, Any], columns: int | None) -> str:
     return "\n".join(lines)
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: int | None) -> list[str]:
+def _table(rows: Sequence[JsonView], columns: int | None) -> list[str]:
     """Return rows side by side where they fit, else each as a paragraph."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[clean(_value(row[key])) if key in row else "" for key in keys] for row in rows]
@@ -50,7 +50,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: int | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """Return a value as text: lists with commas, tables as "key = value"."""
     if isinstance(value, bool):
         return "yes" if value else "no"

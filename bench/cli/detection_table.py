@@ -46,7 +46,7 @@ def detection_table(frame: pd.DataFrame) -> Table:
     return Table(f"Detectors: {', '.join(map(str, shared))}", header, cells, _NOTES, left=len(setting) + 3)
 
 
-def _share(row: Any, name: str) -> str:
+def _share(row: object, name: str) -> str:
     """Return a share with its interval, in percent."""
     value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
     return percent(value) if math.isnan(value) else f"{percent(value)} [{percent(low)}, {percent(high)}]"

@@ -133,15 +133,13 @@ def _boards() -> list[_Item]:
     return [_Item("", (name, str(content.get("title", "")))) for name, content in raw.items()]
 
 
-def _presets() -> list[_Item]:
-    return [_Item("", (p.name, p.summary), f"{p.source} {p.differs}") for p in map(find_preset, preset_names())]
-
-
 _LISTS: dict[str, Callable[[], list[_Item]]] = {
     "defenses": _defenses,
     "attacks": _attacks,
     "datasets": _datasets,
     "indices": _indices,
     "boards": _boards,
-    "presets": _presets,
+    "presets": lambda: [
+        _Item("", (p.name, p.summary), f"{p.source} {p.differs}") for p in map(find_preset, preset_names())
+    ],
 }

@@ -69,7 +69,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _fields(pairs: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE pairs; flags as booleans, all others as text."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in key_texts(pairs):
         values[key] = {"true": True, "false": False}.get(value, value) if key in FLAGS else value
     return values

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.catalogue import of_other_norms
 from bench.cli.arguments import add_device
@@ -21,12 +21,11 @@ from bench.cli.board_options import (
     workers,
 )
 from bench.cli.planned import PlannedCell, of_cells, of_folder
-from bench.execution.forecast.estimates import SAMPLE, hindsight, makespan, measured, read_forecast, write_forecast
+from bench.execution.forecast.estimates import SAMPLE, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
 from bench.execution.resume import resumable
 from bench.execution.workers.limits import all_workers
 from bench.spec.cell import row_of
-from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.text import counted, human_time
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from bench.execution.forecast.estimates import Forecast
     from bench.spec.cell import Cell
     from bench.stats.power import Question
+    from bench.store.parts import CellRecord
 
 _PROBE_SECONDS = 60.0
 _QUESTION = {"power": 0.8, "alpha": 0.05, "discordance": 0.1}  # defaults of the options beside --detect
@@ -92,8 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
                 first.setdefault(row_of(cell), cell)
         forecasts |= _probe(board, options, folder, first, forecasts)
     _show_plan(of_cells(selection), found.lines, forecasts, folder, worker_count(arguments, board), found.notes)
-    if (text := hindsight(read_manifest(folder), {c.key: row_of(c) for c in cells}, found.lines)) is not None:
-        print(text)
     if question is not None:
         from bench.analysis.sample_size import advice
 
@@ -133,14 +131,14 @@ def _refusal(norm: str, attack: str) -> str:
     return of_other_norms(norm).get(attack, "")
 
 
-def _forecasts(folder: Path, cells: Iterable[PlannedCell], lines: Mapping[str, dict[str, Any]]) -> dict[str, Forecast]:
+def _forecasts(folder: Path, cells: Iterable[PlannedCell], lines: Mapping[str, CellRecord]) -> dict[str, Forecast]:
     """Return the forecasts of a folder by row: stored ones, and those of finished cells."""
     return read_forecast(folder) | measured({c.key: c.row for c in cells}, lines)
 
 
 def _show_plan(
     cells: Sequence[PlannedCell],
-    lines: Mapping[str, Any],
+    stored: Container[str],
     forecasts: Mapping[str, Forecast],
     folder: Path,
     workers: int,
@@ -153,14 +151,14 @@ def _show_plan(
     able: dict[str, list[PlannedCell]] = {}
     for row, members in rows.items():
         refused = _refusal(members[0].norm, members[0].attack)
-        _show(row, members, lines, forecasts.get(row), refused)
+        _show(row, members, stored, forecasts.get(row), refused)
         able |= {} if refused else {row: members}
     for note in notes:
         print(note)
     sizes = [cell.images for cell in cells]
     count = f"{len(cells)} cells of up to {max(sizes, default=0)} images"
     print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
-    _show_totals(able, lines, forecasts, workers)
+    _show_totals(able, stored, forecasts, workers)
 
 
 def _probe(
@@ -188,11 +186,9 @@ def _probe(
     return probed
 
 
-def _show(
-    row: str, cells: list[PlannedCell], lines: Mapping[str, Any], forecast: Forecast | None, refused: str
-) -> None:
+def _show(row: str, cells: list[PlannedCell], stored: Container[str], forecast: Forecast | None, refused: str) -> None:
     """Print a row of the plan; refused: why its attack cannot run."""
-    total, done = len(cells), sum(c.key in lines for c in cells)
+    total, done = len(cells), sum(c.key in stored for c in cells)
     seeds = len({c.seed for c in cells} - {None})
     blocks = counted(total // max(1, seeds), "block")
     size = f"{counted(seeds, 'seed')} x {blocks}" if seeds else blocks
@@ -207,10 +203,10 @@ def _show(
 
 
 def _show_totals(
-    rows: Mapping[str, list[PlannedCell]], lines: Mapping[str, Any], forecasts: Mapping[str, Forecast], workers: int
+    rows: Mapping[str, list[PlannedCell]], stored: Container[str], forecasts: Mapping[str, Forecast], workers: int
 ) -> None:
     """Print the forecast of all unfinished cells, by defense and in total."""
-    unfinished = {row: [c for c in cells if c.key not in lines] for row, cells in rows.items()}
+    unfinished = {row: [c for c in cells if c.key not in stored] for row, cells in rows.items()}
     known = {row: cells for row, cells in unfinished.items() if cells and row in forecasts}
     n_unknown = sum(bool(cells) for cells in unfinished.values()) - len(known)
     if not known:

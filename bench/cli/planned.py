@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.report.files import check_results
 from bench.spec.cell import NULLS, Cell, row_of, title_of
+from bench.spec.cell_columns import CellColumns
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import unknown
 
@@ -65,8 +66,8 @@ def of_folder(folder: Path, defenses: Sequence[str] = (), attacks: Sequence[str]
 
     check_results(folder)
     lines = read_plan(folder / "plan.jsonl")
-    for kind, wanted in (("defense", defenses), ("attack", attacks)):
-        known = dict.fromkeys(str(line[kind]) for line in lines)
+    labels = {line["defense"]: None for line in lines}, {line["attack"]: None for line in lines}
+    for kind, wanted, known in zip(("defense", "attack"), (defenses, attacks), labels, strict=True):
         if strange := [label for label in wanted if label not in known]:
             raise unknown(f"{kind} in {folder}", strange[0], known)
     chosen = [
@@ -78,7 +79,7 @@ def of_folder(folder: Path, defenses: Sequence[str] = (), attacks: Sequence[str]
     return [_of_line(line) for line in chosen], str(read_manifest(folder).get("board", folder.name))
 
 
-def _of_line(line: Mapping[str, Any]) -> PlannedCell:
+def _of_line(line: CellColumns) -> PlannedCell:
     """Return a cell of plan.jsonl."""
     target = "" if line["targets"] == "none" else f", target {line['targets']}"
     row = f"{line['norm']} {line['eps']}{target} | {line['defense']} | {line['attack']} | {line['view']}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from bench.board.indices import FORMS
 from bench.board.load import board_names
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _descriptions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _descriptions(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Return the descriptions of all that a name stands for.
 
     Raises:

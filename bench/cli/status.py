@@ -6,13 +6,13 @@ import argparse
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
 from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.options import Options
 from bench.execution.resume import resumable
 from bench.execution.sources import Sources
+from bench.store.parts import CellRecord
 from defenses.utils.text import counted
 
 
@@ -56,7 +56,7 @@ def _of_folder(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(cells: Iterable[PlannedCell], lines: Mapping[str, Mapping[str, Any]], damaged: Container[str]) -> None:
+def _show(cells: Iterable[PlannedCell], lines: Mapping[str, CellRecord], damaged: Container[str]) -> None:
     """Print the number of cells by defense and state."""
     counts: dict[str, dict[str, int]] = {}
     for cell in cells:

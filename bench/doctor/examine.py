@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from bench.doctor import files, hardware, modules, versions
 from bench.doctor.environment import Environment
-from bench.doctor.finding import Diagnosis
+from bench.doctor.finding import Check, Diagnosis
 from defenses.utils.errors import UserError
 
 __all__ = ["Diagnosis", "Environment", "examine", "require"]
 
-Check = Callable[[Environment], Iterator[Diagnosis]]
-
 CHECKS: tuple[Check, ...] = (
     versions.python,
     files.complete,
-    files.stray,
     modules.autoattack,
     modules.pkg_resources,
     modules.optional,
@@ -60,6 +57,7 @@ def _broken(library: str) -> tuple[Diagnosis, ...]:
     """Return the findings that forbid the use of a library."""
     if library not in _REQUIRED:
         return ()
-    environment = Environment.here().only(library)
+    names = ("autoattack", "pyautoattack") if library == "autoattack" else (library,)
+    environment = replace(Environment.here(), libraries=names)
     findings = (f for check in _REQUIRED[library] for f in check(environment))
     return tuple(f for f in findings if f.status == "broken" and library in f.concerns)

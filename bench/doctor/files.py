@@ -1,72 +1,57 @@
-"""Checks of the libraries' files on disk."""
+"""Check the libraries' files on disk."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from importlib.metadata import Distribution
 
-from bench.doctor.environment import Environment, digest, recorded
+from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
-from bench.doctor.remedy import install, installer, reinstall, reinstall_pair
-
-REPACKED = 'in pyproject.toml: [tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }'
-_USERS = {"pyautoattack": ("autoattack",), "autoattack": ("autoattack",)}
 
 
 def complete(env: Environment) -> Iterator[Diagnosis]:
     """Check that every library has the files of its RECORD, unchanged."""
     for name in env.libraries:
-        distribution = env.distribution(name)
+        distribution, check = env.distribution(name), f"{name}-files"
+        concerns = (name, "autoattack") if name == "pyautoattack" else (name,)
         if distribution is None:
             if name not in ("pyautoattack", "autoattack"):  # one of the two is enough: see `modules.autoattack`
-                yield Diagnosis(
-                    f"{name}-files",
-                    "broken",
-                    f"{name} is not installed",
-                    f"{name} cannot be used",
-                    f"install it: {install(env, name, checkout='uv sync')}",
-                    (name,),
-                )
+                remedy = f"install it: {env.install(name)}"
+                yield Diagnosis(check, "broken", f"{name} is not installed", f"{name} cannot be used", remedy, concerns)
             continue
-        listed = list(recorded(distribution, name))
-        wrong = [(file, "missing" if actual is None else "another file") for file, path, sha in listed
-                 if (actual := digest(path)) != sha]  # fmt: skip
-        check, title = f"{name}-files", f"{name} {distribution.version}"
-        if not listed:
-            remedy = reinstall(env, name)
+        found, title = _compared(distribution, name), f"{name} {distribution.version}"
+        wrong = [f"{file} ({problem})" for file, problem in found.items() if problem]
+        if wrong:
+            breaks = f"{name} is not the {name} that was installed"
+            if name == "robustbench" and _overwritten(env):
+                breaks += ": torchattacks put its old copy over it"
+            evidence = f"{title}: {len(wrong)} of {len(found)} files differ from its RECORD, as {', '.join(wrong[:2])}"
+            yield Diagnosis(check, "broken", evidence, breaks, env.reinstall(name), concerns)
+        elif found:
+            yield Diagnosis(check, "ok", f"{title}: {len(found)} files are those of its RECORD")
+        else:
             evidence = f"{title}: its RECORD lists no file, so none can be compared"
-            yield Diagnosis(check, "broken", evidence, f"{name} is unverified", remedy, (name, *_USERS.get(name, ())))
-            continue
-        if not wrong:
-            yield Diagnosis(check, "ok", f"{title}: {len(listed)} files are those of its RECORD")
-            continue
-        examples = ", ".join(f"{file} ({problem})" for file, problem in wrong[:2])
-        breaks = f"{name} is not the {name} that was installed"
-        remedy = reinstall(env, name)
-        if name == "robustbench" and _strays(env):
-            breaks += ": torchattacks put its old copy over it"
-            remedy = remedy if installer(env) else f"{REPACKED}; then {remedy}"
-        evidence = f"{title}: {len(wrong)} of {len(listed)} files differ from its RECORD, as {examples}"
-        yield Diagnosis(check, "broken", evidence, breaks, remedy, (name, *_USERS.get(name, ())))
+            yield Diagnosis(check, "broken", evidence, f"{name} is unverified", env.reinstall(name), concerns)
 
 
-def _strays(env: Environment) -> list[str]:
-    """Return the files of `robustbench` that torchattacks claims."""
+def _compared(distribution: Distribution, package: str) -> dict[str, str]:
+    """Return the Python files of a package by the RECORD of its distribution, with what is wrong; "" where nothing."""
+    found = {}
+    for file in distribution.files or ():
+        if file.parts[0] == package and file.suffix == ".py" and file.hash is not None and file.hash.mode == "sha256":
+            try:
+                digest = hashlib.sha256(file.read_binary()).digest()
+            except OSError:
+                found[str(file)] = "missing"
+            else:
+                same = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
+                found[str(file)] = "" if same else "another file"
+    return found
+
+
+def _overwritten(env: Environment) -> bool:
+    """Return True if torchattacks claims files of robustbench: whichever is installed last wins."""
     torchattacks = env.distribution("torchattacks")
-    return [str(f) for f in (torchattacks.files or ()) if f.parts[0] == "robustbench"] if torchattacks else []
-
-
-def stray(env: Environment) -> Iterator[Diagnosis]:
-    """Check that torchattacks brings no files of `robustbench`, which may overwrite the real ones."""
-    files = _strays(env)
-    if not files:
-        yield Diagnosis("torchattacks-stray", "ok", "torchattacks brings no files of robustbench")
-        return
-    evidence = f"torchattacks claims {len(files)} files of robustbench, as {files[0]}"
-    remedy = f"{REPACKED}; then {reinstall_pair(env, 'torchattacks', 'robustbench')}"
-    if installer(env):
-        if all(f.status == "ok" for f in complete(replace(env, libraries=("robustbench",)))):
-            yield Diagnosis("torchattacks-stray", "ok", f"{evidence}; those on disk are robustbench's")
-            return
-        remedy = reinstall(env, "robustbench")
-    yield Diagnosis("torchattacks-stray", "warn", evidence, "whichever of the two is installed last wins", remedy)
+    return torchattacks is not None and any(f.parts[0] == "robustbench" for f in torchattacks.files or ())

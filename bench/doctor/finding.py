@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from bench.doctor.environment import Environment
 
 Status = Literal["ok", "warn", "broken"]
 
@@ -27,3 +30,6 @@ class Diagnosis:
     breaks: str = ""
     remedy: str = ""
     concerns: tuple[str, ...] = ()
+
+
+Check = Callable[[Environment], Iterator[Diagnosis]]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
-from bench.doctor.remedy import install, installer, reinstall_pair
 
 _DRIVERS = {11: 450, 12: 525, 13: 580}  # CUDA's major version -> the oldest Linux driver that runs it
 
@@ -18,51 +16,35 @@ def accelerator(env: Environment) -> Iterator[Diagnosis]:
     """Check for a CPU build beside an NVIDIA GPU, a driver too old for the build, and hidden GPUs."""
     folder = env.module("torch")
     if folder is None:
-        remedy = install(env, "torch", checkout="uv sync")
-        yield Diagnosis("gpu", "broken", "torch is not installed", "nothing can run", remedy, ("autoattack", "foolbox"))
+        concerns = ("autoattack", "foolbox")
+        yield Diagnosis("gpu", "broken", "torch is not installed", "nothing can run", env.install("torch"), concerns)
         return
-    cuda, driver = _cuda(folder / "version.py"), _driver(env.proc)
-    build = f"torch {env.version('torch')}"
-    if driver is None:
-        target = f"{build} is built for CUDA {cuda}" if cuda else f"{build} is built for the CPU"
-        yield Diagnosis("gpu", "ok", f"{target}; no NVIDIA driver is loaded, so models run on the CPU")
-        return
+    cuda = _first(folder / "version.py", r"^cuda\b[^=\n]*= *['\"]([\d.]+)")
+    driver = _first(env.proc / "version", r"\b(\d{3,}\.\d[\d.]*)\b")
+    build = f"torch {env.version('torch')} is built for {f'CUDA {cuda}' if cuda else 'the CPU'}"
     loaded = f"an NVIDIA driver {driver} is loaded"
-    if cuda is None:
-        cpu_index = "not from its CPU index" if installer(env) else "no CPU index in [tool.uv.sources]"
+    oldest = _DRIVERS.get(int(cuda.partition(".")[0]), 0) if cuda else 0
+    remedy = ""
+    if not driver:
+        loaded = "no NVIDIA driver is loaded, so models run on the CPU"
+    elif not cuda:
+        cpu_index = "not from its CPU index" if env.installer else "no CPU index in [tool.uv.sources]"
         remedy = f"take both from PyPI or PyTorch's CUDA index ({cpu_index}); then "
-        remedy += reinstall_pair(env, "torch", "torchvision")
-        yield Diagnosis("gpu", "warn", f"{loaded}, but {build} is built for the CPU", "--device cuda", remedy)
-        return
-    oldest = _DRIVERS.get(int(cuda.partition(".")[0]), 0)
-    if int(driver.partition(".")[0]) < oldest:
+        remedy += env.reinstall("torch", "torchvision")
+    elif int(driver.partition(".")[0]) < oldest:
+        build += f", which needs {oldest}"
         remedy = f"update the driver to {oldest} or newer, or take a torch built for an older CUDA"
-        yield Diagnosis("gpu", "warn", f"{loaded}; {build} for CUDA {cuda} needs {oldest}", "--device cuda", remedy)
     elif env.visible in ("", "-1"):
-        evidence = f"{loaded} and {build} is built for CUDA {cuda}, but CUDA_VISIBLE_DEVICES hides the GPUs"
-        yield Diagnosis("gpu", "warn", evidence, "--device cuda", "unset CUDA_VISIBLE_DEVICES")
-    else:
-        yield Diagnosis("gpu", "ok", f"{loaded} and {build} is built for CUDA {cuda}")
+        build += ", but CUDA_VISIBLE_DEVICES hides the GPUs"
+        remedy = "unset CUDA_VISIBLE_DEVICES"
+    breaks = "--device cuda" if remedy else ""
+    yield Diagnosis("gpu", "warn" if remedy else "ok", f"{loaded}; {build}", breaks, remedy)
 
 
-def _cuda(file: Path) -> str | None:
-    """Return the CUDA version of torch/version.py; None: a CPU build, or no such file."""
-    if not file.is_file():
-        return None
-    for node in ast.parse(file.read_bytes()).body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if any(isinstance(t, ast.Name) and t.id == "cuda" for t in targets):
-            value = ast.literal_eval(node.value)
-            return None if value is None else str(value)
-    return None
-
-
-def _driver(proc: Path) -> str | None:
-    """Return the version of the loaded NVIDIA driver; None if there is none."""
+def _first(file: Path, pattern: str) -> str:
+    """Return the first group of a pattern in a file; "" where there is none, or no file."""
     try:
-        version = re.search(r"\b(\d{3,}\.\d[\d.]*)\b", (proc / "version").read_text())
+        match = re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        return None
-    return version[1] if version else None
+        return ""
+    return match[1] if match else ""

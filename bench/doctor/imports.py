@@ -30,7 +30,5 @@ def _try_import(library: str, module: str) -> Diagnosis:
     if process.returncode == 0:
         return Diagnosis(f"import-{library}", "ok", f"import {module}: {time.perf_counter() - start:.1f} s")
     last = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-    breaks = f"{library} cannot be imported"
-    return Diagnosis(
-        f"import-{library}", "broken", f"import {module}: {last}", breaks, "see the findings above", (library,)
-    )
+    evidence, breaks = f"import {module}: {last}", f"{library} cannot be imported"
+    return Diagnosis(f"import-{library}", "broken", evidence, breaks, "see the findings above", (library,))

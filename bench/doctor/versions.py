@@ -1,15 +1,13 @@
-"""Checks of versions: requirements of the distributions, and pins of the project."""
+"""Check versions: of Python, of what distributions require, and of torch and torchvision together."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.doctor.environment import Environment, normalised
+from bench.doctor.environment import Environment
 from bench.doctor.finding import Diagnosis
-from bench.doctor.remedy import install, installer, reinstall_pair
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -24,41 +22,37 @@ _ROOTS = ("purebench", "torch", "torchvision", "robustbench", "torchattacks", "f
 def python(env: Environment) -> Iterator[Diagnosis]:
     """Check that the interpreter is new enough."""
     version = ".".join(map(str, env.python))
-    if env.python[:2] < OLDEST_PYTHON:
-        remedy = {
-            "pip install": "python3.12 -m venv .venv, and install purebench there",
-            "uv pip install": "uv venv --python 3.12, and install purebench there",
-        }.get(installer(env), "uv sync --python 3.12")
-        yield Diagnosis("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
-    else:
+    if env.python[:2] >= OLDEST_PYTHON:
         yield Diagnosis("python", "ok", f"Python {version}")
+        return
+    new = "python3.12 -m venv .venv" if env.installer == "pip install" else "uv venv --python 3.12"
+    remedy = f"{new}, and install purebench there" if env.installer else "uv sync --python 3.12"
+    yield Diagnosis("python", "broken", f"Python {version}", "purebench needs Python 3.11 or newer", remedy)
 
 
 def requirements(env: Environment) -> Iterator[Diagnosis]:
     """Check that all requirements are installed, in a version that the requirement or the project accepts."""
-    accepted = {normalised(r.name): r for r in map(_requirement, OVERRIDES)}
-    problems, overridden, visited = 0, [], set()
-    waiting = [name for name in _ROOTS if name in env.distributions]
+    from packaging.utils import canonicalize_name
+
+    ours = {canonicalize_name(r.name): r for r in (*_demands(env, "purebench"), *map(_requirement, OVERRIDES))}
+    problems, overridden = 0, list[str]()
+    waiting: list[str] = [name for name in _ROOTS if env.distribution(name)]
+    visited = set(waiting)
     while waiting:
         name = waiting.pop()
-        if name in visited:
-            continue
-        visited.add(name)
         for demand in _demands(env, name):
-            wanted = normalised(demand.name)
-            installed = env.distributions.get(wanted)
-            if installed is None:
-                problems += 1
-                yield _missing(env, name, demand)
-                continue
-            waiting.append(wanted)
-            if demand.specifier.contains(installed.version, prereleases=True) or wanted == "torch":
+            wanted, version = canonicalize_name(demand.name), env.version(demand.name)
+            if version is not None and wanted not in visited:
+                visited.add(wanted)
+                waiting.append(wanted)
+            if version is not None and (wanted == "torch" or demand.specifier.contains(version, prereleases=True)):
                 continue  # torch: see `torch_pair`
-            if wanted in accepted and accepted[wanted].specifier.contains(installed.version, prereleases=True):
+            accepted = ours.get(wanted, demand)
+            if version is not None and str(accepted) in OVERRIDES and accepted.specifier.contains(version):
                 overridden.append(f"{name} asks for {demand}")
                 continue
             problems += 1
-            yield _conflict(env, name, demand, installed.version, accepted.get(wanted))
+            yield _unmet(env, name, demand, version, f"{accepted.name}{accepted.specifier}")
     if not problems:
         more = f"; overridden on purpose: {', '.join(sorted(overridden))}" if overridden else ""
         yield Diagnosis("requirements", "ok", f"{len(visited)} distributions have what they ask for{more}")
@@ -66,8 +60,8 @@ def requirements(env: Environment) -> Iterator[Diagnosis]:
 
 def _demands(env: Environment, name: str) -> Iterator[Requirement]:
     """Yield the requirements of a distribution, without extras."""
-    for text in env.distributions[name].requires or ():
-        demand = _requirement(text)
+    distribution = env.distribution(name)
+    for demand in map(_requirement, (distribution.requires or ()) if distribution else ()):
         if demand.marker is None or demand.marker.evaluate({"extra": ""}):
             yield demand
 
@@ -79,70 +73,52 @@ def _requirement(text: str) -> Requirement:
     return Requirement(text)
 
 
-def _missing(env: Environment, name: str, demand: Requirement) -> Diagnosis:
-    """Return the finding of a requirement that is not installed."""
-    library = name if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ""
-    wanted = f"{demand.name}{demand.specifier}" if installer(env) else demand.name
-    remedy = install(env, wanted, checkout="uv sync" if name == "purebench" else "")
-    breaks = f"the parts of {name} that use it"
-    return Diagnosis(
-        "requirements", "broken", f"{name} asks for {demand}, which is missing", breaks, remedy, (library,)
-    )
-
-
-def _conflict(
-    env: Environment, name: str, demand: Requirement, version: str, override: Requirement | None
-) -> Diagnosis:
-    """Return the finding of a version that a requirement excludes; purebench's own requirement has precedence."""
-    ours = _demands(env, "purebench") if "purebench" in env.distributions else ()
-    asked = override or next((r for r in ours if normalised(r.name) == normalised(demand.name)), demand)
-    wanted = f"{asked.name}{asked.specifier}"
-    if name == "purebench" or installer(env):
-        remedy = install(env, wanted, checkout="uv sync")
-    elif wanted in env.settings.get("tool", {}).get("uv", {}).get("override-dependencies", []):
-        remedy = f'uv sync: "{wanted}" stands in [tool.uv] override-dependencies of pyproject.toml already'
-    else:
-        remedy = f'in pyproject.toml: add "{wanted}" to [tool.uv] override-dependencies; then uv sync'
-    status = f"{name} asks for {demand}; {demand.name} {version} is installed"
-    return Diagnosis("requirements", "warn", status, f"{name} was not made for it", remedy)
+def _unmet(env: Environment, name: str, demand: Requirement, version: str | None, accepted: str) -> Diagnosis:
+    """Return the finding of a requirement that is not installed, or in a version that it excludes."""
+    if version is None:
+        concerns = (name,) if name in ("robustbench", "torchattacks", "foolbox", "autoattack") else ()
+        evidence, breaks = f"{name} asks for {demand}, which is missing", f"the parts of {name} that use it"
+        return Diagnosis("requirements", "broken", evidence, breaks, env.install(accepted), concerns)
+    remedy = env.install(accepted)
+    if not env.installer and name != "purebench":
+        remedy += f'; if that changes nothing, "{accepted}" in [tool.uv] override-dependencies of pyproject.toml'
+    evidence = f"{name} asks for {demand}; {demand.name} {version} is installed"
+    return Diagnosis("requirements", "warn", evidence, f"{name} was not made for it", remedy)
 
 
 def torch_pair(env: Environment) -> Iterator[Diagnosis]:
     """Check that torchvision fits torch: its compiled operators need the version of its metadata."""
-    vision, torch = env.distribution("torchvision"), env.version("torch")
+    torch, vision = env.version("torch"), env.version("torchvision")
+    evidence = f"torch {torch or 'is missing'}, torchvision {vision or 'is missing'}"
     if vision is None or torch is None:
-        evidence = f"torch {torch or 'is missing'}, torchvision {vision.version if vision else 'is missing'}"
-        remedy = install(env, "torchvision", checkout="uv sync")
-        yield Diagnosis("torch-torchvision", "broken", evidence, "RobustBench and torchattacks", remedy, _AFFECTED)
+        breaks, remedy = "RobustBench and torchattacks", env.install("torchvision")
+        yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _AFFECTED)
         return
-    demanded = [r.specifier for r in map(_requirement, vision.requires or ()) if normalised(r.name) == "torch"]
-    remedy = "take both from one index and let the installer choose the pair: "
-    remedy += reinstall_pair(env, "torch", "torchvision")
-    evidence = f"torch {torch}, torchvision {vision.version}"
-    for wanted in demanded:
-        if not wanted.contains(torch.partition("+")[0], prereleases=True):
-            breaks = (
-                f"torchvision {vision.version} is built for torch {str(wanted).removeprefix('==')}: importing it fails"
-            )
-            yield Diagnosis("torch-torchvision", "broken", evidence, breaks, remedy, _AFFECTED)
-            return
-    builds = [v.partition("+")[2] for v in (torch, vision.version)]
-    if builds == [
-        "cpu",
-        "",
-    ]:  # the registry's torchvision for Linux is built for CUDA; its metadata is silent
-        builds[1] = _built_for(env.module("torchvision"))
-    if builds[1] and builds[0] != builds[1]:
+    release = torch.partition("+")[0]
+    specifiers = [r.specifier for r in _demands(env, "torchvision") if r.name == "torch"]
+    demanded = next((str(s) for s in specifiers if not s.contains(release, prereleases=True)), "")
+    of_torch, of_vision = torch.partition("+")[2], vision.partition("+")[2]
+    if of_torch == "cpu" and not of_vision:  # the registry's torchvision for Linux is built for CUDA, and silent on it
+        of_vision = _built_for(env)
+    if demanded:
+        breaks = f"torchvision {vision} is built for torch {demanded.removeprefix('==')}: importing it fails"
+    elif of_vision in ("", of_torch):
+        yield Diagnosis("torch-torchvision", "ok", f"{evidence} fit each other")
+        return
+    elif of_torch:
         breaks = "torchvision's operators (torchvision::nms) are missing: importing it fails"
-        if not builds[0]:  # torch of the package index has no such tag
-            breaks = "torchvision's operators may be built for another CUDA than torch"
-        yield Diagnosis("torch-torchvision", "broken" if all(builds) else "warn", evidence, breaks, remedy, _AFFECTED)
-        return
-    yield Diagnosis("torch-torchvision", "ok", f"{evidence} fit each other")
+    else:  # torch of the package index has no such tag
+        breaks = "torchvision's operators may be built for another CUDA than torch"
+    remedy = "take both from one index and let the installer choose the pair: "
+    remedy += env.reinstall("torch", "torchvision")
+    yield Diagnosis(
+        "torch-torchvision", "broken" if demanded or of_torch else "warn", evidence, breaks, remedy, _AFFECTED
+    )
 
 
-def _built_for(folder: Path | None) -> str:
+def _built_for(env: Environment) -> str:
     """Return the tag of torchvision's own version, as "cu132"; "" if it has none."""
+    folder = env.module("torchvision")
     file = folder / "version.py" if folder else None
     text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
     tag = re.search(r"^__version__ = ['\"][^'\"+]+\+(\w+)", text, re.MULTILINE)

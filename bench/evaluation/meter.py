@@ -36,7 +36,7 @@ class Meter:
         """Return forwards + 2 backwards."""
         return self.forwards + 2 * self.backwards
 
-    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         if measuring():
             return
         rows = len(inputs[0])

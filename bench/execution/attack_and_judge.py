@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from bench.spec.cell import Cell
 from bench.spec.threat import distances, in_box, target_labels
 from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
+from bench.store.parts import CellRecord
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
@@ -55,7 +57,8 @@ def execute(
     Raises:
         UserError: bad input that concerns more than this cell.
     """
-    line = cell.columns() | {"status": "ok", "error": None, "identity": cell.identity()}
+    line = cast("CellRecord", cell.columns())
+    line.update({"status": "ok", "error": None, "identity": cell.identity()})
     try:
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         cost = Cost()
@@ -63,7 +66,7 @@ def execute(
             x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate)
         outcome = _judge(cell, defense, block, target, x_adv, cost)
     except Unsupported as reason:
-        return CellResult(line | {"status": "unsupported", "error": _first_line(reason)})
+        return CellResult({**line, "status": "unsupported", "error": _first_line(reason)})
     except (UserError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:

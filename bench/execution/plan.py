@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.board.board import Board, BoardImages
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast
@@ -43,7 +42,7 @@ class RunPlan:
     images: BoardImages
     threads: int
     time_limit: float | None
-    facts: Mapping[str, Any]
+    facts: Mapping[str, object]
     notes: Sequence[str]
     options: Options
 

@@ -16,6 +16,7 @@ from bench.evaluation.deployed import DeployedVerdict
 from bench.evaluation.verdict import Draws
 from bench.spec.cell import Cell
 from bench.spec.threat import in_box
+from bench.store.parts import CellRecord
 from defenses.data.dataset import Dataset
 
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
@@ -77,7 +78,7 @@ class Outcome:
     deployed: DeployedVerdict
     cost: Cost
 
-    def costs(self) -> dict[str, float]:
+    def costs(self) -> CellRecord:
         """Return the costs of the attack and the verdicts, for the line of the cell."""
         attack, verdict = self.cost, self.deployed.cost
         return {
@@ -125,7 +126,7 @@ class Outcome:
         """Bool [B]: the image was judged."""
         return torch.tensor([not p for p in self.problems])
 
-    def _counts(self, judged: Tensor) -> dict[str, Any]:
+    def _counts(self, judged: Tensor) -> dict[str, object]:
         """Return the columns that count or average over draws."""
         draws, y = self.deployed.draws, self.block.y
         answered = ~draws.rejected & judged
@@ -150,7 +151,7 @@ def _small(values: Any) -> Any:
     return values.astype(np.int16 if values.max(initial=0) <= np.iinfo(np.int16).max else np.int32)
 
 
-def _int32(counts: Tensor) -> Any:
+def _int32(counts: Tensor) -> object:
     return counts.numpy().astype(np.int32)
 
 

@@ -17,7 +17,6 @@ from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
-from bench.execution.forecast.estimates import run_entry
 from bench.execution.options import Options
 from bench.execution.outdated_audits import mark_outdated_audits
 from bench.execution.plan import RunPlan, has_failed, plan_run
@@ -177,8 +176,6 @@ class _Run:
         options, pending = plan.options, plan.pending
         self.plan, self.store = plan, store
         self.entry = describe_run(plan.threads, options.workers, options.device)
-        if rows := run_entry(plan.forecasts, pending):
-            self.entry["forecast"] = rows
         expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
         self.progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
         self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)

@@ -26,10 +26,11 @@ from bench.spec.cell import Cell, DefenseRef
 from bench.store.parts import CellRecord
 from defenses.data.sources.corrupted import parts_of as corrupted_parts
 from defenses.utils.file_reads import absolute, is_current, listing, name_of
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
-from defenses.utils.plugin_code import Source, code_parts, source_of
+from defenses.utils.plugin_code import PluginCode, code_parts, source_of
 from defenses.utils.source_code import whole_hash
 from defenses.zoo.composition import plugins_of
 
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
     from defenses.utils.identity import Provenance
 
 _OTHER_DATA = ("hf", "folder", "corrupted")
-Entry = dict[str, Any]
+Entry = Json
 
 
 class Sources:
     """Today's code and files of cells, each looked at once."""
 
     def __init__(self) -> None:
-        self._plugins: dict[tuple[Any, ...], list[tuple[str, Source]]] = {}
+        self._plugins: dict[tuple[object, ...], list[tuple[str, PluginCode]]] = {}
         self._code: dict[str, dict[str, str]] = {}
         self._same: dict[tuple[str, str], bool] = {}
 
@@ -58,7 +59,7 @@ class Sources:
             entries.append(entry | {"problem": (*unidentified, entry["problem"])[0]})
         return entries
 
-    def plugins(self, cell: Cell) -> list[tuple[str, Source]]:
+    def plugins(self, cell: Cell) -> list[tuple[str, PluginCode]]:
         """Return the (name, source) of the user's code of a cell, in an order that depends on the cell alone."""
         key = id(cell.defense), id(cell.surrogate), cell.attack.name, cell.data.name
         if key not in self._plugins:
@@ -85,7 +86,7 @@ class Sources:
         """Return the entries of a defense whose results are in no cells."""
         return [_entry(name, source, self.code(name)) for name, source in _found(_of_defense(defense))]
 
-    def reason_against(self, defense: DefenseRef | Provenance, line: Mapping[str, Any]) -> str:
+    def reason_against(self, defense: DefenseRef | Provenance, line: JsonView) -> str:
         """Return why a line with entries of `of_defense` no longer holds, as "an earlier mine.py"; "" if it does."""
         pairs = zip(_found(_of_defense(defense)), line.get("sources", ()), strict=False)
         outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
@@ -95,7 +96,7 @@ class Sources:
         """Return True if a stored certificate is of today's code and files of the defense of a cell."""
         return not self.reason_against(cell.defense, certificate)
 
-    def _outdated(self, entries: Iterable[tuple[str, Source, Entry]]) -> str:
+    def _outdated(self, entries: Iterable[tuple[str, PluginCode, Entry]]) -> str:
         for name, source, entry in entries:
             changed = [
                 p for p, h in entry["modules"].items() if p not in self.code(name) and not self._has(source, p, h)
@@ -132,18 +133,18 @@ class Sources:
                 return f"an earlier {reason}"
         return ""
 
-    def _changed(self, name: str, source: Source, entry: Entry) -> str:
+    def _changed(self, name: str, source: PluginCode, entry: Entry) -> str:
         """Return the name of a file whose code or content is not that of an entry; "" without one."""
         then, now = entry["code"], self.code(name)
         changed = [path for path in {**then, **now} if then.get(path) != now.get(path)]
         changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
         return name_of(changed[0]) if changed else ""
 
-    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, Source, Entry]]:
+    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, PluginCode, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
             yield name, source, entry
 
-    def _has(self, source: Source, path: str, known: Any) -> bool:
+    def _has(self, source: PluginCode, path: str, known: Any) -> bool:
         """Return True if a file is still what it was: a module by its code, another file by its content."""
         full = absolute(path, _folder(source))
         key = full, json.dumps(known)
@@ -155,7 +156,7 @@ class Sources:
         return self._same[key]
 
 
-def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
+def _entry(name: str, source: PluginCode, code: Mapping[str, str]) -> Entry:
     folder = _folder(source)
     file = Path(source.place, source.file.relative_to(source.root))
     imported = imported_files(source.place, file) if source.private else {}
@@ -170,11 +171,11 @@ def _entry(name: str, source: Source, code: Mapping[str, str]) -> Entry:
     return {"name": portable(name), "code": dict(code), "modules": further, "files": files, "problem": problem}
 
 
-def _folder(source: Source) -> str:
+def _folder(source: PluginCode) -> str:
     return source.place if source.private else os.path.dirname(source.place)
 
 
-def _found(names: Iterable[str]) -> list[tuple[str, Source]]:
+def _found(names: Iterable[str]) -> list[tuple[str, PluginCode]]:
     """Return the (name, source) of the plug-ins of users among some names, each once."""
     found = [(name, source_of(name.rpartition(":")[0])) for name in dict.fromkeys(names) if is_plugin(name)]
     return [(name, source) for name, source in found if source is not None and not source.ours]
@@ -192,12 +193,12 @@ def _of_data(name: str) -> str:
     return "" if clean.partition(":")[0] in _OTHER_DATA else clean
 
 
-def problem_of(line: Mapping[str, Any]) -> str:
+def problem_of(line: JsonView) -> str:
     """Return the reason why a stored result may be of another model or attack than its key says; "" without one."""
     return next((str(entry["problem"]) for entry in line.get("sources", ()) if entry["problem"]), "")
 
 
-def without_code(identity: Mapping[str, Any]) -> str:
+def without_code(identity: JsonView) -> str:
     """Return the identity of a cell as text, without the hashes of the user's code and of what it makes."""
     about = dict(identity)
     for key in about.keys() & {"defense", "source"}:
@@ -209,7 +210,7 @@ def without_code(identity: Mapping[str, Any]) -> str:
     return json.dumps(about, sort_keys=True)
 
 
-def _without_hashes(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def _without_hashes(fingerprint: JsonView) -> dict[str, object]:
     """Return a fingerprint without those of the user's code in it."""
     hashes = ("code", "state", "nonce") if fingerprint.get("code") else ()
     rest = {key: value for key, value in fingerprint.items() if key not in ("around", *hashes)}

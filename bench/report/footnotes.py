@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import FAILED_AUDIT, RESUMED, UNCERTIFIED
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.spec.aggregation import Aggregation
+    from bench.store.environment import RunRecord
 
 _OVERALL = "mean: right held-out draws of the deployed defense, as a share per image, averaged over the images"
 _WORST = (
@@ -52,7 +54,7 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_ranks(ranges: Mapping[tuple[Any, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
+def of_ranks(ranges: Mapping[tuple[object, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
     """Return a footnote on the ranks that the images tell apart, for each setting with two ranks or more.
 
     Args:
@@ -117,14 +119,14 @@ def of_sequential(aggregation: Aggregation, records: pd.DataFrame) -> tuple[str,
     return (f"{text}; no other column uses the further ones",)
 
 
-def of_preset(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def of_preset(manifest: JsonView) -> tuple[str, ...]:
     """Return the footnote of a board's preset: its source, and how it differs from the default protocol."""
     preset = manifest.get("preset") or {}
     text = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
     return (f"preset {preset['name']}: {text}",) if preset else ()
 
 
-def of_data(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def of_data(manifest: Mapping[str, object]) -> tuple[str, ...]:
     """Return the footnotes on the data of a board."""
     notes = manifest.get("notes")
     return tuple(f"data: {note}" for note in notes if isinstance(note, str)) if isinstance(notes, list) else ()
@@ -155,7 +157,7 @@ def of_certificates(reasons: Mapping[str, str]) -> tuple[str, ...]:
 _ENVIRONMENT = ("torch", "threads", "device", "processor")
 
 
-def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[str]:
+def mixed(lines: Iterable[JsonView], manifest: JsonView) -> list[str]:
     """Return the footnotes of defenses whose cells come from different environments.
 
     Args:
@@ -182,7 +184,7 @@ def mixed(lines: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> li
     return notes
 
 
-def _environment(run: Mapping[str, Any]) -> tuple[str, ...]:
+def _environment(run: RunRecord) -> tuple[str, ...]:
     hardware, packages = run.get("hardware") or {}, run.get("versions") or {}
     values = (packages.get("torch"), run.get("threads"), hardware.get("device"), hardware.get("processor"))
     return tuple("unknown" if value is None else str(value) for value in values)

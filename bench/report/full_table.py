@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ALL_DRAWS = Aggregation()
-_Show = Callable[[Any], str]  # a row of a summary as the text of a cell
+_Show = Callable[[object], str]  # a row of a summary as the text of a cell
 
 
 def full_table(
@@ -105,13 +105,13 @@ def _median(row: Any) -> str:
 
 def _lines(frame: pd.DataFrame, by_seed: pd.DataFrame | None) -> list[tuple[str, Any]]:
     """Return (label of the defense, row), each mean over training seeds followed by the rows of its seeds."""
-    of_seeds: dict[tuple[Any, ...], list[tuple[str, Any]]] = {}
+    of_seeds: dict[tuple[object, ...], list[tuple[str, object]]] = {}
     rows: list[Any] = list(frame.itertuples())
     seed_rows: list[Any] = [] if by_seed is None else list(by_seed.itertuples())
     for r in seed_rows:
         name = title_of(r.defense, r.training_seed)
         of_seeds.setdefault(tuple(getattr(r, c) for c in ROW), []).append((name, r))
-    lines: list[tuple[str, Any]] = []
+    lines: list[tuple[str, object]] = []
     for r in rows:
         lines += [(str(r.defense), r), *(of_seeds.get(tuple(getattr(r, c) for c in ROW), []) if r.n_seeds > 1 else [])]
     return lines

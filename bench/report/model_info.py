@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, make_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 from bench.spec.threat import exact
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 from defenses.utils.validation import Flag, Kind, validated
 
 # In the order in which RobustBench writes them.
@@ -25,21 +25,21 @@ PERCENTS = tuple(k for k in KEYS if k in ("reported", "external") or k.partition
 _NO_NUMBER = (None, "", "-", "--", "N/A")
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool):
         raise ValueError
     return None if value in _NO_NUMBER else float(str(value).removesuffix("%"))
 
 
 @functools.cache
-def _entry() -> Any:
+def _entry() -> object:
     """Return the dataclass of an entry's known keys, for pydantic."""
 
-    def percentage(most: float) -> Any:
-        test = lambda value: value is None or 0 <= value <= most  # noqa: E731
-        return Annotated[Any, Kind("a percentage, as 43.21", test, _number)]
+    def percentage(most: float) -> object:
+        words = "a percentage, as 43.21"
+        return Annotated[Any, Kind(words, lambda value: value is None or 0 <= value <= most, _number)]
 
-    kinds: dict[str, Any] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
+    kinds: dict[str, object] = {key: percentage(math.inf if "_mce" in key else 100) for key in PERCENTS}
     kinds |= dict.fromkeys(TEXTS, str | None) | dict.fromkeys(FLAGS, Flag | None)
     kinds |= {"number_forward_passes": Annotated[Any, Kind("a number", read=_number)]}
     kinds |= {"eps": Annotated[Any, Kind(make=lambda value: None if value in _NO_NUMBER else exact(value))]}
@@ -57,7 +57,7 @@ class ModelInfo:
         UserError: a value of a wrong type or range.
     """
 
-    raw: Mapping[str, Any]
+    raw: JsonView
 
     def __post_init__(self) -> None:
         validated(_entry(), {key: self.raw[key] for key in KEYS if key in self.raw})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from bench.analysis.claim_files import Claim
 from bench.analysis.claims import NOT_COMPARABLE, Verdict, claim_row, compare_shares
@@ -15,7 +14,7 @@ _IMAGES = {"imagenet": 5000}  # on which RobustBench evaluates; 10,000 of all ot
 _NOTE = "published numbers, unpaired"
 
 
-def reported_row(path: str | Path) -> dict[str, Any]:
+def reported_row(path: str | Path) -> dict[str, object]:
     """Return a row of `bench.claims_table` for an entry: its `reported` accuracy, and the lowest that is known.
 
     Both are numbers of RobustBench's own file on 10,000 images (ImageNet: 5,000), so they are of one network.

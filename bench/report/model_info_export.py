@@ -14,12 +14,15 @@ from bench.report.model_info import KEYS, PERCENTS, ModelInfo
 from bench.spec.threat import exact
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.json_values import Json
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.text import counted
 from defenses.zoo.cards import card, list_models
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.store.parts import CellRecord
 
 _STANDARD = "autoattack:standard"
 
@@ -55,7 +58,7 @@ class ExportedRows:
     not_run: tuple[str, ...]
 
 
-def rows_of(results: str | Path, defense: str, *, eps: Any = None) -> ExportedRows:
+def rows_of(results: str | Path, defense: str, *, eps: object = None) -> ExportedRows:
     """Return the summary rows of a defense.
 
     Args:
@@ -121,7 +124,7 @@ def _row(frame: pd.DataFrame) -> pd.Series[Any] | None:
     return complete.iloc[0] if len(complete) == 1 else None
 
 
-def _passes(lines: list[dict[str, Any]]) -> int:
+def _passes(lines: list[CellRecord]) -> int:
     """Return the forward passes per prediction of some cells."""
     done = [x for x in lines if x["status"] == "ok"]
     draws = sum(x["images"] * (x["draws"] + x["selection"]) for x in done)
@@ -129,7 +132,7 @@ def _passes(lines: list[dict[str, Any]]) -> int:
 
 
 def export(
-    results: str | Path, defense: str, *, eps: Any = None, fields: Mapping[str, str | bool | int] | None = None
+    results: str | Path, defense: str, *, eps: object = None, fields: Mapping[str, str | bool | int] | None = None
 ) -> ModelInfo:
     """Return a defense's entry, from its results and its card.
 
@@ -156,7 +159,7 @@ def export(
     rows = rows_of(results, defense, eps=eps)
     if rows.autoattack is None and rows.worst is None:
         raise UserError(f"{results} has no complete worst case of {defense}; finish the run: purebench status tells")
-    raw: dict[str, Any] = {**_card(rows), "number_forward_passes": rows.passes, "dataset": rows.dataset}
+    raw: dict[str, object] = {**_card(rows), "number_forward_passes": rows.passes, "dataset": rows.dataset}
     raw |= {"eps": eps_text(Fraction(rows.eps)), "clean_acc": _percent(rows.clean)}
     if rows.autoattack is not None:
         raw["autoattack_acc"] = _percent(rows.autoattack)
@@ -182,7 +185,7 @@ def eps_text(eps: Fraction) -> str:
     return f"{eps * 255}/255" if 255 % eps.denominator == 0 else str(eps)
 
 
-def _card(rows: ExportedRows) -> dict[str, Any]:
+def _card(rows: ExportedRows) -> Json:
     """Return bibliography and claim of a registered defense; of any other the keys that RobustBench requires."""
     if rows.name not in list_models():
         return {"link": "", "name": rows.name, "authors": "", "additional_data": None, "venue": "", "architecture": ""}

@@ -28,7 +28,7 @@ def heading(frame: pd.DataFrame, kind: str) -> tuple[str, tuple[str, ...]]:
         frame: a summary, not empty.
         kind: first words of the title, which goes on with the setting that all rows share.
     """
-    rows: list[Any] = list(frame.itertuples())
+    rows: list[object] = list(frame.itertuples())
     first = rows[0]
     parts = {
         "data": (lambda r: f"{portable(r.dataset)} {r.split} ({r.indices}, {r.planned} images)"),

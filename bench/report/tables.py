@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import failures, labels, uncertified, with_audit
 from bench.analysis.ranks import rank_ranges_of_summary
@@ -47,16 +47,33 @@ def write_tables(results_dir: str | Path, *, m: Sequence[int] | None = None) -> 
     Raises:
         UserError: no results there, a damaged file, or the folder cannot be written.
     """
+    comparison, texts = table_texts(results_dir, m)
+    for name, text in texts.items():
+        write_atomic(Path(results_dir) / name, text)
+    return comparison
+
+
+def table_texts(results_dir: str | Path, m: Sequence[int] | None = None) -> tuple[Table, dict[str, str]]:
+    """Return the comparison of a results folder, and the contents of its table files by name; nothing is written.
+
+    Args:
+        results_dir: the folder.
+        m: as of `write_tables`.
+
+    Raises:
+        UserError: as of `write_tables`.
+    """
     folder = Path(results_dir)
     tables, csv = _computed(folder, m)
     manifest = read_manifest(folder)
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
-    write_atomic(folder / "tables.txt", to_text(tables[0], _TEXT_WIDTH))
-    write_atomic(folder / "tables.csv", csv)
-    write_atomic(folder / "tables.md", to_markdown(tables))
-    write_atomic(folder / "tables.tex", to_latex(tables))
-    write_atomic(folder / "tables.html", to_html(tables, title, {"tables.csv": "all numbers, not rounded (CSV)"}))
-    return tables[0]
+    return tables[0], {
+        "tables.txt": to_text(tables[0], _TEXT_WIDTH),
+        "tables.csv": csv,
+        "tables.md": to_markdown(tables),
+        "tables.tex": to_latex(tables),
+        "tables.html": to_html(tables, title, {"tables.csv": "all numbers, not rounded (CSV)"}),
+    }
 
 
 def text_of_width(results_dir: str | Path, width: int) -> str:
@@ -102,7 +119,7 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 
 
-def _runs(cells: pd.DataFrame) -> list[dict[str, Any]]:
+def _runs(cells: pd.DataFrame) -> list[dict[str, object]]:
     """Return the defense, status and run of the cells, each combination once; None for a cell without a run."""
     columns = cells.reindex(columns=["defense", "status", "run"]).drop_duplicates().astype(object)
     return [{str(k): v for k, v in line.items()} for line in columns.where(columns.notna(), None).to_dict("records")]

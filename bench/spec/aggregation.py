@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 
 M = (5, 15)  # default submissions of Rob(M)
 
@@ -64,13 +64,13 @@ class Aggregation:
 
             Sequential(*self.rule)  # refuses numbers that make no rule
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the values that differ from the defaults, for the manifest."""
         values = {"m": None if self.m is None else list(self.m), "k": self.k, "sequential": self.sequential}
         return {name: value for name, value in values.items() if value is not None}
 
 
-def aggregation_of(manifest: Mapping[str, Any]) -> Aggregation:
+def aggregation_of(manifest: JsonView) -> Aggregation:
     """Return the aggregation that a results folder was planned with (see `bench.store.manifest.read_manifest`)."""
     stored = manifest.get("protocols") or {}
     return Aggregation(tuple(stored["m"]) if stored.get("m") else None, stored.get("k"), stored.get("sequential"))

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from bench.spec.cell_columns import CellColumns
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_short_of, portable
 from defenses.utils.parameters import canonical
 
@@ -39,8 +40,8 @@ class DefenseRef:
 
     label: str
     name: str
-    params: Mapping[str, Any]
-    fingerprint: Mapping[str, Any]
+    params: Mapping[str, object]
+    fingerprint: JsonView
     stochastic: bool
     gradients: tuple[str, ...]
     training_seed: int | None = None
@@ -90,7 +91,7 @@ class AttackRef:
 
     label: str
     name: str
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
     version: str
     minimisation: bool = False
     warnings: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ class Cell:
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         object.__setattr__(self, "key", hashlib.sha256(text.encode()).hexdigest()[:20])
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
         name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
@@ -182,11 +183,9 @@ class Cell:
             **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
         }
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> CellColumns:
         """Return the columns that describe the cell in tables and DataFrames."""
-        optional = {} if self.defense.training_seed is None else {"training_seed": self.defense.training_seed}
-        optional |= {"seed_known": True} if self.view.known else {}
-        return optional | {
+        columns: CellColumns = {
             "key": self.key,
             "defense": self.defense.label,
             "attack": self.attack.label,
@@ -211,6 +210,11 @@ class Cell:
             "budget": self.budget,
             "warnings": list(self.attack.warnings),
         }
+        if self.defense.training_seed is not None:
+            columns["training_seed"] = self.defense.training_seed
+        if self.view.known:
+            columns["seed_known"] = True
+        return columns
 
     @property
     def view_label(self) -> str:
@@ -241,7 +245,7 @@ def label_of(title: str) -> str:
     return title.partition(" (training seed")[0]
 
 
-def digest(fingerprint: Any) -> str:
+def digest(fingerprint: object) -> str:
     """Return the key of a defense: 20 hex digits of a hash of its fingerprint."""
     text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]

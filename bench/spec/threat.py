@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.parameters import as_fraction, as_number, plain
@@ -70,6 +70,11 @@ class ThreatModel:
             raise UserError(f"eps is {self.eps}; under L0 it is a number of pixels, so it must be whole")
         if self.targets not in TARGETS:
             raise unknown("targets", self.targets, TARGETS)
+
+    @classmethod
+    def of(cls, norm: str, eps: str | float | Fraction) -> ThreatModel:
+        """Return the untargeted threat model of a norm and a radius as users write them, as "linf" and "8/255"."""
+        return cls(cast("Norm", norm), cast("Fraction", eps))
 
     @property
     def targeted(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,12 @@ from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
 from defenses.utils.errors import UserError
 
 
-def tables_of(records: dict[str, Any], draws: dict[str, Any]) -> dict[str, Any]:
+def tables_of(records: dict[str, object], draws: dict[str, object]) -> dict[str, pa.Table]:
     """Return the columns of a cell as Arrow tables by file name; no table without records."""
     return {RECORDS: pa.table(records), DRAWS: pa.table(draws)} if records else {}
 
 
-def write_arrays(folder: Path, tables: dict[str, Any], images: dict[str, Any]) -> None:
+def write_arrays(folder: Path, tables: dict[str, pa.Table], images: dict[str, npt.NDArray[np.float32]]) -> None:
     """Write the files of a part.
 
     Args:
@@ -39,14 +38,14 @@ def write_arrays(folder: Path, tables: dict[str, Any], images: dict[str, Any]) -
         (folder / ADVERSARIAL).write_bytes(save(images))  # save_file would not raise OSError on a full disk
 
 
-def _float_columns(schema: Any) -> list[str]:
+def _float_columns(schema: pa.Schema) -> list[str]:
     """Return the Parquet paths of all columns of floats."""
     plain = [f.name for f in schema if pa.types.is_floating(f.type)]
     lists = [f"{f.name}.list.element" for f in schema if f.name == "logits"]
     return plain + lists
 
 
-def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, pa.Table], dict[str, npt.NDArray[np.float32]]]:
     """Merge the records, draws and images of cells.
 
     Args:
@@ -71,7 +70,7 @@ def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, Any], d
     return tables, {k: images[holders[k]][k] for k in keys}
 
 
-def read_images(part: Path, key: str) -> npt.NDArray[Any] | None:
+def read_images(part: Path, key: str) -> npt.NDArray[np.float32] | None:
     """Return the stored adversarial images of a cell, [N, C, H, W]; None if there are none.
 
     Args:
@@ -84,7 +83,7 @@ def read_images(part: Path, key: str) -> npt.NDArray[Any] | None:
         return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118
 
 
-def _images(part: Path) -> dict[str, Any]:
+def _images(part: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Return the adversarial images of a part by key of their cell."""
     try:
         images = load_file(str(part / ADVERSARIAL))
@@ -96,19 +95,19 @@ def _images(part: Path) -> dict[str, Any]:
         raise UserError(f"{text}; remove {part.name}, and the next run does its cells again") from None
 
 
-def _read_table(file: Path) -> Any:
+def _read_table(file: Path) -> pa.Table:
     table = pq.read_table(file)
     check_columns(table, file)
     return table
 
 
-def _rows_by_cell(table: Any) -> dict[str, list[Any]]:
+def _rows_by_cell(table: pa.Table) -> dict[str, list[object]]:
     """Return the rows of each cell, as pieces of the table with adjacent rows; a cell without rows is left out."""
     encoded = table["cell"].combine_chunks()
     encoded = encoded if hasattr(encoded, "dictionary") else encoded.dictionary_encode()
     keys, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.diff(codes, prepend=-1)).tolist()
-    rows: dict[str, list[Any]] = {}
+    rows: dict[str, list[object]] = {}
     for begin, end in zip(starts, [*starts[1:], len(codes)], strict=False):
         rows.setdefault(keys[codes[begin]], []).append(table.slice(begin, end - begin))
     return rows

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.store.folder import Store, write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 SOFTMAX = "logits and no softmax"  # a check that a run makes too
 
 
-def read_audits(results: Path) -> list[dict[str, Any]]:
+def read_audits(results: Path) -> list[dict[str, object]]:
     """Return the audits of a results folder as parsed JSON; an empty list where there is no file.
 
     Raises:
@@ -35,12 +35,12 @@ def read_audits(results: Path) -> list[dict[str, Any]]:
     return list(content["audits"])
 
 
-def current_audits(results: Path) -> list[dict[str, Any]]:
+def current_audits(results: Path) -> list[Json]:
     """Return the audits of `read_audits` that were not made with an earlier state of the user's code and files."""
     return [audit for audit in read_audits(results) if not audit.get("outdated")]
 
 
-def write_audits(results: Path, audits: list[dict[str, Any]]) -> None:
+def write_audits(results: Path, audits: list[dict[str, object]]) -> None:
     """Write the audits of a results folder, whole; the caller holds the lock "audit" of its `Store`."""
     content = with_checksum({"schema": SCHEMA, "audits": audits})
     write_atomic(results / FOLDER / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

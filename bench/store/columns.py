@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from pyarrow import types
+import pyarrow as pa
 
 from defenses.utils.errors import UserError
 
@@ -27,7 +26,7 @@ _KINDS = {
 }
 
 
-def check_columns(table: Any, file: Path) -> None:
+def check_columns(table: pa.Table, file: Path) -> None:
     """Refuse a table that lacks a column, or has one of another kind.
 
     Args:
@@ -50,13 +49,13 @@ def _remedy(file: Path) -> str:
     return f"another version wrote it: remove {file.parent.name}, and the next run does its cells again"
 
 
-def _kind(data_type: Any) -> str:
-    if types.is_dictionary(data_type):
+def _kind(data_type: pa.DataType) -> str:
+    if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
-    if types.is_string(data_type) or types.is_large_string(data_type):
+    if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):
         return "text"
-    if types.is_boolean(data_type):
+    if pa.types.is_boolean(data_type):
         return "flag"
-    if types.is_integer(data_type) or types.is_floating(data_type):
+    if pa.types.is_integer(data_type) or pa.types.is_floating(data_type):
         return "number"
-    return "list" if types.is_list(data_type) or types.is_fixed_size_list(data_type) else str(data_type)
+    return "list" if pa.types.is_list(data_type) or pa.types.is_fixed_size_list(data_type) else str(data_type)

@@ -12,13 +12,35 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
     *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
 )
 _FOLDER = re.compile(r"(^|[=:])(?:~?/|[A-Za-z]:[\\/]).*[\\/](?=.)")  # of an absolute path
+
+
+class RunRecord(TypedDict, total=False):
+    """An entry of the manifest's runs.
+
+    Args:
+        probabilities: digests, by title, of defenses that were run although they return probabilities.
+        resumed: reasons, by label, why results that were taken over may be of another model.
+    """
+
+    id: str
+    started: str
+    finished: str
+    seconds: float
+    command: str
+    versions: dict[str, str]
+    git: dict[str, str | bool] | None
+    hardware: dict[str, str | int | None]
+    threads: int
+    workers: int
+    probabilities: dict[str, str]
+    resumed: dict[str, str]
 
 
 def versions() -> dict[str, str]:
@@ -32,7 +54,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> dict[str, str | bool] | None:
     here = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
@@ -56,7 +78,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_run(threads: int, workers: int, device: str) -> dict[str, Any]:
+def describe_run(threads: int, workers: int, device: str) -> RunRecord:
     """Return an entry of the manifest's runs.
 
     Args:

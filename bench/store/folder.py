@@ -16,19 +16,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
 from bench.store.parts import (
-    ADVERSARIAL,
     CELLS,
-    DRAWS,
-    RECORDS,
     SUMS,
     CellRecord,
     Stored,
@@ -44,8 +41,9 @@ from defenses.utils.files import NotWritable
 
 if TYPE_CHECKING:
     from bench.spec.cell import Cell
+    from bench.spec.cell_columns import CellColumns
 
-__all__ = ["ADVERSARIAL", "CELLS", "DRAWS", "RECORDS", "SUMS", "CellResult", "NotWritable", "Store", "write_atomic"]
+__all__ = ["CellResult", "NotWritable", "Store", "write_atomic"]
 
 _KEPT = "finished cells are kept"
 
@@ -65,7 +63,7 @@ class CellResult:
     line: CellRecord
     records: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)
-    adversarial: Any = None
+    adversarial: object = None
     out_of_memory: bool = False
 
     @classmethod
@@ -77,8 +75,9 @@ class CellResult:
             message: one line, for tables.
             trace: traceback; None: there is none.
         """
-        line = {"status": "error", "error": message, "identity": cell.identity(), "traceback": trace}
-        return cls(cell.columns() | line)
+        line = cast("CellRecord", cell.columns())
+        line.update({"status": "error", "error": message, "identity": cell.identity(), "traceback": trace})
+        return cls(line)
 
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
@@ -237,7 +236,7 @@ class Store:
         for path in self.parts.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 
-    def compact(self, plan: list[CellRecord]) -> None:
+    def compact(self, plan: Sequence[CellColumns]) -> None:
         """Merge the parts of each defense into one, where that changes anything.
 
         New parts appear before old ones go. Failed cells are not merged, so that they can be retried.

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, make_folder
+from defenses.utils.json_values import Json, JsonView
 
 _KEPT = "finished lines are kept"
 
@@ -28,9 +28,9 @@ class JsonlFile:
         UserError: the file is of other work or damaged, in use, or cannot be written.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]):
+    def __init__(self, path: Path, about: JsonView):
         self.path, self.about = path, json.loads(json.dumps(about))
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.entries: dict[str, Json] = {}
 
     @contextmanager
     def open(self) -> Iterator[JsonlFile]:
@@ -56,7 +56,7 @@ class JsonlFile:
         if self.path.exists():
             self._read()
 
-    def add(self, key: str, entry: Mapping[str, Any]) -> None:
+    def add(self, key: str, entry: Mapping[str, object]) -> None:
         """Append an entry, and sync it to the disk."""
         self._append({"key": key, **entry})
         self.entries[key] = dict(entry)
@@ -75,19 +75,19 @@ class JsonlFile:
             with disk_errors(self.path.parent, _KEPT):
                 os.truncate(self.path, size)
 
-    def _read(self) -> tuple[dict[str, dict[str, Any]], int]:
+    def _read(self) -> tuple[dict[str, dict[str, object]], int]:
         about, entries, size = read(self.path)
         check_about(self.path, about, dict.fromkeys(about) | self.about)
         return entries, size
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         with disk_errors(self.path.parent, _KEPT), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
 
-def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_about(path: Path, about: Mapping[str, object], wanted: Mapping[str, object]) -> None:
     """Refuse a file of other work.
 
     Args:
@@ -103,7 +103,7 @@ def check_about(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any])
         raise UserError(f'{path} is of other work (its "{differing[0]}" differs); choose another --out')
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
+def read(path: Path) -> tuple[Json, dict[str, Json], int]:
     """Read a file.
 
     Returns:
@@ -114,8 +114,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], int]:
     """
     data = path.read_bytes()
     size = data.rfind(b"\n") + 1
-    about: dict[str, Any] = {}
-    entries: dict[str, dict[str, Any]] = {}
+    about: Json = {}
+    entries: dict[str, Json] = {}
     for number, text in enumerate(data[:size].splitlines(), 1):
         try:
             line = json.loads(text)

@@ -9,25 +9,56 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from bench.spec.cell import SCHEMA
-from bench.store.environment import describe_run
+from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 
 _OPTIONAL = "preset", "protocols", "notes"  # facts that only some boards have
-Facts = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # from the present manifest to its new facts
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+class Manifest(TypedDict, total=False):
+    """A manifest; boards of attacks have all keys, those of other tracks some of them and their own.
+
+    Args:
+        schema: of the whole folder.
+        defenses: fingerprints by title.
+        preset, protocols, notes: only some boards have them.
+        plan: SHA-256 of plan.jsonl.
+        sum: of the manifest itself, see `defenses.utils.checksums`.
+    """
+
+    schema: int
+    board: str
+    title: str
+    dataset: str
+    split: str
+    indices: str
+    seed: int
+    budget: str
+    defenses: dict[str, Json]
+    preset: dict[str, object]
+    protocols: dict[str, object]
+    notes: list[str]
+    runs: list[RunRecord]
+    plan: str | None
+    sum: str
+
+
+Facts = Callable[[Manifest], Mapping[str, object]]  # from the present manifest to its new facts
+
+
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a folder; empty where it is missing or damaged."""
     return _parse(_raw(folder)) or {}
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
+def read_runs(folder: Path) -> list[Json]:
     """Return the runs of a results folder of any kind; none where it has no manifest.
 
     Raises:
@@ -38,7 +69,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     content = _parse(raw)
     if raw is not None and content is None:
         raise UserError(f"{folder / name} is damaged; run the same again, which writes it anew")
-    return list((content or {}).get("runs", []))
+    return [dict(run) for run in content["runs"]] if content and "runs" in content else []
 
 
 def _raw(folder: Path, name: str = "manifest.json") -> bytes | None:
@@ -50,16 +81,16 @@ def _raw(folder: Path, name: str = "manifest.json") -> bytes | None:
         return b""  # unreadable: damaged, not missing
 
 
-def _parse(raw: bytes | None) -> dict[str, Any] | None:
+def _parse(raw: bytes | None) -> Manifest | None:
     """Return the contents of a manifest; None where it is missing or damaged."""
     content = _json(raw)
     runs = content.get("runs", []) if isinstance(content, dict) and is_whole(content) else None
     if not isinstance(runs, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), str) for r in runs):
         return None
-    return dict(content)
+    return cast("Manifest", content)
 
 
-def _json(raw: bytes | None) -> Any:
+def _json(raw: bytes | None) -> object:
     try:
         return json.loads(raw or b"")
     except (ValueError, RecursionError):
@@ -149,7 +180,7 @@ def earlier_name(folder: Path, name: str) -> str:
 
 @contextmanager
 def record_run(
-    folder: Path, name: str, defenses: Mapping[str, Mapping[str, Any]], device: str = "cpu", **facts: Any
+    folder: Path, name: str, defenses: Mapping[str, Mapping[str, object]], device: str = "cpu", **facts: object
 ) -> Iterator[Callable[[], None]]:
     """Record a run in the manifest of a folder of JSON-lines files, to which several commands may add defenses.
 
@@ -170,7 +201,7 @@ def record_run(
     import torch
 
     check_board(folder, name)
-    run: dict[str, Any] = {}
+    run: RunRecord = {}
     stated = {"schema": SCHEMA, "board": name, **facts}
 
     def write() -> None:
@@ -189,7 +220,7 @@ def record_run(
         write()
 
 
-def update_manifest(store: Store, facts: Mapping[str, Any], run: dict[str, Any] | None = None) -> None:
+def update_manifest(store: Store, facts: Mapping[str, object], run: RunRecord | None = None) -> None:
     """Write a board's facts, and add or replace a run; write nothing where nothing changes.
 
     A damaged manifest is moved to manifest.json.damaged, with a warning.
@@ -197,7 +228,7 @@ def update_manifest(store: Store, facts: Mapping[str, Any], run: dict[str, Any] 
     _write(store, lambda _: facts, run)
 
 
-def _write(store: Store, facts: Facts, run: dict[str, Any] | None) -> None:
+def _write(store: Store, facts: Facts, run: RunRecord | None) -> None:
     raw, plan = _raw(store.folder), _plan_hash(store.folder)
     # A manifest of an older version lacks these keys; where nothing else differs it is left as it is.
     checked = (_parse(raw) or {}).keys() & {"plan", "sum"}
@@ -218,27 +249,27 @@ def _plan_hash(folder: Path) -> str | None:
     return sha256(plan) if plan.is_file() else None
 
 
-def _text(raw: bytes | None, facts: Facts, run: dict[str, Any] | None, plan: str | None) -> bytes:
+def _text(raw: bytes | None, facts: Facts, run: RunRecord | None, plan: str | None) -> bytes:
     return _dump(with_checksum(_content(raw, facts, run) | {"plan": plan}))
 
 
-def _dump(content: Mapping[str, Any]) -> bytes:
+def _dump(content: Mapping[str, object]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _content(raw: bytes | None, facts: Facts, run: dict[str, Any] | None) -> dict[str, Any]:
-    old = _parse(raw) or {}
+def _content(raw: bytes | None, facts: Facts, run: RunRecord | None) -> dict[str, object]:
+    old: Manifest = _parse(raw) or {}
     content = {key: value for key, value in old.items() if key not in _OPTIONAL} | dict(facts(old))
     if run is not None:
-        content["runs"] = [*(r for r in content.get("runs", []) if r["id"] != run["id"]), run]
+        content["runs"] = [*(r for r in old.get("runs", []) if r["id"] != run["id"]), run]
     return content
 
 
-def forced_defenses(manifest: Mapping[str, Any]) -> set[str]:
+def forced_defenses(manifest: Manifest) -> set[str]:
     """Return the digests of defenses that were run with --force although they return probabilities."""
     return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}
 
 
-def resumed_anyway(manifest: Mapping[str, Any]) -> dict[str, str]:
+def resumed_anyway(manifest: JsonView) -> dict[str, str]:
     """Return the reasons, by label, why results that were taken over may be of another model."""
     return {label: reason for run in manifest.get("runs", []) for label, reason in run.get("resumed", {}).items()}

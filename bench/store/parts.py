@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from bench.spec.cell import SCHEMA
+from bench.spec.cell_columns import CellColumns
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
     "records.parquet",
@@ -24,20 +26,41 @@ FILES = (RECORDS, DRAWS, ADVERSARIAL, CELLS)
 _TRIES = 20  # parts may be merged by a running board while they are read
 
 T = TypeVar("T")
-CellRecord = dict[str, Any]
-"""A line of cells.jsonl.
 
-It holds `Cell.columns()` and
-    status: "ok", "error" or "unsupported".
-    error: one line, or None; of a cell with status "ok", the first error of its images.
-    identity: `Cell.identity()`.
-    run: id of the run that finished the cell.
-    seconds_attack, forwards, backwards, queries: cost of the attack, where the cell was judged.
-    seconds_verdict, forwards_verdict, backwards_verdict: cost of the verdict, where the cell was judged.
-    notes: list of texts for tables, where there are any.
-    traceback: of a failure; None where there is none.
-    sources: of the user's code, see `bench.execution.sources`; missing where there was none.
-"""
+
+class CellRecord(CellColumns, total=False):
+    """A line of cells.jsonl.
+
+    Args:
+        status: "ok", "error" or "unsupported"; "missing" of a planned cell that has no line.
+        error: one line, or None; of a cell with status "ok", the first error of its images.
+        identity: `Cell.identity()`.
+        run: id of the run that finished the cell.
+        seconds_attack, forwards, backwards, queries: cost of the attack, where the cell was judged.
+        seconds_verdict, forwards_verdict, backwards_verdict: cost of the verdict, where the cell was judged.
+        notes: texts for tables, where there are any.
+        traceback: of a failure; None where there is none.
+        sources: of the user's code, see `bench.execution.sources`; missing where there was none.
+        part: name of the part that holds the line, once it is read.
+    """
+
+    status: str
+    error: str | None
+    identity: Json
+    run: str
+    seconds_attack: float
+    seconds_verdict: float
+    forwards: int
+    forwards_verdict: int
+    backwards: int
+    backwards_verdict: int
+    queries: int
+    notes: list[str]
+    traceback: str | None
+    sources: list[Json]
+    part: str | None
+
+
 Stored = dict[str, tuple[CellRecord, Path]]  # by key: the line of a cell, and the part that holds it
 
 
@@ -101,7 +124,7 @@ def json_lines(text: str) -> list[Any]:
             gc.enable()
 
 
-def _is_line(line: Any) -> bool:
+def _is_line(line: object) -> bool:
     return (
         isinstance(line, dict)
         and {"error", "defense"} <= line.keys()

@@ -63,7 +63,7 @@ class Part:
         with self._file(name) as file:
             return self._located(file.read(columns=_chosen(file, columns)))
 
-    def batches(self, name: str, columns: tuple[str, ...]) -> Iterator[Any]:
+    def batches(self, name: str, columns: tuple[str, ...]) -> Iterator[pa.Table]:
         """Yield the table in pieces of whole cells, each of about a row group; memory does not grow with the file.
 
         Args:
@@ -98,14 +98,14 @@ class Part:
             raise UserError(f"{self.folder / name}: the rows of a cell lie apart; {_AGAIN}")
         read.update(cells)
 
-    def _located(self, table: Any) -> Any:
+    def _located(self, table: pa.Table) -> pa.Table:
         """Return a table with the column "at", without the rows of other cells."""
         at = _positions(table["cell"], self.cells)
         table = table.append_column("at", pa.array(at))
         return table if len(at) == 0 or at.min() >= 0 else table.filter(pa.array(at >= 0))
 
     @contextmanager
-    def _file(self, name: str) -> Iterator[Any]:
+    def _file(self, name: str) -> Iterator[pq.ParquetFile]:
         """Open a Parquet file, checked against its checksum and for its columns."""
         path = self.folder / name
         try:
@@ -122,11 +122,11 @@ class Part:
             raise UserError(f"{path} cannot be read; {_AGAIN}") from None
 
 
-def _chosen(file: Any, columns: tuple[str, ...]) -> list[str] | None:
+def _chosen(file: pq.ParquetFile, columns: tuple[str, ...]) -> list[str] | None:
     return ["cell", *(c for c in columns if c in file.schema_arrow.names and c != "cell")] if columns else None
 
 
-def _positions(column: Any, order: Mapping[str, int]) -> npt.NDArray[np.int32]:
+def _positions(column: pa.ChunkedArray, order: Mapping[str, int]) -> npt.NDArray[np.int32]:
     """Return the positions of keys, int32; -1 for unknown ones."""
     pieces = [np.zeros(0, np.int32)]
     for chunk in column.chunks:
@@ -169,13 +169,13 @@ def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
                 line["part"] = part.name
                 cells[line["key"]] = line
     plan = read_plan(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(cells.values())
-    missing = {"status": "missing", "error": None, "part": None}
+    missing: CellRecord = {"status": "missing", "error": None, "part": None}
     # Labels are not part of a key: the plan has the current ones.
-    lines = [cells.get(p["key"], missing) | p for p in plan]
+    lines: list[CellRecord] = [{**cells.get(p["key"], missing), **p} for p in plan]
     positions: dict[str, dict[str, int]] = {}
     for at, line in enumerate(lines):
         if line["status"] == "ok":
-            positions.setdefault(line["part"], {})[line["key"]] = at
+            positions.setdefault(str(line["part"]), {})[line["key"]] = at
     return lines, [Part(p, positions.get(p.name, {})) for p in folders]
 
 

@@ -87,7 +87,7 @@ def _published(path: Path, md5: str, remedy: str) -> bytes:
 class _ArraysOnly(pickle.Unpickler):
     """Unpickler of numpy arrays; refuses anything else."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return _reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):

@@ -40,7 +40,7 @@ class Jpeg(Filter):
             UserError: images of neither one nor three channels.
         """
         _check_channels(x)
-        return image_by_image(x, lambda image, row: jpeg_round_trip(image, self.quality))  # noqa: ARG005
+        return image_by_image(x, lambda image, _: jpeg_round_trip(image, self.quality))
 
     def backward_network(self) -> Callable[[Tensor], Tensor]:
         """Return the differentiable codec; grey images are coded as three equal channels."""

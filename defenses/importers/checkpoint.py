@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,6 @@ class Checkpoint:
 
     name: str
     kind: str
-    args: Mapping[str, Any]
+    args: JsonView
     tensors: Mapping[str, Tensor]
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, object]

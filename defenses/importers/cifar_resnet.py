@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +31,10 @@ def cifar_resnet(source: str, info: DatasetInfo) -> Checkpoint:
     file = Path(source)
     tensors = read_tensors(file)
     tensors.pop("num_batches_tracked", None)
-    kind = _KINDS.get(_blocks(tensors))
+    blocks = {match[1] for name in tensors if (match := _BLOCK.match(name))}  # of the first stage
+    kind = _KINDS.get(len(blocks))
     if kind is None or "linear.weight" not in tensors:
         known = ", ".join(_KINDS.values())
         raise UserError(f"{file} is no checkpoint of pytorch_resnet_cifar10 with the layers of {known}")
     args = {"in_channels": info.shape[0], "num_classes": info.num_classes, "mean": _MEAN, "std": _STD}
     return Checkpoint("undefended", kind, args, tensors, {"method": "undefended", "licence": "BSD-2-Clause"})
-
-
-def _blocks(tensors: Mapping[str, object]) -> int:
-    """Return the number of blocks of the first stage."""
-    return len({match[1] for name in tensors if (match := _BLOCK.match(name))})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.importers.checkpoint import Checkpoint
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     from defenses.data.dataset import DatasetInfo
@@ -19,12 +20,12 @@ _LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num
 _SEPARATE = ("sample_size", "in_channels", "out_channels")
 
 
-def unet(source: str, info: DatasetInfo) -> Checkpoint:  # noqa: ARG001
+def unet(source: str, _info: DatasetInfo) -> Checkpoint:
     """Return a U-Net that diffusers saved, or that the hub has by its id ("google/ddpm-cifar10-32"), under the VP SDE.
 
     Args:
         source: a folder of `save_pretrained` (of a model, or of a pipeline with a folder `unet`), or an id of the hub.
-        info: of the data set it was trained on; unused, since the config has the shape.
+        _info: of the data set it was trained on; unused, since the config has the shape.
 
     Raises:
         UserError: it cannot be loaded, does not predict noise of as many channels as it takes, has another noise
@@ -44,15 +45,15 @@ def unet(source: str, info: DatasetInfo) -> Checkpoint:  # noqa: ARG001
     return Checkpoint("ddpm", "unet-diffusers", args, tensors, {"method": "score-sde"})
 
 
-def _pretrained(source: str) -> tuple[Any, Mapping[str, Any]]:
+def _pretrained(source: str) -> tuple[Any, JsonView]:
     from diffusers import UNet2DModel
 
-    options: dict[str, Any] = {"output_loading_info": True, "low_cpu_mem_usage": False}
+    options: dict[str, object] = {"output_loading_info": True, "low_cpu_mem_usage": False}
     if (Path(source) / "unet").is_dir():
         options["subfolder"] = "unet"
     try:
         with _quiet():
-            network_and_info: tuple[Any, Mapping[str, Any]] = UNet2DModel.from_pretrained(source, **options)  # type: ignore[no-untyped-call]
+            network_and_info: tuple[object, Mapping[str, object]] = UNet2DModel.from_pretrained(source, **options)  # type: ignore[no-untyped-call]
     except Exception as error:  # of the hub, the connection, the file or the config
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         text = "name a folder of diffusers' save_pretrained, or an id of the hub that can be reached"

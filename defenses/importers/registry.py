@@ -7,7 +7,6 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from defenses.data.dataset import dataset_info
 from defenses.importers.checkpoint import Checkpoint
@@ -30,7 +29,7 @@ def import_weights(
     out: Path,
     name: str | None = None,
     half: bool = False,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a checkpoint as safetensors with a sidecar, and return the file; all names and shapes must match.
 
@@ -64,7 +63,11 @@ def import_weights(
     if target.exists():
         raise UserError(f"{target} is there already; remove it, or choose --name or --out")
     make_folder(target.parent)
-    origin: dict[str, Any] = {"format": form, "file": file.name if file.exists() else str(source), "options": options}
+    origin: dict[str, object] = {
+        "format": form,
+        "file": file.name if file.exists() else str(source),
+        "options": options,
+    }
     if file.is_file():
         origin["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     recipe = {**checkpoint.recipe, "dataset": dataset, "imported": origin}
@@ -72,7 +75,7 @@ def import_weights(
     return target
 
 
-def _convert(form: str, options: Mapping[str, Any]) -> Convert:
+def _convert(form: str, options: Mapping[str, object]) -> Convert:
     """Return the function of a format, after a check of its options."""
     module, function = FORMATS[form].split(":")
     convert: Convert = getattr(importlib.import_module(module), function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from defenses.importers.checkpoint import Checkpoint
 from defenses.importers.torch_files import read_torch, tensors_of
 from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.json_values import Json
 from defenses.utils.validation import Counts, under, validated
 from defenses.zoo.checkpoint_checks import check_tensors
 
@@ -55,7 +56,7 @@ def score_sde(
     named = tensors_of(content["model"], file)
     named.pop("sigmas", None)  # noise levels
     average = _average(content["ema"], len(named), file)
-    args: dict[str, Any] = {
+    args: Json = {
         "in_channels": info.shape[0],
         "size": info.shape[1],
         "channels": channels,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from defenses.utils.errors import UserError
 
 
-def read_torch(file: Path) -> Any:
+def read_torch(file: Path) -> object:
     """Return the content of a file of `torch.save`: tensors, plain values, lists and dicts of these.
 
     Raises:
@@ -32,7 +31,7 @@ def read_torch(file: Path) -> Any:
         ) from None
 
 
-def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
+def tensors_of(content: object, file: Path) -> dict[str, Tensor]:
     """Return a state dict without the prefix of DataParallel.
 
     Args:

@@ -71,7 +71,7 @@ def save_checkpoint(path: Path, plan: Plan, run: RunState, objective: Objective,
 
 def _load(path: Path, plan: Plan, device: torch.device) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, object] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # damaged files raise many types of errors
         raise UserError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start anew") from None
     if not isinstance(content, dict) or content.get("fingerprint") != plan.fingerprint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -39,11 +38,11 @@ def check_weights(objective: Objective) -> None:
             raise Diverged(f"a {name} that is not finite")
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return all(bool(v.isfinite().all()) for v in _tensors(value))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: object) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping | list | tuple):

@@ -55,7 +55,7 @@ class Objective(ABC):
     """
 
     trains: ClassVar[tuple[Role, ...]]
-    table_type: ClassVar[type[Any]]
+    table_type: ClassVar[type[object]]
     select: ClassVar[str | None] = None
     replays: int = 1
     betas: tuple[float, float] = (0.9, 0.999)

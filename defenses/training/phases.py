@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -35,7 +35,7 @@ class Phase:
     weight_decay: NotNegative = 0.0
     schedule: Schedule = "linear"
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return the phase as a recipe's fingerprint has it: `schedule` only where it is not the default."""
         return {n: v for n, v in vars(self).items() if n != "schedule" or v != "linear"}
 

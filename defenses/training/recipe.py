@@ -15,6 +15,7 @@ from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, gathered, unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.plugins import load_object
 from defenses.utils.validation import Count, Flag, Kind, Positive
 from defenses.zoo.cards import card, list_models
@@ -23,7 +24,7 @@ _COMPUTE = ("precision", "channels_last", "compile")
 
 
 @dataclass(frozen=True)
-class _Table:
+class _RecipeFile:
     """A recipe as written in TOML."""
 
     unit: Literal["steps", "epochs"]
@@ -32,7 +33,7 @@ class _Table:
     network: Any  # checked by itself: its arguments depend on its kind
     phases: Annotated[Sequence[Phase], Kind("a list, each a table")]
     objective: Any = None  # depends on the method
-    deploy: Mapping[str, Any] = field(default_factory=dict)
+    deploy: JsonView = field(default_factory=dict)
     about: str = ""
     start: str = ""
     precision: Precision = "float32"
@@ -45,7 +46,7 @@ class _Table:
 @dataclass(frozen=True)
 class _Network:
     kind: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: JsonView = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class Recipe:
     method: str
     dataset: str
     kind: str
-    network_args: dict[str, Any]
+    network_args: Json
     batch: int
     unit: str
     validate_every: int
     phases: tuple[Phase, ...]
-    objective: dict[str, Any]
-    deploy: dict[str, Any]
+    objective: Json
+    deploy: Json
     start: str = ""
     precision: Precision = "float32"
     channels_last: Flag = False
@@ -93,7 +94,7 @@ class Recipe:
         """Return the arithmetic of the training."""
         return Compute(self.precision, self.channels_last, self.compile)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return the recipe as it is stored beside weights: settings that have a default only where they differ."""
         defaults = {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
         content = {n: v for n, v in vars(self).items() if n not in defaults or v != defaults[n]}
@@ -117,7 +118,7 @@ def methods() -> list[str]:
     return [name for name in list_models() if card(name).trainer]
 
 
-def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(method: str, dataset: str, overrides: Mapping[str, object] | None = None) -> Recipe:
     """Return the recipe of a method for a data set.
 
     Args:
@@ -147,16 +148,16 @@ def load_recipe(method: str, dataset: str, overrides: Mapping[str, Any] | None =
     return _checked(method, dataset, table)
 
 
-def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
+def _checked(method: str, dataset: str, raw: JsonView) -> Recipe:
     objective = objective_of(method)
 
-    def network() -> tuple[str, dict[str, Any]]:
+    def network() -> tuple[str, Json]:
         found = settings_of(_Network, raw["network"], "network")
         check_role(found.kind, objective.trains, f"recipe of {method}: network.kind is")
         return found.kind, checked_args(found.kind, found.args)
 
     parts: list[Callable[[], Any]] = [
-        lambda: settings_of(_Table, raw, ""),
+        lambda: settings_of(_RecipeFile, raw, ""),
         lambda: settings_of(objective.table_type, raw["objective"]),
         network,
     ]
@@ -181,11 +182,11 @@ def _checked(method: str, dataset: str, raw: Mapping[str, Any]) -> Recipe:
 
 def objective_of(method: str) -> type[Any]:
     """Return the `Objective` that trains a method's network: a class, from (network, material, seed, settings)."""
-    objective: type[Any] = load_object(card(method).trainer)
+    objective: type[object] = load_object(card(method).trainer)
     return objective
 
 
-def _put(table: dict[str, Any], key: str, value: Any) -> None:
+def _put(table: dict[str, object], key: str, value: object) -> None:
     at, (*parts, last) = table, key.split(".")
     for part in parts:
         at = _entries(at).get(part)  # type: ignore[assignment]
@@ -194,14 +195,14 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     at[last] = value
 
 
-def _entries(value: Any) -> dict[str, Any]:
+def _entries(value: object) -> dict[str, object]:
     """Return what dotted keys reach: the entries of a table, and those of a list of tables by number."""
     if isinstance(value, list) and all(isinstance(v, dict) for v in value):
         return {str(i): v for i, v in enumerate(value)}
     return value if isinstance(value, dict) else {}
 
 
-def _dotted(table: Any, prefix: str = "") -> list[str]:
+def _dotted(table: object, prefix: str = "") -> list[str]:
     names = []
     for key, value in _entries(table).items():
         names += _dotted(value, f"{prefix}{key}.") if _entries(value) else [f"{prefix}{key}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from defenses.purifiers.langevin import EnergyGradient
 from defenses.training.streams import stream
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, write_whole
+from defenses.utils.json_values import Json
 from defenses.zoo.checkpoints import load_network, read_sidecar
 from defenses.zoo.weight_paths import find_weights
 
@@ -33,7 +33,7 @@ def stability(
     marks: Sequence[int] | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Return statistics of chains from data and from uniform noise at some of their steps.
 
     If both starts meet and the mean energy does not drift, the energy is metastable for that many steps; longer chains
@@ -64,8 +64,8 @@ def stability(
     if steps < 1 or eps <= 0:
         raise UserError(f"stability: steps is {steps} and eps {eps}; steps must be at least 1 and eps positive")
     heat = eps**2 / 2 if temperature is None else temperature
-    row_steps = sorted(set(marks)) if marks is not None else _geometric_steps(steps)
-    report: dict[str, Any] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
+    row_steps = sorted({0, *(max(1, round(steps * 10 ** (-i / 4))) for i in range(8))} if marks is None else {*marks})
+    report: dict[str, object] = {"eps": eps, "temperature": heat, "steps": steps, "chains": len(data)}
     chains = _Chains(EnergyGradient(network), eps, heat, classifier, train_images)
     for i, name in enumerate(("from_data", "from_noise")):
         generator = stream(seed, "stability", i, data.device)
@@ -79,10 +79,6 @@ def stability(
             x = moved
         report[name] = rows
     return report
-
-
-def _geometric_steps(steps: int) -> list[int]:
-    return sorted({0, *(max(1, round(steps * 10 ** (-i / 4))) for i in range(8))})
 
 
 class _Chains:
@@ -103,8 +99,8 @@ class _Chains:
         moved: Tensor = x - self.drift * self.gradient(x) + self.eps * z
         return moved
 
-    def statistics(self, x: Tensor, moved: Tensor, begin: Tensor) -> dict[str, Any]:
-        row: dict[str, Any] = {
+    def statistics(self, x: Tensor, moved: Tensor, begin: Tensor) -> Json:
+        row: Json = {
             "U": float(self.gradient.energy(x).mean()) / self.heat,
             "r": float(self.gradient(x).flatten(1).norm(dim=1).mean()),
             "moved": float((x - begin).flatten(1).norm(dim=1).mean()) / 2,

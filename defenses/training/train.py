@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +21,7 @@ from defenses.training.time_limit import plan_that_fits
 from defenses.utils.devices import device_named
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
+from defenses.utils.json_values import Json, JsonView
 from defenses.zoo.checkpoints import load_classifier, save_network, weights_hash
 from defenses.zoo.weight_paths import check_name, seeded
 
@@ -35,7 +34,7 @@ def train(
     weights: str | None = None,
     data_root: Path | None = None,
     seed: int = 0,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: JsonView | None = None,
     checkpoint_every: int = 500,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -76,7 +75,7 @@ def train(
         make_folder(path.parent)
         material, classes = _load_material(dataset, data_root, path.parent, seed)
         begun = time.perf_counter()
-        options: dict[str, Any] = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
+        options: Json = {"seed": seed, "checkpoint_every": checkpoint_every, "progress": progress}
         network, args, result = fit_recipe(recipe, material.to(target), classes, checkpoint, **options)
     seconds = {"seconds": round(time.perf_counter() - begun, 1), "cpu_seconds": round(result.cpu_seconds, 1)}
     description = {**_description(recipe, result), "seed": seed, "device": str(target), **seconds}
@@ -97,7 +96,7 @@ def fit_recipe(
     seed: int,
     checkpoint_every: int = 500,
     progress: bool = False,
-) -> tuple[nn.Module, dict[str, Any], Result]:
+) -> tuple[nn.Module, Json, Result]:
     """Train by a recipe on any material, on its device.
 
     Args:
@@ -155,7 +154,7 @@ def _start_from(network: nn.Module, name: str, material: Material) -> None:
         raise UserError(f'{text}; make them equal, or start anew (start = "")') from None
 
 
-def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
+def _description(recipe: Recipe, result: Result) -> dict[str, object]:
     return {
         **recipe.described(),
         "steps": int(result.history[-1]["step"]),
@@ -164,7 +163,7 @@ def _description(recipe: Recipe, result: Result) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Result) -> dict[str, Any]:
+def _metrics(result: Result) -> dict[str, object]:
     shipped = next(row for row in result.history if row["step"] == result.step)
     return {"validation": shipped, "history": _thin(result.history)}
 

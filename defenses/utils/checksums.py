@@ -10,13 +10,13 @@ from typing import Any
 _CHECKSUM = "sum"  # key of the digest of all other entries
 
 
-def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(content: Mapping[str, object]) -> dict[str, object]:
     """Return the content with a checksum of itself, which replaces an earlier one."""
     rest = {key: value for key, value in content.items() if key != _CHECKSUM}
     return rest | {_CHECKSUM: digest(rest)}
 
 
-def is_whole(content: Mapping[str, Any]) -> bool:
+def is_whole(content: Mapping[str, object]) -> bool:
     """Return True if the checksum is right or absent; files of older versions have none."""
     return _CHECKSUM not in content or content == with_checksum(content)
 

@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _LISTED = 10  # names in a message
 _NEAR = 6  # nearest names, at most
@@ -79,7 +79,7 @@ def with_context(where: str, error: UserError) -> UserError:
     return error if text.startswith(f"{where}: ") or f'"{where}"' in text else error.within(where)
 
 
-def check_whole(least: int, **parameters: Any) -> None:
+def check_whole(least: int, **parameters: object) -> None:
     """Refuse parameters that are no whole numbers of at least `least`.
 
     Args:
@@ -94,7 +94,7 @@ def check_whole(least: int, **parameters: Any) -> None:
             raise UserError(f"{name} is {value}; it must be a whole number, at least {least}")
 
 
-def check_numbers(**parameters: Any) -> None:
+def check_numbers(**parameters: object) -> None:
     """Refuse parameters that are no finite numbers.
 
     Args:

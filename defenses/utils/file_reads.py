@@ -64,7 +64,7 @@ def watch(place: str, package: str = "") -> Reads:
 
 
 def note(
-    path: Any, *, written: bool = False, imported: bool = False, folder: bool = False, frame: FrameType | None = None
+    path: object, *, written: bool = False, imported: bool = False, folder: bool = False, frame: FrameType | None = None
 ) -> None:
     """Record that the running code opens a file or lists a folder, if it is a plug-in's.
 
@@ -141,7 +141,7 @@ def _hook_environment() -> None:
     kind: Any = type(os.environ)
     ask = kind.__getitem__
 
-    def asked(environment: Any, name: Any) -> Any:
+    def asked(environment: object, name: object) -> object:
         if isinstance(name, str | bytes) and any(
             environment is known for known in (os.environ, getattr(os, "environb", None))
         ):
@@ -167,7 +167,7 @@ def _hook_stat() -> None:
     os.stat = asked
 
 
-def _note_question(path: Any, frame: FrameType | None) -> None:
+def _note_question(path: object, frame: FrameType | None) -> None:
     """Record a file that a plug-in's own code asks for, through Python's own modules; reading it counts besides."""
     while frame is not None and frame.f_code.co_filename.startswith((PYTHON, "<frozen os", "<frozen generic")):
         frame = frame.f_back
@@ -194,7 +194,7 @@ def _note_variable(name: str, frame: FrameType | None) -> None:
             del reads.files[variable]
 
 
-def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str, list[Any] | None], str]:
+def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str, list[object] | None], str]:
     """Return the files that some code has read.
 
     Args:
@@ -205,7 +205,7 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
     Returns:
         [SHA-256, *stamp] by the names of `stamp_of`, None for what was missing; and what else it learned or "".
     """
-    files: dict[str, list[Any] | None] = {}
+    files: dict[str, list[object] | None] = {}
     problems: set[str] = set()
     repositories = {names[top] for module in modules if (top := module.partition(".")[0]) in names}  # of torch.hub
     for one in sorted({place, *repositories}):
@@ -244,7 +244,7 @@ def absolute(path: str, folder: str) -> str:
     return path if path.startswith("$") else os.path.join(folder, path)
 
 
-def is_current(path: str, known: list[Any] | None) -> bool:
+def is_current(path: str, known: list[object] | None) -> bool:
     """Return True if a file is still the one of a `listing`."""
     stamp = stamp_of(path)
     if stamp is None or known is None:
@@ -252,11 +252,11 @@ def is_current(path: str, known: list[Any] | None) -> bool:
     return [*stamp] == known[1:] or (stamp[0] == known[1] and sha_of(path, stamp) == known[0])
 
 
-def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+def noting(function: Callable[..., object]) -> Callable[..., object]:
     """Return a function of a library that opens files itself, with a note of those that its arguments name."""
 
     @functools.wraps(function, updated=())
-    def noted(*arguments: Any, **options: Any) -> Any:
+    def noted(*arguments: object, **options: object) -> object:
         for value in (*arguments[:2], *options.values()):
             for path in value if isinstance(value, list) else [value]:
                 for file in _files(path):
@@ -266,7 +266,7 @@ def noting(function: Callable[..., Any]) -> Callable[..., Any]:
     return noted
 
 
-def _files(path: Any) -> list[str]:
+def _files(path: object) -> list[str]:
     """Return the files that a path names: itself, or those in the folder."""
     if not isinstance(path, str | os.PathLike):
         return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from defenses.utils.plugin_code import is_users
 
@@ -13,14 +12,14 @@ _BETWEEN = ("CACHE", "PRECALL", "PUSH_NULL")  # instructions between a name and 
 _MISSING = object()
 
 
-def globals_read(function: types.FunctionType) -> dict[str, Any]:
+def globals_read(function: types.FunctionType) -> dict[str, object]:
     """Return the values of the global names that a function reads and no function sets, in alphabetical order.
 
     A user's module counts by the attributes that are read: `config.scale`. Names that have no value yet, and modules
     that the function imports by itself, are left out.
     """
     scope = function.__globals__
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for code in _codes(function.__code__):
         found.update(_reads(code, scope))
     return dict(sorted(found.items()))
@@ -45,7 +44,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def _reads(code: types.CodeType, scope: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _reads(code: types.CodeType, scope: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Yield (dotted name, value) of the global values that code reads."""
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _BETWEEN]
     set_here = {i.argval for i in instructions if i.opname == "STORE_GLOBAL"}
@@ -61,5 +60,5 @@ def _reads(code: types.CodeType, scope: Mapping[str, Any]) -> Iterator[tuple[str
             yield path, value
 
 
-def _is_users_module(value: Any) -> bool:
+def _is_users_module(value: object) -> bool:
     return isinstance(value, types.ModuleType) and is_users(value.__name__)

@@ -21,10 +21,10 @@ def hook_hub(applies: Callable[[], bool], load: Callable[[str], ModuleType]) -> 
         return
     plain, on_path = hub._import_module, hub._add_to_sys_path
 
-    def import_module(name: str, path: str) -> Any:
+    def import_module(name: str, path: str) -> object:
         return load(path) if applies() else plain(name, path)
 
-    def add_to_sys_path(path: str) -> Any:
+    def add_to_sys_path(path: str) -> object:
         return contextlib.nullcontext() if applies() else on_path(path)
 
     vars(import_module)["plain"] = plain

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from defenses.utils.errors import UserError
 from defenses.utils.globals_read import functions_of, globals_read
+from defenses.utils.json_values import JsonView
 from defenses.utils.namespaces import plain_name
 from defenses.utils.plugin_code import is_users
 from defenses.utils.source_code import plain_text
@@ -45,8 +46,8 @@ class Provenance:
     """
 
     name: str
-    params: Mapping[str, Any]
-    fingerprint: Mapping[str, Any]
+    params: Mapping[str, object]
+    fingerprint: JsonView
     state: str
     training_seed: int | None = None
 
@@ -103,7 +104,7 @@ class _Digest:
         self.follow = follow
         self.problem = ""  # of the first value that cannot be hashed
         self._seen: dict[int, int] = {}  # numbers of modules, functions, objects by id: they may refer to each other
-        self._held: list[Any] = []  # those objects, so that no other one gets their id
+        self._held: list[object] = []  # those objects, so that no other one gets their id
         self._place: list[str] = []  # attributes on the way to the present value
 
     def _write(self, kind: str, text: str = "") -> None:
@@ -128,7 +129,7 @@ class _Digest:
         else:
             self._once(value)
 
-    def _mapping(self, value: Mapping[Any, Any]) -> None:
+    def _mapping(self, value: Mapping[object, object]) -> None:
         self._write("mapping", str(2 * len(value)))
         for key, inner in value.items():
             self.add(key)
@@ -146,7 +147,7 @@ class _Digest:
         for value in listed:
             self.add(value)
 
-    def _once(self, value: Any) -> None:
+    def _once(self, value: object) -> None:
         if id(value) in self._seen:
             self._write("again", str(self._seen[id(value)]))
             return
@@ -173,7 +174,7 @@ class _Digest:
         else:
             self._object(value)
 
-    def _object(self, value: Any) -> None:
+    def _object(self, value: object) -> None:
         """Hash an object by what it would pickle; a user's by its attributes, as it may leave some out of pickles."""
         if type(value) is object:  # nothing but itself tells it from others
             self._refuse("an object without attributes")
@@ -257,7 +258,7 @@ class _Digest:
                 self._place.pop()
 
 
-def _library_name(value: Any) -> str:
+def _library_name(value: object) -> str:
     """Return the name of a function or class of a library; "" for anything else."""
     home = getattr(value, "__module__", None)
     if not callable(value) or isinstance(value, nn.Module) or not isinstance(home, str) or is_users(home):
@@ -265,7 +266,7 @@ def _library_name(value: Any) -> str:
     return f"{home}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
-def _member(pair: tuple[str, Any]) -> tuple[str, Any]:
+def _member(pair: tuple[str, object]) -> tuple[str, object]:
     """Return the name of a class's member, and the code of a function, or a value; None: it is of neither kind."""
     name, value = pair
     function = getattr(value, "fget", getattr(value, "__func__", value))
@@ -282,7 +283,7 @@ def _code(function: types.FunctionType) -> types.CodeType:
     return code.replace(co_consts=(None, *code.co_consts[1:])) if documented and is_users(function.__module__) else code
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: object) -> dict[str, object]:
     """Return the attributes of an object."""
     names = [name for base in type(value).__mro__ for name in _slots(base)]
     slots = {name: getattr(value, name) for name in names if hasattr(value, name)}

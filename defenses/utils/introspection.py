@@ -27,7 +27,7 @@ class Parameters:
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     open: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
     def without(self, *left_out: str) -> Parameters:
         """Return the arguments without some."""
@@ -62,12 +62,12 @@ def package_folder(package: str) -> Path | None:
 
 
 @lru_cache
-def parse(path: Path, stamp: int = 0) -> ast.Module:  # noqa: ARG001
+def parse(path: Path, _stamp: int = 0) -> ast.Module:
     """Return the syntax tree of a file, read once for every stamp.
 
     Args:
         path: the file.
-        stamp: the time of its last change, where it may change.
+        _stamp: the time of its last change, where it may change.
 
     Raises:
         UserError: the file cannot be read or is not Python.
@@ -163,7 +163,7 @@ def function_parameters(node: ast.FunctionDef, *, skip: int = 0) -> Parameters:
     )
 
 
-def _constant(node: ast.expr) -> Any:
+def _constant(node: ast.expr) -> object:
     """Return a literal or a quotient of two numbers (8 / 255); None for anything else."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         above, below = _constant(node.left), _constant(node.right)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from defenses.utils.file_reads import noting
 
@@ -51,7 +50,7 @@ def hook_libraries() -> None:
             _hook(module, function)
 
 
-def _hook(module: Any, name: str) -> None:
+def _hook(module: object, name: str) -> None:
     owner, _, attribute = name.rpartition(".")
     target = getattr(module, owner, None) if owner else module
     function = getattr(target, attribute, None)

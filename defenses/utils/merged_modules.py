@@ -17,7 +17,7 @@ class _Merged(ModuleType):
         super().__init__(name)
         vars(self)["_private"] = private
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         path, private = vars(self)["__name__"], vars(self)["_private"]
         found = [value for package in (path, f"{private}.{path}") if (value := _attribute(package, name)) is not _NONE]
         if not found:
@@ -66,7 +66,7 @@ def _module(name: str) -> ModuleType | None:
         raise
 
 
-def _attribute(module: str, name: str) -> Any:
+def _attribute(module: str, name: str) -> object:
     """Return a name or submodule of a module; `_NONE` if it has neither."""
     package = _module(module)
     if package is None:

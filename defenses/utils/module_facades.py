@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class _Facade(ModuleType):
     """Stand-in of a module, with some other values."""
 
-    def __init__(self, real: ModuleType, **names: Any):
+    def __init__(self, real: ModuleType, **names: object):
         super().__init__(real.__name__, real.__doc__)
         vars(self).update(names)
         vars(self)["_real"] = real
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(vars(self)["_real"], name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self):
             vars(self)[name] = value
         else:
@@ -52,7 +52,7 @@ class _Modules(MutableMapping[str, Any]):
     def _key(self, name: str) -> str:
         return name if name.startswith(self._private) else f"{self._private}.{name}"
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         key = self._key(name)
         return sys.modules[key if key in sys.modules else name]
 

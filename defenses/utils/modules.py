@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def shared_copy(module: M, **attributes: Any) -> M:
+def shared_copy(module: M, **attributes: object) -> M:
     """Return a shallow copy with the same tensors, hooks and children, and some other attributes.
 
     Args:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from defenses.utils.file_reads import watch
@@ -97,7 +97,7 @@ class Namespace:
 
     def import_(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
-    ) -> Any:
+    ) -> object:
         """Import a module for code of the plug-in; as `__import__`."""
         importer = globals.get("__name__") if isinstance(globals, dict) else None
         if level:
@@ -137,7 +137,7 @@ class Namespace:
                 waiting += space.imports.get(name, ())
         return {name: pair for name, pair in found.items() if pair is not None}
 
-    def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> Any:
+    def _import_private(self, name: str, top: str, fromlist: Sequence[str] | None) -> object:
         sys.modules[self.name].__path__[:] = [folder for entries in self._entries() for folder in entries]
         try:
             leaf = builtins.__import__(f"{self.name}.{name}", None, None, tuple(fromlist or ("__name__",)), 0)
@@ -229,7 +229,7 @@ def imported_files(folder: str, file: Path) -> dict[str, tuple[Path, str]]:
 
 def calling_namespace() -> Namespace | None:
     """Return the namespace of the code that is running, or that has called a library; None: it is purebench's own."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__")
         top = name.partition(".")[0] if isinstance(name, str) else ""
@@ -237,7 +237,7 @@ def calling_namespace() -> Namespace | None:
             return _by_name[top]
         if top in MERGED and not str(name).startswith("defenses.utils."):
             return None
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
@@ -256,11 +256,11 @@ def _load_hubconf(path: str) -> ModuleType:
 
 def _calling_module() -> str:
     """Return the name of the innermost module of a plug-in that runs; "" without one."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if is_private(name := frame.f_globals.get("__name__")):
             return str(name)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
 
 

@@ -24,7 +24,7 @@ def as_fraction(value: float | Fraction) -> Fraction:
     return Fraction(str(value))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return the value of an enum, as "Linf" for RobustBench's `ThreatModel.Linf`; other values as they are."""
     return value.value if isinstance(value, Enum) else value
 

@@ -20,7 +20,7 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 @dataclass(frozen=True)
-class Source:
+class PluginCode:
     """The source of a plug-in.
 
     Args:
@@ -47,7 +47,7 @@ class Source:
         return str(root if self.private else root / self.file.relative_to(self.root).parts[0])
 
 
-def source_of(where: str) -> Source | None:
+def source_of(where: str) -> PluginCode | None:
     """Return the source of a plug-in's file or module, without importing anything; None if there is none.
 
     Args:
@@ -55,12 +55,12 @@ def source_of(where: str) -> Source | None:
     """
     if where.endswith(".py"):
         file = Path(where).expanduser()
-        return Source(file, file.parent, private=True)
+        return PluginCode(file, file.parent, private=True)
     parts = where.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
     if (here := in_current_folder(where)) is not None:
-        return Source(here, Path.cwd(), private=True)
+        return PluginCode(here, Path.cwd(), private=True)
     try:
         spec = importlib.util.find_spec(parts[0])
     except (ImportError, ValueError):
@@ -70,8 +70,8 @@ def source_of(where: str) -> Source | None:
     ours = parts[0] in MERGED
     for folder in map(Path, spec.submodule_search_locations or ()):
         if (found := module_file(folder, parts[1:])) is not None:
-            return Source(found, folder.parent, ours)
-    return Source(Path(spec.origin), Path(spec.origin).parent, ours) if spec.origin and len(parts) == 1 else None
+            return PluginCode(found, folder.parent, ours)
+    return PluginCode(Path(spec.origin), Path(spec.origin).parent, ours) if spec.origin and len(parts) == 1 else None
 
 
 def is_users(module: str) -> bool:
@@ -134,7 +134,7 @@ def code_parts(name: str) -> dict[str, str]:
     return hashes(files, [target])
 
 
-def _files(source: Source) -> dict[str, Path]:
+def _files(source: PluginCode) -> dict[str, Path]:
     """Return the files of a plug-in's code, by path in its folder."""
     first = source.file.relative_to(source.root)
     files, waiting = {first.as_posix(): source.file}, [first]
@@ -147,7 +147,7 @@ def _files(source: Source) -> dict[str, Path]:
     return files
 
 
-def _imported_by(path: Path, file: Path, source: Source) -> Iterator[tuple[Path, Path]]:
+def _imported_by(path: Path, file: Path, source: PluginCode) -> Iterator[tuple[Path, Path]]:
     """Yield (path in the folder, file) of the modules that a file imports from it.
 
     Args:
@@ -168,7 +168,7 @@ def _imported_by(path: Path, file: Path, source: Source) -> Iterator[tuple[Path,
                 break
 
 
-def _roots(top: tuple[str, ...], source: Source, *, relative: bool) -> list[Path]:
+def _roots(top: tuple[str, ...], source: PluginCode, *, relative: bool) -> list[Path]:
     """Return the folders in which a module is looked for."""
     if source.is_installed:
         own = source.file.relative_to(source.root).parts[:1]

@@ -99,12 +99,12 @@ def _present_name(where: str, attribute: str) -> str:
     return ""
 
 
-def takes_seed(target: Any) -> bool:
+def takes_seed(target: object) -> bool:
     """Return True if a class or function has a parameter `training_seed`."""
     return (isclass(target) or isroutine(target)) and "training_seed" in signature(target).parameters
 
 
-def _from_file(name: str) -> Any:
+def _from_file(name: str) -> object:
     path = Path(name.rpartition(":")[0]).expanduser()
     if not path.is_file():
         where = "" if path.is_absolute() else f" from the current folder, {Path.cwd()}"
@@ -115,7 +115,7 @@ def _from_file(name: str) -> Any:
         return space.load(file)
 
 
-def _imported(name: str) -> Any:
+def _imported(name: str) -> object:
     where = name.rpartition(":")[0]
     if in_current_folder(where) is None:
         source = source_of(where)

@@ -110,7 +110,7 @@ def content_of(name: str) -> bytes | None:
 
 
 @lru_cache(4096)
-def sha_of(name: str, stamp: Stamp) -> str:  # noqa: ARG001
+def sha_of(name: str, _stamp: Stamp) -> str:
     """Return the SHA-256 of what has a stamp, computed once for every stamp."""
     if not is_file(name):
         return hashlib.sha256(content_of(name) or b"").hexdigest()
@@ -139,6 +139,6 @@ def place_of(frame: FrameType) -> str | None:
 
 
 @lru_cache(4096)
-def _place_of_file(file: str, count: int) -> str | None:  # noqa: ARG001
+def _place_of_file(file: str, _count: int) -> str | None:
     ordinary = by_place.keys() - names.values()
     return next((place for place in ordinary if file == place or file.startswith(f"{place}/")), None)

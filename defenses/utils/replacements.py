@@ -45,7 +45,7 @@ class Owner(NamedTuple):
     made: str = ""
 
 
-_seen: dict[str, dict[str, Any]] = {}  # names of modules, classes and registries, when they were last looked at
+_seen: dict[str, dict[str, object]] = {}  # names of modules, classes and registries, when they were last looked at
 _looked = {"modules": 0}  # that were imported when `_seen` was made
 _running: list[Owner] = []
 _replaced: dict[Owner, list[str]] = {}
@@ -73,7 +73,9 @@ def noting_replacements(name: str, made: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def making(name: str, plugins: Collection[str], params: Mapping[str, Any], training_seed: int | None) -> Iterator[None]:
+def making(
+    name: str, plugins: Collection[str], params: Mapping[str, object], training_seed: int | None
+) -> Iterator[None]:
     """Take note of what the making of a defense replaces, unless it is part of another.
 
     Args:
@@ -158,13 +160,14 @@ def _look() -> None:
     _looked["modules"] = len(sys.modules)
 
 
-def _names() -> dict[str, dict[str, Any]]:
+def _names() -> dict[str, dict[str, object]]:
     """Return the names of watched modules, of their classes and of registries."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of deprecated classes
         for name, module in list(sys.modules.items()):
-            if type(module) is not ModuleType or not _is_watched(name):
+            watched = name in _MODULES or name.startswith(_INSIDE) or name in _PACKAGES
+            if type(module) is not ModuleType or not watched:
                 continue
             found[name] = values = dict(vars(module))
             for value in values.values():
@@ -176,11 +179,7 @@ def _names() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _is_watched(name: str) -> bool:
-    return name in _MODULES or name.startswith(_INSIDE) or name in _PACKAGES
-
-
-def _differences(present: dict[str, dict[str, Any]]) -> list[str]:
+def _differences(present: dict[str, dict[str, object]]) -> list[str]:
     """Return the names whose values are no longer those that were seen."""
     found = []
     for place, before in _seen.items():
@@ -192,7 +191,7 @@ def _differences(present: dict[str, dict[str, Any]]) -> list[str]:
     return [name for name in dict.fromkeys(found) if name not in _UNWATCHED]
 
 
-def _counts(name: str, before: Any, after: Any) -> bool:
+def _counts(name: str, before: object, after: object) -> bool:
     """Return True if a change is that of a function, class or constant, and not one that purebench or torch makes."""
     maker = getattr(after, "__globals__", {}).get("__name__", "")
     wrapped = getattr(after, "_torchdynamo_orig_callable", getattr(after, "__wrapped__", None))

@@ -26,16 +26,16 @@ def find_classes_by(locate: Callable[[str], str]) -> None:
 
         finds_private_classes = True
 
-        def find_class(self, module: str, name: str) -> Any:
+        def find_class(self, module: str, name: str) -> object:
             return super().find_class(locate(module), name)
 
-    def load(file: Any, **options: Any) -> Any:
+    def load(file: Any, **options: object) -> Any:
         return Unpickler(file, **options).load()
 
-    def loads(data: Any, /, **options: Any) -> Any:
+    def loads(data: Any, /, **options: object) -> object:
         return Unpickler(io.BytesIO(data), **options).load()
 
-    def find_class(self: Any, module: str, name: str) -> Any:
+    def find_class(self: Any, module: str, name: str) -> object:
         return written_in_python(self, locate(module), name)
 
     pickle.Unpickler, pickle.load, pickle.loads = Unpickler, load, loads  # type: ignore[misc]

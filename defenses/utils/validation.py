@@ -37,11 +37,11 @@ class Kind:
     read: Callable[[Any], Any] | None = None
     make: Callable[[Any], Any] = lambda value: value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return pydantic's schema of the kind; faults of keys inside a value keep their own words."""
         from pydantic_core import PydanticCustomError, ValidationError, core_schema
 
-        def validate(value: Any, inner: Callable[[Any], Any]) -> Any:
+        def validate(value: object, inner: Callable[[object], object]) -> object:
             try:
                 value = inner(value)
                 if self.test(value):
@@ -72,7 +72,7 @@ def number(value: Any) -> int | float:
     return value  # type: ignore[no-any-return]
 
 
-def _whole(value: Any) -> int:
+def _whole(value: object) -> int:
     if type(value := number(value)) is not int:
         raise ValueError
     return value
@@ -143,7 +143,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def _faults(
     error: ErrorDetails,
-    kind: Any,
+    kind: object,
     name: Name,
     remedies: Mapping[tuple[str, ...], str],
     misplaced: Callable[[Loc], str],
@@ -170,7 +170,7 @@ def _faults(
         yield f"{subject}{place} is {short(value)}; it must be {words}"
 
 
-def _keys(kind: Any, loc: Loc) -> list[str]:
+def _keys(kind: object, loc: Loc) -> list[str]:
     """Return the keys of the table with an unknown one."""
     kind = getattr(kind, "__origin__", kind)  # of Annotated
     for step in loc[:-1]:
@@ -178,7 +178,7 @@ def _keys(kind: Any, loc: Loc) -> list[str]:
     return list(get_type_hints(kind))
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a value for messages, cut at 60 characters; texts but numbers stand in double quotes, as in TOML."""
     text = repr(value)
     if isinstance(value, str):

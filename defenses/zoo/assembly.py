@@ -21,6 +21,7 @@ from defenses.detectors.gated import Gated
 from defenses.networks.registry import Role
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.identity import identity
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, is_zoo, portable
 from defenses.utils.parameters import canonical
 from defenses.utils.plugins import code_hash, line_of, load_object, takes_seed
@@ -50,9 +51,9 @@ class Parts:
     weights_root: str | Path | None
     training_seed: int | None
     data_root: str | Path | None
-    make: Callable[[str, Named], tuple[Any, Mapping[str, Any]]]
+    make: Callable[[str, Named], tuple[Any, JsonView]]
     load: Callable[..., Defense]
-    user_parts: list[dict[str, Any]] = field(default_factory=list)
+    user_parts: list[Json] = field(default_factory=list)
 
     def note(self, role: str, part: Named, built: Any) -> None:
         """Add a user-defined part, as it was built, to `user_parts`."""
@@ -79,7 +80,7 @@ class Parts:
         roots = {"weights_root": self.weights_root, "data_root": self.data_root}
         # Filters that a card has by default belong before the whole composition, not here.
         has_filters = name in list_models() and "filters" in card(name).parameters
-        unfiltered: dict[str, Any] = {"filters": []} if has_filters else {}
+        unfiltered: Json = {"filters": []} if has_filters else {}
         model = self.load(name, self.dataset, training_seed=seed, **roots, **{**unfiltered, **part.params})
         defense: Defense = model
         if isinstance(model, UserModule):  # a plain module of a user
@@ -90,13 +91,13 @@ class Parts:
             self.note("classifier", part, defense)
         return defense
 
-    def trained(self, name: str, *roles: Role) -> Any:
+    def trained(self, name: str, *roles: Role) -> object:
         """Return a trained network by the name of its weights; see `networks.registry.NetworkLoader`."""
         roots = {"root": self.weights_root, "data_root": self.data_root}
         return load_network(name, self.dataset, roles=roles, training_seed=self.training_seed, **roots)
 
 
-def composed(label: str, part: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
+def composed(label: str, part: Any, params: JsonView, parts: Parts) -> Defense:
     """Return the defense of a part and of the parts that parameters put around it.
 
     Args:
@@ -142,7 +143,7 @@ def _chained(purifiers: Sequence[Purifier]) -> Purifier | None:
     return purifiers[0] if purifiers else None
 
 
-def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
+def _gated(label: str, params: Mapping[str, object], purifies: bool) -> bool:
     """Return True if suspected images are purified, False if they are refused.
 
     Raises:
@@ -158,7 +159,7 @@ def _gated(label: str, params: Mapping[str, Any], purifies: bool) -> bool:
     return bool(how == "purify")
 
 
-def _guard(label: str, part: Any, params: Mapping[str, Any], classifier: Classifier, parts: Parts) -> Guard | None:
+def _guard(label: str, part: Any, params: Mapping[str, object], classifier: Classifier, parts: Parts) -> Guard | None:
     """Return the named or given detector, fitted on training images and calibrated on validation images; or None."""
     detector, settings = part, params
     if isinstance(part, Detector) and params.get("detector"):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from defenses.utils import validation as kinds
 from defenses.utils.errors import UserError, gathered, unknown, with_context
+from defenses.utils.json_values import JsonView
 from defenses.utils.parameters import as_number, canonical, decode
 from defenses.utils.validation import under, validated
 
@@ -26,7 +27,7 @@ COMMON: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and as_number(value) is None and len(value) <= 200
 
 
@@ -39,7 +40,7 @@ _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 _ABSENT = ("filters", "detector", "level")  # may be None: left out
 
 
-def kind_of(default: Any) -> Any:
+def kind_of(default: object) -> object:
     """Return the kind of a parameter's values from its default: 10 for whole numbers, 10.0 and "1/4" for any."""
     if isinstance(default, str) and as_number(default) is not None:
         return kinds.Number
@@ -89,14 +90,14 @@ class Card:
     version: int
     noise_scale: str = ""
     trainer: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: JsonView = field(default_factory=dict)
+    datasets: Mapping[str, JsonView] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipes: Mapping[str, JsonView] = field(default_factory=dict)
+    tune: Mapping[str, JsonView] = field(default_factory=dict)
 
     @property
-    def claims(self) -> tuple[Mapping[str, Any], ...]:
+    def claims(self) -> tuple[JsonView, ...]:
         """Return published numbers of the defense, each with its source, from `leaderboards/claims`."""
         return tuple(claim for claim in _claims() if claim["defense"] == self.name)
 
@@ -109,7 +110,7 @@ class Card:
             return FAMILIES[4]
         return FAMILIES[3] if self.build.startswith("defenses.filters.") else FAMILIES[2]
 
-    def merged(self, dataset: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(self, dataset: str, params: JsonView) -> dict[str, object]:
         """Return all parameters for a data set in canonical form, with those of a composition where they are given.
 
         Raises:
@@ -118,7 +119,7 @@ class Card:
         values = {**self.parameters, **self.datasets.get(dataset, {}), **params}
         return dict(gathered(lambda key: (key, self._checked(key, values[key])), sorted(values)))
 
-    def _checked(self, key: str, value: Any) -> Any:
+    def _checked(self, key: str, value: object) -> Any:
         """Return a value in canonical form, of the kind of its parameter."""
         if key in COMMON[self.kind]:
             kind = _COMMON_KINDS[key]
@@ -134,11 +135,11 @@ class Card:
             raise with_context(self.name, error) from None
         return checked
 
-    def random(self, merged: Mapping[str, Any]) -> bool:
+    def random(self, merged: JsonView) -> bool:
         """Return True if the defense by itself is stochastic with these parameters."""
         return self.stochastic and not (self.noise_scale and decode(merged[self.noise_scale]) == 0)
 
-    def networks(self, merged: Mapping[str, Any]) -> list[str]:
+    def networks(self, merged: Mapping[str, object]) -> list[str]:
         """Return the names of the weights that the defense by itself loads with these parameters."""
         return [name.format(**merged) for name in self.weights]
 
@@ -155,7 +156,7 @@ def _cards() -> dict[str, Card]:
 
 
 @functools.cache
-def _claims() -> list[dict[str, Any]]:
+def _claims() -> list[dict[str, object]]:
     files = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(_CLAIMS.glob("*.toml"))]
     return [{k: v for k, v in file.items() if k != "claims"} | claim for file in files for claim in file["claims"]]
 
@@ -180,7 +181,7 @@ def card(name: str) -> Card:
     return _cards()[name]
 
 
-def refuse_around(name: str, params: Mapping[str, Any]) -> None:
+def refuse_around(name: str, params: Mapping[str, object]) -> None:
     """Refuse filters and detectors as parameters of a model that is named as the defense itself.
 
     Args:

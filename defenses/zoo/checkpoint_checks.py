@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defenses.data.dataset import NAMES, dataset_info
 from defenses.networks.registry import data_args
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def check_data(
-    path: Path, kind: str, args: Mapping[str, Any], dataset: str, data_root: Path | str | None = None
-) -> None:
+def check_data(path: Path, kind: str, args: JsonView, dataset: str, data_root: Path | str | None = None) -> None:
     """Refuse a network for images or classes of another data set.
 
     Args:

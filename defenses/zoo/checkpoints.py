@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from defenses.networks.registry import build_network, check_role, deployed, role_of
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, write_whole
+from defenses.utils.json_values import Json, JsonView
 from defenses.zoo.cards import card, list_models
 from defenses.zoo.checkpoint_checks import check_data, check_trained_on, load_tensors
 from defenses.zoo.weight_paths import find_weights, make_again
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from defenses.networks.registry import Role
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
+def read_sidecar(path: Path) -> Json:
     """Return the JSON beside a weights file: sha256, network (kind, args), recipe, metrics.
 
     Raises:
@@ -70,10 +71,10 @@ def save_network(
     path: Path,
     network: nn.Module,
     kind: str,
-    args: Mapping[str, Any],
-    recipe: Mapping[str, Any],
+    args: JsonView,
+    recipe: Mapping[str, object],
     *,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, object] | None = None,
     half: bool = False,
 ) -> str:
     """Write weights and their sidecar, each atomically.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 from defenses.utils.names import is_plugin, portable
 
 KEYS = ("classifier", "runs", "combine", "filters", "detector", "suspected", "level")  # all others: of a part
@@ -18,7 +19,7 @@ class Named:
     """Named part of a composition, with its parameters."""
 
     name: str
-    params: Mapping[str, Any]
+    params: Mapping[str, object]
 
 
 def named(value: Any, label: str) -> Named:
@@ -38,7 +39,7 @@ def named(value: Any, label: str) -> Named:
     raise UserError(f'{label} is {value!r}; write a name, or a table as {{ name = "jpeg", quality = 50 }}')
 
 
-def filters_of(params: Mapping[str, Any]) -> list[Named]:
+def filters_of(params: Mapping[str, object]) -> list[Named]:
     """Return the filters that parameters name, in order.
 
     Raises:
@@ -50,7 +51,7 @@ def filters_of(params: Mapping[str, Any]) -> list[Named]:
     return [named(entry, "a filter") for entry in listed]
 
 
-def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
+def parts_of(params: Mapping[str, object]) -> Iterator[tuple[str, Named]]:
     """Yield the (role, part) that parameters name around the defense itself."""
     for entry in filters_of(params):
         yield "filter", entry
@@ -60,7 +61,7 @@ def parts_of(params: Mapping[str, Any]) -> Iterator[tuple[str, Named]]:
         yield "classifier", named(params["classifier"], "classifier")
 
 
-def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def renamed(params: JsonView, change: Callable[[str], str]) -> dict[str, object]:
     """Return parameters with other names for the user-defined parts ("file.py:Name").
 
     Args:
@@ -81,13 +82,13 @@ def renamed(params: Mapping[str, Any], change: Callable[[str], str]) -> dict[str
     return changed
 
 
-def plugins_of(name: str, params: Mapping[str, Any]) -> list[str]:
+def plugins_of(name: str, params: JsonView) -> list[str]:
     """Return the plug-ins of a defense: itself and the parts that its parameters name."""
     around = {key: params[key] for key in ("filters", "classifier") if key in params}
     return [part for part in (name, *(part.name for _, part in parts_of(around))) if is_plugin(part)]
 
 
-def with_user_parts(fingerprint: Mapping[str, Any], user_parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def with_user_parts(fingerprint: JsonView, user_parts: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Return a fingerprint with those of its user-defined parts, without the folders of their files.
 
     Args:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from defenses.data.dataset import clean_name, dataset_info
 from defenses.utils.errors import UserError, with_context
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode, plain
 from defenses.utils.plugins import load_object
@@ -30,12 +31,12 @@ _KINDS = {"filter": "purifier", "detector": "detector", "classifier": "classifie
 def fingerprint(
     name: str,
     dataset: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     *,
     weights_root: str | Path | None = None,
     training_seed: int | None = None,
     data_root: str | Path | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Return all that the outputs of a registered or zoo model depend on: parameters, hashes of weights.
 
     User-defined classifiers and filters are left out, since only `load_model` can build them
@@ -93,10 +94,10 @@ def named_card(name: str) -> Card:
 def _card_fingerprint(
     registered: Card,
     dataset: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     weights_root: str | Path | None,
     training_seed: int | None,
-) -> dict[str, Any]:
+) -> Json:
     """Return the fingerprint of a registered defense by itself."""
     merged = registered.merged(dataset, params)
     files = registered.networks(merged)
@@ -106,7 +107,7 @@ def _card_fingerprint(
 
 def _part_fingerprint(
     role: str, part: Named, dataset: str, weights_root: str | Path | None, training_seed: int | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the fingerprint of a part in a composition.
 
     Raises:
@@ -208,7 +209,7 @@ def _load_model(
     weights_root: str | Path | None,
     training_seed: int | None,
     data_root: str | Path | None,
-    params: dict[str, Any],
+    params: Json,
     *,
     stochastic: bool,
 ) -> Defense:
@@ -243,7 +244,7 @@ def _load_model(
     return defense
 
 
-def _load_registered(name: str, parameters: Mapping[str, Any], source: Parts) -> Defense:
+def _load_registered(name: str, parameters: JsonView, source: Parts) -> Defense:
     from defenses.zoo.assembly import composed
 
     registered, values = card(name), {key: decode(value) for key, value in parameters.items()}
@@ -258,7 +259,7 @@ def parts(
     from defenses.zoo.assembly import Parts
     from defenses.zoo.user_models import load_filter
 
-    def make(role: str, part: Named) -> tuple[Any, dict[str, Any]]:
+    def make(role: str, part: Named) -> tuple[Any, Json]:
         if role == "filter" and is_plugin(part.name):
             _check_keys(role, part)
             built = load_filter(part.name, part.params, training_seed)
@@ -272,7 +273,7 @@ def parts(
     return source
 
 
-def _build(registered: Card, params: Mapping[str, Any], source: Parts) -> Any:
+def _build(registered: Card, params: JsonView, source: Parts) -> Any:
     """Return what a card's `build` makes of its own parameters."""
     info = dataset_info(source.dataset, root=source.data_root)
     build = load_object(registered.build)

@@ -10,13 +10,13 @@ import hashlib
 import pickle
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.paths import cache_dir
 from defenses.zoo.robustbench_index import DATASETS, ZooEntry, find
 from defenses.zoo.weight_paths import weight_roots
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _PIXELS = {"Crop288": 288}  # by ImageNet preprocessing; all others give 224
 
 
-def fingerprint(
-    name: str, dataset: str, params: Mapping[str, Any], *, weights_root: str | Path | None = None
-) -> dict[str, Any]:
+def fingerprint(name: str, dataset: str, params: JsonView, *, weights_root: str | Path | None = None) -> Json:
     """Return all that the outputs of a model depend on; missing files are downloaded.
 
     Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `weight_roots`, and for
@@ -59,7 +57,7 @@ def fingerprint(
     }
 
 
-def load(name: str, dataset: str, params: Mapping[str, Any], *, weights_root: str | Path | None = None) -> Classifier:
+def load(name: str, dataset: str, params: JsonView, *, weights_root: str | Path | None = None) -> Classifier:
     """Return a model of the zoo as a deterministic defense, on the CPU.
 
     Args:
@@ -177,6 +175,6 @@ def _reason(error: BaseException) -> str:
 
 
 @functools.cache
-def _sha(path: str, size: int, changed: int) -> str:  # noqa: ARG001 keys of the cache
+def _sha(path: str, _size: int, _changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_zoo
@@ -13,8 +12,8 @@ _NORMS = ("Linf", "L2", "L1", "L0")
 
 
 def translated(
-    name: str, weights_root: str | Path | None, params: Mapping[str, Any]
-) -> tuple[str | Path | None, dict[str, Any]]:
+    name: str, weights_root: str | Path | None, params: Mapping[str, object]
+) -> tuple[str | Path | None, dict[str, object]]:
     """Return the folder of weights to look in first, and the parameters of the defense.
 
     Args:
@@ -43,7 +42,7 @@ def translated(
     return weights_root, rest
 
 
-def _check_norm(name: str, threat_model: Any) -> None:
+def _check_norm(name: str, threat_model: object) -> None:
     if threat_model is not None and str(threat_model).lower() not in map(str.lower, _NORMS):
         text = f'threat_model is "{str(threat_model)[:40]}"; {name} is attacked in the norms {", ".join(_NORMS)}'
         raise UserError(f"{text} (corrupted images are a data set)")

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import package_folder, parse
@@ -54,7 +53,7 @@ class ZooEntry:
         return tuple(f"{self.name}.pt_m{i}.pt" for i in range(len(self.ids)))
 
 
-def find(name: str, dataset: str, params: Mapping[str, Any]) -> ZooEntry:
+def find(name: str, dataset: str, params: Mapping[str, object]) -> ZooEntry:
     """Return the entry of a model.
 
     Args:

@@ -21,7 +21,7 @@ from defenses.zoo.composition import KEYS
 
 def load_plugin(
     name: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     parts: Parts,
     *,
     stochastic: bool = False,
@@ -70,7 +70,7 @@ def _building(name: str) -> Iterator[None]:
         raise UserError(f'"{name}" cannot be built: {line_of(error)}') from error
 
 
-def _composed(name: str, target: Any, params: Mapping[str, Any], parts: Parts) -> Defense:
+def _composed(name: str, target: object, params: Mapping[str, object], parts: Parts) -> Defense:
     """Return the composition of a purifier, a class or an instance, that `params` describe."""
     arguments = {key: value for key, value in params.items() if key not in KEYS}
     around = {key: value for key, value in params.items() if key in KEYS}
@@ -79,7 +79,7 @@ def _composed(name: str, target: Any, params: Mapping[str, Any], parts: Parts) -
     return defense
 
 
-def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None = None) -> Purifier:
+def load_filter(name: str, params: Mapping[str, object], training_seed: int | None = None) -> Purifier:
     """Return the filter of a user-defined purifier: a class, a function that makes one, or an instance.
 
     Args:
@@ -99,7 +99,7 @@ def load_filter(name: str, params: Mapping[str, Any], training_seed: int | None 
     return purifier.eval()
 
 
-def _instance(name: str, target: Any, params: Mapping[str, Any], training_seed: int | None) -> Any:
+def _instance(name: str, target: Any, params: Mapping[str, object], training_seed: int | None) -> object:
     """Return an instance itself, or what a class or function makes of its parameters."""
     if isinstance(target, nn.Module):
         if params:
@@ -109,7 +109,7 @@ def _instance(name: str, target: Any, params: Mapping[str, Any], training_seed: 
     return target(**params, **({"training_seed": training_seed} if seeded else {}))
 
 
-def _takes(target: Any, params: Mapping[str, Any]) -> bool:
+def _takes(target: Any, params: Mapping[str, object]) -> bool:
     """Return True if a class or function can be called with these parameters, by its signature."""
     try:
         signature(target).bind(**params)

@@ -72,13 +72,14 @@ def checksums(ground: Ground) -> Iterator[Outcome]:
 
 @case("tables on disk truncated, empty or with a bit flipped", "made again from the records before they are shown")
 def tables(ground: Ground) -> Iterator[Outcome]:
-    for name in ("tables.txt", "tables.md", "tables.csv", "tables.tex", "tables.html", ".tables-stamp"):
+    all_tables = "tables.txt", "tables.md", "tables.csv", "tables.tex", "tables.html"
+    for name in (*all_tables, ".tables-stamp"):
         for way in _WAYS.values():
             out = ground.copy()
             kept = finished(out)
             (out / name).write_bytes(way((out / name).read_bytes()))
             told = run_command("table", out, "--format", "csv" if name.endswith("csv") else "text")
-            assert (out / name).read_bytes() == (ground.base.reference / name).read_bytes(), name
+            assert all((out / t).read_bytes() == (ground.base.reference / t).read_bytes() for t in all_tables), name
         yield Outcome(told, code=0, folder=out, kept=kept)
 
 

@@ -29,7 +29,7 @@ _ENOUGH, _ENOUGH_VARYING = 1.0, 3.0  # cap of the loss against a detector: beyon
 _L1_SPARSE, _L1_SHRINK, _L1_LEAST, _L1_SAME = 0.2, 1.5, 0.1, 0.95  # of APGD-L1
 
 
-class _Table:
+class _StageTable:
     """Columns of the stages' values, to look up items of different stages at once."""
 
     def __init__(self, stages: tuple[Stage, ...], device: torch.device, *, varying: bool):
@@ -79,7 +79,7 @@ class Ascent:
         self.every = _EVERY_VARYING if varying else _EVERY
         self.selection = Selection(problem, query, settings, mode, varying=varying)
         n, device = len(problem.x), problem.x.device
-        self.table = _Table(stages, device, varying=varying)
+        self.table = _StageTable(stages, device, varying=varying)
         counts = torch.zeros(7, n, dtype=torch.int64, device=device)
         self.kind, self.stage, self.step, self.checkpoint, self.interval, self.rises, self.halvings = counts
         self.stage -= 1  # the clean image counts as the last iterate of a stage before the first

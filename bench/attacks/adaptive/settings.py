@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from bench.attacks.budgets import check_params
 from bench.spec.cell import Copies
 from defenses.utils.errors import UserError, gathered
+from defenses.utils.json_values import Json
 from defenses.utils.validation import Count, Flag, Kind, NotNegative, number, validated
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ def _pair(value: Any) -> tuple[int, int]:
     raise ValueError
 
 
-def _copies(value: Any) -> tuple[int, int]:
-    return _pair([value, value] if type(value) is int else value)
-
-
 _LOSSES = Kind(f"a list of {', '.join(get_args(Loss))}", bool)
-_COPIES = Kind("a whole number of copies, or [first, last] of them", lambda v: 1 <= v[0] <= v[1], _copies)
+_COPIES = Kind(
+    "a whole number of copies, or [first, last] of them",
+    lambda v: 1 <= v[0] <= v[1],
+    lambda v: _pair([v, v] if type(v) is int else v),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}  # least values 
 RULE_ERROR = 0.001  # small, since a rule decides on many iterates of an image
 _COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
-ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (parameters, defaults unlike `Settings`)
+ATTACKS: dict[str, tuple[tuple[str, ...], Json]] = {  # name -> (parameters, defaults unlike `Settings`)
     "adaptive": (_ASCENT, {}),
     "apgd": (_ASCENT, {}),
     "pgd": (_ASCENT, {"eot": (8, 8)}),
@@ -105,7 +106,7 @@ ATTACKS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # name -> (param
 }
 
 
-def settings_of(local: str, params: Mapping[str, Any]) -> Settings:
+def settings_of(local: str, params: Mapping[str, object]) -> Settings:
     """Return the settings of an attack.
 
     Args:

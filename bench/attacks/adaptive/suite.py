@@ -19,7 +19,7 @@ refused (Carlini & Wagner 2017, arXiv 1705.07263, attack classifier and detector
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, copies_of, settings_of
 from bench.attacks.base import Attack, AttackRequest, keyword_form
@@ -39,7 +39,7 @@ def names() -> list[str]:
     return list(ATTACKS)
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return one of the attacks, by a name of `names`; see `bench.attacks.registry.find_attack`."""
     settings = settings_of(local, params)
     return Attack(
@@ -59,7 +59,7 @@ def parameters(local: str) -> Parameters:
     return Parameters(names, defaults={name: getattr(settings, name) for name in names})
 
 
-def _rule_warnings(params: dict[str, Any]) -> tuple[str, ...]:
+def _rule_warnings(params: dict[str, object]) -> tuple[str, ...]:
     """Return the warnings of a sequential rule: the row holds its aggregate alone."""
     aggregates = {"majority": "a majority vote", "screen": "Rob(M)"}
     return tuple(
@@ -78,7 +78,7 @@ def _averaging(settings: Settings) -> str:
     return f"{text}; with the seed known, it meets the judged draw alone"
 
 
-def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+def _run(local: str, view: object, request: AttackRequest) -> Tensor:
     from bench.attacks.adaptive.problem import Problem
     from bench.attacks.adaptive.program import adversarial_images
 

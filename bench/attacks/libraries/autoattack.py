@@ -17,6 +17,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.introspection import Parameters
+from defenses.utils.json_values import Json
 from defenses.utils.validation import Count, under, validated
 
 if TYPE_CHECKING:
@@ -52,17 +53,17 @@ _SETTINGS = {
 }
 _FAB_DEFAULTS = {"alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
 _APGD_DEFAULTS = {"n_iter": 100, "n_restarts": 5, "eot_iter": 1, "rho": 0.75, "use_largereps": False}
-_PART_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="custom", in Linf and L2
+_PART_DEFAULTS: dict[str, Json] = {  # of version="custom", in Linf and L2
     "apgd": _APGD_DEFAULTS,
     "apgd_targeted": {**_APGD_DEFAULTS, "n_restarts": 1, "n_target_classes": 9},
     "fab": {"n_iter": 100, "n_restarts": 5, **_FAB_DEFAULTS, "n_target_classes": 9},
     "square": {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "loss": "margin", "resc_schedule": False},
 }
-_VERSION_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # where they differ
+_VERSION_DEFAULTS: dict[str, dict[str, dict[str, object]]] = {  # where they differ
     "standard": {"apgd": {"n_restarts": 1}, "fab": {"n_restarts": 1}},
     "rand": {"apgd": {"n_restarts": 1, "eot_iter": 20}},
 }
-_L1_DEFAULTS: dict[str, dict[str, Any]] = {  # of version="standard"
+_L1_DEFAULTS: dict[str, dict[str, object]] = {  # of version="standard"
     "apgd": {"n_restarts": 5, "use_largereps": True},
     "apgd_targeted": {"n_target_classes": 5, "use_largereps": True},
 }
@@ -77,7 +78,7 @@ def names() -> list[str]:
     return [*_STANDARD, *_SINGLE, *_BEST_LOSS, "custom"]
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of AutoAttack; see `bench.attacks.registry.find_attack`."""
     name = f"autoattack:{local}"
     if local not in names():
@@ -115,7 +116,7 @@ def parameters(local: str) -> Parameters:
     return Parameters((*required, *names), required, defaults=shown)
 
 
-def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, Any]]:
+def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, object]]:
     """Return the defaults of an attack by part of AutoAttack.
 
     Args:
@@ -127,7 +128,7 @@ def defaults_of(local: str, norm: str = "Linf") -> dict[str, dict[str, Any]]:
     return {part: {**v, **changed.get(part, {}), **largest.get(part, {})} for part, v in _PART_DEFAULTS.items()}
 
 
-def _attacks(local: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+def _attacks(local: str, params: Mapping[str, object]) -> tuple[str, ...]:
     """Return the single attacks that an attack runs."""
     if local in _BEST_LOSS:
         return (local.removesuffix("-best-loss"),)
@@ -149,18 +150,14 @@ def _version() -> str:
     return "autoattack not installed"
 
 
-def _warnings(attacks: tuple[str, ...], params: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(attacks: tuple[str, ...], params: dict[str, object]) -> tuple[str, ...]:
     enough = {} if attacks == ("square",) else {"n_iter": ENOUGH_STEPS}
     short = short_of(params, enough | ({"n_queries": ENOUGH_QUERIES} if "square" in attacks else {}))
-    return (*short, *searches_nothing(_DEFAULTS, params), *_zero_beta(params))
+    back = ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
+    return (*short, *searches_nothing(_DEFAULTS, params), *back)
 
 
-def _zero_beta(params: dict[str, Any]) -> tuple[str, ...]:
-    """Return the warning of FAB's step back, all the way to the clean image."""
-    return ("beta = 0 takes every adversarial image of FAB back to the clean one",) if params.get("beta") == 0 else ()
-
-
-def _notes(attacks: tuple[str, ...], threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _notes(attacks: tuple[str, ...], _threat: ThreatModel, num_classes: int, params: Json) -> tuple[str, ...]:
     notes = []
     left_out = _left_out(attacks, num_classes)
     if left_out and len(left_out) < len(attacks):
@@ -176,7 +173,7 @@ def _left_out(attacks: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
     return tuple(a for a in attacks if num_classes < _LEAST_CLASSES.get(a, 2))
 
 
-def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+def _run(local: str, view: object, request: AttackRequest) -> Tensor:
     x, target, num_classes = request.x, request.target, request.num_classes
     attacks = _runnable(local, request)
     with library_call(request.seed, x.device, "auto-attack"):
@@ -184,10 +181,12 @@ def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
         _set(suite, attacks, request.params, num_classes)
         if local in _BEST_LOSS:
             suite.apgd.loss = _BEST_LOSS[local]
-            return suite.apgd.perturb(x.clone(), request.y, best_loss=True).detach()  # type: ignore[no-any-return]
+            found: Tensor = suite.apgd.perturb(x.clone(), request.y, best_loss=True)
+            return found.detach()
         if target is not None:
             suite.square.targeted = True
-            return suite.square.perturb(x.clone(), target).detach()  # type: ignore[no-any-return]
+            found = suite.square.perturb(x.clone(), target)
+            return found.detach()
         return _evaluate(suite, x.clone(), request.y)
 
 
@@ -222,11 +221,11 @@ def _library() -> Any:
     return AutoAttack
 
 
-def _build(local: str, view: Any, attacks: Sequence[str], request: AttackRequest) -> Any:
+def _build(local: str, view: object, attacks: Sequence[str], request: AttackRequest) -> Any:
     """Return the library's AutoAttack object."""
     library, threat = _library(), request.threat
     takes = inspect.signature(library.__init__).parameters
-    options: dict[str, Any] = {"norm": threat.norm, "eps": float(threat.eps)}
+    options: dict[str, object] = {"norm": threat.norm, "eps": float(threat.eps)}
     options |= {"seed": request.seed, "device": request.x.device}
     if "verbose" in takes:
         options["verbose"] = False
@@ -238,7 +237,7 @@ def _build(local: str, view: Any, attacks: Sequence[str], request: AttackRequest
     return library(view, version="custom", **options, **{listed: list(attacks)})
 
 
-def _set(suite: Any, attacks: Sequence[str], params: Mapping[str, Any], num_classes: int) -> None:
+def _set(suite: object, attacks: Sequence[str], params: Mapping[str, object], num_classes: int) -> None:
     """Set the parameters of every part, by the attributes that AutoAttack's manual names."""
     for name in dict.fromkeys(_PART[a] for a in attacks):
         part = getattr(suite, name)

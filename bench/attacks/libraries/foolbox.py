@@ -28,6 +28,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from defenses.utils.errors import unknown
 from defenses.utils.introspection import ClassFacts, Parameters
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ def names() -> list[str]:
     return sorted(set(SOURCE.exports()) - {"Attack"})
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of Foolbox; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"foolbox:{local}", SOURCE.facts(local)
@@ -58,7 +59,7 @@ def find(local: str, params: dict[str, Any]) -> Attack:
         minimisation="MinimizationAttack" in facts.bases,
         version=f"foolbox {library_version('foolbox')}",
         load=partial(importlib.import_module, "foolbox"),
-        warnings=_warnings(facts, params),
+        warnings=(*_short(facts, params), *searches_nothing(facts.parameters.defaults, params)),
         notes=partial(_notes, facts),
     )
 
@@ -68,11 +69,7 @@ def parameters(local: str) -> Parameters:
     return SOURCE.facts(local).parameters.without("distance")
 
 
-def _warnings(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
-    return (*_short(facts, params), *searches_nothing(facts.parameters.defaults, params))
-
-
-def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
+def _short(facts: ClassFacts, params: dict[str, object]) -> tuple[str, ...]:
     defaults = facts.parameters.defaults
     if facts.name.endswith("DeepFoolAttack"):
         return (GREEDY, *short_budgets(defaults, params))
@@ -83,7 +80,7 @@ def _short(facts: ClassFacts, params: dict[str, Any]) -> tuple[str, ...]:
     return short_budgets(defaults, params)
 
 
-def _notes(facts: ClassFacts, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:  # noqa: ARG001
+def _notes(facts: ClassFacts, threat: ThreatModel, _num_classes: int, params: Json) -> tuple[str, ...]:
     """Return the warnings of a step size that does not fit the ball."""
     values, eps = {**facts.parameters.defaults, **params}, float(threat.eps)
     if "FixedEpsilonAttack" not in facts.bases:
@@ -94,7 +91,7 @@ def _notes(facts: ClassFacts, threat: ThreatModel, num_classes: int, params: dic
     return step_notes(values.get("steps"), size, eps, threat.norm)
 
 
-def _check_init_attack(name: str, params: dict[str, Any]) -> None:
+def _check_init_attack(name: str, params: dict[str, object]) -> None:
     """Refuse an `init_attack` that is no minimisation of Foolbox."""
     init = params.get("init_attack")
     if init is not None and (init not in names() or "MinimizationAttack" not in SOURCE.facts(init).bases):
@@ -102,7 +99,7 @@ def _check_init_attack(name: str, params: dict[str, Any]) -> None:
         raise unknown(f"init_attack of {name}", str(init), minimisations)
 
 
-def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
+def _run(facts: ClassFacts, view: object, request: AttackRequest) -> Tensor:
     x, threat, target = request.x.clone(), request.threat, request.target
     stochastic = getattr(view, "stochastic", False)
     _refuse(facts, target, request.params, stochastic=stochastic)
@@ -116,7 +113,7 @@ def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
         criterion = Misclassification(request.y) if target is None else TargetedMisclassification(target)
         starts = {} if target is None or not _starts(facts) else {"starting_points": _images_of(view, x, target)}
         try:
-            result = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)
+            found: Tensor = attack(model, x, criterion, epsilons=float(threat.eps) if fixed else None, **starts)[1]
         except AssertionError as error:
             if stochastic:
                 raise Unsupported(f"{facts.name} asserts that the same image is answered alike twice") from error
@@ -125,10 +122,10 @@ def _run(facts: ClassFacts, view: Any, request: AttackRequest) -> Tensor:
             if "init_attack failed" in str(error):
                 raise Unsupported(_no_start(facts.name, stochastic=stochastic)) from error
             raise
-    return result[1].detach().clone().to(x.dtype)  # type: ignore[no-any-return]
+    return found.detach().clone().to(x.dtype)
 
 
-def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, Any], *, stochastic: bool) -> None:
+def _refuse(facts: ClassFacts, target: Tensor | None, params: Mapping[str, object], *, stochastic: bool) -> None:
     """Refuse pairs of attack and threat or defense that cannot run."""
     if not {"FixedEpsilonAttack", "MinimizationAttack"} & set(facts.bases):
         raise Unsupported(f"{facts.name} rotates and shifts images: no norm bounds it")
@@ -159,7 +156,7 @@ def _starts(facts: ClassFacts) -> bool:
     return "init_attack" in facts.parameters.names and "FMNAttackLp" not in facts.bases
 
 
-def _construct(facts: ClassFacts, threat: ThreatModel, params: Mapping[str, Any], model: Any, x: Tensor) -> Any:
+def _construct(facts: ClassFacts, threat: ThreatModel, params: JsonView, model: object, x: Tensor) -> Any:
     """Return the library's attack object."""
     import foolbox
 

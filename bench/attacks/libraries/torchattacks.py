@@ -20,6 +20,7 @@ from bench.attacks.libraries.isolation import library_call
 from bench.attacks.libraries.source import LibrarySource
 from bench.attacks.libraries.square_tiles import check_tiles
 from defenses.utils.introspection import ClassFacts, Parameters
+from defenses.utils.json_values import Json, JsonView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +61,7 @@ def names() -> list[str]:
     return sorted(SOURCE.exports())
 
 
-def find(local: str, params: dict[str, Any]) -> Attack:
+def find(local: str, params: dict[str, object]) -> Attack:
     """Return an attack of torchattacks; see `bench.attacks.registry.find_attack`."""
     SOURCE.check_name(local, names())
     name, facts = f"torchattacks:{local}", SOURCE.facts(local)
@@ -81,7 +82,7 @@ def parameters(local: str) -> Parameters:
     return SOURCE.facts(local).parameters.without(*_SET_HERE)
 
 
-def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(local: str, params: Json) -> tuple[str, ...]:
     defaults = SOURCE.facts(local).parameters.defaults
     warnings = [
         f"{key} {params.get(key, defaults[key])} is weak; publish nothing below {enough}"
@@ -102,7 +103,7 @@ def _warnings(local: str, params: dict[str, Any]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, Any]) -> tuple[str, ...]:
+def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, object]) -> tuple[str, ...]:
     defaults = SOURCE.facts(local).parameters.defaults
     notes = []
     if "alpha" in defaults and "eps" in defaults:
@@ -117,12 +118,12 @@ def _notes(local: str, threat: ThreatModel, num_classes: int, params: dict[str, 
     return tuple(notes)
 
 
-def _scaled_alpha(defaults: Mapping[str, Any], eps: float) -> float:
+def _scaled_alpha(defaults: JsonView, eps: float) -> float:
     """Return the default step size, scaled from the default eps to eps."""
     return float(defaults["alpha"] * (eps / defaults["eps"]))
 
 
-def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
+def _run(local: str, view: object, request: AttackRequest) -> Tensor:
     _refuse(local, request)
     x, target, num_classes = request.x, request.target, request.num_classes
     if local == "FAB" and target is not None:
@@ -140,9 +141,9 @@ def _run(local: str, view: Any, request: AttackRequest) -> Tensor:
         elif local == "JSMA" and num_classes != 10:
             # Its untargeted mode aims at (y + 1) % 10, whatever the number of classes.
             attack.set_mode_targeted_by_function(lambda _, labels: (labels + 1) % num_classes, quiet=True)
-        x_adv = attack(x.clone(), request.y if target is None else target)
+        x_adv: Tensor = attack(x.clone(), request.y if target is None else target)
     x_adv = x_adv.detach().clone().to(x.dtype)
-    return x_adv.clamp_(0, 1) if local in _LEAVES_BOX else x_adv  # type: ignore[no-any-return]
+    return x_adv.clamp_(0, 1) if local in _LEAVES_BOX else x_adv
 
 
 def _refuse(local: str, request: AttackRequest) -> None:
@@ -163,7 +164,7 @@ def _refuse(local: str, request: AttackRequest) -> None:
         raise Unsupported(f"the DLR loss of {local} needs {need} classes, the data set has {num_classes}")
 
 
-def _refuse_images(local: str, norm: str, shape: tuple[int, ...], params: Mapping[str, Any]) -> None:
+def _refuse_images(local: str, norm: str, shape: tuple[int, ...], params: Mapping[str, object]) -> None:
     """Refuse images of a shape [C, H, W] on which the library fails."""
     channels, height, width = shape
     if local in _THREE_CHANNELS and channels != 3:
@@ -182,11 +183,11 @@ def _norms(facts: ClassFacts) -> tuple[str, ...]:
     return tuple(re.findall(r"Linf|L2|L1|L0", declared[1])) if declared else ()
 
 
-def _arguments(cls: Any, request: AttackRequest) -> dict[str, Any]:
+def _arguments(cls: Any, request: AttackRequest) -> dict[str, object]:
     """Return the arguments of the constructor, those of the board among them."""
     takes = {k: p.default for k, p in inspect.signature(cls.__init__).parameters.items()}
     eps = request.threat.eps
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "eps": float(eps),
         "max_epsilon": float(eps),
         "pixels": int(eps),

@@ -83,7 +83,8 @@ def compare(
     differing_draws = set(both["index"][other_class | other_refusal])
     differing = set(before.index[recount]) | differing_draws
     margin = np.abs(both["margin"].to_numpy(float) - both["margin_after"].to_numpy(float))
-    size = [_relative(before[s].to_numpy(float), after[s].to_numpy(float)) for s in _SIZES]
+    sizes, sizes_after = (records[list(_SIZES)].to_numpy(float) for records in (before, after))
+    size = np.nanmax(np.abs(sizes - sizes_after) / np.maximum(1.0, np.abs(sizes)), initial=0.0)  # relative above 1
     return Agreement(
         images=len(before),
         differing=len(differing),
@@ -91,7 +92,7 @@ def compare(
         unexplained=len(set(both["index"][unexplained_draws]) | (differing - differing_draws)),
         accuracy=float((_share(after) - _share(before)).sum()),
         margin=float(np.nanmax(margin, initial=0.0)),
-        size=max(size, default=0.0),
+        size=float(size),
         flagged=int(flagged.sum()),
     )
 
@@ -115,11 +116,6 @@ def _near(both: pd.DataFrame, guard: Guard | None) -> np.ndarray:
     distances = [np.abs(both[name].to_numpy(float) - guard.threshold) for name in ("score", "score_after")]
     near: np.ndarray = np.minimum(*distances) < TIE * max(guard.scale, abs(guard.threshold))
     return near
-
-
-def _relative(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest difference, relative to values above 1."""
-    return float(np.nanmax(np.abs(a - b) / np.maximum(1.0, np.abs(a)), initial=0.0))
 
 
 def _share(records: pd.DataFrame) -> pd.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.attacks.adaptive.settings import ATTACKS, copies_of, settings_of
 from bench.board.defense_entry import describe_loaded
@@ -13,6 +13,7 @@ from bench.spec.cell import AttackRef, Cell, Copies, DataRef, DefenseRef, Verdic
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import JsonView
 from defenses.utils.names import is_plugin, is_zoo
 from defenses.utils.parameters import canonical, decode
 from defenses.zoo.cards import COMMON, card
@@ -20,6 +21,7 @@ from defenses.zoo.composition import renamed
 from defenses.zoo.registry import load_model
 
 if TYPE_CHECKING:
+    from bench.store.parts import CellRecord
     from defenses.core.defense import Defense
 
 
@@ -38,7 +40,7 @@ class Rebuilt:
     changes: tuple[str, ...] = ()
 
 
-def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
+def rebuild_cell(line: CellRecord) -> Cell | None:
     """Return the cell of a stored line; None if the line does not give its key."""
     try:
         identity = line["identity"]
@@ -60,7 +62,7 @@ def rebuild_cell(line: Mapping[str, Any]) -> Cell | None:
     return cell if cell.key == line["key"] else None
 
 
-def _copies(attack: str, params: Mapping[str, Any]) -> Copies | None:
+def _copies(attack: str, params: Mapping[str, object]) -> Copies | None:
     """Return the copies that an attack of `bench` averages by itself; None for attacks of libraries."""
     suite, _, local = attack.partition(":")
     if suite != "bench" or local not in ATTACKS:
@@ -68,7 +70,7 @@ def _copies(attack: str, params: Mapping[str, Any]) -> Copies | None:
     return copies_of(settings_of(local, {key: decode(value) for key, value in params.items()}))
 
 
-def _surrogate(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
+def _surrogate(fingerprint: JsonView | None) -> DefenseRef | None:
     """Return the surrogate, of which only the fingerprint is known; None: the images were made on the defense."""
     if fingerprint is None:
         return None
@@ -76,7 +78,7 @@ def _surrogate(fingerprint: Mapping[str, Any] | None) -> DefenseRef | None:
 
 
 def rebuild_defense(
-    fingerprint: Mapping[str, Any],
+    fingerprint: JsonView,
     dataset: str,
     *,
     weights_root: Path | None = None,
@@ -137,13 +139,13 @@ def _plugin_path(name: str, code: Path | None) -> str:
     return f"{path}:{attribute}"
 
 
-def _seed(fingerprint: Mapping[str, Any]) -> int | None:
+def _seed(fingerprint: JsonView) -> int | None:
     """Return the training seed, if the board names one."""
     seed = fingerprint.get("training_seed")
     return None if seed is None else int(seed)
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+def changes(before: JsonView, after: JsonView) -> tuple[str, ...]:
     """Return the differences of two fingerprints, a line each: "weights of undefended: 0a1b2c3d then, 4e5f6a7b now"."""
     old, new = _flat(before), _flat(after)
     return tuple(
@@ -153,9 +155,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
     )
 
 
-def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(fingerprint: Mapping[str, object]) -> dict[str, object]:
     """Return the values of a fingerprint by readable names, without nesting."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in fingerprint.items():
         if key in ("parameters", "weights") and isinstance(value, Mapping):
             singular = "weights of" if key == "weights" else "parameter"
@@ -168,7 +170,7 @@ def _flat(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Return a value as text of at most 24 characters."""
     text = "none" if value is None else str(value)
     return text if len(text) <= 24 else f"{text[:12]}..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.audit.reproduction.agreement import TIE, Agreement
 
@@ -78,7 +77,7 @@ class Verification:
         return self.judged > 0 and not self.count("differ") and not self.unjudged and not self.findings
 
 
-def as_dict(verification: Verification) -> dict[str, Any]:
+def as_dict(verification: Verification) -> dict[str, object]:
     """Return a verification for JSON."""
     names = ("defense", "attack", "view", "threat")
     keys = ("unjudged", "failed", "missing", "sample", "findings", "environment")

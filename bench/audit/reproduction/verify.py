@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from bench.audit.reproduction.cell_verifier import CellVerifier, VerifyOptions
 from bench.audit.reproduction.report import Verification, VerificationRow
-from bench.store.environment import versions
-from bench.store.manifest import check_schema, read_manifest
-from bench.store.parts import CellRecord, sha256, stored
+from bench.store.environment import RunRecord, versions
+from bench.store.manifest import Manifest, check_schema, read_manifest
+from bench.store.parts import CellRecord, Stored, sha256, stored
 from defenses.utils.errors import UserError, unknown
 
 __all__ = ["VerifyOptions", "verify"]
@@ -63,9 +62,7 @@ def verify(folder: Path, options: VerifyOptions, progress: Callable[[str], None]
     return result
 
 
-def _read_lines(
-    folder: Path, manifest: Mapping[str, Any], result: Verification
-) -> tuple[list[CellRecord], dict[str, tuple[dict[str, Any], Path]]]:
+def _read_lines(folder: Path, manifest: Manifest, result: Verification) -> tuple[list[CellRecord], Stored]:
     """Return (the plan, the stored lines and their parts by key); damage becomes a finding."""
     path = folder / "plan.jsonl"
     try:
@@ -85,13 +82,13 @@ def _read_lines(
     return plan, stored(folder / "parts", damaged)
 
 
-def _runs(manifest: Mapping[str, Any], lines: Iterable[CellRecord]) -> list[dict[str, Any]]:
+def _runs(manifest: Manifest, lines: Iterable[CellRecord]) -> list[RunRecord]:
     """Return the runs of a manifest that wrote the lines."""
     ids = {line.get("run") for line in lines}
     return [run for run in manifest.get("runs", []) if run["id"] in ids]
 
 
-def _environment(runs: list[dict[str, Any]], device: str) -> list[str]:
+def _environment(runs: list[RunRecord], device: str) -> list[str]:
     """Return the libraries and devices of the runs that differ from the current ones, a line each."""
     current, lines = versions(), []
     names = {name for run in runs for name in run.get("versions", {})}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
+
+from defenses.utils.json_values import Json, JsonView
 
 PATH_CONTRIBUTION = 1e-9  # least relative change of the gradient without a path that contributes
 MOST_LEFT_OUT = 0.25  # largest share of points that a measurement leaves out
@@ -97,7 +98,7 @@ def rounded(value: float, limit: float) -> str:
     return next((t for t in texts if (float(t) < limit, float(t) > limit) == (value < limit, value > limit)), texts[0])
 
 
-def state_of(content: Mapping[str, Any]) -> State:
+def state_of(content: JsonView) -> State:
     """Return the state of a stored certificate or of one of its checks; earlier versions have stored no third state."""
     if content.get("passed") is True:
         return "passed"
@@ -121,7 +122,7 @@ class CertificateRecord(TypedDict, total=False):
     checks: list[dict[str, object]]
     error: str
     note: str
-    sources: list[dict[str, Any]]
+    sources: list[Json]
 
 
 class NoGradient(Exception):

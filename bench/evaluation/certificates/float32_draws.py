@@ -26,7 +26,7 @@ class SingleDraws(TorchDispatchMode):
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+    ) -> object:
         """See `TorchDispatchMode`."""
         named = dict(kwargs or {})
         name = func.overloadpacket.__name__
@@ -41,13 +41,13 @@ class SingleDraws(TorchDispatchMode):
         return drawn.double() if drawn.is_floating_point() else drawn
 
 
-def _wants_double(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+def _wants_double(args: Sequence[object], named: Mapping[str, object]) -> bool:
     if named.get("dtype") is not None:
         return bool(named["dtype"] == torch.float64)
     return any(map(_is_double, (*args, *named.values())))
 
 
-def _is_double(value: Any) -> bool:
+def _is_double(value: object) -> bool:
     return isinstance(value, Tensor) and value.dtype == torch.float64
 
 

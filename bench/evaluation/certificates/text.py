@@ -19,7 +19,7 @@ class GradientCertificate(dict[str, Any]):
         content: the stored certificate.
     """
 
-    def __init__(self, title: str, content: Mapping[str, Any]):
+    def __init__(self, title: str, content: Mapping[str, object]):
         super().__init__(content)
         self.title = title
 

@@ -7,7 +7,6 @@ of a few images is no bound: the block may hold harder ones.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ def _part(block: Block, at: Tensor) -> Block:
 def _run(cell: Cell, defense: Defense, part: Block, classes: int, deadline: float) -> tuple[float, float, bool]:
     """Run an attack; return its seconds and evaluations, and True if it ended before the deadline."""
 
-    def check_deadline(*_: Any) -> None:
+    def check_deadline(*_: object) -> None:
         if time.perf_counter() > deadline:
             raise DeadlinePassed
 

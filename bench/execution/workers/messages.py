@@ -13,8 +13,8 @@ class WorkerFailed(Exception):
     """A fault of purebench in a worker, which has printed its traceback."""
 
 
-class Phase(Enum):
-    """The phase of a worker."""
+class WorkerState(Enum):
+    """The state of a worker."""
 
     START = auto()  # importing libraries
     LOAD = auto()  # loading the data and defense of a task, or checking it
@@ -46,9 +46,9 @@ class TaskMessage:
 
 @dataclass(frozen=True)
 class Entered(TaskMessage):
-    """A phase of the task begins."""
+    """A state of the task begins."""
 
-    phase: Phase
+    state: WorkerState
 
 
 @dataclass(frozen=True)

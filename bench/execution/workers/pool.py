@@ -12,7 +12,7 @@ from bench.execution.cell_runner import Report, finish, one_per_defense
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
 from bench.execution.workers.limits import GIB, Limits
-from bench.execution.workers.messages import Message, Phase, TaskMessage, WorkerFailed
+from bench.execution.workers.messages import Message, TaskMessage, WorkerFailed, WorkerState
 from bench.execution.workers.schedule import Schedule
 from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
 from bench.spec.cell import Cell
@@ -49,16 +49,16 @@ class PoolCallbacks:
 
 @dataclass
 class _Worker:
-    """Worker of the pool: its present task, if any, its phase, and the begin of that by `time.monotonic`."""
+    """Worker of the pool: its present task, if any, its state, and the begin of that by `time.monotonic`."""
 
     number: int
     task: Task | None = None
-    phase: Phase = Phase.START
+    state: WorkerState = WorkerState.START
     since: float = 0.0
 
-    def enter(self, phase: Phase) -> None:
-        """Begin a phase."""
-        self.phase, self.since = phase, time.monotonic()
+    def enter(self, state: WorkerState) -> None:
+        """Begin a state."""
+        self.state, self.since = state, time.monotonic()
 
 
 class WorkerPool:
@@ -109,9 +109,9 @@ class WorkerPool:
             for worker in list(self._workers.values()):
                 self._replace_if_full(worker)
             for worker in self._workers.values():
-                if worker.phase is not Phase.START and worker.task is None and (task := self._next()) is not None:
+                if worker.state is not WorkerState.START and worker.task is None and (task := self._next()) is not None:
                     worker.task = task
-                    worker.enter(Phase.LOAD)
+                    worker.enter(WorkerState.LOAD)
                     self.backend.send(worker.number, task)
             for number, message in self.backend.receive(_POLL_SECONDS):
                 if (sender := self._workers.get(number)) is not None:
@@ -152,15 +152,15 @@ class WorkerPool:
         match message:
             case messages.Ready():
                 self._deaths.pop("", None)
-                worker.enter(Phase.WAIT)
+                worker.enter(WorkerState.WAIT)
             case messages.Failed(error):
                 raise error
             case messages.Died():
                 self._on_death(worker)
             case TaskMessage(name) if task is None or task.name != name:
                 return
-            case messages.Entered(phase=phase):
-                worker.enter(phase)
+            case messages.Entered(state=state):
+                worker.enter(state)
             case TaskMessage() if task is not None:
                 self._on_answer(worker, task, message)
 
@@ -183,19 +183,19 @@ class WorkerPool:
 
     def _replace_if_full(self, worker: _Worker) -> None:
         """End a worker that holds too much memory after a cell."""
-        if worker.task is not None or worker.phase is not Phase.WORK or self.callbacks.limits.memory is None:
+        if worker.task is not None or worker.state is not WorkerState.WORK or self.callbacks.limits.memory is None:
             return
-        worker.enter(Phase.WAIT)
+        worker.enter(WorkerState.WAIT)
         if self.backend.memory(worker.number) > _FULL * self.callbacks.limits.memory * GIB:
             self._end(worker, trace=False)
 
     def _exceeded_limit(self, worker: _Worker) -> str | None:
         """Return the limit that a worker at a task exceeds, for the user; None where it keeps to them."""
         limits = self.callbacks.limits
-        if worker.phase is Phase.WAIT:
+        if worker.state is WorkerState.WAIT:
             return None
         if limits.seconds is not None:
-            loading = worker.phase is Phase.LOAD
+            loading = worker.state is WorkerState.LOAD
             limit = max(_LOADING, limits.seconds) if loading else limits.seconds
             if time.monotonic() - worker.since > limit:
                 step = "loading the model" if loading else "the cell"
@@ -212,10 +212,10 @@ class WorkerPool:
         cause, trace = self._end(worker, trace=False)
         task = worker.task
         name = "" if task is None else task.name
-        if worker.phase is not Phase.WAIT:  # a waiting worker tried nothing
+        if worker.state is not WorkerState.WAIT:  # a waiting worker tried nothing
             self._deaths[name] += 1
         if task is None:
-            if worker.phase is Phase.START and self._deaths[""] >= _STARTS:
+            if worker.state is WorkerState.START and self._deaths[""] >= _STARTS:
                 raise WorkerFailed(f"workers die at their start ({cause}); {_GUARD}")
         elif self._deaths[name] < task.attempts:
             self._ready.append(task)

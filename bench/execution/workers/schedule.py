@@ -27,7 +27,8 @@ class Schedule:
         self._checks: dict[str, float] = {}
         self._pairs: dict[tuple[str, ...], deque[Cell]] = {}
         for cell in cells:
-            self._pairs.setdefault(_pair(cell), deque()).append(cell)
+            pair = cell.defense.title, cell.attack.label, cell.view_label, str(cell.threat)
+            self._pairs.setdefault(pair, deque()).append(cell)
 
     def __len__(self) -> int:
         return sum(map(len, self._pairs.values()))
@@ -52,7 +53,3 @@ class Schedule:
             rows = (cell.data.stop - cell.data.start) * (cell.verdict.draws + cell.verdict.selection)
             seconds = check * rows / _CHECK_ROWS
         return (math.inf if seconds is None else seconds), check
-
-
-def _pair(cell: Cell) -> tuple[str, ...]:
-    return (cell.defense.title, cell.attack.label, cell.view_label, str(cell.threat))

@@ -95,7 +95,7 @@ class Session:
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, before)
         if result.out_of_memory:
-            result.line["error"] += f"; a worker may hold {memory:.3g} GiB (--memory)"
+            result.line["error"] = f"{result.line['error']}; a worker may hold {memory:.3g} GiB (--memory)"
         return result
 
 

@@ -8,7 +8,16 @@ from typing import ClassVar
 
 from bench.evaluation.certificates.stored import failed
 from bench.execution.cell_runner import finish
-from bench.execution.workers.messages import Busy, Certified, Checked, Entered, Finished, Phase, TaskMessage, Unfinished
+from bench.execution.workers.messages import (
+    Busy,
+    Certified,
+    Checked,
+    Entered,
+    Finished,
+    TaskMessage,
+    Unfinished,
+    WorkerState,
+)
 from bench.execution.workers.session import Session
 from bench.spec.cell import Cell
 from bench.store.parts import CellRecord
@@ -78,7 +87,7 @@ class CertifyTask(Task):
     def run(self, session: Session) -> TaskMessage:
         """Measure the certificate."""
         session.runner.defense(self.cell)
-        session.send(Entered(self.name, Phase.WORK))
+        session.send(Entered(self.name, WorkerState.WORK))
         return Certified(self.name, session.certificate(self.cell))
 
     def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:
@@ -101,11 +110,11 @@ class CellTask(Task):
     def run(self, session: Session) -> TaskMessage:
         """Run the cell and store its result, unless another process is running it."""
         session.runner.defense(self.cell)
-        session.send(Entered(self.name, Phase.WAIT))
+        session.send(Entered(self.name, WorkerState.WAIT))
         with session.store.lock(self.cell.key, wait=self.wait) as acquired:
             if not acquired:
                 return Busy(self.name)
-            session.send(Entered(self.name, Phase.WORK))
+            session.send(Entered(self.name, WorkerState.WORK))
             run = session.settings.run
             return Finished(self.name, finish(session.store, self.cell, session.result, run, self.superseded))
 

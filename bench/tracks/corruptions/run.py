@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.board.indices import resolve
 from bench.execution.sources import Sources
@@ -16,6 +16,7 @@ from defenses.data.dataset import dataset_info, load_dataset
 from defenses.data.sources import corrupted, robustbench
 from defenses.data.sources.corrupted import SEVERITIES
 from defenses.utils.errors import UserError, check_whole, unknown
+from defenses.utils.json_values import Json
 from defenses.utils.reads import running
 from defenses.utils.text import file_name
 
@@ -153,7 +154,7 @@ class CorruptionJob:
         return defense
 
     @staticmethod
-    def _file(folder: Path, defense: Candidate, facts: Mapping[str, Any]) -> JsonlFile:
+    def _file(folder: Path, defense: Candidate, facts: Mapping[str, object]) -> JsonlFile:
         """Return the file of a defense."""
         about = {"label": defense.label, "defense": defense.fingerprint, **facts}
         return JsonlFile(folder / f"{file_label(defense.label)}.jsonl", about)
@@ -166,7 +167,7 @@ class CorruptionJob:
         at = resolve(self.indices, len(data), dataset=dataset, split=self.split, labels=data.y.tolist).positions
         return data.select(at), torch.tensor(at)
 
-    def _shares(self, defense: Defense, label: str, dataset: str) -> dict[str, Any]:
+    def _shares(self, defense: Defense, label: str, dataset: str) -> Json:
         """Return for each image the shares of held-out draws that are right, and that are refused."""
         from bench.evaluation.verdict import verdict
 

@@ -50,7 +50,7 @@ def load_corruptions(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(_rows(folder), columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path) -> list[dict[str, object]]:
     files = [read(path) for path in sorted(folder.glob("*.jsonl"))]
     if not files:
         raise UserError(f"{folder} has no results; run purebench corruptions first")

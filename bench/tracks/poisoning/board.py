@@ -20,6 +20,7 @@ from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.training.recipe import Recipe, load_recipe, methods
 from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, gathered, unknown
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.parameters import as_fraction, canonical, decode
 from defenses.zoo.cards import card
 from defenses.zoo.checkpoints import check_classifier, weights_hash
@@ -153,7 +154,7 @@ def load_poison_board(
     return board
 
 
-def _read_board(raw: dict[str, Any], stem: str, roots: dict[str, Any]) -> PoisonBoard:
+def _read_board(raw: Json, stem: str, roots: Json) -> PoisonBoard:
     """Return the board of a TOML file.
 
     Args:
@@ -189,7 +190,7 @@ def _read_board(raw: dict[str, Any], stem: str, roots: dict[str, Any]) -> Poison
     )
 
 
-def _read_recipe(training: Mapping[str, Any], dataset: str) -> Recipe:
+def _read_recipe(training: JsonView, dataset: str) -> Recipe:
     """Return the recipe of [training]."""
     method = training["recipe"]
     if method in methods() and card(method).kind != "classifier":
@@ -197,7 +198,7 @@ def _read_recipe(training: Mapping[str, Any], dataset: str) -> Recipe:
     return load_recipe(method, dataset, training.get("set"))
 
 
-def _read_purifiers(entries: list[Any], dataset: str, roots: dict[str, Any]) -> tuple[DefenseRef, ...]:
+def _read_purifiers(entries: list[Any], dataset: str, roots: Json) -> tuple[DefenseRef, ...]:
     """Return the purifiers of all [[purifier]], which have different labels."""
     purifiers = tuple(gathered(lambda entry: describe(entry, dataset, **roots), entries))
     labels = [p.label for p in purifiers]
@@ -217,7 +218,7 @@ def _read_poisons(entries: list[Any]) -> tuple[Poison, ...]:
     return poisons
 
 
-def _read_attack(entry: Mapping[str, Any]) -> Iterator[Poison]:
+def _read_attack(entry: JsonView) -> Iterator[Poison]:
     """Yield the poisons of an [[attack]], one for each ratio."""
     if entry["name"] not in KINDS:
         raise unknown("attack on training data", entry["name"], KINDS)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from defenses.utils.checksums import is_whole
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
 SCHEMA = 1
 CONTROL = "none"  # no poison
 
-TrialRecord = dict[str, Any]
+TrialRecord = Json
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
+def read_plan(folder: Path) -> Json:
     """Read the plan of a folder: board, labels of the test images, trials in table order, runs.
 
     Raises:

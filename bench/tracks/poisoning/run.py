@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
 from bench.execution.sources import Sources
-from bench.store.environment import describe_run
+from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import Store, write_atomic
 from bench.tracks.poisoning.board import PoisonBoard, Trial
 from bench.tracks.poisoning.records import PLAN, SCHEMA, TRIALS, TrialRecord, read_plan, read_trials
@@ -86,7 +86,7 @@ def _check_folder(folder: Path, board: PoisonBoard) -> None:
 
 
 def _write_plan(
-    folder: Path, board: PoisonBoard, trials: list[Trial], run: dict[str, Any] | None, labels: list[int] | None = None
+    folder: Path, board: PoisonBoard, trials: list[Trial], run: RunRecord | None, labels: list[int] | None = None
 ) -> None:
     """Write the plan, with the runs of the earlier one and the given run."""
     earlier = read_plan(folder) if (folder / PLAN).is_file() else {"runs": [], "labels": []}
@@ -158,7 +158,7 @@ def _reason_against(sources: Sources, trial: Trial, lines: Mapping[str, TrialRec
     return reason
 
 
-def _predictions(trainer: Trainer, trial: Trial, victim: Victim | None, error: str) -> Mapping[str, Any]:
+def _predictions(trainer: Trainer, trial: Trial, victim: Victim | None, error: str) -> Mapping[str, object]:
     """Return the predictions of a trial, or the error that prevented them."""
     if victim is None:
         return {"error": error}

@@ -19,6 +19,7 @@ from bench.stats.proportions import wilson
 from bench.store.folder import write_atomic
 from bench.store.kinds import folder_named, refuse_other_kind
 from bench.tracks.poisoning.records import CONTROL, TrialRecord, read_plan, read_trials
+from defenses.utils.json_values import JsonView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,13 +172,13 @@ def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
     return Table(title, columns, tuple(rows), _notes(board, frame), left=4, tail=1)
 
 
-def _cell(row: Any, name: str) -> str:
+def _cell(row: object, name: str) -> str:
     """Return a metric with its interval, in percent."""
     mean, low, high = (100 * getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
     return "–" if np.isnan(mean) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _notes(board: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, ...]:
+def _notes(board: JsonView, frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the footnotes of the table."""
     trigger, target = board["trigger"], board["target"]
     all_images, others = int(frame["clean_n"].max()), int(frame["asr_n"].max())

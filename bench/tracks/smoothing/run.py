@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from bench.tracks.smoothing.certify import CertificationProtocol, certified, che
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError, check_whole
 from defenses.utils.hints import hint
+from defenses.utils.json_values import Json
 from defenses.utils.parameters import canonical
 from defenses.utils.reads import running
 
@@ -51,7 +52,7 @@ class SmoothingJob:
     batch: int
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Json:
         """Fingerprint of the defense."""
         return dict(self.origin.fingerprint)
 
@@ -61,7 +62,7 @@ class SmoothingJob:
         origin: Provenance = vars(self.defense)["provenance"]
         return origin
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """Return the facts that every certificate depends on."""
         return {
             "defense": self.fingerprint,
@@ -108,7 +109,7 @@ class SmoothingJob:
                     entries = sources.of_defense(self.origin)
                     file.add(str(i), line | ({"sources": entries} if entries else {}))
 
-    def _certificate(self, i: int) -> dict[str, Any]:
+    def _certificate(self, i: int) -> dict[str, object]:
         """Return the line of an image."""
         start, index = time.perf_counter(), torch.tensor([i])
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.analysis.results import load_cells, load_results
 from bench.spec.cell import TRANSFER
 from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ class CandidateScores:
         """Return the score per image, float [N]."""
         return 0.5 * (self.clean + self.transfer)
 
-    def numbers(self) -> dict[str, Any]:
+    def numbers(self) -> Json:
         """Return the accuracies with their 95 % Wilson intervals, the score and the cost."""
         images = {"clean": self.clean, "transfer": self.transfer}
         shares = {name: float(values.mean()) for name, values in images.items()}

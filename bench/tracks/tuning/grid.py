@@ -11,6 +11,7 @@ from typing import Any
 from bench.board.board import Board
 from bench.board.load import read_board
 from defenses.utils.errors import UserError
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.text import file_name
 from defenses.zoo.cards import card
 
@@ -33,9 +34,9 @@ class Grid:
     dataset: str
     values: Mapping[str, Sequence[Any]]
     eps: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, object]
 
-    def candidates(self) -> list[dict[str, Any]]:
+    def candidates(self) -> list[Json]:
         """Return the parameters of every candidate, the last parameter varying fastest."""
         names = list(self.values)
         return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*self.values.values())]
@@ -54,7 +55,7 @@ class Grid:
             UserError: unknown parameter, a value of another kind, no weights.
         """
         name = file_name(f"tune-{self.defense}-{self.dataset}")
-        raw: dict[str, Any] = {
+        raw: Json = {
             "name": name,
             "title": f"Candidates for {self.defense} on {self.dataset}, validation images",
             "dataset": self.dataset,
@@ -76,7 +77,7 @@ class Grid:
         )
 
 
-def label(candidate: Mapping[str, Any]) -> str:
+def label(candidate: JsonView) -> str:
     """Return the name of a candidate in tables, as "sigma=1/4 steps=10"."""
     return " ".join(f"{name}={value}" for name, value in candidate.items())
 
@@ -85,9 +86,9 @@ def grid_of(
     defense: str,
     dataset: str,
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, object] | None = None,
     eps: str | None = None,
-    fixed: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, object] | None = None,
 ) -> Grid:
     """Return a grid; what is left out is that of the defense's card for the data set.
 

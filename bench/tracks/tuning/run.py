@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
@@ -14,6 +13,7 @@ from bench.tracks.tuning.grid import Grid, label
 from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
+from defenses.utils.json_values import Json
 from defenses.zoo.cards import card
 from defenses.zoo.checkpoints import weights_hash
 from defenses.zoo.weight_paths import find_weights
@@ -28,7 +28,7 @@ def tune(
     draws: int = 3,
     seed: int = 0,
     block: int = 100,
-) -> dict[str, Any]:
+) -> Json:
     """Measure all candidates of a grid on validation images, resumably, and write <defense>.tune.json.
 
     Args:

@@ -42,7 +42,7 @@ def table(content: Mapping[str, Any]) -> str:
     return f"{text}\nOn a board: params = {{ {chosen} }}\n"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -55,7 +55,7 @@ class DatasetInfo:
     splits: dict[str, int]
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """A data set whose name is resolved."""
 
     def info(self) -> DatasetInfo:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.data.sources.base import DatasetInfo, Source
+from defenses.data.sources.base import DatasetInfo, DataSource
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parts_of(name: str) -> tuple[str, str, str] | None:
     return base, rest[0], rest[1]
 
 
-def find(name: str, root: Path, find_source: Callable[[str, Path], Source]) -> Corrupted | None:
+def find(name: str, root: Path, find_source: Callable[[str, Path], DataSource]) -> Corrupted | None:
     """Return the source of a corrupted data set; None if the name is of another kind.
 
     Args:
@@ -74,13 +74,13 @@ def find(name: str, root: Path, find_source: Callable[[str, Path], Source]) -> C
 
 @dataclass(frozen=True)
 class Corrupted:
-    """A corruption of a data set's images; see `defenses.data.sources.base.Source`.
+    """A corruption of a data set's images; see `defenses.data.sources.base.DataSource`.
 
     Its noise is keyed by split, position and corruption: it is the same at every severity and in every run.
     """
 
     name: str
-    base: Source
+    base: DataSource
     corruption: str
     severity: int
 

@@ -37,7 +37,7 @@ class _Catalogue:
 
 @dataclass
 class Hub:
-    """A data set of the hub, or in a folder; see `defenses.data.sources.base.Source`."""
+    """A data set of the hub, or in a folder; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     where: str
@@ -84,7 +84,7 @@ class Hub:
             _, label = self._columns(table.features)
             return as_labels(np.asarray(table[label][:]), f"{self.name}: {label} of {split}")
 
-    def _catalogue(self, library: Any) -> _Catalogue:
+    def _catalogue(self, library: object) -> _Catalogue:
         """Return the catalogue, read once."""
         if self._cached_catalogue is None:
             self._cached_catalogue = self._open(library) if self.local else self._describe(library)
@@ -162,7 +162,7 @@ class Hub:
         return images.preprocessing_of(self.options, "L" if first.mode in images.GREY else "RGB")
 
 
-def find(name: str, root: Path) -> Hub | None:  # noqa: ARG001
+def find(name: str, _root: Path) -> Hub | None:
     """Return the source of a name "hf:..."; None if it is of another kind."""
     if not name.startswith("hf:"):
         return None
@@ -195,7 +195,7 @@ def _hash(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _datasets(name: str) -> Iterator[Any]:
+def _datasets(name: str) -> Iterator[object]:
     """Yield the library with its log lines suppressed and its errors turned into one line."""
     datasets = importlib.import_module("datasets")
     loggers = [logging.getLogger(n) for n in ("datasets", "huggingface_hub")]

@@ -25,7 +25,7 @@ Samples = list[tuple[Path, int]]  # file, label
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of pictures; see `defenses.data.sources.base.Source`."""
+    """A folder of pictures; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     path: Path
@@ -82,7 +82,7 @@ def _parts(path: Path) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     for folder in folders:
         split = SPLIT_NAMES.get(folder.name.casefold())
-        if split is None or _is_class(folder):  # a class may be called "train"
+        if split is None or (_pictures(folder) and not _folders(folder)):  # a class may be called "train"
             continue
         if split in parts:
             raise UserError(f"{path} has two folders of the {split} split, {parts[split].name} and {folder.name}; "
@@ -108,11 +108,6 @@ def _folders(path: Path) -> list[Path]:
     if skipped:
         hint(f"{path}: {', '.join(skipped)} is no class and left out")
     return [d for d in folders if d.name not in skipped]
-
-
-def _is_class(folder: Path) -> bool:
-    """Return True if a folder holds pictures and no folders."""
-    return bool(_pictures(folder)) and not _folders(folder)
 
 
 def _pictures(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ FORM = "<path>.npz"
 
 @dataclass(frozen=True)
 class Npz:
-    """A data set in an .npz file; see `defenses.data.sources.base.Source`."""
+    """A data set in an .npz file; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     file: NpzFile

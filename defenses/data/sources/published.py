@@ -77,7 +77,7 @@ _INFO = {
 
 @dataclass(frozen=True)
 class Published:
-    """A data set of `NAMES`; see `defenses.data.sources.base.Source`."""
+    """A data set of `NAMES`; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     root: Path

@@ -1,4 +1,4 @@
-"""Sources by name: one module for each kind of data set, each with `find(name, root) -> Source | None`.
+"""Sources by name: one module for each kind of data set, each with `find(name, root) -> DataSource | None`.
 
 Torch is imported only when images are loaded, since `purebench plan` needs descriptions alone.
 """
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from defenses.data.sources import corrupted, huggingface, image_folder, npz, published, robustbench, user_function
-from defenses.data.sources.base import DatasetInfo, Source
+from defenses.data.sources.base import DatasetInfo, DataSource
 from defenses.utils.errors import unknown
 
-__all__ = ["FORMS", "DatasetInfo", "Source", "find_source"]
+__all__ = ["FORMS", "DataSource", "DatasetInfo", "find_source"]
 
 FORMS = (
     *published.NAMES,
@@ -23,7 +23,7 @@ FORMS = (
     huggingface.FORM,
     user_function.FORM,
 )  # for messages
-_KINDS: tuple[Callable[[str, Path], Source | None], ...] = (
+_KINDS: tuple[Callable[[str, Path], DataSource | None], ...] = (
     published.find,
     robustbench.find,
     npz.find,
@@ -45,7 +45,7 @@ def clean_name(name: str) -> str:
     return kind.removesuffix("-c") if kind in ("cifar10-c", "cifar100-c") else name
 
 
-def find_source(name: str, root: Path) -> Source:
+def find_source(name: str, root: Path) -> DataSource:
     """Return the source of a data set.
 
     Args:

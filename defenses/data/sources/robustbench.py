@@ -78,7 +78,7 @@ def _corruption(name: str, rest: list[str], corruptions: tuple[str, ...]) -> tup
 
 @dataclass(frozen=True)
 class CorruptCifar:
-    """A corruption of the test images of CIFAR; see `defenses.data.sources.base.Source`."""
+    """A corruption of the test images of CIFAR; see `defenses.data.sources.base.DataSource`."""
 
     name: str
     root: Path
@@ -118,7 +118,7 @@ class CorruptCifar:
 
 @dataclass(frozen=True)
 class ImageNet:
-    """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `base.Source`.
+    """RobustBench's 5,000 images of ImageNet's validation part, clean or corrupt; see `base.DataSource`.
 
     Args:
         name: of the data set.

@@ -29,7 +29,7 @@ class _Cached:
 
 @dataclass(frozen=True)
 class UserDataset:
-    """A data set made by a function; see `Source`, and `defenses.data.dataset.load_dataset` for the function."""
+    """A data set made by a function; see `DataSource`, and `defenses.data.dataset.load_dataset` for the function."""
 
     name: str
 
@@ -59,7 +59,7 @@ class UserDataset:
         return described
 
 
-def find(name: str, root: Path) -> UserDataset | None:  # noqa: ARG001
+def find(name: str, _root: Path) -> UserDataset | None:
     """Return the source of "file.py:function" or "package.module:function"; None if it is of another kind."""
     where, colon, function = name.rpartition(":")
     if not colon or not function.isidentifier():

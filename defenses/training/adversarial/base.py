@@ -87,7 +87,7 @@ class AdversarialTraining(Objective):
     attack_in_eval: ClassVar[bool] = False  # True: the attack sees the deployed statistics of batch norm
     settings: CommonSettings  # at the current step; `full`: of the recipe
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         s = self.full = self.settings = settings_of(self.table_type, table)
         self.average = AveragedModel(network, use_buffers=True).eval() if s.ema else None

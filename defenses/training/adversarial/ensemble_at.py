@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class EnsembleTraining(AdversarialTraining):
     table_type: ClassVar[type[CommonSettings]] = EnsembleSettings
     settings: EnsembleSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed, table)
         self.sources = [network, *(data.trained(name) for name in self.settings.sources)]
 

@@ -36,7 +36,7 @@ class FreeTraining(AdversarialTraining):
     table_type: ClassVar[type[CommonSettings]] = FreeSettings
     settings: FreeSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed, table)
         self.replays = self.settings.replays
         self.perturbed: Tensor | None = None

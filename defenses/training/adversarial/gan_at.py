@@ -66,7 +66,7 @@ class GanAdversarialTraining(AdversarialTraining):
     table_type: ClassVar[type[CommonSettings]] = GanAtSettings
     settings: GanAtSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed, table)
         s = self.settings
         c, h, w = data.x.shape[1:]
@@ -124,7 +124,8 @@ class GanAdversarialTraining(AdversarialTraining):
             return self._attacked(x)
 
     def _attacked(self, x: Tensor) -> Tensor:
-        return x + self.settings.eps * self.generator(2 * x - 1)  # type: ignore[no-any-return]
+        step: Tensor = self.generator(2 * x - 1)
+        return x + self.settings.eps * step
 
     def _slope(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """Return the gradient of the classifier's loss on the generator's images, in the generator's weights."""

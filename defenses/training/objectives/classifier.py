@@ -38,7 +38,7 @@ class NaturalTraining(Objective):
     settings: ClassifierSettings
     select: ClassVar[str | None] = "clean"
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
 

@@ -43,14 +43,15 @@ class DenoisingTraining(Objective):
     table_type: ClassVar[type[Any]] = DenoisingSettings
     settings: DenoisingSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         z = torch.randn(x.shape, generator=generator, device=x.device)
         noisy = (x + self.settings.noise * z).clamp(0, 1)
-        return (self.network(noisy) - x).square().mean()  # type: ignore[no-any-return]
+        denoised: Tensor = self.network(noisy)
+        return (denoised - x).square().mean()
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""

@@ -54,7 +54,7 @@ class ScoreMatching(Averaged):
     table_type: ClassVar[type[Any]] = DsmSettings
     settings: DsmSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, decay=s.ema, ship=s.ship)
         steps = torch.linspace(0, 1, s.levels, device=self.device)

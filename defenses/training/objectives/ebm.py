@@ -53,7 +53,7 @@ class EnergyTraining(Objective):
     table_type: ClassVar[type[Any]] = EbmSettings
     settings: EbmSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         s = self.settings = settings_of(self.table_type, table)
         self.gradient = EnergyGradient(network)
@@ -100,9 +100,9 @@ class EnergyTraining(Objective):
         positive = self._positive(self.data.x[index], generator)
         negative = self._negative(len(index), generator)
         f = self.network(torch.cat((positive, negative)))
-        d = (f[: len(index)].mean() - f[len(index) :].mean()) / self.temperature
+        d: Tensor = (f[: len(index)].mean() - f[len(index) :].mean()) / self.temperature
         self._d = d.detach()
-        return d  # type: ignore[no-any-return]
+        return d
 
     def state(self) -> dict[str, Tensor]:
         """Return the bank."""

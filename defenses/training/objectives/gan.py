@@ -62,7 +62,7 @@ class GanTraining(Objective):
     table_type: ClassVar[type[Any]] = GanSettings
     settings: GanSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         s = self.settings = settings_of(self.table_type, table)
         self.betas = (s.beta1, s.beta2)
@@ -87,16 +87,17 @@ class GanTraining(Objective):
         share = torch.rand(len(real), 1, 1, 1, generator=generator, device=self.device)
         between = (real + share * (generated - real)).requires_grad_()
         slope = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)[0]
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return self.critic(generated).mean() - self.critic(real).mean() + self.settings.penalty * penalty  # type: ignore[no-any-return]
+        penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        difference: Tensor = self.critic(generated).mean() - self.critic(real).mean()
+        return difference + self.settings.penalty * penalty
 
     def loss(self, index: Tensor, step: int) -> Tensor:
         """See `Objective`."""
         generator = stream(self.seed, "latent", step, self.device)
         for i in range(self.settings.critic_steps):
             # Further steps of the critic use random images.
-            draw = {"generator": generator, "device": self.device}
-            at = torch.randint(len(self.data.x), index.shape, **draw) if i else index  # type: ignore[call-overload]
+            count = len(self.data.x)
+            at = torch.randint(count, index.shape, generator=generator, device=self.device) if i else index
             generated = self._generated(len(at), generator).detach()
             critic_loss = self._critic_loss(2 * self.data.x[at] - 1, generated, generator)
             self.optimizer.zero_grad(set_to_none=True)

@@ -47,7 +47,7 @@ class GaussianTraining(Objective):
     settings: GaussianSettings
     select: ClassVar[str | None] = "noisy"
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
 

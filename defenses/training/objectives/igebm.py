@@ -61,7 +61,7 @@ class IgebmTraining(BankTraining):
     table_type: ClassVar[type[Any]] = IgebmSettings
     settings: IgebmSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, Bank((s.bank, *data.x.shape[1:]), 0.0, 1.0, seed, data.x.device))
         self.betas = (s.beta1, 0.999)

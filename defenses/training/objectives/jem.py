@@ -66,7 +66,7 @@ class JemTraining(BankTraining):
     settings: JemSettings
     select: ClassVar[str | None] = "clean"
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, Bank((s.bank, *data.x.shape[1:]), -1.0, 1.0, seed, data.x.device))
         self.energy = JointEnergy(network)

@@ -49,7 +49,7 @@ class ScoreSDE(Averaged):
     table_type: ClassVar[type[Any]] = SdeSettings
     settings: SdeSettings
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         s = self.settings = settings_of(self.table_type, table)
         super().__init__(network, data, seed, decay=s.ema, ship=s.ship)
         self.sde: SDE = network.sde  # type: ignore[assignment]

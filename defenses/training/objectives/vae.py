@@ -51,7 +51,7 @@ class VaeTraining(Objective):
     settings: VaeSettings
     network: VAE
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
         self.source = data.trained(self.settings.source)

@@ -149,7 +149,7 @@ class VatTraining(Objective):
     settings: VatSettings
     select: ClassVar[str | None] = None
 
-    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, Any]):
+    def __init__(self, network: nn.Module, data: Material, seed: int, table: dict[str, object]):
         super().__init__(network, data, seed)
         self.settings = settings_of(self.table_type, table)
         self.labelled = stratified(data.y, self.settings.labels, stream(seed, "labels"))

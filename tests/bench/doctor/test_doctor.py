@@ -64,10 +64,7 @@ def test_shadowed_files(site):
     assert (found.status, found.concerns) == ("broken", ("robustbench",))
     assert "1 of 2 files differ" in found.evidence
     assert "torchattacks put its old copy over it" in found.breaks
-    assert '[tool.uv.sources] torchattacks = { path = ".packaging/torchattacks" }' in found.remedy
-    assert "uv sync --reinstall-package robustbench" in found.remedy
-    stray = site.one(files.stray)
-    assert (stray.status, "claims 1 files of robustbench" in stray.evidence) == ("warn", True)
+    assert found.remedy == "uv sync --reinstall-package robustbench"
 
 
 def test_damaged_and_missing_libraries(site):
@@ -132,22 +129,18 @@ def test_remedies_where_purebench_is_installed_from_a_wheel(site, tool, again, g
     site.install("robustbench", "1.1.1", {"robustbench/eval.py": "new"})
     stray = {"torchattacks/a.py": "a", "robustbench/eval.py": "old"}
     site.install("torchattacks", "3.5.1", stray)
-    shadowed, warned = site.one(files.complete, libraries=("robustbench",)), site.one(files.stray)
+    shadowed = site.one(files.complete, libraries=("robustbench",))
     assert (shadowed.status, shadowed.remedy) == ("broken", again)
-    assert (warned.status, warned.remedy) == ("warn", again)
     assert site.one(modules.pkg_resources).remedy == get
     (site.folder / "robustbench" / "eval.py").write_text("new")
     assert site.one(files.complete, libraries=("robustbench",)).status == "ok"
-    assert site.one(files.stray).status == "ok"
 
 
-def test_a_checkout_is_mended_by_uv_sync_unless_pip_installed_it(site, tmp_path):
-    project = tmp_path / "pyproject.toml"
-    project.write_text("")
+def test_a_checkout_is_mended_by_uv_sync_unless_pip_installed_it(site):
     site.install("purebench", "0.1.0", installer="uv")
-    assert site.one(modules.autoattack, project=project).remedy == "uv sync"
+    assert site.one(modules.autoattack, checkout=True).remedy == "uv sync"
     (site.folder / "purebench-0.1.0.dist-info" / "INSTALLER").write_text("pip")
-    assert site.one(modules.autoattack, project=project).remedy == 'pip install "pyautoattack>=0.2.0"'
+    assert site.one(modules.autoattack, checkout=True).remedy == 'pip install "pyautoattack>=0.2.0"'
 
 
 @pytest.mark.parametrize(
@@ -157,13 +150,13 @@ def test_pkg_resources(site, version, module, status):
     site.install("setuptools", version, {"pkg_resources/__init__.py": ""} if module else {})
     found = site.one(modules.pkg_resources)
     assert found.status == status
-    assert status == "ok" or "setuptools>=77.0.3,<82" in found.remedy
+    assert status == "ok" or found.remedy == "uv sync"
 
 
 def test_optional_packages(site):
     numba, hub = site.look(modules.optional)
     assert (numba.status, "Brendel-Bethge" in numba.breaks) == ("warn", True)
-    assert "numba>=0.60" in numba.remedy
+    assert numba.remedy == "uv sync"
     assert (hub.status, "--extra hf" in hub.evidence) == ("ok", True)
 
 

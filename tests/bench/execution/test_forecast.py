@@ -1,4 +1,4 @@
-"""Test forecasts: exact counts for simple attacks, storage with the run, and comparison with its cost."""
+"""Test forecasts: exact counts for simple attacks, and their storage."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from bench.attacks.registry import Attack
 from bench.board.load import load_board
 from bench.execution.attack_and_judge import execute
 from bench.execution.cell_runner import CellReport, CellRunner
-from bench.execution.forecast.estimates import Forecast, hindsight, measured, read_forecast, run_entry, write_forecast
+from bench.execution.forecast.estimates import Forecast, measured, read_forecast, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
 from bench.execution.options import Options
@@ -96,14 +96,11 @@ def test_plan_tells_rows_defenses_and_totals(finished):
     assert "probe [1/7]" in before.stderr
 
 
-def test_a_run_keeps_its_forecast_and_plan_says_how_far_off_it_was(finished):
-    board, out, _, after = finished
-    entry = json.loads((out / "manifest.json").read_text())["runs"][0]["forecast"]
-    assert set(entry) == {row_of(c) for c in load_board(board).cells()}
-    assert "2 blocks, 2 finished" in after.stdout
-    assert "by results" in after.stdout
-    assert "earlier forecasts: " in after.stdout
-    assert "times the time it took (1 run" in after.stdout
+def test_plan_after_a_run_goes_by_its_results(finished):
+    shown = finished[3].stdout
+    assert "2 blocks, 2 finished" in shown
+    assert "evaluations a block, by results" in shown
+    assert "by probe" not in shown
 
 
 def test_plan_counts_seeds_and_blocks_apart(board, tmp_path):
@@ -223,32 +220,6 @@ def test_a_known_seed_is_judged_on_one_draw_in_a_forecast_too(board, tmp_path):
     assert sum("seed known" in row for row in chosen) == 3
 
 
-def test_hindsight_compares_totals_and_the_worst_row(board):
-    cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]  # two blocks of two defenses
-    forecast = {row_of(c): {"seconds": 2.0, "evaluations": 1.0} for c in cells}
-    costs = {"forwards": 1, "backwards": 0, "forwards_verdict": 1, "backwards_verdict": 0, "seconds_verdict": 0.0}
-    took = {"linear": 4.0, "noisy": 1.0}
-    lines = {
-        c.key: {"status": "ok", "run": "a", "seconds_attack": took[c.defense.label] / (1 + (c.data.start > 0)), **costs}
-        for c in cells
-    }
-    manifest = {"runs": [{"id": "a", "forecast": forecast}, {"id": "b"}]}
-    rows = {c.key: row_of(c) for c in cells}
-    # linear: 4 expected, 6 taken; noisy: 4 expected, 1.5 taken.
-    text = hindsight(manifest, rows, lines)
-    assert text is not None
-    assert text.startswith("earlier forecasts: 1.1 times the time it took (1 run; worst row 2.7: ")
-    assert text.endswith("noisy | pgd | exact, 2 EOT x 1 run)")
-    assert hindsight({"runs": [{"id": "a"}]}, rows, lines) is None
-    # noisy takes less than half a second now, and tells nothing as a ratio.
-    short = {k: line | {"seconds_attack": line["seconds_attack"] / 4} for k, line in lines.items()}
-    text = hindsight(manifest, rows, short)
-    assert text is not None
-    assert text.endswith("(1 run; worst row 2.7: Linf 1/5 | linear | pgd | exact)")
-    tiny = {k: line | {"seconds_attack": line["seconds_attack"] / 100} for k, line in lines.items()}
-    assert str(hindsight(manifest, rows, tiny)).endswith("times the time it took (1 run)")
-
-
 def test_forecasts_survive_a_round_trip_and_damage(tmp_path):
     rows = {"a": Forecast(1.5, 20.0, "probe"), "b": Forecast(2.0, 30.0, "at least")}
     write_forecast(tmp_path / "new", rows)
@@ -256,18 +227,6 @@ def test_forecasts_survive_a_round_trip_and_damage(tmp_path):
     for text in ("", "[]", '{"rows": {"a": {"seconds": 1}}}', '{"rows": {"a": {"seconds": "x", "evaluations": 1}}}'):
         (tmp_path / "new/forecast.json").write_text(text)
         assert read_forecast(tmp_path / "new") == {}
-
-
-def test_only_whole_forecasts_of_pending_rows_go_into_a_run(board):
-    cells = load_board(board).cells()
-    rows = {row_of(c) for c in cells}
-    first, second = sorted(rows)[:2]
-    forecasts = {
-        first: Forecast(1.0, 2.0, "probe"),
-        second: Forecast(1.0, 2.0, "at least"),
-        "gone": Forecast(1.0, 2.0, "probe"),
-    }
-    assert run_entry(forecasts, cells) == {first: {"seconds": 1.0, "evaluations": 2.0}}
 
 
 def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatch):

@@ -24,10 +24,10 @@ from bench.execution.workers.messages import (
     Failed,
     Finished,
     Message,
-    Phase,
     Ready,
     TaskMessage,
     WorkerFailed,
+    WorkerState,
 )
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.session import Session, WorkerSettings
@@ -124,7 +124,7 @@ def test_a_task_whose_worker_is_lost_is_tried_again(tmp_path: Path) -> None:
 def test_a_cell_on_which_two_workers_are_lost_is_an_error(tmp_path: Path) -> None:
     backend = Scripted(
         lambda task, _: (
-            [Entered(task.name, Phase.WORK), Died()]
+            [Entered(task.name, WorkerState.WORK), Died()]
             if isinstance(task, CellTask) and task.cell.attack.label == "slow" and task.cell.defense.label == "noisy"
             else [answer(task)]
         )
@@ -144,7 +144,7 @@ def test_a_cell_on_which_two_workers_are_lost_is_an_error(tmp_path: Path) -> Non
 def test_a_worker_beyond_a_limit_is_ended(tmp_path: Path, limits: Limits, held: int, told: str) -> None:
     def script(task: Task, time: int) -> Answers:
         if isinstance(task, CellTask) and task.cell.attack.label == "slow":
-            return [Entered(task.name, Phase.WORK)]  # and no more
+            return [Entered(task.name, WorkerState.WORK)]  # and no more
         return [answer(task)]
 
     backend = Scripted(script, held)

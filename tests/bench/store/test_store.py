@@ -188,10 +188,10 @@ def sealed(tmp_path, monkeypatch):
     compact(folder, deterministic())
     current_table(folder)
 
-    def refuse(self, name, *, wait=False):
-        raise NotWritable(f"cannot write to {self.folder}")
+    def refuse(path, data):
+        raise NotWritable(f"cannot write to {path}")
 
-    monkeypatch.setattr(Store, "lock", refuse)
+    monkeypatch.setattr("bench.report.files.write_atomic", refuse)
     return folder
 
 
@@ -281,15 +281,14 @@ def test_damaged_images_are_told_of_each_time(tabled, capsys):
         assert capsys.readouterr().err == warning
 
 
-def test_a_copy_shows_its_tables_without_making_them(tabled, tmp_path, monkeypatch):
+def test_tables_are_shown_without_making_them_until_a_file_changes(tabled, tmp_path, monkeypatch):
     shown = current_table(tabled)
-    copy = tmp_path / "copy"
-    shutil.copytree(tabled, copy, copy_function=shutil.copyfile)  # other times
-    (copy / ".tables-seen").unlink()
-    monkeypatch.setattr("bench.report.tables.write_tables", None)
-    assert current_table(copy) == shown
-    assert (copy / ".tables-seen").is_file()
-    monkeypatch.setattr("bench.report.files.damage", None)  # it has been looked at
+    copy = shutil.copytree(tabled, tmp_path / "copy", copy_function=shutil.copyfile)  # other times
+    monkeypatch.setattr("bench.report.tables.table_texts", None)
+    assert current_table(tabled) == shown
+    with pytest.raises(TypeError):
+        current_table(copy)
+    monkeypatch.undo()
     assert current_table(copy) == shown
 
 
