@@ -20,7 +20,14 @@ Line = dict[str, Any]
 
 
 class _Kind(NamedTuple):
-    """A column: its header, its cell with some digits, and the columns of the leaderboard that order it, best first."""
+    """A column of the table.
+
+    Args:
+        header: its name there.
+        cell: returns its text for a row and a number of digits.
+        order: column of the leaderboard that sorts by it.
+        ascending: the least comes first.
+    """
 
     header: str
     cell: Callable[[Line, int], str]
