@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from bench.store.audits import current_audits
 from defenses.utils.text import file_name
 
 _OF_CELL = ("defense", "attack", "view", *SETTING, "status")
-Setting = Mapping[Hashable, object]
+Setting = Mapping[str, object]
 
 
 class Frames:
@@ -28,10 +28,12 @@ class Frames:
 
     Args:
         folder: the results folder.
+        **known: frames that are read already, by name.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **known: pd.DataFrame | Results):
         self.folder = folder
+        self.__dict__.update(known)
 
     @cached_property
     def results(self) -> Results:
@@ -103,6 +105,7 @@ class Threat:
 def threats_of(folder: Path) -> Iterator[Threat]:
     """Yield the threats of a board, in its order."""
     frames = Frames(folder)
-    settings = frames.leaders[list(SETTING)].drop_duplicates().to_dict("records")
+    rows = frames.leaders[list(SETTING)].drop_duplicates().itertuples(index=False)
+    settings = [dict(zip(SETTING, row, strict=True)) for row in rows]
     for setting in settings:
         yield Threat(frames, setting, len(settings) > 1)

@@ -22,6 +22,7 @@ class Picture:
         slug: its name among the pictures of the same results, for files.
         alt: what it shows, in one sentence, for those who cannot see it.
         data: the rows that it is drawn from.
+        numbers: what it shows, for those who cannot see it; empty where that is a table of its own.
         draw: returns its axes, on a new figure.
     """
 
@@ -29,6 +30,7 @@ class Picture:
     slug: str
     alt: str
     data: pd.DataFrame
+    numbers: pd.DataFrame
     draw: Callable[[], Axes]
 
     def figure(self, width: float | None = None) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from bench.analysis.loaders import load_audits
 from bench.figures.frames import Threat, threats_of
 from bench.figures.picture import Picture
-from bench.plots.attacks import attacks, draws
+from bench.plots.attacks import attacks, draws, submission_curves
 from bench.plots.claims import claims
 from bench.plots.curves import EFFORT, RADIUS, certified, convergence, corruptions, radius
 from bench.plots.defenses import clean_robust, cost, ranks
@@ -41,6 +41,21 @@ NAMES = {
     "corruptions": "accuracy of each defense against the severity of corruptions",
     "certified": "certified accuracy against the L2 radius",
 }
+
+_WORST = ["defense", "worst_mean", "worst_low", "worst_high"]
+_SHOWN = {
+    "ranks": ["rank_low", "rank_high", *_WORST, "clean_mean"],
+    "clean-robust": [*_WORST, "clean_mean", "clean_low", "clean_high"],
+    "cost": [*_WORST, "evaluations_per_image"],
+    "claims": ["defense", "claimed_robust", "measured_robust", "measured_low", "measured_high", "verdict"],
+    "attacks": ["attack", "view", "robust_mean", "robust_low", "robust_high"],
+    "audit": ["defense", "check", "status"],
+    "radius": ["defense", "check", "evidence"],
+    "convergence": ["defense", "check", "evidence"],
+    "corruptions": ["defense", "corruption", "severity", "accuracy", "low", "high"],
+    "certified": ["radius", "certified", "low", "high"],
+}
+_CHECKS = {"radius": {RADIUS}, "convergence": {check for check, _ in EFFORT.values()}}
 
 
 def pictures(*results: str | Path, only: Collection[str] = (), defense: str | None = None) -> Iterator[Picture]:
@@ -135,11 +150,15 @@ def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Pictur
         text = f"Share of right draws of {images} images under the worst case of {names} defenses on {threat.title}."
         yield _picture("matrix", suffix, text, worst, matrix)
     if "claims" in wanted and not suffix:
-        claimed = threat.frames.claimed
-        claimed = claimed[claimed[["claimed_robust", "measured_robust"]].notna().all(axis=1)]
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in claimed["verdict"].value_counts(sort=False).items())
-        if counts:
-            yield _picture("claims", suffix, f"Published against measured robust accuracy: {counts}.", claimed, claims)
+        yield from of_claims(threat.frames.claimed)
+
+
+def of_claims(claimed: pd.DataFrame) -> Iterator[Picture]:
+    """Yield the picture of the rows of `bench.claims_table` that have both numbers, if any."""
+    claimed = claimed[claimed[["claimed_robust", "measured_robust"]].notna().all(axis=1)]
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in claimed["verdict"].value_counts(sort=False).items())
+    if counts:
+        yield _picture("claims", "", f"Published against measured robust accuracy: {counts}.", claimed, claims)
 
 
 def _of_leaders(leaders: pd.DataFrame, threat: Threat) -> Iterator[Picture]:
@@ -207,4 +226,19 @@ def of_track(name: str, draw: Draw, frame: pd.DataFrame, folder: Path) -> Pictur
 
 
 def _picture(name: str, suffix: str, alt: str, data: pd.DataFrame, draw: Draw) -> Picture:
-    return Picture(name, f"{name}{suffix}", alt, data, partial(draw, data))
+    return Picture(name, f"{name}{suffix}", alt, data, _numbers(name, data), partial(draw, data))
+
+
+def _numbers(name: str, data: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers that a picture shows."""
+    if name == "draws":
+        return submission_curves(data[(data["draws"] > 1) & (data["status"] == "ok")])
+    if name == "matrix":
+        return (
+            data.groupby("defense", sort=False)
+            .agg(images=("accuracy", "size"), share=("accuracy", "mean"))
+            .reset_index()
+        )
+    if name in _CHECKS:
+        data = data[data["check"].isin(_CHECKS[name])]
+    return data[_SHOWN.get(name, [])]

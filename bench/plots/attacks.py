@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -92,22 +91,41 @@ def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None 
     frame = frame[(frame["status"] == "ok") & (frame["draws"] > 1)]
     if frame.empty:
         raise UserError("no image has more than one draw; Rob(M) is of random defenses")
-    groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
-    attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
-    strongest = sorted(attacked, key=lambda name: float(attacked[name]["accuracy"].mean()))[:_LINES]
-    lines = {name: of for name, of in groups.items() if name in (*strongest, _CLEAN)}
     axes = axes_of(ax, 70)
-    for number, (name, of) in enumerate(lines.items()):
-        m = np.arange(1, min(submissions, int(of["draws"].min())) + 1)
-        share = np.array([rob_at_m(of["correct"], of["draws"], int(count)).mean() for count in m])
-        low, high = wilson(share * len(of), len(of))
+    curves = submission_curves(frame, submissions).groupby("attack", sort=False)
+    for number, (name, of) in enumerate(curves):
         colour, marker = (MUTED, "o") if name == _CLEAN else (COLOURS[number], MARKERS[number])
-        axes.fill_between(m, percent(low), percent(high), color=colour, alpha=0.15, linewidth=0)
-        axes.plot(m, percent(share), marker=marker, color=colour, label=shortened(name, _LONGEST))
+        axes.fill_between(of["m"], percent(of["low"]), percent(of["high"]), color=colour, alpha=0.15, linewidth=0)
+        label = shortened(str(name), _LONGEST)
+        axes.plot(of["m"].to_numpy(), percent(of["share"]), marker=marker, color=colour, label=label)
     axes.set(xlabel="M, submissions of an image", ylabel="right in all of them (%)", ylim=(-2, 102))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_above(axes, columns=1)
     return axes
+
+
+def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFrame:
+    """Return Rob(M) of one random defense on clean images and under its four strongest attacks.
+
+    Args:
+        records: its rows of `bench.load_results` with several draws of an image.
+        submissions: largest M; fewer where there are fewer draws.
+
+    Returns:
+        A row per attack and M: `attack`: str; `m`: int64; `share`, `low`, `high`: float64 in [0, 1].
+    """
+    frame = records
+    groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
+    attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
+    strongest = sorted(attacked, key=lambda name: float(attacked[name]["accuracy"].mean()))[:_LINES]
+    lines = {name: of for name, of in groups.items() if name in (*strongest, _CLEAN)}
+    rows = []
+    for name, of in lines.items():
+        for m in range(1, min(submissions, int(of["draws"].min())) + 1):
+            share = float(rob_at_m(of["correct"], of["draws"], m).mean())
+            low, high = wilson(share * len(of), len(of))
+            rows.append((name, m, share, float(low), float(high)))
+    return pd.DataFrame(rows, columns=["attack", "m", "share", "low", "high"])
 
 
 def _of_defense(frame: pd.DataFrame, defense: str | None) -> pd.DataFrame:

@@ -8,11 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bench.figures.pictures import of_audits
 from bench.report.format import number
 from bench.site.collect import records
 from bench.site.images_page import link_of
 from bench.site.model import Board, Row, Site, slugs
 from bench.site.outcomes import check_texts, measured_texts
+from bench.site.plots import Plots
 from bench.site.text import page
 from defenses.utils.text import counted
 
@@ -88,8 +90,8 @@ def check_anchors(audits: Iterable[Audit]) -> dict[str, str]:
     return {name: f"c-{slug}" for name, slug in zip(names, slugs(names), strict=True)}
 
 
-def audits_page(site: Site, audits: list[Audit]) -> str:
-    """Return the page of all audits: defenses and checks."""
+def audits_page(site: Site, audits: list[Audit], plots: Plots) -> str:
+    """Return the page of all audits: defenses and checks; its pictures are added to `plots`."""
     anchors = check_anchors(audits)
     pages = _pages(audits)
     lines = [
@@ -100,7 +102,23 @@ def audits_page(site: Site, audits: list[Audit]) -> str:
         )
         for audit in audits
     ]
-    return page("audits.html.j2", title="Audits", depth=0, site=site.title, lines=lines, anchors=anchors)
+    return page(
+        "audits.html.j2",
+        title="Audits",
+        depth=0,
+        site=site.title,
+        lines=lines,
+        anchors=anchors,
+        plots=_plots(site, plots),
+    )
+
+
+def _plots(site: Site, plots: Plots) -> list[dict[str, object]]:
+    """Return the pictures of all audits, of one threat after another."""
+    if "audits" not in site.frames:
+        return []
+    drawn = [picture for picture in of_audits(site.frames["audits"]) if picture.name != "audit"]  # the table below
+    return [shown for at, picture in enumerate(drawn) for shown in plots.shown([picture], f"all/{at}", "")]
 
 
 def _cell(audit: Audit, name: str, anchors: Mapping[str, str]) -> dict[str, Any] | None:

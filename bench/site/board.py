@@ -6,11 +6,12 @@ from typing import Any
 
 from bench.site.columns import FIRST, GROUPS, columns_of
 from bench.site.model import Board, Row, Site
+from bench.site.plots import Plots
 from bench.site.text import page
 
 
-def board_page(site: Site, board: Board) -> str:
-    """Return the page of a board."""
+def board_page(site: Site, board: Board, plots: Plots) -> str:
+    """Return the page of a board; its pictures are added to `plots`."""
     columns = columns_of(board)
     shown = {group: title for group, title in GROUPS.items() if any(c.group == group for c in columns)}
     return page(
@@ -25,6 +26,7 @@ def board_page(site: Site, board: Board) -> str:
         first=FIRST,
         filters=_filters(board),
         lines=board_lines(board),
+        plots=plots.shown(board.pictures, f"{board.slug}/board", "../../"),
     )
 
 

@@ -20,7 +20,7 @@ from defenses.zoo.weight_paths import weight_roots
 
 GALLERY = 48  # images of an attack that are shown
 _SCHEMA = 1
-_LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow")
+_LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow", "matplotlib")
 _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page
 
 
@@ -80,29 +80,31 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     from bench.site.data_files import about_files, data_files, image_files
     from bench.site.images_page import images_page
     from bench.site.pages import index_page, method_page, reproduce_page
+    from bench.site.plots import Plots
     from bench.site.row import row_page
 
-    site = collect(results, title, gallery=gallery)
+    site, plots = collect(results, title, gallery=gallery), Plots()
     audits = audits_of(site)
     texts = {
-        "index.html": index_page(site, about_files(site)),
+        "index.html": index_page(site, about_files(site), plots),
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
-        "audits.html": audits_page(site, audits),
-        "claims.html": claims_page(site),
+        "audits.html": audits_page(site, audits, plots),
+        "claims.html": claims_page(site, plots),
         **audit_pages(site, audits),
         **data_files(site),
     }
     for board in site.boards:
-        texts[f"b/{board.slug}/index.html"] = board_page(site, board)
+        texts[f"b/{board.slug}/index.html"] = board_page(site, board, plots)
         texts[f"b/{board.slug}/attacks.html"] = attacks_page(site, board)
         texts[f"b/{board.slug}/compare.html"] = compare_page(site, board)
         for row in board.rows:
-            texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row)
+            texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
             texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
     assets = sorted((Path(__file__).parent / "assets").iterdir())
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
     files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
+    files |= plots.files
     sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
     described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
     return files | {DESCRIPTION: described.encode()}

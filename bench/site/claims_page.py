@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bench.figures.pictures import of_claims
 from bench.site.collect import records
 from bench.site.columns import verdict_words
 from bench.site.model import Board, Row, Site
+from bench.site.plots import Plots
 from bench.site.text import interval, page, percent
 
 _ORDER = ("refuted", "not reached", "consistent", "not comparable")
@@ -15,8 +17,8 @@ _KINDS = {"claim": "the authors", "re-evaluation": "a re-evaluation"}
 Claim = Mapping[str, Any]
 
 
-def claims_page(site: Site) -> str:
-    """Return the page of all claims on defenses of the boards."""
+def claims_page(site: Site, plots: Plots) -> str:
+    """Return the page of all claims on defenses of the boards; its picture is added to `plots`."""
     claims = records(site.frames["claims"]) if "claims" in site.frames else []
     lines = [_line(claim, *_place(site, claim)) for claim in sorted(claims, key=_order)]
     verdicts = [word for word in _ORDER if any(claim["verdict"] == word for claim in claims)]
@@ -28,6 +30,7 @@ def claims_page(site: Site) -> str:
         site=site.title,
         lines=lines,
         counts=counts,
+        plots=plots.shown(of_claims(site.frames["claims"]), "all", "") if claims else [],
         verdicts=[(word.replace(" ", "-"), word) for word in verdicts],
         kinds=[(kind, text) for kind, text in _KINDS.items() if any(claim["kind"] == kind for claim in claims)],
         boards=[board for board in site.boards if any(line["board"] is board for line in lines)],

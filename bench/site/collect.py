@@ -21,6 +21,8 @@ from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
 from bench.analysis.sides import Side
 from bench.analysis.summary import WORST, summary
+from bench.figures.frames import Frames, Threat
+from bench.figures.pictures import of_board, of_rows
 from bench.report import footnotes
 from bench.report.attack_warnings import with_warnings
 from bench.report.comparison_table import column_names
@@ -98,6 +100,7 @@ def _certificates(folders: Iterable[Path]) -> dict[str, Records]:
 
 
 _FRAMES = ("leaderboard", "claims")
+_OF_BOARD = {"ranks", "clean-robust", "cost", "matrix"}
 
 
 def records(frame: pd.DataFrame) -> Records:
@@ -154,6 +157,7 @@ class _OfFolder:
         known: what is known of all folders.
         images: its images and cells.
         sides: worst cases by label, by setting.
+        frames: what its pictures are drawn from.
     """
 
     source: Source
@@ -164,6 +168,7 @@ class _OfFolder:
     known: _Known
     images: Images
     sides: Mapping[tuple[str, ...], Mapping[str, Side]]
+    frames: Frames
 
 
 def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
@@ -176,7 +181,8 @@ def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[li
     images = images_of(folder, results, gallery)
     sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
     by_label = _by_defense(records(claims))
-    of_folder = _OfFolder(source, results, manifest, certificates, by_label, known, images, sides)
+    frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims)
+    of_folder = _OfFolder(source, results, manifest, certificates, by_label, known, images, sides, frames)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -224,6 +230,7 @@ def _board(
         rows=tuple(rows),
         columns=column_names(frame),
         notes=shared,
+        pictures=tuple(of_board(Threat(of_folder.frames, setting, several=False), _OF_BOARD)),
         pairs=tuple(pairs_of([row.label for row in rows], of_folder.sides.get(tuple(setting.values()), {}))),
     )
 
@@ -267,6 +274,7 @@ def _row(
         evidence=evidence,
         galleries=shown,
         recipes=recipes,
+        pictures=tuple(of_rows(Threat(of_folder.frames, setting, several=False), label)),
     )
 
 

@@ -13,6 +13,7 @@ from bench.spec.cell import digest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.figures.picture import Picture
     from bench.site.evidence import Evidence
     from bench.site.gallery import Gallery
     from bench.site.pairs import Pair
@@ -99,6 +100,7 @@ class Row:
         notes: that concern this row alone.
         evidence: its images, a matrix for each training.
         galleries: pictures by position of the first cell of an attack.
+        pictures: of its attacks and draws.
         recipes: of its attacks by (attack, view).
     """
 
@@ -115,6 +117,7 @@ class Row:
     evidence: tuple[Evidence, ...] = ()
     galleries: Mapping[int, Gallery] = field(default_factory=dict)
     recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def ranked(self) -> bool:
@@ -138,6 +141,7 @@ class Board:
         rows: the best worst case first, those without a rank last.
         columns: short name of each attack by (attack, view).
         notes: that concern all rows.
+        pictures: of all its rows.
         pairs: of its rows.
     """
 
@@ -153,6 +157,7 @@ class Board:
     columns: Mapping[tuple[str, str], str]
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def threat(self) -> str:
@@ -170,12 +175,14 @@ class Track:
         title: of its card.
         source: the results folder.
         tables: its tables.
+        pictures: of them.
     """
 
     slug: str
     title: str
     source: Source
     tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

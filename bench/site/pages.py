@@ -9,21 +9,22 @@ from bench.site.board import board_lines
 from bench.site.columns import columns_of
 from bench.site.glossary import GLOSSARY
 from bench.site.model import Board, Site, Source
+from bench.site.plots import Plots
 from bench.site.text import block, page
 from defenses.utils.text import human_time
 
 
-def index_page(site: Site, files: Mapping[str, str]) -> str:
+def index_page(site: Site, files: Mapping[str, str], plots: Plots) -> str:
     """Return the first page.
 
     Args:
         site: what it shows.
         files: data files of the site, with what they hold.
+        plots: to which the pictures of the page are added.
     """
     cards = [_card(board) for board in site.boards]
-    return page(
-        "index.html.j2", title=site.title, depth=0, site=site.title, cards=cards, tracks=site.tracks, files=files
-    )
+    tracks = [(track, plots.shown(track.pictures, f"tracks/{track.slug}", "")) for track in site.tracks]
+    return page("index.html.j2", title=site.title, depth=0, site=site.title, cards=cards, tracks=tracks, files=files)
 
 
 def _card(board: Board) -> dict[str, Any]:

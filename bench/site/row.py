@@ -16,14 +16,15 @@ from bench.site.model import Board, Row, Site
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.pages import commands
 from bench.site.pictures import figures
+from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
 from bench.site.text import block, interval, page, percent
 
 _STRIP = 12  # pictures on the page of a row
 
 
-def row_page(site: Site, board: Board, row: Row) -> str:
-    """Return the page of a row."""
+def row_page(site: Site, board: Board, row: Row, plots: Plots) -> str:
+    """Return the page of a row; its pictures are added to `plots`."""
     return page(
         "row.html.j2",
         title=row.label,
@@ -45,6 +46,7 @@ def row_page(site: Site, board: Board, row: Row) -> str:
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
         commands=block(commands(board.source, row.label)),
+        plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),
     )
 
 

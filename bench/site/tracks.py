@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.figures.pictures import pictures as of_tracks
 from bench.report.table import Table
 from bench.site.model import Source, Track, slugs
 from bench.store.manifest import read_manifest
@@ -22,7 +23,8 @@ def track_of(folder: Path, source: Source) -> Track:
         "poisoned trainings": _poisoning,
     }[source.kind](folder)
     (slug,) = slugs([source.name])
-    return Track(slug, tables[0].title.partition(": mean over")[0], source, tuple(tables))
+    drawn = tuple(of_tracks(folder)) if source.kind != "poisoned trainings" else ()
+    return Track(slug, tables[0].title.partition(": mean over")[0], source, tuple(tables), drawn)
 
 
 def _corruptions(folder: Path) -> list[Table]:
