@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.figures.pictures import of_claims
-from bench.site.collect import records
 from bench.site.columns import verdict_words
 from bench.site.model import Board, Row, Site
 from bench.site.plots import Plots
@@ -19,8 +18,9 @@ Claim = Mapping[str, Any]
 
 def claims_page(site: Site, plots: Plots) -> str:
     """Return the page of all claims on defenses of the boards; its picture is added to `plots`."""
-    claims = records(site.frames["claims"]) if "claims" in site.frames else []
-    lines = [_line(claim, *_place(site, claim)) for claim in sorted(claims, key=_order)]
+    found = [(board, row, claim) for board in site.boards for row in board.rows for claim in row.claims]
+    lines = [_line(claim, board, row) for board, row, claim in sorted(found, key=lambda known: _order(known[2]))]
+    claims = [claim for _, _, claim in found]
     verdicts = [word for word in _ORDER if any(claim["verdict"] == word for claim in claims)]
     counts = {word: sum(claim["verdict"] == word for claim in claims) for word in verdicts}
     return page(
@@ -43,20 +43,7 @@ def _order(claim: Claim) -> tuple[int, bool]:
     return _ORDER.index(word) if word in _ORDER else len(_ORDER), claim["kind"] != "claim"
 
 
-def _place(site: Site, claim: Claim) -> tuple[Board | None, Row | None]:
-    """Return the board and row that a claim is held against."""
-    found = [
-        (board, row)
-        for board in site.boards
-        if board.source.name == claim["results"]
-        for row in board.rows
-        if row.label == claim["defense"]
-    ]
-    same = [(b, r) for b, r in found if r.values.get("robust_mean") == claim["measured_robust"]]  # of several threats
-    return next(iter(same or found), (None, None))
-
-
-def _line(claim: Claim, board: Board | None, row: Row | None) -> dict[str, Any]:
+def _line(claim: Claim, board: Board, row: Row) -> dict[str, Any]:
     """Return what is shown of a claim."""
     words, kind = verdict_words(str(claim["verdict"]))
     n = int(claim["measured_n"] or 0)

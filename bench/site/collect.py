@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,6 @@ class _OfFolder:
         results: its cells and records.
         manifest: its manifest.
         certificates: rows of `bench.load_certificates`.
-        claims: rows of `bench.claims_table`, by label.
         known: what is known of all folders.
         images: its images and cells.
         sides: worst cases by label, by setting.
@@ -164,7 +163,6 @@ class _OfFolder:
     results: Results
     manifest: Mapping[str, Any]
     certificates: Records
-    claims: Mapping[str, Records]
     known: _Known
     images: Images
     sides: Mapping[tuple[str, ...], Mapping[str, Side]]
@@ -180,9 +178,8 @@ def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[li
     certificates = records(load_certificates(folder))
     images = images_of(folder, results, gallery)
     sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
-    by_label = _by_defense(records(claims))
     frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims)
-    of_folder = _OfFolder(source, results, manifest, certificates, by_label, known, images, sides, frames)
+    of_folder = _OfFolder(source, results, manifest, certificates, known, images, sides, frames)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -211,13 +208,15 @@ def _board(
         *of_numbers(frame, cells, results.records),
     )
     summaries = _by_defense(records(frame))
+    claims = _by_defense(records(claims_on(of_folder.source.name, frame, of_folder.known.claims)))
     lines = records(leaders)
     named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
-    rows = [
-        _row(slug, line, summaries[str(line["defense"])], by_label[str(line["defense"])], of_folder, setting)
-        for slug, line in named
-    ]
+    rows = []
+    for slug, line in named:
+        label = str(line["defense"])
+        row = _row(slug, line, summaries[label], by_label[label], of_folder, setting)
+        rows.append(replace(row, claims=claims.get(label, [])))
     return Board(
         slug="",
         name=name,
@@ -243,7 +242,7 @@ def _row(
     of_folder: _OfFolder,
     setting: Mapping[str, str],
 ) -> Row:
-    """Return a row of a board.
+    """Return a row of a board, without its claims.
 
     Args:
         slug: name of its page.
@@ -267,7 +266,7 @@ def _row(
         attacks=sorted(others, key=_strength),
         passes=passes_of(cells),
         about=about_of(list(fingerprints_of(of_folder.manifest, label).values())),
-        claims=of_folder.claims.get(label, []),
+        claims=(),
         checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),
         certificate=[c for c in of_folder.certificates if c["fingerprint"] in keys],
         notes=(*footnotes.of_resumed(resumed), *footnotes.mixed(ran, of_folder.manifest)),

@@ -93,8 +93,8 @@ def _lead(places: Places) -> str:
     only = f", {counts[ONLY]} of them by adaptive attacks only" if counts[ONLY] else ""
     broken = f"Attacks break {counts[BROKEN]} of {counted(len(places), 'image')}{only}."
     return (
-        f"{broken} No attack breaks {counts[NONE]}; {counts[WRONG]} are wrong without any attack. An image "
-        "is broken if fewer than half of the draws withstand an attack on it."
+        f"{broken} Withstanding every attack: {counts[NONE]}. Wrong without any attack: {counts[WRONG]}. An image is "
+        "broken if fewer than half of the draws withstand an attack on it."
     )
 
 

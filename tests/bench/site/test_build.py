@@ -1,6 +1,7 @@
 """The folder of a site: the same bytes again, only ours overwritten, bad results refused in one line."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -164,6 +165,24 @@ def test_neither_torch_nor_a_data_set_is_loaded(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_the_site_of_all_committed_results_is_quick_small_and_whole(tmp_path):
+    folders = [folder for folder in sorted((ROOT / "results").iterdir()) if folder.is_dir()]
+    before = time.process_time()
+    build_site(folders, tmp_path / "site")
+    assert time.process_time() - before < 60
+    files = {file: file.stat().st_size for file in (tmp_path / "site").rglob("*") if file.is_file()}
+    assert sum(files.values()) <= 40_000_000
+    assert max(size for file, size in files.items() if file.suffix == ".html") <= 1_500_000
+    sources = {file.resolve(): file.read_text() for file in files if file.suffix == ".html"}
+    anchors = {file: {*re.findall(r'\bid="([^"]+)"', source)} for file, source in sources.items()}
+    for file, source in sources.items():
+        for path, anchor in {*re.findall(r'href="(?!https?:)([^"#]*)#?([^"]*)"', source)}:
+            target = (file.parent / path).resolve() if path else file
+            assert target.is_file(), f"{file} links {path}"
+            assert not anchor or "=" in anchor or anchor in anchors[target], f"{file}: {path}#{anchor}"
 
 
 def test_the_page_of_fifty_rows_is_small(tmp_path):

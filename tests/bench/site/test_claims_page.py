@@ -6,7 +6,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 from boards import ROOT
-from fake_board import deterministic, write
+from fake_board import deterministic, line, result, write
 from site_pages import COMMITTED, Page
 
 from bench import claims_table
@@ -65,12 +65,26 @@ def test_claims_lead_to_their_rows_and_are_told_apart(source):
 def test_claims_that_can_be_compared_come_first():
     claims = read_claims()
     site = collect([ROOT / "results/digits-gan"], "t", claims, gallery=0)
-    frame = site.frames["claims"]
-    some = frame.index[[5, 9]]
-    frame.loc[some, "verdict"] = ["consistent", "refuted"]
+    found = [claim for board in site.boards for row in board.rows for claim in row.claims]
+    found[5]["verdict"], found[9]["verdict"] = "consistent", "refuted"
     words = [cells[4] for _, _, cells, *_ in lines(claims_page(site))]
     assert words[:3] == ["✗ refuted", "✓ consistent", "not comparable"]
     assert "1 refuted, 1 consistent" in claims_page(site)
+
+
+def test_a_claim_is_held_against_each_threat_by_itself(tmp_path):
+    rows = [*deterministic("pgd-at"), *deterministic("pgd-at", eps="3/10")]
+    rows[6] = result(line("pgd-at", "apgd", eps="3/10"), [0] * 6)
+    folder = write(tmp_path / "radii", rows)
+    build_site([folder], tmp_path / "site")
+    table = claims_table(folder)
+    found = list(lines((tmp_path / "site/claims.html").read_text()))
+    assert len(found) == len(table) > 0
+    measured = {attributes["data-board"]: cells[3].split()[0] for _, attributes, cells, *_ in found}
+    assert measured == {"radii-linf-1-5": "33.3", "radii-linf-3-10": "0.0"}
+    for slug in measured:
+        source = (tmp_path / f"site/b/{slug}/pgd-at.html").read_text().partition('<h2 id="claims">')[2]
+        assert source.partition("</table>")[0].count("<tr>") == 1 + len(table) / 2
 
 
 def test_without_claims_the_page_says_so(tmp_path):

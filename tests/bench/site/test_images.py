@@ -86,6 +86,10 @@ def test_states_of_images_are_those_of_the_records(defense, site):
     assert found["broken"]
     text = (site / f"b/{board}/{defense}-images.html").read_text()
     assert f"Attacks break {len(broken)} of {len(rows)} images" in text
+    assert f"every attack: {len(found['none'])}. Wrong without any attack: {len(wrong)}." in text
+    random = bool(frame["stochastic"].any())
+    assert ("Share of the held-out draws" in text) == random
+    assert ("0 where it does not" in text) != random
 
 
 def test_the_deciding_attack_is_that_of_the_worst_case(site):

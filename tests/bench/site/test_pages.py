@@ -110,7 +110,7 @@ def test_every_link_and_anchor_leads_somewhere(site, read):
             file, _, anchor = address.partition("#")
             target = (site / path).parent / file if file else site / path
             assert target.is_file(), f"{path} links {address}"
-            if anchor:
+            if anchor and "=" not in anchor:  # "#a=adp" is a choice
                 assert anchor in anchors[target.resolve().relative_to(site.resolve()).as_posix()], f"{path}: {address}"
             count += 1
     assert count > 200
