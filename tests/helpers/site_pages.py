@@ -14,7 +14,7 @@ from fake_board import HOSTILE, deterministic, failed, line, result, stochastic,
 from bench.store.arrays import tables_of
 from bench.store.folder import Store
 
-VOID = ("meta", "link", "input", "br", "wbr", "rect")
+VOID = ("meta", "link", "input", "br", "wbr", "rect", "img")
 COMMITTED = [ROOT / "results" / name for name in ("digits-audit", "digits-gan")]
 
 

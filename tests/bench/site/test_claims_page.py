@@ -14,6 +14,7 @@ from bench.analysis.claim_files import read_claims
 from bench.site.build import build_site
 from bench.site.claims_page import claims_page
 from bench.site.collect import collect
+from bench.site.plots import Plots
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,9 @@ def test_claims_that_can_be_compared_come_first():
     site = collect([ROOT / "results/digits-gan"], "t", claims, gallery=0)
     found = [claim for board in site.boards for row in board.rows for claim in row.claims]
     found[5]["verdict"], found[9]["verdict"] = "consistent", "refuted"
-    words = [cells[4] for _, _, cells, *_ in lines(claims_page(site))]
+    words = [cells[4] for _, _, cells, *_ in lines(claims_page(site, Plots()))]
     assert words[:3] == ["✗ refuted", "✓ consistent", "not comparable"]
-    assert "1 refuted, 1 consistent" in claims_page(site)
+    assert "1 refuted, 1 consistent" in claims_page(site, Plots())
 
 
 def test_a_claim_is_held_against_each_threat_by_itself(tmp_path):

@@ -124,7 +124,11 @@ def test_no_page_asks_for_anything_from_elsewhere(site, read):
             assert not [name for name in attributes if name.startswith("on")], path
             if tag == "image":
                 assert re.fullmatch(r"\.\./\.\./i/[0-9a-f]+\.png", attributes["href"])
-            if tag in ("script", "link", "img"):
+            if tag == "img":
+                assert re.fullmatch(r"(\.\./)*p/[a-z0-9/-]+\.svg", attributes["src"])
+                assert attributes["alt"], path
+                assert ((site / path).parent / attributes["src"]).is_file(), path
+            if tag in ("script", "link"):
                 assert re.fullmatch(r"(\.\./)*assets/site\.(css|js)", attributes.get("src") or attributes["href"])
     for asset in (site / "assets").iterdir():
         assert not re.search(r"https?://|@import|url\(|\beval\b|innerHTML|fetch\(", asset.read_text())
