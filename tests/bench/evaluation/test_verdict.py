@@ -8,6 +8,7 @@ from boards import MODELS
 from torch import nn
 
 from bench import benchmark
+from bench.evaluation.batching import BatchLimit
 from bench.evaluation.model_checks import check_model
 from bench.evaluation.verdict import Draws, known_noise, verdict, verdict_noise
 from bench.evaluation.view import attack_view
@@ -117,11 +118,34 @@ def test_at_most_2048_rows_are_judged_at_once():
     assert defense.calls == [2048, 2]
 
 
-def test_memory_that_runs_out_lowers_the_defense_s_own_limit():
+@pytest.mark.parametrize("given", [False, True])
+def test_memory_that_runs_out_lowers_the_defense_s_own_limit(given):
     defense = Drops(room=5)
-    verdict(defense, torch.rand(12, 1, 1, 2), torch.arange(12), draws=1, selection=0, seed=0)
+    memory = BatchLimit(defense) if given else None
+    verdict(defense, torch.rand(12, 1, 1, 2), torch.arange(12), draws=1, selection=0, seed=0, memory=memory)
     assert defense.rows == 3
     assert defense.calls == [3] * 4
+    assert memory is None or memory.limit == 3
+
+
+class Elsewhere(Defense):
+    """Only tells where its images and noise lie."""
+
+    stochastic = True
+
+    def logits(self, x, noise, *, gradient="exact", runs=None):
+        assert noise.keys.device == x.device
+        return x.flatten(1) + noise.keys[:, :1]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_all_is_computed_where_the_images_lie(known):
+    """The device "meta" has no values, but as others it takes no part in computations of the CPU."""
+    x = torch.empty(4, 1, 1, 2, device="meta")
+    assert verdict_noise(5, torch.arange(4), x.device).keys.device == x.device
+    assert known_noise(5, 4, x.device).keys.device == x.device
+    draws = verdict(Elsewhere(), x, torch.arange(4), draws=2, selection=1, seed=0, known=known)
+    assert draws.logits.device == draws.rejected.device == x.device
 
 
 @pytest.mark.parametrize(
