@@ -60,6 +60,10 @@ def test_a_sequential_rule_is_for_more_draws_than_every_image_has():
             UserError, match=f"more draws than the {draws} of every image; write k = {4 * draws + 1}, say"
         ):
             Aggregation(k=k, sequential=0.01).check(draws)
+    with pytest.raises(UserError, match="draws is 4, and a majority of an even number may tie; write 3 or 5"):
+        Aggregation().check(4)
+    with pytest.raises(UserError, match="a majority of 7 takes 7 draws of an image, and there are 5; raise draws"):
+        Aggregation(k=7).check(5)
     with pytest.raises(UserError, match=r"error rate 0\.7 lies outside"):
         Aggregation(k=9, sequential=0.7).check(8)
     with pytest.raises(UserError, match="k is 10, and a majority of an even number may tie; write 9 or 11"):
