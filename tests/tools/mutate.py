@@ -116,12 +116,13 @@ def survivors(path: str) -> None:
     begin = time.perf_counter()
     assert not tested(path, source), f"the tests of {path} fail without any change"
     print(f"{path}: {time.perf_counter() - begin:.1f} s for its tests", flush=True)
-    texts = list(dict.fromkeys(mutants(source)))
-    left = [text for text in texts if not tested(path, text)]
-    for text in left:
-        lines = difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm="")
-        print("", *list(lines)[2:], sep="\n")
-    killed = len(texts) - len(left)
+    texts, left = list(dict.fromkeys(mutants(source))), 0
+    for text in texts:
+        if not tested(path, text):
+            left += 1
+            lines = difflib.unified_diff(source.splitlines(), text.splitlines(), n=0, lineterm="")
+            print("", *list(lines)[2:], sep="\n", flush=True)
+    killed = len(texts) - left
     minutes = (time.perf_counter() - begin) / 60
     print(f"{path}: {len(texts)} mutants, {killed} killed ({killed / len(texts):.1%}), {minutes:.1f} min", flush=True)
 
