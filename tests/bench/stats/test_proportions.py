@@ -178,6 +178,15 @@ def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
     assert math.isnan(proportions.attack_success_rate([0], [0]).value)
 
 
+def test_counts_in_small_integers_do_not_overflow():
+    k, n = np.array([0, 3, 200], np.uint8), np.full(3, 200, np.uint8)
+    floats = k.astype(float), n.astype(float)
+    for interval in (proportions.wilson, proportions.clopper_pearson):
+        assert np.array_equal(interval(k, n), interval(*floats))
+    for bound in (proportions.clopper_pearson_lower, lambda k, n, _: proportions.rob_at_m(k, n, 5)):
+        assert np.array_equal(bound(k, n, 0.05), bound(*floats, 0.05))
+
+
 def test_the_rate_counts_expected_images():
     rate = proportions.attack_success_rate([0.5, 1, 0.5], [0.5, 0.25, 0])
     assert (rate.numerator, rate.denominator, rate.value) == (0.75, 2, 0.375)
