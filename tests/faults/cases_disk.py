@@ -57,7 +57,7 @@ def _sweep(ground: Ground, error: str, step: int, *names: str) -> Iterator[Outco
 
 @case("a disk that is full from the n-th write on, for n over a whole run", "one line that names the folder")
 def full_from_each_write(ground: Ground) -> Iterator[Outcome]:
-    yield from _sweep(ground, "ENOSPC", 11, "no space left")
+    yield from _sweep(ground, "ENOSPC", 17, "no space left")
 
 
 @case("a disk that fails (EIO) from the n-th write on", "one line that names the folder")

@@ -23,7 +23,7 @@ def raises(ground: Ground) -> Outcome:
     )
 
 
-@case("a model that hangs", "its cells are stopped at the time limit and are errors; others are done")
+@case("a model that hangs in one cell", "it is stopped at the time limit and is an error; others are done")
 def hangs(ground: Ground) -> Outcome:
     begin, out = time.perf_counter(), ground.copy()
     kept, more = finished(out), ("--time-limit", "2", "--attack", "slow")
@@ -32,7 +32,7 @@ def hangs(ground: Ground) -> Outcome:
     return Outcome(told, ("Hangs | slow",), folder=out, kept=kept, errors=_errors("Hangs"))
 
 
-@case("a model that leaks memory", "its cells are stopped at the memory limit and are errors; others are done")
+@case("a model that leaks memory in one cell", "it is stopped at the memory limit and is an error; others are done")
 def leaks(ground: Ground) -> Outcome:
     out = ground.copy()
     kept, more = finished(out), ("--memory", "1.5", "--attack", "slow")

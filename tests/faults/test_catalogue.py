@@ -8,7 +8,7 @@ from faults.ground import Ground, Outcome, make_base, settle
 
 groups.load()
 _SLOW = {
-    *("killed-at-20-moments", "killed-at-disk-calls", "killed-with-workers", "killed-one-of-two", "downloads-killed"),
+    *("killed-at-10-moments", "killed-at-disk-calls", "killed-with-workers", "killed-one-of-two", "downloads-killed"),
     *("disk-full-from-each-write", "interrupted-once", "interrupted-terminated", "models-leaks"),
 }
 

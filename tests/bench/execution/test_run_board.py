@@ -1,8 +1,7 @@
-"""Test that runs give the same results with any workers, kills and resumes, and run no cell twice."""
+"""Test that runs give the same results with any workers and batches, and run no cell twice; kills: `tests/faults`."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,62 +79,6 @@ def test_the_number_of_workers_changes_nothing(finished, tmp_path):
     path, out = finished
     assert run(path, tmp_path / "two", workers=2) == []
     same(out, tmp_path / "two")
-
-
-def test_two_processes_share_a_folder(finished, tmp_path):
-    path, out = finished
-    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(tmp_path / "shared"), "--quiet"]
-    both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
-    assert [p.wait(timeout=300) for p in both] == [0, 0]
-    same(out, tmp_path / "shared")
-    keys = load_cells(tmp_path / "shared")["key"]
-    assert keys.is_unique
-
-
-def test_a_killed_run_goes_on_to_the_same_tables(finished, tmp_path):
-    """Send SIGKILL at several moments, until the run finishes."""
-    path, out = finished
-    target = tmp_path / "killed"
-    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(target), "--quiet"]
-    kills = 0
-    for patience in (1.5, 3.0, 4.5, 300.0):
-        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-        try:
-            process.wait(timeout=patience)
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills >= 1
-    assert run(path, target) == []
-    same(out, target)
-    assert not list((target / "parts").glob(".*"))
-
-
-@pytest.mark.parametrize("file", ["records.parquet", "draws.parquet", "cells.jsonl", "adversarial.safetensors"])
-@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
-def test_damaged_parts_are_redone_and_others_survive(finished, tmp_path, file, how, capsys):
-    import shutil
-
-    path, out = finished
-    target = tmp_path / "damaged"
-    shutil.copytree(out, target)
-    parts = sorted((target / "parts").iterdir())
-    victim, survivor = parts[0] / file, parts[1] / "records.parquet"
-    time_before = survivor.stat().st_mtime_ns
-    content = bytearray(victim.read_bytes())
-    if how == "missing":
-        victim.unlink()
-    elif how == "truncated":
-        victim.write_bytes(content[: len(content) // 2])
-    else:
-        content[len(content) // 2] ^= 1
-        victim.write_bytes(content)
-    assert run(path, target, workers=0) == []
-    assert str(parts[0]) in capsys.readouterr().err
-    assert survivor.stat().st_mtime_ns == time_before
-    same(out, target)
 
 
 def test_a_verdict_of_another_batch_size_counts_the_same(finished, tmp_path):

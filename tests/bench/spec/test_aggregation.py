@@ -51,6 +51,44 @@ def test_even_draws_matter_to_randomised_defenses_alone(tmp_path):
     Aggregation(k=3).check(4)
 
 
+def test_a_sequential_rule_is_for_more_draws_than_every_image_has():
+    Aggregation(k=9, sequential=0.01).check(8)
+    Aggregation(m=(3,), k=3).check(3)
+    Aggregation().check(1)
+    for k, draws in ((9, 9), (None, 9)):
+        with pytest.raises(
+            UserError, match=f"more draws than the {draws} of every image; write k = {4 * draws + 1}, say"
+        ):
+            Aggregation(k=k, sequential=0.01).check(draws)
+    with pytest.raises(UserError, match="draws is 4, and a majority of an even number may tie; write 3 or 5"):
+        Aggregation().check(4)
+    with pytest.raises(UserError, match="a majority of 7 takes 7 draws of an image, and there are 5; raise draws"):
+        Aggregation(k=7).check(5)
+    with pytest.raises(UserError, match=r"error rate 0\.7 lies outside"):
+        Aggregation(k=9, sequential=0.7).check(8)
+    with pytest.raises(UserError, match="k is 10, and a majority of an even number may tie; write 9 or 11"):
+        Aggregation(k=10, sequential=0.01).check(8)
+    with pytest.raises(UserError, match=r"Rob\(9\) takes 9 held-out draws of an image, and there are 8"):
+        Aggregation(m=(9,), k=9, sequential=0.01).check(8)
+
+
+def test_an_aggregation_comes_back_from_the_manifest():
+    full = Aggregation((2, 3), 33, 0.01)
+    assert full.as_dict() == {"m": [2, 3], "k": 33, "sequential": 0.01}
+    assert Aggregation(k=3).as_dict() == {"k": 3}
+    assert full.rule == (33, 0.01)
+    assert Aggregation(k=33).rule is Aggregation(sequential=0.01).rule is None
+    for stored in (full, Aggregation(), Aggregation(k=3), Aggregation((5,))):
+        assert aggregation_of({"protocols": stored.as_dict()}) == stored
+    assert aggregation_of({}) == aggregation_of({"protocols": None}) == Aggregation(None, None, None)
+    assert len({full, Aggregation((2, 3), 33, 0.01)}) == 1
+
+
+def test_tables_show_five_and_fifteen_submissions_unless_told(tmp_path):
+    columns = summary(votes_folder(tmp_path, [15] * 6)).columns
+    assert [c for c in columns if c.startswith("rob_m") and c[5:].isdigit()] == ["rob_m5", "rob_m15"]
+
+
 @given(st.integers(1, 80), st.lists(st.integers(1, 100), max_size=4))
 def test_an_m_needs_as_many_draws(draws, m):
     if all(i <= draws for i in m):

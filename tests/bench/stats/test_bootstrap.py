@@ -9,38 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.stats import binom, binomtest
 
-from bench.stats import bootstrap, proportions
-
-counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
-
-
-@given(counts, st.sampled_from([0.8, 0.95, 0.99]))
-def test_clopper_pearson_agrees_with_scipy(case, confidence):
-    low, high = proportions.clopper_pearson(*case, confidence)
-    reference = binomtest(*case).proportion_ci(confidence, "exact")
-    assert low == pytest.approx(reference.low, abs=1e-9)
-    assert high == pytest.approx(reference.high, abs=1e-9)
-
-
-@pytest.mark.parametrize("n", [12, 50])
-def test_clopper_pearson_covers_at_every_p_and_wilson_does_not(n):
-    k, p = np.arange(n + 1), np.linspace(0.001, 0.999, 999)
-    chance = binom.pmf(k, n, p[:, None])
-    least = {}
-    for interval in (proportions.clopper_pearson, proportions.wilson):
-        low, high = interval(k, n)
-        least[interval.__name__] = (chance * ((low <= p[:, None]) & (p[:, None] <= high))).sum(1).min()
-    assert least["clopper_pearson"] >= 0.95
-    assert least["wilson"] < 0.95
-
-
-def test_clopper_pearson_refuses_fractions_and_marks_nothing():
-    with pytest.raises(ValueError, match="wilson takes fractions"):
-        proportions.clopper_pearson(2.5, 10)
-    assert np.isnan(proportions.clopper_pearson(0, 0)).all()
-    assert proportions.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
+from bench.stats import bootstrap
 
 
 def test_over_images_is_scipy_s_and_close_to_the_percentiles_of_our_own():

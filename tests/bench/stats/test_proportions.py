@@ -1,17 +1,18 @@
-"""Statistics against closed forms, other libraries and simulation."""
+"""Proportions against closed forms, other libraries and simulation."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from bench.stats import median, paired, proportions, voting, worst_case
+from bench.stats import proportions
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -47,6 +48,81 @@ def test_wilson_is_vectorised_and_marks_nothing_as_nan():
         proportions.wilson(11, 10)
 
 
+def test_wilson_of_another_confidence_is_scipy_s():
+    low, high = proportions.wilson(0.3 * 40, [40, 80], 0.8)
+    for i, n in enumerate((40, 80)):
+        reference = binomtest(12, n).proportion_ci(0.8, "wilson")
+        assert (low[i], high[i]) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_ends_of_wilson_s_interval_are_exact_and_nothing_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = proportions.wilson(np.append(0, np.arange(1001)), np.append(0, np.full(1001, 1000)), 0.99)
+        assert np.isnan(proportions.clopper_pearson([0, 0], 0)).all()
+    assert (low[1], high[-1]) == (0, 1)
+    assert (low[2:] > 0).all()
+    assert (high[1:-1] < 1).all()
+    for n in range(1, 200):
+        assert proportions.wilson(0, n)[0] == 0
+        assert proportions.wilson(n * (1 + 1e-13), n)[1] == 1  # a sum of fractions, rounded upwards
+
+
+@pytest.mark.parametrize("interval", [proportions.wilson, proportions.clopper_pearson])
+def test_intervals_refuse_what_is_no_count_and_no_confidence(interval):
+    for k, n in ((-0.5, 10), (10.5, 10), (-1, 10), (11, 10), ([1, 11], 10), ([1, -1], 10)):
+        with pytest.raises(ValueError, match=r"successes must .* \[0, n\]"):
+            interval(k, n)
+    for confidence in (0, 1, -0.1, 1.1):
+        with pytest.raises(ValueError, match=f"confidence is {confidence}; it must be between 0 and 1"):
+            interval(1, 10, confidence)
+    assert np.isnan(interval([3, 0], [10, 0])).tolist() == [[False, True], [False, True]]
+
+
+@given(counts, st.sampled_from([0.8, 0.95, 0.99]))
+def test_clopper_pearson_agrees_with_scipy(case, confidence):
+    low, high = proportions.clopper_pearson(*case, confidence)
+    reference = binomtest(*case).proportion_ci(confidence, "exact")
+    assert low == pytest.approx(reference.low, abs=1e-9)
+    assert high == pytest.approx(reference.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [12, 50])
+def test_clopper_pearson_covers_at_every_p_and_wilson_does_not(n):
+    k, p = np.arange(n + 1), np.linspace(0.001, 0.999, 999)
+    chance = binom.pmf(k, n, p[:, None])
+    least = {}
+    for interval in (proportions.clopper_pearson, proportions.wilson):
+        low, high = interval(k, n)
+        least[interval.__name__] = (chance * ((low <= p[:, None]) & (p[:, None] <= high))).sum(1).min()
+    assert least["clopper_pearson"] >= 0.95
+    assert least["wilson"] < 0.95
+
+
+def test_clopper_pearson_refuses_fractions_and_marks_nothing():
+    with pytest.raises(ValueError, match="wilson takes fractions"):
+        proportions.clopper_pearson(2.5, 10)
+    assert np.isnan(proportions.clopper_pearson(0, 0)).all()
+    assert proportions.clopper_pearson(0, 512)[1] == pytest.approx(1 - 0.025 ** (1 / 512))
+
+
+def test_clopper_pearson_s_ends():
+    assert [float(end) for end in proportions.clopper_pearson(0, 1)] == [0, pytest.approx(0.975)]
+    assert [float(end) for end in proportions.clopper_pearson(1, 1)] == [pytest.approx(0.025), 1]
+    low, high = proportions.clopper_pearson([0, 4, 7], 7)
+    assert (low[0], high[2]) == (0, 1)
+    assert (low[1:] > 0).all()
+    assert (high[:2] < 1).all()
+    assert proportions.clopper_pearson_lower([[4], [7]], [7, 10], 0.05) == pytest.approx(
+        np.array([[binomtest(k, n).proportion_ci(0.9, "exact").low for n in (7, 10)] for k in (4, 7)])
+    )
+    assert proportions.clopper_pearson_lower(0, 7, 0.05) == 0
+    assert np.isnan(proportions.clopper_pearson_lower(0, 0, 0.05))
+    for k, n in ((0.5, 7), (3, 7.5), (8, 7), (-1, 7)):
+        with pytest.raises(ValueError, match="whole numbers"):
+            proportions.clopper_pearson_lower(k, n, 0.05)
+
+
 def test_wilson_covers_with_images_as_n_and_not_with_draws():
     rng, images, draws, trials = np.random.default_rng(0), 100, 15, 2000
     p = rng.beta(1.5, 0.5, (trials, images))  # images differ: mean .75
@@ -73,108 +149,25 @@ def test_rob_at_m_counts_subsets_by_hand():
         proportions.rob_at_m(4, 6, 7)
 
 
+def test_rob_at_m_of_no_submission_and_of_no_count_is_refused():
+    for m in (0, -1):
+        with pytest.raises(ValueError, match=rf"Rob\({m}\) needs m >= 1 and at least {m} draws of every image"):
+            proportions.rob_at_m(4, 6, m)
+    with pytest.raises(ValueError, match="at least 3 draws"):
+        proportions.rob_at_m([2, 2], [6, 2], 3)
+    for correct in ([-1, 3], [7, 3]):
+        with pytest.raises(ValueError, match=r"correct must lie in \[0, n\]"):
+            proportions.rob_at_m(correct, 6, 3)
+    assert proportions.rob_at_m([[0], [2], [6]], [6, 8], 2) == pytest.approx(
+        np.array([[0, 0], [1 / 15, 1 / 28], [1, 15 / 28]])
+    )
+
+
 def test_rob_at_m_is_unbiased_where_the_plug_in_is_not():
     rng, p, n, m = np.random.default_rng(1), 0.8, 15, 5
     c = rng.binomial(n, p, 200_000)
     assert proportions.rob_at_m(c, n, m).mean() == pytest.approx(p**m, abs=0.003)
     assert ((c / n) ** m).mean() > p**m + 0.02
-
-
-def test_majority_ties_refusals_and_uncounted_draws():
-    pred = [[1, 1, 2], [1, 2, 2], [1, 2, 3], [-1, -1, 1], [1, 2, 2]]
-    assert voting.majority(pred, [1] * 5).tolist() == [True, False, False, False, False]
-    counted = [[True] * 3] * 4 + [[True, False, False]]
-    assert voting.majority(pred, [1] * 5, counted).tolist() == [True, False, False, False, True]
-    assert voting.majority(np.zeros((1, 0), int), [0]).tolist() == [False]
-
-
-@given(st.lists(st.lists(st.integers(-1, 4), min_size=7, max_size=7), min_size=1, max_size=8), st.data())
-def test_majority_agrees_with_counting(pred, data):
-    label = data.draw(st.lists(st.integers(0, 4), min_size=len(pred), max_size=len(pred)))
-    expected = [
-        all(row.count(y) > row.count(k) for k in range(-1, 5) if k != y) for row, y in zip(pred, label, strict=True)
-    ]
-    assert voting.majority(pred, label).tolist() == expected
-
-
-def test_mean_logit():
-    logits = np.array([[[2, 0], [0, 1]], [[1, 0], [0, 1]], [[np.nan, 0], [1, 0]]], np.float16)
-    assert voting.mean_logit(logits, [0, 0, 0]).tolist() == [True, False, False]  # a tie and NaN are wrong
-    assert voting.mean_logit(logits, [1, 1, 1]).tolist() == [False, False, False]
-
-
-def test_select_worst_is_deterministic_and_skips_missing():
-    share = [[0.5, np.nan, np.nan, 0.0], [0.5, 0.9, np.nan, 0.1], [0.2, 0.8, np.nan, 0.0]]
-    assert worst_case.select_worst(share).tolist() == [2, 2, -1, 0]
-    assert worst_case.select_worst(np.zeros((0, 3))).tolist() == [-1, -1, -1]
-
-
-def test_select_worst_prefers_the_smaller_success_of_equals():
-    share = np.array([[0.0, 0.2, 0.5, 1.0, 0.0], [0.0, 0.2, 0.5, 1.0, 0.1]])
-    size = np.array([[2.0, np.inf, 2.0, 2.0, 2.0], [1.5, 1.0, 1.0, 1.0, 1.0]])
-    assert worst_case.select_worst(share, size).tolist() == [1, 1, 0, 0, 0]
-
-
-def test_select_worst_breaks_ties_by_margins_before_sizes():
-    share, size = np.array([[0.0, 1.0], [0.0, 1.0], [0.2, 0.5]]), np.array([[1.0], [2.0], [0.5]])
-    margin = np.array([[-1.0, 3.0], [-4.0, 2.0], [-9.0, 1.0]])
-    assert worst_case.select_worst(share, size, margin=margin).tolist() == [1, 2]
-    assert worst_case.select_worst(share[:2], size[:2], margin=margin[:2]).tolist() == [1, 1]
-    assert worst_case.select_worst(share[:2], size[:2], margin=[[np.nan], [3.0]]).tolist() == [1, 1]
-
-
-def test_select_worst_takes_what_attacks_before_clean_images():
-    ones = np.ones((3, 2))
-    assert worst_case.select_worst(ones, 0, no_attack=[[True], [False], [False]]).tolist() == [1, 1]
-    assert worst_case.select_worst([[0.5], [1.0]], 0, no_attack=[[True], [False]]).tolist() == [0]
-
-
-@pytest.mark.parametrize("draws", [2, 8, 32])
-def test_a_tie_with_clean_images_leaves_the_worst_case_unbiased(draws):
-    rng, images, p = np.random.default_rng(6), 40_000, np.array([[1.0], [0.9]])
-    chosen_on, held_out = rng.binomial(draws, p, (2, images)), rng.binomial(15, p, (2, images))
-    worst = worst_case.worst_case(chosen_on, held_out, draws, 15, [[0.0], [0.2]], no_attack=[[True], [False]])
-    assert (worst.withstood / worst.n).mean() == pytest.approx(0.9, abs=0.003)  # .943 at 8 when clean images win ties
-
-
-def test_margins_choose_between_attacks_that_few_draws_cannot_tell_apart():
-    rng, images, draws = np.random.default_rng(7), 20_000, 8
-    centre = np.array([[2.0], [1.3]])  # standard deviation 1: right with .977 and .903
-    margins = centre + rng.standard_normal((draws, 2, images))
-    held_out = (centre + rng.standard_normal((15, 2, images)) > 0).sum(0)
-    chosen_on = (margins > 0).sum(0)
-    blind, worst = (worst_case.worst_case(chosen_on, held_out, draws, 15, margin=m) for m in (np.nan, margins.mean(0)))
-    plain, by_margin = ((w.withstood / w.n).mean() for w in (blind, worst))
-    assert 0.9 < by_margin < 0.915 < 0.925 < plain
-
-
-def test_worst_case_counts_what_was_not_chosen_on():
-    worst = worst_case.worst_case([[4, 8, np.nan], [8, 1, np.nan]], [[9, 2, 3], [1, 7, 4]], 8, 15)
-    assert worst.attack.tolist() == [0, 1, -1]
-    assert worst.withstood[:2].tolist() == [9, 7]
-    assert np.isnan(worst.withstood[2])
-    assert worst.n[0] == 15
-    with pytest.raises(ValueError, match="selection draws"):
-        worst_case.worst_case([[0]], [[1]], 0, 15)
-
-
-def test_plain_minimum_is_biased_and_the_held_out_worst_is_not():
-    rng, attacks, images, draws, p = np.random.default_rng(2), 8, 20_000, 10, 0.9
-    chosen_on, held_out = rng.binomial(draws, p, (2, attacks, images))
-    plain = held_out.min(0).mean() / draws
-    worst = worst_case.worst_case(chosen_on, held_out, draws, draws)
-    assert plain == pytest.approx(0.75, abs=0.02)  # evaluation.md: .90 becomes .75
-    assert (worst.withstood / worst.n).mean() == pytest.approx(p, abs=0.003)
-
-
-def test_worst_case_finds_the_stronger_attack():
-    rng, images = np.random.default_rng(3), 5000
-    p = np.stack([np.full(images, 0.9), np.where(np.arange(images) % 2, 0.2, 0.95)])
-    chosen_on, held_out = rng.binomial(8, p), rng.binomial(15, p)
-    worst = worst_case.worst_case(chosen_on, held_out, 8, 15)
-    odd = np.arange(images) % 2 == 1
-    assert (worst.attack[odd] == 1).mean() > 0.99
-    assert (worst.withstood[odd] / 15).mean() == pytest.approx(0.2, abs=0.02)
 
 
 def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
@@ -185,108 +178,24 @@ def test_attack_success_rate_keeps_robust_equal_clean_times_rest():
     assert math.isnan(proportions.attack_success_rate([0], [0]).value)
 
 
-def test_median_perturbation_counts_failures_as_infinite():
-    assert median.median_perturbation([1, 2, 3], [True, True, True]) == 2
-    assert median.median_perturbation([1, 2, 3, 4], [True, True, True, False]) == 2.5
-    assert median.median_perturbation([1, 2, 3, 4], [True, True, False, False]) == math.inf
-    assert median.median_perturbation([1, 2], [False, False]) == math.inf
-    assert math.isnan(median.median_perturbation([], []))
+def test_counts_in_small_integers_do_not_overflow():
+    k, n = np.array([0, 3, 200], np.uint8), np.full(3, 200, np.uint8)
+    floats = k.astype(float), n.astype(float)
+    for interval in (proportions.wilson, proportions.clopper_pearson):
+        assert np.array_equal(interval(k, n), interval(*floats))
+    for bound in (proportions.clopper_pearson_lower, lambda k, n, _: proportions.rob_at_m(k, n, 5)):
+        assert np.array_equal(bound(k, n, 0.05), bound(*floats, 0.05))
 
 
-def test_the_interval_of_a_median_is_of_order_statistics():
-    sizes = np.arange(1.0, 26.0)
-    # Conover 1999, table A3: of 25 values the 8th and the 18th, 95.7%.
-    assert median.median_interval(sizes, np.ones(25, bool)) == (8, 18)
-    assert median.median_interval(sizes, sizes <= 17) == (8, math.inf)
-    assert median.median_interval(sizes[:6], np.ones(6, bool)) == (1, 6)
-    assert median.median_interval(sizes[:5], np.ones(5, bool)) == (0, math.inf)
-    assert median.median_interval(sizes[:6], np.zeros(6, bool)) == (math.inf, math.inf)
-    assert all(math.isnan(end) for end in median.median_interval([], []))
+def test_the_rate_counts_expected_images():
+    rate = proportions.attack_success_rate([0.5, 1, 0.5], [0.5, 0.25, 0])
+    assert (rate.numerator, rate.denominator, rate.value) == (0.75, 2, 0.375)
+    assert proportions.attack_success_rate([1], [0]).value == 0
+    assert len({rate, proportions.Rate(0.75, 2)}) == 1
 
 
-@given(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=1, max_size=60), st.floats(0.5, 0.99))
-def test_the_interval_of_a_median_holds_it_and_widens(cases, confidence):
-    size, success = zip(*cases, strict=True)
-    low, high = median.median_interval(size, success, confidence)
-    wider = median.median_interval(size, success, (1 + confidence) / 2)
-    assert wider[0] <= low <= median.median_perturbation(size, success) <= high <= wider[1]
-
-
-@pytest.mark.parametrize("failing", [0.0, 0.3, 0.45])
-@pytest.mark.parametrize("n", [7, 30, 101])
-def test_the_interval_of_a_median_covers_as_often_as_it_says(n, failing):
-    """Sizes are exponential where the attack succeeds; so the median of all is known."""
-    rng, repeats = np.random.default_rng(0), 4000
-    true = -math.log(1 - 0.5 / (1 - failing))
-    size, success = rng.exponential(size=(repeats, n)), rng.random((repeats, n)) >= failing
-    ends = np.array([median.median_interval(*case) for case in zip(size, success, strict=True)])
-    covered = float(((ends[:, 0] <= true) & (true <= ends[:, 1])).mean())
-    below = binom.ppf(0.025, n, 0.5)
-    below -= binom.cdf(below, n, 0.5) > 0.025
-    exact = 1 - 2 * binom.cdf(below, n, 0.5)
-    assert exact >= 0.95
-    assert covered == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / repeats))
-
-
-def test_paired_difference_is_mcnemar_for_single_verdicts():
-    a = np.array([1] * 60 + [1] * 15 + [0] * 5 + [0] * 20)
-    b = np.array([1] * 60 + [0] * 15 + [1] * 5 + [0] * 20)
-    found = paired.paired_difference(a, b)
-    assert (found.difference, found.only_a, found.only_b, found.n) == (pytest.approx(0.1), 15, 5, 100)
-    assert found.p_value == pytest.approx(2 * sum(math.comb(20, k) for k in range(6)) / 2**20)
-    assert found.low < 0.1 < found.high
-    same = paired.paired_difference(a, a)
-    assert same.p_value == 1
-    assert same.low < 0 < same.high  # equal samples do not prove equality
-
-
-def test_paired_difference_of_fractions_is_the_normal_interval_of_many_images():
-    rng = np.random.default_rng(4)
-    a, b = rng.binomial(15, 0.8, 2000) / 15, rng.binomial(15, 0.7, 2000) / 15
-    found = paired.paired_difference(a, b)
-    assert found.p_value is None
-    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(2000)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.03)
-    assert (found.high + found.low) / 2 == pytest.approx(found.difference, rel=0.01)
-    with pytest.raises(ValueError, match="same images"):
-        paired.paired_difference(a, b[:-1])
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000))
-def test_paired_difference_changes_sign_with_its_arguments(seed):
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 2, (2, 40))
-    there, back = paired.paired_difference(a, b), paired.paired_difference(b, a)
-    assert there.difference == -back.difference
-    assert there.p_value == pytest.approx(back.p_value)
-    assert there.low == pytest.approx(-back.high)
-
-
-@pytest.mark.parametrize("value", [0.5, 0, 1])
-def test_paired_interval_of_equal_defenses_has_width(value):
-    found = paired.paired_difference([value] * 10, [value] * 10)
-    half = 1.959964 * math.sqrt(2) / 12  # Bonett and Price, no discordant image
-    assert (found.low, found.high) == (pytest.approx(-half), pytest.approx(half))
-
-
-def test_paired_interval_is_bonett_and_price_s():
-    a, b = np.repeat([1, 0, 1, 0], [15, 5, 60, 20]), np.repeat([0, 1, 1, 0], [15, 5, 60, 20])
-    up, down = 16 / 102, 6 / 102
-    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 102)
-    found = paired.paired_difference(a, b)
-    assert (found.low, found.high) == (pytest.approx(up - down - half), pytest.approx(up - down + half))
-
-
-@pytest.mark.parametrize("n", [32, 100, 500])
-@pytest.mark.parametrize("differ", [0.01, 0.02, 0.05, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("kind", ["better", "better or worse", "shares"])
-def test_paired_intervals_cover_however_few_images_differ(n, differ, kind):
-    rng, covered = np.random.default_rng(5), []
-    for _ in range(1500):
-        better = {"better": np.ones(n), "better or worse": rng.random(n) < 0.75, "shares": rng.random(n)}[kind]
-        a = np.where(rng.random(n) < differ, better, 0.5 if kind == "better or worse" else 0)
-        b = np.where((a == 0) & (kind == "better or worse"), 1.0, np.where(a == 0.5, 0.5, 0))
-        found = paired.paired_difference(a, b)
-        covered.append(found.low <= differ * {"better": 1}.get(kind, 0.5) <= found.high)
-    assert np.mean(covered) >= 0.93
+def test_spread_over_seeds():
+    assert proportions.spread([1, 2, 4]) == pytest.approx(math.sqrt(7 / 3))
+    assert proportions.spread([0.5, 0.5]) == 0
+    assert math.isnan(proportions.spread([3]))
+    assert math.isnan(proportions.spread([]))
