@@ -200,7 +200,7 @@ def device(ground: Ground) -> Outcome:
     told = ground.run(ground.base.board, out, "--device", "cuda:99")
     if told.code == 0:
         pytest.skip("there are a hundred")
-    return Outcome(told, ("cuda:99", "--device cpu"), folder=out, board=ground.base.board, kept=kept)
+    return Outcome(told, ("cuda:99", "try cpu"), folder=out, board=ground.base.board, kept=kept)
 
 
 @case(

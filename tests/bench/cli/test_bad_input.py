@@ -217,7 +217,7 @@ def test_a_device_that_is_not_there(tmp_path):
     for name in ("gpu", "cuda:99", "x" * 300):
         done = purebench("run", write_board(tmp_path), "--out", tmp_path / "o", "--device", name)
         if done.returncode:
-            refused(done, name[:40], "--device cpu")
+            refused(done, name[:40], "try cpu")
             assert len(done.stderr.strip().splitlines()[-1]) < 160
 
 
