@@ -49,8 +49,8 @@ def by_class(source: Source) -> pd.DataFrame:
 def broken_alone(source: Source) -> pd.DataFrame:
     """Return the images that one attack alone breaks.
 
-    An attack breaks an image if the clean image is mostly right and more than half of the draws are not, the column
-    `succeeded` of `load_results`.
+    An attack breaks an image if the clean image is mostly right and the attack succeeds in more than half of the draws,
+    the column `succeeded` of `load_results`.
 
     Args:
         source: a results folder, or a frame of `load_results` or `benchmark`.
@@ -134,15 +134,16 @@ def _counts(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> dict[str, flo
 def _of_rows(source: Source) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield each defense in each setting, and which of its images each attack breaks, bool [images, attacks].
 
+    Images whose clean draws are mostly wrong are left out: nothing can break them.
     Attacks with failed cells, rows of a known seed, and images without a verdict of some attack are left out, so that
     all attacks are compared on the same images.
     """
     frame = source if isinstance(source, pd.DataFrame) else load_results(source)
     if missing := [
-        name for name in (*_ROW, *_ATTACK, "index", "succeeded", "status", "seed_known") if name not in frame
+        name for name in (*_ROW, *_ATTACK, "index", "clean", "succeeded", "status", "seed_known") if name not in frame
     ]:
         raise UserError(f'the frame has no column "{missing[0]}"; give rows of what benchmark or load_results returns')
-    frame = frame[~frame["attack"].isin(NULLS) & ~frame["seed_known"]]
+    frame = frame[~frame["attack"].isin(NULLS) & ~frame["seed_known"] & ~(frame["clean"] <= 0.5)]
     failed = frame[frame["status"] != "ok"].groupby([*_ROW, *_ATTACK], sort=False).size().index
     for key, rows in frame.groupby(list(_ROW), sort=False):
         attacks = [a for a in rows.groupby(_ATTACK, sort=False).size().index if (*key, *a) not in failed]

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     sought = [word.lower() for word in (words[1:] if frame else words)]
     found = [c for c in columns_of(frame) if all(w in f"{c.name} {c.meaning}".lower() for w in sought)]
     if not found:
-        raise unknown("frame, or column with that word,", words[0], known)
+        raise unknown("frame or word", sought[0], known)
     rows = [(c.name, c.dtype, c.unit, c.meaning) for c in found] if words else list(known.items())
     titles = [f"{c.frame}: {known[c.frame]}" if words else "frames" for c in found]
     before = ""

@@ -26,15 +26,16 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from bench.figures.pictures import pictures, width_of
-    from bench.store.folder import disk_errors
+    from bench.store.folder import disk_errors, write_atomic
     from defenses.utils.text import clean, counted
 
     out, width = arguments.out or Path("figures"), width_of(arguments.width)
     found = list(pictures(*arguments.results, only=arguments.only, defense=arguments.defense))
+    drawn = {f"{picture.slug}.{arguments.format}": picture.bytes(arguments.format, width) for picture in found}
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        for picture in found:
-            picture.save(out / f"{picture.slug}.{arguments.format}", width)
+        for name, content in drawn.items():
+            write_atomic(out / name, content)
     if not arguments.quiet:
         print(f"{counted(len(found), 'picture')} in {clean(str(out))}")
     return 0

@@ -53,6 +53,9 @@ def purification_trajectory(defense: nn.Module, image: Any, *, seed: int = 0) ->
     x = torch.as_tensor(image, dtype=torch.float32)
     if x.ndim != 3:
         raise UserError(f"the image is {list(x.shape)}; it must be one image, [C, H, W]")
+    wanted = defense.input_shape if isinstance(defense, Purified) else None
+    if wanted and tuple(x.shape) != tuple(wanted):
+        raise UserError(f"the image is {list(x.shape)}; this defense takes {list(wanted)}")
     x = x[None].to(next((p.device for p in purifier.parameters()), x.device))
     noise = Noise.of(seed, 1, x.device)
     state, ctx = start(purifier, x, noise)

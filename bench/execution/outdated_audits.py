@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.execution.sources import Sources
 from bench.spec.cell import DefenseRef, digest
-from bench.store.audits import mark_audits, read_audits
+from bench.store.audits import mark_audits
+from defenses.utils.json_values import JsonView
 
 
 def mark_outdated_audits(results: Path, defenses: Iterable[DefenseRef]) -> list[str]:
@@ -23,17 +24,14 @@ def mark_outdated_audits(results: Path, defenses: Iterable[DefenseRef]) -> list[
     Raises:
         UserError: the audits are damaged.
     """
-    audits, sources = read_audits(results), Sources()
-    known = {digest(defense.fingerprint): defense for defense in defenses} if audits else {}
-    reasons: dict[int, str] = {}
-    for number, audit in enumerate(audits):
+    sources, known = Sources(), {digest(defense.fingerprint): defense for defense in defenses}
+
+    def reason_of(audit: JsonView) -> str | None:
         defense = known.get(digest(audit["fingerprint"]))
-        if defense is not None and audit.get("sources"):
-            reasons[number] = sources.reason_against(defense, audit)
-    mark_audits(results, reasons)
-    outdated = [(audits[number], reason) for number, reason in reasons.items() if reason]
+        return sources.reason_against(defense, audit) if defense is not None and audit.get("sources") else None
+
     return [
-        f"the audit of {audit['label']} at {audit['norm']} {audit['eps']} is of {reason}, and does not count; "
-        "run purebench audit again"
-        for audit, reason in outdated
+        f"the audit of {audit['label']} at {audit['norm']} {audit['eps']} is of {audit['outdated']}, and does not "
+        "count; run purebench audit again"
+        for audit in mark_audits(results, reason_of)
     ]

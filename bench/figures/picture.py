@@ -44,10 +44,14 @@ class Picture:
         assert isinstance(figure, Figure)
         return figure
 
+    def bytes(self, form: str, width: float | None = None) -> bytes:
+        """Return the picture as a file: "svg", "pdf" or "png"; the same bytes each time."""
+        return file_bytes(self.figure(width), form)
+
     @property
     def svg(self) -> str:
         """The picture as SVG."""
-        return file_bytes(self.figure(), "svg").decode()
+        return self.bytes("svg").decode()
 
     def save(self, path: str | Path, width: float | None = None) -> Path:
         """Write the picture as SVG, PDF or PNG, by the ending of its path.

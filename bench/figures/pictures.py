@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import replace
 from functools import partial
@@ -17,14 +16,24 @@ from bench.figures.frames import Threat, threats_of
 from bench.figures.picture import Picture
 from bench.plots.attacks import attacks, draws, submission_curves
 from bench.plots.claims import claims
-from bench.plots.curves import EFFORT, RADIUS, certified, convergence, corruptions, radius
+from bench.plots.curves import (
+    EFFORT,
+    MOST,
+    RADIUS,
+    certified,
+    convergence,
+    corruptions,
+    effort_lines,
+    radius,
+    radius_rows,
+)
 from bench.plots.defenses import clean_robust, cost, ranks
 from bench.plots.matrices import audit, matrix
 from bench.store.kinds import NO_RESULTS, folder_named, kind_of
 from bench.tracks.corruptions.tables import load_corruptions
 from bench.tracks.smoothing.tables import load_smoothing
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.text import file_name
+from defenses.utils.text import counted, file_name
 
 Draw = Callable[[pd.DataFrame], Axes]
 NAMES = {
@@ -53,7 +62,7 @@ _SHOWN = {
     "radius": ["defense", "check", "evidence"],
     "convergence": ["defense", "check", "evidence"],
     "corruptions": ["defense", "corruption", "severity", "accuracy", "low", "high"],
-    "certified": ["radius", "certified", "low", "high"],
+    "certified": ["sigma", "radius", "certified", "low", "high"],
 }
 _CHECKS = {"radius": {RADIUS}, "convergence": {check for check, _ in EFFORT.values()}}
 
@@ -73,13 +82,16 @@ def pictures(*results: str | Path, only: Collection[str] = (), defense: str | No
         if name not in NAMES:
             raise unknown("picture", name, NAMES)
     wanted = set(only) or NAMES.keys()
-    found: Counter[str] = Counter()
+    found: set[str] = set()
     for folder in [folder_named(path) for path in results]:
         for picture in _of_folder(folder, defense, wanted):
             if picture.name in wanted:
-                found[picture.slug.lower()] += 1
-                number = found[picture.slug.lower()]
-                yield picture if number == 1 else replace(picture, slug=f"{picture.slug}-{number}")
+                slug, number = picture.slug, 1
+                while slug.lower() in found:
+                    number += 1
+                    slug = f"{picture.slug}-{number}"
+                found.add(slug.lower())
+                yield replace(picture, slug=slug)
     if not found:
         folders, names = ", ".join(map(str, results)), " or ".join(only)
         if not folders:
@@ -128,15 +140,18 @@ def _of_folder(folder: Path, defense: str | None, wanted: Set[str]) -> Iterator[
     if kind is None:
         raise UserError(NO_RESULTS.format(folder))
     if kind == "a board":
-        for threat in threats_of(folder):
+        threats = list(threats_of(folder))
+        for threat in threats:
             yield from of_board(threat, wanted)
             yield from of_rows(threat, defense, wanted)
+        if "claims" in wanted and threats:
+            yield from of_claims(threats[0].frames.claimed)
     if kind in ("a board", "audits"):
         yield from of_audits(load_audits(folder))
     elif kind == "accuracy under corruptions":
-        yield of_track("corruptions", corruptions, load_corruptions(folder), folder)
+        yield from of_track("corruptions", corruptions, load_corruptions(folder), folder)
     elif kind == "certified radii":
-        yield of_track("certified", certified, load_smoothing(folder), folder)
+        yield from of_track("certified", certified, load_smoothing(folder), folder)
 
 
 def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Picture]:
@@ -146,11 +161,9 @@ def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Pictur
         leaders = threat.of("leaders")
         yield from _of_leaders(leaders[leaders["worst_mean"].notna()], threat)
     if "matrix" in wanted and len(worst := threat.of("worst")):
-        images, names = (worst[name].nunique() for name in ("index", "defense"))
-        text = f"Share of right draws of {images} images under the worst case of {names} defenses on {threat.title}."
+        images, of = worst["index"].nunique(), counted(worst["defense"].nunique(), "defense")
+        text = f"Share of right draws of {images} images under the worst case of {of} on {threat.title}."
         yield _picture("matrix", suffix, text, worst, matrix)
-    if "claims" in wanted and not suffix:
-        yield from of_claims(threat.frames.claimed)
 
 
 def of_claims(claimed: pd.DataFrame) -> Iterator[Picture]:
@@ -167,11 +180,14 @@ def _of_leaders(leaders: pd.DataFrame, threat: Threat) -> Iterator[Picture]:
         return
     best, suffix = leaders.iloc[0], threat.suffix
     share = f"{100 * best['worst_mean']:.1f} %"
-    these = f"{len(leaders)} defenses on {threat.title}; the best, {best['defense']}, keeps {share}"
+    these = f"{counted(len(leaders), 'defense')} on {threat.title}; the best, {best['defense']}, keeps {share}"
     yield _picture("ranks", suffix, f"Worst case and range of ranks of {these}.", leaders, ranks)
     yield _picture("clean-robust", suffix, f"Worst case against clean accuracy of {these}.", leaders, clean_robust)
-    if (leaders["evaluations_per_image"] > 0).any():
-        yield _picture("cost", suffix, f"Worst case against the evaluations of the attacks, of {these}.", leaders, cost)
+    if len(known := leaders[leaders["evaluations_per_image"] > 0]):
+        text = (
+            f"Worst case against the evaluations of the attacks, of {counted(len(known), 'defense')} on {threat.title}."
+        )
+        yield _picture("cost", suffix, text, known, cost)
 
 
 def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES.keys()) -> Iterator[Picture]:
@@ -185,6 +201,7 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
     Raises:
         UserError: no such defense.
     """
+    targeted = threat.setting["targets"] != "none"
     known = [str(label) for label in threat.of("leaders")["defense"].unique()]
     if defense is not None and defense not in known:
         raise unknown("defense", defense, known)
@@ -193,7 +210,8 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
         if "attacks" in wanted:
             attacked = _of_label(threat.of("attacked"), label)
             if count := int(attacked["robust_mean"].notna().sum()):
-                text = f"Accuracy of {label} under {count} attacks and references on {threat.title}."
+                what = "Draws without the target" if targeted else "Accuracy"
+                text = f"{what} of {label} under {count} attacks and references on {threat.title}."
                 yield _picture("attacks", suffix, text, attacked, attacks)
         if "draws" in wanted:
             records = _of_label(threat.of("records"), label)
@@ -211,18 +229,31 @@ def of_audits(audits: pd.DataFrame) -> Iterator[Picture]:
     settings = audits.groupby(["dataset", "norm", "eps"], sort=False)
     for (dataset, norm, eps), of in settings:
         suffix = f"-{file_name(f'{dataset}-{norm}-{eps}')}" if len(settings) > 1 else ""
-        about = f"{of['defense'].nunique()} defenses audited at {norm} {eps} on {dataset}"
-        yield _picture("audit", suffix, f"Outcome of each check of {about}.", of, audit)
-        if (of["check"] == RADIUS).any():
-            yield _picture("radius", suffix, f"Accuracy against the radius of {about}.", of, radius)
-        if of["check"].isin([check for check, _ in EFFORT.values()]).any():
-            text = f"Accuracy against the effort of the attack of {about}."
-            yield _picture("convergence", suffix, text, of, convergence)
+        at = f"audited at {norm} {eps} on {dataset}"
+        for part in _parts(of):
+            about = f"{counted(part['defense'].nunique(), 'defense')} {at}"
+            yield _picture("audit", suffix, f"Outcome of each check of {about}.", part, audit)
+            if len(radius_rows(part)):
+                yield _picture("radius", suffix, f"Accuracy against the radius of {about}.", part, radius)
+            if effort_lines(part):
+                text = f"Accuracy against the effort of the attack of {about}."
+                yield _picture("convergence", suffix, text, part, convergence)
 
 
-def of_track(name: str, draw: Draw, frame: pd.DataFrame, folder: Path) -> Picture:
-    """Return the picture of results that are no board."""
-    return _picture(name, "", f"{NAMES[name].capitalize()}, of {folder.resolve().name}.", frame, draw)
+def of_track(name: str, draw: Draw, frame: pd.DataFrame, folder: Path) -> Iterator[Picture]:
+    """Yield the pictures of results that are no board."""
+    for part in _parts(frame):
+        yield _picture(name, "", f"{NAMES[name].capitalize()}, of {folder.resolve().name}.", part, draw)
+
+
+def _parts(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield the rows of as many defenses as a picture holds."""
+    if "defense" not in frame:
+        yield frame
+        return
+    names = list(dict.fromkeys(frame["defense"]))
+    for at in range(0, len(names), MOST):
+        yield frame[frame["defense"].isin(names[at : at + MOST])]
 
 
 def _picture(name: str, suffix: str, alt: str, data: pd.DataFrame, draw: Draw) -> Picture:
@@ -236,7 +267,7 @@ def _numbers(name: str, data: pd.DataFrame) -> pd.DataFrame:
     if name == "matrix":
         return (
             data.groupby("defense", sort=False)
-            .agg(images=("accuracy", "size"), share=("accuracy", "mean"))
+            .agg(images=("index", "nunique"), share=("accuracy", "mean"))
             .reset_index()
         )
     if name in _CHECKS:

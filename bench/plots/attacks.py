@@ -55,20 +55,20 @@ def attacks(summary: pd.DataFrame, *, defense: str | None = None, ax: Axes | Non
     frame = pd.concat([frame[worst], frame[~clean & ~worst].sort_values("robust_mean", kind="stable"), frame[clean]])
     axes = axes_of(ax, 22 + 4.4 * len(frame), 120)
     rows(axes, [_title(*row) for row in frame[["attack", "view"]].itertuples(index=False)], _LONGEST)
+    numbers = _numbers(frame[~frame["attack"].isin((*NULLS, WORST))]["gradient"])
     for at, line in enumerate(frame.to_dict("records")):
         kind = INK if line["attack"] == WORST else MUTED if line["attack"] in NULLS else ""
-        number = _number(str(line["gradient"]))
+        number = numbers.get(str(line["gradient"]), 0)
         marker = "d" if kind == INK else "o" if kind else MARKERS[number]
         ends = [[percent(line["robust_low"])], [percent(line["robust_high"])]]
         intervals(axes, [percent(line["robust_mean"])], [at], ends, fmt=marker, color=kind or COLOURS[number])
-    axes.set(xlim=(-2, 102), xlabel="accuracy (%), 95 %")
-    modes = dict.fromkeys(str(mode) for mode in frame[~frame["attack"].isin(NULLS)]["gradient"] if mode)
-    for mode in sorted(modes, key=_number):
-        number = _number(mode)
-        key = Line2D([], [], marker=MARKERS[number], color=COLOURS[number], linestyle="none", label=f"{mode} gradients")
-        axes.add_line(key)
-    if modes:
+    for mode, number in numbers.items():
+        label = f"{mode} gradients" if mode else "no gradients"
+        axes.add_line(Line2D([], [], marker=MARKERS[number], color=COLOURS[number], linestyle="none", label=label))
+    if numbers:
         legend_above(axes)
+    what = "accuracy" if frame["targets"].iloc[0] == "none" else "draws without the target"
+    axes.set(xlim=(-2, 102), xlabel=f"{what} (%), 95 %")
     return axes
 
 
@@ -98,7 +98,8 @@ def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None 
         axes.fill_between(of["m"], percent(of["low"]), percent(of["high"]), color=colour, alpha=0.15, linewidth=0)
         label = shortened(str(name), _LONGEST)
         axes.plot(of["m"].to_numpy(), percent(of["share"]), marker=marker, color=colour, label=label)
-    axes.set(xlabel="M, submissions of an image", ylabel="right in all of them (%)", ylim=(-2, 102))
+    what = "right in all of them" if frame["targets"].iloc[0] == "none" else "none of them gives the target"
+    axes.set(xlabel="M, submissions of an image", ylabel=f"{what} (%)", ylim=(-2, 102))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_above(axes, columns=1)
     return axes
@@ -114,17 +115,19 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
     Returns:
         A row per attack and M: `attack`: str; `m`: int64; `share`, `low`, `high`: float64 in [0, 1].
     """
-    frame = records
+    untargeted = records["targets"] == "none"
+    frame = records.assign(withstood=records["correct"].where(untargeted, records["draws"] - records["hits"]))
     groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
     attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
-    strongest = sorted(attacked, key=lambda name: float(attacked[name]["accuracy"].mean()))[:_LINES]
-    lines = {name: of for name, of in groups.items() if name in (*strongest, _CLEAN)}
+    strongest = sorted(attacked, key=lambda name: float((attacked[name]["withstood"] / attacked[name]["draws"]).mean()))
+    lines = {name: of for name, of in groups.items() if name in (*strongest[:_LINES], _CLEAN)}
     rows = []
     for name, of in lines.items():
         for m in range(1, min(submissions, int(of["draws"].min())) + 1):
-            share = float(rob_at_m(of["correct"], of["draws"], m).mean())
-            low, high = wilson(share * len(of), len(of))
-            rows.append((name, m, share, float(low), float(high)))
+            of_rows = pd.Series(rob_at_m(of["withstood"], of["draws"], m), of["index"])
+            shares = of_rows.groupby(level=0).mean()  # over trainings: they are no further images
+            low, high = wilson(shares.mean() * len(shares), len(shares))
+            rows.append((name, m, float(shares.mean()), float(low), float(high)))
     return pd.DataFrame(rows, columns=["attack", "m", "share", "low", "high"])
 
 
@@ -145,6 +148,9 @@ def _title(attack: str, view: str) -> str:
     return f"{attack}, {view}" if view else attack
 
 
-def _number(mode: str) -> int:
-    """Return the number of the shape and colour of a gradient mode."""
-    return _MODES.get(mode.partition(":")[0], len(_MODES))
+def _numbers(gradients: pd.Series) -> dict[str, int]:
+    """Return the number of the shape and colour of each gradient mode: those of `_MODES` first, others after them."""
+    found = [str(mode) for mode in dict.fromkeys(gradients)]
+    others = [mode for mode in found if mode not in _MODES]
+    numbers = _MODES | {mode: (len(_MODES) + at) % len(MARKERS) for at, mode in enumerate(others)}
+    return {mode: numbers[mode] for mode in sorted(found, key=lambda mode: numbers[mode])}

@@ -24,7 +24,8 @@ EFFORT = {  # what a check of an audit compares, in the order of effort
     "2× copies": ("twice the EOT copies", "doubled"),
 }
 _HEIGHT = 70
-_MOST = 12  # lines of a picture
+MOST = 12  # lines of a picture
+Line = tuple[str, list[Any], list[float], Any]  # name, x, shares, ends of their intervals
 
 
 @style()
@@ -41,7 +42,7 @@ def radius(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         UserError: no audit measured it, or audits of several data sets or norms.
     """
-    frame = audits[audits["check"] == RADIUS]
+    frame = radius_rows(audits)
     if frame[["dataset", "norm"]].drop_duplicates().shape[0] != 1:
         raise UserError("no audit, or audits of several data sets or norms; choose those of one")
     lines = []
@@ -69,17 +70,10 @@ def convergence(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises:
         UserError: no audit measured it.
     """
-    lines = []
-    for defense, of in audits.groupby("defense", sort=False):
-        numbers = dict(zip(of["check"], of["numbers"], strict=True))
-        found = {at: numbers.get(check, {}).get(key) for at, (check, key) in enumerate(EFFORT.values())}
-        known = {at: value for at, value in found.items() if value is not None}
-        if len(known) > 1:
-            ends = wilson(np.array(list(known.values())) * of["n_images"].iloc[0], of["n_images"].iloc[0])
-            lines.append((str(defense), list(known), list(known.values()), ends))
+    lines = effort_lines(audits)
     if not lines:
         raise UserError("no audit compares an attack with a longer one")
-    axes = _curves(ax, lines, apart=0.06)
+    axes = _curves(ax, lines, apart=0.06, joined=False)
     axes.set_xticks(range(len(EFFORT)), [name.replace(" ", "\n", 1) for name in EFFORT])
     axes.set(ylabel="accuracy (%)")
     return axes
@@ -140,21 +134,41 @@ def certified(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return axes
 
 
-def _curves(ax: Axes | None, lines: Iterable[tuple[str, list[Any], list[float], Any]], apart: float = 0) -> Axes:
+def radius_rows(audits: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `bench.load_audits` that have accuracies at radii."""
+    measured = [any(k.startswith("at ") and v is not None for k, v in n.items()) for n in audits["numbers"]]
+    return audits[(audits["check"] == RADIUS) & np.array(measured, bool)]
+
+
+def effort_lines(audits: pd.DataFrame) -> list[Line]:
+    """Return the accuracies of each defense under efforts of the attack, of those that have two."""
+    lines: list[Line] = []
+    for defense, of in audits.groupby("defense", sort=False):
+        numbers = dict(zip(of["check"], of["numbers"], strict=True))
+        found = {at: numbers.get(check, {}).get(key) for at, (check, key) in enumerate(EFFORT.values())}
+        known = {at: value for at, value in found.items() if value is not None}
+        if len(known) > 1:
+            ends = wilson(np.array(list(known.values())) * of["n_images"].iloc[0], of["n_images"].iloc[0])
+            lines.append((str(defense), list(known), list(known.values()), ends))
+    return lines
+
+
+def _curves(ax: Axes | None, lines: Iterable[Line], apart: float = 0, *, joined: bool = True) -> Axes:
     """Draw (name, x, shares, their ends) as lines with intervals.
 
     Args:
         ax: where to draw.
         lines: the lines.
         apart: distance of the points of neighbouring lines along x.
+        joined: draw lines between the points.
     """
     drawn = list(lines)
-    if len(drawn) > _MOST:
-        raise UserError(f"{len(drawn)} lines are too many for a picture; choose at most {_MOST} of the defenses")
+    if len(drawn) > MOST:
+        raise UserError(f"{len(drawn)} lines are too many for a picture; choose at most {MOST} of the defenses")
     axes = axes_of(ax, _HEIGHT + 3.5 * (len(drawn) // 2))
     for number, (name, x, y, (low, high)) in enumerate(drawn):
         at = np.asarray(x, float) + apart * (number - (len(drawn) - 1) / 2)
-        dash = ("-", "--")[number // len(COLOURS) % 2]
+        dash = ("-", "--")[number // len(COLOURS) % 2] if joined else ""
         kind = {"color": COLOURS[number % len(COLOURS)], "fmt": f"{MARKERS[number % len(MARKERS)]}{dash}"}
         intervals(axes, at, percent(y), (percent(low), percent(high)), upright=True, label=name, **kind)
     axes.set_ylim(-2, 103)

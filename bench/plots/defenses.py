@@ -22,12 +22,11 @@ from bench.plots.style import (
     name_points,
     percent,
     rows,
-    shortened,
     style,
 )
 from defenses.utils.errors import UserError
 
-_SETTING = ["board", "dataset", "split", "indices", "norm", "eps", "targets"]
+_SETTING = ["results", "board", "dataset", "split", "indices", "norm", "eps", "targets"]
 
 
 @style()
@@ -46,8 +45,8 @@ def ranks(leaderboard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     frame = one_setting(leaderboard).reset_index(drop=True)
     axes = axes_of(ax, 22 + 3.6 * len(frame))
     ranked = frame["rank_low"].notna()
-    names = [_with_rank(*row) for row in frame[["defense", "rank_low", "rank_high"]].itertuples(index=False)]
-    rows(axes, names)
+    ends = [_range(low, high) for low, high in frame[["rank_low", "rank_high"]].itertuples(index=False)]
+    rows(axes, list(frame["defense"]), ends=ends)
     for number, (first, last) in enumerate(_groups(frame)):
         if number % 2 == 0:
             axes.axhspan(first - 0.5, last + 0.5, color=SHADE, zorder=0, linewidth=0)
@@ -133,10 +132,11 @@ def one_setting(leaderboard: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _with_rank(name: str, low: int | NAType, high: int | NAType) -> str:
+def _range(low: int | NAType, high: int | NAType) -> str:
+    """Return a range of ranks as text."""
     if pd.isna(low):
-        return f"{shortened(name, 24)}   no rank"
-    return f"{shortened(name, 24)}   {low}" if low == high else f"{shortened(name, 24)}   {low}–{high}"
+        return "no rank"
+    return f"{low}" if low == high else f"{low}–{high}"
 
 
 def _groups(frame: pd.DataFrame) -> Iterator[tuple[int, int]]:

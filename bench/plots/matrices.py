@@ -46,7 +46,9 @@ def matrix(worst: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     count = values.shape[1]
     if count > _IMAGES:
         edges = np.linspace(0, count, _IMAGES + 1).astype(int)[:-1]
-        values = np.add.reduceat(np.nan_to_num(values), edges, axis=1) / np.diff([*edges, count])
+        judged = np.add.reduceat(~np.isnan(values), edges, axis=1)  # images of a bin; the others have no verdict
+        sums = np.add.reduceat(np.nan_to_num(values), edges, axis=1)
+        values = np.divide(sums, judged, out=np.full(sums.shape, np.nan), where=judged > 0)
     axes = axes_of(ax, 26 + 3.6 * len(names), 120)
     shown = axes.imshow(values, aspect="auto", vmin=0, vmax=1, extent=(0, count, len(names) - 0.5, -0.5))
     rows(axes, names, 28)

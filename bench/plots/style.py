@@ -130,20 +130,33 @@ def intervals(ax: Axes, x: Any, y: Any, ends: Any, *, upright: bool = False, **o
     ax.errorbar(x, y, **drawn)
 
 
-def rows(ax: Axes, names: Sequence[str], length: int = 34) -> None:
-    """Label the y axis with a row for each name of at most some characters, the first on top."""
+def rows(ax: Axes, names: Sequence[str], length: int = 34, ends: Sequence[str] = ()) -> None:
+    """Label the y axis with a row for each name, the first on top.
+
+    Args:
+        ax: the axes.
+        names: of the rows.
+        length: most characters of a label; fewer where the figure is narrow.
+        ends: texts after the names, which are not shortened.
+    """
     figure = ax.get_figure(root=True)
-    room = _ROOM * figure.get_figwidth() if figure else length  # half of the width at most
-    ax.set_yticks(range(len(names)), [shortened(name, min(length, int(room))) for name in names])
+    room = min(length, int(_ROOM * figure.get_figwidth())) if figure else length  # half of the width at most
+    after = [f" · {end}" for end in ends] or [""] * len(names)
+    labels = [shortened(name, max(room - len(end), 8)) + end for name, end in zip(names, after, strict=True)]
+    ax.set_yticks(range(len(names)), labels)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
 
 
 def legend_above(ax: Axes, columns: int = 3) -> None:
-    """Write the legend above the axes, in the middle of the figure."""
+    """Write the legend above the axes; in a figure of these axes alone, in its middle."""
     figure: Any = ax.get_figure()
-    figure.legend(loc="outside upper center", ncols=columns, handletextpad=0.2, columnspacing=1, handlelength=1.4)
+    options: dict[str, Any] = {"ncols": columns, "handletextpad": 0.2, "columnspacing": 1, "handlelength": 1.4}
+    if len(figure.axes) == 1:
+        figure.legend(loc="outside upper center", **options)
+    else:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.02), **options)
 
 
 def log_axis(ax: Axes) -> None:

@@ -27,12 +27,14 @@ class _Kind(NamedTuple):
         cell: returns its text for a row and a number of digits.
         order: column of the leaderboard that sorts by it.
         ascending: the least comes first.
+        best: values of that column, the best first; empty: they are numbers or names.
     """
 
     header: str
     cell: Callable[[Line, int], str]
     order: str = ""
     ascending: bool = False
+    best: tuple[str, ...] = ()
 
 
 def _share(name: str, *, ends: bool = False) -> Callable[[Line, int], str]:
@@ -69,17 +71,18 @@ def _certificate(line: Line, _: int) -> str:
     return {CERTIFIED: "yes", NOT_NEEDED: "not needed"}.get(state, "no")
 
 
+_VERDICTS = ("consistent", "not reached", "refuted", "not comparable")
 COLUMNS = {
     "rank": _Kind("rank", _rank, "rank_low", ascending=True),
     "clean": _Kind("clean", _share("clean"), "clean_mean"),
     "clean-interval": _Kind("clean [95 %]", _share("clean", ends=True), "clean_mean"),
     "worst": _Kind("worst case [95 %]", _share("worst", ends=True), "worst_mean"),
     "rob5": _Kind("Rob(5)", _share("rob_m5"), "rob_m5"),
-    "audit": _Kind("audit", _text("audit"), "audit"),
-    "certificate": _Kind("certificate", _certificate, "certificate"),
+    "audit": _Kind("audit", _text("audit"), "audit", best=("pass", "not measurable", "none", "fail")),
+    "certificate": _Kind("certificate", _certificate, "certificate", best=(CERTIFIED, NOT_NEEDED)),
     "attack": _Kind("strongest attack", _text("worst_attack"), "worst_attack", ascending=True),
     "claim": _Kind("claimed", _share("claim_robust"), "claim_robust"),
-    "verdict": _Kind("claim", _text("claim_verdict"), "claim_verdict"),
+    "verdict": _Kind("claim", _text("claim_verdict"), "claim_verdict", best=_VERDICTS),
     "evaluations": _Kind("evaluations", _whole("evaluations_per_image"), "evaluations_per_image", ascending=True),
     "images": _Kind("images", _whole("n_images"), "n_images"),
     "draws": _Kind("draws", _whole("draws"), "draws"),
@@ -112,20 +115,24 @@ def chosen_table(
     check_whole(0, digits=digits)
     if digits > 4:
         raise UserError(f"digits is {digits}; it must be at most 4")
+    lines: list[Line] = leaders.to_dict("records")  # type: ignore[assignment]
+    names = columns or [name for name in _DEFAULT if any(_said(name, line, digits) for line in lines)]
     groups = leaders.groupby(list(_SETTING), sort=False)
-    return [_of_threat(frame, columns, sort, digits) for _, frame in groups]
+    return [_of_threat(frame, names, sort, digits) for _, frame in groups]
 
 
-def _of_threat(frame: pd.DataFrame, columns: Sequence[str], sort: str, digits: int) -> Table:
+def _of_threat(frame: pd.DataFrame, names: Sequence[str], sort: str, digits: int) -> Table:
     frame = _sorted(frame, sort)
     lines: list[Line] = frame.to_dict("records")  # type: ignore[assignment]
-    names = columns or [name for name in _DEFAULT if any(_said(name, line, digits) for line in lines)]
     rows = tuple((str(line[_NAME]), *(COLUMNS[name].cell(line, digits) for name in names)) for line in lines)
     first = lines[0]
     target = "" if first["targets"] == "none" else f", target {first['targets']}"
     title = f"{portable(str(first['dataset']))} {first['split']}, {first['norm']} {first['eps']}{target}"
-    sure = frozenset(at for at, line in enumerate(lines) if line["rank_low"] == 1 and line["rank_high"] == 1)
-    return Table(title, (_NAME, *(COLUMNS[name].header for name in names)), rows, _notes(frame, names), strong=sure)
+    several = frame["rank_low"].notna().sum() > 1 and "worst" in names
+    best = [at for at, line in enumerate(lines) if line["rank_low"] == 1 and line["rank_high"] == 1]
+    sure = frozenset(best if several else ())
+    notes = (*_notes(frame, names), *(["Bold: the best beyond doubt."] if sure else []))
+    return Table(title, (_NAME, *(COLUMNS[name].header for name in names)), rows, notes, strong=sure)
 
 
 def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
@@ -133,7 +140,12 @@ def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:
         return frame
     kind = COLUMNS.get(sort)
     by, ascending = (kind.order, kind.ascending) if kind else (_NAME, True)
-    return frame.sort_values(by, ascending=ascending, kind="stable", na_position="last")
+    if kind and kind.best:
+        places = {value: at for at, value in enumerate(kind.best)}
+        return frame.iloc[frame[by].map(lambda value: places.get(value, len(places))).argsort(kind="stable")]
+    found = frame.sort_values(by, ascending=ascending, kind="stable", na_position="last")
+    # A row without a rank may have the best number because its attacks were not fit to judge it.
+    return found.iloc[found["rank_low"].isna().argsort(kind="stable")] if sort == "worst" else found
 
 
 def _said(name: str, line: Line, digits: int) -> bool:
@@ -148,7 +160,9 @@ def _notes(frame: pd.DataFrame, names: Collection[str]) -> tuple[str, ...]:
     random = f"; random defenses: mean of {' or '.join(map(str, draws))} held-out draws" if draws else ""
     notes = [f"Percent of {count} images{random}. Worst case: for each image the strongest of all attacks."]
     if "rank" in names:
-        notes.append("Rank: the ranks that paired tests on these images leave, 95 %. Bold: the best beyond doubt.")
+        notes.append("Rank: the ranks that paired tests on these images leave, 95 %.")
+    if (frame["targets"] != "none").any():
+        notes.append("The worst case counts draws that do not give the target; clean accuracy counts right ones.")
     if "rob5" in names:
         notes.append("Rob(5): right in all of five submissions.")
     if frame["rank_low"].isna().any():

@@ -38,7 +38,7 @@ def export(results: str | Path, out: str | Path, *, form: str = "parquet", only:
 
     Args:
         results: the results folder of a board.
-        out: folder of the files: <frame>.parquet or <frame>.csv, and columns.csv.
+        out: folder of the files: <frame>.parquet or <frame>.csv, and columns.csv, which describes all frames.
         form: "parquet" or "csv".
         only: names of frames, keys of `FRAMES`; empty: all but the draws.
 
@@ -56,8 +56,7 @@ def export(results: str | Path, out: str | Path, *, form: str = "parquet", only:
     source, folder = folder_named(results), Path(out)
     frames = {name: _plain(FRAMES[name](source), form) for name in only or _ALL}
     tables = {f"{name}.{form}": frame for name, frame in frames.items()}
-    about = columns()
-    tables["columns.csv"] = about[about["frame"].str.removeprefix("load_").isin(frames)]
+    tables["columns.csv"] = columns()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, frame in tables.items():
@@ -73,7 +72,8 @@ def _plain(frame: pd.DataFrame, form: str) -> pd.DataFrame:
     for name in frame:
         if frame[name].map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
             lists = [list(value) if isinstance(value, list | tuple | np.ndarray) else value for value in frame[name]]
-            frame[name] = [json.dumps(value, default=float) for value in lists] if form == "csv" else lists
+            texts = [json.dumps(value, default=float) if isinstance(value, list) else value for value in lists]
+            frame[name] = texts if form == "csv" else lists
     return frame
 
 

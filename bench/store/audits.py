@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.store.folder import Store, write_atomic
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
-from defenses.utils.json_values import Json
+from defenses.utils.json_values import Json, JsonView
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
 SOFTMAX = "logits and no softmax"  # a check that a run makes too
@@ -46,21 +46,30 @@ def write_audits(results: Path, audits: list[dict[str, object]]) -> None:
     write_atomic(results / FOLDER / NAME, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
-def mark_audits(results: Path, reasons: Mapping[int, str]) -> None:
-    """Set why audits of a results folder do not count.
+def mark_audits(results: Path, reason_of: Callable[[JsonView], str | None]) -> list[Json]:
+    """Set which audits of a results folder do not count; return these.
 
     Args:
         results: the results folder.
-        reasons: by the position of the audit; "": it counts.
+        reason_of: returns why an audit does not count, "" if it does, None to leave it as it is.
     """
-    if all(read_audits(results)[number].get("outdated", "") == reason for number, reason in reasons.items()):
-        return
-    with Store(results).lock("audit", wait=True):
-        audits = read_audits(results)
-        for number, reason in reasons.items():
-            audits[number].pop("outdated", None)
-            audits[number] |= {"outdated": reason} if reason else {}
-        write_audits(results, audits)
+
+    def marked() -> tuple[list[Json], bool]:
+        audits, changed = read_audits(results), False
+        for audit in audits:
+            reason, before = reason_of(audit), audit.get("outdated", "")
+            if reason is not None and reason != before:
+                audit.pop("outdated", None)
+                audit |= {"outdated": reason} if reason else {}
+                changed = True
+        return audits, changed
+
+    audits, changed = marked()
+    if changed:
+        with Store(results).lock("audit", wait=True):  # another process may have written in between
+            audits, _ = marked()
+            write_audits(results, audits)
+    return [audit for audit in audits if audit.get("outdated")]
 
 
 def is_audit_folder(folder: Path) -> bool:

@@ -5,12 +5,13 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from boards import purebench_here
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 import bench
-from bench.figures.pictures import NAMES, pictures, width_of
+from bench.figures.pictures import NAMES, of_audits, pictures, width_of
 from defenses.utils.errors import UserError
 
 RESULTS = Path(__file__).parents[3] / "results"
@@ -118,3 +119,31 @@ def test_matplotlib_is_imported_where_something_is_drawn_only():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["False", "True"]
+
+
+def test_more_defenses_than_a_picture_holds_are_several_pictures():
+    audits = bench.load_audits(RESULTS / "digits-audit")
+    many = pd.concat([audits.assign(defense=audits["defense"] + str(i)) for i in range(3)])  # 18
+    found = list(of_audits(many))
+    assert [p.name for p in found] == ["audit", "radius", "convergence"] * 2
+    assert [p.data["defense"].nunique() for p in found] == [12] * 3 + [6] * 3
+    assert all(p.svg for p in found)
+
+
+def test_checks_without_numbers_are_not_drawn():
+    audits = bench.load_audits(RESULTS / "digits-audit")
+    bare = audits.assign(numbers=[{"single step": 0.5} if "single" in c else {} for c in audits["check"]])
+    assert [picture.name for picture in of_audits(bare)] == ["audit"]
+
+
+def test_names_of_files_that_meet_are_told_apart(tmp_path):
+    for folder, names in (("a", ["adp", "adp-2"]), ("b", ["adp"])):
+        write(tmp_path / folder, [result(line(name, "bench:pgd"), [1, 0, 1, 0, 1, 1]) for name in names])
+    slugs = [p.slug for p in pictures(tmp_path / "a", tmp_path / "b", only=["attacks"])]
+    assert slugs == ["attacks-adp", "attacks-adp-2", "attacks-adp-3"]
+
+
+def test_numbers_count_an_image_once():
+    worst = bench.figure("matrix", RESULTS / "digits-linf").numbers
+    assert worst["images"].tolist() == [500] * 4
+    assert "sigma" in bench.figure("certified", RESULTS / "smooth-digits-smoothing").numbers

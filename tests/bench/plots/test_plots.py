@@ -30,6 +30,7 @@ from bench.plots import (
     style,
     trajectory,
 )
+from bench.plots.attacks import submission_curves
 from bench.plots.style import _DARK, COLOURS, FORMATS, INK, MUTED, PAPER, file_bytes
 from bench.stats.proportions import rob_at_m
 from defenses import load_model
@@ -72,7 +73,7 @@ def test_ranks_shows_the_leaderboard(leaders):
     clean, worst = points(ax)
     assert np.allclose(clean[:, 0], 100 * leaders["clean_mean"])
     assert np.allclose(worst[:, 0], 100 * leaders["worst_mean"])
-    assert [t.get_text().split()[0] for t in ax.get_yticklabels()] == list(leaders["defense"])
+    assert [t.get_text().split(" · ")[0] for t in ax.get_yticklabels()] == list(leaders["defense"])
     (bars,) = ax.containers
     ends = np.array([segment[:, 0] for segment in bars[2][0].get_segments()])
     assert np.allclose(ends, 100 * leaders[["worst_low", "worst_high"]].to_numpy())
@@ -135,6 +136,61 @@ def test_draws_shows_rob_at_m():
     assert len(by_label) == 5  # clean images and the four strongest attacks
     with pytest.raises(UserError, match="no image has more than one draw"):
         draws(records, defense="pgd-at")
+
+
+def records_of(**columns):
+    """Ten images of a random defense under one attack, 20 draws each."""
+    frame = pd.DataFrame({"index": range(10), "attack": "a", "view": "", "targets": "none", "draws": 20, "correct": 10})
+    return frame.assign(**{"hits": 0, "defense": "d", "dataset": "x", "split": "test", "norm": "Linf", "eps": "1/5",
+                           "status": "ok", **columns})  # fmt: skip
+
+
+def test_draws_that_never_give_the_target_withstand():
+    curves = submission_curves(records_of(targets="random", correct=0, hits=0))
+    assert curves["share"].eq(1).all()
+    ax = draws(records_of(targets="random", correct=0))
+    assert ax.get_ylabel() == "none of them gives the target (%)"
+
+
+def test_trainings_are_no_further_images():
+    one = submission_curves(records_of()).query("m == 1")
+    three = submission_curves(pd.concat([records_of(training_seed=seed) for seed in range(3)])).query("m == 1")
+    assert one[["share", "low", "high"]].to_numpy().tolist() == three[["share", "low", "high"]].to_numpy().tolist()
+
+
+def test_images_without_a_verdict_are_not_drawn_as_wrong():
+    worst = bench.worst_per_image(RESULTS / "digits-linf").query("defense == 'pgd-at'")
+    many = pd.concat([worst.assign(index=worst["index"] + 1000 * i) for i in range(3)])
+    few = many[many["index"] < 1000].assign(defense="few", accuracy=1.0)
+    values = matrix(pd.concat([many, few])).images[0].get_array()
+    assert np.nanmin(np.ma.filled(values, np.nan)[0]) == 1  # "few", the best
+
+
+def test_two_pictures_in_one_figure_have_a_legend_each(leaders):
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ranks(leaders, ax=left)
+    clean_robust(leaders, ax=right)
+    assert not figure.legends
+    texts = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in (left, right)]
+    assert texts == [["clean accuracy", "worst case, 95 %"], ["deterministic", "random"]]
+
+
+def test_further_gradient_modes_have_shapes_of_their_own():
+    frame = bench.summary(RESULTS / "digits-linf").query("defense == 'adp'").copy()
+    modes = ["", "", "blind", "surrogate:25", "bpda", "exact", "smooth:1/100", "bpda", "exact", "", ""]
+    frame["gradient"] = modes
+    ax = attacks(frame)
+    kept = {line.get_label(): line.get_marker() for line in ax.lines if "gradients" in str(line.get_label())}
+    assert list(kept)[:3] == ["exact gradients", "bpda gradients", "blind gradients"]
+    assert len(set(kept.values())) == len(kept) == 6
+
+
+def test_ranks_are_not_cut_off(leaders):
+    frame = leaders.assign(defense=["a very long name of a defense " * 3, "b", "c", "d"])
+    labels = [label.get_text() for label in ranks(frame).get_yticklabels()]
+    assert labels[0].endswith("… · 1")
+    assert labels[1] == "b · 2"
 
 
 def test_matrix_shows_shares_of_images_and_bins_many():
@@ -217,6 +273,8 @@ def test_trajectory_ends_at_the_purified_image(name, label):
     assert [t.get_text() for t in ax.get_xticklabels()] == list("012345")
     with pytest.raises(UserError, match="SmallCNN has no purifier"):
         purification_trajectory(load_model("undefended").network, image)
+    with pytest.raises(UserError, match=r"the image is \[3, 32, 32\]; this defense takes \[1, 8, 8\]"):
+        purification_trajectory(defense, np.zeros((3, 32, 32)))
     with pytest.raises(UserError, match=r"the image is \[1, 1, 8, 8\]; it must be one image"):
         purification_trajectory(defense, image[None])
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from boards import purebench_here
 from fake_board import HOSTILE, deterministic, line, result, write
@@ -104,6 +105,26 @@ def test_latex_is_a_float_with_caption_and_label(leaders):
     assert r"\label{tab:digits-test-linf-1-5}" in text
     assert text.count("{") == text.count("}")
     assert [text.count(rf"\{word}rule") for word in ("top", "mid", "bottom")] == [1, 1, 1]
+
+
+def test_a_failed_audit_is_not_on_top_and_orders_of_words_are_the_best_first():
+    audits = bench.leaderboard(RESULTS / "digits-audit")
+    (table,) = chosen_table(audits, columns=["worst", "audit"])
+    assert [row[2] for row in table.rows] == ["pass"] * 3 + ["fail"] * 3
+    (table,) = chosen_table(audits, columns=["audit", "certificate"], sort="certificate")
+    assert table.rows[0][2] == "yes"
+
+
+def test_one_defense_is_not_the_best_beyond_doubt(tmp_path):
+    (table,) = chosen_table(bench.leaderboard(write(tmp_path, deterministic())))
+    assert (table.rows[0][-1], table.strong) == ("1", frozenset())
+    assert not any("Bold" in note for note in table.footnotes)
+
+
+def test_threats_have_the_same_columns(leaders):
+    other = leaders.assign(eps="1/10", rank_low=None, rank_high=None, rob_m5=float("nan"))
+    tables = chosen_table(pd.concat([leaders, other.astype({"rank_low": "Int64", "rank_high": "Int64"})]))
+    assert len({table.columns for table in tables}) == 1
 
 
 DOCUMENT = r"""\documentclass[twocolumn]{article}
