@@ -35,7 +35,7 @@ _PRELOAD = [
     "safetensors.numpy",
 ]
 _TABLES = ["pandas", "pyarrow.parquet"]  # libraries that the parent needs at the end
-_TRACEBACK_SECONDS = 0.5  # time for a stuck worker to write its traceback
+_TRACEBACK_SECONDS = 2.0  # at most: time for a stuck worker to write its traceback
 _THREAD_POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")  # libraries with a thread pool
 
 
@@ -122,8 +122,10 @@ class LocalProcesses:
             with suppress(ProcessLookupError):
                 os.kill(stopped.process.pid, signal.SIGUSR1)
             deadline = time.monotonic() + _TRACEBACK_SECONDS
-            while time.monotonic() < deadline and not stopped.traceback_file.stat().st_size:
+            size, before = 0, -1  # a busy machine writes it in pieces
+            while time.monotonic() < deadline and (size == 0 or size != before):
                 time.sleep(0.02)
+                size, before = stopped.traceback_file.stat().st_size, size
         _kill([self._workers.pop(worker)])
         code, text = stopped.process.exitcode, ""
         with suppress(OSError):
