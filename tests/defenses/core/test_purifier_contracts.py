@@ -134,14 +134,14 @@ def test_unknown_parameters_and_data_sets_are_named():
     with pytest.raises(UserError, match="did you mean ebm-mcmc"):
         load_model("ebm-mcm")
     with pytest.raises(UserError, match="purebench train"):
-        load_model("adp", "cifar10", weights_root="/nonexistent")
+        load_model("ebm-mcmc", "cifar10", weights_root="/nonexistent")
 
 
 def test_numbers_have_one_spelling():
     model_card = card("adp")
     assert model_card.merged("digits", {"sigma": "0.15"}) == model_card.merged("digits", {"sigma": "3/20"})
     assert model_card.merged("digits", {"sigma": 0.15}) == model_card.merged("digits", {"sigma": "3/20"})
-    assert model_card.merged("cifar10", {})["sigma"] == "1/4"
+    assert model_card.merged("svhn", {})["sigma"] == "1/4"
 
 
 def test_purifiers_compose_with_any_classifier(data):
