@@ -224,7 +224,7 @@ def test_the_citation():
 
 
 def test_python_blocks_of_the_readmes_import_public_names_alone():
-    public = re.compile(r"(bench|defenses)(\.(attacks|stats|data|analysis|board|audit)[\w.]*)?$")
+    public = re.compile(r"(bench|defenses)(\.(attacks|stats|data|analysis|board|audit|plots)[\w.]*)?$")
     for name, text in TEXT.items():
         if name == "CONTRIBUTING.md":
             continue

@@ -24,7 +24,7 @@ def test_a_defense_has_what_its_card_says():
     (found,) = shown("adp")
     assert (found["is"], found["kind"], found["family"]) == ("defense", "purifier", "purifiers")
     assert found["gradient modes"] == list(card("adp").gradients)
-    assert found["weights that come along"] == ["digits", "mnist"]
+    assert found["weights that come along"] == ["cifar10", "digits", "mnist"]
     assert "https://arxiv.org/abs/2106.06041" in found["paper"]
     steps = next(row for row in found["parameters"] if row["parameter"] == "steps")
     assert (steps["default"], steps["digits"]) == (10, 5)

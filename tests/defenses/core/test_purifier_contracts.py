@@ -141,7 +141,7 @@ def test_numbers_have_one_spelling():
     model_card = card("adp")
     assert model_card.merged("digits", {"sigma": "0.15"}) == model_card.merged("digits", {"sigma": "3/20"})
     assert model_card.merged("digits", {"sigma": 0.15}) == model_card.merged("digits", {"sigma": "3/20"})
-    assert model_card.merged("svhn", {})["sigma"] == "1/4"
+    assert model_card.merged("cifar10", {})["sigma"] == "1/4"
 
 
 def test_purifiers_compose_with_any_classifier(data):
