@@ -232,6 +232,13 @@ def _with_dark(svg: bytes) -> bytes:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as SVG, PDF or PNG, by the ending of its path; the file is whole or not there.
 
+    Args:
+        figure: the figure.
+        path: of the file, ending in .svg, .pdf or .png; its folder must exist.
+
+    Returns:
+        The path.
+
     Raises:
         UserError: another ending, or a folder that cannot be written to.
     """

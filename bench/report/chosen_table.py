@@ -14,7 +14,6 @@ from defenses.utils.names import portable
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 6  # columns that are shown unless others are asked for
 _SETTING = ("board", "dataset", "split", "indices", "norm", "eps", "targets")
 Line = dict[str, Any]
 
@@ -88,7 +87,7 @@ COLUMNS = {
     "draws": _Kind("draws", _whole("draws"), "draws"),
     "paper": _Kind("paper", _text("paper"), "paper", ascending=True),
 }
-_DEFAULT = ("clean", "worst", "rob5", "rank", "audit")
+_DEFAULT = ("clean", "worst", "rob5", "rank", "audit")  # six columns with the name
 _NAME = "defense"
 
 

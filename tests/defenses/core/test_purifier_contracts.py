@@ -73,7 +73,7 @@ def test_noise_decides_everything(model, data):
     a = defense.logits(x, Noise.of(0, 6))
     assert torch.equal(a, first[:, :10])
     rows = torch.tensor([4, 1])
-    assert torch.allclose(defense.logits(x[rows], Noise.of(0, 6).rows(rows)), a[rows], atol=1e-3)
+    assert torch.allclose(defense.logits(x[rows], Noise.of(0, 6).rows(rows)), a[rows], atol=1e-4)
 
 
 def test_card_tells_the_truth(model):
@@ -108,11 +108,12 @@ def test_draws_are_the_same_in_any_batch(model, data):
     x, defense = data.x[:9], model[1]
     whole = verdict(defense, x, torch.arange(9), draws=3, selection=2, seed=1, batch=100)
     parts = verdict(defense, x, torch.arange(9), draws=3, selection=2, seed=1, batch=4)
-    assert torch.allclose(whole.logits, parts.logits, atol=1e-3)  # chains enlarge the rounding of other batches
+    atol = 1e-3 if defense.stochastic else 1e-4  # chains enlarge the rounding of other batches
+    assert torch.allclose(whole.logits, parts.logits, atol=atol)
     sure = whole.margins(data.y[:9]).abs() > 1e-5
     assert ((whole.predictions == parts.predictions) | ~sure).all()
     alone = verdict(defense, x[3:4], torch.tensor([3]), draws=3, selection=2, seed=1)
-    assert torch.allclose(alone.logits[:, 0], whole.logits[:, 3], atol=1e-3)
+    assert torch.allclose(alone.logits[:, 0], whole.logits[:, 3], atol=atol)
     assert int(whole.held_out.sum()) == (3 if defense.stochastic else 1)
 
 
