@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.public_names import public
 from bench.analysis.results import load_results
 from bench.analysis.rows import SETTING, TRAINING_SEED
 from bench.analysis.worst_case import worst_per_image
@@ -56,7 +57,7 @@ def broken_alone(source: Source) -> pd.DataFrame:
         source: a results folder, or a frame of `load_results` or `benchmark`.
 
     Returns:
-        A row per such image: the keys of the defense and setting, `attack`, `view`: str; `index`: int64.
+        A row per such image: the keys of the defense and setting, `attack`, `view`: str; `image`: int64.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -64,9 +65,9 @@ def broken_alone(source: Source) -> pd.DataFrame:
     rows = []
     for row, broken in _of_rows(source):
         alone = broken[broken.sum(axis=1) == 1]
-        rows += [row | dict(zip(_ATTACK, alone.columns[int(line.argmax())], strict=True)) | {"index": index}
-                 for index, line in zip(alone.index, alone.to_numpy(), strict=True)]  # fmt: skip
-    return pd.DataFrame(rows, columns=[*_ROW, *_ATTACK, "index"]).astype({"index": "int64"})
+        rows += [row | dict(zip(_ATTACK, alone.columns[int(line.argmax())], strict=True)) | {"image": image}
+                 for image, line in zip(alone.index, alone.to_numpy(), strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=[*_ROW, *_ATTACK, "image"]).astype({"image": "int64"})
 
 
 def cascade(source: Source) -> pd.DataFrame:
@@ -138,9 +139,9 @@ def _of_rows(source: Source) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     Attacks with failed cells, rows of a known seed, and images without a verdict of some attack are left out, so that
     all attacks are compared on the same images.
     """
-    frame = source if isinstance(source, pd.DataFrame) else load_results(source)
+    frame = public(source) if isinstance(source, pd.DataFrame) else load_results(source)
     if missing := [
-        name for name in (*_ROW, *_ATTACK, "index", "clean", "succeeded", "status", "seed_known") if name not in frame
+        name for name in (*_ROW, *_ATTACK, "image", "clean", "succeeded", "status", "seed_known") if name not in frame
     ]:
         raise UserError(f'the frame has no column "{missing[0]}"; give rows of what benchmark or load_results returns')
     frame = frame[~frame["attack"].isin(NULLS) & ~frame["seed_known"] & ~(frame["clean"] <= 0.5)]
@@ -148,7 +149,7 @@ def _of_rows(source: Source) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     for key, rows in frame.groupby(list(_ROW), sort=False):
         attacks = [a for a in rows.groupby(_ATTACK, sort=False).size().index if (*key, *a) not in failed]
         judged = rows[rows["status"] == "ok"]
-        table = judged.pivot_table(index="index", columns=_ATTACK, values="succeeded", aggfunc="first", sort=False)
+        table = judged.pivot_table(index="image", columns=_ATTACK, values="succeeded", aggfunc="first", sort=False)
         table = table.reindex(columns=pd.MultiIndex.from_tuples(attacks, names=_ATTACK)).dropna()
         if len(attacks) and len(table):
             yield dict(zip(_ROW, key, strict=True)), table.astype(bool).sort_index()

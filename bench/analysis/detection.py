@@ -67,9 +67,9 @@ def detection(folder: str | Path) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for names, group in images.groupby(list(SETTING), sort=False):
         setting = dict(zip(SETTING, names, strict=True))
-        clean = group[group["attack"] == "none"].set_index("index")
+        clean = group[group["attack"] == "none"].set_index("image")
         attacked = group[group["attack"] != "none"]
-        by_row = [(key, part.set_index("index")) for key, part in attacked.groupby(["attack", "view"], sort=False)]
+        by_row = [(key, part.set_index("image")) for key, part in attacked.groupby(["attack", "view"], sort=False)]
         rows += [setting | {"attack": a, "view": v} | _row(clean, part) for (a, v), part in by_row]
         withstood = [part["right"] + part["refused"] for (a, _), part in by_row if a != "uniform"]
         if len(withstood) > 1:
@@ -85,8 +85,8 @@ def _images(folder: Path) -> pd.DataFrame:
         text = f"{folder} holds no scores: none of its defenses has a detector beside it"
         raise UserError(f'{text}; give one, as params = {{ detector = "score-norm" }}, and run the board')
     draws = draws[draws["held_out"].astype(bool) & draws["score"].notna()]
-    label = records[["cell", "index", "label"]]
-    labelled = draws[["cell", "index", "pred", "rejected", "score"]].merge(label, on=["cell", "index"])
+    label = records[["cell", "image", "label"]]
+    labelled = draws[["cell", "image", "pred", "rejected", "score"]].merge(label, on=["cell", "image"])
     right = labelled["pred"] == labelled["label"]
     labelled = labelled.assign(
         right=(right & ~labelled["rejected"]).astype(float),
@@ -94,9 +94,9 @@ def _images(folder: Path) -> pd.DataFrame:
         refused=labelled["rejected"].astype(float),
         accepted=right.astype(float),
     )
-    means = labelled.groupby(["cell", "index"], sort=False)[list(_IMAGE)].mean().reset_index()
-    names = records[["cell", "index", *SETTING, "attack", "view"]]
-    return names.merge(means, on=["cell", "index"])
+    means = labelled.groupby(["cell", "image"], sort=False)[list(_IMAGE)].mean().reset_index()
+    names = records[["cell", "image", *SETTING, "attack", "view"]]
+    return names.merge(means, on=["cell", "image"])
 
 
 def _row(clean: pd.DataFrame, attacked: pd.DataFrame) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bench.analysis.public_names import stored
 from bench.analysis.results import CELL_COLUMNS, RECORD_COLUMNS, Results, read_results
 from defenses.utils.errors import UserError
 
@@ -27,7 +28,7 @@ def results_of(source: FolderOrFrame) -> Results:
     """
     if isinstance(source, Results):
         return source
-    return _of_frame(source) if isinstance(source, pd.DataFrame) else read_results(source)
+    return _of_frame(stored(source)) if isinstance(source, pd.DataFrame) else read_results(source)
 
 
 def _of_frame(frame: pd.DataFrame) -> Results:

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.analysis.caveats import AuditState, audit_states, certificate_states, fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import Verdict, foremost, name_and_weights
+from bench.analysis.public_names import public
 from bench.analysis.ranks import rank_ranges_of
 from bench.analysis.records import CLEAN
 from bench.analysis.results import Results, read_results
@@ -112,7 +113,7 @@ def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, con
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    return public(pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS))
 
 
 def leaderboard_of(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.compare import compared
+from bench.analysis.public_names import public
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING, grouped
 from bench.analysis.sides import Side, incomparable, worst_side
@@ -50,7 +51,7 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
         for setting, members in worst_sides(read).items()
         for (a, of_a), (b, of_b) in combinations(members.items(), 2)
     ]
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    return public(pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS))
 
 
 def worst_sides(results: Results) -> dict[tuple[object, ...], dict[str, Side]]:

@@ -34,7 +34,7 @@ def rank_ranges(
 
     Args:
         values: share of right draws per image and defense, [images, defenses] in [0, 1]; a frame's columns name the
-            defenses. `worst_per_image(...).pivot(index="index", columns="defense", values="robust")` gives one.
+            defenses. `worst_per_image(...).pivot(index="image", columns="defense", values="robust")` gives one.
         confidence: of each range, in (0, 1).
         correction: "bonferroni" divides the error over the comparisons of a row, so that its range has the confidence;
             "none" gives it to each comparison.
@@ -119,7 +119,7 @@ def rank_ranges_of_summary(
         results: see `bench.analysis.results.read_results`.
         frame: their summary.
     """
-    ranked = frame[frame["rank"].notna()].sort_values("rank", kind="stable")
+    ranked = frame[frame["strict_rank"].notna()].sort_values("strict_rank", kind="stable")
     order = {row: at for at, row in enumerate(ranked[[*SETTING, "defense"]].itertuples(index=False, name=None))}
     sides: dict[tuple[object, ...], list[tuple[int, str, Side]]] = {}
     for seeds in grouped(results):

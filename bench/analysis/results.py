@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.draws import JudgedImages, clean_draws, votes
+from bench.analysis.public_names import public
 from bench.analysis.records import (
     CLEAN,
     CLEANS,
@@ -35,6 +36,7 @@ CELL_COLUMNS = (
     *("dataset", "split", "indices", "block"),
     *("norm", "eps", "targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
+_OF_CELL = tuple(n for name in CELL_COLUMNS for n in ((name, "eps_value") if name == "eps" else (name,)))
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
 RECORD_COLUMNS = (  # for tables
     *("index", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected"),
@@ -69,7 +71,7 @@ def _cell_frame(lines: list[CellRecord]) -> pd.DataFrame:
     # Lines of older versions have no training seed; it is 0.
     frame = frame.assign(training_seed=frame["training_seed"].fillna(0).astype("int64"))
     frame = frame.assign(seed_known=frame["seed_known"].eq(True))
-    return frame.astype({"runs": "Int64"}) if len(frame) else frame
+    return public(frame.astype({"runs": "Int64"}) if len(frame) else frame)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
@@ -80,7 +82,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
     Returns:
         A row per image and attack. Columns of the cell (defense, attack, view, dataset, norm, eps...), of the record
-        (index, label, target, correct, draws, correct_sel, draws_sel, hits, hits_sel, rejected, margin, linf, l2, l1,
+        (image, label, target, correct, draws, correct_sel, draws_sel, hits, hits_sel, rejected, margin, linf, l2, l1,
         l0, queries, forwards, backwards, seconds, status, error...), and
         `accuracy`: share of the held-out draws that are right (NaN: no verdict);
         `clean`, `null`: accuracy on the clean image, and under uniform noise in the ball;
@@ -92,7 +94,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
         `majority`, `mean_logit`, `newly_wrong`, `margin_sel`: of the draws, see `Results`.
         `summary`, `worst_per_image`, `compare` and `table` take the frame, or rows of it, in place of the folder.
         The attacks "none" and "uniform" are the clean images and the noise. Cells of status "error" or "unsupported"
-        have rows as well, without draws and with that status and error: one per image, or one of index -1 if no other
+        have rows as well, without draws and with that status and error: one per image, or one of image -1 if no other
         cell has the same images.
 
     Raises:
@@ -107,10 +109,10 @@ def _result_frame(lines: list[CellRecord], parts: list[Part], *, k: int | None) 
     cells = _cell_frame(lines)
     records = read_records(parts)
     records = with_failed(cells, records.assign(**_of_draws(cells, records, parts, k)))
-    frame: pd.DataFrame = pd.concat([_of_cells(cells, records, CELL_COLUMNS), records.drop(columns="at")], axis=1)
+    frame: pd.DataFrame = pd.concat([_of_cells(cells, records, _OF_CELL), records.drop(columns="at")], axis=1)
     frame = frame.assign(**with_correctness(cells, records))
     frame["succeeded"] = (frame["clean"] > 0.5) & (frame["success"] > 0.5)
-    return frame
+    return public(frame)
 
 
 def _of_cells(cells: pd.DataFrame, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -126,7 +128,7 @@ def load_draws(path: str | Path) -> pd.DataFrame:
         path: the results folder.
 
     Returns:
-        A row per image, attack and draw: defense, attack, view, norm, eps, cell, index, draw, held_out (False: a
+        A row per image, attack and draw: defense, attack, view, norm, eps, cell, image, draw, held_out (False: a
         selection draw), pred, margin (logit of the label minus the largest other one), rejected, logits (minus the
         largest; float16, or float32 in a part with logits under -65,504; of more than ten classes only the ten
         largest, which `classes` names), and for a defense with a detector `score` (NaN for others).
@@ -143,10 +145,9 @@ def _draw_frame(lines: list[CellRecord], parts: list[Part]) -> pd.DataFrame:
     tables = [t for t in (part.table(DRAWS) for part in parts) if t is not None and len(t)]
     rows = [t.to_pandas().astype({"cell": "str"}) for t in tables] or [pd.DataFrame(columns=[*columns, "at"])]
     draws = pd.concat(rows, ignore_index=True).sort_values("at", kind="stable", ignore_index=True)
-    names = ("defense", "training_seed", "attack", "view", "norm", "eps")
+    names = ("defense", "training_seed", "attack", "view", "norm", "eps", "eps_value")
     of_cells = _of_cells(_cell_frame(lines), draws.astype({"at": "int32"}), names)
-    frame: pd.DataFrame = pd.concat([of_cells, draws.drop(columns="at")], axis=1)
-    return frame
+    return public(pd.concat([of_cells, draws.drop(columns="at")], axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.public_names import public
 from bench.analysis.results import load_results
 from bench.store.parts import stored
 from defenses.utils.errors import UserError
@@ -27,7 +28,7 @@ def check_same_data(
         UserError: their revisions or index lists differ.
     """
     if isinstance(source, pd.DataFrame) or isinstance(other, pd.DataFrame):
-        frames = (f if isinstance(f, pd.DataFrame) else load_results(f) for f in (source, other))
+        frames = (public(f) if isinstance(f, pd.DataFrame) else load_results(f) for f in (source, other))
         _check_same_images(*frames)
         return
     versions = []
@@ -43,8 +44,8 @@ def check_same_data(
 
 def _check_same_images(frame: pd.DataFrame, other: pd.DataFrame) -> None:
     """Refuse frames in which an image of one data set has different pixels."""
-    image = ["dataset", "split", "index"]
-    first, second = (f.loc[f["index"] >= 0, [*image, "sha"]].drop_duplicates() for f in (frame, other))
+    image = ["dataset", "split", "image"]
+    first, second = (f.loc[f["image"] >= 0, [*image, "sha"]].drop_duplicates() for f in (frame, other))
     differ = first.merge(second, on=image).query("sha_x != sha_y")
     if len(differ):
         dataset, split, index = differ.iloc[0][image]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.analysis.caveats import failures, labels, with_audit
 from bench.analysis.frames import FolderOrFrame, results_of
+from bench.analysis.public_names import public
 from bench.analysis.records import CLEANS
 from bench.analysis.results import CLEAN
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
@@ -71,9 +72,9 @@ def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: b
         with at least M draws); majority; mean_logit; asr, asr_newly_wrong, asr_originally_correct (draw by draw);
         median_perturbation (failures are infinite; its interval between two order statistics), of
         median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the attack; NaN if none was
-        counted), queries_per_image, seconds_per_image; status ("ok", or the missing cells and the reason); rank (by
-        robust_mean, of complete worst cases only). For a folder in which a defense fails its audit, which removes its
-        rank, also "audit": the failed checks.
+        counted), queries_per_image, seconds_per_image; status ("ok", or the missing cells and the reason); strict_rank
+        (by robust_mean, of complete worst cases only). For a folder in which a defense fails its audit, which removes
+        its rank, also "audit": the failed checks.
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, or under a targeted threat
         those that do not give the target, right or wrong (in the rows of clean images and noise too). The worst case
         is chosen by the same draws. clean_mean, majority and mean_logit always compare with the label.
@@ -103,7 +104,7 @@ def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: b
     failed: dict[str, tuple[str, ...]] = {}
     if isinstance(source, str | Path):
         failed = failures(Path(source), read_manifest(Path(source)))
-    return with_audit(ranked(frame, without=frame["defense"] if by_seed else labels(failed)), failed)
+    return with_audit(public(ranked(frame, without=frame["defense"] if by_seed else labels(failed))), failed)
 
 
 def clean_and_robust(source: FolderOrFrame) -> tuple[float, float]:
@@ -164,7 +165,7 @@ def _columns(m: Sequence[int]) -> list[str]:
         *(column for share in _shares(m) for column in (share, *bounds_of(share))),
         *("asr", *bounds_of("asr"), "asr_newly_wrong", "asr_originally_correct"),
         *("median_perturbation", *bounds_of("median_perturbation"), "median_perturbation_images"),
-        *(*COSTS, *SEEDS, "status", "rank"),
+        *(*COSTS, *SEEDS, "status", "strict_rank"),
     ]
 
 
@@ -244,10 +245,10 @@ def ranked(frame: pd.DataFrame, *, without: Collection[str] = ()) -> pd.DataFram
     """Return a summary with the ranks of complete worst cases within each setting; ties share the better rank.
 
     Args:
-        frame: a summary; its column "rank" is replaced in place.
+        frame: a summary; its column "strict_rank" is replaced in place.
         without: defenses without a rank.
     """
     complete = frame[(frame["attack"] == WORST) & (frame["status"] == "ok") & ~frame["defense"].isin(list(without))]
     ranks = complete.groupby(list(SETTING))["robust_mean"].rank(ascending=False, method="min")
-    frame["rank"] = ranks.reindex(frame.index).astype("Int64")
+    frame["strict_rank"] = ranks.reindex(frame.index).astype("Int64")
     return frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.analysis.frames import FolderOrFrame, results_of
+from bench.analysis.public_names import public
 from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 
 _KEYS = ("defense", *SETTING)
@@ -22,7 +23,7 @@ def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
 
     Returns:
         A row per defense, training seed, setting and image with verdicts of all planned attacks on that defense
-        (except attacks unsupported on all defenses of the setting): the keys, index, label, attack, view, and as
+        (except attacks unsupported on all defenses of the setting): the keys, image, label, attack, view, and as
         shares in [0, 1] `clean` (right draws of the clean image), `accuracy` (right held-out draws under the worst
         attack) and `robust` (held-out draws that withstand it: the right ones, or if targeted those that do not give
         the target). Every training seed is a defense of its own: its rows are no further images.
@@ -35,7 +36,7 @@ def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     groups = [group for seeds in grouped(results) for group in seeds]
     frames = [pd.DataFrame(_of_group(group), columns=columns) for group in groups if group.attacks]
     filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
+    return public(pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns))
 
 
 def _of_group(group: Group) -> dict[str, object]:

@@ -161,7 +161,7 @@ def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Pictur
         leaders = threat.of("leaders")
         yield from _of_leaders(leaders[leaders["worst_mean"].notna()], threat)
     if "matrix" in wanted and len(worst := threat.of("worst")):
-        images, of = worst["index"].nunique(), counted(worst["defense"].nunique(), "defense")
+        images, of = worst["image"].nunique(), counted(worst["defense"].nunique(), "defense")
         text = f"Share of right draws of {images} images under the worst case of {of} on {threat.title}."
         yield _picture("matrix", suffix, text, worst, matrix)
 
@@ -267,7 +267,7 @@ def _numbers(name: str, data: pd.DataFrame) -> pd.DataFrame:
     if name == "matrix":
         return (
             data.groupby("defense", sort=False)
-            .agg(images=("index", "nunique"), share=("accuracy", "mean"))
+            .agg(images=("image", "nunique"), share=("accuracy", "mean"))
             .reset_index()
         )
     if name in _CHECKS:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.analysis.public_names import public
 from bench.analysis.records import CLEAN
 from bench.analysis.summary import WORST
 from bench.plots.style import (
@@ -116,7 +117,7 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
         A row per attack and M: `attack`: str; `m`: int64; `share`, `low`, `high`: float64 in [0, 1].
     """
     untargeted = records["targets"] == "none"
-    frame = records.assign(withstood=records["correct"].where(untargeted, records["draws"] - records["hits"]))
+    frame = public(records).assign(withstood=records["correct"].where(untargeted, records["draws"] - records["hits"]))
     groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
     attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
     strongest = sorted(attacked, key=lambda name: float((attacked[name]["withstood"] / attacked[name]["draws"]).mean()))
@@ -124,7 +125,7 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
     rows = []
     for name, of in lines.items():
         for m in range(1, min(submissions, int(of["draws"].min())) + 1):
-            of_rows = pd.Series(rob_at_m(of["withstood"], of["draws"], m), of["index"])
+            of_rows = pd.Series(rob_at_m(of["withstood"], of["draws"], m), of["image"])
             shares = of_rows.groupby(level=0).mean()  # over trainings: they are no further images
             low, high = wilson(shares.mean() * len(shares), len(shares))
             rows.append((name, m, float(shares.mean()), float(low), float(high)))

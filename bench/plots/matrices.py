@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
+from bench.analysis.public_names import public
 from bench.plots.style import axes_of, rows, shortened, style
 from defenses.utils.errors import UserError
 
@@ -39,7 +40,7 @@ def matrix(worst: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     if worst[_SETTING].drop_duplicates().shape[0] != 1:
         raise UserError("there are no rows, or rows of several threats; choose those of one")
-    shares = worst.pivot_table(index="defense", columns="index", values="accuracy", aggfunc="mean", sort=False)
+    shares = public(worst).pivot_table(index="defense", columns="image", values="accuracy", aggfunc="mean", sort=False)
     shares = shares.loc[shares.mean(axis=1).sort_values(ascending=False, kind="stable").index]
     shares = shares[shares.mean().sort_values(ascending=False, kind="stable").index]
     values, names = shares.to_numpy(float)[:_DEFENSES], [str(name) for name in shares.index[:_DEFENSES]]

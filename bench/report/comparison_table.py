@@ -58,7 +58,7 @@ def _by_worst_case(frame: pd.DataFrame) -> list[pd.DataFrame]:
     settings = {setting: i for i, (setting, _) in enumerate(frame.groupby(list(SETTING), sort=False))}
 
     def place(part: pd.DataFrame) -> tuple[int, float]:
-        ranks = part.loc[part["attack"] == WORST, "rank"].dropna()
+        ranks = part.loc[part["attack"] == WORST, "strict_rank"].dropna()
         return settings[tuple(part.iloc[0][list(SETTING)])], float(ranks.iloc[0]) if len(ranks) else float("inf")
 
     return sorted((part for _, part in frame.groupby([*SETTING, "defense"], sort=False)), key=place)
@@ -94,4 +94,4 @@ def _with_status(row: Any, text: str) -> str:
 
 
 def _rank(row: Any) -> str:
-    return ABSENT if str(row.rank) in ("<NA>", "nan", "None") else str(int(row.rank))
+    return ABSENT if str(row.strict_rank) in ("<NA>", "nan", "None") else str(int(row.strict_rank))

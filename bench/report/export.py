@@ -14,7 +14,6 @@ from bench.analysis.leaderboard import leaderboard
 from bench.analysis.results import load_cells, load_draws, load_results
 from bench.analysis.summary import summary
 from bench.analysis.worst_case import worst_per_image
-from bench.spec.threat import exact
 from bench.store.folder import disk_errors, write_atomic
 from bench.store.kinds import folder_named
 from defenses.utils.errors import UserError, unknown
@@ -34,7 +33,7 @@ _ALL = ("results", "cells", "worst_per_image", "summary", "leaderboard")  # draw
 def export(results: str | Path, out: str | Path, *, form: str = "parquet", only: Collection[str] = ()) -> list[Path]:
     """Write the frames of a results folder, and what their columns mean, as Parquet or CSV.
 
-    Radii are fractions as text, and numbers in the column `eps_value`. In CSV, lists are JSON.
+    In CSV, lists are JSON.
 
     Args:
         results: the results folder of a board.
@@ -65,10 +64,7 @@ def export(results: str | Path, out: str | Path, *, form: str = "parquet", only:
 
 
 def _plain(frame: pd.DataFrame, form: str) -> pd.DataFrame:
-    """Return a frame with radii as numbers beside their text, and columns of one type each."""
-    if "eps" in frame:
-        values = {text: float(exact(text)) for text in frame["eps"].unique()}
-        frame.insert(list(frame).index("eps") + 1, "eps_value", frame["eps"].map(values).astype("float64"))
+    """Return a frame with columns of one type each."""
     for name in frame:
         if frame[name].map(lambda value: isinstance(value, list | tuple | np.ndarray)).any():
             lists = [list(value) if isinstance(value, list | tuple | np.ndarray) else value for value in frame[name]]

@@ -54,7 +54,7 @@ def _of_attack(row: Row, matrix: Evidence, at: int) -> pd.DataFrame:
         "training_seed": matrix.training_seed,
         "attack": column.attack,
         "view": column.view,
-        "index": matrix.index,
+        "image": matrix.index,
         "label": matrix.label,
         "clean": matrix.clean,
         "withstood": column.shares,
@@ -68,7 +68,7 @@ def _of_attack(row: Row, matrix: Evidence, at: int) -> pd.DataFrame:
 
 
 _VERDICTS = (
-    *("defense", "training_seed", "attack", "view", "index", "label"),
+    *("defense", "training_seed", "attack", "view", "image", "label"),
     *("clean", "withstood", "refused", "size", "breaks", "decides"),
 )
 

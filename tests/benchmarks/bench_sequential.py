@@ -78,11 +78,11 @@ def committed() -> tuple[list[str], I64, I64]:
 
     draws, records = load_draws(RESULTS), load_results(RESULTS)
     draws = draws[draws["held_out"] & draws["defense"].isin(["adp", "ebm-mcmc"])]
-    draws = draws.sort_values(["defense", "attack", "view", "index", "draw"])
+    draws = draws.sort_values(["defense", "attack", "view", "image", "draw"])
     pred = np.where(draws["rejected"], -1, draws["pred"]).astype(np.int64)
-    images = draws["index"].nunique()
+    images = draws["image"].nunique()
     names = draws.iloc[:: images * N][["defense", "attack", "view"]].agg(" | ".join, axis=1).tolist()
-    label = records.drop_duplicates("index").sort_values("index")["label"].to_numpy(np.int64)
+    label = records.drop_duplicates("image").sort_values("image")["label"].to_numpy(np.int64)
     return names, pred.reshape(len(names), images, N), label
 
 

@@ -29,8 +29,8 @@ def frame():
     frame = load_results(COMMITTED[0])
     mine = frame[(frame["defense"] == "adp") & ~frame["attack"].isin(["none", "uniform"])]
     mine = mine.assign(broken=(mine["accuracy"] < 0.5) & (mine["clean"] > 0.5))
-    by = mine.groupby("index")
-    blind = mine[mine["gradient"] == "blind"].groupby("index")["broken"].any()
+    by = mine.groupby("image")
+    blind = mine[mine["gradient"] == "blind"].groupby("image")["broken"].any()
     return pd.DataFrame(
         {"broken": by["broken"].any(), "blind": blind, "clean": by["clean"].first(), "label": by["label"].first()}
     )

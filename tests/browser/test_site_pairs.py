@@ -39,8 +39,8 @@ def test_a_pair_that_is_chosen_is_that_of_pairs(site, open_page):
     parts = page.locator(".differ p").all_text_contents()
     found = {re.match("Only (.*) is right on", p)[1]: [int(i) for i in p.partition(": ")[2].split()] for p in parts}
     worst, whole = worst_per_image(COMMITTED[0]), load_results(COMMITTED[0])
-    worst = worst.merge(whole[["defense", "attack", "view", "index", "majority"]])
-    right = {label: set(rows[rows["majority"] == 1]["index"]) for label, rows in worst.groupby("defense")}
+    worst = worst.merge(whole[["defense", "attack", "view", "image", "majority"]])
+    right = {label: set(rows[rows["majority"] == 1]["image"]) for label, rows in worst.groupby("defense")}
     assert found == {
         "pgd-at": sorted(right["pgd-at"] - right["adp"]),
         "adp": sorted(right["adp"] - right["pgd-at"]),

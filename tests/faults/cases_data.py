@@ -41,7 +41,7 @@ def _refused(ground: Ground, arrays: dict[str, Any], *words: str) -> Outcome:
 def _right(ground: Ground) -> list[int]:
     from bench import load_results
 
-    frame = load_results(ground.tmp / "own").query("attack == 'none'").sort_values("index")
+    frame = load_results(ground.tmp / "own").query("attack == 'none'").sort_values("image")
     return [int(k) for k in frame["correct"]]
 
 

@@ -69,7 +69,7 @@ def test_robust_accuracy_is_exact(data, tmp_path, norm, eps, dual, attack, param
     assert rows.loc[attack, "asr"] == pytest.approx(broken / right)
     hit = frame[(frame["attack"] == attack) & frame["succeeded"]]
     if frame["minimisation"].any():
-        ratio = hit[norm.lower()].to_numpy() / radius[hit["index"].to_numpy()]
+        ratio = hit[norm.lower()].to_numpy() / radius[hit["image"].to_numpy()]
         assert ratio.min() > 0.999
         assert np.median(ratio) < 1.25
 

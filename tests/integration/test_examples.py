@@ -92,7 +92,7 @@ def test_everything_on_one_board(own_suite, tmp_path):
     # In worker processes: the same.
     done = purebench_here("run", "own.toml", "--out", tmp_path / "two", "--workers", 2, "--quiet")
     assert done.returncode == 0, done.stderr
-    one, two = (f.sort_values(["cell", "index"]) for f in (frame, load_results(tmp_path / "two")))
+    one, two = (f.sort_values(["cell", "image"]) for f in (frame, load_results(tmp_path / "two")))
     for column in ("cell", "correct", "correct_sel", "margin"):
         assert one[column].astype(str).tolist() == two[column].astype(str).tolist()
 
@@ -109,8 +109,8 @@ def test_everything_on_one_board(own_suite, tmp_path):
         attacks=[{"name": "own_attack.py:sign_steps", "label": "own attack", "steps": 5}, "own:corner"],
     )
     for attack in ("none", "own attack"):
-        here = again[again["attack"] == attack].sort_values("index")["accuracy"]
-        there = frame[(frame["attack"] == attack) & (frame["defense"] == "own classifier")].sort_values("index")
+        here = again[again["attack"] == attack].sort_values("image")["accuracy"]
+        there = frame[(frame["attack"] == attack) & (frame["defense"] == "own classifier")].sort_values("image")
         assert here.tolist() == there["accuracy"].tolist()
 
 

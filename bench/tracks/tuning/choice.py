@@ -102,7 +102,7 @@ def measured(folder: Path, labels: Sequence[str]) -> tuple[list[CandidateScores]
 
 
 def _row(label: str, frame: pd.DataFrame, cells: pd.DataFrame) -> CandidateScores:
-    shares = [frame[frame["attack"] == name].sort_values("index")["accuracy"].to_numpy() for name in ("none", TRANSFER)]
+    shares = [frame[frame["attack"] == name].sort_values("image")["accuracy"].to_numpy() for name in ("none", TRANSFER)]
     clean = cells[cells["attack"] == "none"]
     images = (clean["images"] * (clean["draws"] + clean["selection"])).sum()
     cost = float((clean["forwards_verdict"] + 2 * clean["backwards_verdict"]).sum() / images)

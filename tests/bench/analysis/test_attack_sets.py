@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def test_images_that_one_attack_alone_breaks(folder):
     found = bench.broken_alone(folder)
-    assert found[["attack", "index"]].to_numpy().tolist() == [["a", 0], ["a", 1]]
+    assert found[["attack", "image"]].to_numpy().tolist() == [["a", 0], ["a", 1]]
     assert set(found["defense"]) == {"d"}
     assert bench.broken_alone(bench.load_results(folder)).equals(found)
 
@@ -66,7 +66,7 @@ def test_real_attacks_break_what_a_table_of_them_says():
     """Other ways to the same numbers: sets of indices."""
     frame = bench.load_results(RESULTS / "digits-linf")
     of = frame[(frame["defense"] == "adp") & ~frame["attack"].isin(["none", "uniform"]) & frame["succeeded"]]
-    broken = {key: set(rows["index"]) for key, rows in of.groupby(["attack", "view"])}
+    broken = {key: set(rows["image"]) for key, rows in of.groupby(["attack", "view"])}
     found = bench.cascade(frame).query("defense == 'adp'")
     strongest = max(len(images) for images in broken.values())
     assert found["alone"].iloc[0] == found["new"].iloc[0] == strongest
@@ -75,10 +75,8 @@ def test_real_attacks_break_what_a_table_of_them_says():
     assert (found["broken"] + found["left"]).eq(right.sum()).all()
     counts = pd.Series([i for images in broken.values() for i in images]).value_counts()
     alone = bench.broken_alone(frame).query("defense == 'adp'")
-    assert set(alone["index"]) == set(counts[counts == 1].index)
-    assert all(
-        row.image in broken[row.attack, row.view] for row in alone.rename(columns={"index": "image"}).itertuples()
-    )
+    assert set(alone["image"]) == set(counts[counts == 1].index)
+    assert all(row.image in broken[row.attack, row.view] for row in alone.itertuples())
 
 
 def test_accuracy_by_class():

@@ -17,8 +17,8 @@ BROKEN = "broken: quantisation"
 def test_the_summary_ranks_nothing_that_fails():
     frame = summary(AUDITED)
     worst = frame[frame["attack"] == "worst case"].set_index("defense")
-    assert worst.loc["pgd-at", "rank"] == 1
-    assert worst.loc[[d for d in worst.index if d.startswith("broken")], "rank"].isna().all()
+    assert worst.loc["pgd-at", "strict_rank"] == 1
+    assert worst.loc[[d for d in worst.index if d.startswith("broken")], "strict_rank"].isna().all()
     assert "zero gradients" in worst.loc[BROKEN, "audit"]
     assert worst.loc["pgd-at", "audit"] == ""
     assert "audit" not in summary(PLAIN)
@@ -59,7 +59,7 @@ def test_exact_gradients_that_are_not_measurable_are_told(tmp_path):
     shown = (folder / "tables.md").read_text()
     assert "| adp † " in shown
     assert f"pgd-at: {text}" in shown
-    assert summary(folder).query("attack == 'worst case'")["rank"].notna().all()
+    assert summary(folder).query("attack == 'worst case'")["strict_rank"].notna().all()
 
 
 def test_a_label_in_brackets_is_no_training_of_another_defense(tmp_path):

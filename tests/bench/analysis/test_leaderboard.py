@@ -59,7 +59,7 @@ def check_against_summary(frame, folder):
         most = broken.groupby(["attack", "view"]).size()
         assert most[row.worst_attack, row.worst_view] == most.max()
     shares = images[images["defense"].isin(frame.dropna(subset="rank_low")["defense"])]
-    shares = shares.pivot(index="index", columns="defense", values="robust")
+    shares = shares.pivot(index="image", columns="defense", values="robust")
     ranges = rank_ranges(shares).set_index("defense").loc[frame.dropna(subset="rank_low")["defense"]]
     assert frame["rank_low"].dropna().tolist() == ranges["rank_low"].tolist()
     assert frame["rank_high"].dropna().tolist() == ranges["rank_high"].tolist()

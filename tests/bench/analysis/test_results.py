@@ -27,8 +27,8 @@ def folder(tmp_path):
 def test_load_results_is_tidy(folder):
     df = load_results(folder)
     assert len(df) == 8 * 6
-    assert not df.duplicated(["defense", "attack", "view", "index"]).any()
-    one = df[(df.defense == "noisy") & (df.attack == "square")].set_index("index")
+    assert not df.duplicated(["defense", "attack", "view", "image"]).any()
+    one = df[(df.defense == "noisy") & (df.attack == "square")].set_index("image")
     assert one.accuracy.tolist() == [c / 15 for c in (12, 3, 9, 6, 8, 0)]
     assert one.clean.tolist() == [c / 15 for c in (15, 15, 15, 15, 12, 3)]
     assert one.null.tolist() == [c / 15 for c in (15, 15, 15, 12, 12, 3)]
@@ -38,7 +38,7 @@ def test_load_results_is_tidy(folder):
 
 def test_load_draws_and_cells(folder):
     draws = load_draws(folder)
-    one = draws[(draws.defense == "noisy") & (draws.attack == "apgd") & (draws["index"] == 1)]
+    one = draws[(draws.defense == "noisy") & (draws.attack == "apgd") & (draws["image"] == 1)]
     assert (one.held_out.sum(), (~one.held_out).sum()) == (HELD, SEL)
     assert (one[one.held_out].pred == 0).sum() == 9
     assert len(one.logits.iloc[0]) == 3
@@ -92,7 +92,7 @@ def test_cells_that_failed_are_visible(tmp_path):
     folder = write(tmp_path / "a", results, [results[i].line for i in (0, 1, 4, 2, 3, 5)])
     frame = load_results(folder)
     ead = frame[frame.attack == "ead"]
-    assert ead["index"].tolist() == list(range(6))
+    assert ead["image"].tolist() == list(range(6))
     shown = ead[["status", "error", "draws", "label"]].drop_duplicates()
     assert shown.values.tolist() == [["unsupported", "needs L1", 0, 0]]
     assert ead.accuracy.isna().all()
@@ -105,7 +105,7 @@ def test_cells_that_failed_are_visible(tmp_path):
 
 def test_failed_cells_of_unknown_images_have_one_row(tmp_path):
     frame = load_results(write(tmp_path, [failed(line("plain", "boom"), "error", "Oops")]))
-    assert frame[["index", "draws", "status", "error"]].values.tolist() == [[-1, 0, "error", "Oops"]]
+    assert frame[["image", "draws", "status", "error"]].values.tolist() == [[-1, 0, "error", "Oops"]]
     assert frame.accuracy.isna().all()
 
 
@@ -117,7 +117,7 @@ def test_no_results(tmp_path):
     assert load_draws(empty).empty
     frame = summary(empty)
     assert frame.status.tolist() == ["not run", "not run"]
-    assert frame["rank"].isna().all()
+    assert frame["strict_rank"].isna().all()
     write_tables(empty)
 
 

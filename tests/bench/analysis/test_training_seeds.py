@@ -67,7 +67,7 @@ def test_the_worst_case_is_chosen_for_each_training_apart(folder):
     per_seed = [np.min([c, a, s], axis=0).mean() for c, a, s in zip(CLEAN, APGD, SQUARE, strict=True)]
     assert worst.robust_mean == pytest.approx(np.mean(per_seed))
     assert worst.robust_sd_seeds == pytest.approx(np.std(per_seed, ddof=1))
-    assert worst["rank"] == 1
+    assert worst["strict_rank"] == 1
     # The minimum over seeds too would be another number.
     assert worst.robust_mean > np.min([*CLEAN, *APGD, *SQUARE], axis=0).mean()
 
@@ -79,11 +79,11 @@ def test_rows_by_seed(folder):
         [1, pytest.approx(1 / 6), 1],
         [2, pytest.approx(5 / 6), 1],
     ]
-    assert frame["rank"].isna().all()
+    assert frame["strict_rank"].isna().all()
     assert frame["robust_sd_seeds"].isna().all()
     alone = summary(write(folder / "alone", trained([1])))
-    same = frame[frame.training_seed == 1].drop(columns=["training_seed", "rank"]).reset_index(drop=True)
-    pd.testing.assert_frame_equal(same, alone.drop(columns="rank"))
+    same = frame[frame.training_seed == 1].drop(columns=["training_seed", "strict_rank"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone.drop(columns="strict_rank"))
 
 
 def test_a_seed_that_is_incomplete_costs_the_rank(tmp_path):
@@ -93,10 +93,10 @@ def test_a_seed_that_is_incomplete_costs_the_rank(tmp_path):
     square, worst = row(frame, "at", "square"), row(frame, "at", WORST)
     assert square.status == "partial: without (all of) training seed 1 (error: RuntimeError: boom)"
     assert (square.n_images, math.isnan(square.robust_mean)) == (0, True)
-    assert pd.isna(worst["rank"])
+    assert pd.isna(worst["strict_rank"])
     assert "training seed 1" in worst.status
     assert row(frame, "at", "apgd").status == "ok"
-    assert row(frame, "other", WORST)["rank"] == 1
+    assert row(frame, "other", WORST)["strict_rank"] == 1
     assert set(worst_per_image(tmp_path).query("defense == 'at'")["training_seed"]) == {0, 2}
 
 
@@ -131,8 +131,8 @@ def test_stochastic_draws_meet_the_clean_images_of_their_own_seed(tmp_path):
 def test_records_name_their_seed(folder):
     frame = load_results(folder)
     assert len(frame) == 3 * 3 * 6
-    assert not frame.duplicated(["defense", "training_seed", "attack", "index"]).any()
-    one = frame[(frame.attack == "apgd") & (frame["index"] == 4)].set_index("training_seed")
+    assert not frame.duplicated(["defense", "training_seed", "attack", "image"]).any()
+    one = frame[(frame.attack == "apgd") & (frame["image"] == 4)].set_index("training_seed")
     assert one["clean"].tolist() == [1, 0, 1]
     assert load_cells(folder)["training_seed"].tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert set(load_draws(folder)["training_seed"]) == {0, 1, 2}
@@ -141,7 +141,7 @@ def test_records_name_their_seed(folder):
 def test_worst_per_image_keeps_trainings_apart(folder):
     worst = worst_per_image(folder)
     assert worst.groupby("training_seed").size().tolist() == [6, 6, 6]
-    by_seed = worst.pivot(index="index", columns="training_seed", values="accuracy")
+    by_seed = worst.pivot(index="image", columns="training_seed", values="accuracy")
     expected = np.min([CLEAN, APGD, SQUARE], axis=0)
     assert (expected == by_seed.to_numpy().T).all()
     paired = paired_difference(by_seed[2], by_seed[1])

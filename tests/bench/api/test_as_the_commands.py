@@ -56,7 +56,7 @@ def test_the_summary_of_a_frame_is_that_of_its_folder(tmp_path):
 
 
 def test_the_summary_of_some_rows_is_of_these(frame):
-    few = frame[(frame["eps"] == "1/5") & (frame["index"] < 4)]
+    few = frame[(frame["eps"] == "1/5") & (frame["image"] < 4)]
     rows = bench.summary(few)
     assert set(rows["n_images"]) == set(rows["planned"]) == {4}
     attacked = few.query("attack == 'foolbox:LinfPGD'")["accuracy"].mean()
@@ -112,7 +112,7 @@ def test_frames_compare_as_their_folders(tmp_path):
     assert repr(by_folder) + "\n" == purebench_here("compare", one, "noisy", "noisy@none").stdout
     (across,) = bench.compare(first, "noisy", "noisy@square", other=two)
     assert across.difference.n == 6
-    second.loc[second["index"] == 3, "sha"] = "0"
+    second.loc[second["image"] == 3, "sha"] = "0"
     with pytest.raises(UserError, match="other versions of image 3 of digits test"):
         bench.compare(first, "noisy", "noisy", other=second)
 

@@ -33,7 +33,7 @@ def board(tmp_path_factory):
 
 
 def compared(frame, attack):
-    return frame[frame["attack"] == attack].sort_values("index")[SAME].reset_index(drop=True)
+    return frame[frame["attack"] == attack].sort_values("image")[SAME].reset_index(drop=True)
 
 
 def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
@@ -54,8 +54,8 @@ def test_judged_images_have_the_verdict_of_the_board(board, tmp_path):
     assert nulls[0] == nulls[1]
     mine, board_draws = (load_draws(f).query("attack == 'slow'") for f in (tmp_path / "judged", out))
     of_noisy = board_draws[board_draws["defense"] == "noisy"]
-    assert mine[["index", "draw", "pred", "margin"]].values.tolist() == (
-        of_noisy[["index", "draw", "pred", "margin"]].values.tolist()
+    assert mine[["image", "draw", "pred", "margin"]].values.tolist() == (
+        of_noisy[["image", "draw", "pred", "margin"]].values.tolist()
     )
     assert set(ours.loc[ours["attack"] == "slow", "view"]) == {"given"}
     verified = purebench_here("verify", tmp_path / "judged", "--code", board[0], "--quiet")
@@ -181,7 +181,7 @@ def test_given_images_as_a_row_of_a_board(board, tmp_path):
     assert "theirs.safetensors has no image 40 of the data set" in done.stderr
     ours = load_results(tmp_path / "out").query("attack == 'theirs' and status == 'ok'")
     theirs = load_results(board[1]).query("defense == 'noisy' and attack == 'slow' and index < 40")
-    assert ours.sort_values("index")["correct"].tolist() == theirs.sort_values("index")["correct"].tolist()
+    assert ours.sort_values("image")["correct"].tolist() == theirs.sort_values("image")["correct"].tolist()
 
 
 def test_arrays_of_other_names_are_refused(board, tmp_path):

@@ -210,7 +210,7 @@ def test_any_backend_gives_the_same_results(tmp_path: Path) -> None:
     limits = Limits(seconds=600.0, memory=None)
     callbacks = PoolCallbacks("run", lambda *_: None, reports.append, limits, lambda _: None)
     WorkerPool(backend, Store(tmp_path / "other"), callbacks, cells, {}, ()).run(3)
-    one, other = (load_results(tmp_path / name).sort_values(["cell", "index"]) for name in ("one", "other"))
+    one, other = (load_results(tmp_path / name).sort_values(["cell", "image"]) for name in ("one", "other"))
     assert len(reports) == len(cells)
-    for column in ("cell", "index", "accuracy", "linf", "status"):
+    for column in ("cell", "image", "accuracy", "linf", "status"):
         assert np.array_equal(one[column].to_numpy(), other[column].to_numpy()), column

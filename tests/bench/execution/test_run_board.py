@@ -54,9 +54,9 @@ def test_every_planned_image_is_judged(finished):
 
 def test_records_agree_with_their_draws(finished):
     frame, draws = load_results(finished[1]), load_draws(finished[1])
-    held = draws[draws["held_out"]].merge(frame[["cell", "index", "label"]], on=["cell", "index"])
-    counted = (held["pred"] == held["label"]).groupby([held["cell"], held["index"]]).sum()
-    stored = frame.set_index(["cell", "index"])["correct"]
+    held = draws[draws["held_out"]].merge(frame[["cell", "image", "label"]], on=["cell", "image"])
+    counted = (held["pred"] == held["label"]).groupby([held["cell"], held["image"]]).sum()
+    stored = frame.set_index(["cell", "image"])["correct"]
     assert (counted.sort_index() == stored.sort_index()).all()
     assert ((held["margin"] > 0) == (held["pred"] == held["label"])).all()
 

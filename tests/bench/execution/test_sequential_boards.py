@@ -52,7 +52,7 @@ def ran(tmp_path_factory):
 
 def of(frame, attack, defense="noisy"):
     chosen = frame[(frame["defense"] == defense) & (frame["attack"] == attack)]
-    return chosen.sort_values("index").reset_index(drop=True)
+    return chosen.sort_values("image").reset_index(drop=True)
 
 
 @pytest.mark.parametrize("attack", ["none", "uniform"])
@@ -60,7 +60,7 @@ def test_decisions_are_those_of_the_rule_on_the_draws_of_the_full_count(ran, att
     """Null attacks have the same images on both boards."""
     _, rule, full = ran
     draws = load_draws(full)
-    draws = of(draws[draws["held_out"]], attack).sort_values(["index", "draw"])
+    draws = of(draws[draws["held_out"]], attack).sort_values(["image", "draw"])
     pred = np.where(draws["rejected"], -1, draws["pred"]).astype(np.int64).reshape(-1, K)
     records = of(load_results(rule), attack)
     decisions = Sequential(K, ERROR).decide_votes(pred, records["label"].to_numpy(np.int64))
@@ -72,14 +72,14 @@ def test_decisions_are_those_of_the_rule_on_the_draws_of_the_full_count(ran, att
 
 def test_no_other_number_uses_the_further_draws(ran):
     _, rule, full = ran
-    assert load_draws(rule).query("held_out and defense == 'noisy'").groupby(["cell", "index"]).size().unique() == [5]
+    assert load_draws(rule).query("held_out and defense == 'noisy'").groupby(["cell", "image"]).size().unique() == [5]
     records, whole = of(load_results(rule), "uniform"), of(load_results(full), "uniform")
     assert set(records["draws"]) == {5}
     first = load_draws(full)
     first = of(first[first["held_out"]], "uniform")
     first = first[first["draw"] < first["draw"].min() + 5]
-    label = first["index"].map(whole.set_index("index")["label"])
-    correct = (first["pred"] == label).groupby(first["index"]).sum()
+    label = first["image"].map(whole.set_index("image")["label"])
+    correct = (first["pred"] == label).groupby(first["image"]).sum()
     assert records["correct"].tolist() == correct.tolist()
     frame = summary(rule, m=(5,))
     noisy = frame[(frame["defense"] == "noisy") & (frame["attack"] == "uniform")].iloc[0]
@@ -159,7 +159,7 @@ def test_workers_decide_alike(ran, tmp_path):
     folder, rule, _ = ran
     board = load_board(board_with(folder, RULE))
     assert run_board(board, tmp_path / "out", Options(workers=2, quiet=True)) == []
-    columns = ["key", "index", "majority_right", "majority_draws"]
+    columns = ["key", "image", "majority_right", "majority_draws"]
     one, other = (load_results(out).rename(columns={"cell": "key"})[columns] for out in (rule, tmp_path / "out"))
     assert one.equals(other)
 

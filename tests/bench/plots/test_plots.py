@@ -140,7 +140,7 @@ def test_draws_shows_rob_at_m():
 
 def records_of(**columns):
     """Ten images of a random defense under one attack, 20 draws each."""
-    frame = pd.DataFrame({"index": range(10), "attack": "a", "view": "", "targets": "none", "draws": 20, "correct": 10})
+    frame = pd.DataFrame({"image": range(10), "attack": "a", "view": "", "targets": "none", "draws": 20, "correct": 10})
     return frame.assign(**{"hits": 0, "defense": "d", "dataset": "x", "split": "test", "norm": "Linf", "eps": "1/5",
                            "status": "ok", **columns})  # fmt: skip
 
@@ -160,8 +160,8 @@ def test_trainings_are_no_further_images():
 
 def test_images_without_a_verdict_are_not_drawn_as_wrong():
     worst = bench.worst_per_image(RESULTS / "digits-linf").query("defense == 'pgd-at'")
-    many = pd.concat([worst.assign(index=worst["index"] + 1000 * i) for i in range(3)])
-    few = many[many["index"] < 1000].assign(defense="few", accuracy=1.0)
+    many = pd.concat([worst.assign(image=worst["image"] + 1000 * i) for i in range(3)])
+    few = many[many["image"] < 1000].assign(defense="few", accuracy=1.0)
     values = matrix(pd.concat([many, few])).images[0].get_array()
     assert np.nanmin(np.ma.filled(values, np.nan)[0]) == 1  # "few", the best
 
@@ -198,7 +198,7 @@ def test_matrix_shows_shares_of_images_and_bins_many():
     values = matrix(worst).images[0].get_array()
     assert values.shape == (4, 500)
     assert np.allclose(values.mean(1), sorted(worst.groupby("defense")["accuracy"].mean(), reverse=True))
-    many = pd.concat([worst, worst.assign(index=worst["index"] + 1000), worst.assign(index=worst["index"] + 2000)])
+    many = pd.concat([worst, worst.assign(image=worst["image"] + 1000), worst.assign(image=worst["image"] + 2000)])
     binned = matrix(many).images[0].get_array()
     assert binned.shape == (4, 500)
     assert np.allclose(binned.mean(1), values.mean(1))

@@ -25,8 +25,8 @@ def test_errors_are_missing_and_never_robust(tmp_path):
     assert math.isnan(square.robust_mean)
     worst = row(frame, "plain", WORST)
     assert worst.status == "partial: without (all of) square (exact)"
-    assert pd.isna(worst["rank"])
-    assert row(frame, "other", WORST)["rank"] == 1
+    assert pd.isna(worst["strict_rank"])
+    assert row(frame, "other", WORST)["strict_rank"] == 1
     assert load_cells(tmp_path).status.value_counts()["error"] == 1
 
 
@@ -38,13 +38,13 @@ def test_attacks_that_nobody_supports_cost_no_rank(tmp_path):
     everywhere = write(tmp_path / "a", deterministic() + deterministic("other") + both(("unsupported", "needs L1")))
     frame = summary(everywhere)
     assert row(frame, "plain", "ead").status == "unsupported: needs L1"
-    assert frame[frame.attack == WORST]["rank"].tolist() == [1, 1]
+    assert frame[frame.attack == WORST]["strict_rank"].tolist() == [1, 1]
     # Nobody has run the others yet: what one defense lacks is then no gap of its own.
     lone = deterministic() + both(("unsupported", "needs L1"))[:1]
     frame = summary(write(tmp_path / "c", lone, [*(r.line for r in lone), line("other", "ead")]))
     assert frame[frame.attack == WORST].status.tolist() == ["ok", "not run"]
     here = write(tmp_path / "b", deterministic() + deterministic("other") + both(None))
-    ranks = summary(here).set_index(["defense", "attack"])["rank"]
+    ranks = summary(here).set_index(["defense", "attack"])["strict_rank"]
     assert pd.isna(ranks["plain", WORST])
     assert ranks["other", WORST] == 1
 
@@ -69,7 +69,7 @@ def test_blocks_and_images_without_verdict_show_as_coverage(tmp_path):
     assert square.status == "partial: 6 of 12 images; not run"
     worst = row(frame, "plain", WORST)
     assert worst.n_images == 5
-    assert pd.isna(worst["rank"])
+    assert pd.isna(worst["strict_rank"])
 
 
 def test_results_beyond_eps_are_failures_of_infinite_size(tmp_path):
@@ -90,7 +90,7 @@ def test_results_beyond_eps_are_failures_of_infinite_size(tmp_path):
 def test_several_radii_are_ranked_apart(tmp_path):
     near, far = deterministic(eps="1/10"), deterministic(eps="1/5")
     frame = summary(write(tmp_path, near + far + deterministic("other", eps="1/5")))
-    ranks = frame[frame.attack == WORST].set_index(["eps", "defense"])["rank"]
+    ranks = frame[frame.attack == WORST].set_index(["eps", "defense"])["strict_rank"]
     assert ranks.to_dict() == {("1/10", "plain"): 1, ("1/5", "plain"): 1, ("1/5", "other"): 1}
     assert pivot(frame).columns[:2] == ("threat", "defense")
 
@@ -107,9 +107,9 @@ def test_defenses_that_are_left_out_have_no_rank(tmp_path):
     from bench.analysis.summary import ranked
 
     frame = summary(write(tmp_path, [*deterministic("a"), *deterministic("b")]))
-    assert frame["rank"].dropna().tolist() == [1, 1]
+    assert frame["strict_rank"].dropna().tolist() == [1, 1]
     left = ranked(frame, without={"a"})
-    assert left[left["rank"].notna()]["defense"].tolist() == ["b"]
+    assert left[left["strict_rank"].notna()]["defense"].tolist() == ["b"]
 
 
 @pytest.mark.parametrize("forwards", [0, 60])

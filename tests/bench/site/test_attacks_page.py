@@ -76,14 +76,14 @@ def test_images_that_an_attack_alone_breaks_are_counted_and_linked(site):
     frame = load_results(COMMITTED[0])
     frame = frame[~frame["attack"].isin(["none", "uniform"])]
     broken = frame[(frame["accuracy"] < 0.5) & (frame["clean"] > 0.5)]
-    counts = broken.groupby(["defense", "index"])["attack"].agg(["size", "first"])
+    counts = broken.groupby(["defense", "image"])["attack"].agg(["size", "first"])
     alone = counts[counts["size"] == 1].reset_index()
     checked = 0
     for name, _, lines in sections((site / "b/digits-audit/attacks.html").read_text()):
         if name in ("clean images", "uniform noise"):
             continue
         for label, _, _, texts in lines:
-            own = alone[(alone["defense"] == label) & (alone["first"] == name)]["index"].tolist()
+            own = alone[(alone["defense"] == label) & (alone["first"] == name)]["image"].tolist()
             count, _, listed = texts[-2].partition(":")
             assert int(count) == len(own)
             assert listed.replace("…", "").split() == [str(i) for i in own[:6]]

@@ -59,7 +59,7 @@ def test_images_that_differ_are_those_of_the_records(tmp_path):
     build_site([folder], tmp_path / "site")
     frame = load_results(folder)
     frame = frame[~frame["attack"].isin(["uniform"])]
-    worst = frame.groupby(["defense", "index"])["accuracy"].min().unstack(0)
+    worst = frame.groupby(["defense", "image"])["accuracy"].min().unstack(0)
     (((a, b), attributes, _, _),) = lines((tmp_path / "site/b/two/compare.html").read_text())
     only = [worst.index[(worst[x] == 1) & (worst[y] == 0)].tolist() for x, y in ((a, b), (b, a))]
     assert [[int(i) for i in attributes[name].split()] for name in ("data-a", "data-b")] == only

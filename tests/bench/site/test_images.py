@@ -57,12 +57,12 @@ def test_a_matrix_has_the_verdicts_of_the_records(defense, site):
     slug = re.sub("[^a-z]+", "-", defense)
     rows, views = matrix((site / f"b/digits-audit/{slug}-images.html").read_text())
     frame = attacked(AUDIT, defense)
-    shares = frame.pivot(index="index", columns="name", values="accuracy")[list(dict.fromkeys(frame["name"]))]
-    clean = frame.drop_duplicates("index").set_index("index")["clean"]
+    shares = frame.pivot(index="image", columns="name", values="accuracy")[list(dict.fromkeys(frame["name"]))]
+    clean = frame.drop_duplicates("image").set_index("image")["clean"]
     assert [name.partition("|")[2] for name in shares] == views
     assert list(rows) == sorted(shares.index)
     worst = worst_per_image(AUDIT)
-    worst = worst[worst["defense"] == defense].set_index("index")
+    worst = worst[worst["defense"] == defense].set_index("image")
     for index, (_, label, texts) in rows.items():
         assert label == worst.loc[index, "label"]
         expected = [str(label), *map(shown, [clean[index], *shares.loc[index], worst.loc[index, "robust"]])]
@@ -76,8 +76,8 @@ def test_states_of_images_are_those_of_the_records(defense, site):
     board = "digits-gan" if defense == "undefended" else "digits-audit"
     rows, _ = matrix((site / f"b/{board}/{defense}-images.html").read_text())
     frame = attacked(COMMITTED[board == "digits-gan"], defense)
-    wrong = set(frame[frame["clean"] <= 0.5]["index"])
-    broken = frame[(frame["accuracy"] < 0.5) & (frame["clean"] > 0.5)].groupby("index")["gradient"].agg(set)
+    wrong = set(frame[frame["clean"] <= 0.5]["image"])
+    broken = frame[(frame["accuracy"] < 0.5) & (frame["clean"] > 0.5)].groupby("image")["gradient"].agg(set)
     only = set(broken[broken.map(lambda modes: "blind" not in modes)].index)
     only = only if (frame["gradient"] == "blind").any() else set()  # nothing to tell them apart by
     found = {state: {index for index, (states, *_) in rows.items() if state in states} for state in STATES}
@@ -95,8 +95,8 @@ def test_states_of_images_are_those_of_the_records(defense, site):
 def test_the_deciding_attack_is_that_of_the_worst_case(site):
     rows, _ = matrix((site / "b/digits-audit/adp-images.html").read_text())
     worst = worst_per_image(AUDIT)
-    worst = worst[worst["defense"] == "adp"].set_index("index")
-    frame = attacked(AUDIT, "adp").set_index(["index", "attack", "view"])
+    worst = worst[worst["defense"] == "adp"].set_index("image")
+    frame = attacked(AUDIT, "adp").set_index(["image", "attack", "view"])
     for index, (_, _, texts) in rows.items():
         attack, view, robust = worst.loc[index, ["attack", "view", "robust"]]
         if robust == 1:
@@ -112,13 +112,13 @@ def test_the_file_of_all_images_is_the_records(site):
     frame = pd.read_csv(site / "data/images-digits-audit.csv.gz")
     whole = load_results(AUDIT)
     whole = whole[~whole["attack"].isin(["none", "uniform"])]
-    keys = ["defense", "attack", "view", "index"]
+    keys = ["defense", "attack", "view", "image"]
     both = frame.merge(whole, on=keys, suffixes=("", "_of"))
     assert len(both) == len(frame) == len(whole)
     assert (both["withstood"] - both["accuracy"]).abs().max() < 1e-12
     assert (both["size"] - both["linf"]).abs().max() == 0
     assert (both["breaks"] == (both["accuracy"] < 0.5) & (both["clean_of"] > 0.5)).all()
-    assert frame.groupby(["defense", "index"])["decides"].sum().max() == 1
+    assert frame.groupby(["defense", "image"])["decides"].sum().max() == 1
 
 
 def panels(site, source, place):

@@ -98,11 +98,11 @@ def test_at_65_draws_a_third_is_enough():
 
 def test_on_the_committed_draws_a_third_is_enough():
     frame = load_draws(COMMITTED)
-    labels = load_results(COMMITTED).drop_duplicates("index").set_index("index")["label"]
+    labels = load_results(COMMITTED).drop_duplicates("image").set_index("image")["label"]
     frame = frame[frame["held_out"] & frame["defense"].isin(["adp", "ebm-mcmc"])]
-    frame = frame.sort_values(["cell", "index", "draw"])
+    frame = frame.sort_values(["cell", "image", "draw"])
     pred = np.where(frame["rejected"], -1, frame["pred"]).reshape(-1, 65)
-    label = labels.loc[frame["index"].to_numpy()[::65]].to_numpy()
+    label = labels.loc[frame["image"].to_numpy()[::65]].to_numpy()
     decisions = Sequential(65).decide_votes(pred, label)
     assert len(pred) == 20 * 500
     assert (decisions.right == voting.majority(pred, label)).mean() >= 0.999

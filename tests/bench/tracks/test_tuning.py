@@ -119,7 +119,7 @@ def test_candidates_that_failed_are_told_and_not_chosen(monkeypatch, tmp_path):
         ]
     )
     frame = pd.DataFrame(
-        [{"defense": "good", "attack": a, "index": i, "accuracy": 1.0} for a in ("none", "transfer") for i in (0, 1)]
+        [{"defense": "good", "attack": a, "image": i, "accuracy": 1.0} for a in ("none", "transfer") for i in (0, 1)]
     )
     monkeypatch.setattr(choice, "load_cells", lambda _: cells)
     monkeypatch.setattr(choice, "load_results", lambda _: frame)

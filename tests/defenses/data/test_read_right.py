@@ -201,7 +201,7 @@ class Net(torch.nn.Module):
     done = purebench_here("run", board, "--out", tmp_path / "out", "--quiet")
     assert done.returncode == 0, done.stderr
     frame = load_results(tmp_path / "out")
-    assert frame.groupby("index")["label"].first().tolist() == [3, 32_767, 32_768, 39_999]
+    assert frame.groupby("image")["label"].first().tolist() == [3, 32_767, 32_768, 39_999]
     assert (frame["accuracy"] == 1).all()
     draws = load_draws(tmp_path / "out")
     assert set(draws["pred"]) == {3, 32_767, 32_768, 39_999}
