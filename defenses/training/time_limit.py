@@ -42,7 +42,7 @@ def plan_that_fits(make: Callable[[], Objective], plan: Plan, seconds: float) ->
         ) * validation_seconds  # with the trial
         needed = whole / (_USED - _TRIAL)
         raise UserError(
-            f"time_limit is {seconds:g} s, too short for a step of each phase with {validations} validations; "
+            f"time_limit is {seconds:g} s, too short for a step of each phase with {validations - 1} validations; "
             f"give at least {needed + 1:.0f} s, or validate less often (validate_every)"
         )
     every = max(1, round(plan.validate_every * steps / plan.steps))
