@@ -1,12 +1,13 @@
 """Committed results are those of today's boards and code: the same keys, and tables of the same bytes."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from boards import ROOT
+from boards import ROOT, purebench_here
 
 from bench.board.load import load_board
 from bench.report.tables import write_tables
@@ -47,6 +48,15 @@ def test_every_committed_folder_has_a_writer():
     words = ("git", "ls-files", "results/*/tables.md")
     committed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {Path(name).parent.name for name in committed} == set(WRITERS)  # a user's own runs lie there too
+
+
+def test_the_picture_of_the_readme_is_that_of_the_command(tmp_path):
+    """Texts and their order: shapes may differ in the last digit between machines."""
+    folder = ROOT / "results" / "digits-defenses"
+    purebench_here("figures", folder, "--only", "ranks", "--out", tmp_path)
+    texts = [re.findall(r">([^<>]+)</text>", (at / "ranks.svg").read_text()) for at in (folder, tmp_path)]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 42
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -22,7 +22,7 @@ def test_images_and_verdicts_are_those_of_the_run():
     images = load_images(LINF, "adp", PGD, "exact")
     records = load_results(LINF)
     mine = records[(records["defense"] == "adp") & (records["attack"] == PGD) & (records["gradient"] == "exact")]
-    mine = mine.set_index("index").loc[images.index]
+    mine = mine.set_index("image").loc[images.index]
     digits = dataset.load_dataset("digits", "test")
     assert images.index.tolist() == list(range(500))
     assert (images.clean == digits.x.numpy()).all()

@@ -15,7 +15,7 @@ from bench.analysis.compare import compare
 from bench.analysis.results import read_results
 
 COMMITTED = ROOT / "results" / "digits-linf"
-COLUMNS = ["dataset", "split", "indices", "norm", "eps", "targets", "a", "b"]
+COLUMNS = ["dataset", "split", "indices", "norm", "eps", "eps_value", "targets", "a", "b"]
 COLUMNS += ["difference", "low", "high", "only_a", "only_b", "p_value", "n", "status"]
 
 

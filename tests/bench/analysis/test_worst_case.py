@@ -28,7 +28,7 @@ def test_mean_is_the_table_s(out):
 
 
 def test_rows_name_the_attack(out):
-    worst = worst_per_image(read_results(out)).set_index(["defense", "index"])
+    worst = worst_per_image(read_results(out)).set_index(["defense", "image"])
     assert worst.loc["noisy", "attack"].tolist() == ["square", "apgd", "square", "apgd", "apgd", "square"]
     assert set(worst["label"]) == {0}
     assert worst.loc["noisy", "clean"].tolist() == [c / 15 for c in (15, 15, 15, 15, 12, 3)]

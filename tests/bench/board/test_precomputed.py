@@ -95,11 +95,11 @@ def test_images_by_index_by_list_and_by_their_pixels(board, tmp_path):
         "list": ["plain.npz", "--indices", tmp_path / "list.txt"],
         "clean": ["plain.npz", "--clean", tmp_path / "clean.npz"],
     }
-    expected = load_results(board[1]).query("defense == 'noisy' and attack == 'slow'").set_index("index")
+    expected = load_results(board[1]).query("defense == 'noisy' and attack == 'slow'").set_index("image")
     for name, (file, *more) in ways.items():
         done = judge(board, tmp_path / file, *more, "--label", "mine", "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
-        frame = load_results(tmp_path / name).query("attack == 'mine'").set_index("index")
+        frame = load_results(tmp_path / name).query("attack == 'mine'").set_index("image")
         assert sorted(frame.index) == sorted(chosen)
         for column in ("correct", "correct_sel", "linf"):
             assert frame[column].loc[chosen].tolist() == expected[column].loc[chosen].tolist()
@@ -122,12 +122,12 @@ def test_images_beyond_the_ball_are_errors_unless_they_minimise(board, tmp_path)
     done = judge(board, tmp_path / "far.npy", "--out", tmp_path / "strict")
     assert done.returncode == 2
     assert "left the Linf ball: 0.2 > 0.1" in done.stderr
-    frame = load_results(tmp_path / "strict").query("attack == 'far'").set_index("index")
+    frame = load_results(tmp_path / "strict").query("attack == 'far'").set_index("image")
     assert frame["accuracy"].isna().sum() == 1
     assert frame["status"][3] == "error"
     done = judge(board, tmp_path / "far.npy", "--minimisation", "--out", tmp_path / "lenient")
     assert done.returncode == 0
-    frame = load_results(tmp_path / "lenient").set_index(["attack", "index"])
+    frame = load_results(tmp_path / "lenient").set_index(["attack", "image"])
     assert frame["beyond"]["far", 3]
     assert frame["correct"]["far", 3] == frame["correct"]["none", 3]
 

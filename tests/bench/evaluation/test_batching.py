@@ -221,6 +221,6 @@ def test_a_cell_that_ran_out_of_memory_says_so(tmp_path, capsys):
     cells = load_cells(tmp_path / "out")
     noted = cells[cells["notes"].notna()]
     assert list(noted["defense"] + ", " + noted["attack"]) == ["tight, step"]
-    frame = load_results(tmp_path / "out").set_index(["defense", "attack", "index"])["correct"]
+    frame = load_results(tmp_path / "out").set_index(["defense", "attack", "image"])["correct"]
     assert frame.loc["free"].equals(frame.loc["tight"])
     assert f"step on tight: {note}" in write_tables(tmp_path / "out").footnotes

@@ -201,7 +201,7 @@ def test_an_image_without_an_answer_has_no_verdict_and_others_have(tmp_path):
     path.write_text(MODELS)
     with pytest.warns(UserWarning, match="not finite"):
         frame = benchmark(Sometimes(), n_examples=40, eps="1/10", draws=21, selection=5, attacks=[f"{path}:still"])
-    clean = frame[frame["attack"] == "none"].set_index("index")
+    clean = frame[frame["attack"] == "none"].set_index("image")
     at_risk = load_dataset("digits").x[:40, 0, 4, 4] > 0.5
     bad = clean["status"] == "error"
     assert bad.any()
