@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
-from bench.spec.cell import DEPLOYED, GIVEN, NULLS, digest, label_of
+from bench.spec.cell import NO_GRADIENT, digest, label_of
 from bench.store.audits import SOFTMAX, current_audits
 from bench.store.manifest import Manifest, forced_defenses, read_manifest
 from defenses.utils.json_values import Json, JsonView
@@ -215,8 +215,7 @@ def certificate_states(folder: Path, cells: pd.DataFrame, manifest: Manifest) ->
         `CERTIFIED`; `NOT_NEEDED` where no attack uses exact gradients; else the reason why nothing certifies them.
     """
     by_digest = read(folder)
-    attacked = ~cells["view"].isin((DEPLOYED, GIVEN)) & ~cells["attack"].isin(NULLS)
-    exact = set(cells[(cells["gradient"] == "exact") & attacked]["defense"])
+    exact = set(cells[(cells["gradient"] == "exact") & ~cells["view"].isin(NO_GRADIENT)]["defense"])
     states: dict[str, str] = {}
     for label in dict.fromkeys(cells["defense"]):
         keys = [digest(f) for f in fingerprints_of(manifest, label).values()]

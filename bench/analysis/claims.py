@@ -249,8 +249,8 @@ def foremost(claims: Iterable[Claim], row: Mapping[str, Any]) -> tuple[Claim, Ve
         other = (claim.dataset != row["dataset"], other_threat)
         return words.index(verdict.word), *other, claim.aggregation != "mean", claim.evidence == "secondary"
 
-    own = [c for c in claims if c.kind == "claim" and c.robust is not None and _is_about(c, row)]
-    return min(((claim, judge_claim(claim, row)) for claim in own), key=place, default=None)
+    claimed = [c for c in claims if c.kind == "claim" and c.robust is not None and _is_about(c, row)]
+    return min(((claim, judge_claim(claim, row)) for claim in claimed), key=place, default=None)
 
 
 def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.analysis.records import CLEAN, NULL, group_numbers
 from bench.analysis.scores import PER_IMAGE, Columns, Scores, columns_of, common, scores_of
-from bench.spec.cell import DEPLOYED, GIVEN, KNOWN
+from bench.spec.cell import NO_GRADIENT
 from bench.stats.worst_case import worst_case
 from defenses.utils.arrays import I64
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bench.analysis.results import Results
 
 NOT_RUN = "not run"
-NO_GRADIENT = (DEPLOYED, f"{DEPLOYED}{KNOWN}", GIVEN)  # views
 SETTING = ("dataset", "split", "indices", "norm", "eps", "targets")  # rows are compared within one setting
 TRAINING_SEED = "training_seed"
 ROW = (*SETTING, "defense", "attack", "view", "budget")

@@ -63,8 +63,8 @@ def benchmark(
     """
     refuse_unpacking(sys._getframe(1))
     dataset, threat_model, ours = translated(given_data(dataset, model), threat_model, options)
-    given, threats = options_of(benchmark, ours), threats_of(threat_model, eps)
+    evaluation, threats = options_of(benchmark, ours), threats_of(threat_model, eps)
     entries = attack_entries(attacks, views_of(views))
-    defense, reference = given_model(model, dataset, given, norm=threats[0].norm)
-    board = board_of(reference, entries, threats, dataset, plain_int(n_examples), given)
-    return results_of_board(board, reference, defense, given)
+    defense, reference = given_model(model, dataset, evaluation, norm=threats[0].norm)
+    board = board_of(reference, entries, threats, dataset, plain_int(n_examples), evaluation)
+    return results_of_board(board, reference, defense, evaluation)

@@ -32,11 +32,11 @@ def certify(model: nn.Module | str, dataset: Any = "digits", **options: Unpack[O
     Raises:
         UserError: bad input, or a model that has no exact gradients.
     """
-    given = options_of(certify, options, without=_WITHOUT)
+    evaluation = options_of(certify, options, without=_WITHOUT)
     dataset = given_data(dataset, model)
     with preserve_global_state():
-        defense, reference = given_model(model, dataset, given)
-        data = load_dataset(dataset, root=given.data_root)
+        defense, reference = given_model(model, dataset, evaluation)
+        data = load_dataset(dataset, root=evaluation.data_root)
         x = data.x[:8].to(device_of(defense))
         check_model(defense, x, data.num_classes, reference.title, probabilities=True)
         return GradientCertificate(reference.title, certificate_of(defense, x, reference.title))

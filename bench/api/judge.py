@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from bench.api.run import results_of_board
 from bench.attacks.precomputed_files import PrecomputedImages, given_images, read_precomputed
 from bench.board.evaluation_options import OptionKeywords, options_of
 from bench.board.given_model import given_data, given_model
-from bench.board.precomputed import JudgeOptions, judge_board, unchanged
+from bench.board.precomputed import JudgeOptions, judge_board
 from bench.spec.aggregation import Aggregation
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError
@@ -63,32 +62,27 @@ def judge(
         UserError: bad input, or images that are not those of the data set.
         RuntimeError: no image could be judged.
     """
-    given = options_of(judge, options, draws=65, selection=16)
+    evaluation = options_of(judge, options, draws=65, selection=16)
     (threat,) = threats_of(threat_model, eps)
     parts, dataset = _read(images, label, threat), given_data(dataset, model)
-    defense, reference = given_model(model, dataset, given, norm=threat.norm)
+    defense, reference = given_model(model, dataset, evaluation, norm=threat.norm)
     request = JudgeOptions(
         defenses=(reference,),
         threat=threat,
         dataset=dataset,
-        split=given.split,
+        split=evaluation.split,
         indices=indices,
         protocols=Aggregation(k=k),
-        verdict=given.verdict,
-        seed=given.seed,
-        block=given.batch_size,
+        verdict=evaluation.verdict,
+        seed=evaluation.seed,
+        block=evaluation.batch_size,
         minimisation=minimisation,
-        data_root=given.data_root,
+        data_root=evaluation.data_root,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.out or Path(scratch)
+        folder = evaluation.out or Path(scratch)
         with judge_board(parts, request, f"judge-{file_name(parts[0].label)}", folder) as board:
-            frame = results_of_board(board, reference, defense, replace(given, out=folder))
-        notes = [*dict.fromkeys(note for part in parts for note in part.notes)]
-        notes += [f"{of}: every image is the clean one, so nothing was attacked" for of in unchanged(folder, parts)]
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    return frame
+            return results_of_board(board, reference, defense, replace(evaluation, out=folder))
 
 
 def _read(images: object, label: str, threat: ThreatModel) -> list[PrecomputedImages]:

@@ -55,8 +55,8 @@ def run_preset(
     if n_examples is not None and indices is not None:
         raise UserError("the images are named twice; leave out n_examples or indices")
     listed = indices if n_examples is None else first_images(plain_int(n_examples))
-    given, dataset = options_of(run_preset, options, without=_WITHOUT), given_data(dataset, model)
-    defense, reference = given_model(model, dataset, given, norm=norm or find_preset(preset).norms[0])
+    evaluation, dataset = options_of(run_preset, options, without=_WITHOUT), given_data(dataset, model)
+    defense, reference = given_model(model, dataset, evaluation, norm=norm or find_preset(preset).norms[0])
     board = board_of_names(
         dataset=dataset,
         defenses=(reference,),
@@ -64,6 +64,6 @@ def run_preset(
         eps=None if eps is None else str(eps),
         norm=norm,
         indices=listed,
-        data_root=given.data_root,
+        data_root=evaluation.data_root,
     )
-    return results_of_board(board, reference, defense, given)
+    return results_of_board(board, reference, defense, evaluation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import check_params
 from bench.spec.cell import PRECOMPUTED
+from bench.store.parts import sha256
 from defenses.utils.errors import UserError
 from defenses.utils.introspection import Parameters
 
@@ -56,7 +56,7 @@ def parameters(_: str) -> Parameters:
 
 @lru_cache(maxsize=64)
 def _sha(path: Path, _time: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path)
 
 
 @lru_cache(maxsize=2)

@@ -38,10 +38,10 @@ def find(name: str, params: dict[str, object]) -> Attack | None:
         return None
     tree = parse(path, path.stat().st_mtime_ns)
     takes = _arguments(path, tree, function)
-    own = takes.without(*_OFFERED)
+    parameters = takes.without(*_OFFERED)
     if not takes.open:
-        check_params(name, params, own.names)
-    missing = [n for n in own.required if n not in params]
+        check_params(name, params, parameters.names)
+    missing = [n for n in parameters.required if n not in params]
     if missing:
         raise UserError(f'{name} needs the parameter "{missing[0]}"; give it in the board')
     return Attack(

@@ -61,21 +61,21 @@ def audit_defense(
     if eps is None:
         raise UserError('eps is missing; give it as eps="8/255"')
     size, threat = budget_named(budget), ThreatModel.of(norm, eps)
-    given = options_of(audit_defense, options, without=("batch_size", "draws", "selection"))
+    evaluation = options_of(audit_defense, options, without=("batch_size", "draws", "selection"))
     dataset = given_data(dataset, model)
 
     def report(text: str) -> None:
-        if not given.quiet:
+        if not evaluation.quiet:
             print(text, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as scratch, preserve_global_state():
-        defense, reference = given_model(model, dataset, given, norm=norm)
+        defense, reference = given_model(model, dataset, evaluation, norm=norm)
         member = Candidate(reference.title, canonical(reference.fingerprint), lambda: defense)
-        folder = given.out or Path(scratch)
-        target = AuditOptions(dataset, given.split, indices, threat, given.seed, folder)
-        roots: dict[str, Path | None] = {"weights_root": None, "data_root": given.data_root}
+        folder = evaluation.out or Path(scratch)
+        target = AuditOptions(dataset, evaluation.split, indices, threat, evaluation.seed, folder)
+        roots: dict[str, Path | None] = {"weights_root": None, "data_root": evaluation.data_root}
         how: dict[str, Any] = {"device": str(device_of(defense)), "force": force, "surrogate": transfer_from}
         finished = audit(prepare(member, target, size, roots, report=report, **how), budget)
-        if given.out is not None:
-            write(given.out, finished)
+        if evaluation.out is not None:
+            write(evaluation.out, finished)
     return finished

@@ -16,7 +16,7 @@ from bench.board.presets import Preset, check_defenses
 from bench.board.schema import check
 from bench.board.views import check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.spec.aggregation import Aggregation
-from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec
+from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec, label_of
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
@@ -107,6 +107,11 @@ class Board:
         }
         for kind, values in names.items():
             _check_unique(kind, values)
+        for label in names["defense label"]:
+            if label_of(label) != label:
+                raise UserError(
+                    f'the defense label "{label}" reads as that of one of several trainings; choose another'
+                )
         for entry in self.attacks:
             check_label(entry.name, entry.label)
         check_nulls(self.nulls)
@@ -193,7 +198,7 @@ class Board:
         )
         single, surrogate = VerdictSpec(1, 0, self.verdict.batch), entry.surrogate
         several = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
-        views = entry.views if surrogate else (view_for(defense, v, entry.name) for v in entry.views)
+        views = entry.views if surrogate else (view_for(defense, v, reference) for v in entry.views)
         for view in dict.fromkeys(views):
             verdict = several if defense.stochastic and not view.known else single
             for data in blocks:

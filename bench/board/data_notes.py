@@ -31,11 +31,11 @@ def data_notes(
         in_memory: titles of the defenses that Python code gave, whatever the data set they were loaded for.
     """
     notes, titles = [], set(in_memory)
-    own = next((d.label[:_LABEL] for d in defenses if _is_users(d)), None)
-    if own is not None and split != "train" and _is_digits(dataset, data_root):
+    user = next((d.label[:_LABEL] for d in defenses if _is_users(d)), None)
+    if user is not None and split != "train" and _is_digits(dataset, data_root):
         notes.append(
-            f"the {split} split of digits is a permutation of scikit-learn's images: if {own} was trained on images of "
-            "load_digits() in any other split, it has seen some of them, and its accuracy is too high; train it on "
+            f"the {split} split of digits is a permutation of scikit-learn's images: if {user} was trained on images "
+            "of load_digits() in any other split, it has seen some of them, and its accuracy is too high; train it on "
             'defenses.data.load_dataset("digits", split="train")'
         )
     for defense in defenses:

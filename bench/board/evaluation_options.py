@@ -86,13 +86,13 @@ class EvaluationOptions:
 
 
 def options_of(
-    function: Callable[..., Any], given: JsonView, *, without: tuple[str, ...] = (), **defaults: Any
+    function: Callable[..., Any], keywords: JsonView, *, without: tuple[str, ...] = (), **defaults: Any
 ) -> EvaluationOptions:
     """Return the options that a call gives.
 
     Args:
         function: that is called; its name and arguments are for messages.
-        given: the keyword arguments that are no arguments of its own.
+        keywords: the keyword arguments that are no arguments of its own.
         without: options that it does not have.
         **defaults: in place of those of `EvaluationOptions`.
 
@@ -100,13 +100,13 @@ def options_of(
         UserError: an unknown option, or a value of the wrong kind or out of range.
     """
     known = [field.name for field in fields(EvaluationOptions) if field.name not in without]
-    for key in given:
+    for key in keywords:
         if key not in known:
-            own = [name for name, p in signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
-            if key == "norm" and "threat_model" in own:
+            arguments = [name for name, p in signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
+            if key == "norm" and "threat_model" in arguments:
                 raise UserError(f'{function.__name__} takes the norm as threat_model="Linf", not as norm')
-            raise unknown(f"argument of {function.__name__}", key, [*own, *known])
-    return replace(EvaluationOptions(**defaults), **given)
+            raise unknown(f"argument of {function.__name__}", key, [*arguments, *known])
+    return replace(EvaluationOptions(**defaults), **keywords)
 
 
 def plain_int(value: Any) -> Any:

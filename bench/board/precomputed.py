@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +24,7 @@ from bench.store.parts import stored
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError
+from defenses.utils.hints import note
 
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
@@ -74,6 +75,8 @@ class JudgeOptions:
 def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name: str, out: Path) -> Iterator[Board]:
     """Yield a board that judges precomputed images, which lie in a scratch folder within the context.
 
+    Notes on the files are logged before, and after it those of images that all equal the clean ones.
+
     The key of a cell depends on its images, so a file that was judged, also under another name, is not judged again.
 
     Args:
@@ -92,16 +95,15 @@ def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name
     size = info.splits[request.split]
     listed = _listed(request, size)
     labels = labels_of(request.dataset, request.split, root=request.data_root)
-    positions = [_positions(part, listed, size, request) for part in images]
-    for part, at in zip(images, positions, strict=True):
+    pairs = [(part, _positions(part, listed, size, request)) for part in images]
+    for part, at in pairs:
         _check(part, at, info.shape, labels, request)
-    chosen = listed if request.indices else sorted(positions[0])
+    chosen = listed if request.indices else sorted(pairs[0][1])
     list_name = request.indices or _name_of(chosen, size)
     with tempfile.TemporaryDirectory(prefix="purebench-") as scratch:
         folder = Path(scratch)
         (folder / _LIST).write_text(json.dumps(chosen) + "\n", encoding="ascii")
-        pairs, how = zip(images, positions, strict=True), {"minimisation": request.minimisation}
-        entries = [_entry(part, at, chosen, folder, **how) for part, at in pairs]
+        entries = [_entry(*pair, chosen, folder, minimisation=request.minimisation) for pair in pairs]
         board = Board(
             name=name,
             title=f"Given images, {request.threat}",
@@ -123,7 +125,14 @@ def judge_board(images: Sequence[PrecomputedImages], request: JudgeOptions, name
         if not list_name:
             write_atomic(Store(out).folder / _LIST, (folder / _LIST).read_bytes())
             board = replace(board, indices=str(out / _LIST))
+        _note_each(text for part in images for text in part.notes)
         yield board
+    _note_each(f"{label}: every image is the clean one, so nothing was attacked" for label in _unchanged(out, images))
+
+
+def _note_each(texts: Iterable[str]) -> None:
+    for text in dict.fromkeys(texts):
+        note(text)
 
 
 def _order_notes(images: Sequence[PrecomputedImages], request: JudgeOptions, dataset: str) -> tuple[str, ...]:
@@ -145,7 +154,7 @@ def _order_notes(images: Sequence[PrecomputedImages], request: JudgeOptions, dat
     )
 
 
-def unchanged(out: Path, images: Sequence[PrecomputedImages]) -> list[str]:
+def _unchanged(out: Path, images: Sequence[PrecomputedImages]) -> list[str]:
     """Return the labels of the files whose images all equal the clean ones.
 
     Args:

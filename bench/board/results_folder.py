@@ -30,8 +30,8 @@ def default_folder(board: Board) -> Path:
     others = _with_plans()
     if (renamed := next((other for other in others if plans(other, keys)), None)) is not None:
         return renamed
-    own = [other for other in others if read_manifest(other).get("board") == board.name]
-    return max(own, key=lambda other: len(planned(other) & set(keys)), default=folder)
+    same_name = [other for other in others if read_manifest(other).get("board") == board.name]
+    return max(same_name, key=lambda other: len(planned(other) & set(keys)), default=folder)
 
 
 def similar_folder(board: Board, folder: Path) -> tuple[Path, int] | None:

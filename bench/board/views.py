@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from bench.spec.cell import KNOWN, NULLS, PRECOMPUTED, TRANSFER, Cell, DefenseRef
+from bench.spec.cell import KNOWN, NULLS, TRANSFER, AttackRef, Cell, DefenseRef
 from bench.spec.view import ViewSpec
 from defenses.core.gradient_modes import parsed
 from defenses.utils.errors import UserError, unknown
@@ -20,20 +20,20 @@ _BARE = "undefended"  # the surrogate for defenses without a bare classifier ins
 _ATTACK = {"name": "autoattack:apgd-ce", "label": TRANSFER, "params": {"n_iter": 20, "n_restarts": 1}}
 
 
-def view_for(defense: DefenseRef, view: ViewSpec, attack: str) -> ViewSpec:
+def view_for(defense: DefenseRef, view: ViewSpec, attack: AttackRef) -> ViewSpec:
     """Return a view without the settings that do not matter to an attack and a defense.
 
     Args:
         defense: the attacked defense.
         view: the view of the board.
-        attack: name of the attack.
+        attack: the attack.
 
     Raises:
         UserError: a known seed of a deterministic defense or of precomputed images, or a surrogate that is no cheaper.
     """
     if view.known:
         _check_known(defense, attack)
-    if attack in NULLS or attack.startswith(PRECOMPUTED):
+    if not attack.queries_model:
         return ViewSpec(gradient=defense.gradients[0], seed=view.seed)
     if not defense.stochastic:
         return ViewSpec(gradient=view.gradient if view.mode in defense.gradients else defense.gradients[0])
@@ -52,14 +52,16 @@ def _check_surrogate(defense: DefenseRef, view: ViewSpec) -> None:
         raise UserError(f"{defense.label} has {steps} steps; its surrogate must have fewer, and not {number}")
 
 
-def _check_known(defense: DefenseRef, attack: str) -> None:
+def _check_known(defense: DefenseRef, attack: AttackRef) -> None:
     if not defense.stochastic:
         raise UserError(
             f'{defense.label} is deterministic, so it has no seed to know; write on = "stochastic" in the attack '
-            f'"{attack}"'
+            f'"{attack.name}"'
         )
-    if attack.startswith(PRECOMPUTED):
-        raise UserError(f'the images of "{attack}" are made already; give seed = "known" to an attack that makes some')
+    if attack.is_precomputed:
+        raise UserError(
+            f'the images of "{attack.name}" are made already; give seed = "known" to an attack that makes some'
+        )
 
 
 def check_nulls(nulls: Sequence[str]) -> None:

@@ -183,11 +183,6 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def folder_name(label: str) -> str:
-    """Return a label as the name of a folder: letters, digits, "-", "_" and "."."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
-
-
 def key_values(pairs: Sequence[str]) -> Json:
     """Parse KEY=VALUE pairs; a value is read as TOML, and as text where it is no TOML.
 

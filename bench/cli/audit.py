@@ -12,27 +12,12 @@ from bench.audit.targets import AuditOptions, select, stored_candidates
 from bench.board.defense_entry import candidate, describe
 from bench.board.load import find_board, load_board
 from bench.board.results_folder import default_folder
-from bench.cli.arguments import (
-    NOT_MEASURABLE,
-    add_device,
-    add_label,
-    add_labels,
-    add_out,
-    add_parameters,
-    add_quiet,
-    add_roots,
-    add_split,
-    add_stochastic,
-    board_entry,
-    check_seed,
-    folder_name,
-    refuse_with,
-    roots_of,
-)
+from bench.cli import arguments as shared
 from bench.cli.terminal import fitted_lines
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin, is_zoo
+from defenses.utils.text import file_name
 from defenses.zoo.cards import list_models
 
 if TYPE_CHECKING:
@@ -42,23 +27,23 @@ if TYPE_CHECKING:
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     sub.add_argument("target", help="a board, a results folder, or a defense, as adp or file.py:Class")
-    add_labels(sub, "--defense", "of a board or folder, only these")
+    shared.add_labels(sub, "--defense", "of a board or folder, only these")
     sub.add_argument("--budget", default="quick", help="quick or full (default: quick)")
     sub.add_argument("--norm", help="Linf, L2 or L1 (default: the first threat of the board; else Linf)")
     sub.add_argument("--eps", help="radius, as 8/255 (default: the first threat of the board)")
     sub.add_argument("--dataset", help="for a defense (default: digits)")
-    add_split(sub, "for a defense (default: test)", default=None)
+    shared.add_split(sub, "for a defense (default: test)", default=None)
     sub.add_argument("--indices", help="an index list, as first-1000, whose first images are taken")
-    add_parameters(sub, "defense parameters")
-    add_label(sub, before="a defense by name: ")
-    add_stochastic(sub)
+    shared.add_parameters(sub, "defense parameters")
+    shared.add_label(sub, before="a defense by name: ")
+    shared.add_stochastic(sub)
     sub.add_argument("--force", action="store_true", help="audit a model that returns probabilities, too")
     sub.add_argument("--transfer-from", metavar="DEFENSE", help="surrogate of transfer attacks (default: undefended)")
     sub.add_argument("--seed", type=int, help="(default: the board's; else 0)")
-    add_out(sub, "results folder; the audit goes into audit/ there")
-    add_device(sub)
-    add_roots(sub)
-    add_quiet(sub)
+    shared.add_out(sub, "results folder; the audit goes into audit/ there")
+    shared.add_device(sub)
+    shared.add_roots(sub)
+    shared.add_quiet(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
                 member,
                 options,
                 size,
-                roots_of(arguments),
+                shared.roots_of(arguments),
                 device=arguments.device,
                 force=arguments.force,
                 surrogate=arguments.transfer_from,
@@ -96,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         write(options.out, finished)
         print(fitted_lines(str(finished)))
         statuses.add(finished.status)
-    return 1 if "fail" in statuses else NOT_MEASURABLE if "not measurable" in statuses else 0
+    return 1 if "fail" in statuses else shared.NOT_MEASURABLE if "not measurable" in statuses else 0
 
 
 def _target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
@@ -125,15 +110,15 @@ def _is_board(target: str) -> bool:
 
 
 def _results_target(arguments: argparse.Namespace, folder: Path) -> tuple[AuditOptions, list[Candidate], int]:
-    refuse_with("results folder", arguments, "dataset", "split", "set", "label", "stochastic")
-    line, candidates = stored_candidates(folder, roots_of(arguments))
+    shared.refuse_with("results folder", arguments, "dataset", "split", "set", "label", "stochastic")
+    line, candidates = stored_candidates(folder, shared.roots_of(arguments))
     defaults = {k: v for k, v in line.items() if k in ("dataset", "split", "indices", "norm", "eps", "seed")}
     return _options(arguments, defaults, folder), candidates, 1
 
 
 def _board_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[Candidate], int]:
-    refuse_with("board", arguments, "dataset", "split", "set", "label", "stochastic")
-    roots = roots_of(arguments)
+    shared.refuse_with("board", arguments, "dataset", "split", "set", "label", "stochastic")
+    roots = shared.roots_of(arguments)
     board = load_board(arguments.target, **roots)
     threat = board.threats[0]
     defaults = {"dataset": board.dataset, "split": board.split, "indices": board.indices, "seed": board.seed}
@@ -147,10 +132,10 @@ def _defense_target(arguments: argparse.Namespace) -> tuple[AuditOptions, list[C
         raise UserError("eps is missing; give the radius at which the defense is judged, as --eps 8/255")
     if arguments.defense:
         raise UserError(f"--defense picks from a board; {arguments.target} is one defense already, leave it out")
-    dataset, roots = arguments.dataset or "digits", roots_of(arguments)
-    reference = describe(board_entry(arguments, arguments.target), dataset, **roots)
+    dataset, roots = arguments.dataset or "digits", shared.roots_of(arguments)
+    reference = describe(shared.board_entry(arguments, arguments.target), dataset, **roots)
     defaults = {"dataset": dataset, "split": arguments.split or "test", "indices": "all", "norm": "Linf", "seed": 0}
-    options = _options(arguments, defaults, Path("results") / f"audit-{folder_name(reference.label)}")
+    options = _options(arguments, defaults, Path("results") / f"audit-{file_name(reference.label)}")
     return options, [candidate(reference, dataset, roots)], 1
 
 
@@ -165,6 +150,6 @@ def _options(arguments: argparse.Namespace, defaults: dict[str, Any], out: Path)
         split=str(values["split"]),
         indices=str(values["indices"]),
         threat=ThreatModel(values["norm"], values["eps"]),
-        seed=check_seed(int(str(values["seed"]))),
+        seed=shared.check_seed(int(str(values["seed"]))),
         out=arguments.out or out,
     )

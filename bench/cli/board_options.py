@@ -12,19 +12,7 @@ from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
 from bench.board.results_folder import default_folder, similar_folder
 from bench.board.schema import duration
-from bench.cli.arguments import (
-    add_device,
-    add_label,
-    add_labels,
-    add_out,
-    add_parameters,
-    add_quiet,
-    add_roots,
-    add_stochastic,
-    key_values,
-    number_between,
-    roots_of,
-)
+from bench.cli import arguments as shared
 from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
@@ -32,6 +20,7 @@ from bench.report.files import known_undamaged, table_for
 from bench.store.manifest import check_board, earlier_name, plans, read_manifest
 from bench.store.parts import CellRecord, read_lines, stored
 from defenses.utils.errors import UserError
+from defenses.utils.hints import note, warn
 
 if TYPE_CHECKING:
     from bench.board.board import Board
@@ -56,23 +45,23 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
         sub.add_argument("--eps", help='without a board: radius, as "8/255" (default: that of the preset)')
         sub.add_argument("--norm", help="without a board: Linf, L2 or L1 (default: that of the preset, else Linf)")
         sub.add_argument("--indices", help="without a board: which images, as first-100")
-        add_parameters(sub, "without a board: parameters of the defense")
-        add_label(sub, several=True, before="without a board: ")
-        add_stochastic(sub, "without a board: ")
-    add_out(sub, "results folder (default: results/<board>)")
-    add_roots(sub)
+        shared.add_parameters(sub, "without a board: parameters of the defense")
+        shared.add_label(sub, several=True, before="without a board: ")
+        shared.add_stochastic(sub, "without a board: ")
+    shared.add_out(sub, "results folder (default: results/<board>)")
+    shared.add_roots(sub)
 
 
 def add_selection(sub: argparse.ArgumentParser) -> None:
     """Add the options that select a part of the board."""
-    add_labels(sub, "--defense", "only these; without a board: which, by name")
-    add_labels(sub, "--attack", "only these and the null attacks; without a board: which, by name")
+    shared.add_labels(sub, "--defense", "only these; without a board: which, by name")
+    shared.add_labels(sub, "--attack", "only these and the null attacks; without a board: which, by name")
 
 
 def add_run_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of running cells."""
     sub.add_argument("--workers", type=workers, default=1, help=_WORKERS)
-    add_device(sub)
+    shared.add_device(sub)
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
     sub.add_argument(
         "--memory", type=_gib, metavar="GIB", help="for a worker process (default: its share of the free memory)"
@@ -82,7 +71,7 @@ def add_run_options(sub: argparse.ArgumentParser) -> None:
         "--resume-anyway", action="store_true", help="keep results of models that cannot be identified, and mark them"
     )
     sub.add_argument("--force", action="store_true", help="run models that return probabilities, too, and mark them")
-    add_quiet(sub, "no progress, no table")
+    shared.add_quiet(sub, "no progress, no table")
 
 
 def workers(text: str) -> int | None:
@@ -102,7 +91,7 @@ def _duration(text: str) -> float:
 
 def _gib(text: str) -> float:
     """Parse an amount of memory, in GiB."""
-    return number_between(text, 0, float("inf"), "is not a positive number of GiB")
+    return shared.number_between(text, 0, float("inf"), "is not a positive number of GiB")
 
 
 def names_board(text: str) -> bool:
@@ -117,7 +106,7 @@ def selected_board(arguments: argparse.Namespace) -> Board:
         UserError: a board and names of one without, or neither; or what `load_board` or `board_of_names` raises.
     """
     board = _named_board(arguments)
-    return load_board(arguments.board, **roots_of(arguments)) if board is None else board
+    return load_board(arguments.board, **shared.roots_of(arguments)) if board is None else board
 
 
 def selected_rows(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,7 +135,11 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
             raise UserError(f"without a board, --{name} is needed; add it, as --{name} {example}")
     if preset is None and not attacks:
         raise UserError("without a board, attacks are needed; add --attack autoattack:standard, or --preset standard")
-    options |= {"params": key_values(options.pop("set")), "labels": options.pop("label") or (), **roots_of(arguments)}
+    options |= {
+        "params": shared.key_values(options.pop("set")),
+        "labels": options.pop("label") or (),
+        **shared.roots_of(arguments),
+    }
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
@@ -156,13 +149,13 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
     keys = board.keys()
     if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
         text = f'"{board.name}" has the cells of "{other}", so the results in {folder} are its own'
-        print(f"note: {text}", file=sys.stderr)
+        note(text)
     if arguments.out is None and (similar := similar_folder(board, folder)):
-        kept, count = similar
-        name = read_manifest(kept).get("board", kept.name)
-        out = "" if name == kept.name else f" and add --out {kept}"
+        nearest, count = similar
+        name = read_manifest(nearest).get("board", nearest.name)
+        out = "" if name == nearest.name else f" and add --out {nearest}"
         remedy = f'to go on with it, write name = "{name}" into the board{out}'
-        print(f"note: {kept} has {count} of the {len(keys or ())} cells; {remedy}", file=sys.stderr)
+        note(f"{nearest} has {count} of the {len(keys or ())} cells; {remedy}")
     return folder
 
 
@@ -240,7 +233,7 @@ def read_stored(
     damaged: dict[Path, str] = {}
     parts = stored(folder / "parts", None if known_undamaged(folder) else damaged.__setitem__)
     for part, problem in damaged.items():
-        print(f"warning: {part}: {problem}; run the board again, which redoes its cells", file=sys.stderr)
+        warn(f"{part}: {problem}; run the board again, which redoes its cells")
     lines = {key: line for key, (line, _) in parts.items()}
     return lines, {key for part in damaged for key in _keys(part)} - lines.keys()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.board.defense_entry import candidate, describe
-from bench.cli.arguments import NOT_MEASURABLE, add_label, add_stochastic, board_entry, refuse_with, roots_of
+from bench.cli import arguments as shared
 from bench.cli.board_options import add_board, names_board, results_folder, selected_board
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord, state_of
@@ -24,23 +24,23 @@ def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_board(sub)
     sub.add_argument("--dataset", dest="data", default="digits", help="for a defense by name (default: digits)")
-    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of a defense by name")
-    add_label(sub, before="a defense by name: ")
-    add_stochastic(sub)
+    shared.add_parameters(sub, "parameters of a defense by name")
+    shared.add_label(sub, before="a defense by name: ")
+    shared.add_stochastic(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     target = str(arguments.board)
     if names_board(target):
-        refuse_with("board", arguments, "set", "label", "stochastic")
+        shared.refuse_with("board", arguments, "set", "label", "stochastic")
         certificates = _certify_board(selected_board(arguments), arguments)
     else:
         certificates = dict([_certify_defense(target, arguments)])
     for title, certificate in certificates.items():
         print(GradientCertificate(title, certificate))
     states = {state_of(certificate) for certificate in certificates.values()}
-    return 1 if "failed" in states else NOT_MEASURABLE if "not measurable" in states else 0
+    return 1 if "failed" in states else shared.NOT_MEASURABLE if "not measurable" in states else 0
 
 
 def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, CertificateRecord]:
@@ -48,9 +48,9 @@ def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, Cer
     from bench.evaluation.isolation import preserve_global_state
     from bench.evaluation.model_checks import check_model
 
-    roots = roots_of(arguments)
+    roots = shared.roots_of(arguments)
     with preserve_global_state():
-        reference = describe(board_entry(arguments, name), arguments.data, **roots)
+        reference = describe(shared.board_entry(arguments, name), arguments.data, **roots)
         defense = candidate(reference, arguments.data, roots).load()
         data = load_dataset(arguments.data, root=arguments.data_root)
         check_model(defense, data.x[:8], data.num_classes, reference.title, probabilities=True)

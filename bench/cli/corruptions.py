@@ -10,18 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.board.defense_entry import candidate, describe
 from bench.board.labels import with_labels
 from bench.board.load import load_board
-from bench.cli.arguments import (
-    add_label,
-    add_out,
-    add_parameters,
-    add_quiet,
-    add_roots,
-    add_split,
-    add_stochastic,
-    key_values,
-    positive,
-    roots_of,
-)
+from bench.cli import arguments as shared
 from bench.cli.board_options import names_board
 from bench.cli.terminal import fitted
 from defenses.utils.errors import UserError
@@ -37,20 +26,20 @@ def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     text = "names of defenses, as adp or file.py:Class; or one board, for its defenses"
     sub.add_argument("defense", nargs="+", help=text)
-    add_parameters(sub, "parameters of a single defense by name; they become part of its label")
-    add_label(sub, several=True)
-    add_stochastic(sub)
+    shared.add_parameters(sub, "parameters of a single defense by name; they become part of its label")
+    shared.add_label(sub, several=True)
+    shared.add_stochastic(sub)
     text = "a clean data set, corrupted here, or cifar10-c or cifar100-c, whose files are read (default: digits)"
     sub.add_argument("--dataset", help=text)
     sub.add_argument("--corruptions", nargs="+", default=[], help="only these (default: all)")
     sub.add_argument("--severities", nargs="+", default=["1", "2", "3", "4", "5"], help="only these")
-    add_split(sub, "default: the board's; else test", default=None)
+    shared.add_split(sub, "default: the board's; else test", default=None)
     sub.add_argument("--indices", help="which images, as first-100 (default: the board's; else all)")
-    sub.add_argument("--draws", type=positive, default=5, help="of a stochastic defense (default: 5)")
+    sub.add_argument("--draws", type=shared.positive, default=5, help="of a stochastic defense (default: 5)")
     sub.add_argument("--seed", type=int, help="of the draws (default: the board's; else 0)")
-    add_out(sub, "results folder (default: results/corruptions-<dataset>)")
-    add_roots(sub)
-    add_quiet(sub)
+    shared.add_out(sub, "results folder (default: results/corruptions-<dataset>)")
+    shared.add_roots(sub)
+    shared.add_quiet(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _defenses(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Candidate]]:
     """Return (data set, split, index list and seed by name; the defenses)."""
     options = {key: value for key in _DEFAULTS if (value := getattr(arguments, key)) is not None}
-    names, params, roots = arguments.defense, key_values(arguments.set), roots_of(arguments)
+    names, params, roots = arguments.defense, shared.key_values(arguments.set), shared.roots_of(arguments)
     if arguments.stochastic and names_board(names[0]):
         raise UserError("--stochastic is for defenses by name; in a board, write stochastic = true into its file")
     if params and (len(names) > 1 or names_board(names[0])):

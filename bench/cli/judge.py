@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.board.defense_entry import describe
 from bench.board.labels import with_labels
-from bench.board.precomputed import JudgeOptions, judge_board, unchanged
-from bench.cli.arguments import (
-    add_label,
-    add_labels,
-    add_out,
-    add_parameters,
-    add_roots,
-    add_split,
-    add_stochastic,
-    board_entry,
-    folder_name,
-    positive,
-    roots_of,
-)
+from bench.board.precomputed import JudgeOptions, judge_board
+from bench.cli import arguments as shared
 from bench.cli.board_options import add_run_options, run_and_show
 from bench.spec.aggregation import Aggregation
 from bench.spec.cell import VerdictSpec
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError
+from defenses.utils.text import file_name
 
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
@@ -38,27 +26,29 @@ def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     sub.add_argument("images", nargs="+", type=Path, help=".npz with x_adv, index and y (or .npy, .pt, .safetensors)")
     sub.add_argument("--defense", nargs="+", action="extend", required=True, help="names, or file.py:Class")
-    add_label(sub, several=True, name="--defense-label")
-    add_parameters(sub, "defense parameters")
-    add_stochastic(sub)
+    shared.add_label(sub, several=True, name="--defense-label")
+    shared.add_parameters(sub, "defense parameters")
+    shared.add_stochastic(sub)
     sub.add_argument("--norm", default="Linf", help="Linf, L2, L1 or L0 (default: Linf)")
     sub.add_argument("--eps", help="radius, as 8/255")
     sub.add_argument("--targets", default="none", help="none, next or random (default: none)")
     sub.add_argument("--minimisation", action="store_true", help="images beyond eps count as failed, not as errors")
     sub.add_argument("--dataset", default="digits", help="of the clean images (default: digits)")
-    add_split(sub, "of the data set (default: test)")
+    shared.add_split(sub, "of the data set (default: test)")
     sub.add_argument("--indices", help="an index list, as first-1000: the images of files without index, in its order")
     sub.add_argument("--clean", type=Path, help=".npz of the clean images: found in the data set by their pixels")
-    add_labels(sub, "--label", "of the images in tables, one for each file")
-    sub.add_argument("--draws", type=positive, default=65, help="held-out draws (default: 65)")
-    sub.add_argument("--selection", type=positive, default=16, help="draws to choose the worst on (default: 16)")
-    sub.add_argument("--k", type=positive, help="draws of the majority and mean logit, the first ones (default: all)")
+    shared.add_labels(sub, "--label", "of the images in tables, one for each file")
+    sub.add_argument("--draws", type=shared.positive, default=65, help="held-out draws (default: 65)")
+    sub.add_argument("--selection", type=shared.positive, default=16, help="draws to choose the worst on (default: 16)")
+    sub.add_argument(
+        "--k", type=shared.positive, help="draws of the majority and mean logit, the first ones (default: all)"
+    )
     sub.add_argument("--sequential", type=float, metavar="ERROR", help="a majority of k > draws by a rule, as .01")
     sub.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
-    sub.add_argument("--batch", type=positive, default=2048, help="images times draws at once (default: 2048)")
-    sub.add_argument("--block", type=positive, default=100, help="images per cell (default: 100)")
-    add_out(sub, "results folder (default: results/judge-<first label>)")
-    add_roots(sub)
+    sub.add_argument("--batch", type=shared.positive, default=2048, help="images times draws at once (default: 2048)")
+    sub.add_argument("--block", type=shared.positive, default=100, help="images per cell (default: 100)")
+    shared.add_out(sub, "results folder (default: results/judge-<first label>)")
+    shared.add_roots(sub)
     add_run_options(sub)
 
 
@@ -69,24 +59,19 @@ def run(arguments: argparse.Namespace) -> int:
     threat = ThreatModel(arguments.norm, arguments.eps, arguments.targets, "given images")
     options = _options(arguments, threat)
     precomputed = _read_images(arguments, threat)
-    name = f"judge-{folder_name(precomputed[0].label)}"
+    name = f"judge-{file_name(precomputed[0].label)}"
     out = arguments.out or Path("results") / name
     with judge_board(precomputed, options, name, out) as board:
-        for note in dict.fromkeys(note for images in precomputed for note in images.notes):
-            print(f"note: {note}", file=sys.stderr)
-        code = run_and_show(board, out, arguments)
-    for label in unchanged(out, precomputed):
-        print(f"note: {label}: every image is the clean one, so nothing was attacked", file=sys.stderr)
-    return code
+        return run_and_show(board, out, arguments)
 
 
 def _options(arguments: argparse.Namespace, threat: ThreatModel) -> JudgeOptions:
     """Return the defenses, and how the images are judged."""
     if arguments.set and len(arguments.defense) > 1:
         raise UserError("--set is for one defense; judge the others apart")
-    entries = with_labels([board_entry(arguments, name) for name in arguments.defense], arguments.defense_label)
+    entries = with_labels([shared.board_entry(arguments, name) for name in arguments.defense], arguments.defense_label)
     return JudgeOptions(
-        defenses=tuple(describe(e, arguments.dataset, **roots_of(arguments)) for e in entries),
+        defenses=tuple(describe(e, arguments.dataset, **shared.roots_of(arguments)) for e in entries),
         threat=threat,
         dataset=arguments.dataset,
         split=arguments.split,

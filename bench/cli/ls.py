@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from bench.board.subsets import published
 from bench.cli.terminal import aligned_each, heading, width
 from defenses.data.dataset import FORMS, NAMES, dataset_info
 from defenses.utils.errors import unknown
+from defenses.utils.hints import warn
 from defenses.zoo.cards import FAMILIES, card, list_models
 
 
@@ -93,7 +93,7 @@ def _attacks() -> list[_Item]:
     """Return all attacks; further ones of the installed libraries are not measured."""
     measured = {entry.name: entry for entry in catalogue()}
     items = []
-    for name in attack_names(_warn):
+    for name in attack_names(warn):
         entry = measured.get(name)
         group = name.partition(":")[0] if ":" in name else "null attacks"
         if entry is None:
@@ -105,10 +105,6 @@ def _attacks() -> list[_Item]:
             cells = (name, short) if width() else columns(entry)
         items.append(_Item(group, cells, "" if entry is None else " ".join(columns(entry))))
     return items
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
 
 
 def _datasets() -> list[_Item]:

@@ -17,6 +17,7 @@ from typing import NoReturn
 from bench import __version__
 from bench.cli.commands import COMMANDS
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.hints import on_standard_error
 from defenses.utils.namespaces import is_private
 from defenses.utils.text import clean
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupts = _record_interrupts()
     try:
         arguments = build_parser(command).parse_args(argv)
-        code = int(arguments.run(arguments))
+        with on_standard_error():
+            code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except UserError as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.board.indices import resolve
-from bench.cli.arguments import add_device, add_out, add_quiet, add_roots, add_split, key_values, positive, roots_of
+from bench.cli import arguments as shared
 from bench.cli.terminal import fitted
 from bench.tracks.smoothing.noisy_defense import noisy, number
 from defenses.data.dataset import load_dataset
@@ -20,20 +20,22 @@ def add(sub: argparse.ArgumentParser) -> None:
     text = "a registered defense, which gets the filter gaussian-noise in front, or robustbench:<id>"
     sub.add_argument("defense", help=text)
     sub.add_argument("--sigma", nargs="+", default=[], help="of the noise, as 1/4 (default: the defense's own)")
-    sub.add_argument("--n0", type=positive, default=100, help="draws that choose the class (default: 100)")
-    sub.add_argument("--n", type=positive, default=100_000, help="draws that certify it (default: 100000)")
+    sub.add_argument("--n0", type=shared.positive, default=100, help="draws that choose the class (default: 100)")
+    sub.add_argument("--n", type=shared.positive, default=100_000, help="draws that certify it (default: 100000)")
     sub.add_argument("--alpha", type=float, default=0.001, help="chance of a wrong certificate (default: 0.001)")
     sub.add_argument("--radii", nargs="+", default=None, help="of the table (default: 0 1/4 1/2 3/4 1)")
     sub.add_argument("--dataset", default="digits", help="default: digits")
-    add_split(sub, "default: test")
+    shared.add_split(sub, "default: test")
     sub.add_argument("--indices", default="first-100", help="which images (default: first-100)")
-    sub.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of the defense")
+    shared.add_parameters(sub, "parameters of the defense")
     sub.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    sub.add_argument("--batch", type=positive, default=2000, help="draws at once; changes no count (default: 2000)")
-    add_device(sub)
-    add_out(sub, "results folder (default: results/smooth-<dataset>-<defense>)")
-    add_roots(sub)
-    add_quiet(sub)
+    sub.add_argument(
+        "--batch", type=shared.positive, default=2000, help="draws at once; changes no count (default: 2000)"
+    )
+    shared.add_device(sub)
+    shared.add_out(sub, "results folder (default: results/smooth-<dataset>-<defense>)")
+    shared.add_roots(sub)
+    shared.add_quiet(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.tracks.smoothing.tables import RADII, write
     from defenses.utils.devices import device_named
 
-    dataset, roots = arguments.dataset, roots_of(arguments)
-    params, radii = key_values(arguments.set), arguments.radii or RADII
+    dataset, roots = arguments.dataset, shared.roots_of(arguments)
+    params, radii = shared.key_values(arguments.set), arguments.radii or RADII
     for text in radii:
         number("radius", text)
     sigmas: list[float | None] = [number("sigma", text) for text in arguments.sigma]

@@ -47,11 +47,12 @@ def _of_folder(arguments: argparse.Namespace) -> int:
     folder, sources = Path(arguments.board), Sources()
     plan, board = of_folder(folder, arguments.defense, arguments.attack)
     lines, damaged = read_stored(folder, board)
-    reasons = {key: reason for key, line in lines.items() if (reason := sources.reason_from_here(line))}
-    lines = {key: line for key, line in lines.items() if not reasons.get(key, "").startswith("an earlier")}
+    reasons = {key: sources.reason_from_here(line) for key, line in lines.items()}
+    lines = {key: line for key, line in lines.items() if not reasons[key][1]}
     _show(plan, lines, damaged)
-    for reason, n in sorted(Counter(reasons[c.key] for c in plan if c.key in reasons).items()):
-        print(f"{counted(n, 'cell')} finished for {reason}")
+    for reason, n in sorted(Counter(reasons[c.key][0] for c in plan if c.key in reasons).items()):
+        if reason:
+            print(f"{counted(n, 'cell')} finished for {reason}")
     print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}")
     return 0
 

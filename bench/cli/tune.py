@@ -6,16 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.cli.arguments import (
-    add_data_root,
-    add_device,
-    add_out,
-    add_parameters,
-    add_quiet,
-    key_lists,
-    key_values,
-    positive,
-)
+from bench.cli import arguments as shared
 from bench.cli.board_options import workers
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
@@ -27,18 +18,17 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dataset", default="digits", help="default: digits")
     text = "values to try, as --grid sigma=1/10,1/4 steps=5,10 (default: the grid of the defense's card)"
     sub.add_argument("--grid", nargs="+", action="extend", default=[], metavar="KEY=VALUES", help=text)
-    add_parameters(sub, "parameters of all candidates")
+    shared.add_parameters(sub, "parameters of all candidates")
     sub.add_argument("--eps", help='Linf radius of the transfer, as "8/255" (default: that of the card)')
     sub.add_argument("--indices", default="first-200", help="validation images, as first-500 (default: first-200)")
-    sub.add_argument("--draws", type=positive, default=3, help="held-out draws, odd (default: 3)")
-    sub.add_argument("--block", type=positive, default=100, help="images of a cell (default: 100)")
+    sub.add_argument("--draws", type=shared.positive, default=3, help="held-out draws, odd (default: 3)")
+    sub.add_argument("--block", type=shared.positive, default=100, help="images of a cell (default: 100)")
     sub.add_argument("--seed", type=int, default=0, help="of transfer and draws (default: 0)")
     sub.add_argument("--workers", type=workers, default=1, help='worker processes, "auto" to fill the cores')
-    add_device(sub)
-    add_out(sub, "results folder of the candidates (default: results/tune-<defense>-<dataset>)")
-    sub.add_argument("--weights-root", type=Path, help="look here first for <dataset>/<name>.safetensors")
-    add_data_root(sub)
-    add_quiet(sub, "no progress, no table")
+    shared.add_device(sub)
+    shared.add_out(sub, "results folder of the candidates (default: results/tune-<defense>-<dataset>)")
+    shared.add_roots(sub)
+    shared.add_quiet(sub, "no progress, no table")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.tracks.tuning.tables import table
 
     a = arguments
-    grid = grid_of(a.defense, a.dataset, values=key_lists(a.grid), eps=a.eps, fixed=key_values(a.set))
+    grid = grid_of(a.defense, a.dataset, values=shared.key_lists(a.grid), eps=a.eps, fixed=shared.key_values(a.set))
     folder = a.out or Path("results") / f"tune-{a.defense}-{a.dataset}"
     options = Options(
         data_root=a.data_root,

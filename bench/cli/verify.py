@@ -7,29 +7,21 @@ import json
 import sys
 from pathlib import Path
 
-from bench.cli.arguments import (
-    add_device,
-    add_labels,
-    add_quiet,
-    add_results,
-    add_roots,
-    positive,
-    roots_of,
-)
+from bench.cli import arguments as shared
 from bench.report.files import check_results
 from defenses.utils.errors import UserError
 
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_results(sub)
-    add_labels(sub, "--defense", "only these")
-    sub.add_argument("--sample", type=positive, metavar="N", help="at most N images of every cell")
+    shared.add_results(sub)
+    shared.add_labels(sub, "--defense", "only these")
+    sub.add_argument("--sample", type=shared.positive, metavar="N", help="at most N images of every cell")
     sub.add_argument("--code", type=Path, help="folder of your own defenses and parts (default: the current folder)")
-    add_device(sub)
-    add_roots(sub)
+    shared.add_device(sub)
+    shared.add_roots(sub)
     sub.add_argument("--json", action="store_true", help="the findings as JSON")
-    add_quiet(sub)
+    shared.add_quiet(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         sample=arguments.sample,
         code=arguments.code,
         device=arguments.device,
-        **roots_of(arguments),
+        **shared.roots_of(arguments),
     )
     verification = verify(arguments.results, options, progress)
     print(json.dumps(as_dict(verification), indent=1) if arguments.json else as_text(verification))

@@ -51,9 +51,9 @@ def _lacking(place: Path) -> str:
     found = next((n for n in nodes if isinstance(n, ast.ClassDef) and n.name == "AutoAttack"), None)
     if found is None:
         return "class AutoAttack"
-    given = {m.name: {a.arg for a in m.args.args} for m in found.body if isinstance(m, ast.FunctionDef)}
+    parameters = {m.name: {a.arg for a in m.args.args} for m in found.body if isinstance(m, ast.FunctionDef)}
     for name, needed in _FRA31.items():
-        if missing := needed - given.get(name, set()):
+        if missing := needed - parameters.get(name, set()):
             return f"AutoAttack.{name} with {', '.join(sorted(missing))}"
     return "" if (place / "state.py").is_file() else "module autoattack.state"
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from defenses.core.defense import Defense
+from defenses.core.defense import Defense, UserModule
 
 # of torch, its libraries and numpy
 _MESSAGES = ("out of memory", "not enough memory", "allocate memory", "Unable to allocate", "_STATUS_ALLOC_FAILED")
@@ -22,6 +22,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
+
+
+def draws_for_batch(defense: Defense) -> bool:
+    """Return True for a user-defined random module, whose noise depends on the whole batch and not on its rows."""
+    return isinstance(defense, UserModule) and defense.stochastic
 
 
 class BatchLimit:

@@ -11,6 +11,7 @@ from types import CodeType, FunctionType
 import torch
 from torch import Tensor, nn
 
+from bench.evaluation.batching import draws_for_batch
 from bench.evaluation.devices import device_of
 from bench.evaluation.input_hints import of_one, takes
 from bench.evaluation.isolation import preserve_global_state, state
@@ -71,7 +72,7 @@ def _checked(defense: Defense, x: Tensor, num_classes: int, label: str, *, proba
     refuse_random(defense, logits, again, label)
     if user_code(defense) and not defense.stochastic:
         _check_many_calls(defense, x, noise, label)
-    if not (isinstance(defense, UserModule) and defense.stochastic):  # draws for a whole batch: rows cannot be compared
+    if not draws_for_batch(defense):
         _check_rows_alone(defense, x, noise, logits, label)
     return softmax
 

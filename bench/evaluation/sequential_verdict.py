@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import BatchLimit
+from bench.evaluation.batching import BatchLimit, draws_for_batch
 from bench.evaluation.verdict import HELD_OUT, verdict_noise
 from bench.stats.sequential import Decisions, Sequential
-from defenses.core.defense import Defense, UserModule
+from defenses.core.defense import Defense
 from defenses.core.noise import Noise
 from defenses.utils.arrays import I64, Bools
 
@@ -52,7 +52,7 @@ def sequential_verdict(
         with a draw that is not finite stays undecided.
     """
     rule = rule if defense.stochastic else Sequential(1)
-    together = isinstance(defense, UserModule) and defense.stochastic
+    together = draws_for_batch(defense)
     streams, memory = verdict_noise(seed, indices, x.device), BatchLimit(defense) if memory is None else memory
     label, begun = y.cpu().numpy(), np.zeros((len(x), 0), np.int64) if begun is None else begun
     n = begun.shape[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import BatchLimit
+from bench.evaluation.batching import BatchLimit, draws_for_batch
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
 
@@ -109,7 +109,7 @@ def verdict(
     streams = verdict_noise(seed, indices, x.device)
     names = [(_SELECTION, d) for d in range(selection)] + [(HELD_OUT, d) for d in range(draws)]
     keys = torch.cat([streams.child(*name).keys for name in names])
-    size = len(x) if isinstance(defense, UserModule) and defense.stochastic else batch
+    size = len(x) if draws_for_batch(defense) else batch
     if known:
         keys = known_noise(seed, len(x), x.device).keys
         size = 1 if isinstance(defense, UserModule) else batch

@@ -171,8 +171,8 @@ class CellRunner:
 
     def execute(self, cell: Cell) -> CellResult:
         """Run a cell; a defense that changes during it is a failure. The result lists the user's code and files."""
-        own = user_code(cell.attack.name)
-        with running(), noting_replacements(own) if own else nullcontext():
+        of_user = user_code(cell.attack.name)
+        with running(), noting_replacements(of_user) if of_user else nullcontext():
             result = self._execute(cell)
         if cell.defense.title not in self.options.loaded:
             refuse_beside(cell)

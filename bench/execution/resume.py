@@ -65,8 +65,8 @@ def resumable(cells: Sequence[Cell], lines: Mapping[str, CellRecord], *, anyway:
 def _of_other_keys(cells: Sequence[Cell], lines: Mapping[str, CellRecord], sources: Sources) -> Counter[str]:
     """Return the numbers of results, by file, that are of cells but for earlier code."""
     planned = {cell.key for cell in cells}
-    own = [cell for cell in cells if cell.key not in lines and sources.plugins(cell)]
-    missing = {without_code(cell.identity()): cell for cell in own}
+    of_user = [cell for cell in cells if cell.key not in lines and sources.plugins(cell)]
+    missing = {without_code(cell.identity()): cell for cell in of_user}
     files: Counter[str] = Counter()
     for key, line in lines.items() if missing else ():
         if key in planned or line["status"] == "error" or "identity" not in line:

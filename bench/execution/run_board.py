@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +34,9 @@ from bench.store.manifest import check_board, forced_defenses, read_manifest, re
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
+from defenses.utils.hints import note, warn
 from defenses.utils.replacements import replacement_notes
-from defenses.utils.text import clean, counted
+from defenses.utils.text import counted
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -64,8 +65,9 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         device_named(options.device)  # refused before anything is written
     with no_empty_folder(folder):
         store = Store(folder)
-        found = resumable(cells, store.finished(_warn), anyway=options.resume_anyway)
-        _print_notes((*found.notes, *mark_outdated_audits(folder, board.defenses)))
+        found = resumable(cells, store.finished(warn), anyway=options.resume_anyway)
+        for text in (*found.notes, *mark_outdated_audits(folder, board.defenses)):
+            note(text)
         plan = plan_run(board, chosen, found, folder, options)
         if not options.quiet:
             print(_intent(chosen, len(chosen) - len(plan.pending), folder), file=sys.stderr, flush=True)
@@ -77,11 +79,6 @@ def _with_notes(board: Board, options: Options) -> Board:
     roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
     found = data_notes(board.defenses, board.dataset, board.split, **roots)
     return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found, *replacement_notes()))))
-
-
-def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        print(f"note: {clean(note)}", file=sys.stderr)
 
 
 def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
@@ -97,7 +94,7 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
         if in_workers := _in_workers(plan):
             warm_up(plan.threads)
         _Run(plan, store).run(in_workers=in_workers)
-        finished = store.finished(_warn)
+        finished = store.finished(warn)
     else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(plan)
         update_manifest(store, plan.facts)
@@ -130,10 +127,6 @@ def _mark_resumed(plan: RunPlan, store: Store, reasons: Mapping[str, str]) -> No
     if not reasons.items() <= resumed_anyway(read_manifest(plan.folder)).items():
         entry = describe_run(plan.threads, plan.options.workers, plan.options.device) | {"resumed": dict(reasons)}
         update_manifest(store, plan.facts, entry)
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
 
 
 def _name(line: CellRecord) -> str:
@@ -192,8 +185,10 @@ class _Run:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
-        told = read_manifest(self.plan.folder).get("notes", ())  # by an earlier run
-        _print_notes(note for note in self.plan.notes if note not in told)  # not before, as a model may be refused
+        earlier = read_manifest(self.plan.folder).get("notes", ())  # by an earlier run
+        for text in self.plan.notes:  # not before, as a model may be refused
+            if text not in earlier:
+                note(text)
         _write_plan(self.plan)
         if softmax:
             self.entry["probabilities"] = {title: of for title, of in self.digests.items() if title in softmax}

@@ -86,10 +86,14 @@ class Sources:
         """Return the entries of a defense whose results are in no cells."""
         return [_entry(name, source, self.code(name)) for name, source in _found(_of_defense(defense))]
 
+    def earlier_file_of(self, defense: DefenseRef | Provenance, line: JsonView) -> str:
+        """Return the name of a file that has changed since a line with entries of `of_defense`; "" without one."""
+        pairs = zip(_found(_of_defense(defense)), line.get("sources", ()), strict=False)
+        return self._outdated((name, source, entry) for (name, source), entry in pairs)
+
     def reason_against(self, defense: DefenseRef | Provenance, line: JsonView) -> str:
         """Return why a line with entries of `of_defense` no longer holds, as "an earlier mine.py"; "" if it does."""
-        pairs = zip(_found(_of_defense(defense)), line.get("sources", ()), strict=False)
-        outdated = self._outdated((name, source, entry) for (name, source), entry in pairs)
+        outdated = self.earlier_file_of(defense, line)
         return f"an earlier {outdated}" if outdated else problem_of(line)
 
     def certificate_holds(self, cell: Cell, certificate: CertificateRecord) -> bool:
@@ -118,20 +122,21 @@ class Sources:
             return changed
         return next((source.file.name for _, source in self.plugins(cell)), "file")
 
-    def reason_from_here(self, line: CellRecord) -> str:
-        """Return why a stored line is not of the code below the current folder, as "an earlier mine.py"; "" if it is.
+    def reason_from_here(self, line: CellRecord) -> tuple[str, bool]:
+        """Return why a stored line may not be of the code below the current folder, and True if it surely is not.
 
         Args:
-            line: of any cell; its plug-ins are named without their folders.
+            line: of any cell; its plug-ins are named without their folders. The reason of a line that holds is "".
         """
         for entry in line.get("sources", ()):
             source = source_of(entry["name"].rpartition(":")[0])
             if source is None or not source.file.is_file():
-                return f"{entry['name']}, which is not in the current folder; go to its folder, or name the board"
+                remedy = "which is not in the current folder; go to its folder, or name the board"
+                return f"{entry['name']}, {remedy}", False
             reason = self._changed(entry["name"], source, entry) or self._outdated([(entry["name"], source, entry)])
             if reason:
-                return f"an earlier {reason}"
-        return ""
+                return f"an earlier {reason}", True
+        return "", False
 
     def _changed(self, name: str, source: PluginCode, entry: Entry) -> str:
         """Return the name of a file whose code or content is not that of an entry; "" without one."""

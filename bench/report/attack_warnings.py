@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import CERTIFICATE, join_warnings
-from bench.analysis.rows import NO_GRADIENT, ROW, SETTING
+from bench.analysis.rows import ROW, SETTING
 from bench.analysis.summary import WORST
 from bench.attacks.budgets import is_small_budget
-from bench.spec.cell import NULLS
+from bench.spec.cell import NO_GRADIENT, NULLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from bench.store import audits
 from bench.store.folder import NotWritable, write_atomic
 from bench.store.parts import attempts, damage, part_folders, sha256
 from defenses.utils.errors import UserError
+from defenses.utils.hints import warn
 
 FORMATS = {
     "text": "tables.txt",
@@ -46,14 +46,14 @@ def current_table(folder: Path, form: str = "text") -> str:
 
     inputs = attempts(lambda: _inputs(folder))
     texts = table_texts(folder)[1]
-    problems = attempts(lambda: [f"{p}: {told}" for p in part_folders(folder / "parts") if (told := damage(p))])
+    problems = attempts(lambda: [f"{p}: {fault}" for p in part_folders(folder / "parts") if (fault := damage(p))])
     with suppress(NotWritable):
         for name, text in texts.items():
             write_atomic(folder / name, text)
         if not problems:
             write_atomic(folder / _STAMP, _stamp(folder, inputs))
     for problem in problems:
-        print(f"warning: {problem}; run the board again, which redoes its cells", file=sys.stderr)
+        warn(f"{problem}; run the board again, which redoes its cells")
     return texts[FORMATS[form]]
 
 

@@ -7,14 +7,15 @@ import math
 ABSENT = "–"
 
 
-def percent(value: float) -> str:
-    """Return a share in percent with two decimals; a dash for NaN."""
-    return ABSENT if math.isnan(value) else f"{100 * value:.2f}"
+def percent(value: float, digits: int = 2) -> str:
+    """Return a share in percent with some decimals; a dash for NaN."""
+    return ABSENT if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
-def interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
     """Return a share with its interval in percent, as "83.33 [43.65, 96.99]"; a dash for NaN."""
-    return ABSENT if math.isnan(value) else f"{percent(value)} [{percent(low)}, {percent(high)}]"
+    shares = (percent(share, digits) for share in (value, low, high))
+    return ABSENT if math.isnan(value) else "{} [{}, {}]".format(*shares)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from bench.analysis.caveats import split_warnings
 from bench.report.row_text import NAMES
 from bench.site.images_page import link_of
-from bench.site.model import Board, Row, Site, slugs
+from bench.site.model import Site, SiteBoard, SiteRow, slugs
 from bench.site.row_attacks import attack_texts
 from bench.site.text import page
 
@@ -18,7 +18,7 @@ _LISTED = 6  # images that an attack alone breaks, listed in its row
 _LINES = 1500  # of all tables of a page
 
 
-def attacks_page(site: Site, board: Board) -> str:
+def attacks_page(site: Site, board: SiteBoard) -> str:
     """Return the page of the attacks of a board."""
     anchors = attack_anchors(board)
     return page(
@@ -33,7 +33,7 @@ def attacks_page(site: Site, board: Board) -> str:
     )
 
 
-def attack_anchors(board: Board) -> dict[str, str]:
+def attack_anchors(board: SiteBoard) -> dict[str, str]:
     """Return the anchors of the attacks of a board by label, in board order; clean images and noise come last."""
     labels = dict.fromkeys(attack for attack, _ in board.columns if attack != "worst case")
     planned = dict.fromkeys(str(a["attack"]) for row in board.rows for a in row.attacks)
@@ -41,7 +41,7 @@ def attack_anchors(board: Board) -> dict[str, str]:
     return {label: f"a-{slug}" for label, slug in zip(ordered, slugs(ordered), strict=True)}
 
 
-def _attack(board: Board, label: str, anchor: str, most: int) -> dict[str, Any]:
+def _attack(board: SiteBoard, label: str, anchor: str, most: int) -> dict[str, Any]:
     """Return what is shown of an attack."""
     found = [(row, a) for row in board.rows for a in row.attacks if a["attack"] == label]
     warned = [split_warnings(str(a["warnings"] or ""))[0] for _, a in found if a["robust_mean"] is not None]
@@ -59,13 +59,13 @@ def _attack(board: Board, label: str, anchor: str, most: int) -> dict[str, Any]:
     }
 
 
-def _line(row: Row, attack: Mapping[str, Any], shared: list[str]) -> dict[str, Any]:
+def _line(row: SiteRow, attack: Mapping[str, Any], shared: list[str]) -> dict[str, Any]:
     """Return what is shown of an attack on a row; warnings of all rows stand above the table."""
     own = [text for text in split_warnings(str(attack["warnings"] or ""))[0] if text not in shared]
     return {**attack_texts({**attack, "warnings": "; ".join(own)}, row), "row": row, "alone": _alone(row, attack)}
 
 
-def _recipes(found: list[tuple[Row, Mapping[str, Any]]]) -> Iterator[tuple[str, str]]:
+def _recipes(found: list[tuple[SiteRow, Mapping[str, Any]]]) -> Iterator[tuple[str, str]]:
     """Yield (parameters in full, defenses they ran on) of the different forms of an attack."""
     forms: dict[str, dict[str, None]] = {}
     for row, attack in found:
@@ -76,7 +76,7 @@ def _recipes(found: list[tuple[Row, Mapping[str, Any]]]) -> Iterator[tuple[str, 
         yield text, "" if len(forms) == 1 else ", ".join(labels)
 
 
-def _alone(row: Row, attack: Mapping[str, Any]) -> Markup:
+def _alone(row: SiteRow, attack: Mapping[str, Any]) -> Markup:
     """Return the number of images that an attack alone breaks, and the first of them as links."""
     indices = [
         int(index)
@@ -91,6 +91,6 @@ def _alone(row: Row, attack: Mapping[str, Any]) -> Markup:
     return Markup("{}: {}{}").format(len(indices), links, " …" if len(indices) > _LISTED else "")
 
 
-def _link(row: Row, index: int) -> Markup:
+def _link(row: SiteRow, index: int) -> Markup:
     address = link_of(row, index)
     return Markup('<a href="{}">{}</a>').format(address, index) if address else Markup(str(index))

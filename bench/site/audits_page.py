@@ -12,7 +12,7 @@ from bench.figures.pictures import of_audits
 from bench.report.format import number
 from bench.site.collect import records
 from bench.site.images_page import link_of
-from bench.site.model import Board, Row, Site, slugs
+from bench.site.model import Site, SiteBoard, SiteRow, slugs
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.plots import Plots
 from bench.site.text import page
@@ -33,7 +33,7 @@ class Audit:
     """
 
     checks: tuple[Check, ...]
-    rows: tuple[tuple[Board, Row], ...]
+    rows: tuple[tuple[SiteBoard, SiteRow], ...]
 
     @property
     def label(self) -> str:
@@ -67,7 +67,7 @@ def audits_of(site: Site) -> list[Audit]:
     return [Audit(tuple(checks), tuple(_rows(site, checks[0]))) for checks in found.values()]
 
 
-def _rows(site: Site, check: Check) -> list[tuple[Board, Row]]:
+def _rows(site: Site, check: Check) -> list[tuple[SiteBoard, SiteRow]]:
     """Return the rows of the audited defense, those of the same data, threat and folder first."""
     same = [
         (board, row)
@@ -76,7 +76,7 @@ def _rows(site: Site, check: Check) -> list[tuple[Board, Row]]:
         if check["fingerprint"] in str(row.values["fingerprint"]).split("; ")
     ]
 
-    def place(found: tuple[Board, Row]) -> tuple[bool, bool]:
+    def place(found: tuple[SiteBoard, SiteRow]) -> tuple[bool, bool]:
         board = found[0]
         setting = (str(board.setting["dataset"]), board.setting["norm"], board.setting["eps"])
         return setting != (check["dataset"], check["norm"], check["eps"]), board.source.name != check["results"]

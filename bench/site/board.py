@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from bench.site.columns import FIRST, GROUPS, columns_of
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.text import page
 
 
-def board_page(site: Site, board: Board, plots: Plots) -> str:
+def board_page(site: Site, board: SiteBoard, plots: Plots) -> str:
     """Return the page of a board; its pictures are added to `plots`."""
     columns = columns_of(board)
     shown = {group: title for group, title in GROUPS.items() if any(c.group == group for c in columns)}
@@ -30,7 +30,7 @@ def board_page(site: Site, board: Board, plots: Plots) -> str:
     )
 
 
-def board_lines(board: Board) -> list[tuple[str, str]]:
+def board_lines(board: SiteBoard) -> list[tuple[str, str]]:
     """Return what a board is, as (name, text)."""
     setting, ranked = board.setting, sum(row.ranked for row in board.rows)
     audited = sum(row.values["audit"] != "none" for row in board.rows)
@@ -51,7 +51,7 @@ def board_lines(board: Board) -> list[tuple[str, str]]:
     ]
 
 
-def unranked(row: Row) -> tuple[str, str]:
+def unranked(row: SiteRow) -> tuple[str, str]:
     """Return why a row has no rank, in short and in full; empty for one that has."""
     if row.ranked:
         return "", ""
@@ -61,7 +61,7 @@ def unranked(row: Row) -> tuple[str, str]:
     return "no rank: fails its audit", f"no rank: fails its audit ({row.values['audit_failed']})"
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def _facts(row: SiteRow) -> dict[str, Any]:
     """Return what a row is filtered by."""
     return {
         "kind": "randomised" if row.values["stochastic"] else "deterministic",
@@ -76,7 +76,7 @@ def _facts(row: Row) -> dict[str, Any]:
 _NAMES = {"kind": "kind", "audit": "audit", "claim": "claim", "year": "paper of"}
 
 
-def _filters(board: Board) -> list[tuple[str, str, list[str]]]:
+def _filters(board: SiteBoard) -> list[tuple[str, str, list[str]]]:
     """Return (name, title, values) of the filters that tell rows apart."""
     facts = [_facts(row) for row in board.rows]
     found = [(name, title, sorted({fact[name] for fact in facts})) for name, title in _NAMES.items()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.figures.pictures import of_claims
 from bench.site.columns import verdict_words
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.text import interval, page, percent
 
@@ -43,7 +43,7 @@ def _order(claim: Claim) -> tuple[int, bool]:
     return _ORDER.index(word) if word in _ORDER else len(_ORDER), claim["kind"] != "claim"
 
 
-def _line(claim: Claim, board: Board, row: Row) -> dict[str, Any]:
+def _line(claim: Claim, board: SiteBoard, row: SiteRow) -> dict[str, Any]:
     """Return what is shown of a claim."""
     words, kind = verdict_words(str(claim["verdict"]))
     n = int(claim["measured_n"] or 0)

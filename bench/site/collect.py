@@ -29,7 +29,7 @@ from bench.report.comparison_table import column_names
 from bench.report.number_notes import of_numbers
 from bench.site.about import about_of, passes_of
 from bench.site.images import Images, images_of
-from bench.site.model import Board, Row, Site, Source, slugs
+from bench.site.model import Site, SiteBoard, SiteRow, Source, slugs
 from bench.site.pairs import pairs_of
 from bench.site.sources import sources_of
 from bench.site.tracks import track_of
@@ -125,7 +125,7 @@ def _shown(frame: pd.DataFrame, found: Iterable[tuple[Path, Source]]) -> pd.Data
     return frame.assign(results=frame["results"].map(names))
 
 
-def _named(boards: Sequence[Board]) -> Iterator[Board]:
+def _named(boards: Sequence[SiteBoard]) -> Iterator[SiteBoard]:
     """Yield boards with names of folders; of one title there is one folder.
 
     Raises:
@@ -141,7 +141,7 @@ def _named(boards: Sequence[Board]) -> Iterator[Board]:
     names = [f"{b.name} {b.threat}" if several[b.name] > 1 else b.name for b in boards]
     for board, slug, name in zip(boards, slugs(names), names, strict=True):
         title = f"{board.title}: {board.threat}" if name != board.name else board.title
-        yield Board(**{**vars(board), "slug": slug, "title": title})
+        yield SiteBoard(**{**vars(board), "slug": slug, "title": title})
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,9 @@ class _OfFolder:
     frames: Frames
 
 
-def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[list[Board], pd.DataFrame, pd.DataFrame]:
+def _read(
+    folder: Path, source: Source, known: _Known, gallery: int
+) -> tuple[list[SiteBoard], pd.DataFrame, pd.DataFrame]:
     """Return the boards of a results folder, one for each threat, its leaderboard and its claims."""
     results, manifest = read_results(folder), read_manifest(folder)
     frame = with_weights(summary(results), manifest)
@@ -195,7 +197,7 @@ def _at(frame: pd.DataFrame, setting: Mapping[str, str]) -> pd.DataFrame:
 
 def _board(
     setting: Mapping[str, str], leaders: pd.DataFrame, frame: pd.DataFrame, cells: pd.DataFrame, of_folder: _OfFolder
-) -> Board:
+) -> SiteBoard:
     """Return a board without the name of its folder."""
     manifest, results = of_folder.manifest, of_folder.results
     name = str(manifest.get("board") or of_folder.source.name.rpartition("/")[2])
@@ -217,7 +219,7 @@ def _board(
         label = str(line["defense"])
         row = _row(slug, line, summaries[label], by_label[label], of_folder, setting)
         rows.append(replace(row, claims=claims.get(label, [])))
-    return Board(
+    return SiteBoard(
         slug="",
         name=name,
         title=str(manifest.get("title") or name),
@@ -241,7 +243,7 @@ def _row(
     cells: pd.DataFrame,
     of_folder: _OfFolder,
     setting: Mapping[str, str],
-) -> Row:
+) -> SiteRow:
     """Return a row of a board, without its claims.
 
     Args:
@@ -259,7 +261,7 @@ def _row(
     resumed = {name: text for name, text in resumed_anyway(of_folder.manifest).items() if name == label}
     ran = records(cells.reindex(columns=["defense", "status", "run"]).drop_duplicates())
     evidence, shown, recipes = of_folder.images.of_row((*setting.values(), label))
-    return Row(
+    return SiteRow(
         slug=slug,
         label=label,
         values={**worst, **line, "dataset": portable(str(line["dataset"]))},

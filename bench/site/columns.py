@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
-from bench.site.model import Board, Row, slugs
+from bench.site.model import SiteBoard, SiteRow, slugs
 from bench.site.text import amount, bar, interval, link, missing, percent
 
 GROUPS = {  # name: title
@@ -26,7 +26,7 @@ FIRST = ("core", "clean", "claim")  # shown at first; on a phone the verdict alo
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of the leaderboard.
 
     Args:
@@ -67,13 +67,13 @@ class Column:
     head: str
     group: str
     term: str
-    cell: Callable[[Row], Cell]
+    cell: Callable[[SiteRow], TableCell]
     ends: tuple[str, str] | tuple[()] = ()
     text: bool = False
     rising: bool = False
 
 
-def columns_of(board: Board) -> list[Column]:
+def columns_of(board: SiteBoard) -> list[Column]:
     """Return the columns of a board; those without a value in any row are left out, but for the verdict."""
     attacks: dict[str, list[tuple[str, str]]] = {}
     for attack, name in board.columns.items():
@@ -87,7 +87,7 @@ def columns_of(board: Board) -> list[Column]:
     return [*known, *more]
 
 
-def _share(name: str, absent: str = "not run") -> Callable[[Row], Cell]:
+def _share(name: str, absent: str = "not run") -> Callable[[SiteRow], TableCell]:
     """Return the function that gives a share with its interval.
 
     Args:
@@ -95,33 +95,35 @@ def _share(name: str, absent: str = "not run") -> Callable[[Row], Cell]:
         absent: text without a value.
     """
 
-    def cell(row: Row) -> Cell:
+    def cell(row: SiteRow) -> TableCell:
         at = f"{name}_mean" if f"{name}_mean" in row.values else name
         mean, low, high = (row.values.get(key) for key in (at, f"{name}_low", f"{name}_high"))
         if mean is None or low is None or high is None:
-            return Cell(absent, absent=True)
+            return TableCell(absent, absent=True)
         n = int(row.values["n_images"])
         text = Markup('{} <span class="w">{}</span>').format(percent(mean, n), interval(low, high, n))
-        return Cell(text, mean, low, high)
+        return TableCell(text, mean, low, high)
 
     return cell
 
 
-def _worst(row: Row) -> Cell:
+def _worst(row: SiteRow) -> TableCell:
     cell = _share("worst")(row)
     if cell.value is None or cell.low is None or cell.high is None:
         return cell
-    return Cell(Markup("{}{}").format(cell.text, bar(cell.value, cell.low, cell.high)), cell.value, cell.low, cell.high)
+    return TableCell(
+        Markup("{}{}").format(cell.text, bar(cell.value, cell.low, cell.high)), cell.value, cell.low, cell.high
+    )
 
 
-def _rank(row: Row) -> Cell:
+def _rank(row: SiteRow) -> TableCell:
     low, high = row.values["rank_low"], row.values["rank_high"]
     if low is None:
-        return Cell("none", absent=True)
-    return Cell(str(low) if low == high else f"{low}–{high}", low, low, high)
+        return TableCell("none", absent=True)
+    return TableCell(str(low) if low == high else f"{low}–{high}", low, low, high)
 
 
-def audit_words(row: Row) -> tuple[str, str]:
+def audit_words(row: SiteRow) -> tuple[str, str]:
     """Return what the audit of a defense says, and the CSS class of these words."""
     counted = [check for check in row.checks if check["status"] != "not applicable"]
     failed = sum(check["status"] == "fail" for check in counted)
@@ -133,41 +135,41 @@ def audit_words(row: Row) -> tuple[str, str]:
     return ("? not measurable", "warn") if state == "not measurable" else ("not audited", "q")
 
 
-def audit_address(row: Row) -> str:
+def audit_address(row: SiteRow) -> str:
     """Return the address of the audit of a row, of one that fails first; "" without an audit."""
     failed = [check for check in row.checks if check["audit"] == "fail"]
     return f"a/{(failed or row.checks)[0]['fingerprint']}.html" if row.checks else ""
 
 
-def _audit(row: Row) -> Cell:
+def _audit(row: SiteRow) -> TableCell:
     words, kind = audit_words(row)
     address = audit_address(row)
     shown = Markup('<a href="../../{}">{}</a>').format(address, words) if address else words
-    return Cell(shown, absent=row.values["audit"] == "none", kind=kind, title=str(row.values["audit_failed"]))
+    return TableCell(shown, absent=row.values["audit"] == "none", kind=kind, title=str(row.values["audit_failed"]))
 
 
-def _attacked(row: Row) -> Cell:
+def _attacked(row: SiteRow) -> TableCell:
     attack, view = row.values["worst_attack"], row.values["worst_view"]
-    return Cell(attack, title=view) if attack else Cell("none breaks an image", absent=True)
+    return TableCell(attack, title=view) if attack else TableCell("none breaks an image", absent=True)
 
 
-def _drop(row: Row) -> Cell:
+def _drop(row: SiteRow) -> TableCell:
     clean, worst = row.values["clean_mean"], row.values["worst_mean"]
     if clean is None or worst is None:
-        return Cell("not run", absent=True)
-    return Cell(percent(clean - worst, int(row.values["n_images"])), clean - worst)
+        return TableCell("not run", absent=True)
+    return TableCell(percent(clean - worst, int(row.values["n_images"])), clean - worst)
 
 
-def _claimed(row: Row) -> Cell:
+def _claimed(row: SiteRow) -> TableCell:
     share = row.values["claim_robust"]
     if share is None:
-        return Cell("none known", absent=True)
-    return Cell(
+        return TableCell("none known", absent=True)
+    return TableCell(
         Markup('{:.1f} <span class="w">{}</span>').format(100 * share, _on(row)), share, title=row.values["claim"]
     )
 
 
-def _on(row: Row) -> str:
+def _on(row: SiteRow) -> str:
     """Return data set and threat of the claim of a row."""
     return str(row.values["claim"]).partition(",")[0]
 
@@ -186,70 +188,70 @@ def verdict_words(word: str) -> tuple[str, str]:
     return f"{symbol} {word}".strip(), kind
 
 
-def _verdict(row: Row) -> Cell:
+def _verdict(row: SiteRow) -> TableCell:
     word = row.values["claim_verdict"]
     words, kind = verdict_words(word) if word else ("none known", "q")
-    return Cell(words, absent=not word, kind=kind, title=row.values["claim_reason"])
+    return TableCell(words, absent=not word, kind=kind, title=row.values["claim_reason"])
 
 
-def _certificate(row: Row) -> Cell:
+def _certificate(row: SiteRow) -> TableCell:
     state = str(row.values["certificate"])
     if state in ("certified", "not needed"):
-        return Cell(
+        return TableCell(
             "✓ certified" if state == "certified" else "none needed", kind="good" if state == "certified" else "q"
         )
-    return Cell(f"† {state}", kind="warn", title=state)
+    return TableCell(f"† {state}", kind="warn", title=state)
 
 
-def _gradients(row: Row) -> Cell:
+def _gradients(row: SiteRow) -> TableCell:
     modes = dict.fromkeys(a["gradient"] for a in row.attacks if a["gradient"] and a["robust_mean"] is not None)
-    return Cell(", ".join(modes)) if modes else Cell("none", absent=True)
+    return TableCell(", ".join(modes)) if modes else TableCell("none", absent=True)
 
 
-def _number(name: str, absent: str = "not counted") -> Callable[[Row], Cell]:
+def _number(name: str, absent: str = "not counted") -> Callable[[SiteRow], TableCell]:
     """Return the function that gives a cost."""
 
-    def cell(row: Row) -> Cell:
+    def cell(row: SiteRow) -> TableCell:
         value = row.passes if name == "passes" else row.values.get(name)
         if value is None or missing(value):
-            return Cell(absent, absent=True)
-        return Cell(amount(value), value)
+            return TableCell(absent, absent=True)
+        return TableCell(amount(value), value)
 
     return cell
 
 
-def _paper(row: Row) -> Cell:
+def _paper(row: SiteRow) -> TableCell:
     if row.about.year is None:
-        return Cell("none", absent=True)
-    return Cell(link(row.values["url"], str(row.about.year)), row.about.year, title=row.values["paper"])
+        return TableCell("none", absent=True)
+    return TableCell(link(row.values["url"], str(row.about.year)), row.about.year, title=row.values["paper"])
 
 
-def _words(text: Callable[[Row], str], absent: str = "unknown") -> Callable[[Row], Cell]:
+def _words(text: Callable[[SiteRow], str], absent: str = "unknown") -> Callable[[SiteRow], TableCell]:
     """Return the function that gives a text."""
-    return lambda row: Cell(text(row)) if text(row) else Cell(absent, absent=True)
+    return lambda row: TableCell(text(row)) if text(row) else TableCell(absent, absent=True)
 
 
-def _attack(pairs: tuple[tuple[str, str], ...]) -> Callable[[Row], Cell]:
+def _attack(pairs: tuple[tuple[str, str], ...]) -> Callable[[SiteRow], TableCell]:
     """Return the function that gives the accuracy under an attack, or why there is none."""
 
-    def cell(row: Row) -> Cell:
+    def cell(row: SiteRow) -> TableCell:
         found = [a for a in row.attacks if (a["attack"], a["view"]) in pairs]
         if not found:
-            return Cell("not planned", absent=True)
+            return TableCell("not planned", absent=True)
         return _accuracy(found[0])
 
     return cell
 
 
-def _accuracy(attack: Mapping[str, Any]) -> Cell:
+def _accuracy(attack: Mapping[str, Any]) -> TableCell:
     share, status = attack["robust_mean"], str(attack["status"])
     if share is None:
-        return Cell(status[:60], absent=True, kind="q", title=status if len(status) > 60 else "")
+        return TableCell(status[:60], absent=True, kind="q", title=status if len(status) > 60 else "")
     star = "" if status == "ok" else "*"
-    return Cell(percent(share, int(attack["n_images"])) + star, share, title="" if status == "ok" else status)
+    return TableCell(percent(share, int(attack["n_images"])) + star, share, title="" if status == "ok" else status)
 
 
-def _kind(row: Row) -> str:
+def _kind(row: SiteRow) -> str:
     return "randomised" if row.values["stochastic"] else "deterministic"
 
 
@@ -286,6 +288,6 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def parts(row: Row) -> str:
+def parts(row: SiteRow) -> str:
     """Return the parts of a defense, in the order in which an image passes them."""
     return " → ".join(f"{name} ({role})" for role, name in row.about.parts)

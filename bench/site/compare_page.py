@@ -8,12 +8,12 @@ from typing import Any
 
 from bench.report.format import count
 from bench.site.images_page import link_of
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.pairs import ALL, Pair
 from bench.site.text import interval, page, percent
 
 
-def compare_page(site: Site, board: Board) -> str:
+def compare_page(site: Site, board: SiteBoard) -> str:
     """Return the page of the pairs of a board."""
     rows = {row.label: row for row in board.rows}
     lines = [_line(pair, rows) for pair in board.pairs]
@@ -32,7 +32,7 @@ def compare_page(site: Site, board: Board) -> str:
     )
 
 
-def _line(pair: Pair, rows: Mapping[str, Row]) -> dict[str, Any]:
+def _line(pair: Pair, rows: Mapping[str, SiteRow]) -> dict[str, Any]:
     """Return what is shown of a pair."""
     a, b, n = rows[pair.a], rows[pair.b], pair.images
     words, kind = _verdict(pair)
@@ -68,7 +68,7 @@ def _verdict(pair: Pair) -> tuple[str, str]:
     return "cannot be told apart", "q"
 
 
-def _worst(row: Row) -> str:
+def _worst(row: SiteRow) -> str:
     """Return the worst case of a row with its interval."""
     n, values = int(row.values["n_images"]), row.values
     return f"{percent(values['worst_mean'], n)} {interval(values['worst_low'], values['worst_high'], n)}"

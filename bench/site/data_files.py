@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report.plain import to_csv
 from bench.site.collect import records
 from bench.site.evidence import Evidence
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def image_files(site: Site) -> dict[str, bytes]:
     return files | {f"i/{g.name}.png": g.sheet.png for g in shown if g.sheet is not None}
 
 
-def _verdicts(board: Board) -> str:
+def _verdicts(board: SiteBoard) -> str:
     """Return a row per image and attack as CSV: what the pages of images show, at full precision."""
     import pandas as pd
 
@@ -45,7 +45,7 @@ def _verdicts(board: Board) -> str:
     return to_csv(pd.concat(frames, ignore_index=True)) if frames else ",".join(_VERDICTS) + "\n"
 
 
-def _of_attack(row: Row, matrix: Evidence, at: int) -> pd.DataFrame:
+def _of_attack(row: SiteRow, matrix: Evidence, at: int) -> pd.DataFrame:
     import pandas as pd
 
     column = matrix.columns[at]

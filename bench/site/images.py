@@ -10,8 +10,7 @@ from pathlib import Path
 from bench.analysis.results import Results
 from bench.site.evidence import Evidence, Setting, evidence_of
 from bench.site.gallery import Gallery, galleries
-from bench.site.recipes import Recipe, recipes_of
-from bench.site.recipes import Row as RecipeRow
+from bench.site.recipes import Recipe, RowKey, recipes_of
 from bench.store.reader import read_folder
 
 
@@ -27,7 +26,7 @@ class Images:
 
     evidence: Mapping[Setting, list[Evidence]]
     galleries: Mapping[int, Gallery]
-    recipes: Mapping[RecipeRow, Recipe]
+    recipes: Mapping[RowKey, Recipe]
 
     def of_row(
         self, setting: Setting

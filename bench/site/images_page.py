@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from bench.site.evidence import BROKEN, NONE, ONLY, STATES, WRONG, Column, Evidence
 from bench.site.gallery import Gallery
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.pictures import figures
 from bench.site.text import page
 from defenses.utils.text import clean, counted
@@ -20,7 +20,7 @@ MOST, CELLS = 1000, 20_000  # images, and verdicts of attacks, of a table
 Places = list[tuple[Evidence, int]]
 
 
-def images_page(site: Site, board: Board, row: Row) -> str:
+def images_page(site: Site, board: SiteBoard, row: SiteRow) -> str:
     """Return the page of the images of a row."""
     places = [(matrix, at) for matrix in row.evidence for at in range(len(matrix.index))]
     columns, missing = _columns(row)
@@ -48,7 +48,7 @@ def images_page(site: Site, board: Board, row: Row) -> str:
     )
 
 
-def anchor(matrix: Evidence, at: int, row: Row) -> str:
+def anchor(matrix: Evidence, at: int, row: SiteRow) -> str:
     """Return the anchor of an image: "i17" by its dataset index; of further trainings with their seed."""
     first = not row.evidence or matrix.training_seed == row.evidence[0].training_seed
     return f"i{matrix.index[at]}" + ("" if first else f"-t{matrix.training_seed}")
@@ -63,7 +63,7 @@ def size_text(size: float, norm: str) -> str:
     return f"{size:.0f}" if norm == "L0" else f"{size:.3f}"
 
 
-def link_of(row: Row, index: int) -> str:
+def link_of(row: SiteRow, index: int) -> str:
     """Return the address of an image within the folder of its board; "" where the table does not hold it."""
     matrix = row.evidence[0] if row.evidence else None
     most = _most(len(_columns(row)[0]))
@@ -76,7 +76,7 @@ def _most(columns: int) -> int:
     return min(MOST, CELLS // max(1, columns))
 
 
-def _columns(row: Row) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _columns(row: SiteRow) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the attacks with verdicts, and (attack, why) of those without."""
     columns = {(c.attack, c.view): c.status for matrix in row.evidence for c in matrix.columns}
     judged = {
@@ -104,7 +104,7 @@ def _states(places: Places) -> list[tuple[str, str, int]]:
     return [(state, text, counts[state]) for state, text in STATES.items() if counts[state]]
 
 
-def _lines(places: Places, columns: list[tuple[str, str]], board: Board) -> Iterator[Markup]:
+def _lines(places: Places, columns: list[tuple[str, str]], board: SiteBoard) -> Iterator[Markup]:
     """Yield the rows of the table."""
     norm = board.setting["norm"]
     by_matrix: dict[int, dict[tuple[str, str], int]] = {}
@@ -140,7 +140,7 @@ def _share(share: float, symbol: str) -> str:
     return f'<td class="h{min(4, int(5 * share))}">{text}{" " if symbol else ""}{symbol}</td>'
 
 
-def _decided(matrix: Evidence, at: int, board: Board, norm: str) -> Markup:
+def _decided(matrix: Evidence, at: int, board: SiteBoard, norm: str) -> Markup:
     """Return the last cells of an image: worst case, attack that decides, size of its perturbation."""
     worst, chosen = float(matrix.worst[at]), int(matrix.deciding[at])
     if math.isnan(worst):
@@ -157,7 +157,7 @@ def _decided(matrix: Evidence, at: int, board: Board, norm: str) -> Markup:
     )
 
 
-def _galleries(board: Board, row: Row, anchors: set[str]) -> Iterator[dict[str, Any]]:
+def _galleries(board: SiteBoard, row: SiteRow, anchors: set[str]) -> Iterator[dict[str, Any]]:
     """Yield the galleries of a row: of the attack that decides most images first."""
     worst = (row.values["worst_attack"], row.values["worst_view"])
     found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
@@ -172,7 +172,7 @@ def _galleries(board: Board, row: Row, anchors: set[str]) -> Iterator[dict[str, 
         }
 
 
-def links(matrix: Evidence, gallery: Gallery, row: Row, anchors: set[str], page: str = "") -> Mapping[int, str]:
+def links(matrix: Evidence, gallery: Gallery, row: SiteRow, anchors: set[str], page: str = "") -> Mapping[int, str]:
     """Return the addresses of the images of a gallery by dataset index, of those that the table holds."""
     names = {shown.index: anchor(matrix, shown.at, row) for shown in gallery.shown}
     return {index: f"{page}#{name}" for index, name in names.items() if name in anchors}

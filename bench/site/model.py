@@ -84,7 +84,7 @@ class About:
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class SiteRow:
     """A defense on a board.
 
     Args:
@@ -126,7 +126,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
+class SiteBoard:
     """A results folder with a plan, under one threat.
 
     Args:
@@ -153,7 +153,7 @@ class Board:
     images: int
     draws: str
     budget: str
-    rows: tuple[Row, ...]
+    rows: tuple[SiteRow, ...]
     columns: Mapping[tuple[str, str], str]
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
@@ -199,7 +199,7 @@ class Site:
     """
 
     title: str
-    boards: tuple[Board, ...]
+    boards: tuple[SiteBoard, ...]
     tracks: tuple[Track, ...]
     sources: tuple[Source, ...]
     frames: Mapping[str, pd.DataFrame] = field(repr=False)

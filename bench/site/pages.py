@@ -8,7 +8,7 @@ from typing import Any
 from bench.site.board import board_lines
 from bench.site.columns import columns_of
 from bench.site.glossary import GLOSSARY
-from bench.site.model import Board, Site, Source
+from bench.site.model import Site, SiteBoard, Source
 from bench.site.plots import Plots
 from bench.site.text import block, page
 from defenses.utils.text import human_time
@@ -27,7 +27,7 @@ def index_page(site: Site, files: Mapping[str, str], plots: Plots) -> str:
     return page("index.html.j2", title=site.title, depth=0, site=site.title, cards=cards, tracks=tracks, files=files)
 
 
-def _card(board: Board) -> dict[str, Any]:
+def _card(board: SiteBoard) -> dict[str, Any]:
     """Return what the first page says of a board."""
     best = next((row for row in board.rows if row.ranked), None)
     column = next(column for column in columns_of(board) if column.key == "worst_mean")

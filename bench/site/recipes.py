@@ -9,7 +9,7 @@ from typing import Any
 from bench.analysis.rows import SETTING
 from bench.store.parts import CellRecord
 
-Row = tuple[str, ...]
+RowKey = tuple[str, ...]
 """Values of `bench.analysis.rows.SETTING`, label of a defense, label of an attack, view."""
 
 
@@ -46,13 +46,13 @@ class Recipe:
         return f"{self.name} of {self.library}: {given or 'its own defaults'}"
 
 
-def recipes_of(lines: Iterable[CellRecord]) -> dict[Row, Recipe]:
+def recipes_of(lines: Iterable[CellRecord]) -> dict[RowKey, Recipe]:
     """Return the recipe of each row of tables.
 
     Args:
         lines: of all cells, see `bench.store.reader.read_folder`.
     """
-    rows: dict[Row, list[CellRecord]] = {}
+    rows: dict[RowKey, list[CellRecord]] = {}
     for line in lines:
         key = (*(str(line.get(name)) for name in SETTING), *(str(line[n]) for n in ("defense", "attack", "view")))
         rows.setdefault(key, []).append(line)

@@ -12,7 +12,7 @@ from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.images_page import link_of
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.pages import commands
 from bench.site.pictures import figures
@@ -23,7 +23,7 @@ from bench.site.text import block, interval, page, percent
 _STRIP = 12  # pictures on the page of a row
 
 
-def row_page(site: Site, board: Board, row: Row, plots: Plots) -> str:
+def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots) -> str:
     """Return the page of a row; its pictures are added to `plots`."""
     return page(
         "row.html.j2",
@@ -50,7 +50,7 @@ def row_page(site: Site, board: Board, row: Row, plots: Plots) -> str:
     )
 
 
-def headline(board: Board, row: Row) -> str:
+def headline(board: SiteBoard, row: SiteRow) -> str:
     """Return what is found of a defense, in two or three sentences made from the data."""
     values, setting = row.values, board.setting
     n, mean = int(values["n_images"]), values["worst_mean"]
@@ -73,7 +73,7 @@ def headline(board: Board, row: Row) -> str:
     return " ".join(texts)
 
 
-def _lines(row: Row) -> list[tuple[str, str]]:
+def _lines(row: SiteRow) -> list[tuple[str, str]]:
     """Return what a row is, as (name, text)."""
     values, n = row.values, int(row.values["n_images"])
     clean = values["clean_mean"]
@@ -93,13 +93,13 @@ def _lines(row: Row) -> list[tuple[str, str]]:
     return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
 
 
-def _attacks(board: Board, row: Row) -> list[dict[str, Any]]:
+def _attacks(board: SiteBoard, row: SiteRow) -> list[dict[str, Any]]:
     """Return the attacks on a row, as texts."""
     anchors = attack_anchors(board)
     return [{**attack_texts(found, row), "anchor": anchors[found["attack"]]} for found in row.attacks]
 
 
-def _recipes(row: Row) -> list[dict[str, Any]]:
+def _recipes(row: SiteRow) -> list[dict[str, Any]]:
     """Return the parameters and cells of the attacks, strongest first, as texts."""
     found = [(a, row.recipes.get((a["attack"], a["view"]))) for a in row.attacks]
     return [
@@ -116,7 +116,7 @@ def _recipes(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _strip(board: Board, row: Row) -> list[Markup]:
+def _strip(board: SiteBoard, row: SiteRow) -> list[Markup]:
     """Return pictures of some images under the attack that decides most of them, or the first that has any."""
     worst = (row.values["worst_attack"], row.values["worst_view"])
     found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
@@ -146,7 +146,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _certificate_text(row: Row) -> str:
+def _certificate_text(row: SiteRow) -> str:
     state = str(row.values["certificate"])
     if state == "not needed":
         return "None needed: no attack used exact gradients of this defense."

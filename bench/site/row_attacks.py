@@ -7,11 +7,11 @@ from typing import Any
 
 from bench.report.format import number
 from bench.report.row_text import NAMES
-from bench.site.model import Row
+from bench.site.model import SiteRow
 from bench.site.text import amount, interval, percent
 
 
-def attack_texts(found: Mapping[str, Any], row: Row) -> dict[str, Any]:
+def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
     """Return the numbers of an attack on a row as texts.
 
     Args:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.store.parts import sha256
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, write_whole
 
@@ -95,6 +96,6 @@ def write_site(out: Path, files: Mapping[str, bytes]) -> None:
 def _sha(file: Path) -> str | None:
     """Return the sha256 of a file; None where there is none."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return sha256(file)
     except OSError:
         return None

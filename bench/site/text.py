@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from bench import __version__
-from bench.report.format import number
+from bench.report import format
 from bench.report.html import environment
 from defenses.utils.text import clean
 
@@ -27,7 +27,7 @@ def percent(share: float, images: int) -> str:
         share: in [0, 1].
         images: number of images.
     """
-    return f"{100 * share:.{1 if images < _FINE else 2}f}"
+    return format.percent(share, 1 if images < _FINE else 2)
 
 
 def interval(low: float, high: float, images: int) -> str:
@@ -37,7 +37,7 @@ def interval(low: float, high: float, images: int) -> str:
 
 def amount(value: float) -> str:
     """Return a cost: whole from ten on, with separators of thousands."""
-    return f"{value:,.0f}" if value >= 10 else number(value, 2)
+    return f"{value:,.0f}" if value >= 10 else format.number(value, 2)
 
 
 def bar(mean: float, low: float, high: float) -> Markup:

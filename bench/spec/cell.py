@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.spec.cell_columns import CellColumns
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from defenses.utils import checksums
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_short_of, portable
 from defenses.utils.parameters import canonical
 
 NULLS = ("none", "uniform")  # clean images, and uniform noise in the ball: on every board
 TRANSFER = "transfer"  # a null attack that a board may ask for
-DEPLOYED, GIVEN = "deployed", "given"  # views of null attacks and of precomputed images, which ask for no gradient
+DEPLOYED, GIVEN = "deployed", "given"  # views of null attacks and of precomputed images
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
+NO_GRADIENT = (DEPLOYED, f"{DEPLOYED}{KNOWN}", GIVEN)  # values of the column "view" of attacks that query no model
 PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
 _FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
@@ -111,6 +112,11 @@ class AttackRef:
         """Return True if its images come from a file."""
         return self.name.startswith(PRECOMPUTED)
 
+    @property
+    def queries_model(self) -> bool:
+        """Return True if it sees a view of the defense."""
+        return not self.is_null and not self.is_precomputed
+
 
 @dataclass(frozen=True)
 class DataRef:
@@ -162,8 +168,7 @@ class Cell:
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        object.__setattr__(self, "key", hashlib.sha256(text.encode()).hexdigest()[:20])
+        object.__setattr__(self, "key", checksums.digest(self.identity(), compact=True)[:20])
 
     def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
@@ -247,8 +252,7 @@ def label_of(title: str) -> str:
 
 def digest(fingerprint: object) -> str:
     """Return the key of a defense: 20 hex digits of a hash of its fingerprint."""
-    text = json.dumps(canonical(fingerprint), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return checksums.digest(canonical(fingerprint), compact=True)[:20]
 
 
 def row_of(cell: Cell) -> str:

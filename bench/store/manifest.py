@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from bench.store.folder import Store, write_atomic
 from bench.store.parts import refuse_newer, sha256
 from defenses.utils.checksums import is_whole, with_checksum
 from defenses.utils.errors import UserError
+from defenses.utils.hints import warn
 from defenses.utils.json_values import Json, JsonView
 
 _OPTIONAL = "preset", "protocols", "notes"  # facts that only some boards have
@@ -240,7 +240,7 @@ def _write(store: Store, facts: Facts, run: RunRecord | None) -> None:
         if raw is not None and _parse(raw) is None:
             moved = path.with_name("manifest.json.damaged")
             os.replace(path, moved)
-            print(f"warning: {path} is damaged; it is now {moved.name}, and a new one begins", file=sys.stderr)
+            warn(f"{path} is damaged; it is now {moved.name}, and a new one begins")
         write_atomic(path, _text(raw, facts, run, _plan_hash(store.folder)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bench.execution.sources import Sources
+from bench.execution.sources import Sources, problem_of
 
 if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
@@ -25,14 +25,11 @@ def drop_outdated(file: JsonlFile, defense: DefenseRef | Provenance | None) -> s
     """
     if defense is None:
         return ""
-    sources = Sources()
-    reasons = {key: sources.reason_against(defense, entry) for key, entry in file.entries.items()}
-    outdated = {key: reason for key, reason in reasons.items() if reason}
-    file.drop(outdated)
-    texts = [
-        f"{n} finished lines are of {reason} and are done again"
-        if reason.startswith("an earlier")
-        else f"{n} finished lines are done again: the model cannot be identified ({reason})"
-        for reason, n in Counter(outdated.values()).items()
-    ]
-    return "; ".join(texts)
+    sources, texts = Sources(), {}
+    for key, entry in file.entries.items():
+        if earlier := sources.earlier_file_of(defense, entry):
+            texts[key] = f"finished lines are of an earlier {earlier} and are done again"
+        elif problem := problem_of(entry):
+            texts[key] = f"finished lines are done again: the model cannot be identified ({problem})"
+    file.drop(texts)
+    return "; ".join(f"{n} {text}" for text, n in Counter(texts.values()).items())

@@ -17,7 +17,7 @@ from defenses.data.dataset import dataset_info, load_dataset
 from defenses.utils.errors import UserError
 from defenses.utils.files import write_whole
 from defenses.utils.identity import identity
-from defenses.utils.paths import cache_dir
+from defenses.utils.paths import cache_folder
 
 _SLOW = 5.0  # seconds: faster results are not cached
 _VERSION = "1"  # raise it when functions outside the detectors' classes change: digests do not cover them
@@ -79,7 +79,7 @@ def _cache_file(detector: Detector, classifier: Classifier, revision: str) -> Pa
     if not all(part.complete for part in parts):
         return None
     text = "\n".join([_VERSION, *(part.digest for part in parts), revision])
-    return cache_dir().parent / "detectors" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+    return cache_folder() / "detectors" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

@@ -21,11 +21,14 @@ def is_whole(content: Mapping[str, object]) -> bool:
     return _CHECKSUM not in content or content == with_checksum(content)
 
 
-def digest(content: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+def digest(content: Any, *, default: Callable[[Any], Any] | None = None, compact: bool = False) -> str:
     """Return the SHA-256, in hex, of a content written as JSON with sorted keys.
 
     Args:
         content: what `json.dumps` takes.
         default: how values that JSON does not know are written, as for `json.dumps`; None refuses them.
+        compact: without spaces, as in the keys of cells.
     """
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=default).encode()).hexdigest()
+    separators = (",", ":") if compact else None
+    text = json.dumps(content, sort_keys=True, default=default, separators=separators)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -31,9 +31,9 @@ class Parameters:
 
     def without(self, *left_out: str) -> Parameters:
         """Return the arguments without some."""
-        kept = tuple(name for name in self.names if name not in left_out)
-        required = tuple(name for name in self.required if name in kept)
-        return Parameters(kept, required, self.open, {k: v for k, v in self.defaults.items() if k in kept})
+        names = tuple(name for name in self.names if name not in left_out)
+        required = tuple(name for name in self.required if name in names)
+        return Parameters(names, required, self.open, {k: v for k, v in self.defaults.items() if k in names})
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def _imported_by(path: Path, file: Path, source: PluginCode) -> Iterator[tuple[P
 def _roots(top: tuple[str, ...], source: PluginCode, *, relative: bool) -> list[Path]:
     """Return the folders in which a module is looked for."""
     if source.is_installed:
-        own = source.file.relative_to(source.root).parts[:1]
-        return [source.root] if top == own else []
+        first = source.file.relative_to(source.root).parts[:1]
+        return [source.root] if top == first else []
     shared = relative or not top or is_importable(top[0])
     return [source.root] if shared or source.root == Path.cwd() else [source.root, Path.cwd()]

@@ -179,14 +179,14 @@ def _is_known(decorator: ast.expr) -> bool:
 
 def _text(tree: ast.Module) -> str:
     """Return code as Python writes it, without docstrings."""
-    kept: dict[ast.AST, list[ast.stmt]] = {}
+    bodies: dict[ast.AST, list[ast.stmt]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
-                kept[node] = node.body
+                bodies[node] = node.body
                 node.body = node.body[1:] or [ast.Pass()]
     text = ast.unparse(ast.fix_missing_locations(tree))
-    for node, body in kept.items():
+    for node, body in bodies.items():
         node.body = body  # type: ignore[attr-defined]
     return text

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.evaluation.batching import BatchLimit, release_cached_memory
+from bench.evaluation.batching import BatchLimit, draws_for_batch, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.verdict import known_noise
 from bench.evaluation.view import NO_GRADIENT
@@ -62,7 +62,7 @@ class Query:
 
     def __init__(self, view: Any, *, runs: int | None, rows: int, guard: Guard | None = None):
         self.view, self.defense, self.rows, self.guard = view, view.defense, rows, guard
-        self.random_user_module = isinstance(self.defense, UserModule) and self.defense.stochastic
+        self.random_user_module = draws_for_batch(self.defense)
         self.runs = None if isinstance(self.defense, UserModule) else runs
         deployed: int = getattr(self.defense, "runs", 1)
         self.stands_for = max(1, deployed // (self.runs or deployed))

@@ -17,13 +17,14 @@ import torch
 from bench.audit.reproduction.agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
+from bench.evaluation.batching import draws_for_batch
 from bench.evaluation.model_checks import check_model
 from bench.execution.attack_and_judge import execute
 from bench.execution.records import Block
 from bench.spec.cell import Cell
 from bench.store.arrays import read_images
 from bench.store.parts import DRAWS, RECORDS, CellRecord
-from defenses.core.defense import Defense, UserModule
+from defenses.core.defense import Defense
 from defenses.core.detector import guard_of
 from defenses.data.dataset import Dataset, load_dataset
 from defenses.utils.devices import device_named
@@ -209,7 +210,7 @@ class CellVerifier:
     def _sample(self, defense: Defense, indices: list[int]) -> list[int]:
         """Return the rows to judge, in their order; the same images for all attacks."""
         n = self.options.sample
-        if n is None or (isinstance(defense, UserModule) and defense.stochastic):
+        if n is None or draws_for_batch(defense):
             return list(range(len(indices)))
         order = sorted(range(len(indices)), key=lambda r: hashlib.sha256(f"verify {indices[r]}".encode()).digest())
         return sorted(order[:n])

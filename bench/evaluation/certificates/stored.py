@@ -57,7 +57,7 @@ def missing(
 
 def _is_exact(cell: Cell) -> bool:
     """Return True if the attack may differentiate the exact mode."""
-    return cell.view.gradient == "exact" and not cell.attack.is_null and not cell.attack.is_precomputed
+    return cell.view.gradient == "exact" and cell.attack.queries_model
 
 
 def certificate_of(defense: Defense, x: Tensor, title: str) -> CertificateRecord:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.report.format import interval
 from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
@@ -85,7 +86,9 @@ def tables(rows: Sequence[Mapping[Any, Any]], title: str) -> list[Table]:
     """
     labels = list(dict.fromkeys(row["defense"] for row in rows))
     kinds = [k for k in dict.fromkeys(row["corruption"] for row in rows) if k != "mean"] + ["mean"]
-    cells = {(r["defense"], r["corruption"], r["severity"]): _cell(r) for r in rows}
+    cells = {
+        (r["defense"], r["corruption"], r["severity"]): interval(r["accuracy"], r["low"], r["high"], 1) for r in rows
+    }
     notes = [f"accuracy in percent on {rows[0]['images']} images; intervals: Wilson, 95%, over images."]
     if any(row["rejected"] for row in rows):
         notes.append("images that a defense refuses count as wrong.")
@@ -102,11 +105,6 @@ def tables(rows: Sequence[Mapping[Any, Any]], title: str) -> list[Table]:
         lines = [(k, *(cells.get((label, k, s), "") for s in (*severities, "mean"))) for k in kinds[:-1] if k != CLEAN]
         result.append(Table(f"{title}: {label}", ("corruption", *severities, "mean"), tuple(lines), tuple(notes)))
     return result
-
-
-def _cell(row: Mapping[str, Any]) -> str:
-    """Return an accuracy with its interval, in percent."""
-    return f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
 def write(folder: Path, title: str) -> Table:

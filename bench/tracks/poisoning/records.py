@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from defenses.utils.checksums import is_whole
 from defenses.utils.errors import UserError
+from defenses.utils.hints import warn
 from defenses.utils.json_values import Json
 
 PLAN, TRIALS = "plan.json", "trials.jsonl"
@@ -50,7 +50,7 @@ def read_trials(folder: Path) -> dict[str, TrialRecord]:
             if not (isinstance(line, dict) and "sum" in line and is_whole(line)):
                 raise ValueError("the checksum is wrong")
         except (ValueError, RecursionError):
-            print(f"warning: {file}, line {number} is damaged; the trial will be run again", file=sys.stderr)
+            warn(f"{file}, line {number} is damaged; the trial will be run again")
             continue
         lines[line["key"]] = line
     return lines

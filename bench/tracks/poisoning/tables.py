@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.report.files import FORMATS
+from bench.report.format import interval as interval_text
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.plain import to_csv, to_markdown, to_text
@@ -174,8 +175,8 @@ def poisoning_table(folder: Path, frame: pd.DataFrame) -> Table:
 
 def _cell(row: object, name: str) -> str:
     """Return a metric with its interval, in percent."""
-    mean, low, high = (100 * getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
-    return "–" if np.isnan(mean) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    mean, low, high = (getattr(row, f"{name}_{end}") for end in ("mean", "low", "high"))
+    return interval_text(mean, low, high, 1)
 
 
 def _notes(board: JsonView, frame: pd.DataFrame) -> tuple[str, ...]:

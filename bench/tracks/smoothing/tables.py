@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.report.format import interval, percent
 from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
 from bench.stats.proportions import wilson
@@ -100,10 +101,8 @@ def table(results: Sequence[Mapping[Any, Any]], title: str) -> Table:
     for sigma in dict.fromkeys(row["sigma"] for row in results):
         by_radius = {row["radius"]: row for row in results if row["sigma"] == sigma}
         first = by_radius[radii[0]]
-        cells = [
-            f"{100 * r['certified']:.1f} [{100 * r['low']:.1f}, {100 * r['high']:.1f}]" for r in by_radius.values()
-        ]
-        head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", f"{100 * first['abstained']:.1f}")
+        cells = [interval(r["certified"], r["low"], r["high"], 1) for r in by_radius.values()]
+        head = (canonical(sigma), str(first["images"]), f"{first['n']:,}", percent(first["abstained"], 1))
         lines.append((*head, *cells, f"{first['mean_radius']:.3f}"))
     columns = ("sigma", "images", "n", "abstained %", *(f"r = {r}" for r in radii), "mean radius")
     alpha = results[0]["alpha"]

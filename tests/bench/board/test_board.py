@@ -49,6 +49,7 @@ def views(board, defense="adp"):
     ("more", "words"),
     [
         ('[[defense]]\nname = "adp"\nlabel = "again"', '"again" is the same as "adp"'),
+        ('[[defense]]\nname = "undefended"\nlabel = "mine (training seed 1)"', "one of several trainings"),
         ('[[defense]]\nname = "adp"\nlabel = "again"\nparams = { sigma = 0.25 }', '"again" is the same as "adp"'),
         ('[[attack]]\nname = "foolbox:LinfPGD"\nlabel = "again"\nparams = { steps = 3 }', '"again" is the same as'),
         *(

@@ -89,21 +89,22 @@ def test_other_data_get_none(own, tmp_path):
     assert (done.returncode, "note:" in done.stderr) == (0, False)
 
 
-def test_models_in_memory_get_one_too(capsys):
+def test_models_in_memory_get_one_too(caplog):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     wrapped = Classifier(net, num_classes=10, input_shape=(1, 8, 8))
     for model in (net, wrapped, FixedBatch(net, 2)):
         bench.benchmark(model, **FEW)
-        assert capsys.readouterr().err.count("is a permutation of scikit-learn's images: if ") == 1
+        assert caplog.text.count("is a permutation of scikit-learn's images: if ") == 1
+        caplog.clear()
     bench.benchmark(load_model("undefended"), **FEW)
     bench.benchmark("adp", draws=1, selection=1, **FEW)
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
-def test_weights_that_are_asked_for_on_other_data_are_noted(capsys):
+def test_weights_that_are_asked_for_on_other_data_are_noted(caplog):
     data = load_dataset("digits")
     bench.benchmark(load_model("undefended"), dataset=(data.x[:3], data.y[:3]), **FEW)
-    (note,) = capsys.readouterr().err.splitlines()
+    (note,) = caplog.messages
     assert note.startswith("note: undefended has weights for other data than ")
 
 

@@ -18,6 +18,7 @@ from bench.evaluation.view import AttackView, attack_view
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.report.tables import write_tables
+from bench.spec.cell import AttackRef
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Purified, UserModule
@@ -162,7 +163,7 @@ def test_a_board_with_a_known_seed(tmp_path):
 def test_images_that_are_made_already_know_no_seed(tmp_path):
     noisy = next(d for d in load_board(with_known(tmp_path)).defenses if d.stochastic)
     with pytest.raises(UserError, match="made already; give seed"):
-        view_for(noisy, KNOWN, "given:x.npz")
+        view_for(noisy, KNOWN, AttackRef("x", "given:x.npz", {}, "1"))
 
 
 def test_a_known_seed_is_refused_where_there_is_none(tmp_path):

@@ -1,4 +1,4 @@
-"""An audit of an earlier state of the user's files does not count, and counts again when the files are as before."""
+"""Audits and gradient certificates of an earlier state of the user's files do not count, until these are as before."""
 
 import json
 
@@ -10,7 +10,7 @@ from bench.audit.run import write
 from bench.store.folder import Store
 from bench.store.manifest import read_manifest
 
-OWN = """
+NET = """
 import os
 import torch
 from defenses import load_model
@@ -24,32 +24,36 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         with open(os.path.join(os.path.dirname(__file__), "scale.txt")) as file:
-            return float(file.read()) * self.inner(x)
+            scale = float(file.read())
+        return {answer}
 """
 
 
-def test_a_failed_audit_is_marked_while_its_files_are_as_they_were(tmp_path):
-    (tmp_path / "net.py").write_text(OWN)
-    out = tmp_path / "out"
-    run = (
-        "run",
-        "--defense",
-        tmp_path / "net.py:Net",
-        "--label",
-        "mine",
-        "--dataset",
-        "digits",
-        "--indices",
-        "first-3",
+def run_net(folder, answer, scale):
+    """Run attacks on a network that reads the file scale.txt, which no fingerprint shows; return standard error."""
+    (folder / "net.py").write_text(NET.format(answer=answer))
+    (folder / "scale.txt").write_text(scale)
+    words = ["--label", "mine", "--dataset", "digits", "--indices", "first-10", "--eps", "1/10", "--workers", 0]
+    done = purebench_here(
+        "run", "--defense", folder / "net.py:Net", *words, "--attack", "bench:pgd", "--out", folder / "out"
     )
-    run += ("--eps", "1/10", "--attack", "bench:pgd", "--out", out, "--workers", 0)
+    assert done.returncode == 0
+    return done.stderr
+
+
+def test_a_certificate_of_an_earlier_state_is_measured_again(tmp_path):
+    for scale, marked in (("0", False), ("1", True)):
+        run_net(tmp_path, "self.inner(x + scale * ((4 * x).round() / 4 - x).detach())", scale)
+        assert ("mine †" in (tmp_path / "out/tables.txt").read_text()) == marked
+
+
+def test_a_failed_audit_is_marked_while_its_files_are_as_they_were(tmp_path):
+    out = tmp_path / "out"
 
     def states(scale: str) -> tuple[bool, int, str]:
         """Return whether tables mark the defense, the rows of its audit, and what the run said."""
-        (tmp_path / "scale.txt").write_text(scale)
-        told = purebench_here(*run)
-        assert told.returncode == 0
-        return "mine ‡" in (out / "tables.txt").read_text(), len(load_audits(out)), told.stderr
+        told = run_net(tmp_path, "scale * self.inner(x)", scale)
+        return "mine ‡" in (out / "tables.txt").read_text(), len(load_audits(out)), told
 
     assert states("1")[:2] == (False, 0)
     line = next(iter(Store(out).finished().values()))
