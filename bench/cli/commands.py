@@ -10,6 +10,7 @@ COMMANDS = {
     "ls": ("ls", "List defenses, attacks, data sets, index lists, boards or presets, or search them by words."),
     "show": ("show", "Describe a defense, attack, data set, index list, preset or board by name."),
     "new": ("new", "Write a commented board to start from."),
+    "merge": ("merge", "Write one results folder of those of several machines that ran one board."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
     "claims": (
