@@ -13,6 +13,7 @@ COMMANDS = {
     "merge": ("merge", "Write one results folder of those of several machines that ran one board."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
+    "diff": ("diff", "Compare two runs of a board, image by image; exits with 1 if they differ beyond ties."),
     "claims": (
         "claims",
         "Hold published claims against results, with the sampling error of both; exits with 1 if one is refuted.",
