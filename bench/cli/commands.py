@@ -52,5 +52,9 @@ COMMANDS = {
     "doctor": ("doctor", "Check the installed libraries, and say how to mend what is broken."),
     "model-info": ("model_info", "Write or read RobustBench's model_info JSON."),
     "judge": ("judge", "Judge precomputed adversarial images, and write the same records as a run."),
+    "challenge": (
+        "challenge",
+        "Judge images against a row of a results folder, under its own held-out draws: does its worst case fall?",
+    ),
     "verify": ("verify", "Judge the stored images of a results folder again, and report what has changed."),
 }

@@ -97,7 +97,7 @@ def changes_table(difference: Difference) -> Table:
 
 def environment_table(difference: Difference) -> Table:
     """Return the environments side by side."""
-    return Table("Environment", ("", "old", "new"), tuple(difference.environment), left=3)
+    return Table("Environment", ("what", "old", "new"), tuple(difference.environment), left=3)
 
 
 def counts(difference: Difference) -> str:
