@@ -102,9 +102,15 @@ def write(results: Path, audit: Audit) -> list[Audit]:
         else:
             audits.append(audit)
         write_audits(results, [a.as_dict() for a in audits])
-        write_atomic(folder / "audit.md", as_markdown(audits))
-        write_atomic(folder / "audit.html", as_html(audits))
+        write_pages(results)
     return audits
+
+
+def write_pages(results: Path) -> None:
+    """Write the audits of a results folder as audit.md and audit.html; nothing where it has none."""
+    if audits := [Audit.from_dict(content) for content in read_audits(results)]:
+        write_atomic(results / FOLDER / "audit.md", as_markdown(audits))
+        write_atomic(results / FOLDER / "audit.html", as_html(audits))
 
 
 def _name(audit: Audit) -> tuple[str, ...]:

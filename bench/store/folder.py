@@ -11,7 +11,6 @@ Each finished cell is written as a part; `compact` merges the parts of a defense
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -30,8 +29,10 @@ from bench.store.parts import (
     CellRecord,
     Stored,
     attempts,
+    by_defense,
     identity,
     part_folders,
+    part_name,
     read_lines,
     sha256,
     stored,
@@ -244,8 +245,6 @@ class Store:
         Args:
             plan: `Cell.columns()` of the planned cells, in table order.
         """
-        from bench.store.arrays import merged
-
         order = {line["key"]: i for i, line in enumerate(plan)}
         if not self._to_merge(order) and not any(self.parts.glob(".[ag]*-*")):
             return
@@ -255,8 +254,7 @@ class Store:
             old = attempts(lambda: {part: identity(part) for part in part_folders(self.parts)})
             merges = self._to_merge(order)
             for name, cells in merges.items():
-                tables, images = merged(list(cells), {k: p for k, (_, p) in cells.items()})
-                self._write_part(name, [line for line, _ in cells.values()], tables, images)
+                self._write_merged(name, cells)
             moved = {key for cells in merges.values() for key in cells}
             for part in old:  # merged parts first: cell parts are newer
                 if part.name not in merges and not moved.isdisjoint(_keys(part)):
@@ -271,23 +269,27 @@ class Store:
         for part in part_folders(self.parts):
             for key in _keys(part):
                 holders.setdefault(key, set()).add(part.name)
-        groups: dict[str, list[str]] = {}
-        for key in sorted(lines, key=lambda k: (order.get(k, len(order)), k)):
-            if lines[key][0]["status"] == "ok":
-                groups.setdefault(lines[key][0]["defense"], []).append(key)
-        merges = {}
-        for defense, keys in groups.items():
-            name = part_name(defense, [lines[k][0] for k in keys])
-            if set().union(*(holders.get(k, ()) for k in keys)) != {name}:
-                merges[name] = {k: lines[k] for k in keys}
-        return merges
+        found = by_defense(lines, order)
+        return {n: cells for n, cells in found.items() if set().union(*(holders.get(k, ()) for k in cells)) != {n}}
 
+    def take(self, cells: Stored, plan: Sequence[CellColumns]) -> None:
+        """Write cells of other folders, as `compact` leaves them: a part for each defense, and one a failed cell.
 
-def part_name(defense: str, lines: list[CellRecord]) -> str:
-    """Return the folder name of a defense's merged part; the name depends on the contents."""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in defense)[:40]
-    contents = "/".join([defense, *(f"{line['key']} {line.get('run')}" for line in lines)])
-    return f"all-{safe}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}"
+        Args:
+            cells: lines, and the parts that hold them.
+            plan: see `compact`.
+        """
+        for name, of_defense in by_defense(cells, {line["key"]: i for i, line in enumerate(plan)}).items():
+            self._write_merged(name, of_defense)
+        for key, (line, _) in cells.items():
+            if line["status"] != "ok":
+                self._write_part(f"cell-{key}", [line], {}, {})
+
+    def _write_merged(self, name: str, cells: Stored) -> None:
+        from bench.store.arrays import merged
+
+        tables, images = merged(list(cells), {k: p for k, (_, p) in cells.items()})
+        self._write_part(name, [line for line, _ in cells.values()], tables, images)
 
 
 def _keys(part: Path) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -251,6 +251,27 @@ def _stored(parts: Path, damaged: Callable[[Path, str], None] | None) -> Stored:
             if earlier is None or line["status"] == "ok" or earlier[0]["status"] != "ok":
                 cells[line["key"]] = line, part
     return cells
+
+
+def by_defense(cells: Stored, order: Mapping[str, int]) -> dict[str, Stored]:
+    """Return the finished cells of each defense, in table order, by the name of its merged part.
+
+    Args:
+        cells: stored cells by key.
+        order: positions in the plan, by key; cells without one come last.
+    """
+    groups: dict[str, Stored] = {}
+    for key in sorted(cells, key=lambda k: (order.get(k, len(order)), k)):
+        if cells[key][0]["status"] == "ok":
+            groups.setdefault(cells[key][0]["defense"], {})[key] = cells[key]
+    return {part_name(defense, [line for line, _ in of.values()]): of for defense, of in groups.items()}
+
+
+def part_name(defense: str, lines: list[CellRecord]) -> str:
+    """Return the folder name of a defense's merged part; the name depends on the contents."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in defense)[:40]
+    contents = "/".join([defense, *(f"{line['key']} {line.get('run')}" for line in lines)])
+    return f"all-{safe}-{hashlib.sha256(contents.encode()).hexdigest()[:8]}"
 
 
 def sha256(path: Path) -> str:

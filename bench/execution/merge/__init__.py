@@ -1,0 +1,1 @@
+"""Merge the results folders of one board that several machines wrote."""
