@@ -175,7 +175,7 @@ def _worst(folder: Path, row: ChallengedRow) -> pd.Series:
             f"{row.folder} has the worst case of {row.defense} at {row.threat} on {len(of_row)} of {row.planned} "
             "images; run its board first"
         )
-    return of_row.set_index("index")["robust"]
+    return of_row.set_index("image")["robust"]
 
 
 def _interval(shares: pd.Series) -> Interval:

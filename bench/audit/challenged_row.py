@@ -95,7 +95,7 @@ class ChallengedRow:
         """Positions in the data set of the images of each clean cell, in their order."""
         frame = load_results(self.folder)
         rows = frame[frame["cell"].isin([line["key"] for line in self.lines])]
-        return {str(key): [int(i) for i in of["index"]] for key, of in rows.groupby("cell", sort=False)}
+        return {str(key): [int(i) for i in of["image"]] for key, of in rows.groupby("cell", sort=False)}
 
     def judged(self, images: Path, label: str) -> list[CellResult]:
         """Return the results of the row's cells with given images.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import bench
 import defenses
 import leaderboards
-from bench.site.model import Board, Site, Source
+from bench.site.model import Site, SiteBoard, Source
 from bench.site.site_folder import DESCRIPTION, check_ours, differences, is_current, write_site
 from bench.site.sources import sources_of
 from bench.store.parts import damage, part_folders
@@ -127,7 +127,7 @@ def site_files(
     return files | {DESCRIPTION: described.encode()}
 
 
-def _board_pages(site: Site, board: Board, plots: Plots) -> dict[str, str]:
+def _board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
     """Return the pages of a board by path; their pictures are added to `plots`."""
     from bench.site.attacks_page import attacks_page
     from bench.site.board import board_page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.diff.difference import Difference, diff_runs
 from bench.report.diff import NOTES, changes_table, counts, environment_table, points, row_title
-from bench.site.model import Board, Row, Site
+from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.sources import shown
 from bench.site.text import page, percent
 from bench.store.kinds import refuse_other_kind
@@ -52,7 +52,7 @@ def differences_of(runs: Mapping[Path, Path]) -> dict[str, Difference]:
     return {shown(new): diff_runs(old, new) for new, old in runs.items()}
 
 
-def diff_page(site: Site, board: Board, difference: Difference) -> str:
+def diff_page(site: Site, board: SiteBoard, difference: Difference) -> str:
     """Return the page that compares a board with an earlier run.
 
     Args:
@@ -64,7 +64,7 @@ def diff_page(site: Site, board: Board, difference: Difference) -> str:
     images = difference.images[_of_board(difference.images, board)]
     flips: dict[tuple[Any, ...], dict[str, list[int]]] = {}
     for image in images[images["flip"] != ""].to_dict("records"):
-        flips.setdefault(_name(image), {}).setdefault(image["flip"], []).append(image["index"])
+        flips.setdefault(_name(image), {}).setdefault(image["flip"], []).append(image["image"])
     rows = {row.label: row for row in board.rows}
     changed = here[here["state"] != "same"].to_dict("records")
     return page(
@@ -85,10 +85,10 @@ def diff_page(site: Site, board: Board, difference: Difference) -> str:
     )
 
 
-def _of_board(frame: pd.DataFrame, board: Board) -> pd.Series[Any]:
+def _of_board(frame: pd.DataFrame, board: SiteBoard) -> pd.Series[Any]:
     """Return True for the rows of a frame that are of the threat of a board."""
     names = ("norm", "eps", "targets")
-    keep = frame["norm"] == board.setting["norm"]
+    keep: pd.Series[Any] = frame["norm"] == board.setting["norm"]
     for name in names[1:]:
         keep &= frame[name] == board.setting[name]
     return keep
@@ -98,7 +98,7 @@ def _name(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("defense", "training_seed", "attack", "view", "dataset", "split"))
 
 
-def _line(row: Mapping[Any, Any], flips: Mapping[str, Sequence[int]], rows: Mapping[str, Row]) -> dict[str, Any]:
+def _line(row: Mapping[Any, Any], flips: Mapping[str, Sequence[int]], rows: Mapping[str, SiteRow]) -> dict[str, Any]:
     """Return what is shown of a row."""
     n = int(row["n"])
     known = rows.get(str(row["defense"]))

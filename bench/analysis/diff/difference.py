@@ -36,7 +36,7 @@ class Difference:
             with its 95 % interval `low`, `high` (`bench.stats.paired.paired_difference`); `differing` images, `tied`
             of them, and those `lost` (mostly right in the old run alone) and `won`; `cells_same` and so on, the numbers
             of cells by kind.
-        images: a row per row and image that differs: `index`; `old`, `new`, shares of right draws; `tie`; `flip`,
+        images: a row per row and image that differs: `image`; `old`, `new`, shares of right draws; `tie`; `flip`,
             "lost", "won" or "".
         changes: a row per row and changed part of its cells' keys: `what`, `old`, `new`, `cells`.
         environment: (what, old, new) of libraries and machines.

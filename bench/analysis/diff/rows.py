@@ -17,7 +17,7 @@ _GROUP = [name for name in NAMES if name not in ("attack", "view")]
 _NUMBERS = ("n_old", "n_new", "n", "old_mean", "new_mean", "difference", "low", "high")
 _IMAGES = ("differing", "tied", "lost", "won")
 ROW_COLUMNS = (*NAMES, "state", *_NUMBERS, *_IMAGES, *(f"cells_{kind}" for kind in KINDS))
-IMAGE_COLUMNS = (*NAMES, "index", "old", "new", "tie", "flip")
+IMAGE_COLUMNS = (*NAMES, "image", "old", "new", "tie", "flip")
 
 
 def compared_rows(old: RunSide, new: RunSide, cells: Mapping[RowName, RowCells]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -67,7 +67,7 @@ def _worst_name(group: tuple[object, ...]) -> RowName:
 def _worst(side: RunSide) -> dict[tuple[object, ...], pd.Series]:
     """Return the shares that withstand the worst attack, by defense and setting and then by image."""
     frame = worst_per_image(side.results)
-    return {tuple(group): rows.set_index("index")["robust"] for group, rows in frame.groupby(_GROUP, sort=False)}
+    return {tuple(group): rows.set_index("image")["robust"] for group, rows in frame.groupby(_GROUP, sort=False)}
 
 
 def _whole(rows: list[RowCells], shares: list[pd.Series]) -> RowCells:
@@ -121,7 +121,7 @@ def _images(name: RowName, shares: list[pd.Series], cells: RowCells) -> Iterator
         before, after = float(old.get(index, np.nan)), float(new.get(index, np.nan))
         flip = str(_flips(np.array([before]), np.array([after]))[0])
         yield dict(zip(NAMES, name, strict=True)) | {
-            "index": index,
+            "image": index,
             "old": before,
             "new": after,
             "tie": index not in cells.beyond,

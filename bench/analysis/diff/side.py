@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.analysis.public_names import stored
 from bench.analysis.results import Results, load_results, read_results
 from bench.store.kinds import folder_named
 from bench.store.parts import DRAWS, CellRecord
@@ -51,7 +52,7 @@ class RunSide:
     def records(self, keys: Sequence[str]) -> pd.DataFrame:
         """Return the records of finished cells, a row per image."""
         at = np.concatenate([np.zeros(0, np.int64), *(self._positions[key] for key in keys)])
-        return self.frame.take(at)
+        return stored(self.frame.take(at))
 
     def draws(self, keys: Sequence[str]) -> pd.DataFrame:
         """Return the draws of finished cells, as they are stored.

@@ -84,7 +84,7 @@ def test_other_verdicts_under_one_key(tmp_path):
     of = row(found.rows, "apgd")
     assert (of["differing"], of["tied"], of["lost"], of["won"], of["n"]) == (2, 0, 1, 1, 6)
     assert (of["old_mean"], of["new_mean"], of["difference"]) == (0.5, 0.5, 0.0)
-    assert found.images[found.images["attack"] == "apgd"]["index"].tolist() == [0, 2]
+    assert found.images[found.images["attack"] == "apgd"]["image"].tolist() == [0, 2]
     assert found.images[found.images["attack"] == "apgd"]["flip"].tolist() == ["lost", "won"]
     worst = row(found.rows, "worst case")
     old, new = (bench.worst_per_image(tmp_path / name)["robust"].to_numpy() for name in "ab")
@@ -173,7 +173,7 @@ def test_cells_of_another_size_are_compared_by_image(tmp_path):
     assert {k: n for k, n in found.cells.items() if n} == {"same": 3, "other_key": 2}
     of = row(found.rows, "apgd")
     assert (of["n"], of["differing"], of["lost"]) == (6, 1, 1)
-    assert found.images[found.images["attack"] == "apgd"]["index"].tolist() == [4]
+    assert found.images[found.images["attack"] == "apgd"]["image"].tolist() == [4]
 
 
 def test_cells_of_one_run_and_other_states(tmp_path):

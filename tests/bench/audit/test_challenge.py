@@ -47,7 +47,7 @@ def challenge(board, file, *arguments, defense="linear", out=None):
 
 def worst(folder, defense):
     frame = worst_per_image(folder)
-    return frame[frame["defense"] == defense].set_index("index")["robust"]
+    return frame[frame["defense"] == defense].set_index("image")["robust"]
 
 
 def snapshot(folder):
@@ -64,8 +64,8 @@ def test_the_verdict_is_that_of_judge(board, tmp_path, defense):
     old = worst(board[1], defense)
     if defense == "noisy":
         assert judge(board, file, "--out", tmp_path / "judged").returncode == 0
-        given = load_results(tmp_path / "judged").query("attack == 'sign'").set_index("index")
-        clean = load_results(board[1]).query("defense == 'noisy' and attack == 'none'").set_index("index")
+        given = load_results(tmp_path / "judged").query("attack == 'sign'").set_index("image")
+        clean = load_results(board[1]).query("defense == 'noisy' and attack == 'none'").set_index("image")
         harder = given["correct_sel"] < clean["correct_sel"]
         assert harder.sum() > 5
     found = re.fullmatch(
@@ -81,13 +81,13 @@ def test_the_verdict_is_that_of_judge(board, tmp_path, defense):
     assert [*found.groups()[:4]] == expected
     assert int(found[5]) == int(((old > 0.5) & (new <= 0.5)).sum()) > 0
     if defense == "noisy":  # the same draws, to the bit
-        ours = load_results(tmp_path / "kept").query("attack == 'given:sign'").set_index("index")
+        ours = load_results(tmp_path / "kept").query("attack == 'given:sign'").set_index("image")
         assert ours["correct"].tolist() == given["correct"].tolist()
         assert set(ours["cell"]) == set(given["cell"])
         draws = [load_draws(f).query(f"attack == '{a}'") for f, a in (("kept", "given:sign"), ("judged", "sign"))
                  for f in [tmp_path / f]]  # fmt: skip
-        assert draws[0][["index", "draw", "pred", "margin"]].values.tolist() == (
-            draws[1][["index", "draw", "pred", "margin"]].values.tolist()
+        assert draws[0][["image", "draw", "pred", "margin"]].values.tolist() == (
+            draws[1][["image", "draw", "pred", "margin"]].values.tolist()
         )
 
 

@@ -51,7 +51,7 @@ def test_numbers_are_those_of_diff_runs(runs):
             (difference.images["attack"] == row["attack"]) & (difference.images["view"] == row["view"])
         ]
         for at, flip in ((12, "lost"), (13, "won")):
-            assert [int(i) for i in cells[at][1].split()] == of[of["flip"] == flip]["index"].tolist()
+            assert [int(i) for i in cells[at][1].split()] == of[of["flip"] == flip]["image"].tolist()
     assert f"{difference.cells['same']} the same bits" in source
     assert "1 other verdicts" in source
     assert "2 of 10 rows" in source
