@@ -20,7 +20,7 @@ DEPLOYED, GIVEN = "deployed", "given"  # views of null attacks and of precompute
 KNOWN = ", seed known"  # after the label of a null attack that is judged on the known draw
 PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
-_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
+FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Cell:
     def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
-        name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
+        name = FIRST_NAMES.get(self.attack.name, self.attack.name)
         attack = PRECOMPUTED if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {
