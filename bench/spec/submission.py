@@ -25,7 +25,7 @@ HOLDS = {
 CHECKS = {
     "zip": f"No name leads out of the folder or is there twice, nothing is a link or encrypted; {_LIMITS}.",
     "files": f"{DESCRIPTION} lists every file, and size and SHA-256 of each agree; nothing else is in the zip.",
-    "results": "Manifest, plan and parts are whole, of one defense, and each planned cell is finished without an error.",
+    "results": "Manifest, plan and parts are whole, of one defense, and each planned cell is finished without error.",
     "keys": "The key of each cell is computed again from the identity in its line, and the line says the same.",
     "board": f"{BOARD} is the board of these cells.",
     "images": "Number, label and SHA-256 of each image are those of the data set, or of the board.",
@@ -39,8 +39,8 @@ CHECKS = {
 }
 AGAINST = {
     "label": "The board has no row of this label, and none of these cells.",
-    "same board": "Name, budget, threats and attacks are the board's: it lacks no attack that all other rows of its kind "
-    "have, and attacks of one label have the same parameters.",
+    "same board": "Name, budget, threats and attacks are the board's: it lacks no attack that all other rows of its "
+    "kind have, and attacks of one label have the same parameters.",
     "same images": "Data set, split, index list and blocks are the board's.",
     "same draws": "Seed and numbers of draws are the board's.",
 }

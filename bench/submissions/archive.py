@@ -1,4 +1,4 @@
-"""Zips of submissions: written with the same bytes for the same files, unpacked only where nothing in them does harm."""
+"""Zips of submissions: the same bytes for the same files, and unpacked only where nothing in them does harm."""
 
 from __future__ import annotations
 

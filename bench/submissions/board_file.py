@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from bench.spec.cell import FIRST_NAMES, NULLS, PRECOMPUTED, TRANSFER, label_of
 from bench.spec.submission import CODE
@@ -28,16 +28,15 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     Raises:
         KeyError, TypeError, ValueError, IndexError: an identity that is none.
     """
-    first = lines[0]
+    first = cast("Json", lines[0])
     eps = list(dict.fromkeys(str(line["eps"]) for line in lines))
-    facts = {"name": manifest.get("board"), "title": manifest.get("title"), "dataset": portable(first["dataset"])}
-    facts |= {key: first[key] for key in ("split", "indices", "budget", "seed")}  # type: ignore[literal-required]
+    facts: Json = {"name": manifest.get("board"), "title": manifest.get("title"), "dataset": portable(first["dataset"])}
+    facts |= {key: first[key] for key in ("split", "indices", "budget", "seed")}
     board: Json = {key: value for key, value in facts.items() if value is not None}
     board["block"] = max(line["images"] for line in lines)
     board["nulls"] = [*NULLS, *([TRANSFER] if any(_is_transfer(line) for line in lines) else [])]
-    board["threat"] = {key: first[key] for key in ("norm", "targets", "knowledge")} | {  # type: ignore[literal-required]
-        "eps": eps[0] if len(eps) == 1 else eps
-    }
+    board["threat"] = {key: first[key] for key in ("norm", "targets", "knowledge")}
+    board["threat"]["eps"] = eps[0] if len(eps) == 1 else eps
     if verdict := _verdict(manifest, lines):
         board["verdict"] = verdict
     board["defense"] = [_defense(manifest, label)]
@@ -99,11 +98,12 @@ def _attacks(lines: Iterable[CellRecord]) -> list[Json]:
         view = {key: value for key, value in view.items() if value != _VIEW[key]}
         if view not in entry["views"]:
             entry["views"].append(view)
-    return [entry if any(entry["views"]) else {k: v for k, v in entry.items() if k != "views"} for entry in entries.values()]
+    plain = [{key: value for key, value in entry.items() if key != "views"} for entry in entries.values()]
+    return [e if any(e["views"]) else p for e, p in zip(entries.values(), plain, strict=True)]
 
 
 def as_toml(board: Mapping[str, Any]) -> str:
-    """Return the tables of a board as TOML: the keys of the board, then [threat], [verdict], [[defense]], [[attack]]."""
+    """Return the tables of a board as TOML: the keys of the board, then its tables."""
     lines = [f"{key} = {_value(value)}" for key, value in board.items() if not _is_table(value)]
     for key, value in board.items():
         for table in value if isinstance(value, list) and _is_table(value) else [value] if _is_table(value) else ():

@@ -12,6 +12,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.source_code import hashes, whole_hash
 
+_LISTED = ("code", "modules", "files")  # of an entry of `bench.execution.sources`
 _SHA = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,9 +26,21 @@ def plugins(lines: Iterable[CellRecord]) -> dict[str, Json]:
     for line in lines:
         sources = line.get("sources")
         for entry in sources if isinstance(sources, list) else ():
-            if isinstance(entry, dict) and all(isinstance(entry.get(key), dict) for key in ("code", "modules", "files")):
+            if isinstance(entry, dict) and all(
+                isinstance(entry.get(key), dict) for key in ("code", "modules", "files")
+            ):
                 found.setdefault(str(entry.get("name")), entry)
     return found
+
+
+def unlisted(lines: Iterable[CellRecord]) -> list[str]:
+    """Return the defenses and attacks in files of one's own whose code no line lists."""
+    known, named = plugins(lines), dict[str, None]()
+    for line in lines:
+        for name in (str(line["identity"]["defense"].get("name")), str(line["identity"]["attack"][0])):
+            if ".py:" in name:
+                named[name] = None
+    return [name for name in named if name not in known]
 
 
 def problems(found: Mapping[str, JsonView], files: Mapping[str, bytes]) -> Iterator[str]:

@@ -80,7 +80,8 @@ def described(folder: Path, name: str) -> Json:
     try:
         content: Any = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{name} is no submission (it has no {DESCRIPTION}); pack it with purebench submit pack") from None
+        text = f"{name} is no submission (it has no {DESCRIPTION}); pack it with purebench submit pack"
+        raise UserError(text) from None
     except (OSError, ValueError, RecursionError):
         content = None
     files = content.get("files") if isinstance(content, dict) else None
@@ -108,6 +109,6 @@ def entries(files: Mapping[str, bytes | Path]) -> dict[str, dict[str, object]]:
 
 
 def files_of(folder: Path) -> dict[str, bytes | Path]:
-    """Return the files below a folder by name, "/" between its parts, without hidden ones."""
+    """Return the files below a folder by name, "/" between its parts."""
     found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    return {name: file for name, file in sorted(found.items()) if not name.startswith(".")}
+    return dict(sorted(found.items()))
