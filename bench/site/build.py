@@ -82,6 +82,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
     from bench.site.row import row_page
+    from bench.site.submit_page import submit_page
 
     site, plots = collect(results, title, gallery=gallery), Plots()
     audits = audits_of(site)
@@ -89,6 +90,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         "index.html": index_page(site, about_files(site), plots),
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
+        "submit.html": submit_page(site),
         "audits.html": audits_page(site, audits, plots),
         "claims.html": claims_page(site, plots),
         **audit_pages(site, audits),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.execution.merge.facts import first_of
+from bench.execution.merge.facts import first_of, united_audits
 from bench.spec.cell import label_of
 from bench.store.manifest import read_manifest
 from bench.store.parts import CellRecord, stored
 from bench.store.reader import read_plan
 from bench.submissions.submission import Submission
+from defenses.utils.errors import UserError
 from defenses.utils.text import counted
 
 _FACTS = ("board", "budget", "preset", "protocols")  # of a manifest; data and seed have checks of their own
@@ -98,6 +99,14 @@ def same_draws(row: Submission, board: Path) -> Iterator[str]:
     own, others = ({str(v) for v in _identities(map(_of_random, some), "verdict")} for some in (row.lines, lines))
     if own and others and own != others:
         yield f"it has {_listed(own)} held-out and selection draws, {board} has {_listed(others)}"
+
+
+def same_audit(row: Submission, board: Path) -> Iterator[str]:
+    """Yield why the audits of a row and those of a board cannot stand side by side."""
+    try:
+        united_audits([board, row.results])
+    except UserError as error:
+        yield str(error).replace(str(row.results), "the submission")
 
 
 def _of_random(line: CellRecord) -> CellRecord:

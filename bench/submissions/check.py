@@ -129,13 +129,8 @@ def _belongs(name: str) -> bool:
     top, *rest = name.split("/")
     if top == RESULTS:
         whole = ("plan.jsonl", "manifest.json", "certificates.json", "audit/audit.json")
-        of_part = (
-            len(rest) == 3
-            and rest[0] == "parts"
-            and rest[1].startswith(("all-", "cell-"))
-            and rest[2] in (*FILES, SUMS)
-        )
-        return "/".join(rest) in whole or of_part
+        is_part = len(rest) == 3 and rest[0] == "parts" and rest[1].startswith(("all-", "cell-"))
+        return "/".join(rest) in whole or (is_part and rest[2] in (*FILES, SUMS))
     return (top == CODE and bool(rest)) or name in (DESCRIPTION, "card.toml", BOARD)
 
 
@@ -215,6 +210,7 @@ OF_BOARD: dict[str, Check] = {
     "label": lambda e: against.label_problems(e.row, e.board or Path()),
     "same board": lambda e: against.same_board(e.row, e.board or Path()),
     "same images": lambda e: against.same_images(e.row, e.board or Path()),
+    "same audit": lambda e: against.same_audit(e.row, e.board or Path()),
     "same draws": lambda e: against.same_draws(e.row, e.board or Path()),
 }
 OPENING = ("zip", "files", "results")  # made by `examine` before the others

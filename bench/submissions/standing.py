@@ -49,9 +49,8 @@ def _ranked(frame: Any, line: dict[str, Any]) -> str:
 
 
 def _line(line: dict[str, Any], where: str) -> str:
-    worst, clean = (
-        interval(*(line[f"{name}_{end}"] for end in ("mean", "low", "high"))) for name in ("worst", "clean")
-    )
+    ends = ("mean", "low", "high")
+    worst, clean = (interval(*(line[f"{name}_{end}"] for end in ends)) for name in ("worst", "clean"))
     audit = f"fails {line['audit_failed']}" if line["audit_failed"] else line["audit"]
     decided = f", decided by {line['worst_attack']} ({line['worst_view']})" if line["worst_attack"] else ""
     return (
