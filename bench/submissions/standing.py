@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.analysis.leaderboard import leaderboard
 from bench.report.format import interval
 from bench.spec.submission import AGAINST
@@ -38,17 +40,17 @@ def standing(row: Submission, found: Sequence[Finding], board: Path | None) -> l
         return [f"{row.label}: its row cannot be computed ({error})"]
 
 
-def _ranked(frame: Any, line: dict[str, Any]) -> str:
+def _ranked(frame: Any, line: dict[Any, Any]) -> str:
     """Return the range of ranks among the rows of a threat that have one."""
     low, high = line["rank_low"], line["rank_high"]
-    if low is None or low != low or str(low) == "<NA>":
+    if pd.isna(low):
         return f"no rank ({line['status'] if line['status'] != 'ok' else 'fails its audit'})"
     same = (frame["norm"] == line["norm"]) & (frame["eps"] == line["eps"]) & (frame["targets"] == line["targets"])
     span = str(low) if low == high else f"{low}-{high}"
     return f"rank {span} of {int((same & frame['rank_low'].notna()).sum())}"
 
 
-def _line(line: dict[str, Any], where: str) -> str:
+def _line(line: dict[Any, Any], where: str) -> str:
     ends = ("mean", "low", "high")
     worst, clean = (interval(*(line[f"{name}_{end}"] for end in ends)) for name in ("worst", "clean"))
     audit = f"fails {line['audit_failed']}" if line["audit_failed"] else line["audit"]
