@@ -12,6 +12,12 @@ def made(tmp_path_factory):
     return folders(tmp_path_factory.mktemp("submitted"))
 
 
+@pytest.fixture(autouse=True)
+def unmarked(made):
+    """No mark of an earlier import of the code."""
+    (made / "imported").unlink(missing_ok=True)
+
+
 @pytest.fixture
 def board(made, tmp_path):
     """A copy of the board without the row."""

@@ -26,6 +26,7 @@ def test_the_same_row_gives_the_same_bytes(made, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"13 files of noisy in {tmp_path / 'again.zip'}\n"
     assert (tmp_path / "again.zip").read_bytes() == (made / "row.zip").read_bytes()
+    assert not (made / "imported").exists()
     assert {info.date_time for info in zipfile.ZipFile(made / "row.zip").infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
@@ -71,7 +72,6 @@ def test_rerun_says_so_and_runs_the_code(made, capsys):
     assert done.returncode == 0, done.stdout
     assert done.stderr == "judging 2 images of each cell again; this runs models.py:noisy, models.py:slow\n"
     assert (made / "imported").is_file()
-    (made / "imported").unlink()
 
 
 def test_an_added_row_is_the_row_of_the_whole_board(made, board):
