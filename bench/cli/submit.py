@@ -49,8 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.submissions.standing import standing
 
     with tempfile.TemporaryDirectory() as folder:
-        found, row = examine(arguments.zip, Path(folder), arguments.to)
-        if arguments.rerun and row is not None:
+        found, row = examine(arguments.zip, Path(folder), arguments.to, data_root=arguments.data_root)
+        if arguments.rerun and found:
+            print("not judged again: what the checks find comes first", file=sys.stderr)
+        elif arguments.rerun and row is not None:
             from bench.submissions.rerun import announced, rerun_problems
 
             print(clean(announced(row, arguments.rerun)), file=sys.stderr, flush=True)

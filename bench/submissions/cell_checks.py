@@ -30,7 +30,6 @@ _GIVEN = (
     "draws",
     "selection",
 )
-_COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "rejected")
 
 
 def key_problems(lines: Iterable[CellRecord]) -> Iterator[str]:
@@ -100,37 +99,48 @@ def draw_problems(cells: Iterable[CellData]) -> Iterator[str]:
     """Yield the cells whose draws are not those that their identity names, or whose counts are not of their draws."""
     for cell in cells:
         held_out, selection, *_ = cell.line["identity"]["verdict"]
-        expected = {(d, d >= selection) for d in range(selection + held_out)}
-        judged = cell.records[cell.records["status"] == "ok"]
-        by_image = {int(str(i)): rows for i, rows in cell.draws.groupby("index")} if len(cell.draws) else {}
-        if by_image.keys() != {*map(int, judged["index"])}:
+        judged = cell.records[cell.records["status"] == "ok"].sort_values("index", kind="stable")
+        draws = cell.draws.sort_values(["index", "draw"], kind="stable") if len(cell.draws) else cell.draws
+        if {*draws.get("index", ())} != {*judged["index"]}:
             yield f"{cell.name}: the draws are not of the images that were judged"
-            continue
-        for record in judged.to_dict("records"):
-            rows = by_image[int(record["index"])]
-            found = list(zip(rows["draw"].astype(int), rows["held_out"].astype(bool), strict=True))
-            if len(found) != len(expected) or {*found} != expected:
-                yield (
-                    f"{cell.name}: image {record['index']} has other draws than the {selection} for selection and the "
-                    f"{held_out} held out"
-                )
-                break
-            counts = _counts(rows, int(record["label"]))
-            if other := [name for name in _COUNTS if counts[name] != int(record[name])]:
-                own, stored = counts[other[0]], record[other[0]]
-                yield f"{cell.name}: {other[0]} of image {record['index']} is {stored}, and {own} by its draws"
-                break
+        elif len(judged) and (other := _other_draws(draws, held_out, selection)) is not None:
+            wanted = f"the {selection} for selection and the {held_out} held out"
+            yield f"{cell.name}: image {other} has other draws than {wanted}"
+        elif len(judged):
+            counts = _counts(draws, judged["label"].to_numpy(), selection + held_out)
+            for name, values in counts.items():
+                if len(at := np.flatnonzero(judged[name].to_numpy() != values)):
+                    stored, image = (judged[column].to_numpy()[at[0]] for column in (name, "index"))
+                    yield f"{cell.name}: {name} of image {image} is {stored}, and {values[at[0]]} by its draws"
+                    break
 
 
-def _counts(rows: pd.DataFrame, label: int) -> dict[str, int]:
-    """Return the counts of a record from the draws of its image."""
-    held, rejected = rows["held_out"].to_numpy(bool), rows["rejected"].to_numpy(bool)
-    right = (rows["pred"].to_numpy() == label) & ~rejected
-    sel = ~held if (~held).any() else held
+def _other_draws(draws: pd.DataFrame, held_out: int, selection: int) -> int | None:
+    """Return the first image whose draws are not 0, 1, ..., those for selection first; None if all are."""
+    place = draws.groupby("index").cumcount().to_numpy()
+    wrong = (draws["draw"].to_numpy() != place) | (draws["held_out"].to_numpy(bool) != (place >= selection))
+    number = draws.groupby("index")["draw"].transform("size").to_numpy()
+    at = np.flatnonzero(wrong | (number != selection + held_out))
+    return int(draws["index"].to_numpy()[at[0]]) if len(at) else None
+
+
+def _counts(draws: pd.DataFrame, labels: I64, number: int) -> dict[str, I64]:
+    """Return the counts of records, [B] each, from the draws of their images, sorted by image and draw.
+
+    Args:
+        draws: a row an image and draw.
+        labels: of the images, [B].
+        number: draws of each image.
+    """
+    held, rejected, pred = (
+        draws[name].to_numpy().reshape(len(labels), number) for name in ("held_out", "rejected", "pred")
+    )
+    right = (pred == labels[:, None]) & ~rejected
+    chosen = ~held if (~held).any() else held
     return {
-        "correct": int(right[held].sum()),
-        "draws": int(held.sum()),
-        "correct_sel": int(right[sel].sum()),
-        "draws_sel": int(sel.sum()),
-        "rejected": int(rejected[held].sum()),
+        "correct": (right & held).sum(1),
+        "draws": held.sum(1),
+        "correct_sel": (right & chosen).sum(1),
+        "draws_sel": chosen.sum(1),
+        "rejected": (rejected & held).sum(1),
     }

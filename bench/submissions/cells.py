@@ -100,12 +100,13 @@ class CleanImages:
     revision: str
 
 
-def clean_images(lines: Iterable[CellRecord], board: Path | None) -> CleanImages:
+def clean_images(lines: Iterable[CellRecord], board: Path | None, data_root: Path | None = None) -> CleanImages:
     """Return the clean images of some cells: of the board where one is given, else of a published data set.
 
     Args:
         lines: of cells, at least one.
         board: a results folder with the same images; None: there is none.
+        data_root: folder of data sets.
 
     Raises:
         UserError: no board, and the data set is none of purebench or its files are not there.
@@ -116,7 +117,7 @@ def clean_images(lines: Iterable[CellRecord], board: Path | None) -> CleanImages
     name = first["dataset"]
     if name not in NAMES:  # others may be code, files, or downloads
         raise UserError(f"{name} is no data set of purebench; name the board's folder with --to, which has the images")
-    data = load_dataset(name, first["split"])
+    data = load_dataset(name, first["split"], root=data_root)
     shas = {i: sha[:16] for i, sha in enumerate(data.shas)}
     return CleanImages(dict(enumerate(data.x.numpy())), dict(enumerate(data.y.tolist())), shas, data.revision)
 

@@ -13,7 +13,7 @@ from bench.spec.submission import BOARD, CODE, DESCRIPTION, RESULTS
 from bench.store.audits import read_audits
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest
-from bench.store.parts import FILES, SUMS, sha256, stored
+from bench.store.parts import DRAWS, FILES, RECORDS, SUMS, part_folders, sha256, stored
 from bench.store.reader import read_plan
 from bench.submissions import against, cell_checks
 from bench.submissions.archive import unpack
@@ -28,7 +28,7 @@ from defenses.utils.text import counted
 
 _COLUMNS = {"key", "defense", "attack", "view", "norm", "eps", "targets", "block", "images", "stochastic", "seed"}
 _COLUMNS |= {"dataset", "split", "indices", "budget", "knowledge", "minimisation"}
-_DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError)
+_COLUMNS |= {"draws", "selection"}
 
 
 class Examined:
@@ -37,10 +37,11 @@ class Examined:
     Args:
         row: the unpacked submission.
         board: results folder of the board; None: none is given.
+        data_root: folder of data sets.
     """
 
-    def __init__(self, row: Submission, board: Path | None):
-        self.row, self.board = row, board
+    def __init__(self, row: Submission, board: Path | None, data_root: Path | None):
+        self.row, self.board, self.data_root = row, board, data_root
 
     @cached_property
     def cells(self) -> list[CellData]:
@@ -50,19 +51,22 @@ class Examined:
     @cached_property
     def clean(self) -> CleanImages:
         """Return the clean images."""
-        return clean_images(self.row.plan, self.board)
+        return clean_images(self.row.plan, self.board, self.data_root)
 
 
 Check = Callable[[Examined], Iterable[str]]
 
 
-def examine(zipped: Path, folder: Path, board: Path | None = None) -> tuple[list[Finding], Submission | None]:
+def examine(
+    zipped: Path, folder: Path, board: Path | None = None, *, data_root: Path | None = None
+) -> tuple[list[Finding], Submission | None]:
     """Unpack a submission and make all checks; no code of it runs.
 
     Args:
         zipped: the zip.
         folder: an empty folder, which gets its files.
         board: results folder of the board that the row is to join; None: the row by itself.
+        data_root: folder of data sets; without a board clean images are read there.
 
     Returns:
         What fails, in the order of the checks, and the submission; None where its results cannot be read.
@@ -81,7 +85,7 @@ def examine(zipped: Path, folder: Path, board: Path | None = None) -> tuple[list
     found = [Finding("results", fault) for fault in faults]
     if row is None:
         return found, None
-    examined = Examined(row, board)
+    examined = Examined(row, board, data_root)
     for name, check in {**OF_ROW, **(OF_BOARD if board is not None else {})}.items():
         found += [Finding(name, fault) for fault in _guarded(check, examined)]
     return found, row
@@ -105,7 +109,7 @@ def _guarded(check: Check, examined: Examined) -> Iterator[str]:
         yield from check(examined)
     except UserError as error:
         yield from map(str, error.args)
-    except _DAMAGED as error:
+    except Exception as error:  # whatever a file of others holds
         yield f"its values are not those that a run writes ({type(error).__name__}: {error})"
 
 
@@ -141,21 +145,41 @@ def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
         check_manifest(results)
         manifest, plan = read_manifest(results), read_plan(results / "plan.jsonl")
         cells = stored(results / "parts", lambda part, problem: faults.append(f"{part.name}: {problem}"))
-    except (UserError, *_DAMAGED) as error:
-        return None, [f"manifest, plan or parts cannot be read: {error}".replace(f"{folder}/", "")]
-    if not manifest or not plan or not all(isinstance(p, dict) and p.keys() >= _COLUMNS for p in plan):
-        return None, ["the manifest or the plan is missing or damaged"]
-    labels = {str(line["defense"]) for line in plan} | {label_of(t) for t in manifest.get("defenses") or {}}
-    if labels != {label}:
-        faults.append(f"it holds {', '.join(sorted(labels))}, and must hold {label} alone")
-    if foreign := cells.keys() - {line["key"] for line in plan}:
-        faults.append(f"{counted(len(foreign), 'stored cell')} are not in its plan")
-    if missing := [p for p in plan if p["key"] not in cells]:
-        faults.append(f"{counted(len(missing), 'cell')} not run: {first_of(missing)}")
-    failed = [{**cells[p["key"]][0], **p} for p in plan if p["key"] in cells]
-    failed = [line for line in failed if line["error"] and line["status"] != "unsupported"]
-    faults += [f"{first_of([line])} failed: {line['error']}" for line in failed]
-    return (Submission(folder, label, plan, manifest, cells) if cells else None), faults
+        if not manifest or not plan or not all(isinstance(p, dict) and p.keys() >= _COLUMNS for p in plan):
+            return None, ["the manifest or the plan is missing or damaged"]
+        row = Submission(folder, label, plan, manifest, cells)
+        faults += _result_problems(row)
+        if too_long := [*_too_long(row)]:
+            return None, [*faults, *too_long]
+    except Exception as error:  # whatever a file of others holds
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return None, [*faults, f"manifest, plan or parts cannot be read: {told}".replace(f"{folder}/", "")]
+    return (row if cells else None), faults
+
+
+def _result_problems(row: Submission) -> Iterator[str]:
+    """Yield what keeps results from being those of one defense, finished without an error."""
+    labels = {str(line["defense"]) for line in row.plan} | {label_of(t) for t in row.manifest.get("defenses") or {}}
+    if labels != {row.label}:
+        yield f"it holds {', '.join(sorted(labels))}, and must hold {row.label} alone"
+    if foreign := row.cells.keys() - {line["key"] for line in row.plan}:
+        yield f"{counted(len(foreign), 'stored cell')} not in its plan"
+    if missing := [p for p in row.plan if p["key"] not in row.cells]:
+        yield f"{counted(len(missing), 'cell')} not run: {first_of(missing)}"
+    failed = [line for line in row.lines if line["error"] and line["status"] != "unsupported"]
+    yield from (f"{first_of([line])} failed: {line['error']}" for line in failed)
+
+
+def _too_long(row: Submission) -> Iterator[str]:
+    """Yield the tables with more rows than their cells have images and draws, which memory may not hold."""
+    import pyarrow.parquet as pq
+
+    images = sum(int(line["images"]) for line in row.plan)
+    draws = sum(int(line["images"]) * (int(line["draws"]) + int(line["selection"])) for line in row.plan)
+    for part in part_folders(row.results / "parts"):
+        for name, most in ((RECORDS, images), (DRAWS, draws)):
+            if (part / name).is_file() and (rows := pq.read_metadata(part / name).num_rows) > most:
+                yield f"{name} has {rows:,} rows; the cells have {most:,}"
 
 
 def _board(examined: Examined) -> Iterator[str]:

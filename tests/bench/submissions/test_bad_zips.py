@@ -6,11 +6,13 @@ import shutil
 import stat
 import zipfile
 
+import pandas as pd
 import pytest
 from boards import purebench_here
-from submitted import LABEL, audit, changed, pack, read_zip, with_images, with_lines, with_table
+from submitted import LABEL, audit, changed, pack, read_zip, the_part, with_images, with_lines, with_table
 
 from bench.store.audits import write_audits
+from bench.submissions.archive import write_zip
 
 
 def tree(folder):
@@ -218,8 +220,6 @@ def test_a_seed_that_is_not_the_boards(made, tmp_path, board):
         line["seed"] = 1
 
     def files_of_seed(files):
-        from submitted import the_part
-
         with_lines(files, change)
         cells, plan = the_part(files, "cells.jsonl"), "results/plan.jsonl"
         for name in (cells, plan):
@@ -398,3 +398,38 @@ def test_a_failing_disk_leaves_the_board_as_it_was(made, board, monkeypatch):
 def test_a_folder_that_is_no_board(made, tmp_path):
     done = purebench_here("submit", "add", made / "row.zip", "--to", tmp_path)
     assert (done.returncode, "is no results folder" in done.stderr) == (2, True)
+
+
+def test_rerun_runs_nothing_where_a_check_fails(made, tmp_path):
+    zipped = changed(made / "row.zip", tmp_path / "row.zip", lambda files: files.pop("card.toml"))
+    done = purebench_here("submit", "check", zipped, "--rerun", 1)
+    assert (done.returncode, done.stderr) == (1, "not judged again: what the checks find comes first\n")
+    assert not (made / "imported").exists()
+
+
+@pytest.mark.parametrize("name", ["records.parquet", "draws.parquet"])
+def test_tables_that_are_too_long(name, made, tmp_path):
+    zipped = changed(
+        made / "row.zip", tmp_path / "row.zip", lambda f: with_table(f, name, lambda t: pd.concat([t] * 3))
+    )
+    (line,) = findings(zipped)
+    rows = {"records.parquet": 48, "draws.parquet": 384}[name]
+    assert line == f"results: {name} has {3 * rows} rows; the cells have {rows}"
+
+
+@pytest.mark.parametrize("name", ["board.toml", "card.toml", "results/plan.jsonl", "results/manifest.json"])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b'{"a": 1}', b"[1]", b""])
+def test_files_of_another_form(name, content, made, tmp_path):
+    zipped, files = tmp_path / "row.zip", read_zip(made / "row.zip") | {name: content}
+    about = json.loads(files["submission.json"])
+    about["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    write_zip(zipped, files | {"submission.json": json.dumps(about).encode()})
+    check = {"board.toml": "board", "card.toml": "card"}.get(name, "results")
+    assert findings(zipped)[0].startswith(f"{check}: ")
+
+
+def test_lines_of_other_kinds(made, tmp_path):
+    def change(line):
+        line |= {"images": [1], "eps": {"a": 1}, "block": None}
+
+    assert findings(changed(made / "row.zip", tmp_path / "row.zip", lambda f: with_lines(f, change)))
