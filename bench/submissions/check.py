@@ -32,7 +32,7 @@ _COLUMNS |= {"draws", "selection"}
 
 
 class Examined:
-    """A submission under examination; arrays are read once, by the first check that needs them.
+    """Submission under examination, whose arrays are read once.
 
     Args:
         row: the unpacked submission.
@@ -159,8 +159,11 @@ def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
 
 def _result_problems(row: Submission) -> Iterator[str]:
     """Yield what keeps results from being those of one defense, finished without an error."""
-    labels = {str(line["defense"]) for line in row.plan} | {label_of(t) for t in row.manifest.get("defenses") or {}}
-    if labels != {row.label}:
+    named = {label_of(title) for title in row.manifest.get("defenses") or {}}
+    labels = named | {str(line["defense"]) for line in row.plan}
+    if not named:
+        yield "the manifest names no defense"
+    elif labels != {row.label}:
         yield f"it holds {', '.join(sorted(labels))}, and must hold {row.label} alone"
     if foreign := row.cells.keys() - {line["key"] for line in row.plan}:
         yield f"{counted(len(foreign), 'stored cell')} not in its plan"

@@ -17,7 +17,7 @@ from defenses.utils.json_values import Json
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that a submission fails.
+    """Failure of a check.
 
     Args:
         check: its name, a key of `bench.spec.submission.CHECKS` or another table there.
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Submission:
-    """A row that was unpacked, with results that are whole.
+    """Unpacked row of a board, with its results.
 
     Args:
         folder: of the unpacked zip.

@@ -414,7 +414,7 @@ def test_tables_that_are_too_long(name, made, tmp_path):
     )
     (line,) = findings(zipped)
     rows = {"records.parquet": 48, "draws.parquet": 384}[name]
-    assert line == f"results: {name} has {3 * rows} rows; the cells have {rows}"
+    assert line == f"results: {name} has {3 * rows:,} rows; the cells have {rows:,}"
 
 
 @pytest.mark.parametrize("name", ["board.toml", "card.toml", "results/plan.jsonl", "results/manifest.json"])
