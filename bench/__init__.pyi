@@ -8,6 +8,8 @@ from .analysis.claims import judge_claim as judge_claim
 from .analysis.columns import columns as columns
 from .analysis.compare import compare as compare
 from .analysis.detection import detection as detection
+from .analysis.diff.difference import Difference as Difference
+from .analysis.diff.difference import diff_runs as diff_runs
 from .analysis.images import load_images as load_images
 from .analysis.leaderboard import leaderboard as leaderboard
 from .analysis.loaders import load_audits as load_audits

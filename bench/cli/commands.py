@@ -13,6 +13,7 @@ COMMANDS = {
     "merge": ("merge", "Write one results folder of those of several machines that ran one board."),
     "table": ("table", "Print the table of a results folder."),
     "compare": ("compare", "Compare two defenses, or two attacks, on the same images."),
+    "diff": ("diff", "Compare two runs of a board, image by image; exits with 1 if they differ beyond ties."),
     "claims": (
         "claims",
         "Hold published claims against results, with the sampling error of both; exits with 1 if one is refuted.",
@@ -55,5 +56,9 @@ COMMANDS = {
     "doctor": ("doctor", "Check the installed libraries, and say how to mend what is broken."),
     "model-info": ("model_info", "Write or read RobustBench's model_info JSON."),
     "judge": ("judge", "Judge precomputed adversarial images, and write the same records as a run."),
+    "challenge": (
+        "challenge",
+        "Judge images against a row of a results folder, under its own held-out draws: does its worst case fall?",
+    ),
     "verify": ("verify", "Judge the stored images of a results folder again, and report what has changed."),
 }

@@ -17,6 +17,10 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--gallery", type=at_least_0, default=48, metavar="N", help="pictures of each attack, 0: none (default: 48)"
     )
+    sub.add_argument(
+        "--against", nargs="+", action="extend", default=[], type=Path, metavar="OLD",
+        help="results folders of earlier runs of these boards: a page for each on what has changed",
+    )  # fmt: skip
     sub.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the folder differs")
     add_quiet(sub, "no line on what was written")
 
@@ -27,12 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     from defenses.utils.text import clean, counted
 
     out = arguments.out or Path("site")
+    options = {"gallery": arguments.gallery, "against": arguments.against}
     if arguments.check:
-        lines = check_site(arguments.results, out, arguments.title, gallery=arguments.gallery)
+        lines = check_site(arguments.results, out, arguments.title, **options)
         for line in lines:
             print(f"{out}: {clean(line)}", file=sys.stderr)
         return int(bool(lines))
-    count = build_site(arguments.results, out, arguments.title, gallery=arguments.gallery)
+    count = build_site(arguments.results, out, arguments.title, **options)
     if not arguments.quiet:
         print(f"{counted(count, 'file')} in {clean(str(out))}; open {clean(str(out / 'index.html'))}")
     return 0

@@ -105,7 +105,13 @@ def _stamp(folder: Path, inputs: str) -> bytes:
 def _inputs(folder: Path) -> str:
     """Return a digest of what tables are made of: small files, and the size and times of each file of a part."""
     digest = hashlib.sha256(_VERSION.encode())
-    for name in ("plan.jsonl", "manifest.json", certificates.FILE, f"{audits.FOLDER}/{audits.NAME}"):
+    for name in (
+        "plan.jsonl",
+        "challenges.jsonl",
+        "manifest.json",
+        certificates.FILE,
+        f"{audits.FOLDER}/{audits.NAME}",
+    ):
         if (folder / name).is_file():
             digest.update((folder / name).read_bytes())
     for part in part_folders(folder / "parts"):

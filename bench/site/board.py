@@ -20,6 +20,7 @@ def board_page(site: Site, board: Board, plots: Plots) -> str:
         depth=2,
         site=site.title,
         board=board,
+        site_differences=site.differences,
         columns=columns,
         rows=[(row, _facts(row), [column.cell(row) for column in columns]) for row in board.rows],
         groups=shown,

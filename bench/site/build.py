@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bench
 import defenses
 import leaderboards
-from bench.site.model import Source
+from bench.site.model import Board, Site, Source
 from bench.site.site_folder import DESCRIPTION, check_ours, differences, is_current, write_site
 from bench.site.sources import sources_of
 from bench.store.parts import damage, part_folders
 from defenses.utils.errors import UserError
 from defenses.zoo.weight_paths import weight_roots
+
+if TYPE_CHECKING:
+    from bench.site.plots import Plots
 
 GALLERY = 48  # images of an attack that are shown
 _SCHEMA = 1
@@ -24,7 +29,14 @@ _LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow", "matplotlib")
 _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page
 
 
-def build_site(results: Iterable[Path], out: Path, title: str = "purebench", *, gallery: int = GALLERY) -> int:
+def build_site(
+    results: Iterable[Path],
+    out: Path,
+    title: str = "purebench",
+    *,
+    gallery: int = GALLERY,
+    against: Iterable[Path] = (),
+) -> int:
     """Build the site of some results folders, unless it is there already.
 
     Args:
@@ -32,6 +44,7 @@ def build_site(results: Iterable[Path], out: Path, title: str = "purebench", *, 
         out: folder of the site: missing, empty, or of an earlier build.
         title: of the site.
         gallery: most images of an attack that are shown; 0: none.
+        against: results folders of earlier runs of the boards, each compared with the present one.
 
     Returns:
         Number of files of the site.
@@ -40,16 +53,23 @@ def build_site(results: Iterable[Path], out: Path, title: str = "purebench", *, 
         UserError: bad results, or `out` holds something else or cannot be written.
     """
     check_ours(out)
-    folders = list(results)
-    inputs = inputs_of(folders, title, gallery)
+    folders, earlier = list(results), list(against)
+    inputs = inputs_of(folders, title, gallery, earlier)
     if is_current(out, inputs):
         return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
-    files = site_files(folders, title, inputs, gallery)
+    files = site_files(folders, title, inputs, gallery, earlier)
     write_site(out, files)
     return len(files)
 
 
-def check_site(results: Iterable[Path], out: Path, title: str = "purebench", *, gallery: int = GALLERY) -> list[str]:
+def check_site(
+    results: Iterable[Path],
+    out: Path,
+    title: str = "purebench",
+    *,
+    gallery: int = GALLERY,
+    against: Iterable[Path] = (),
+) -> list[str]:
     """Return how a folder differs from the site of some results, as lines; nothing is written.
 
     Args:
@@ -57,12 +77,16 @@ def check_site(results: Iterable[Path], out: Path, title: str = "purebench", *, 
         out: folder of the site.
         title: of the site.
         gallery: see `build_site`.
+        against: see `build_site`.
     """
-    folders = list(results)
-    return differences(out, site_files(folders, title, inputs_of(folders, title, gallery), gallery))
+    folders, earlier = list(results), list(against)
+    inputs = inputs_of(folders, title, gallery, earlier)
+    return differences(out, site_files(folders, title, inputs, gallery, earlier))
 
 
-def site_files(results: list[Path], title: str, inputs: Mapping[str, object], gallery: int) -> dict[str, bytes]:
+def site_files(
+    results: list[Path], title: str, inputs: Mapping[str, object], gallery: int, against: Sequence[Path] = ()
+) -> dict[str, bytes]:
     """Return the files of a site by path, `DESCRIPTION` last.
 
     Args:
@@ -70,21 +94,19 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         title: of the site.
         inputs: see `inputs_of`.
         gallery: see `build_site`.
+        against: see `build_site`.
     """
-    from bench.site.attacks_page import attacks_page
     from bench.site.audits_page import audit_pages, audits_of, audits_page
-    from bench.site.board import board_page
     from bench.site.claims_page import claims_page
     from bench.site.collect import collect
-    from bench.site.compare_page import compare_page
     from bench.site.data_files import about_files, data_files, image_files
-    from bench.site.images_page import images_page
+    from bench.site.diff_page import differences_of, earlier_runs
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
-    from bench.site.row import row_page
     from bench.site.submit_page import submit_page
 
     site, plots = collect(results, title, gallery=gallery), Plots()
+    site = replace(site, differences=differences_of(earlier_runs(results, against)))
     audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site), plots),
@@ -97,12 +119,7 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
         **data_files(site),
     }
     for board in site.boards:
-        texts[f"b/{board.slug}/index.html"] = board_page(site, board, plots)
-        texts[f"b/{board.slug}/attacks.html"] = attacks_page(site, board)
-        texts[f"b/{board.slug}/compare.html"] = compare_page(site, board)
-        for row in board.rows:
-            texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
-            texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
+        texts |= _board_pages(site, board, plots)
     assets = sorted((Path(__file__).parent / "assets").iterdir())
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
     files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
@@ -112,19 +129,43 @@ def site_files(results: list[Path], title: str, inputs: Mapping[str, object], ga
     return files | {DESCRIPTION: described.encode()}
 
 
-def inputs_of(results: list[Path], title: str, gallery: int) -> dict[str, object]:
+def _board_pages(site: Site, board: Board, plots: Plots) -> dict[str, str]:
+    """Return the pages of a board by path; their pictures are added to `plots`."""
+    from bench.site.attacks_page import attacks_page
+    from bench.site.board import board_page
+    from bench.site.compare_page import compare_page
+    from bench.site.diff_page import diff_page
+    from bench.site.images_page import images_page
+    from bench.site.row import row_page
+
+    texts = {
+        f"b/{board.slug}/index.html": board_page(site, board, plots),
+        f"b/{board.slug}/attacks.html": attacks_page(site, board),
+        f"b/{board.slug}/compare.html": compare_page(site, board),
+    }
+    if found := site.differences.get(board.source.name):
+        texts[f"b/{board.slug}/diff.html"] = diff_page(site, board, found)
+    for row in board.rows:
+        texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
+        texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
+    return texts
+
+
+def inputs_of(results: list[Path], title: str, gallery: int, against: Sequence[Path] = ()) -> dict[str, object]:
     """Return what a site is made of: results, by their checksums, and code.
 
     Args:
         results: the folders.
         title: of the site.
         gallery: see `build_site`.
+        against: see `build_site`.
 
     Raises:
         UserError: bad results, or a damaged part.
     """
     found = sources_of(results)
-    for folder, _ in found:
+    earlier = sources_of(against) if against else []
+    for folder, _ in (*found, *earlier):
         for part in part_folders(folder / "parts"):
             if problem := damage(part):
                 raise UserError(f"{part}: {problem}; run the board again, which redoes its cells")
@@ -135,6 +176,7 @@ def inputs_of(results: list[Path], title: str, gallery: int) -> dict[str, object
         "gallery": gallery,
         "code": _code(),
         "results": [_described(source) for _, source in found],
+        **({"against": [_described(source) for _, source in earlier]} if earlier else {}),
     }
 
 

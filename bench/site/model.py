@@ -13,13 +13,14 @@ from bench.spec.cell import digest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.analysis.diff.difference import Difference
     from bench.figures.picture import Picture
     from bench.site.evidence import Evidence
     from bench.site.gallery import Gallery
     from bench.site.pairs import Pair
     from bench.site.recipes import Recipe
 
-_RESERVED = re.compile(r"index|attacks|compare|.*-images")  # other pages of a board
+_RESERVED = re.compile(r"index|attacks|compare|diff|.*-images")  # other pages of a board
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ class Site:
         sources: all results folders, in the order of the command.
         frames: data files by name: `leaderboard`, `claims`, `audits`.
         certificates: rows of `bench.load_certificates` by fingerprint.
+        differences: to earlier runs, by the name of the results folder.
     """
 
     title: str
@@ -204,6 +206,7 @@ class Site:
     sources: tuple[Source, ...]
     frames: Mapping[str, pd.DataFrame] = field(repr=False)
     certificates: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    differences: Mapping[str, Difference] = field(default_factory=dict, repr=False)
 
 
 def slugs(names: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from bench.store.manifest import check_manifest
 from bench.store.parts import CELLS, CellRecord, json_lines, opened, part_folders, read_lines, read_whole
 from defenses.utils.errors import UserError
 
+CHALLENGES = "challenges.jsonl"  # beside the plan, which a run writes anew
 TEXTS = ("cell", "status", "error")  # columns read with a dictionary: their texts repeat
 _TRIES = 3  # parts may be merged by a running board while they are read
 _AGAIN = "run the board again, which redoes these cells"
@@ -150,6 +151,24 @@ def read_plan(file: Path) -> list[CellRecord]:
         raise UserError(f"{file} cannot be read; run the board again, which writes it anew") from None
 
 
+def read_challenges(folder: Path) -> list[CellRecord]:
+    """Return the cells of images that `purebench challenge --keep` has added to a board, as lines of a plan.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = folder / CHALLENGES
+    if not file.is_file():
+        return []
+    try:
+        lines = json_lines(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        lines = [None]
+    if not all(isinstance(line, dict) and "key" in line for line in lines):
+        raise UserError(f"{file} is damaged; remove it, and keep the images again by purebench challenge")
+    return lines
+
+
 def _part_lines(part: Path) -> list[CellRecord]:
     try:
         read_whole(part, CELLS)
@@ -170,6 +189,8 @@ def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
                 cells[line["key"]] = line
     plan = read_plan(folder / "plan.jsonl") if (folder / "plan.jsonl").is_file() else list(cells.values())
     missing: CellRecord = {"status": "missing", "error": None, "part": None}
+    challenges = {line["key"]: line for line in read_challenges(folder)}
+    plan += challenges.values() if (folder / "plan.jsonl").is_file() else ()
     # Labels are not part of a key: the plan has the current ones.
     lines: list[CellRecord] = [{**cells.get(p["key"], missing), **p} for p in plan]
     positions: dict[str, dict[str, int]] = {}

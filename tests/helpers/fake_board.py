@@ -12,6 +12,7 @@ import pyarrow as pa
 from bench.evaluation.certificates import stored
 from bench.spec.cell import digest
 from bench.store.folder import CellResult, Store
+from bench.store.manifest import update_manifest
 
 HOSTILE = '</td><script>alert("1")</script>|_x_ [a](javascript:b) \\input{/etc/passwd} & 50% \x1b[31m\u202e=1'
 SEL, HELD = 4, 15
@@ -81,6 +82,19 @@ def write(folder: Path, results, plan=None) -> Path:
     defenses = {p["defense"]: {"name": p["defense"]} for p in planned}
     (folder / "manifest.json").write_text(json.dumps({"defenses": defenses}))
     stored.add(folder, {digest(f): {"passed": True} for f in defenses.values()})
+    return folder
+
+
+def recorded(folder, results, plan, run="a", started="2026-01-01T00:00:00Z", **facts):
+    """As `write`, with a manifest that names the board and the run that made the cells."""
+    for r in results:
+        r.line["run"] = run
+    columns = {*line("", ""), "training_seed"}
+    write(folder, results, [{k: v for k, v in p.items() if k in columns} for p in plan])
+    (folder / "manifest.json").unlink()
+    about = {"schema": 1, "board": "fake", "title": "Fake", "defenses": {"plain": {"name": "plain"}}} | facts
+    entry = {"id": run, "started": started, "finished": started, "seconds": 1.0, "versions": {"torch": run}}
+    update_manifest(Store(folder), about, entry)
     return folder
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from bench.audit.reproduction.agreement import compare
+from bench.analysis.verdict_agreement import compare
 from bench.audit.reproduction.rebuild import Rebuilt, rebuild_cell, rebuild_defense
 from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.evaluation.model_checks import check_model

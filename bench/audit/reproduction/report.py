@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.audit.reproduction.agreement import TIE, Agreement
-
-_SIZE = 1e-6  # norms are computed in float64 and stored as float32
+from bench.analysis.verdict_agreement import SIZE, TIE, Agreement
 
 
 @dataclass
@@ -30,12 +28,7 @@ class VerificationRow:
     def add(self, cell: Agreement) -> None:
         """Count a cell."""
         self.total += cell
-        if cell.flagged or cell.unexplained or cell.size > _SIZE:
-            self.differ += 1
-        elif cell.differing:
-            self.ties += 1
-        else:
-            self.agree += 1
+        setattr(self, cell.kind, getattr(self, cell.kind) + 1)
 
 
 @dataclass
@@ -128,7 +121,7 @@ def _row(row: VerificationRow) -> str:
     if total.flagged:
         parts.append(f"{total.flagged} in box, ball or status")
     parts.append(f"largest change of a margin {total.margin:.1e}" if total.margin else "margins equal")
-    if total.size > _SIZE:
+    if total.size > SIZE:
         parts.append(f"of a norm {total.size:.1e}")
     return f"{' | '.join(row.name)}: {', '.join(parts)}"
 

@@ -11,6 +11,7 @@ from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.store.environment import RunRecord, versions
 from bench.store.manifest import Manifest, check_schema, read_manifest
 from bench.store.parts import CellRecord, Stored, sha256, stored
+from bench.store.reader import read_challenges
 from defenses.utils.errors import UserError, unknown
 
 __all__ = ["VerifyOptions", "verify"]
@@ -79,7 +80,7 @@ def _read_lines(folder: Path, manifest: Manifest, result: Verification) -> tuple
     def damaged(part: Path, problem: str) -> None:
         result.findings.append(f"{part.name}: {problem}; its cells cannot be judged")
 
-    return plan, stored(folder / "parts", damaged)
+    return plan + read_challenges(folder), stored(folder / "parts", damaged)
 
 
 def _runs(manifest: Manifest, lines: Iterable[CellRecord]) -> list[RunRecord]:

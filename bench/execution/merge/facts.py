@@ -1,4 +1,4 @@
-"""What results folders of one board say beside their cells: plan, manifest, certificates, audits."""
+"""Unite plans, manifests, certificates and audits of results folders of one board."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from bench.store.folder import Store, disk_errors, write_atomic
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import Manifest, check_manifest, read_manifest, update_manifest
 from bench.store.parts import CellRecord
-from bench.store.reader import read_plan
+from bench.store.reader import CHALLENGES, read_challenges, read_plan
 from defenses.utils.errors import UserError
 from defenses.utils.files import make_folder, no_empty_folder
 from defenses.utils.text import counted
@@ -149,6 +149,9 @@ def _write_facts(
         raise UserError(f"{_LIST} differs between the folders: they judge other images")
     for content in lists:
         write_atomic(out / _LIST, content)
+    kept = {line["key"]: line for folder in folders for line in read_challenges(folder)}
+    if kept:
+        write_atomic(out / CHALLENGES, "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept.values()))
     _copy_raw(folders, out)
 
 

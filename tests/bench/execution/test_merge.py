@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from boards import BOARD, ROOT, purebench, purebench_here, write_board
-from fake_board import HOSTILE, deterministic, failed, line, stochastic, write
+from fake_board import HOSTILE, deterministic, failed, recorded, stochastic
 
 from bench import load_audits, load_draws, load_results
 from bench.board.load import load_board
@@ -23,19 +23,11 @@ from bench.store.manifest import read_manifest, update_manifest
 from bench.store.parts import sha256
 
 PLAN = [r.line for r in (*deterministic(), *stochastic())]
-COLUMNS = set(line("", ""))
 
 
 def folder(path, results, run="a", started="2026-01-01T00:00:00Z", plan=PLAN, **facts):
     """A results folder of a board of two defenses, with some of its cells."""
-    for r in results:
-        r.line["run"] = run
-    write(path, results, [{k: v for k, v in p.items() if k in COLUMNS or k == "key"} for p in plan])
-    (path / "manifest.json").unlink()
-    about = {"schema": 1, "board": "fake", "title": "Fake", "defenses": {"plain": {"name": "plain"}}} | facts
-    entry = {"id": run, "started": started, "finished": started, "seconds": 1.0, "versions": {"torch": run}}
-    update_manifest(Store(path), about, entry)
-    return path
+    return recorded(path, results, plan=plan, run=run, started=started, **facts)
 
 
 def halves(tmp_path, **second):

@@ -9,7 +9,7 @@ import torch
 from boards import purebench_here
 from torch import nn
 
-from bench.audit.reproduction.agreement import compare
+from bench.analysis.verdict_agreement import compare
 from bench.audit.reproduction.report import Verification, VerificationRow
 from defenses.core.detector import Guard
 

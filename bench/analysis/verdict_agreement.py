@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from defenses.core.detector import Guard
 
 TIE = 1e-5  # gap of the two largest logits below which the class may change between machines; refusals: see `_near`
+SIZE = 1e-6  # norms are computed in float64 and stored as float32
 _COUNTS = ("correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected", "majority_right")
 _FLAGS = ("in_box", "in_ball", "finite", "beyond", "status")
 _SIZES = ("linf", "l2", "l1", "l0")
@@ -40,6 +41,13 @@ class Agreement:
     margin: float = 0.0
     size: float = 0.0
     flagged: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Return "agree" for the same verdict in every draw (margins may differ), "ties", or "differ"."""
+        if self.flagged or self.unexplained or self.size > SIZE:
+            return "differ"
+        return "ties" if self.differing else "agree"
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(
@@ -70,6 +78,26 @@ def compare(
         draws_after: draws of the second judgement.
         guard: detector of the second judgement, if it refuses images.
     """
+    return compare_images(before, after, draws, draws_after, guard=guard)[0]
+
+
+def compare_images(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    draws: pd.DataFrame,
+    draws_after: pd.DataFrame,
+    *,
+    guard: Guard | None = None,
+) -> tuple[Agreement, set[int], set[int]]:
+    """Compare as `compare`; return the images that differ, too, and those of them that differ in a draw that is no tie.
+
+    Args:
+        before: see `compare`, as for the others.
+        after: records of the same images.
+        draws: draws of the first judgement.
+        draws_after: draws of the second judgement.
+        guard: detector of the second judgement, if it refuses images.
+    """
     before, after = (r.set_index("index").sort_index() for r in (before, after))
     counts = before[[c for c in _COUNTS if c in before and c in after]]  # records of older versions lack some
     recount = ((counts != after[counts.columns]) & counts.notna()).any(axis=1)
@@ -85,16 +113,18 @@ def compare(
     margin = np.abs(both["margin"].to_numpy(float) - both["margin_after"].to_numpy(float))
     sizes, sizes_after = (records[list(_SIZES)].to_numpy(float) for records in (before, after))
     size = np.nanmax(np.abs(sizes - sizes_after) / np.maximum(1.0, np.abs(sizes)), initial=0.0)  # relative above 1
-    return Agreement(
+    # another count without a differing draw is no tie
+    unexplained = set(both["index"][unexplained_draws]) | (differing - differing_draws)
+    agreement = Agreement(
         images=len(before),
         differing=len(differing),
-        # another count without a differing draw is no tie
-        unexplained=len(set(both["index"][unexplained_draws]) | (differing - differing_draws)),
+        unexplained=len(unexplained),
         accuracy=float((_share(after) - _share(before)).sum()),
         margin=float(np.nanmax(margin, initial=0.0)),
         size=float(size),
         flagged=int(flagged.sum()),
     )
+    return agreement, {int(i) for i in differing}, {int(i) for i in unexplained}
 
 
 def _gap(logits: pd.Series) -> np.ndarray:
