@@ -128,10 +128,23 @@ def read_claims(path: str | Path = CLAIMS) -> list[Claim]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a TOML file: {error}") from None
-    tables = raw.pop("claims", None)
+    return claims_of(raw, str(path))
+
+
+def claims_of(raw: Mapping[str, Any], where: str) -> list[Claim]:
+    """Return the claims of a parsed TOML file.
+
+    Args:
+        raw: its tables [[claims]], and the keys that hold for all of them.
+        where: name of the file, for messages.
+
+    Raises:
+        UserError: no claims, unknown or missing keys, values of the wrong kind or out of range.
+    """
+    tables, shared = raw.get("claims"), {key: value for key, value in raw.items() if key != "claims"}
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise UserError(f"{path} has no claims; write a table [[claims]] for each")
-    numbered = ((f"{path}: claim {number}", raw | table) for number, table in enumerate(tables, 1))
+        raise UserError(f"{where} has no claims; write a table [[claims]] for each")
+    numbered = ((f"{where}: claim {number}", shared | table) for number, table in enumerate(tables, 1))
     return gathered(lambda claim: _claim(*claim), numbered)
 
 

@@ -10,7 +10,7 @@ from bench.attacks.registry import Unsupported
 from bench.audit.checks import binarisation, gradients, radius, strength
 from bench.audit.findings import Audit, Finding, not_applicable
 from bench.audit.pages import as_html, as_markdown
-from bench.audit.subject import Subject
+from bench.audit.subject import VERSION, Subject
 from bench.execution.sources import Sources
 from bench.store.audits import FOLDER, SOFTMAX, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
@@ -48,6 +48,7 @@ def audit(subject: Subject, budget: str) -> Audit:
         findings += _run_check(subject, name, check)
     about = {
         "key": subject.key,
+        "version": VERSION,
         "fingerprint": canonical(subject.fingerprint),
         "dataset": subject.dataset,
         "norm": subject.threat.norm,

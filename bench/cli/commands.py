@@ -22,6 +22,10 @@ COMMANDS = {
         "site",
         "Write results as static pages: leaderboards to sort and filter, a page for each row, how to repeat them.",
     ),
+    "submit": (
+        "submit",
+        "Pack a row for a leaderboard, check one without running its code, or add one to a board's results.",
+    ),
     "figures": ("figures", "Draw results as pictures, SVG, PDF or PNG: ranks, attacks, audits, certified radii."),
     "columns": ("columns", "Say what the columns of the frames of bench mean: dtype, unit, meaning."),
     "export": ("export", "Write results as Parquet or CSV, for DuckDB, R or polars."),

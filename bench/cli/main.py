@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done; 1 a defense that fails its certificate or audit, a claim that differs or is refuted, a
-        site or a run that differs, or a fault of purebench; 2 bad input, errors on record, a broken environment, or
-        verdicts that differ; 130 interrupted.
+        site or a run that differs, a submission that fails a check, or a fault of purebench; 2 bad input, errors on
+        record, a broken environment, or verdicts that differ; 130 interrupted.
     """
     if "_ARGCOMPLETE" in os.environ:  # set by the shell's completion alone
         import argcomplete

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("there is nothing to merge; name two results folders or more")
     from bench.execution.merge.merge import merge_folders
 
-    cells = merge_folders(arguments.folders, arguments.out, _finish)
+    cells = merge_folders(arguments.folders, arguments.out, finish)
     if not arguments.quiet:
         shared = f", {cells.shared} of them in more than one" if cells.shared else ""
         missing = f"; {counted(cells.missing, 'cell')} of the board not run" if cells.missing else ""
@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _finish(folder: Path) -> None:
-    """Write the tables, and the pages of audits where there are any."""
+def finish(folder: Path) -> None:
+    """Write the tables of a results folder, and the pages of audits where there are any."""
     from bench.report.files import current_table
     from bench.store.audits import read_audits
 

@@ -103,6 +103,7 @@ def site_files(
     from bench.site.diff_page import differences_of, earlier_runs
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
+    from bench.site.submit_page import submit_page
 
     site, plots = collect(results, title, gallery=gallery), Plots()
     site = replace(site, differences=differences_of(earlier_runs(results, against)))
@@ -111,6 +112,7 @@ def site_files(
         "index.html": index_page(site, about_files(site), plots),
         "method.html": method_page(site),
         "reproduce.html": reproduce_page(site),
+        "submit.html": submit_page(site),
         "audits.html": audits_page(site, audits, plots),
         "claims.html": claims_page(site, plots),
         **audit_pages(site, audits),

@@ -21,7 +21,7 @@ KNOWN = ", seed known"  # after the label of a null attack that is judged on the
 NO_GRADIENT = (DEPLOYED, f"{DEPLOYED}{KNOWN}", GIVEN)  # values of the column "view" of attacks that query no model
 PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
-_FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
+FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Cell:
     def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
-        name = _FIRST_NAMES.get(self.attack.name, self.attack.name)
+        name = FIRST_NAMES.get(self.attack.name, self.attack.name)
         attack = PRECOMPUTED if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {

@@ -28,6 +28,7 @@ KINDS = (
     AUDIT,
     "method.html",
     "reproduce.html",
+    "submit.html",
 )
 NAMES = "() => [...document.querySelectorAll('#board tbody tr:not([hidden]) th')].map(c => c.title)"
 

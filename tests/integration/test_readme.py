@@ -19,6 +19,7 @@ import bench
 from bench.analysis.claim_files import read_claims
 from bench.board.load import read_board
 from bench.cli.main import build_parser
+from bench.submissions.card import card_problems
 
 PAGES = (*READMES, "CONTRIBUTING.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -108,11 +109,15 @@ def test_python_blocks_run(page, number, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")])
-def test_toml_blocks_are_boards_or_parts_of_one_or_claims(page, tmp_path, monkeypatch):
+def test_toml_blocks_are_boards_or_parts_of_one_or_claims_or_cards(page, tmp_path, monkeypatch):
     save_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     for code in blocks(page, "toml"):
         raw = tomllib.loads(code)
+        if "summary" in raw:
+            (tmp_path / "card.toml").write_text(code)
+            assert list(card_problems(tmp_path / "card.toml", "mine")) == []
+            continue
         if "claims" in raw:
             (tmp_path / "claims.toml").write_text(code)
             assert read_claims(tmp_path / "claims.toml")

@@ -1,0 +1,129 @@
+"""The board of a row as a board file, made of its manifest and cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from bench.spec.cell import FIRST_NAMES, NULLS, PRECOMPUTED, TRANSFER, label_of
+from bench.spec.submission import CODE
+from bench.store.manifest import Manifest
+from bench.store.parts import CellRecord
+from defenses.utils.json_values import Json, JsonView
+from defenses.utils.names import portable
+
+_NAMES = {stored: name for name, stored in FIRST_NAMES.items()}
+_VIEW = {"gradient": "exact", "eot": 1, "runs": None, "output": "logits", "seed": "fresh"}  # what a view is by itself
+
+
+def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Json:
+    """Return the tables of a board of one defense.
+
+    Args:
+        manifest: of the results.
+        label: of the defense.
+        lines: its cells, at least one, each with the identity that its key is made of.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError: an identity that is none.
+    """
+    first = cast("Json", lines[0])
+    eps = list(dict.fromkeys(str(line["eps"]) for line in lines))
+    facts: Json = {"name": manifest.get("board"), "title": manifest.get("title"), "dataset": portable(first["dataset"])}
+    facts |= {key: first[key] for key in ("split", "indices", "budget", "seed")}
+    board: Json = {key: value for key, value in facts.items() if value is not None}
+    board["block"] = max(line["images"] for line in lines)
+    board["nulls"] = [*NULLS, *([TRANSFER] if any(_is_transfer(line) for line in lines) else [])]
+    board["threat"] = {key: first[key] for key in ("norm", "targets", "knowledge")}
+    board["threat"]["eps"] = eps[0] if len(eps) == 1 else eps
+    if verdict := _verdict(manifest, lines):
+        board["verdict"] = verdict
+    board["defense"] = [_defense(manifest, label)]
+    if attacks := _attacks(lines):
+        board["attack"] = attacks
+    return board
+
+
+def _is_transfer(line: CellRecord) -> bool:
+    return line["attack"] == TRANSFER and "source" in line["identity"]
+
+
+def _verdict(manifest: Manifest, lines: Iterable[CellRecord]) -> Json:
+    """Return the draws of a random defense, and what is computed of them."""
+    of_random = [line["identity"]["verdict"] for line in lines if line["stochastic"] and not line.get("seed_known")]
+    draws = {"draws": of_random[0][0], "selection": of_random[0][1]} if of_random else {}
+    return {key: value for key, value in (draws | dict(manifest.get("protocols") or {})).items() if value}
+
+
+def _defense(manifest: Manifest, label: str) -> Json:
+    trained = {title: f for title, f in (manifest.get("defenses") or {}).items() if label_of(title) == label}
+    fingerprint = next(iter(trained.values()))
+    entry: Json = {"name": _located(str(fingerprint["name"])), "label": label}
+    params = dict(fingerprint.get("parameters") or {})
+    if "threat_model" in fingerprint:
+        params = {"threat_model": fingerprint["threat_model"]}
+    if params := _without_none(params):
+        entry["params"] = params
+    if fingerprint.get("stochastic") is True:
+        entry["stochastic"] = True
+    seeds = [int(f["training_seed"]) for f in trained.values() if f.get("training_seed") is not None]
+    return entry | ({"seeds": seeds} if seeds else {})
+
+
+def _located(name: str) -> str:
+    """Return a name as it is called beside the code of the submission."""
+    return f"{CODE}/{name}" if ".py:" in name else name
+
+
+def _without_none(params: JsonView) -> Json:
+    return {key: value for key, value in params.items() if value is not None}
+
+
+def _attacks(lines: Iterable[CellRecord]) -> list[Json]:
+    """Return the attacks in the order of the plan, each with its views."""
+    entries: dict[str, Json] = {}
+    for line in lines:
+        name, params, _ = line["identity"]["attack"]
+        if name in NULLS or _is_transfer(line):
+            continue
+        named = _located(_NAMES.get(name, name))
+        entry = entries.setdefault(line["attack"], {"label": line["attack"], "name": named, "views": []})
+        if named == PRECOMPUTED:
+            entry["name"] = line["attack"]
+        if params := _without_none(params):
+            entry["params"] = params
+        gradient, eot, runs, output, *known = line["identity"]["view"]
+        view = {"gradient": gradient, "eot": eot, "runs": runs, "output": output, "seed": (*known, "fresh")[0]}
+        view = {key: value for key, value in view.items() if value != _VIEW[key]}
+        if view not in entry["views"]:
+            entry["views"].append(view)
+    plain = [{key: value for key, value in entry.items() if key != "views"} for entry in entries.values()]
+    return [e if any(e["views"]) else p for e, p in zip(entries.values(), plain, strict=True)]
+
+
+def as_toml(board: Mapping[str, Any]) -> str:
+    """Return the tables of a board as TOML: the keys of the board, then its tables."""
+    lines = [f"{key} = {_value(value)}" for key, value in board.items() if not _is_table(value)]
+    for key, value in board.items():
+        for table in value if isinstance(value, list) and _is_table(value) else [value] if _is_table(value) else ():
+            head = f"[[{key}]]" if isinstance(value, list) else f"[{key}]"
+            lines += ["", head, *(f"{name} = {_value(inner)}" for name, inner in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+
+
+def _value(value: object) -> str:
+    """Return a value of TOML on one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("-", "_").isidentifier() else json.dumps(key)
