@@ -52,14 +52,23 @@ class _Known:
         claims: published claims.
         audits: parsed audits.
         checks: rows of `bench.load_audits` by fingerprint.
+        compared: see `collect`.
     """
 
     claims: Sequence[Claim]
     audits: Sequence[Mapping[str, Any]]
     checks: Mapping[str, Records]
+    compared: bool
 
 
-def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None = None, *, gallery: int) -> Site:
+def collect(
+    results: Iterable[Path],
+    title: str,
+    claims: Iterable[Claim] | None = None,
+    *,
+    gallery: int,
+    compared: bool = True,
+) -> Site:
     """Return the contents of a site.
 
     Args:
@@ -67,6 +76,7 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
         title: of the site.
         claims: published claims; None: those that come with purebench.
         gallery: most images of an attack that are shown; 0: none.
+        compared: False leaves out the pairs of rows and the pictures of single rows, which take half of the time.
 
     Raises:
         UserError: no results, a damaged file, or two folders of one title.
@@ -78,7 +88,7 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
     for check in [] if checks is None else records(checks):
         by_defense.setdefault(check["fingerprint"], []).append(check)
     audits = [audit for folder in evaluated for audit in current_audits(folder)]
-    known = _Known(read_claims() if claims is None else list(claims), audits, by_defense)
+    known = _Known(read_claims() if claims is None else list(claims), audits, by_defense, compared)
     read = [_read(folder, source, known, gallery) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
     frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}
@@ -156,6 +166,7 @@ class _OfFolder:
         known: what is known of all folders.
         images: its images and cells.
         sides: worst cases by label, by setting.
+        claims: rows of `bench.claims_table`, if it has one setting; else None.
         frames: what its pictures are drawn from.
     """
 
@@ -166,6 +177,7 @@ class _OfFolder:
     known: _Known
     images: Images
     sides: Mapping[tuple[str, ...], Mapping[str, Side]]
+    claims: pd.DataFrame | None
     frames: Frames
 
 
@@ -177,9 +189,11 @@ def _read(folder: Path, source: Source, known: _Known, gallery: int) -> tuple[li
     claims = claims_on(source.name, frame, known.claims)
     certificates = records(load_certificates(folder))
     images = images_of(folder, results, gallery)
-    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
+    known_sides = worst_sides(results) if known.compared else {}
+    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in known_sides.items()}
     frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims)
-    of_folder = _OfFolder(source, results, manifest, certificates, known, images, sides, frames)
+    alone = claims if len(leaders[list(SETTING)].drop_duplicates()) == 1 else None
+    of_folder = _OfFolder(source, results, manifest, certificates, known, images, sides, alone, frames)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -208,7 +222,8 @@ def _board(
         *of_numbers(frame, cells, results.records),
     )
     summaries = _by_defense(records(frame))
-    claims = _by_defense(records(claims_on(of_folder.source.name, frame, of_folder.known.claims)))
+    alone, known = of_folder.claims, of_folder.known.claims
+    claims = _by_defense(records(claims_on(of_folder.source.name, frame, known) if alone is None else alone))
     lines = records(leaders)
     named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
@@ -259,6 +274,7 @@ def _row(
     resumed = {name: text for name, text in resumed_anyway(of_folder.manifest).items() if name == label}
     ran = records(cells.reindex(columns=["defense", "status", "run"]).drop_duplicates())
     evidence, shown, recipes = of_folder.images.of_row((*setting.values(), label))
+    threat = Threat(of_folder.frames, setting, several=False)
     return Row(
         slug=slug,
         label=label,
@@ -273,7 +289,7 @@ def _row(
         evidence=evidence,
         galleries=shown,
         recipes=recipes,
-        pictures=tuple(of_rows(Threat(of_folder.frames, setting, several=False), label)),
+        pictures=tuple(of_rows(threat, label)) if of_folder.known.compared else (),
     )
 
 
