@@ -31,7 +31,7 @@ from bench.site.about import about_of, passes_of
 from bench.site.images import Images, images_of
 from bench.site.model import Board, Row, Site, Source, slugs
 from bench.site.pairs import pairs_of
-from bench.site.sources import sources_of
+from bench.site.sources import shown, sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
 from bench.store.audits import current_audits
@@ -68,6 +68,7 @@ def collect(
     *,
     gallery: int,
     compared: bool = True,
+    audits: Iterable[Path] = (),
 ) -> Site:
     """Return the contents of a site.
 
@@ -77,18 +78,19 @@ def collect(
         claims: published claims; None: those that come with purebench.
         gallery: most images of an attack that are shown; 0: none.
         compared: False leaves out the pairs of rows and the pictures of single rows, which take half of the time.
+        audits: further folders, of which audits alone count.
 
     Raises:
         UserError: no results, a damaged file, or two folders of one title.
     """
     found = sources_of(results)
-    evaluated = [folder for folder, source in found if source.kind in _EVALUATED]
-    checks = _shown(load_audits(*evaluated), found) if evaluated else None
+    evaluated = [*(folder for folder, source in found if source.kind in _EVALUATED), *audits]
+    checks = _shown(load_audits(*evaluated)) if evaluated else None
     by_defense: dict[str, Records] = {}
     for check in [] if checks is None else records(checks):
         by_defense.setdefault(check["fingerprint"], []).append(check)
-    audits = [audit for folder in evaluated for audit in current_audits(folder)]
-    known = _Known(read_claims() if claims is None else list(claims), audits, by_defense, compared)
+    current = [audit for folder in evaluated for audit in current_audits(folder)]
+    known = _Known(read_claims() if claims is None else list(claims), current, by_defense, compared)
     read = [_read(folder, source, known, gallery) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
     frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}
@@ -129,10 +131,9 @@ def _by_defense(rows: Records) -> dict[str, Records]:
     return found
 
 
-def _shown(frame: pd.DataFrame, found: Iterable[tuple[Path, Source]]) -> pd.DataFrame:
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame with the folders in its column "results" as the site names them."""
-    names = {str(folder): source.name for folder, source in found}
-    return frame.assign(results=frame["results"].map(names))
+    return frame.assign(results=[shown(Path(folder)) for folder in frame["results"]])
 
 
 def _named(boards: Sequence[Board]) -> Iterator[Board]:

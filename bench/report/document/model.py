@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bench.report.table import Table
 
@@ -76,19 +77,29 @@ class Grid:
     long: bool = False
 
 
+class Drawn(Protocol):
+    """A picture that is drawn when it is asked for."""
+
+    @property
+    def svg(self) -> str:
+        """The picture as SVG, with text as text."""
+
+    @property
+    def outlines(self) -> str:
+        """The picture as SVG with text as outlines, which needs no fonts."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A picture.
 
     Args:
         alt: what it shows, in words.
-        svg: with text as text.
-        outlines: the same with text as outlines, which needs no fonts.
+        drawn: the picture.
     """
 
     alt: str
-    svg: str
-    outlines: str
+    drawn: Drawn
 
 
 Block = Text | Bullets | Facts | Code | Grid | Drawing

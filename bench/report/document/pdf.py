@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ _MISSING = "PDF needs Typst: pip install 'purebench[report]'"
 _BREAK = re.compile(
     r"(?<=[/_.:=@])(?=[^\s\d])|(?<=[0-9a-f]{8})(?=[0-9a-f]{4})|(?<=\S{14})(?=\S{3})"
 )  # within long words
+_SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+_WIDE, _HIGH = 88.0, 150.0  # of a picture, millimetres
+_LINE = 160  # letters of a line of a table
+_SHORT, _NUMBERS = 16, 22  # letters of columns of words and of numbers that are never broken
 _SPACE = "\u200b"  # of no width: a line may end there
 
 
@@ -49,13 +55,27 @@ def pdf_data(document: Document) -> dict[str, Any]:
     """Return a document as the data of `document.typ`: without its long blocks, and words that may be broken."""
     content = as_json(document)
     for shown, section in zip(content["sections"], document.sections, strict=True):
-        shown["blocks"] = [_block(block) for block in section.blocks]
+        groups = groupby(section.blocks, lambda block: isinstance(block, Drawing))
+        shown["blocks"] = [made for drawn, blocks in groups for made in _blocks(list(blocks), drawn=drawn)]
     return content
 
 
+def _blocks(blocks: list[Block], *, drawn: bool) -> Iterator[dict[str, Any]]:
+    """Yield blocks as data; pictures that follow each other stand side by side."""
+    if drawn:
+        yield {"kind": "pictures", "pictures": [_picture(b) for b in blocks if isinstance(b, Drawing)]}
+    else:
+        yield from map(_block, blocks)
+
+
+def _picture(block: Drawing) -> dict[str, Any]:
+    svg = block.drawn.outlines
+    size = _SIZE.search(svg)
+    width, height = (float(side) for side in size.groups()) if size else (1.0, 1.0)
+    return {"text": clean(block.alt), "svg": svg, "width": min(_WIDE, _HIGH * width / height)}
+
+
 def _block(block: Block) -> dict[str, Any]:
-    if isinstance(block, Drawing):
-        return {"kind": "picture", "text": clean(block.alt), "svg": block.outlines}
     if isinstance(block, Code | Grid) and block.long:
         return {"kind": "text", "text": left_out(block)}
     content = block_json(block)
@@ -66,7 +86,7 @@ def _block(block: Block) -> dict[str, Any]:
         content["rows"] = [[breakable(text) for text in row] for row in content["rows"]]
         content["left"] = [table.is_left(j) for j in range(len(table.columns))]
         content["strong"] = sorted(table.strong)
-        content["widths"] = _widths(content["columns"], content["rows"])
+        content["widths"] = _widths(content)
     return content
 
 
@@ -75,12 +95,14 @@ def breakable(text: str) -> str:
     return " ".join(_BREAK.sub(_SPACE, word) if len(word) > 14 else word for word in text.split(" "))
 
 
-def _widths(columns: list[str], rows: list[list[str]]) -> list[float]:
-    """Return the share of the page that each column gets, by its texts; 0: as wide as its numbers."""
+def _widths(content: dict[str, Any]) -> list[float]:
+    """Return the share of the page that each column gets, by its texts; 0: as wide as they are."""
+    columns = [[head, *(row[j].replace(_SPACE, "") for row in content["rows"])] for j, head in enumerate(content["columns"])]
+    longest = [max(map(len, texts)) for texts in columns]
+    if sum(longest) + 3 * len(longest) <= _LINE:
+        return [0.0] * len(columns)
     widths = []
-    for j, head in enumerate(columns):
-        lengths = sorted(len(row[j].replace(_SPACE, "")) for row in rows) or [0]
-        usual, longest = lengths[int(0.9 * (len(lengths) - 1))], lengths[-1]
-        short = longest <= 16 and len(max(head.split(" "), key=len)) <= 16
-        widths.append(0.0 if short else float(min(max(usual, 12), 60)))
-    return widths if any(widths) else [0.0] * len(columns)
+    for texts, most, left in zip(columns, longest, content["left"], strict=True):
+        usual = sorted(map(len, texts[1:] or texts))[int(0.9 * (len(texts) - 1)) - 1]
+        widths.append(0.0 if most <= (_SHORT if left else _NUMBERS) else float(min(max(usual, 12), 60)))
+    return widths
