@@ -20,6 +20,10 @@ COMMANDS = {
         "site",
         "Write results as static pages: leaderboards to sort and filter, a page for each row, how to repeat them.",
     ),
+    "report": (
+        "report",
+        "Write the reproducibility report on results: protocol, checklists, numbers, audits, how to repeat them.",
+    ),
     "figures": ("figures", "Draw results as pictures, SVG, PDF or PNG: ranks, attacks, audits, certified radii."),
     "columns": ("columns", "Say what the columns of the frames of bench mean: dtype, unit, meaning."),
     "export": ("export", "Write results as Parquet or CSV, for DuckDB, R or polars."),

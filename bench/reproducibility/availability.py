@@ -22,7 +22,9 @@ def availability(subject: Subject) -> Section:
         ("reproduced", "does not support", "needs somebody else, who repeats the commands of this report and publishes "
          "the outcome; the folder holds no such record"),
     )  # fmt: skip
-    text = "Words of ACM's badges for artifacts (version 1.1). Only reviewers award them; this says what there is to show."
+    text = (
+        "Words of ACM's badges for artifacts (version 1.1). Only reviewers award them; this says what there is to show."
+    )
     table = Table("What this folder supports", ("word", "answer", "why"), rows, left=3)
     return Section("availability", "Available, functional, reproduced", (Text(text), Grid(table, kinds=_KINDS)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.report.document.model import Document, Facts, Grid, Section, Text
 from bench.report.table import Table
-from bench.reproducibility.answers.answer import HAND, NO, NONE, YES, Answer
+from bench.reproducibility.answers.answer import HAND, NO, YES, Answer, State
 from bench.reproducibility.availability import availability
 from bench.reproducibility.checklist import NAMES, Checklist, Item, read_checklist
 from bench.reproducibility.deviations import deviations
@@ -24,7 +24,7 @@ from bench.site.row import headline
 from bench.store.kinds import folder_named
 
 _KINDS = {YES: "good", NO: "bad", HAND: "warn"}
-_STATES = (YES, NO, NONE, HAND)
+_STATES: tuple[State, ...] = ("yes", "no", "not applicable", "by hand")
 Answers = Sequence[tuple[Item, Answer]]
 
 
@@ -69,7 +69,9 @@ def _numbers(subject: Subject) -> list[Section]:
     return [results(subject), attacks(subject), claims(subject), audit(subject), certificates(subject)]
 
 
-def _summary(subject: Subject, checklists: Sequence[Checklist], answered: dict[str, list[tuple[Item, Answer]]]) -> Section:
+def _summary(
+    subject: Subject, checklists: Sequence[Checklist], answered: dict[str, list[tuple[Item, Answer]]]
+) -> Section:
     """Return the report in a few lines."""
     rows, facts = subject.rows, [("results", subject.source.name), ("kind", subject.source.kind)]
     if rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.analysis.claims import NOT_COMPARABLE
 from bench.report.attack_warnings import listed
 from bench.report.document.model import Block, Grid, Section, Text
@@ -54,7 +56,8 @@ def _foremost(subject: Subject) -> list[tuple[str, Values]]:
 
 
 def _table(title: str, found: list[tuple[str, Values]], *, long: bool = False) -> Grid:
-    rows, links = [], {}
+    rows: list[tuple[str, ...]] = []
+    links: dict[tuple[int, int], str] = {}
     for label, claim in found:
         texts = claim_texts(claim)
         if texts["url"]:
@@ -76,7 +79,7 @@ def audit(subject: Subject) -> Section:
             else:
                 rows.append((row.label, audit_words(row)[0], _evidence(row.checks) or str(row.values["audit_failed"])))
     else:
-        rows = [(label, check_texts({**c[0], "status": c[0]["audit"]})["words"], _evidence(c)) for label, c in subject.audited]
+        rows = [(label, _state(checks), _evidence(checks)) for label, checks in subject.audited]
     blocks: list[Block] = []
     if rows:
         table = Table("Audits", ("defense", "outcome", "checks that do not pass"), tuple(rows), left=3)
@@ -89,8 +92,12 @@ def audit(subject: Subject) -> Section:
     return Section("audit", "Audit", tuple(blocks) or (Text("There is no audit here."),))
 
 
-def _evidence(checks: object) -> str:
-    failed = [c for c in checks if c["status"] not in ("pass", "not applicable")]  # type: ignore[attr-defined]
+def _state(checks: Sequence[Values]) -> str:
+    return str(check_texts({**checks[0], "status": checks[0]["audit"]})["words"])
+
+
+def _evidence(checks: Sequence[Values]) -> str:
+    failed = [c for c in checks if c["status"] not in ("pass", "not applicable")]
     return "; ".join(f"{c['check']}: {c['evidence']}" for c in failed) or "none"
 
 

@@ -16,7 +16,6 @@ from defenses.utils.names import portable
 from defenses.utils.text import counted, human_time
 
 _COMMIT = 10  # letters of a commit that tell it apart
-_VERDICT = ("forwards_verdict", "backwards_verdict")
 
 
 def environment(subject: Subject) -> Section:
@@ -52,9 +51,9 @@ def cost(subject: Subject) -> Section:
         facts.append(("runs", f"{human_time(sum(known))} in {counted(len(known), 'run')}{unfinished}"))
     if lines:
         ran = [line for line in lines if line.get("status") == "ok"]
-        sums = {name: sum(float(line.get(name) or 0) for line in ran) for name in ("seconds_attack", "seconds_verdict")}
-        facts += [("attacks", f"{human_time(sums['seconds_attack'])} in {counted(len(ran), 'cell')}")]
-        facts += [("verdicts", human_time(sums["seconds_verdict"]))]
+        attacks = sum(line.get("seconds_attack") or 0.0 for line in ran)
+        facts += [("attacks", f"{human_time(attacks)} in {counted(len(ran), 'cell')}")]
+        facts += [("verdicts", human_time(sum(line.get("seconds_verdict") or 0.0 for line in ran)))]
         passes = sum(int(line.get("forwards") or 0) + 2 * int(line.get("backwards") or 0) for line in ran)
         facts += [("evaluations of networks by attacks", amount(passes))]
         judged = sum(int(line.get("forwards_verdict") or 0) for line in ran)
@@ -88,9 +87,9 @@ def repeat(subject: Subject) -> Section:
     blocks: list[Block] = [Code("Commands of this folder", tuple(commands(source)))]
     if subject.rows:
         text = (
-            "A number of a row is computed again by its first command, in an empty folder, and judged again from the stored "
-            "images by its second one (--sample 4: four of each attack). A seed fixes the noise; another machine may flip single verdicts, which verify "
-            "tells from ties."
+            "The first command of a row computes its numbers again in an empty folder, the second one judges stored "
+            "images again (--sample 4: four of each attack). A seed fixes the noise; another machine may flip single "
+            "verdicts, which verify tells from ties."
         )
         blocks += [Text(text), Grid(_rows(subject))]
     sums = tuple(f"{sha}  {name}" for name, sha in source.files.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bench.attacks.budgets import is_small_budget
 from bench.report.chosen_table import chosen_table
 from bench.report.document.model import Block, Drawing, Grid, Section, Text
@@ -12,6 +14,11 @@ from bench.site.row_attacks import attack_texts
 
 _COLUMNS = ("rank", "worst", "attack", "clean", "rob5", "audit", "certificate", "evaluations")
 _SHOWN = ("ranks", "clean-robust", "corruptions", "certified")  # pictures
+_NOTES = {
+    "deciding": "deciding: the worst attack on most of the broken images",
+    "short": "short: fewer steps or queries than advised; the deviations have the numbers",
+    "seed known": "seed known: the attacker knows the noise of the judged draw; no candidate for the worst case",
+}
 _FINE = 10_000  # images from which on a second decimal means something
 
 
@@ -19,7 +26,8 @@ def results(subject: Subject) -> Section:
     """Return the worst case of each defense, or the tables of other tracks."""
     blocks: list[Block] = [Grid(table) for table in _leaders(subject)]
     blocks += [Grid(table) for track in subject.tracks for table in track.tables]
-    shown = [picture for of in (*subject.boards, *subject.tracks) for picture in of.pictures]
+    shown = [picture for board in subject.boards for picture in board.pictures]
+    shown += [picture for track in subject.tracks for picture in track.pictures]
     if not subject.partial:
         blocks += [Drawing(picture.alt, picture) for picture in shown if picture.name in _SHOWN]
     else:
@@ -52,13 +60,25 @@ def _of_board(board: Board) -> Table:
     heads = ("defense", "attack", "view", "accuracy % [95 %]", *(("Rob(5) %",) if random else ()), "success %",
              "median size", "evaluations", "seconds", "remarks")  # fmt: skip
     lines = [_line(row, found, random) for row in board.rows for found in row.attacks]
-    return Table(f"All attacks, {board.threat}", heads, tuple(lines), left=3, tail=1)
+    said = {word for line in lines for word in line[-1].split("; ")}
+    notes = tuple(text for word, text in _NOTES.items() if word in said)
+    return Table(f"All attacks, {board.threat}", heads, tuple(lines), notes, left=3, tail=1)
 
 
 def _line(row: Row, found: Values, random: bool) -> tuple[str, ...]:
-    """Return an attack on a row; its warnings in full are among the deviations."""
-    texts = attack_texts({**found, "warnings": ""}, row)
-    short = "short budget" if any(map(is_small_budget, warnings_of(found))) else ""
+    texts = attack_texts(found, row)
     rob = (texts["rob_text"],) if random else ()
     numbers = (texts["accuracy"], *rob, texts["success"], texts["size"], texts["evaluations"], texts["seconds"])
-    return (row.label, texts["name"], texts["view"], *numbers, "; ".join(filter(None, (texts["remarks"], short))))
+    return (row.label, texts["name"], texts["view"], *numbers, "; ".join(_remarks(found, deciding=texts["strong"])))
+
+
+def _remarks(found: Values, *, deciding: bool) -> Iterator[str]:
+    """Yield what is to be said of an attack on a row, in the words of `_NOTES`."""
+    if deciding:
+        yield "deciding"
+    if any(map(is_small_budget, warnings_of(found))):
+        yield "short"
+    if found["seed_known"]:
+        yield "seed known"
+    if found["status"] != "ok":
+        yield str(found["status"])

@@ -16,7 +16,7 @@ from bench.spec.cell import KNOWN
 from bench.store.audits import read_audits
 from bench.store.kinds import NO_RESULTS, kind_of
 from bench.store.manifest import read_manifest, read_runs
-from bench.store.parts import CellRecord, damage, part_folders
+from bench.store.parts import DRAWS, CellRecord, damage, part_folders
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
 
@@ -73,6 +73,14 @@ class Subject:
         for check in self.audits:
             found.setdefault((str(check["defense"]), str(check["fingerprint"])), []).append(check)
         return [(label, checks) for (label, _), checks in found.items()]
+
+    def has_scores(self, label: str) -> bool:
+        """Return True if the draws of a defense have the scores of a detector."""
+        import pyarrow.parquet as pq
+
+        names = {str(line["part"]) for line in self.lines if line["defense"] == label and line.get("part")}
+        files = [self.folder / "parts" / name / DRAWS for name in sorted(names)]
+        return any("score" in pq.read_schema(file).names for file in files if file.is_file())
 
     @property
     def title(self) -> str:

@@ -15,13 +15,13 @@ from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 
 _MISSING = "PDF needs Typst: pip install 'purebench[report]'"
-_BREAK = re.compile(
-    r"(?<=[/_.:=@])(?=[^\s\d])|(?<=[0-9a-f]{8})(?=[0-9a-f]{4})|(?<=\S{14})(?=\S{3})"
-)  # within long words
+_BREAK = re.compile(r"(?<=[/_.:=@])(?=[^\s\d])|(?<=\w{12})(?=\w{12})")  # within long words
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _WIDE, _HIGH = 88.0, 150.0  # of a picture, millimetres
 _LINE = 160  # letters of a line of a table
-_SHORT, _NUMBERS = 16, 22  # letters of columns of words and of numbers that are never broken
+_NUMBERS = 22  # letters of a column of numbers that is never broken
+_SHORT, _NAME = 20, 30  # letters of most and of all texts of a column of words that is never broken
+_ROOM = 45  # letters left for columns that share what others leave
 _SPACE = "\u200b"  # of no width: a line may end there
 
 
@@ -33,10 +33,7 @@ def to_pdf(document: Document) -> bytes:
     Raises:
         UserError: Typst is not installed.
     """
-    try:
-        import typst
-    except ImportError:
-        raise UserError(_MISSING) from None
+    typst = check_typst()
     source = Path(__file__).with_name("document.typ").read_bytes()
     data = json.dumps(pdf_data(document))
     # The fonts that come with Typst: those of the machine would make other pages elsewhere.
@@ -45,6 +42,19 @@ def to_pdf(document: Document) -> bytes:
     except typst.TypstError:  # a script that they lack
         made = _compiled(typst, source, data)
     return made
+
+
+def check_typst() -> Any:
+    """Return the module of Typst.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import typst
+    except ImportError:
+        raise UserError(_MISSING) from None
+    return typst
 
 
 def _compiled(typst: Any, source: bytes, data: str, **options: Any) -> Any:
@@ -97,12 +107,21 @@ def breakable(text: str) -> str:
 
 def _widths(content: dict[str, Any]) -> list[float]:
     """Return the share of the page that each column gets, by its texts; 0: as wide as they are."""
-    columns = [[head, *(row[j].replace(_SPACE, "") for row in content["rows"])] for j, head in enumerate(content["columns"])]
+    heads, rows = content["columns"], content["rows"]
+    columns = [[head, *(row[j].replace(_SPACE, "") for row in rows)] for j, head in enumerate(heads)]
     longest = [max(map(len, texts)) for texts in columns]
     if sum(longest) + 3 * len(longest) <= _LINE:
         return [0.0] * len(columns)
-    widths = []
-    for texts, most, left in zip(columns, longest, content["left"], strict=True):
-        usual = sorted(map(len, texts[1:] or texts))[int(0.9 * (len(texts) - 1)) - 1]
-        widths.append(0.0 if most <= (_SHORT if left else _NUMBERS) else float(min(max(usual, 12), 60)))
-    return widths
+    usual = [sorted(map(len, texts[1:] or texts))[int(0.9 * (len(texts) - 1)) - 1] for texts in columns]
+    lefts = content["left"]
+    shared = {
+        j
+        for j, (most, some, left) in enumerate(zip(longest, usual, lefts, strict=True))
+        if (most > _NAME or some > _SHORT if left else most > _NUMBERS)
+    }
+    while sum(longest[j] + 3 for j in range(len(columns)) if j not in shared) > _LINE - _ROOM:
+        names = [j for j in range(len(columns)) if lefts[j] and j not in shared]
+        if not names:
+            break
+        shared.add(max(names, key=lambda j: longest[j]))
+    return [min(max(usual[j], 12), 60) ** 0.8 if j in shared else 0.0 for j in range(len(columns))]

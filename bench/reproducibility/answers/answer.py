@@ -11,7 +11,7 @@ from bench.reproducibility.subject import Subject
 from bench.site.model import Row
 from defenses.utils.text import counted
 
-YES, NO, NONE, HAND = "yes", "no", "not applicable", "by hand"
+YES, NO, HAND = "yes", "no", "by hand"
 State = Literal["yes", "no", "not applicable", "by hand"]
 
 

@@ -166,7 +166,10 @@ def stand_in(subject: Subject) -> Answer:
 def convergence_plot(subject: Subject) -> Answer:
     """Return if audits have the numbers that purebench figures draws against the effort of the attack."""
     return of_rows(
-        subject.attacked, lambda row: _audited(row, "twice "), "an audit for purebench figures --only convergence", "audit"
+        subject.attacked,
+        lambda row: _audited(row, "twice "),
+        "an audit for purebench figures --only convergence",
+        "audit",
     )
 
 

@@ -79,11 +79,12 @@ def rejection(subject: Subject) -> Answer:
     rows = [row for row in subject.rows if _refuses(row)]
     if not rows:
         return absent("no defense here refuses images")
-    from bench.analysis.detection import detection
-
-    frame = detection(subject.folder)
-    measured = set(frame.loc[frame["auroc"].notna(), "defense"])
-    return of_rows(rows, lambda row: row.label in measured, "AUROC by purebench detect", "results")
+    return of_rows(
+        rows,
+        lambda row: subject.has_scores(row.label),
+        "scores, of which purebench detect gives AUROC and rates",
+        "results",
+    )
 
 
 def _refuses(row: Row) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.report.attack_warnings import listed
 from bench.report.crate_files import stored_files
 from bench.reproducibility.answers.answer import Answer, Answerer, absent, decided, of_rows
@@ -34,7 +36,9 @@ def release(subject: Subject) -> Answer:
     runs = subject.source.runs
     clean = [run for run in runs if run.commit and not run.dirty]
     text = f"a clean commit of {len(clean)} of {counted(len(runs), 'run')}, {_weights(subject)}"
-    return decided(bool(runs) and len(clean) == len(runs), f"{text}; that they are public is yours to check", "environment")
+    return decided(
+        bool(runs) and len(clean) == len(runs), f"{text}; that they are public is yours to check", "environment"
+    )
 
 
 def _weights(subject: Subject) -> str:
@@ -42,7 +46,7 @@ def _weights(subject: Subject) -> str:
     return f"sha256 of {counted(len(hashes), 'weights file')}"
 
 
-def _fingerprints(subject: Subject) -> list[dict[str, object]]:
+def _fingerprints(subject: Subject) -> list[dict[str, Any]]:
     """Return the fingerprints of the defenses of the folder."""
     found = subject.manifest.get("defenses")
     return [f for f in found.values() if isinstance(f, dict)] if isinstance(found, dict) else []
@@ -96,7 +100,9 @@ def data(subject: Subject) -> Answer:
     """Return if data set and images are identified."""
     known = {line["identity"]["data"][2] for line in subject.lines if (line.get("identity") or {}).get("data")}
     if known:
-        return decided(True, f"revision {', '.join(sorted(map(str, known)))}; purebench show says where from", "protocol")
+        return decided(
+            True, f"revision {', '.join(sorted(map(str, known)))}; purebench show says where from", "protocol"
+        )
     name = subject.manifest.get("dataset")
     return decided(bool(name), f"{name}; its revision is not recorded" if name else "no data set is named", "protocol")
 
