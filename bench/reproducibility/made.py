@@ -111,7 +111,7 @@ def _rows(subject: Subject) -> Table:
         verify = f"purebench verify {folder}{only}"
         lines.append((row.label, run, verify, listed(known) or "unknown", str(len(cells))))
     heads = ("defense", "attack and judge again", "judge stored images again", "commits", "cells")
-    return Table("Rows", heads, tuple(lines), left=4)
+    return Table("Commands of each row", heads, tuple(lines), left=4)
 
 
 def _board(subject: Subject) -> str:

@@ -70,7 +70,7 @@ def defenses(subject: Subject) -> Section:
         kind = f"randomised, {row.values['draws']} draws" if row.values["stochastic"] else "deterministic"
         rows[row.label] = (row.label, parts(row), paper, kind, row.about.licence, ", ".join(weights))
     columns = ("defense", "parts", "paper", "kind", "licence", "weights (sha256)")
-    table = Table("Defenses", columns, tuple(rows.values()), left=6)
+    table = Table("Parts, papers and weights", columns, tuple(rows.values()), left=6)
     return Section("defenses", "Defenses", (Grid(table, links),))
 
 
@@ -83,4 +83,4 @@ def _named(subject: Subject) -> Block:
         lines.append((str(title), portable(str(fingerprint.get("name", ""))), ", ".join(weights)))
     if not lines:
         return Text("The folder names no defense by its fingerprint.")
-    return Grid(Table("Defenses", ("label", "name", "weights (sha256)"), tuple(lines), left=3))
+    return Grid(Table("Names and weights", ("label", "name", "weights (sha256)"), tuple(lines), left=3))

@@ -16,6 +16,7 @@ from bench.report.document.model import Document
 from bench.site.collect import records
 from bench.store.folder import write_atomic
 from defenses.utils.errors import UserError
+from defenses.utils.text import clean
 
 if TYPE_CHECKING:
     from bench.reproducibility.answers.answer import Answer
@@ -65,7 +66,7 @@ class Report:
         lists = {name: [_answer(*pair) for pair in pairs] for name, pairs in self.answered.items()}
         content: dict[str, Any] = {"schema": SCHEMA, **as_json(self.document), "checklists": lists}
         content["leaderboard"] = [row for row in leaders if row["defense"] in labels]
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     def write(self, form: str) -> bytes:
         """Return the report as a file.
@@ -128,4 +129,4 @@ def checked(path: Path) -> Path:
 
 def _answer(item: Item, answer: Answer) -> dict[str, str]:
     about = {"id": item.id, "group": item.group, "text": item.text}
-    return about | {"answer": answer.state, "evidence": answer.evidence, "section": answer.section}
+    return about | {"answer": answer.state, "evidence": clean(answer.evidence), "section": answer.section}
