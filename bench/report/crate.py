@@ -29,7 +29,7 @@ Entity = dict[str, Any]
 
 @dataclass(frozen=True)
 class Described:
-    """A results folder that a crate describes.
+    """A results folder within a crate, or beside it.
 
     Args:
         folder: the folder.

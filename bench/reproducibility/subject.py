@@ -26,7 +26,7 @@ _NO_ATTACK = {f"{name}{known}" for name in (CLEAN, NULL) for known in ("", KNOWN
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A results folder with all that is known of it.
+    """A results folder, read as a report needs it.
 
     Args:
         folder: the folder.

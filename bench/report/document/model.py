@@ -78,7 +78,7 @@ class Grid:
 
 
 class Drawn(Protocol):
-    """A picture that is drawn when it is asked for."""
+    """A picture, drawn when it is asked for."""
 
     @property
     def svg(self) -> str:

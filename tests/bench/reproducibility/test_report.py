@@ -16,8 +16,23 @@ from bench.cli.main import main
 from bench.reproducibility.report import FORMATS
 from defenses.utils.errors import UserError
 
-SECTIONS = ["summary", "protocol", "checklist-carlini2019", "checklist-neurips", "defenses", "results", "attacks",
-            "claims", "audit", "certificates", "environment", "cost", "deviations", "availability", "repeat"]  # fmt: skip
+SECTIONS = [
+    "summary",
+    "protocol",
+    "checklist-carlini2019",
+    "checklist-neurips",
+    "defenses",
+    "results",
+    "attacks",
+    "claims",
+    "audit",
+    "certificates",
+    "environment",
+    "cost",
+    "deviations",
+    "availability",
+    "repeat",
+]
 TRACKS = ["corruptions-digits", "digits-poisoning", "smooth-digits-smoothing"]
 
 
