@@ -85,6 +85,7 @@ def test_a_defense_without_a_number_turns_an_answer(tmp_path):
 @pytest.mark.parametrize(("status", "state"), [("pass", "yes"), ("fail", "no"), ("not applicable", "not applicable")])
 def test_a_check_of_an_audit_decides_its_item(tmp_path, status, state):
     folder = write(tmp_path / "audited", deterministic())
+    (folder / "audit").mkdir()
     finding = {"check": "iterative against single step", "status": status, "evidence": "e", "numbers": {}, "images": []}
     audit = {"label": "plain", "fingerprint": {"name": "plain"}, "dataset": "digits", "norm": "Linf", "eps": "1/5",
              "budget": "full", "seed": 0, "images": 6, "passed": status == "pass", "findings": [finding],
