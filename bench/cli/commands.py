@@ -26,6 +26,10 @@ COMMANDS = {
         "submit",
         "Pack a row for a leaderboard, check one without running its code, or add one to a board's results.",
     ),
+    "report": (
+        "report",
+        "Write the reproducibility report on results: protocol, checklists, numbers, audits, how to repeat them.",
+    ),
     "figures": ("figures", "Draw results as pictures, SVG, PDF or PNG: ranks, attacks, audits, certified radii."),
     "columns": ("columns", "Say what the columns of the frames of bench mean: dtype, unit, meaning."),
     "export": ("export", "Write results as Parquet or CSV, for DuckDB, R or polars."),

@@ -53,6 +53,11 @@ class Picture:
         """The picture as SVG."""
         return self.bytes("svg").decode()
 
+    @property
+    def outlines(self) -> str:
+        """The picture as SVG with text as outlines, which needs no fonts."""
+        return file_bytes(self.figure(), "svg", outlines=True).decode()
+
     def save(self, path: str | Path, width: float | None = None) -> Path:
         """Write the picture as SVG, PDF or PNG, by the ending of its path.
 

@@ -204,18 +204,19 @@ def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
     return left_out
 
 
-def file_bytes(figure: Figure, form: str) -> bytes:
+def file_bytes(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
     """Return a figure as a file, the same bytes each time.
 
     Args:
         figure: the figure.
         form: one of `FORMATS`.
+        outlines: of an SVG, draws text as outlines for a print, which needs no fonts.
     """
     left_out = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("CreationDate",), "png": ("Software",)}[form]
     buffer = io.BytesIO()
-    with style():
+    with style(), mpl.rc_context({"svg.fonttype": "path" if outlines else "none"}):
         figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
-    return _with_dark(buffer.getvalue()) if form == "svg" else buffer.getvalue()
+    return _with_dark(buffer.getvalue()) if form == "svg" and not outlines else buffer.getvalue()
 
 
 def _with_dark(svg: bytes) -> bytes:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _LEAST_ROOM = 16  # characters of a wrapped heading
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Return plain text as Markdown that shows it."""
     safe = html.escape(clean(text), quote=False)
     safe = re.sub(r"([\\`*~|])", r"\\\1", safe)
     # Underscores inside words and lone brackets have no meaning in Markdown; they stay readable.
@@ -27,15 +28,20 @@ def _markdown(text: str) -> str:
     return re.sub(r"\](?=[(\[:])", r"\\]", safe)
 
 
-def to_markdown(tables: Table | Iterable[Table]) -> str:
-    """Return tables as GitHub's Markdown, with aligned source."""
-    return "\n".join(_markdown_table(t) for t in table_list(tables))
+def to_markdown(tables: Table | Iterable[Table], level: int = 2) -> str:
+    """Return tables as GitHub's Markdown, with aligned source.
+
+    Args:
+        tables: one table or several.
+        level: of the headings that are their titles.
+    """
+    return "\n".join(_markdown_table(t, level) for t in table_list(tables))
 
 
-def _markdown_table(table: Table) -> str:
-    rows = [[_markdown(c) for c in table.columns]]
+def _markdown_table(table: Table, level: int) -> str:
+    rows = [[markdown_text(c) for c in table.columns]]
     rows += [
-        [f"**{_markdown(c)}**" if i in table.strong and c else _markdown(c) for c in r]
+        [f"**{markdown_text(c)}**" if i in table.strong and c else markdown_text(c) for c in r]
         for i, r in enumerate(table.rows)
     ]
     widths = [max(3, *(len(row[j]) for row in rows)) for j in range(len(table.columns))]
@@ -44,8 +50,8 @@ def _markdown_table(table: Table) -> str:
         "| " + " | ".join(_pad(c, w, table.is_left(j)) for j, (c, w) in enumerate(zip(row, widths, strict=True))) + " |"
         for row in [rows[0], rule, *rows[1:]]
     ]
-    notes = "".join(f"- {_markdown(n)}\n" for n in table.footnotes)
-    return f"## {_markdown(table.title)}\n\n" + "\n".join(lines) + "\n" + (f"\n{notes}" if notes else "")
+    notes = "".join(f"- {markdown_text(n)}\n" for n in table.footnotes)
+    return f"{'#' * level} {markdown_text(table.title)}\n\n" + "\n".join(lines) + "\n" + (f"\n{notes}" if notes else "")
 
 
 def _pad(text: str, width: int, left: bool) -> str:

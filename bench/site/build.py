@@ -99,7 +99,7 @@ def site_files(
     from bench.site.audits_page import audit_pages, audits_of, audits_page
     from bench.site.claims_page import claims_page
     from bench.site.collect import collect
-    from bench.site.data_files import about_files, data_files, image_files
+    from bench.site.data_files import CRATE, about_files, crate_file, data_files, image_files
     from bench.site.diff_page import differences_of, earlier_runs
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
@@ -124,6 +124,7 @@ def site_files(
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
     files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
     files |= plots.files
+    files[CRATE] = crate_file(site, [folder for folder, _ in sources_of(results)], files)
     sums = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())}
     described = json.dumps({**inputs, "files": sums}, indent=1) + "\n"
     return files | {DESCRIPTION: described.encode()}

@@ -46,13 +46,24 @@ def _order(claim: Claim) -> tuple[int, bool]:
 def _line(claim: Claim, board: SiteBoard, row: SiteRow) -> dict[str, Any]:
     """Return what is shown of a claim."""
     words, kind = verdict_words(str(claim["verdict"]))
-    n = int(claim["measured_n"] or 0)
-    measured = claim["measured_robust"]
     return {
-        **{name: claim[name] for name in ("url", "network", "attack", "evidence", "source", "claimed_robust")},
+        **claim_texts(claim),
+        **{name: claim[name] for name in ("network", "attack", "evidence", "source", "claimed_robust")},
         "claim": claim,
         "board": board,
         "row": row,
+        "words": words,
+        "kind": kind,
+        "verdict": str(claim["verdict"]).replace(" ", "-"),
+    }
+
+
+def claim_texts(claim: Claim) -> dict[str, Any]:
+    """Return a row of `bench.claims_table` as texts."""
+    n = int(claim["measured_n"] or 0)
+    measured = claim["measured_robust"]
+    return {
+        "url": claim["url"],
         "by": ", ".join(str(told) for told in (claim["paper"], claim["year"]) if told),
         "who": str(claim["kind"]),
         "on": f"{claim['dataset']} {claim['threat']}".strip(),
@@ -63,9 +74,6 @@ def _line(claim: Claim, board: SiteBoard, row: SiteRow) -> dict[str, Any]:
         "measured": "not run"
         if measured is None
         else f"{percent(measured, n)} {interval(claim['measured_low'], claim['measured_high'], n)}",
-        "words": words,
-        "kind": kind,
-        "verdict": str(claim["verdict"]).replace(" ", "-"),
         "why": "; ".join(filter(None, (claim["reason"], claim["note"]))),
     }
 

@@ -31,7 +31,7 @@ from bench.site.about import about_of, passes_of
 from bench.site.images import Images, images_of
 from bench.site.model import Site, SiteBoard, SiteRow, Source, slugs
 from bench.site.pairs import pairs_of
-from bench.site.sources import sources_of
+from bench.site.sources import shown, sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
 from bench.store.audits import current_audits
@@ -52,14 +52,24 @@ class _Known:
         claims: published claims.
         audits: parsed audits.
         checks: rows of `bench.load_audits` by fingerprint.
+        compared: see `collect`.
     """
 
     claims: Sequence[Claim]
     audits: Sequence[Mapping[str, Any]]
     checks: Mapping[str, Records]
+    compared: bool
 
 
-def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None = None, *, gallery: int) -> Site:
+def collect(
+    results: Iterable[Path],
+    title: str,
+    claims: Iterable[Claim] | None = None,
+    *,
+    gallery: int,
+    compared: bool = True,
+    audits: Iterable[Path] = (),
+) -> Site:
     """Return the contents of a site.
 
     Args:
@@ -67,18 +77,18 @@ def collect(results: Iterable[Path], title: str, claims: Iterable[Claim] | None 
         title: of the site.
         claims: published claims; None: those that come with purebench.
         gallery: most images of an attack that are shown; 0: none.
+        compared: False leaves out the pairs of rows and the pictures of single rows, which take half of the time.
+        audits: further folders, of which audits alone count.
 
     Raises:
         UserError: no results, a damaged file, or two folders of one title.
     """
     found = sources_of(results)
-    evaluated = [folder for folder, source in found if source.kind in _EVALUATED]
-    checks = _shown(load_audits(*evaluated), found) if evaluated else None
-    by_defense: dict[str, Records] = {}
-    for check in [] if checks is None else records(checks):
-        by_defense.setdefault(check["fingerprint"], []).append(check)
-    audits = [audit for folder in evaluated for audit in current_audits(folder)]
-    known = _Known(read_claims() if claims is None else list(claims), audits, by_defense)
+    evaluated = [*(folder for folder, source in found if source.kind in _EVALUATED), *audits]
+    checks = _shown(load_audits(*evaluated)) if evaluated else None
+    by_defense = _by("fingerprint", [] if checks is None else records(checks))
+    current = [audit for folder in evaluated for audit in current_audits(folder)]
+    known = _Known(read_claims() if claims is None else list(claims), current, by_defense, compared)
     read = [_read(folder, source, known, gallery) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
     frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}
@@ -112,17 +122,16 @@ def records(frame: pd.DataFrame) -> Records:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _by_defense(rows: Records) -> dict[str, Records]:
+def _by(column: str, rows: Records) -> dict[str, Records]:
     found: dict[str, Records] = {}
     for row in rows:
-        found.setdefault(str(row["defense"]), []).append(row)
+        found.setdefault(str(row[column]), []).append(row)
     return found
 
 
-def _shown(frame: pd.DataFrame, found: Iterable[tuple[Path, Source]]) -> pd.DataFrame:
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame with the folders in its column "results" as the site names them."""
-    names = {str(folder): source.name for folder, source in found}
-    return frame.assign(results=frame["results"].map(names))
+    return frame.assign(results=[shown(Path(folder)) for folder in frame["results"]])
 
 
 def _named(boards: Sequence[SiteBoard]) -> Iterator[SiteBoard]:
@@ -156,6 +165,7 @@ class _OfFolder:
         known: what is known of all folders.
         images: its images and cells.
         sides: worst cases by label, by setting.
+        claims: rows of `bench.claims_table`, if it has one setting; else None.
         frames: what its pictures are drawn from.
     """
 
@@ -166,6 +176,7 @@ class _OfFolder:
     known: _Known
     images: Images
     sides: Mapping[tuple[str, ...], Mapping[str, Side]]
+    claims: pd.DataFrame | None
     frames: Frames
 
 
@@ -179,9 +190,11 @@ def _read(
     claims = claims_on(source.name, frame, known.claims)
     certificates = records(load_certificates(folder))
     images = images_of(folder, results, gallery)
-    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in worst_sides(results).items()}
+    known_sides = worst_sides(results) if known.compared else {}
+    sides = {tuple(map(str, setting)): of_setting for setting, of_setting in known_sides.items()}
     frames = Frames(folder, results=results, leaders=leaders, attacked=frame, claimed=claims)
-    of_folder = _OfFolder(source, results, manifest, certificates, known, images, sides, frames)
+    alone = claims if len(leaders[list(SETTING)].drop_duplicates()) == 1 else None
+    of_folder = _OfFolder(source, results, manifest, certificates, known, images, sides, alone, frames)
     frame = with_warnings(frame, results.cells, {})
     boards = []
     for setting, rows in leaders.groupby(list(SETTING), sort=False):
@@ -209,8 +222,9 @@ def _board(
         *footnotes.of_sequential(aggregation_of(manifest), results.records),
         *of_numbers(frame, cells, results.records),
     )
-    summaries = _by_defense(records(frame))
-    claims = _by_defense(records(claims_on(of_folder.source.name, frame, of_folder.known.claims)))
+    summaries = _by("defense", records(frame))
+    alone, known = of_folder.claims, of_folder.known.claims
+    claims = _by("defense", records(claims_on(of_folder.source.name, frame, known) if alone is None else alone))
     lines = records(leaders)
     named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
@@ -261,6 +275,7 @@ def _row(
     resumed = {name: text for name, text in resumed_anyway(of_folder.manifest).items() if name == label}
     ran = records(cells.reindex(columns=["defense", "status", "run"]).drop_duplicates())
     evidence, shown, recipes = of_folder.images.of_row((*setting.values(), label))
+    threat = Threat(of_folder.frames, setting, several=False)
     return SiteRow(
         slug=slug,
         label=label,
@@ -275,7 +290,7 @@ def _row(
         evidence=evidence,
         galleries=shown,
         recipes=recipes,
-        pictures=tuple(of_rows(Threat(of_folder.frames, setting, several=False), label)),
+        pictures=tuple(of_rows(threat, label)) if of_folder.known.compared else (),
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.report.crate import FILE, Described, crate
 from bench.report.plain import to_csv
 from bench.site.collect import records
 from bench.site.evidence import Evidence
@@ -14,6 +17,7 @@ from bench.site.model import Site, SiteBoard, SiteRow
 if TYPE_CHECKING:
     import pandas as pd
 
+CRATE = f"data/{FILE}"
 _HELD = {
     "leaderboard": "a row per board, threat and defense: bench.leaderboard",
     "claims": "published accuracies with their verdicts: bench.claims_table",
@@ -80,7 +84,22 @@ def about_files(site: Site) -> dict[str, str]:
     texts |= {f"data/images-{board.slug}.csv.gz": of_images for board in site.boards}
     if "leaderboard" in site.frames:
         texts["data/leaderboard.json"] = "the same as JSON"
+    texts[CRATE] = "runs, code and files as an RO-Crate: Process Run Crate 0.5"
     return texts | {"data/site.json": "results folders, and sha256 of every file of this site"}
+
+
+def crate_file(site: Site, folders: Iterable[Path], files: Mapping[str, bytes]) -> bytes:
+    """Return the RO-Crate metadata of the folder of data: its files, and the runs that they come from.
+
+    Args:
+        site: the site.
+        folders: its results folders, in the order of `site.sources`.
+        files: of the site, by path.
+    """
+    described = [Described(folder, s.name, None) for folder, s in zip(folders, site.sources, strict=True)]
+    held = {path.removeprefix("data/"): data for path, data in files.items() if path.startswith("data/")}
+    about = "Verdicts, claims and audits of the site, and the runs that they come from."
+    return crate(described, held, name=site.title, about=about).encode()
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Reports on results folders: protocol, checklists, numbers, claims, audits, deviations, how to repeat them."""

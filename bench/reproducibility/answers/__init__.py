@@ -1,0 +1,1 @@
+"""Functions that answer the items of checklists from a results folder."""
