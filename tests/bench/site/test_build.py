@@ -142,7 +142,7 @@ def test_bad_results_are_refused_in_one_line_and_nothing_is_written(results, tmp
 
 def test_a_folder_that_is_named_twice_counts_once(results, tmp_path):
     build_site([results, results / ".." / "one"], tmp_path / "site")
-    assert len(pages(tmp_path / "site")) == 5 + 3 + 2 * 2
+    assert len(pages(tmp_path / "site")) == 6 + 3 + 2 * 2
 
 
 def test_no_folder_of_this_machine_stands_on_a_page(results, tmp_path):
