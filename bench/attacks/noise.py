@@ -8,15 +8,15 @@ from torch import Tensor
 from bench.spec.threat import ThreatModel
 from defenses.core.noise import Draw, Noise
 
-_SIZE, _SIGN, _RADIUS = 0, 1, 2  # names of the noise streams
+_SIZE, _SIGN, _RADIUS = 0, 1, 2  # ids of noise streams; L0 draws its pixels from the last
 
 
 def uniform_in_ball(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
     """Return random images in the ball around x.
 
-    Linf: uniform in the ball cut by the box. L2 and L1: uniform in the ball; a coordinate that would leave the box
-    changes its sign and is clamped if it leaves there too, which for pixels at 0 or 1 is uniform in the ball cut by
-    the box, and keeps the noise at its full size. L0: eps random pixels take uniform values in all channels.
+    Linf: uniform in the ball cut by the box. L2 and L1: uniform in the ball; then a coordinate outside the box is
+    reflected about x, and clamped where it is outside again. Where all pixels are 0 or 1 the result is uniform in the
+    ball cut by the box; elsewhere it is not. L0: eps random pixels take uniform values in all channels.
 
     Args:
         x: images, float32 [B, C, H, W] in [0, 1].

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
-from defenses.utils.errors import UserError
+from defenses.utils.errors import UserError, unknown
 
 _FOLDER = Path(__file__).with_name("published_subsets")
 
@@ -63,8 +63,10 @@ def positions(name: str, dataset: str, split: str) -> list[int]:
         UserError: there is no such subset of this split.
     """
     same_name = [s for s in published() if s.name == name]
+    if not same_name:
+        raise unknown("index list", name, names())
     match = next((s for s in same_name if fnmatch(dataset, s.dataset)), None)
     if match is None or split != "test":
-        where = ", ".join(s.dataset for s in same_name)
+        where = ", ".join(s.dataset.rstrip("*") for s in same_name)
         raise UserError(f'index list "{name}" is defined for the test split of {where}, not for {split} of {dataset}')
     return match.positions()

@@ -28,7 +28,7 @@ _CALLS, _SECONDS = 40, 2.0  # further calls of a user's module on an image, and 
 def check_model(defense: Defense, x: Tensor, num_classes: int, label: str, *, probabilities: bool = False) -> bool:
     """Check a model on a few images; every command and function that judges a model calls this first.
 
-    The state of the process (random generators, default types) stays as it is.
+    The settings of the process (default types, threads, working directory) stay as they are.
 
     Args:
         defense: the model, on any device.

@@ -21,7 +21,7 @@ KNOWN = ", seed known"  # after the label of a null attack that is judged on the
 NO_GRADIENT = (DEPLOYED, f"{DEPLOYED}{KNOWN}", GIVEN)  # values of the column "view" of attacks that query no model
 PRECOMPUTED = "given:"  # before the file of precomputed images
 SCHEMA = 1  # of cells, records and draws
-FIRST_NAMES = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # names in keys, where they differ
+RENAMED_FROM = {"bench:bpda-eot": "bench.screened:bpda_eot"}  # keys keep the old name of a renamed attack
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Copies:
     """Copies of a randomised defense that an attack averages by itself.
 
     Args:
-        a_step: copies a step, as "8" or "4-64".
+        a_step: number of copies in each step, as "8" or "4-64".
         on_top: each copy combines the deployed runs, unless the view has another number of runs.
     """
 
@@ -85,9 +85,9 @@ class AttackRef:
         name: see `bench.attacks.registry.find_attack`.
         params: parameters by the library's names, in canonical form.
         version: of the library.
-        minimisation: see `bench.attacks.base.Attack`, as for the next two.
-        warnings: for footnotes.
-        copies: that the attack averages by itself; None: those of the view.
+        minimisation: True: it looks for the nearest adversarial image, and eps judges it afterwards.
+        warnings: lines for footnotes, on settings that weaken it.
+        copies: copies that the attack averages by itself; None: those of the view.
     """
 
     label: str
@@ -120,7 +120,17 @@ class AttackRef:
 
 @dataclass(frozen=True)
 class DataRef:
-    """A block of images: consecutive positions [start, stop) of a named index list of a data set's split."""
+    """A block of images: consecutive positions [start, stop) of a named index list of a data set's split.
+
+    Args:
+        name: of the data set.
+        split: of the data set.
+        revision: version of its files.
+        indices: name of the index list.
+        indices_hash: 16 hex digits of a hash of its positions.
+        start: first position of the block in the list.
+        stop: position after the last one.
+    """
 
     name: str
     split: str
@@ -173,7 +183,7 @@ class Cell:
     def identity(self) -> Json:
         """Return everything that the result depends on, in canonical form and without labels."""
         view, data, verdict = self.view, self.data, self.verdict
-        name = FIRST_NAMES.get(self.attack.name, self.attack.name)
+        name = RENAMED_FROM.get(self.attack.name, self.attack.name)
         attack = PRECOMPUTED if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
         return {
@@ -256,5 +266,8 @@ def digest(fingerprint: object) -> str:
 
 
 def row_of(cell: Cell) -> str:
-    """Return the row of a table that a cell belongs to, as text; cells of a row differ in their images alone."""
+    """Return the row of a table that a cell belongs to, as text.
+
+    Cells of a row differ in their images, and where a defense is trained with several seeds in the training.
+    """
     return f"{cell.threat} | {cell.defense.label} | {cell.attack.label} | {cell.view_label}"

@@ -5,6 +5,7 @@
     <folder>/parts/<part>/          cells.jsonl, records.parquet, draws.parquet, adversarial.safetensors,
                                     checksums.json (sha256 of the others)
     <folder>/tables.{md,csv,tex,html}
+    <folder>/.locks/                files by which processes take turns
 
 Each finished cell is written as a part; `compact` merges the parts of a defense into one.
 """
@@ -34,11 +35,12 @@ from bench.store.parts import (
     part_folders,
     part_name,
     read_lines,
+    remove_part,
     sha256,
     stored,
 )
 from defenses.utils import files
-from defenses.utils.files import NotWritable
+from defenses.utils.files import NotWritable, sync
 
 if TYPE_CHECKING:
     from bench.spec.cell import Cell
@@ -89,24 +91,6 @@ def disk_errors(folder: Path) -> AbstractContextManager[None]:
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a file whole or not at all, also on a crash."""
     files.write_whole(path, data, _KEPT)
-
-
-def _remove(part: Path) -> None:
-    """Remove a part in one step for readers."""
-    gone = part.with_name(f".gone-{uuid.uuid4().hex}")
-    try:
-        os.replace(part, gone)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Store:
@@ -163,7 +147,7 @@ class Store:
         def remove(part: Path, problem: str) -> None:
             warn(f"{part}: {problem}; its cells will be run again")
             with disk_errors(self.folder):
-                _remove(part)
+                remove_part(part)
 
         return {key: line for key, (line, _) in stored(self.parts, remove).items()}
 
@@ -181,7 +165,7 @@ class Store:
     def _read_merged(self) -> None:
         merged = {p: identity(p) for p in part_folders(self.parts) if p.name.startswith("all-")}
         if merged != self._merged:
-            self._merged_lines = {line["key"]: line for part in merged for line in read_lines(part)}
+            self._merged_lines = {line["key"]: line for part in merged for line in _lines(part)}
             self._merged = merged
 
     def save(self, result: CellResult) -> None:
@@ -199,7 +183,10 @@ class Store:
 
         with self.lock("compact", wait=True):
             for part in part_folders(self.parts):
-                lines = read_lines(part)
+                try:
+                    before, lines = identity(part), read_lines(part)
+                except (FileNotFoundError, ValueError):  # replaced at this moment, or damaged: nothing of it counts
+                    continue
                 rest = [line for line in lines if outdated.get(line["key"]) != line]
                 if len(rest) == len(lines):
                     continue
@@ -207,8 +194,9 @@ class Store:
                     keys = [line["key"] for line in rest]
                     tables, images = merged(keys, dict.fromkeys(keys, part))
                     self._write_part(part_name(rest[0]["defense"], rest), rest, tables, images)
-                with disk_errors(self.folder):
-                    _remove(part)
+                with suppress(FileNotFoundError), disk_errors(self.folder):
+                    if identity(part) == before:
+                        remove_part(part)
 
     def _write_part(self, name: str, lines: Iterable[CellRecord], tables: dict[str, Any], images: Any) -> None:
         from bench.store.arrays import write_arrays
@@ -224,11 +212,11 @@ class Store:
                 sums = {p.name: sha256(p) for p in sorted(temporary.iterdir())}
                 (temporary / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
                 for path in temporary.iterdir():
-                    _sync(path)
+                    sync(path)
                 final = self.parts / name
-                _remove(final)
+                remove_part(final)
                 os.replace(temporary, final)
-                _sync(self.parts)
+                sync(self.parts)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -260,7 +248,7 @@ class Store:
                 if part.name not in merges and not moved.isdisjoint(_keys(part)):
                     with suppress(FileNotFoundError), disk_errors(self.folder):
                         if identity(part) == old[part]:  # not replaced by a retry meanwhile
-                            _remove(part)
+                            remove_part(part)
 
     def _to_merge(self, order: dict[str, int]) -> dict[str, Stored]:
         """Return the cells of each part to write, in order, by name of the part; no part that is up to date."""
@@ -270,7 +258,7 @@ class Store:
             for key in _keys(part):
                 holders.setdefault(key, set()).add(part.name)
         found = by_defense(lines, order)
-        return {n: cells for n, cells in found.items() if set().union(*(holders.get(k, ()) for k in cells)) != {n}}
+        return {n: cells for n, cells in found.items() if any(holders.get(key) != {n} for key in cells)}
 
     def take(self, cells: Stored, plan: Sequence[CellColumns]) -> None:
         """Write cells of other folders, as `compact` leaves them: a part for each defense, and one a failed cell.
@@ -292,9 +280,17 @@ class Store:
         self._write_part(name, [line for line, _ in cells.values()], tables, images)
 
 
+def _lines(part: Path) -> list[CellRecord]:
+    """Return the lines of a part; none where it is damaged, so that its cells are run again."""
+    try:
+        return read_lines(part)
+    except ValueError:
+        return []
+
+
 def _keys(part: Path) -> set[str]:
     """Return the keys of the cells in a part; none where it is damaged or gone."""
     try:
-        return {line["key"] for line in read_lines(part)}
-    except (FileNotFoundError, ValueError):
+        return {line["key"] for line in _lines(part)}
+    except FileNotFoundError:
         return set()

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from bench.spec.cell import FIRST_NAMES, NULLS, PRECOMPUTED, TRANSFER, label_of
+from bench.spec.cell import NULLS, PRECOMPUTED, RENAMED_FROM, TRANSFER, label_of
 from bench.spec.submission import CODE
 from bench.store.manifest import Manifest
 from bench.store.parts import CellRecord
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import portable
 
-_NAMES = {stored: name for name, stored in FIRST_NAMES.items()}
+_NAMES = {stored: name for name, stored in RENAMED_FROM.items()}
 _VIEW = {"gradient": "exact", "eot": 1, "runs": None, "output": "logits", "seed": "fresh"}  # what a view is by itself
 
 

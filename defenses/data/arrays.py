@@ -50,4 +50,7 @@ def saved_arrays(dataset: Any, num_classes: int | None) -> str:
 
 def as_array(values: Any) -> Any:
     """Return a tensor, array or list as a NumPy array."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()  # NumPy has no bfloat16

@@ -109,3 +109,12 @@ def write_whole(path: Path, data: str | bytes, remedy: str) -> None:
                 temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror or error}): {_ELSEWHERE}") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+_CUDNN = ("benchmark", "deterministic", "allow_tf32")  # settings of torch.backends.cudnn
+
 
 class seeded_globals:
-    """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving."""
+    """Context in which torch's, numpy's and Python's global generators start from `seed`; restored on leaving.
+
+    Args:
+        seed: of all of them.
+        device: device whose generator of torch is seeded beside that of the CPU; those of other devices stay untouched.
+    """
 
     def __init__(self, seed: int, device: torch.device):
         self.seed, self.device = seed, device
@@ -26,7 +33,10 @@ class seeded_globals:
         self._numpy: Any = np.random.get_state()
         self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         self._torch.__enter__()
-        torch.manual_seed(self.seed)
+        torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would seed devices that are not restored
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(self.seed)
         np.random.seed(self.seed % (1 << 32))
         random.seed(self.seed)
 
@@ -42,7 +52,7 @@ def kept_settings() -> Iterator[None]:
     """Restore torch's default type and device, gradient mode, threads and choice of algorithms after other code."""
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    precision = torch.get_float32_matmul_precision()
+    precision, cudnn = torch.get_float32_matmul_precision(), {n: getattr(torch.backends.cudnn, n) for n in _CUDNN}
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
@@ -55,6 +65,8 @@ def kept_settings() -> Iterator[None]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
+        for name, value in cudnn.items():
+            setattr(torch.backends.cudnn, name, value)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
@@ -63,7 +75,7 @@ _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 @contextlib.contextmanager
 def robustbench_call() -> Iterator[None]:
-    """Send what RobustBench prints to stderr, silence its warnings, and let torch unpickle tensors alone."""
+    """Send what RobustBench prints to stderr, silence its warnings, and ignore TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD."""
     unsafe = os.environ.pop(_UNSAFE, None)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():

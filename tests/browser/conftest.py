@@ -6,9 +6,27 @@ import os
 import shutil
 
 import pytest
+from filelock import FileLock
 from screens import DESK
+from site_pages import COMMITTED, hostile, many, mixed
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, worker_id):
+    """Two committed boards, hostile names, incomplete rows, and 200 rows of 30 attacks; built once for all workers."""
+    from bench.site.build import build_site
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "pages"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "built").exists():
+            fakes = [hostile(folder / "hostile"), mixed(folder / "mixed"), many(folder / "many", 200, 30)]
+            build_site([*COMMITTED, *fakes], folder / "site")
+            (folder / "built").touch()
+    return folder / "site"
 
 
 @pytest.fixture(scope="session")

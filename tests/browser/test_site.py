@@ -10,10 +10,9 @@ from itertools import product
 import pandas as pd
 import pytest
 from screens import DESK, PHONE
-from site_pages import COMMITTED, hostile, many, mixed
+from site_pages import COMMITTED
 
 from bench import leaderboard
-from bench.site.build import build_site
 
 BOARD = "b/digits-audit/index.html"
 AUDIT = "a/e4adb280360466035a83.html"  # broken: quantisation
@@ -31,15 +30,6 @@ KINDS = (
     "submit.html",
 )
 NAMES = "() => [...document.querySelectorAll('#board tbody tr:not([hidden]) th')].map(c => c.title)"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A site of two committed boards, hostile names, incomplete rows, and a board of 200 rows and 30 attacks."""
-    folder = tmp_path_factory.mktemp("site")
-    fakes = [hostile(folder / "hostile"), mixed(folder / "mixed"), many(folder / "many", 200, 30)]
-    build_site([*COMMITTED, *fakes], folder / "site")
-    return folder / "site"
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,12 @@ from itertools import product
 import pandas as pd
 import pytest
 from screens import DESK, PHONE
-from site_pages import COMMITTED, hostile
+from site_pages import COMMITTED
 
 from bench import load_results
-from bench.site.build import build_site
 
 PAGE = "b/digits-audit/adp-images.html"
 SEEN = "() => [...document.querySelectorAll('#images tbody tr:not([hidden]) th')].map(c => Number(c.textContent))"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    build_site([COMMITTED[0], hostile(folder / "hostile")], folder / "site")
-    return folder / "site"
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from site_pages import COMMITTED, mixed
-
-from bench.site.build import build_site
 
 PAGES = (
     "index.html",
@@ -25,14 +22,6 @@ COLOURS = """selector => [...document.querySelectorAll(selector)].map(shape => {
   const style = getComputedStyle(shape);
   return [style.fill, style.stroke];
 })"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A site of committed boards and one with incomplete rows."""
-    folder = tmp_path_factory.mktemp("site")
-    build_site([*COMMITTED, mixed(folder / "mixed")], folder / "site")
-    return folder / "site"
 
 
 def visible_columns(page):

@@ -10,17 +10,9 @@ from site_pages import COMMITTED
 
 from bench import claims_table, load_results, pairs
 from bench.analysis.worst_case import worst_per_image
-from bench.site.build import build_site
 
 PAGE = "b/digits-audit/compare.html"
 SEEN = "() => document.querySelectorAll('table.filtered tbody tr:not([hidden])').length"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    build_site(COMMITTED[:1], folder / "site", gallery=0)
-    return folder / "site"
 
 
 def test_a_pair_that_is_chosen_is_that_of_pairs(site, open_page):

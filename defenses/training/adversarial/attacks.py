@@ -18,14 +18,14 @@ def ascend(
         loss: images -> scalar; a sum over images, so that each has its own gradient.
         start: first iterate [B, C, H, W].
         x: centre of the ball, in [0, 1].
-        eps: radius.
-        step: step size.
+        eps: radius, on pixels in [0, 1].
+        step: step size, likewise.
         iterations: number of steps, one forward and one backward pass each.
     """
     at, low, high = start, (x - eps).clamp_min(0), (x + eps).clamp_max(1)
     for _ in range(iterations):
         with torch.enable_grad():
-            at.requires_grad_()
+            at = at.detach().requires_grad_()  # never that of the caller
             gradient = torch.autograd.grad(loss(at), at)[0]
         at = torch.clamp(at.detach() + step * gradient.sign(), low, high)
     return at.detach()
@@ -69,4 +69,4 @@ def fgsm(network: nn.Module, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
         y: labels [B].
         eps: radius.
     """
-    return ascend(summed_cross_entropy(network, y), x.clone(), x, eps=eps, step=eps, iterations=1)
+    return ascend(summed_cross_entropy(network, y), x, x, eps=eps, step=eps, iterations=1)

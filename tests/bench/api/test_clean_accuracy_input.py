@@ -37,6 +37,7 @@ def test_no_module(model, words):
         ("digits", Y, "the images are 'digits'; give a tensor or NumPy array of numbers"),
         (X, [None] * 6, "the labels are .*; give a tensor or NumPy array of numbers"),
         (X[0], Y[:1], r"images are \[1, 8, 8\]; they must be \[N, C, H, W\]"),
+        (X, Y > 2, r"labels are torch.bool \[6\]; they must be whole numbers"),
         (X[:, 0], Y, r"images are \[6, 8, 8\]"),
     ],
 )
@@ -49,6 +50,40 @@ def test_integers_of_numpy():
     data, model = load_dataset("digits"), load_model("undefended")
     x, y = data.x[:6], data.y[:6]
     assert clean_accuracy(model, x.numpy(), y.numpy(), np.int64(4)) == clean_accuracy(model, x, y, 4)
+
+
+def test_images_of_half_precision():
+    assert clean_accuracy(Net().eval(), X.bfloat16(), Y) == clean_accuracy(Net().eval(), X.bfloat16().float(), Y)
+
+
+class Dropped(Net):
+    def forward(self, x):
+        return 9 * torch.nn.functional.dropout(x, 0.5).flatten(1)[:, :10]
+
+
+def test_a_random_model_has_the_same_accuracy_again_and_leaves_the_generator_alone():
+    x, y = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10
+    before = torch.get_rng_state()
+    model = Dropped().eval()
+    first = clean_accuracy(model, x, y, stochastic=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert clean_accuracy(model, x, y, stochastic=True) == first
+    assert {clean_accuracy(model, x, y, stochastic=True, seed=seed) for seed in range(1, 6)} != {first}
+    adp = load_model("adp")
+    data = load_dataset("digits")
+    assert len({clean_accuracy(adp, data.x[:60], data.y[:60]) for _ in range(3)}) == 1
+
+
+class Buffered(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(9.0, device="meta"))
+
+
+def test_the_device_is_that_of_a_buffer_where_there_are_no_parameters():
+    with pytest.raises(Exception, match="Meta"):
+        clean_accuracy(Buffered().eval(), X, Y)
 
 
 def test_data_in_the_place_of_a_number_of_images():

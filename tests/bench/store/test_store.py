@@ -9,6 +9,7 @@ import pytest
 from boards import BOARD, purebench_here, write_board
 from fake_board import deterministic, failed, line, result, write
 
+import bench.store.folder as store_folder
 from bench.board.load import load_board
 from bench.report.files import current_table
 from bench.report.footnotes import mixed
@@ -50,6 +51,37 @@ def test_damaged_lines_are_missing_cells(tmp_path, text):
     assert len(Store(folder).finished(warnings.append)) == 3
     assert len(warnings) == 1
     assert not victim.exists()
+
+
+def test_damaged_lines_of_a_merged_part_are_missing_cells(tmp_path):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    compact(folder, results)
+    (merged,) = (folder / "parts").glob("all-*")
+    (merged / "cells.jsonl").write_text("{")
+    assert Store(folder).cell_record(results[0].line["key"]) is None
+
+
+def test_forgetting_leaves_what_was_stored_meanwhile(tmp_path, monkeypatch):
+    results = deterministic()
+    folder = write(tmp_path, results)
+    store, outdated = Store(folder), results[0].line
+    key, again = outdated["key"], result(outdated | {"budget": "reduced"}, [1] * 6)
+    damaged = folder / f"parts/cell-{results[1].line['key']}/cells.jsonl"
+    damaged.write_text("{")
+    read = store_folder.read_lines
+
+    def read_then_replaced(part):
+        lines = read(part)
+        if part.name == f"cell-{key}" and lines[0]["budget"] == outdated["budget"]:
+            Store(folder).save(again)
+        return lines
+
+    monkeypatch.setattr(store_folder, "read_lines", read_then_replaced)
+    store.forget({key: read(folder / f"parts/cell-{key}")[0]})
+    monkeypatch.undo()
+    assert store.cell_record(key)["budget"] == "reduced"
+    assert damaged.exists()
 
 
 def test_checksums_that_are_none(tmp_path):

@@ -82,6 +82,7 @@ def test_one_step_finds_the_corner_and_its_loss():
     objective = made(FgsmTraining)
     x, y = objective.data.x[ROWS], objective.data.y[ROWS]
     at = fgsm(objective.network, x, y, eps=0.1)
+    assert not x.requires_grad  # the batch of the caller stays as it is
     torch.testing.assert_close(at, corner(x, y, 0.1))
     half = [0.5 * F.cross_entropy(objective.network(v), y) for v in (x, at)]
     torch.testing.assert_close(objective.loss(ROWS, 0), half[0] + half[1])

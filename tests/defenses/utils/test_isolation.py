@@ -1,0 +1,43 @@
+"""Random states and settings of the process after other code."""
+
+import random
+
+import numpy as np
+import torch
+
+from defenses.utils.isolation import kept_settings, seeded_globals
+
+
+def draws():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_the_same_seed_gives_the_same_draws_and_leaves_the_generators_as_they_were():
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    with seeded_globals(3, torch.device("cpu")):
+        first = draws()
+    with seeded_globals(3, torch.device("cpu")):
+        assert draws() == first
+    with seeded_globals(4, torch.device("cpu")):
+        assert draws() != first
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_on_the_cpu_no_generator_of_another_device_is_seeded(monkeypatch):
+    """What is not restored must not be seeded: `torch.manual_seed` seeds the generators of all devices."""
+    seeded = []
+    for module in (torch.cuda, torch.mps, torch.xpu):
+        for name in ("manual_seed", "manual_seed_all"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, seeded.append)
+    with seeded_globals(3, torch.device("cpu")):
+        draws()
+    assert seeded == []
+
+
+def test_settings_of_cudnn_are_restored(monkeypatch):
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    with kept_settings():
+        cudnn.benchmark, cudnn.deterministic = not before[0], not before[1]
+    assert (cudnn.benchmark, cudnn.deterministic) == before
