@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis.rows import SETTING
+from bench.spec.cell import NULLS
 from bench.store.parts import CellRecord
 
 RowKey = tuple[str, ...]
@@ -42,6 +43,8 @@ class Recipe:
         """Attack, library and parameters in one line."""
         if not self.name:
             return "has not run"
+        if self.name in NULLS:
+            return "no attack"
         given = ", ".join(f"{name} = {value}" for name, value in self.parameters)
         return f"{self.name} of {self.library}: {given or 'its own defaults'}"
 
