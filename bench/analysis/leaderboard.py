@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from bench.analysis.public_names import public
 from bench.analysis.ranks import rank_ranges_of
 from bench.analysis.records import CLEAN
 from bench.analysis.results import Results, read_results
-from bench.analysis.rows import SETTING, Group, choose, grouped
+from bench.analysis.rows import SETTING, Group, grouped
+from bench.analysis.scores import common
 from bench.analysis.sides import Side, worst_side
 from bench.analysis.summary import WORST, worst_row
 from bench.spec.cell import digest
@@ -79,8 +79,8 @@ def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, con
         `rank_low`, `rank_high`: Int64, best and worst rank that the images do not exclude
         (`bench.rank_ranges`); NA for a row that fails its audit or is incomplete;
         `worst_mean`, `worst_low`, `worst_high`: float64 in [0, 1], the worst case: `robust_mean` of `summary`;
-        `worst_attack`, `worst_view`: str, the attack that is the worst on most images, of those on which fewer than
-        half of the draws withstand it;
+        `worst_attack`, `worst_view`: str, the attack that alone breaks the most images (fewer than half of the draws
+        withstand it); "" if none breaks any;
         `clean_mean`, `clean_low`, `clean_high`: float64 in [0, 1], accuracy on clean images;
         `rob_m5`, `rob_m5_low`, `rob_m5_high`: float64 in [0, 1], chance that an image withstands five submissions; NaN
         for deterministic defenses, and for fewer than five draws;
@@ -155,7 +155,7 @@ def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[A
     attacked = row["attack"] == WORST
     columns = {name: row[name] for name in _COLUMNS if name in row} | dict(about)
     columns |= {f"worst_{end}": row[f"robust_{end}"] if attacked else float("nan") for end in ("mean", "low", "high")}
-    columns |= dict(zip(("worst_attack", "worst_view"), _deciding(seeds), strict=True))
+    columns |= dict(zip(("worst_attack", "worst_view"), _strongest(seeds), strict=True))
     columns["status"] = row["status"] if attacked else "no attacks"
     name, weights = name_and_weights(trained, str(row["dataset"]))
     columns |= _of_claim(foremost(claims, {**row, "status": columns["status"], "name": name, "weights": weights}))
@@ -173,19 +173,25 @@ def _of_claim(found: tuple[Claim, Verdict] | None) -> dict[str, Any]:
     return {"claim": on, "claim_robust": claim.robust, **words}
 
 
-def _deciding(seeds: Sequence[Group]) -> tuple[str, str]:
-    """Return (attack, view) of the row that is the worst on most of the broken images; empty without one."""
-    counts: Counter[tuple[str, str]] = Counter()
+def _strongest(seeds: Sequence[Group]) -> tuple[str, str]:
+    """Return (attack, view) of the row that alone breaks the most images; empty if none breaks any.
+
+    Of rows that break as many, the one under which fewer draws withstand. Images that are wrong without any attack do
+    not count.
+    """
+    broken: dict[tuple[str, str], float] = {}
+    withstood: dict[tuple[str, str], float] = {}
     for group in seeds:
-        chosen = choose(group.needed) if group.attacks and group.needed else None
-        if chosen is None:
-            continue
-        scores, at = chosen
-        # On an image that nothing breaks the worst one is chosen among equals.
-        for row in (group.needed[i] for i in at[scores.withstood < scores.draws / 2]):
-            if row.attack != CLEAN:
-                counts[row.attack, str(row.names["view"])] += 1
-    return counts.most_common(1)[0][0] if counts else ("", "")
+        index = common([row.scores for row in group.needed]) if group.attacks and group.needed else ()
+        for row in group.needed if len(index) else ():
+            if row.attack == CLEAN:
+                continue
+            name, scores = (row.attack, str(row.names["view"])), row.scores.of(index)
+            shares = (scores.withstood / np.maximum(scores.draws, 1))[~(scores.clean <= 0.5)]
+            broken[name] = broken.get(name, 0) + float((shares < 0.5).sum())
+            withstood[name] = withstood.get(name, 0) + float(shares.sum())
+    name = max(broken, key=lambda of: (broken[of], -withstood[of]), default=("", ""))
+    return name if broken.get(name) else ("", "")
 
 
 def _ranked(entries: Sequence[_Entry], confidence: float) -> list[dict[str, Any]]:

@@ -131,6 +131,7 @@ def keep(challenged: Challenge, author: str, link: str) -> bool:
         facts = {k: v for k, v in read_manifest(folder).items() if k not in ("runs", "plan", "sum")}
         run = describe_run(challenged.row.threads, 0, challenged.row.device)
         run["finished"] = run["started"]
+        run["seconds"] = round(sum(result.line["seconds_verdict"] for result in results), 3)
         update_manifest(store, facts, run)
         for result in results:
             result.line["run"] = run["id"]

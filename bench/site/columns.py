@@ -264,7 +264,7 @@ _COLUMNS = (
     Column("rank_low", "rank", "core", "rank-range", _rank, ("rank_low", "rank_high"), rising=True),
     Column("worst_mean", "worst case % [95 %]", "core", "worst-case", _worst, _ends("worst")),
     Column("audit", "audit", "core", "audit", _audit, text=True, rising=True),
-    Column("worst_attack", "decided by", "core", "deciding-attack", _attacked, text=True, rising=True),
+    Column("worst_attack", "strongest attack", "core", "strongest-attack", _attacked, text=True, rising=True),
     Column("clean_mean", "clean % [95 %]", "clean", "clean", _share("clean"), _ends("clean")),
     Column("drop", "drop", "clean", "drop", _drop),
     Column("kind", "kind", "draws", "draws", _words(_kind), text=True, rising=True),

@@ -34,10 +34,10 @@ GLOSSARY = (
         "and weights.",
     ),
     (
-        "deciding-attack",
-        "decided by",
-        "The attack that is the worst one on most of the broken images, those that fewer than half of the draws "
-        "withstand. It need not be the strongest attack by itself.",
+        "strongest-attack",
+        "strongest attack",
+        "The attack that alone breaks the most images: fewer than half of the draws withstand it. The worst case is "
+        "below it where other attacks break further images; the pages of images name the attack of each.",
     ),
     (
         "images",

@@ -158,7 +158,7 @@ def _decided(matrix: Evidence, at: int, board: SiteBoard, norm: str) -> Markup:
 
 
 def _galleries(board: SiteBoard, row: SiteRow, anchors: set[str]) -> Iterator[dict[str, Any]]:
-    """Yield the galleries of a row: of the attack that decides most images first."""
+    """Yield the galleries of a row: of the attack that breaks most images first."""
     worst = (row.values["worst_attack"], row.values["worst_view"])
     found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
     for matrix, column, gallery in sorted(found, key=lambda g: (g[1].attack, g[1].view) != worst):

@@ -89,7 +89,8 @@ def _lines(row: SiteRow) -> list[tuple[str, str]]:
         ("audit", audit_words(row)[0]),
         ("certificate", str(values["certificate"])),
     ]
-    lines += [("decided by", f"{values['worst_attack']} ({values['worst_view']})")] if values["worst_attack"] else []
+    if values["worst_attack"]:
+        lines.append(("strongest attack", f"{values['worst_attack']} ({values['worst_view']})"))
     return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
 
 
@@ -117,7 +118,7 @@ def _recipes(row: SiteRow) -> list[dict[str, Any]]:
 
 
 def _strip(board: SiteBoard, row: SiteRow) -> list[Markup]:
-    """Return pictures of some images under the attack that decides most of them, or the first that has any."""
+    """Return pictures of some images under the attack that breaks most of them, or the first that has any."""
     worst = (row.values["worst_attack"], row.values["worst_view"])
     found = [(m, c, row.galleries[c.cells[0]]) for m in row.evidence for c in m.columns if c.cells[0] in row.galleries]
     shown = [(m, c, g) for m, c, g in found if g.sheet is not None]

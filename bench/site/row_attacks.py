@@ -25,7 +25,7 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
     )
     rob, size = found.get("rob_m5"), found["median_perturbation"]
     status = "" if found["status"] == "ok" else str(found["status"])
-    deciding = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
+    strongest = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
     known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
     return {
         "name": NAMES.get(found["attack"], found["attack"]),
@@ -42,9 +42,9 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
         "seconds": _text(found["seconds_per_image"], amount, attacked),
         "images": f"{n} of {found['planned']}" if n != found["planned"] else str(n),
         "remarks": "; ".join(
-            filter(None, ("decides most images" if deciding else "", known, status, found["warnings"]))
+            filter(None, ("breaks most images" if strongest else "", known, status, found["warnings"]))
         ),
-        "strong": deciding,
+        "strong": strongest,
     }
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
     *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
 )
+_ADDRESS = re.compile(r"(--?[\w-]+=)?https?://")
 _FOLDER = re.compile(r"(^|[=:])(?:~?/|[A-Za-z]:[\\/]).*[\\/](?=.)")  # of an absolute path
 
 
@@ -99,7 +101,8 @@ def describe_run(threads: int, workers: int, device: str) -> RunRecord:
 
 
 def _command(words: Sequence[str]) -> str:
-    """Return a command line as it is recorded: without the folders of absolute paths."""
+    """Return a command line as it is recorded: quoted for a shell, without the folders of absolute paths."""
     if Path(words[0]).stem != "purebench":
         return "(from Python)"
-    return " ".join(["purebench", *(_FOLDER.sub(r"\1", word.rstrip("/")) for word in words[1:])])
+    shown = (word if _ADDRESS.match(word) else _FOLDER.sub(r"\1", word.rstrip("/")) for word in words[1:])
+    return shlex.join(["purebench", *shown])

@@ -106,7 +106,7 @@ def test_what_is_unlike_stands_in_its_own_row(tmp_path):
     }
     above, lines = found["pgd"]
     assert "steps = 5 is short" in above
-    assert [texts[-1] for *_, texts in lines] == ["decides most images; of own", "decides most images"]
+    assert [texts[-1] for *_, texts in lines] == ["breaks most images; of own", "breaks most images"]
     assert split_warnings("a | b")[0] == ["a", "b"]
     assert [texts[1] for *_, texts in lines] == ["one draw"] * 2
     assert found["apgd"][1][0][3][1] != "one draw"
