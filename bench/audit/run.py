@@ -10,9 +10,9 @@ from bench.attacks.registry import Unsupported
 from bench.audit.checks import binarisation, gradients, radius, strength
 from bench.audit.findings import Audit, Finding, not_applicable
 from bench.audit.pages import as_html, as_markdown
-from bench.audit.subject import VERSION, Subject
+from bench.audit.subject import Subject
 from bench.execution.sources import Sources
-from bench.store.audits import FOLDER, SOFTMAX, read_audits, write_audits
+from bench.store.audits import FOLDER, SOFTMAX, VERSION, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json

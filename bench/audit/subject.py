@@ -24,6 +24,7 @@ from bench.execution.sources import Sources
 from bench.spec.cell import DefenseRef
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
+from bench.store.audits import VERSION
 from bench.store.environment import versions
 from bench.store.folder import write_atomic
 from defenses.core.defense import Defense
@@ -31,7 +32,6 @@ from defenses.core.noise import Noise
 from defenses.utils.checksums import digest
 from defenses.utils.json_values import Json, JsonView
 
-VERSION = 4  # raised when the same defense would get other findings
 _MODES = ("exact", "bpda")  # of the white box, where a defense has them
 FINITE = ("smooth", "difference")  # further ones, where exact gradients equal those of BPDA
 _RAMP = 4  # copies of `bench:apgd` at its end, as a multiple of those at its start

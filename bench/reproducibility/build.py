@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.report.document.model import Document, Facts, Grid, Section, Text
 from bench.report.table import Table
-from bench.reproducibility.answers.answer import HAND, NO, YES, Answer, State
+from bench.reproducibility.answers.answer import HAND, NO, UNKNOWN, YES, Answer, State
 from bench.reproducibility.availability import availability
 from bench.reproducibility.checklist import NAMES, Checklist, Item, read_checklist
 from bench.reproducibility.deviations import deviations
@@ -23,8 +23,8 @@ from bench.reproducibility.subject import Subject, subject_of
 from bench.site.row import headline
 from bench.store.kinds import folder_named
 
-_KINDS = {YES: "good", NO: "bad", HAND: "warn"}
-_STATES: tuple[State, ...] = ("yes", "no", "not applicable", "by hand")
+_KINDS = {YES: "good", NO: "bad", UNKNOWN: "warn", HAND: "warn"}
+_STATES: tuple[State, ...] = ("yes", "no", "not measured", "not applicable", "by hand")
 Answers = Sequence[tuple[Item, Answer]]
 
 

@@ -12,11 +12,12 @@ from bench.reproducibility.answers.answer import hand as by_hand
 from bench.reproducibility.answers.attacks import FIELDS as OF_ATTACKS
 from bench.reproducibility.answers.checks import of_checks
 from bench.reproducibility.answers.facts import FIELDS as OF_FACTS
+from bench.reproducibility.answers.gradients import FIELDS as OF_GRADIENTS
 from bench.reproducibility.answers.runs import FIELDS as OF_RUNS
 from bench.reproducibility.subject import Subject
 from defenses.utils.errors import unknown
 
-FIELDS: dict[str, Answerer] = {**OF_ATTACKS, **OF_FACTS, **OF_RUNS}
+FIELDS: dict[str, Answerer] = {**OF_ATTACKS, **OF_GRADIENTS, **OF_FACTS, **OF_RUNS}
 _FOLDER = Path(__file__).parent / "checklists"
 NAMES = ("carlini2019", "neurips")
 
@@ -28,7 +29,7 @@ class Item:
     Args:
         id: unique in its checklist; of a part of an item "<item>/<part>".
         group: in words.
-        text: a sentence that is true, false, not applicable, or for the reader.
+        text: a sentence that is true, false, not measured, not applicable, or for the reader.
         audit: first words of the checks of an audit that answer it.
         field: name of the function that answers it.
         hand: hint for the reader, who answers it.

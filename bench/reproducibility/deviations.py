@@ -99,6 +99,8 @@ def _trust(subject: Subject) -> Iterator[str]:
         states.setdefault(str(row.values["audit"]), []).append(row.label)
     words = {"none": "not audited", "fail": "audit fails", "not measurable": "audit not measurable"}
     yield from (f"{text}: {_names(states[state])}" for state, text in words.items() if state in states)
+    if subject.earlier:
+        yield f"audit of an earlier version: {_names(subject.earlier)}; purebench audit makes today's"
     yield from (f"audit of {label} no longer counts: {reason}" for label, reason in subject.outdated)
     for row in subject.attacked:
         state = str(row.values["certificate"])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bench.attacks.budgets import is_small_budget
-from bench.report.chosen_table import chosen_table
+from bench.report.chosen_table import COLUMNS, chosen_table
 from bench.report.document.model import Block, Drawing, Grid, Section, Text
 from bench.report.table import Table
 from bench.reproducibility.subject import Subject, Values, warnings_of
 from bench.site.model import SiteBoard, SiteRow
-from bench.site.row_attacks import attack_texts
+from bench.site.row_attacks import ONE_DRAW, attack_texts
 
 _COLUMNS = ("rank", "worst", "attack", "clean", "rob5", "audit", "certificate", "evaluations")
 _SHOWN = ("ranks", "clean-robust", "corruptions", "certified")  # pictures
@@ -45,7 +46,18 @@ def _leaders(subject: Subject) -> list[Table]:
     frame = subject.leaders[subject.leaders["defense"].isin(labels)]
     digits = 2 if frame["n_images"].max() >= _FINE else 1
     known = [name for name in _COLUMNS if name != "rob5" or frame["rob_m5"].notna().any()]
-    return chosen_table(frame, columns=known, digits=digits)
+    tables = chosen_table(frame, columns=known, digits=digits)
+    return [_one_draw(table, subject) for table in tables]
+
+
+def _one_draw(table: Table, subject: Subject) -> Table:
+    """Return a leaderboard that says why deterministic rows have no Rob(5), in the words of the attacks below."""
+    if (head := COLUMNS["rob5"].header) not in table.columns:
+        return table
+    at = table.columns.index(head)
+    single = {row.label for row in subject.rows if not row.values["stochastic"]}
+    rows = [(*row[:at], ONE_DRAW, *row[at + 1 :]) if row[0] in single else row for row in table.rows]
+    return replace(table, rows=tuple(rows))
 
 
 def attacks(subject: Subject) -> Section:

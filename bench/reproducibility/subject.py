@@ -12,8 +12,8 @@ from bench.analysis.caveats import split_warnings
 from bench.analysis.records import CLEAN, NULL
 from bench.site.collect import collect, records
 from bench.site.model import SiteBoard, SiteRow, Source, Track
-from bench.spec.cell import KNOWN
-from bench.store.audits import read_audits
+from bench.spec.cell import KNOWN, digest
+from bench.store.audits import VERSION, current_audits, read_audits
 from bench.store.kinds import NO_RESULTS, kind_of
 from bench.store.manifest import read_manifest, read_runs
 from bench.store.parts import DRAWS, CellRecord, damage, part_folders
@@ -39,6 +39,7 @@ class Subject:
         manifest: of the folder.
         audits: rows of `bench.load_audits`, of the folder and those named beside it.
         outdated: label and reason of the audits that no longer count.
+        earlier: labels of the defenses with an audit that another version of `purebench audit` made.
         leaders: rows of `bench.leaderboard`, a data frame; None without a board.
     """
 
@@ -52,6 +53,7 @@ class Subject:
     manifest: Mapping[str, Any]
     audits: Sequence[Values]
     outdated: tuple[tuple[str, str], ...]
+    earlier: tuple[str, ...]
     leaders: Any
 
     @property
@@ -110,7 +112,8 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
     for part in part_folders(folder / "parts"):
         if problem := damage(part):
             raise UserError(f"{part}: {problem}; run the board again, which redoes its cells")
-    site = collect([folder], "", gallery=0, compared=False, audits=audits)
+    others = tuple(audits)
+    site = collect([folder], "", gallery=0, compared=False, audits=others)
     known = [row.label for board in site.boards for row in board.rows]
     for label in defenses:
         if label not in known:
@@ -123,6 +126,10 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
     lines: list[CellRecord] = read_folder(folder, lambda found, _: found) if site.boards else []
     checks = records(site.frames["audits"]) if "audits" in site.frames else []
     old = [(str(a.get("label")), str(a["outdated"])) for a in read_audits(folder) if a.get("outdated")]
+    rows = [(row.label, check) for board in kept for row in board.rows for check in row.checks]
+    rows = rows or [(str(check["defense"]), check) for check in checks]
+    before = _earlier((folder, *others))
+    earlier = dict.fromkeys(label for label, check in rows if str(check["fingerprint"]) in before)
     return Subject(
         folder,
         site.sources[0],
@@ -134,8 +141,15 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
         read_manifest(folder),
         [check for check in checks if not defenses or check["defense"] in defenses],
         tuple((label, reason) for label, reason in old if not defenses or label in defenses),
+        tuple(label for label in earlier if not defenses or label in defenses),
         site.frames.get("leaderboard"),
     )
+
+
+def _earlier(folders: Iterable[Path]) -> set[str]:
+    """Return the digests of the fingerprints with an audit that another version of `purebench audit` made."""
+    audits = (audit for folder in folders for audit in current_audits(folder))
+    return {digest(audit["fingerprint"]) for audit in audits if audit.get("version") != VERSION}
 
 
 def attacks_of(row: SiteRow) -> Iterator[Values]:

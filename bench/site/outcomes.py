@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,14 @@ def measured_texts(found: Mapping[str, Any]) -> dict[str, Any]:
         found: a row of `bench.load_certificates`.
     """
     words, kind = _STATES.get(str(found["check_state"]), (str(found["check_state"]), "q"))
-    value, limit = (("not measured" if found[n] is None else number(found[n], 3)) for n in ("value", "limit"))
+    value, limit = (("not measured" if found[n] is None else _digits(found[n])) for n in ("value", "limit"))
     least = "at least" if found["least"] else "at most"
     name = found["check"] or "no measurement"
     return {**found, "check": name, "words": words, "kind": kind, "value": value, "limit": f"{least} {limit}"}
+
+
+def _digits(value: float) -> str:
+    """Return a measured value; one just below 1, as a cosine, with two digits of its distance from 1."""
+    if not 0.99 < value < 1:
+        return number(value, 3)
+    return f"{value:.{1 - math.floor(math.log10(1 - value))}f}".rstrip("0")

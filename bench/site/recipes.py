@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis.rows import SETTING
-from bench.spec.cell import NULLS
+from bench.spec.cell import NULLS, PRECOMPUTED
 from bench.store.parts import CellRecord
 
 RowKey = tuple[str, ...]
@@ -46,6 +46,8 @@ class Recipe:
         if self.name in NULLS:
             return "no attack"
         given = ", ".join(f"{name} = {value}" for name, value in self.parameters)
+        if self.name.startswith(PRECOMPUTED):
+            return ", ".join(filter(None, ("images from a file", self.library, given)))
         return f"{self.name} of {self.library}: {given or 'its own defaults'}"
 
 

@@ -10,6 +10,8 @@ from bench.report.row_text import NAMES
 from bench.site.model import SiteRow
 from bench.site.text import amount, interval, percent
 
+ONE_DRAW = "one draw"  # in place of Rob(M) of a deterministic defense
+
 
 def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
     """Return the numbers of an attack on a row as texts.
@@ -35,7 +37,7 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
         "high": found["robust_high"],
         "accuracy": accuracy,
         "rob": rob,
-        "rob_text": "none" if rob is None else percent(rob, n),
+        "rob_text": _rob(rob, n, random=bool(row.values["stochastic"])),
         "success": _text(found["asr"], lambda value: percent(value, n), attacked),
         "size": _text(size, number, attacked),
         "evaluations": _text(found["evaluations_per_image"], amount, attacked),
@@ -46,6 +48,13 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
         ),
         "strong": strongest,
     }
+
+
+def _rob(rob: float | None, n: int, *, random: bool) -> str:
+    """Return Rob(5) in percent, or why there is none."""
+    if not random:
+        return ONE_DRAW
+    return "none" if rob is None else percent(rob, n)
 
 
 def _text(value: float | None, show: Any, attacked: bool) -> str:

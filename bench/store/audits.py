@@ -12,6 +12,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json, JsonView
 
 FOLDER, NAME, SCHEMA = "audit", "audit.json", 1
+VERSION = 4  # of an audit; raised when the same defense would get other findings
 SOFTMAX = "logits and no softmax"  # a check that a run makes too
 
 

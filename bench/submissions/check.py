@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.execution.merge.facts import first_of
 from bench.spec.cell import digest, label_of
 from bench.spec.submission import BOARD, CODE, DESCRIPTION, RESULTS
-from bench.store.audits import read_audits
+from bench.store.audits import VERSION, read_audits
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest
 from bench.store.parts import DRAWS, FILES, RECORDS, SUMS, part_folders, sha256, stored
@@ -200,8 +200,6 @@ def _board(examined: Examined) -> Iterator[str]:
 
 
 def _audit(examined: Examined) -> Iterator[str]:
-    from bench.audit.subject import VERSION
-
     row = examined.row
     audits = read_audits(row.results)
     for title, fingerprint in row.manifest["defenses"].items():

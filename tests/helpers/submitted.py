@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 from boards import BOARD, purebench_here, write_board
 from safetensors.numpy import load, save
 
-from bench.audit.subject import VERSION
-from bench.store.audits import write_audits
+from bench.store.audits import VERSION, write_audits
 from bench.store.manifest import read_manifest
 from bench.submissions.archive import write_zip
 from defenses.utils.checksums import with_checksum

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bench.spec.threat import ThreatModel
 
-_STANDARD = {
+VERSIONS = {  # the single attacks of each version
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
@@ -75,7 +75,7 @@ _LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 
 def names() -> list[str]:
     """Return the local names."""
-    return [*_STANDARD, *_SINGLE, *_BEST_LOSS, "custom"]
+    return [*VERSIONS, *_SINGLE, *_BEST_LOSS, "custom"]
 
 
 def find(local: str, params: dict[str, object]) -> Attack:
@@ -133,7 +133,7 @@ def _attacks(local: str, params: Mapping[str, object]) -> tuple[str, ...]:
     if local in _BEST_LOSS:
         return (local.removesuffix("-best-loss"),)
     if local != "custom":
-        return _STANDARD.get(local, (local,))
+        return VERSIONS.get(local, (local,))
     attacks = params.get("attacks")
     if not isinstance(attacks, Sequence) or isinstance(attacks, str) or not attacks:
         raise UserError(f'autoattack:custom needs a list "attacks", as ["apgd-ce", "square"]; it is {attacks!r}')
@@ -229,7 +229,7 @@ def _build(local: str, view: object, attacks: Sequence[str], request: AttackRequ
     options |= {"seed": request.seed, "device": request.x.device}
     if "verbose" in takes:
         options["verbose"] = False
-    if local in _STANDARD:
+    if local in VERSIONS:
         suite = library(view, version=local, **options)
         suite.attacks_to_run = list(attacks)
         return suite

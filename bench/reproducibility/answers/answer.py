@@ -11,8 +11,8 @@ from bench.reproducibility.subject import Subject
 from bench.site.model import SiteRow
 from defenses.utils.text import counted
 
-YES, NO, HAND = "yes", "no", "by hand"
-State = Literal["yes", "no", "not applicable", "by hand"]
+YES, NO, UNKNOWN, HAND = "yes", "no", "not measured", "by hand"
+State = Literal["yes", "no", "not measured", "not applicable", "by hand"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,19 @@ class Answer:
 Answerer = Callable[[Subject], Answer]
 
 
-def hand(hint: str) -> Answer:
+def hand(hint: str, section: str = "") -> Answer:
     """Return the answer that only a reader can give."""
-    return Answer("by hand", hint)
+    return Answer("by hand", hint, section)
 
 
 def absent(why: str, section: str = "") -> Answer:
     """Return the answer of an item that does not apply."""
     return Answer("not applicable", why, section)
+
+
+def unmeasured(why: str, section: str) -> Answer:
+    """Return the answer of an item that nothing was measured for."""
+    return Answer("not measured", why, section)
 
 
 def decided(holds: bool, evidence: str, section: str = "") -> Answer:
@@ -55,6 +60,7 @@ def of_rows(
     section: str,
     *,
     none: str = "no attack ran here",
+    more: str = "",
 ) -> Answer:
     """Return yes if something holds for all rows.
 
@@ -64,10 +70,11 @@ def of_rows(
         what: that holds, in words.
         section: that shows it.
         none: why it applies to no row.
+        more: end of the evidence.
     """
     applies = list(rows)
     if not applies:
         return absent(none)
     lacking = [row.label for row in applies if not holds(row)]
     text = f"{what}: {len(applies) - len(lacking)} of {counted(len(applies), 'defense')}"
-    return decided(not lacking, f"{text}; not {listed(lacking)}" if lacking else text, section)
+    return decided(not lacking, (f"{text}; not {listed(lacking)}" if lacking else text) + more, section)

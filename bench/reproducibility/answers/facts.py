@@ -7,7 +7,8 @@ from collections import Counter
 from bench.analysis.claims import NOT_COMPARABLE, NOT_REACHED, REFUTED
 from bench.report.attack_warnings import listed
 from bench.reproducibility.answers.answer import Answer, Answerer, absent, decided, of_rows
-from bench.reproducibility.subject import Subject
+from bench.reproducibility.answers.row_attacks import targeting
+from bench.reproducibility.subject import Subject, finished
 from bench.site.model import SiteRow
 from bench.site.text import percent
 from defenses.utils.names import portable
@@ -173,8 +174,13 @@ def targets(subject: Subject) -> Answer:
     """Return if targeted and untargeted attacks are used."""
     if not subject.boards:
         return absent(_NO_ATTACK)
-    kinds = {board.setting["targets"] != "none" for board in subject.boards}
-    return decided(len(kinds) == 2, _told_targets(subject), "protocol")
+    kinds = _kinds(subject)
+    lacking = [label for label, found in kinds.items() if len(found) < 2]
+    text = _told_targets(subject)
+    if len(set().union(*kinds.values())) < 2:
+        return decided(False, text, "protocol")
+    both = f"; both on {len(kinds) - len(lacking)} of {counted(len(kinds), 'defense')}"
+    return decided(not lacking, text + both + (f"; not {listed(lacking)}" if lacking else ""), "protocol")
 
 
 def targets_told(subject: Subject) -> Answer:
@@ -183,8 +189,23 @@ def targets_told(subject: Subject) -> Answer:
 
 
 def _told_targets(subject: Subject) -> str:
-    kinds = {"targeted" if board.setting["targets"] != "none" else "untargeted" for board in subject.boards}
-    return " and ".join(sorted(kinds)) + ("" if len(kinds) == 2 else " alone")
+    kinds = set().union(*_kinds(subject).values())
+    own = sorted({part for row in subject.attacked for found in finished(row) for part in targeting(row, found)})
+    told = " and ".join(sorted(kinds)) + ("" if len(kinds) == 2 else " alone")
+    return f"{told}; target classes of their own choice: {listed(own)}" if own else told
+
+
+def _kinds(subject: Subject) -> dict[str, set[str]]:
+    """Return which of targeted and untargeted attacks each defense met, by label."""
+    kinds: dict[str, set[str]] = {}
+    for board in subject.boards:
+        goal = "targeted" if board.setting["targets"] != "none" else "untargeted"
+        for row in board.rows:
+            met = kinds.setdefault(row.label, {goal})
+            met.add(goal)
+            if any(targeting(row, found) for found in finished(row)):
+                met.add("targeted")
+    return kinds
 
 
 def undefended(subject: Subject) -> Answer:

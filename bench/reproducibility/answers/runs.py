@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.report.attack_warnings import listed
 from bench.report.crate_files import stored_files
-from bench.reproducibility.answers.answer import Answer, Answerer, absent, decided, of_rows
+from bench.reproducibility.answers.answer import Answer, Answerer, absent, decided, hand, of_rows
 from bench.reproducibility.subject import Subject
 from bench.site.text import missing
 from bench.store.manifest import resumed_anyway
@@ -32,18 +32,21 @@ def commands(subject: Subject) -> Answer:
 
 
 def release(subject: Subject) -> Answer:
-    """Return if code and weights are identified, which their publication needs."""
+    """Return what identifies code and weights, for a reader who checks that they are public; no where nothing does."""
     runs = subject.source.runs
     clean = [run for run in runs if run.commit and not run.dirty]
     text = f"a clean commit of {len(clean)} of {counted(len(runs), 'run')}, {_weights(subject)}"
-    return decided(
-        bool(runs) and len(clean) == len(runs), f"{text}; that they are public is yours to check", "environment"
-    )
+    if not clean or not _hashes(subject):
+        return decided(False, f"{text}; what is not identified cannot be looked up", "environment")
+    return hand(f"check that they are public: {text}", "environment")
 
 
 def _weights(subject: Subject) -> str:
-    hashes = {sha for f in _fingerprints(subject) for sha in (f.get("weights") or {}).values()}
-    return f"sha256 of {counted(len(hashes), 'weights file')}"
+    return f"sha256 of {counted(len(_hashes(subject)), 'weights file')}"
+
+
+def _hashes(subject: Subject) -> set[str]:
+    return {str(sha) for f in _fingerprints(subject) for sha in (f.get("weights") or {}).values()}
 
 
 def _fingerprints(subject: Subject) -> list[dict[str, Any]]:
