@@ -13,7 +13,7 @@ from bench.spec.submission import BOARD, CODE, DESCRIPTION, RESULTS
 from bench.store.audits import read_audits
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest
-from bench.store.parts import DRAWS, FILES, RECORDS, SUMS, part_folders, sha256, stored
+from bench.store.parts import FILES, SUMS, sha256, stored
 from bench.store.reader import read_plan
 from bench.submissions import against, cell_checks
 from bench.submissions.archive import unpack
@@ -22,6 +22,7 @@ from bench.submissions.card import card_problems
 from bench.submissions.cells import CellData, CleanImages, cells_of, clean_images
 from bench.submissions.code import plugins, problems, unlisted
 from bench.submissions.submission import Finding, Submission, described, files_of
+from bench.submissions.tables import table_problems
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 from defenses.utils.text import counted
@@ -86,7 +87,11 @@ def examine(
     if row is None:
         return found, None
     examined = Examined(row, board, data_root)
-    for name, check in {**OF_ROW, **(OF_BOARD if board is not None else {})}.items():
+    for name, check in FIRST.items():
+        if faults := list(_guarded(check, examined)):
+            return [*found, *(Finding(name, fault) for fault in faults)], None
+    others = {name: check for name, check in OF_ROW.items() if name not in FIRST}
+    for name, check in {**others, **(OF_BOARD if board is not None else {})}.items():
         found += [Finding(name, fault) for fault in _guarded(check, examined)]
     return found, row
 
@@ -149,8 +154,6 @@ def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
             return None, ["the manifest or the plan is missing or damaged"]
         row = Submission(folder, label, plan, manifest, cells)
         faults += _result_problems(row)
-        if too_long := [*_too_long(row)]:
-            return None, [*faults, *too_long]
     except Exception as error:  # whatever a file of others holds
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return None, [*faults, f"manifest, plan or parts cannot be read: {told}".replace(f"{folder}/", "")]
@@ -171,18 +174,6 @@ def _result_problems(row: Submission) -> Iterator[str]:
         yield f"{counted(len(missing), 'cell')} not run: {first_of(missing)}"
     failed = [line for line in row.lines if line["error"] and line["status"] != "unsupported"]
     yield from (f"{first_of([line])} failed: {line['error']}" for line in failed)
-
-
-def _too_long(row: Submission) -> Iterator[str]:
-    """Yield the tables with more rows than their cells have images and draws, which memory may not hold."""
-    import pyarrow.parquet as pq
-
-    images = sum(int(line["images"]) for line in row.plan)
-    draws = sum(int(line["images"]) * (int(line["draws"]) + int(line["selection"])) for line in row.plan)
-    for part in part_folders(row.results / "parts"):
-        for name, most in ((RECORDS, images), (DRAWS, draws)):
-            if (part / name).is_file() and (rows := pq.read_metadata(part / name).num_rows) > most:
-                yield f"{name} has {rows:,} rows; the cells have {most:,}"
 
 
 def _board(examined: Examined) -> Iterator[str]:
@@ -232,6 +223,11 @@ OF_ROW: dict[str, Check] = {
     "audit": _audit,
     "card": lambda e: card_problems(e.row.card, e.row.label),
     "code": _code,
+}
+# where one of these fails, no table is read
+FIRST: dict[str, Check] = {
+    "keys": OF_ROW["keys"],
+    "results": lambda e: table_problems(e.row.results, e.row.lines),
 }
 OF_BOARD: dict[str, Check] = {
     "label": lambda e: against.label_problems(e.row, e.board or Path()),
