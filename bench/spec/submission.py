@@ -21,7 +21,7 @@ HOLDS = {
     CARD: "Title, authors, venue, url, licence and summary of the defense, and its published claims.",
     BOARD: "The board of the run: data, threat, draws, attacks with their parameters, the defense.",
     f"{RESULTS}/": "The results folder with the cells of this one defense: plan, manifest, parts with records, draws "
-    "and adversarial images, certificates, audits.",
+    "and adversarial images, kept challenges, certificates, audits.",
     f"{CODE}/": "The code of a defense or an attack in files of one's own, and the files beside it that it read, as "
     "weights.",
 }
@@ -33,8 +33,8 @@ CHECKS = {
     "results": "Manifest, plan and parts are whole, of one defense, and each planned cell is finished without error; "
     f"a cell has at most {MOST_IMAGES:,} images and {MOST_DRAWS:,} draws of each; tables have the columns of a run "
     f"alone, at most {MOST_ROWS:,} rows, and {MOST_DECODED >> 30} GiB in memory.",
-    "keys": "The key of each cell is computed again from the identity in its line, and the line says the same; where "
-    "one differs, no table is read.",
+    "keys": "The key of each cell is computed again from the identity in its line, and the line says the same; each "
+    "kept challenge is of a cell of the row. Where one differs, no table is read.",
     "board": f"{BOARD} is the board of these cells.",
     "images": "Number, label and SHA-256 of each image are those of the data set, or of the board.",
     "ball": "Each stored image lies in [0, 1] and in the ball, within the tolerance of a run: 1e-6, and the larger of "
