@@ -22,8 +22,9 @@ def add(sub: argparse.ArgumentParser) -> None:
     packing.add_argument("--out", type=Path, required=True, help="the zip")
     packing.add_argument("--code", type=Path, help="folder of your own code (default: the current folder)")
     add_quiet(packing, "no line on what was written")
-    text = "Check a zip, and print its row; no code of it runs without --rerun. Exits with 1 if a check fails."
-    checking = kinds.add_parser("check", help=text, description=text)
+    text = "Check a zip, and print its row; no code of it runs without --rerun."
+    codes = "Exit codes: 0 all checks pass; 1 a check fails; 2 no submission, a damaged zip, or --to names no board."
+    checking = kinds.add_parser("check", help=text, description=f"{text} {codes}")
     checking.add_argument("zip", type=Path, help="a submission")
     _add_to(checking, "results folder of the board, which the row is held against", required=False)
     again = "judge at most N stored images of each cell again; this runs the code of the zip"

@@ -9,14 +9,19 @@ KEPT = "submissions"  # folder of a results folder: what a row was submitted wit
 MOST_FILES = 10_000
 MOST_BYTES = 4 << 30  # unpacked
 MOST_RATIO = 200  # unpacked bytes for a byte of the zip; `purebench submit pack` compresses nothing
-_LIMITS = f"at most {MOST_FILES:,} files, {MOST_BYTES >> 30} GiB unpacked and {MOST_RATIO} times the size of the zip"
+MOST_TEXT = 64 << 20  # bytes of JSON and TOML, code apart
+MOST_IMAGES, MOST_DRAWS = 100_000, 10_000  # of a cell: images, and draws of an image, those for selection included
+MOST_ROWS = 5_000_000  # of all records, and of all draws
+MOST_DECODED = 1 << 30  # bytes of the tables in memory
+_LIMITS = f"at most {MOST_FILES:,} files, {MOST_BYTES >> 30} GiB unpacked, {MOST_RATIO} times the size of the zip"
+_LIMITS += f", and {MOST_TEXT >> 20} MiB of JSON and TOML beside the code"
 
 HOLDS = {
     DESCRIPTION: "Size and SHA-256 of every other file, SHA-256 of the weights, commit and versions of the run.",
     CARD: "Title, authors, venue, url, licence and summary of the defense, and its published claims.",
     BOARD: "The board of the run: data, threat, draws, attacks with their parameters, the defense.",
     f"{RESULTS}/": "The results folder with the cells of this one defense: plan, manifest, parts with records, draws "
-    "and adversarial images, certificates, audits.",
+    "and adversarial images, kept challenges, certificates, audits.",
     f"{CODE}/": "The code of a defense or an attack in files of one's own, and the files beside it that it read, as "
     "weights.",
 }
@@ -25,8 +30,11 @@ HOLDS = {
 CHECKS = {
     "zip": f"No name leads out of the folder or is there twice, nothing is a link or encrypted; {_LIMITS}.",
     "files": f"{DESCRIPTION} lists every file, and size and SHA-256 of each agree; nothing else is in the zip.",
-    "results": "Manifest, plan and parts are whole, of one defense, and each planned cell is finished without error.",
-    "keys": "The key of each cell is computed again from the identity in its line, and the line says the same.",
+    "results": "Manifest, plan and parts are whole, of one defense, and each planned cell is finished without error; "
+    f"a cell has at most {MOST_IMAGES:,} images and {MOST_DRAWS:,} draws of each; tables have the columns of a run "
+    f"alone, at most {MOST_ROWS:,} rows, and {MOST_DECODED >> 30} GiB in memory.",
+    "keys": "The key of each cell is computed again from the identity in its line, and the line says the same; each "
+    "kept challenge is of a cell of the row. Where one differs, no table is read.",
     "board": f"{BOARD} is the board of these cells.",
     "images": "Number, label and SHA-256 of each image are those of the data set, or of the board.",
     "ball": "Each stored image lies in [0, 1] and in the ball, within the tolerance of a run: 1e-6, and the larger of "

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from defenses.utils.errors import UserError
 
-_KINDS = {
+_KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "records.parquet": {
         "text": ("cell", "sha", "status", "error"),
         "number": (
@@ -24,6 +24,15 @@ _KINDS = {
         "list": ("logits",),
     },
 }
+_MORE: dict[str, dict[str, tuple[str, ...]]] = {  # columns that some runs write
+    "records.parquet": {"number": ("hits_sel", "majority_right", "majority_draws")},
+    "draws.parquet": {"number": ("score",), "list": ("classes",)},
+}
+
+
+def known_columns(name: str) -> dict[str, str]:
+    """Return the kind of each column that a run writes into a file of a part, as "text" or "number"."""
+    return {column: kind for kinds in (_KINDS[name], _MORE[name]) for kind, of in kinds.items() for column in of}
 
 
 def check_columns(table: pa.Table, file: Path) -> None:
@@ -41,7 +50,7 @@ def check_columns(table: pa.Table, file: Path) -> None:
             if name not in table.column_names:
                 raise UserError(f'{file} has no column "{name}"; {_remedy(file)}')
             data_type = table.schema.field(name).type
-            if _kind(data_type) != kind:
+            if column_kind(data_type) != kind:
                 raise UserError(f'{file}: the column "{name}" is {data_type}, not a {kind}; {_remedy(file)}')
 
 
@@ -49,7 +58,8 @@ def _remedy(file: Path) -> str:
     return f"another version wrote it: remove {file.parent.name}, and the next run does its cells again"
 
 
-def _kind(data_type: pa.DataType) -> str:
+def column_kind(data_type: pa.DataType) -> str:
+    """Return the kind of a column: "text", "number", "flag" or "list"; else the name of its type."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
     if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):

@@ -18,7 +18,7 @@ from bench.store.audits import FOLDER, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
 from bench.store.manifest import read_manifest, update_manifest
 from bench.store.parts import CellRecord
-from bench.store.reader import read_plan
+from bench.store.reader import CHALLENGES, read_challenges, read_plan
 from bench.submissions.check import examine
 from bench.submissions.submission import Submission
 from defenses.utils.errors import UserError
@@ -83,8 +83,11 @@ def stage(board: Path, row: Submission, out: Path) -> None:
         if part.is_dir() and not part.name.startswith("."):
             shutil.copytree(part, out / "parts" / part.name, copy_function=_linked)
     store, plan = Store(out), _united(read_plan(board / "plan.jsonl"), row.plan)
-    store.take(stored_whole(row.results), row.plan)
-    write_atomic(out / "plan.jsonl", "".join(json.dumps(line, sort_keys=True) + "\n" for line in plan))
+    store.take(stored_whole(row.results), [*row.plan, *row.challenges])
+    kept = {line["key"]: line for line in [*read_challenges(board), *row.challenges]}
+    for name, lines in (("plan.jsonl", plan), (CHALLENGES, kept.values())):
+        if lines:
+            write_atomic(out / name, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     manifest = read_manifest(board)
     facts: Json = {key: value for key, value in manifest.items() if key not in _OF_RUNS}
     facts["defenses"] = {**manifest.get("defenses", {}), **row.manifest["defenses"]}

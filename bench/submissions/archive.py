@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from bench.spec.submission import MOST_BYTES, MOST_FILES, MOST_RATIO
+from bench.spec.submission import CODE, MOST_BYTES, MOST_FILES, MOST_RATIO, MOST_TEXT
 from defenses.utils.errors import UserError
 from defenses.utils.files import disk_errors, make_folder
 
@@ -114,6 +114,8 @@ def _unsafe(entries: Sequence[zipfile.ZipInfo], packed: int) -> Iterator[str]:
         yield f"it unpacks to {total:,} bytes; at most {MOST_BYTES:,} are allowed"
     elif total > max(_FREE, MOST_RATIO * packed):
         yield f"it unpacks to {total / max(packed, 1):,.0f} times its size; at most {MOST_RATIO} are allowed"
+    elif (parsed := sum(entry.file_size for entry in entries if _is_parsed(entry.filename))) > MOST_TEXT:
+        yield f"its JSON and TOML have {parsed:,} bytes; at most {MOST_TEXT:,} are allowed"
     names: dict[str, str] = {}
     for entry in entries:
         if problem := _problem(entry):
@@ -127,6 +129,11 @@ def _unsafe(entries: Sequence[zipfile.ZipInfo], packed: int) -> Iterator[str]:
         parents = PurePosixPath(key).parents
         if above := next((names[str(p)] for p in parents if str(p) in names and not names[str(p)].endswith("/")), None):
             yield f"{name!r} lies in {above!r}, which is a file"
+
+
+def _is_parsed(name: str) -> bool:
+    """Return True for a file that is parsed as a whole."""
+    return name.endswith((".json", ".jsonl", ".toml")) and not name.startswith(f"{CODE}/")
 
 
 def _folded(name: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from bench.audit.reproduction.rebuild import rebuild_cell
+from bench.spec.cell import PRECOMPUTED
 from bench.spec.threat import ThreatModel, distances
 from bench.store.parts import CellRecord
 from bench.submissions.cells import CellData, CleanImages, cell_name
@@ -42,6 +44,26 @@ def key_problems(lines: Iterable[CellRecord]) -> Iterator[str]:
         columns = cell.columns()
         if other := [key for key in _GIVEN if columns.get(key) != line.get(key)]:
             yield f"{name}: {other[0]} is {line.get(other[0])!r} in its line, {columns.get(other[0])!r} in its identity"
+
+
+def challenge_problems(kept: Iterable[CellRecord], lines: Sequence[CellRecord]) -> Iterator[str]:
+    """Yield the kept challenges that are no images given against a cell of the row.
+
+    Args:
+        kept: lines of the challenges.
+        lines: of the cells of the plan.
+    """
+    keys, judged = {line["key"] for line in lines}, {_but_attack(line) for line in lines}
+    for line in kept:
+        if line["key"] in keys or not line["attack"].startswith(PRECOMPUTED):
+            yield f"{cell_name(line)}: it stands among the challenges, and is none"
+        elif not str(line["identity"]["attack"][0]).startswith(PRECOMPUTED) or _but_attack(line) not in judged:
+            yield f"{cell_name(line)}: the challenge is of no cell of this row"
+
+
+def _but_attack(line: CellRecord) -> str:
+    """Return the identity of a cell but for its attack, as text."""
+    return json.dumps({key: value for key, value in line["identity"].items() if key != "attack"}, sort_keys=True)
 
 
 def image_problems(cells: Iterable[CellData], clean: CleanImages) -> Iterator[str]:

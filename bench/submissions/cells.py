@@ -20,6 +20,13 @@ from defenses.utils.errors import UserError
 
 Images = npt.NDArray[np.float32]
 _CLEAN = NULLS[0]
+_COLUMNS = {  # that checks need
+    RECORDS: (
+        *("index", "label", "sha", "status", "beyond"),
+        *("correct", "draws", "correct_sel", "draws_sel", "rejected"),
+    ),
+    DRAWS: ("index", "draw", "held_out", "rejected", "pred"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def cells_of(results: Path, *, attack: str | None = None) -> list[CellData]:
         wanted = frozenset(i for i, line in enumerate(lines) if attack in (None, line["attack"]))
         found: dict[int, CellData] = {}
         for part in (part.only(wanted) for part in parts):
-            records, draws = (_by_cell(part.table(name)) for name in (RECORDS, DRAWS))
+            records, draws = (_by_cell(part.table(name, columns)) for name, columns in _COLUMNS.items())
             for key, at in part.cells.items():
                 empty = pd.DataFrame()
                 images = read_images(part.folder, key)

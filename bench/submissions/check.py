@@ -13,8 +13,8 @@ from bench.spec.submission import BOARD, CODE, DESCRIPTION, RESULTS
 from bench.store.audits import VERSION, read_audits
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest
-from bench.store.parts import DRAWS, FILES, RECORDS, SUMS, part_folders, sha256, stored
-from bench.store.reader import read_plan
+from bench.store.parts import FILES, SUMS, sha256, stored
+from bench.store.reader import CHALLENGES, read_challenges, read_plan
 from bench.submissions import against, cell_checks
 from bench.submissions.archive import unpack
 from bench.submissions.board_file import board_of
@@ -22,6 +22,7 @@ from bench.submissions.card import card_problems
 from bench.submissions.cells import CellData, CleanImages, cells_of, clean_images
 from bench.submissions.code import plugins, problems, unlisted
 from bench.submissions.submission import Finding, Submission, described, files_of
+from bench.submissions.tables import table_problems
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 from defenses.utils.text import counted
@@ -86,7 +87,11 @@ def examine(
     if row is None:
         return found, None
     examined = Examined(row, board, data_root)
-    for name, check in {**OF_ROW, **(OF_BOARD if board is not None else {})}.items():
+    for name, check in FIRST.items():
+        if faults := list(_guarded(check, examined)):
+            return [*found, *(Finding(name, fault) for fault in faults)], None
+    others = {name: check for name, check in OF_ROW.items() if name not in FIRST}
+    for name, check in {**others, **(OF_BOARD if board is not None else {})}.items():
         found += [Finding(name, fault) for fault in _guarded(check, examined)]
     return found, row
 
@@ -132,7 +137,7 @@ def _belongs(name: str) -> bool:
     """Return True if a submission may have a file of this name."""
     top, *rest = name.split("/")
     if top == RESULTS:
-        whole = ("plan.jsonl", "manifest.json", "certificates.json", "audit/audit.json")
+        whole = ("plan.jsonl", CHALLENGES, "manifest.json", "certificates.json", "audit/audit.json")
         is_part = len(rest) == 3 and rest[0] == "parts" and rest[1].startswith(("all-", "cell-"))
         return "/".join(rest) in whole or (is_part and rest[2] in (*FILES, SUMS))
     return (top == CODE and bool(rest)) or name in (DESCRIPTION, "card.toml", BOARD)
@@ -145,12 +150,11 @@ def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
         check_manifest(results)
         manifest, plan = read_manifest(results), read_plan(results / "plan.jsonl")
         cells = stored(results / "parts", lambda part, problem: faults.append(f"{part.name}: {problem}"))
-        if not manifest or not plan or not all(isinstance(p, dict) and p.keys() >= _COLUMNS for p in plan):
+        kept = read_challenges(results)
+        if not manifest or not plan or not all(isinstance(p, dict) and p.keys() >= _COLUMNS for p in [*plan, *kept]):
             return None, ["the manifest or the plan is missing or damaged"]
-        row = Submission(folder, label, plan, manifest, cells)
+        row = Submission(folder, label, plan, manifest, cells, kept)
         faults += _result_problems(row)
-        if too_long := [*_too_long(row)]:
-            return None, [*faults, *too_long]
     except Exception as error:  # whatever a file of others holds
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return None, [*faults, f"manifest, plan or parts cannot be read: {told}".replace(f"{folder}/", "")]
@@ -160,29 +164,23 @@ def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
 def _result_problems(row: Submission) -> Iterator[str]:
     """Yield what keeps results from being those of one defense, finished without an error."""
     named = {label_of(title) for title in row.manifest.get("defenses") or {}}
-    labels = named | {str(line["defense"]) for line in row.plan}
+    planned = [*row.plan, *row.challenges]
+    labels = named | {str(line["defense"]) for line in planned}
     if not named:
         yield "the manifest names no defense"
     elif labels != {row.label}:
         yield f"it holds {', '.join(sorted(labels))}, and must hold {row.label} alone"
-    if foreign := row.cells.keys() - {line["key"] for line in row.plan}:
+    if foreign := row.cells.keys() - {line["key"] for line in planned}:
         yield f"{counted(len(foreign), 'stored cell')} not in its plan"
-    if missing := [p for p in row.plan if p["key"] not in row.cells]:
+    if missing := [p for p in planned if p["key"] not in row.cells]:
         yield f"{counted(len(missing), 'cell')} not run: {first_of(missing)}"
-    failed = [line for line in row.lines if line["error"] and line["status"] != "unsupported"]
+    failed = [line for line in [*row.lines, *row.kept] if line["error"] and line["status"] != "unsupported"]
     yield from (f"{first_of([line])} failed: {line['error']}" for line in failed)
 
 
-def _too_long(row: Submission) -> Iterator[str]:
-    """Yield the tables with more rows than their cells have images and draws, which memory may not hold."""
-    import pyarrow.parquet as pq
-
-    images = sum(int(line["images"]) for line in row.plan)
-    draws = sum(int(line["images"]) * (int(line["draws"]) + int(line["selection"])) for line in row.plan)
-    for part in part_folders(row.results / "parts"):
-        for name, most in ((RECORDS, images), (DRAWS, draws)):
-            if (part / name).is_file() and (rows := pq.read_metadata(part / name).num_rows) > most:
-                yield f"{name} has {rows:,} rows; the cells have {most:,}"
+def _keys(row: Submission) -> Iterator[str]:
+    yield from cell_checks.key_problems([*row.lines, *row.kept])
+    yield from cell_checks.challenge_problems(row.kept, row.lines)
 
 
 def _board(examined: Examined) -> Iterator[str]:
@@ -222,7 +220,7 @@ def _code(examined: Examined) -> Iterator[str]:
 
 
 OF_ROW: dict[str, Check] = {
-    "keys": lambda e: cell_checks.key_problems(e.row.lines),
+    "keys": lambda e: _keys(e.row),
     "board": _board,
     "images": lambda e: cell_checks.image_problems(e.cells, e.clean),
     "ball": lambda e: cell_checks.ball_problems(e.cells, e.clean),
@@ -230,6 +228,11 @@ OF_ROW: dict[str, Check] = {
     "audit": _audit,
     "card": lambda e: card_problems(e.row.card, e.row.label),
     "code": _code,
+}
+# where one of these fails, no table is read
+FIRST: dict[str, Check] = {
+    "keys": OF_ROW["keys"],
+    "results": lambda e: table_problems(e.row.results, [*e.row.lines, *e.row.kept]),
 }
 OF_BOARD: dict[str, Check] = {
     "label": lambda e: against.label_problems(e.row, e.board or Path()),

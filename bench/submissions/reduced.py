@@ -15,7 +15,7 @@ from bench.store.folder import Store, write_atomic
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest, update_manifest
 from bench.store.parts import CellRecord, Stored
-from bench.store.reader import read_plan
+from bench.store.reader import CHALLENGES, read_challenges, read_plan
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.json_values import Json
 
@@ -31,7 +31,7 @@ def reduce_to(results: Path, label: str, out: Path) -> list[CellRecord]:
         out: the new folder.
 
     Returns:
-        The lines of its stored cells in the order of the plan.
+        The lines of its stored cells in the order of the plan, those of kept challenges apart.
 
     Raises:
         UserError: no results there or damaged ones, no such defense, or none of its cells is finished.
@@ -44,14 +44,19 @@ def reduce_to(results: Path, label: str, out: Path) -> list[CellRecord]:
     plan = [line for line in whole if line["defense"] == label]
     if not plan:
         raise unknown("defense in these results", label, dict.fromkeys(line["defense"] for line in whole))
+    kept = [line for line in read_challenges(results) if line.get("defense") == label]
     found = stored_whole(results)
     # labels are no part of a key: those of the plan are the current ones
-    cells: Stored = {p["key"]: ({**found[p["key"]][0], **p}, found[p["key"]][1]) for p in plan if p["key"] in found}
-    if not cells:
+    cells: Stored = {
+        p["key"]: ({**found[p["key"]][0], **p}, found[p["key"]][1]) for p in [*plan, *kept] if p["key"] in found
+    }
+    if not any(p["key"] in cells for p in plan):
         raise UserError(f"none of the {len(plan)} cells of {label} is finished in {results}; run the board first")
     store = Store(out)
-    store.take(cells, plan)
-    write_atomic(out / "plan.jsonl", "".join(json.dumps(line, sort_keys=True) + "\n" for line in plan))
+    store.take(cells, [*plan, *kept])
+    for name, lines in (("plan.jsonl", plan), (CHALLENGES, kept)):
+        if lines:
+            write_atomic(out / name, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
     trained = fingerprints_of(manifest, label)
     facts: Json = {key: value for key, value in manifest.items() if key not in _OF_RUNS}
     facts["defenses"] = {t: f for t, f in (manifest.get("defenses") or {}).items() if label_of(t) == label}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Submission:
         plan: its planned cells, in table order.
         manifest: of its results.
         cells: lines and parts of its cells by key.
+        challenges: cells of images that `purebench challenge --keep` added to its board, as lines of a plan.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Submission:
     plan: list[CellRecord]
     manifest: Manifest
     cells: Stored
+    challenges: Sequence[CellRecord] = ()
 
     @property
     def results(self) -> Path:
@@ -64,7 +66,15 @@ class Submission:
     @property
     def lines(self) -> list[CellRecord]:
         """Return the lines of its stored cells, in the order of the plan."""
-        return [{**self.cells[p["key"]][0], **p} for p in self.plan if p["key"] in self.cells]
+        return self._merged(self.plan)
+
+    @property
+    def kept(self) -> list[CellRecord]:
+        """Return the lines of the stored cells of its challenges."""
+        return self._merged(self.challenges)
+
+    def _merged(self, plan: Iterable[CellRecord]) -> list[CellRecord]:
+        return [{**self.cells[p["key"]][0], **p} for p in plan if p["key"] in self.cells]
 
 
 def described(folder: Path, name: str) -> Json:

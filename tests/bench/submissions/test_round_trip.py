@@ -1,12 +1,15 @@
 """A row that is packed, checked and added is the row that it was, and nothing of it runs."""
 
 import json
+import shutil
 import tomllib
 import zipfile
 
+import numpy as np
 import pandas as pd
-from boards import purebench_here
-from submitted import LABEL, pack, read_zip
+import pytest
+from boards import purebench, purebench_here
+from submitted import LABEL, changed, pack, read_zip, the_part, with_lines
 
 from bench import leaderboard, load_draws, load_results
 from bench.board.load import load_board
@@ -15,6 +18,7 @@ from bench.spec.submission import AGAINST, CHECKS, HOLDS, REFUSED, RERUN
 from bench.store.audits import read_audits
 from bench.store.manifest import read_manifest
 from bench.submissions import check as checks
+from defenses.data.dataset import load_dataset
 
 
 def submit(*arguments):
@@ -119,3 +123,101 @@ def test_page_and_program_have_one_list(made, tmp_path):
     assert {text for tag, _, text in page.all("dt")} == {*CHECKS, *AGAINST, *RERUN, *HOLDS}
     links = [a.get("href") for _, a, _ in Page((tmp_path / "site/index.html").read_text()).all("a")]
     assert "submit.html" in links
+
+
+def towards_the_nearest_class(eps):
+    """The board's images, each moved by eps towards the class mean that it then lies nearest to."""
+    train, data = load_dataset("digits", "train"), load_dataset("digits")
+    means = np.stack([train.x[train.y == label].mean(0).numpy() for label in range(10)])
+    moved = []
+    for x, y in zip(data.x[:12].numpy(), data.y[:12].tolist(), strict=True):
+        ways = [np.clip(x + eps * np.sign(means[k] - means[y]), 0, 1) for k in range(10) if k != y]
+        other = [means[k] for k in range(10) if k != y]
+        gaps = [((z - m) ** 2).sum() - ((z - means[y]) ** 2).sum() for z, m in zip(ways, other, strict=True)]
+        sizes = [np.sqrt(((m - means[y]) ** 2).sum()) for m in other]
+        moved.append(ways[int(np.argmin(np.divide(gaps, sizes)))])
+    return np.stack(moved).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def challenged(made, tmp_path_factory):
+    """A copy of the folders whose whole/ keeps a challenge of the row and one of another row; new.zip is its zip."""
+    folder = shutil.copytree(made, tmp_path_factory.mktemp("challenged") / "made")
+    np.savez(folder / "near.npz", x_adv=towards_the_nearest_class(0.1))
+    for defense in (LABEL, "linear"):
+        options = ("--defense", defense, "--images", folder / "near.npz", "--code", folder, "--name", f"of-{defense}")
+        done = purebench_here("challenge", folder / "whole", *options, "--keep", "--author", "A", "--link", "L")
+        assert done.returncode == 0, done.stderr
+    done = pack(folder, folder / "new.zip")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def row_of(folder):
+    frame = leaderboard(folder)
+    columns = [c for c in frame if c.startswith(("worst", "clean"))]
+    return frame.loc[frame["defense"] == LABEL, columns].to_dict("records")
+
+
+def test_kept_challenges_go_with_their_row(challenged, made, board, tmp_path):
+    """Packed, checked and added, the row has the worst case that it has on its own board."""
+    row = row_of(challenged / "whole")
+    assert row[0]["worst_mean"] <= row_of(made / "whole")[0]["worst_mean"]
+    files = read_zip(challenged / "new.zip")
+    assert [json.loads(line)["attack"] for line in files["results/challenges.jsonl"].splitlines()] == ["given:of-noisy"]
+    for name, content in files.items():
+        (tmp_path / "zip" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "zip" / name).write_bytes(content)
+    assert row_of(tmp_path / "zip/results") == row
+    done = submit("check", challenged / "new.zip", "--to", board)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"worst case {100 * row[0]['worst_mean']:.1f}" in done.stdout
+    assert submit("add", challenged / "new.zip", "--to", board).returncode == 0
+    assert row_of(board) == row
+    for folder in (challenged / "whole", tmp_path / "zip/results", board):
+        rows = load_results(folder).query("defense == 'noisy' and attack == 'given:of-noisy'")
+        assert len(rows) == 12
+    again = purebench_here("submit", "pack", board, "--defense", LABEL, "--out", tmp_path / "again.zip",
+                           "--card", made / "card.toml", "--code", made)  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert read_zip(tmp_path / "again.zip")["results/challenges.jsonl"] == files["results/challenges.jsonl"]
+
+
+def test_forged_challenges(challenged, board, tmp_path):
+    """A challenge of another defense, of other images, and one whose images are gone."""
+
+    def lines(change):
+        def of(files):
+            with_lines(files, lambda line: change(line) if line["attack"].startswith("given:") else None,
+                       "results/challenges.jsonl", the_part(files, "cells.jsonl"))  # fmt: skip
+
+        return changed(challenged / "new.zip", tmp_path / "row.zip", of)
+
+    def found(zipped):
+        done = submit("check", zipped, "--to", board)
+        assert done.returncode == 1
+        return done.stdout
+
+    assert "results: it holds linear, noisy, and must hold noisy alone" in found(
+        lines(lambda line: line.update(defense="linear"))
+    )
+    assert "keys: given:of-noisy | given | images from 0: images is 1 in its line" in found(
+        lines(lambda line: line.update(images=1))
+    )
+    gone = changed(challenged / "new.zip", tmp_path / "row.zip", lambda files: files.pop("results/challenges.jsonl"))
+    assert "results: 1 stored cell not in its plan" in found(gone)
+
+    def planned(files):
+        files["results/challenges.jsonl"] = files["results/plan.jsonl"]
+
+    assert "it stands among the challenges, and is none" in found(
+        changed(challenged / "new.zip", tmp_path / "row.zip", planned)
+    )
+
+
+def test_the_help_of_check_names_its_exit_codes():
+    text = " ".join(purebench("submit", "check", "--help").stdout.split())
+    assert (
+        "Exit codes: 0 all checks pass; 1 a check fails; 2 no submission, a damaged zip, or --to names no board."
+        in text
+    )
