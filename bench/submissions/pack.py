@@ -9,12 +9,14 @@ from pathlib import Path
 from bench import __version__
 from bench.spec.submission import BOARD, CARD, CODE, DESCRIPTION, MOST_BYTES, RESULTS, SCHEMA
 from bench.store.manifest import Manifest, read_manifest
+from bench.store.parts import stored
 from bench.submissions.archive import write_zip
 from bench.submissions.board_file import as_toml, board_of
 from bench.submissions.card import card_problems
 from bench.submissions.code import packed_code
 from bench.submissions.reduced import reduce_to
 from bench.submissions.submission import entries, files_of
+from bench.submissions.tables import table_problems
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 from defenses.zoo.cards import list_models
@@ -34,11 +36,15 @@ def pack_row(results: Path, label: str, out: Path, *, card: Path | None = None, 
         Number of files in the zip.
 
     Raises:
-        UserError: no such defense, damaged results, no card or an incomplete one, or code that is not there.
+        UserError: no such defense, damaged results, tables that are too large, no card or an incomplete one, or code
+            that is not there.
     """
     with tempfile.TemporaryDirectory() as temporary:
         reduced = Path(temporary) / RESULTS
         lines = reduce_to(results, label, reduced)
+        stored_lines = [line for line, _ in stored(reduced / "parts").values()]
+        if problem := next(table_problems(reduced, stored_lines), ""):
+            raise UserError(f"{label} cannot be submitted: {problem}")
         manifest = read_manifest(reduced)
         files: dict[str, bytes | Path] = {f"{RESULTS}/{name}": file for name, file in files_of(reduced).items()}
         files[CARD] = _card(manifest, label, card)

@@ -525,3 +525,10 @@ def test_json_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.submissions.archive.MOST_TEXT", 1)
     zipped = made_of(tmp_path / "row.zip", "submission.json", "card.toml", "code/a.json")
     assert findings(zipped) == ["zip: its JSON and TOML have 2 bytes; at most 1 are allowed"]
+
+
+def test_pack_refuses_what_check_would(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.submissions.tables.MOST_ROWS", 10)
+    done = pack(made, tmp_path / "x.zip")
+    assert done.stderr.endswith("noisy cannot be submitted: records.parquet has 48 rows; at most 10 are allowed\n")
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
