@@ -180,7 +180,7 @@ def test_given_images_as_a_row_of_a_board(board, tmp_path):
     assert done.returncode == 2
     assert "theirs.safetensors has no image 40 of the data set" in done.stderr
     ours = load_results(tmp_path / "out").query("attack == 'theirs' and status == 'ok'")
-    theirs = load_results(board[1]).query("defense == 'noisy' and attack == 'slow' and index < 40")
+    theirs = load_results(board[1]).query("defense == 'noisy' and attack == 'slow' and image < 40")
     assert ours.sort_values("image")["correct"].tolist() == theirs.sort_values("image")["correct"].tolist()
 
 
