@@ -9,7 +9,7 @@ from bench.spec.threat import exact
 if TYPE_CHECKING:
     import pandas as pd
 
-_STORED = {"index": "image", "rank": "strict_rank"}  # `frame.index` and `frame.rank` are pandas'
+_RENAMED = {"index": "image", "rank": "strict_rank"}  # `frame.index` and `frame.rank` are pandas'
 
 
 def public(frame: pd.DataFrame) -> pd.DataFrame:
@@ -18,8 +18,11 @@ def public(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: columns as they are stored, or as earlier versions named them: `index` for `image`, `rank` for
             `strict_rank`. A frame that has the names of today is returned as it is.
+
+    Returns:
+        The frame, in which `eps_value` is float64, the radius on pixels in [0, 1].
     """
-    old = {was: name for was, name in _STORED.items() if was in frame and name not in frame}
+    old = {was: name for was, name in _RENAMED.items() if was in frame and name not in frame}
     frame = frame.rename(columns=old) if old else frame
     if "eps" not in frame or "eps_value" in frame:
         return frame

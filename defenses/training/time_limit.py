@@ -37,12 +37,10 @@ def plan_that_fits(make: Callable[[], Objective], plan: Plan, seconds: float) ->
     left = seconds * _USED - (time.perf_counter() - begun) - validations * validation_seconds
     steps = min(plan.steps, int(left / step_seconds))
     if steps < len(plan.phases):
-        whole = (_WARMUP + 1 + len(plan.phases)) * step_seconds + (
-            validations + 1
-        ) * validation_seconds  # with the trial
-        needed = whole / (_USED - _TRIAL)
+        measured = (_WARMUP + 1) * step_seconds + validation_seconds
+        needed = (measured + len(plan.phases) * step_seconds + validations * validation_seconds) / (_USED - _TRIAL)
         raise UserError(
-            f"time_limit is {seconds:g} s, too short for a step of each phase with {validations - 1} validations; "
+            f"time_limit is {seconds:g} s, too short for a step of each phase with {validations} validations; "
             f"give at least {needed + 1:.0f} s, or validate less often (validate_every)"
         )
     every = max(1, round(plan.validate_every * steps / plan.steps))

@@ -21,7 +21,7 @@ class seeded_globals:
 
     Args:
         seed: of all of them.
-        device: device whose generator of torch is seeded beside that of the CPU; those of other devices stay untouched.
+        device: device whose generator of torch is seeded beside that of the CPU; those of others stay untouched.
     """
 
     def __init__(self, seed: int, device: torch.device):
@@ -31,18 +31,23 @@ class seeded_globals:
         """Fork and seed the generators."""
         self._python: Any = random.getstate()
         self._numpy: Any = np.random.get_state()
-        self._torch = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-        self._torch.__enter__()
+        self._cpu = torch.get_rng_state()
         torch.default_generator.manual_seed(self.seed)  # torch.manual_seed would seed devices that are not restored
-        if self.device.type == "cuda":
-            with torch.cuda.device(self.device):
-                torch.cuda.manual_seed(self.seed)
+        self._module: Any = None
+        if self.device.type not in ("cpu", "meta"):
+            self._module = torch.get_device_module(self.device)
+            self._where = () if self.device.type == "mps" else (self.device,)  # of mps there is one
+            self._state = self._module.get_rng_state(*self._where)
+            with self._module.device(self.device) if self._where else contextlib.nullcontext():
+                self._module.manual_seed(self.seed)
         np.random.seed(self.seed % (1 << 32))
         random.seed(self.seed)
 
     def __exit__(self, *exc: object) -> None:
         """Restore the generators."""
-        self._torch.__exit__(None, None, None)
+        torch.set_rng_state(self._cpu)
+        if self._module is not None:
+            self._module.set_rng_state(self._state, *self._where)
         np.random.set_state(self._numpy)
         random.setstate(self._python)
 

@@ -179,7 +179,9 @@ def test_a_time_limit_never_lengthens_a_training(slow):
 
 
 def test_a_time_limit_that_is_too_short_names_one_that_fits(slow):
-    with pytest.raises(UserError, match=r"time_limit is 10 s, too short .*; give at least") as caught:
+    with pytest.raises(
+        UserError, match=r"time_limit is 10 s, too short .* with 2 validations; give at least"
+    ) as caught:
         plan_that_fits(slow, plan_of(10, 20, every=10), 10)
     seconds = float(str(caught.value).partition("at least ")[2].partition(" s")[0])
     assert plan_that_fits(slow, plan_of(10, 20, every=10), seconds).steps >= 2

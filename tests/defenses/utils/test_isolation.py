@@ -1,8 +1,11 @@
 """Random states and settings of the process after other code."""
 
+import contextlib
 import random
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from defenses.utils.isolation import kept_settings, seeded_globals
@@ -33,6 +36,22 @@ def test_on_the_cpu_no_generator_of_another_device_is_seeded(monkeypatch):
     with seeded_globals(3, torch.device("cpu")):
         draws()
     assert seeded == []
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "xpu:0", "mps"])
+def test_the_generator_of_the_device_is_seeded_and_restored(name, monkeypatch):
+    device, calls = torch.device(name), []
+    where = () if name == "mps" else (device,)
+    module = SimpleNamespace(
+        get_rng_state=lambda *on: ("state", on),
+        set_rng_state=lambda *state: calls.append(state),
+        manual_seed=calls.append,
+        device=lambda on: contextlib.nullcontext(calls.append(on)),
+    )
+    monkeypatch.setattr(torch, "get_device_module", lambda on: {device: module}[on])
+    with seeded_globals(3, device):
+        assert calls == [*where, 3]
+    assert calls == [*where, 3, (("state", where), *where)]
 
 
 def test_settings_of_cudnn_are_restored(monkeypatch):
