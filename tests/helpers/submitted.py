@@ -153,3 +153,35 @@ def changed(source: Path, out: Path, *changes, seal=True) -> Path:
         change(files)
     write_zip(out, sealed(files) if seal else files)
     return out
+
+
+def tree(folder):
+    return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def findings(zipped, *more):
+    done = purebench_here("submit", "check", zipped, *more)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return [line.removeprefix("fails: ") for line in done.stdout.splitlines() if line.startswith("fails: ")]
+
+
+def refused(zipped, board):
+    """The line by which `add` refuses a zip; nothing has changed, and nothing lies beside the board."""
+    before, beside = tree(board), sorted(board.parent.iterdir())
+    done = purebench_here("submit", "add", zipped, "--to", board)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (tree(board), sorted(board.parent.iterdir())) == (before, beside)
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def made_of(path, *names, **attributes):
+    """A zip of small files."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            archive.writestr(info, b"x")
+    return path
