@@ -96,7 +96,8 @@ def stage(board: Path, row: Submission, out: Path) -> None:
     for run in row.manifest.get("runs", []):
         if run["id"] not in known:
             update_manifest(store, facts, run)
-    certificates.add(out, {k: c for k, c in certificates.read(row.results).items() if k not in certificates.read(out)})
+    measured = certificates.read(out)
+    certificates.add(out, {k: c for k, c in certificates.read(row.results).items() if k not in measured})
     if read_audits(row.results):
         (out / FOLDER).mkdir(exist_ok=True)
         write_audits(out, united_audits([board, row.results]))

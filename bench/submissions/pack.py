@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import __version__
 from bench.spec.submission import BOARD, CARD, CODE, DESCRIPTION, MOST_BYTES, RESULTS, SCHEMA
 from bench.store.manifest import Manifest, read_manifest
-from bench.store.parts import stored
+from bench.store.parts import CellRecord, stored
 from bench.submissions.archive import write_zip
 from bench.submissions.board_file import as_toml, board_of
 from bench.submissions.card import card_problems
@@ -74,7 +74,7 @@ def _card(manifest: Manifest, label: str, card: Path | None) -> bytes:
     return card.read_bytes()
 
 
-def _board(manifest: Manifest, label: str, lines: list, results: Path) -> Json:  # type: ignore[type-arg]
+def _board(manifest: Manifest, label: str, lines: list[CellRecord], results: Path) -> Json:
     try:
         return board_of(manifest, label, lines)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
