@@ -57,12 +57,9 @@ def attacks(summary: pd.DataFrame, *, defense: str | None = None, ax: Axes | Non
     axes = axes_of(ax, 22 + 4.4 * len(frame), 120)
     rows(axes, [_title(*row) for row in frame[["attack", "view"]].itertuples(index=False)], _LONGEST)
     numbers = _numbers(frame[~frame["attack"].isin((*NULLS, WORST))]["gradient"])
-    for at, line in enumerate(frame.to_dict("records")):
-        kind = INK if line["attack"] == WORST else MUTED if line["attack"] in NULLS else ""
-        number = numbers.get(str(line["gradient"]), 0)
-        marker = "d" if kind == INK else "o" if kind else MARKERS[number]
-        ends = [[percent(line["robust_low"])], [percent(line["robust_high"])]]
-        intervals(axes, [percent(line["robust_mean"])], [at], ends, fmt=marker, color=kind or COLOURS[number])
+    for (marker, colour), of in frame.assign(at=range(len(frame))).groupby(_look(frame, numbers), sort=False):
+        ends = [percent(of["robust_low"]), percent(of["robust_high"])]
+        intervals(axes, percent(of["robust_mean"]), of["at"], ends, fmt=marker, color=colour)
     for mode, number in numbers.items():
         label = f"{mode} gradients" if mode else "no gradients"
         axes.add_line(Line2D([], [], marker=MARKERS[number], color=COLOURS[number], linestyle="none", label=label))
@@ -130,6 +127,16 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
             low, high = wilson(shares.mean() * len(shares), len(shares))
             rows.append((name, m, float(shares.mean()), float(low), float(high)))
     return pd.DataFrame(rows, columns=["attack", "m", "share", "low", "high"])
+
+
+def _look(frame: pd.DataFrame, numbers: dict[str, int]) -> pd.Series:
+    """Return marker and colour of each row."""
+    looks = []
+    for attack, gradient in zip(frame["attack"], frame["gradient"], strict=True):
+        number = numbers.get(str(gradient), 0)
+        look = (MARKERS[number], COLOURS[number])
+        looks.append(("d", INK) if attack == WORST else ("o", MUTED) if attack in NULLS else look)
+    return pd.Series(looks, frame.index)
 
 
 def _of_defense(frame: pd.DataFrame, defense: str | None) -> pd.DataFrame:

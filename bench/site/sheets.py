@@ -109,5 +109,5 @@ def _png(images: Sequence[Sequence[U8]]) -> bytes:
         top, left = i // ACROSS * height, i % ACROSS * across
         whole[top : top + height, left : left + across] = np.concatenate(panels, axis=1)
     buffer = io.BytesIO()
-    Image.fromarray(whole[:, :, 0] if channels == 1 else whole).save(buffer, "PNG", compress_level=9)
+    Image.fromarray(whole[:, :, 0] if channels == 1 else whole).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

@@ -60,7 +60,7 @@ def test_a_defense_and_itself_are_no_pair(site, open_page):
 
 
 def test_claims_are_filtered_as_the_frame(site, open_page):
-    table = claims_table(COMMITTED[0])
+    table = claims_table(*COMMITTED)
     page = open_page(site / "claims.html")
     assert page.evaluate(SEEN) == len(table)
     page.locator("select[name=by]").select_option("claim")

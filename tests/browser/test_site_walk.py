@@ -45,6 +45,7 @@ def test_three_taps_lead_to_rank_claim_audit_command_and_images(site, adp, open_
     ]
     broken = mine[(mine["accuracy"] < 0.5) & (mine["clean"] > 0.5)]["image"].nunique()
     assert re.search(rf"\b{broken}\b", visible(page))
-    shown = page.locator("main img").first
+    shown = page.locator("main figure image").first
     shown.scroll_into_view_if_needed()
-    assert shown.evaluate("i => i.complete && i.naturalWidth > 0")
+    assert shown.is_visible()
+    assert shown.evaluate("i => i.decode().then(() => true)")

@@ -71,7 +71,7 @@ def test_preprocessing_is_part_of_the_name_of_imagenet():
 def test_clean_accuracy_is_that_of_robustbench(models):
     from robustbench.utils import clean_accuracy as theirs
 
-    assert list(signature(clean_accuracy).parameters) == [*signature(theirs).parameters, "stochastic"]
+    assert list(signature(clean_accuracy).parameters) == [*signature(theirs).parameters, "stochastic", "seed"]
     data, model = load_dataset("digits"), models["linear"]()
     x, y = data.x[:37], data.y[:37]
     assert clean_accuracy(model, x=x, y=y, batch_size=9, device="cpu") == theirs(model, x=x, y=y, device="cpu")
