@@ -188,7 +188,7 @@ def cut_picture(ground: Ground) -> Outcome:
     run = load_cells(ground.tmp / "own").query("status != 'missing'")
     statuses = run.groupby("block")["status"].unique()
     assert [list(s) for s in statuses] == [["ok"], ["error"]]
-    assert _right(ground)[:_N] == right[:_N]
+    assert _right(ground)[1:] == right[:_N]  # before them the line of the failed cell
     return Outcome(told, (file.name,))
 
 
