@@ -52,7 +52,7 @@ def watched(*arguments: object, cwd: Path, mark: str) -> Watched:
         cwd: its folder.
         mark: pattern below the folder of a file whose appearance is timed.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd / "cache")}
     command = [sys.executable, "-X", "importtime", "-m", "bench", *map(str, arguments)]
     with (cwd / "output.txt").open("w") as output:
         begin = time.monotonic()
