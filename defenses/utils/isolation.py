@@ -58,8 +58,7 @@ def kept_settings() -> Iterator[None]:
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
     precision, cudnn = torch.get_float32_matmul_precision(), {n: getattr(torch.backends.cudnn, n) for n in _CUDNN}
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _deterministic()
     try:
         yield
     finally:
@@ -72,7 +71,12 @@ def kept_settings() -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
         for name, value in cudnn.items():
             setattr(torch.backends.cudnn, name, value)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if _deterministic() != deterministic:  # the call imports torch's compiler, which takes seconds
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 _UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"

@@ -30,7 +30,7 @@ BOARD = """
 name = "large"
 dataset = "folder:{folder}"
 indices = "{indices}"
-block = 50
+block = {block}
 threat = {{ norm = "Linf", eps = "4/255" }}
 defense = [{{ name = "{net}:Net", label = "net" }}]
 attack = [{{ name = "bench:pgd", params = {{ steps = 2 }} }}]
@@ -52,9 +52,9 @@ def write_pictures(folder: Path, files: int, names: int, classes: int = 100, sid
     return files * names
 
 
-def write_board(folder: Path, pictures: Path, indices: str, classes: int = 100) -> Path:
+def write_board(folder: Path, pictures: Path, indices: str, classes: int = 100, block: int = 50) -> Path:
     """Write the board and its network."""
     (folder / "net.py").write_text(NET.replace("CLASSES", str(classes)))
     board = folder / "large.toml"
-    board.write_text(BOARD.format(folder=pictures, indices=indices, net=folder / "net.py"))
+    board.write_text(BOARD.format(folder=pictures, indices=indices, net=folder / "net.py", block=block))
     return board

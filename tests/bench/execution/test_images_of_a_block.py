@@ -120,7 +120,7 @@ def test_a_process_that_finds_another_folder_than_the_board_refuses_it(tmp_path)
 def test_memory_does_not_grow_with_the_folder(tmp_path):
     """2,000 pictures of 224 x 224 would take 1,150 MiB; tests/large/images.py has 50,000."""
     assert write_pictures(tmp_path / "pictures", files=20, names=100, classes=10) == 2000
-    path = write_board(tmp_path, tmp_path / "pictures", "random-100-seed0", classes=10)
+    path = write_board(tmp_path, tmp_path / "pictures", "random-100-seed0", classes=10, block=25)
     found = watched("run", path, "--workers", 1, "--out", "out", "--quiet", cwd=tmp_path, mark="out/parts/cell-*")
     assert found.code == 0, found.output
     assert len(found.workers) == 1

@@ -60,3 +60,17 @@ def test_settings_of_cudnn_are_restored(monkeypatch):
     with kept_settings():
         cudnn.benchmark, cudnn.deterministic = not before[0], not before[1]
     assert (cudnn.benchmark, cudnn.deterministic) == before
+
+
+def test_algorithms_that_nobody_chose_are_left_alone(monkeypatch):
+    """`torch.use_deterministic_algorithms` imports the compiler: seconds, and 80 MiB in every process."""
+    calls, real = [], torch.use_deterministic_algorithms
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *a, **k: (calls.append(a), real(*a, **k)))
+    with kept_settings():
+        pass
+    assert calls == []
+    with kept_settings():
+        real(True, warn_only=True)
+    assert calls == [(False,)]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
