@@ -30,8 +30,9 @@ def folder_named(path: object) -> Path:
 
 def paths_of(paths: Paths) -> list[Path]:
     """Return one path or several as a list."""
-    several = isinstance(paths, Iterable) and not isinstance(paths, str)
-    return [folder_named(path) for path in (paths if several else [paths])]
+    if isinstance(paths, Iterable) and not isinstance(paths, str):
+        return [folder_named(path) for path in paths]
+    return [folder_named(paths)]
 
 
 def kind_of(folder: Path) -> str | None:
