@@ -136,7 +136,7 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         **data_files(site),
     }
     for board in site.boards:
-        texts |= _board_pages(site, board, plots)
+        texts |= board_pages(site, board, plots) | _row_pages(site, board, plots)
     assets = sorted((Path(__file__).parent / "assets").iterdir())
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
     files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
@@ -147,14 +147,12 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
     return files | {DESCRIPTION: described.encode()}
 
 
-def _board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
-    """Return the pages of a board by path; their pictures are added to `plots`."""
+def board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
+    """Return the pages of a board by path, without those of its rows; their pictures are added to `plots`."""
     from bench.site.attacks_page import attacks_page
     from bench.site.board import board_page
     from bench.site.compare_page import compare_page
     from bench.site.diff_page import diff_page
-    from bench.site.images_page import images_page
-    from bench.site.row import row_page
 
     texts = {
         f"b/{board.slug}/index.html": board_page(site, board, plots),
@@ -163,6 +161,15 @@ def _board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
     }
     if found := site.differences.get(board.source.name):
         texts[f"b/{board.slug}/diff.html"] = diff_page(site, board, found)
+    return texts
+
+
+def _row_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
+    """Return the pages of the rows of a board, as `board_pages`."""
+    from bench.site.images_page import images_page
+    from bench.site.row import row_page
+
+    texts = {}
     for row in board.rows:
         texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
         texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
