@@ -87,10 +87,9 @@ def load_images(
     rows = _rows(frame["index"].to_numpy(), indices, f"{defense}, {attack}")
     frame, adversarial = frame.iloc[rows], adversarial[rows]
     data = load_dataset(lines[0]["dataset"], lines[0]["split"], root=data_root)
-    _check_data(data, frame["index"].tolist(), frame["sha"].tolist())
     index = frame["index"].to_numpy(np.int64)
     return Images(
-        data.x[index].numpy().astype(np.float32),
+        _clean(data, index.tolist(), frame["sha"].tolist()),
         adversarial,
         frame["label"].to_numpy(np.int64),
         frame["prediction"].to_numpy(np.int64),
@@ -206,9 +205,16 @@ def _rows(stored: I64, indices: Iterable[int] | None, title: str) -> I64:
     return np.array([at[index] for index in asked], np.int64)
 
 
-def _check_data(data: Dataset, indices: Sequence[int], shas: Sequence[str]) -> None:
-    """Refuse a data set whose images are not those that were attacked."""
+def _clean(data: Dataset, indices: Sequence[int], shas: Sequence[str]) -> F32:
+    """Return the images of a data set, float32 [N, C, H, W]; refuse one whose images are not those attacked."""
+    from defenses.data.dataset import sha_of
+
+    inside = [index for index in indices if index < len(data)]
+    x, y = data.images(inside), data.y[inside]
+    found = dict(zip(inside, map(sha_of, x, y), strict=True))
     for index, sha in zip(indices, shas, strict=True):
-        if index >= len(data) or data.sha(index)[:16] != sha:
+        if found.get(index, "")[:16] != sha:
             text = f"image {index} of {data.name} {data.split} is not the one that was attacked"
             raise UserError(f"{text}: the data set has changed; use the one of the run")
+    images: F32 = x.numpy()
+    return images

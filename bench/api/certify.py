@@ -37,6 +37,6 @@ def certify(model: nn.Module | str, dataset: Any = "digits", **options: Unpack[O
     with preserve_global_state():
         defense, reference = given_model(model, dataset, evaluation)
         data = load_dataset(dataset, root=evaluation.data_root)
-        x = data.x[:8].to(device_of(defense))
+        x = data.first(8).to(device_of(defense))
         check_model(defense, x, data.num_classes, reference.title, probabilities=True)
         return GradientCertificate(reference.title, certificate_of(defense, x, reference.title))

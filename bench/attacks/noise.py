@@ -29,8 +29,8 @@ def uniform_in_ball(x: Tensor, threat: ThreatModel, noise: Noise) -> Tensor:
     eps, shape = float(threat.eps), tuple(x.shape[1:])
     u = noise.child(_SIZE).draw(Draw(shape, "uniform"))
     if threat.norm == "Linf":
-        low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-        return low + u * (high - low)
+        low, high = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
+        return high.sub_(low).mul_(u).add_(low)  # in place: images may be large
     if threat.norm == "L0":
         pixels = noise.child(_RADIUS).draw(Draw((x[0, 0].numel(),), "uniform"))
         chosen = torch.zeros_like(pixels, dtype=torch.bool)

@@ -169,8 +169,8 @@ class ChallengedRow:
             raise UserError(f"{path} holds the images of {len(found)} attacks; give those of one")
         (given,) = found
         board = [i for line in self.lines for i in self.index[line["key"]]]
-        if given.x.shape[1:] != tuple(data.x.shape[1:]):
-            has, wants = ("x".join(map(str, shape)) for shape in (given.x.shape[1:], data.x.shape[1:]))
+        if given.x.shape[1:] != data.shape:
+            has, wants = ("x".join(map(str, shape)) for shape in (given.x.shape[1:], data.shape))
             raise UserError(f"{path} has images of {has}; those of the board are {wants}")
         if len(given.x) != len(board):
             raise UserError(f"{path} holds {len(given.x)} images; the board has {len(board)}: {_ORDER}")
@@ -191,7 +191,7 @@ class ChallengedRow:
         """Yield the clean images of each cell, and the given ones; refuse those outside the ball."""
         import torch
 
-        from bench.execution.records import Block
+        from bench.execution.records import block_at
         from bench.spec.threat import distances
 
         assert given.index is not None
@@ -199,9 +199,9 @@ class ChallengedRow:
         threat: ThreatModel = cells[0].threat
         for line in self.lines:
             positions = self.index[line["key"]]
-            at = torch.tensor(positions, dtype=torch.int64)
+            block = block_at(data, positions)
             x_adv = np.ascontiguousarray(given.x[[rows[i] for i in positions]])
-            size = distances(data.x[at], torch.from_numpy(x_adv))[threat.norm]
+            size = distances(block.x, torch.from_numpy(x_adv))[threat.norm]
             if len(outside := torch.nonzero(size > float(threat.eps) + threat.tolerance).flatten()):
                 first = int(outside[0])
                 where = f"image {rows[positions[first]]} of {path}"
@@ -209,7 +209,7 @@ class ChallengedRow:
                     f"{where} lies {float(size[first]):g} from image {positions[first]} of {line['dataset']} in "
                     f"{threat.norm}, outside the ball of {threat.eps}: {_ORDER}"
                 )
-            yield Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in positions)), x_adv
+            yield block, x_adv
 
 
 def _version(given: PrecomputedImages, board: list[int]) -> str:

@@ -62,7 +62,7 @@ def prepare(
     positions = torch.tensor(listed.positions[: budget.images])
     place, defense = device_named(device), member.load()
     defense.to(place)
-    x, y = data.x[positions].to(place), data.y[positions].to(place)
+    x, y = data.images(positions).to(place), data.y[positions].to(place)
     _check(defense, x, data.num_classes, member.label, force=force)
     if not force:
         _check_clean(defense, x, y, positions, data.num_classes, member.label, options.seed)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.data.dataset import dataset_info
 from defenses.utils.errors import UserError
 from defenses.zoo.cards import list_models
 from defenses.zoo.registry import fingerprint
@@ -19,7 +17,7 @@ _SHIPPED = "defenses.zoo."  # of classes that are named as a user's
 
 
 def data_notes(
-    defenses: Iterable[DefenseRef], dataset: str, split: str, *, data_root: Path | None, in_memory: Iterable[str]
+    defenses: Iterable[DefenseRef], dataset: str, split: str, *, in_memory: Iterable[str]
 ) -> tuple[str, ...]:
     """Return the notes on what the networks of some defenses may have been trained on.
 
@@ -27,12 +25,11 @@ def data_notes(
         defenses: the defenses.
         dataset: name or path of the data set.
         split: split on which they are judged.
-        data_root: where data sets lie.
         in_memory: titles of the defenses that Python code gave, whatever the data set they were loaded for.
     """
     notes, titles = [], set(in_memory)
     user = next((d.label[:_LABEL] for d in defenses if _is_users(d)), None)
-    if user is not None and split != "train" and _is_digits(dataset, data_root):
+    if user is not None and split != "train" and _is_digits(dataset):
         notes.append(
             f"the {split} split of digits is a permutation of scikit-learn's images: if {user} was trained on images "
             "of load_digits() in any other split, it has seen some of them, and its accuracy is too high; train it on "
@@ -46,9 +43,8 @@ def data_notes(
     return tuple(notes)
 
 
-def _is_digits(dataset: str, data_root: Path | None) -> bool:
-    name = dataset_info(dataset, root=data_root).name
-    return name == "digits" or name.startswith("corrupted:digits/")
+def _is_digits(dataset: str) -> bool:
+    return dataset == "digits" or dataset.startswith("corrupted:digits/")
 
 
 def _is_users(defense: DefenseRef) -> bool:

@@ -114,5 +114,5 @@ def _as_defense(module: nn.Module, dataset: str, options: EvaluationOptions) -> 
         return module
     refuse_train_mode(module, name or type(module).__name__, stochastic=bool(stochastic))
     if stochastic is None:
-        stochastic = has_random_outputs(module, load_dataset(dataset, options.split, root=options.data_root).x[:8])
+        stochastic = has_random_outputs(module, load_dataset(dataset, options.split, root=options.data_root).first(8))
     return UserModule(module, stochastic=stochastic)

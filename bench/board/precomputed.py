@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from defenses.utils.hints import note
 
 if TYPE_CHECKING:
     from bench.attacks.precomputed_files import PrecomputedImages
+    from defenses.utils.arrays import F32
 
 _COMPARED = 20  # images whose order is checked
 _LIST = "indices.json"  # in the results folder, for a list without a name
@@ -184,16 +186,20 @@ def _find_images(path: Path, request: JudgeOptions) -> list[int]:
 
     data = load_dataset(request.dataset, request.split, root=request.data_root)
     places: dict[bytes, list[int]] = {}
-    for i, image in enumerate(data.x.numpy()):
-        places.setdefault(image.tobytes(), []).append(i)
+    for i in range(len(data)):
+        places.setdefault(_pixels_hash(data.images([i]).numpy()), []).append(i)
     positions = []
     for row, image in enumerate(read_precomputed(path)[0].x):
-        left = places.get(image.tobytes(), [])
+        left = places.get(_pixels_hash(image), [])
         if not left:
             where = f"the {request.split} split of {request.dataset}, to the bit"
             raise UserError(f"image {row} of {path} is not in {where}; name its images by index or --indices")
         positions.append(left.pop(0))
     return positions
+
+
+def _pixels_hash(image: F32) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def _positions(images: PrecomputedImages, listed: list[int], size: int, request: JudgeOptions) -> list[int]:

@@ -53,8 +53,9 @@ def _certify_defense(name: str, arguments: argparse.Namespace) -> tuple[str, Cer
         reference = describe(shared.board_entry(arguments, name), arguments.data, **roots)
         defense = candidate(reference, arguments.data, roots).load()
         data = load_dataset(arguments.data, root=arguments.data_root)
-        check_model(defense, data.x[:8], data.num_classes, reference.title, probabilities=True)
-        return reference.title, stored.certificate_of(defense, data.x[:8], reference.title)
+        x = data.first(8)
+        check_model(defense, x, data.num_classes, reference.title, probabilities=True)
+        return reference.title, stored.certificate_of(defense, x, reference.title)
 
 
 def _certify_board(board: Board, arguments: argparse.Namespace) -> dict[str, CertificateRecord]:

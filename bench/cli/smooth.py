@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from bench.board.indices import resolve
@@ -58,7 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
     images = resolve(arguments.indices, len(data), dataset=dataset, split=arguments.split, labels=data.y.tolist)
     folder = arguments.out or Path("results") / file_name(f"smooth-{dataset}-{arguments.defense}")
     device = device_named(arguments.device)
-    data = replace(data, x=data.x.to(device))
     defenses = [load_model(name, dataset, **roots, **merged) for name, merged, _ in noisy_defenses]
     jobs = [
         SmoothingJob(

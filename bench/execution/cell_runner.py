@@ -18,6 +18,8 @@ from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
 from defenses.data.dataset import load_dataset
+from defenses.data.pictures import UnreadableImage
+from defenses.utils.errors import UserError
 from defenses.utils.names import is_plugin
 from defenses.utils.parameters import decode
 from defenses.utils.reads import running
@@ -70,6 +72,7 @@ class CellRunner:
         self._defenses: dict[str, Defense] = dict(options.loaded)
         self._data: Dataset | None = None
         self._positions: list[int] = []
+        self._first: Tensor | None = None
         self._active = ""  # title of the defense on the accelerator
         self._states: dict[str, str] = {}  # by title, the state of a defense before its first cell
         self._references: dict[str, Reference] = {}  # by title
@@ -159,15 +162,27 @@ class CellRunner:
         return certificate | ({"sources": sources} if sources else {})
 
     def _first_images(self) -> Tensor:
-        """Return the first images of the index list, float32 [B, C, H, W]."""
-        data = self.data()
-        return data.x[self._positions[:_CHECKED]]
+        """Return the first readable images of the index list, float32 [B, C, H, W]."""
+        if self._first is None:
+            data = self.data()
+            self._first = data.first(_CHECKED, self._positions)
+        return self._first
 
     def block(self, cell: Cell) -> Block:
-        """Return the images of a cell."""
+        """Return the images of a cell.
+
+        Raises:
+            UnreadableImage: one of them cannot be decoded.
+            UserError: the data set has changed since the board was read.
+        """
         from bench.execution.records import block_of
 
-        return block_of(cell, self.data(), self._positions)
+        data = self.data()
+        if data.revision != cell.data.revision:
+            raise UserError(
+                f"{data.name} changed while the board ran; leave its files as they are, and repeat the command"
+            )
+        return block_of(cell, data, self._positions)
 
     def execute(self, cell: Cell) -> CellResult:
         """Run a cell; a defense that changes during it is a failure. The result lists the user's code and files."""
@@ -184,7 +199,11 @@ class CellRunner:
         from bench.evaluation.isolation import preserve_global_state, state
         from bench.execution.attack_and_judge import execute
 
-        block, defense, title = self.block(cell), self.defense(cell), cell.defense.title
+        try:
+            block = self.block(cell)
+        except UnreadableImage as error:
+            return CellResult.failure(cell, str(error), None)
+        defense, title = self.defense(cell), cell.defense.title
         with preserve_global_state():
             if title not in self._states:
                 self._states[title] = state(defense)

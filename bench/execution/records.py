@@ -17,7 +17,7 @@ from bench.evaluation.verdict import Draws
 from bench.spec.cell import Cell
 from bench.spec.threat import in_box
 from bench.store.parts import CellRecord
-from defenses.data.dataset import Dataset
+from defenses.data.dataset import Dataset, sha_of
 
 _TOP_LOGITS = 10  # all logits are stored up to this many classes, else those of the top ones
 
@@ -47,9 +47,14 @@ def block_of(cell: Cell, data: Dataset, positions: list[int]) -> Block:
         data: the whole split.
         positions: the index list.
     """
-    chosen = positions[cell.data.start : cell.data.stop]
-    at = torch.tensor(chosen, dtype=torch.int64)
-    return Block(data.x[at], data.y[at], at, tuple(data.sha(i) for i in chosen))
+    return block_at(data, positions[cell.data.start : cell.data.stop])
+
+
+def block_at(data: Dataset, positions: list[int]) -> Block:
+    """Return the images at some positions of a split as a block."""
+    at = torch.tensor(positions, dtype=torch.int64)
+    x, y = data.images(at), data.y[at]
+    return Block(x, y, at, tuple(map(sha_of, x, y)))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bench.board.board import Board
 from bench.board.data_notes import data_notes
@@ -76,8 +75,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
 
 def _with_notes(board: Board, options: Options) -> Board:
     """Return the board with notes on its data."""
-    roots: dict[str, Any] = {"data_root": options.data_root or board.data_root, "in_memory": options.loaded}
-    found = data_notes(board.defenses, board.dataset, board.split, **roots)
+    found = data_notes(board.defenses, board.dataset, board.split, in_memory=options.loaded)
     return replace(board, notes=tuple(dict.fromkeys((*board.notes, *found, *replacement_notes()))))
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +15,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from bench.store.columns import check_columns
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
@@ -21,13 +26,26 @@ def tables_of(records: dict[str, object], draws: dict[str, object]) -> dict[str,
     return {RECORDS: pa.table(records), DRAWS: pa.table(draws)} if records else {}
 
 
-def write_arrays(folder: Path, tables: dict[str, pa.Table], images: dict[str, npt.NDArray[np.float32]]) -> None:
+@dataclass(frozen=True)
+class CellImages:
+    """The adversarial images of a cell, which `read` returns, float32 of `shape`, [B, C, H, W]."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], npt.NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, array: npt.NDArray[np.float32]) -> CellImages:
+        """Return images that are in memory."""
+        return cls(array.shape, lambda: array)
+
+
+def write_arrays(folder: Path, tables: dict[str, pa.Table], images: dict[str, CellImages]) -> None:
     """Write the files of a part.
 
     Args:
         folder: folder of the part.
         tables: Arrow tables by file name.
-        images: adversarial images by key of their cell, float32 [B, C, H, W]; empty: no file.
+        images: by key of their cell; empty: no file.
     """
     for name, table in tables.items():
         floats = _float_columns(table.schema)
@@ -35,7 +53,26 @@ def write_arrays(folder: Path, tables: dict[str, pa.Table], images: dict[str, np
         # Logits hardly repeat, so a dictionary does not help; splitting them by bytes does.
         pq.write_table(table, folder / name, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
     if images:
-        (folder / ADVERSARIAL).write_bytes(save(images))  # save_file would not raise OSError on a full disk
+        _write_images(folder / ADVERSARIAL, images)
+
+
+def _write_images(path: Path, images: dict[str, CellImages]) -> None:
+    """Write a file of safetensors, of whose images those of one cell are in memory at a time.
+
+    https://github.com/huggingface/safetensors#format; its own `save_file` needs all at once, and raises no OSError on a
+    full disk.
+    """
+    header, end = {}, 0
+    for key in sorted(images):
+        shape = images[key].shape
+        begin, end = end, end + math.prod(shape) * 4
+        header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for key in header:
+            file.write(np.ascontiguousarray(images[key].read(), "<f4").data)
 
 
 def _float_columns(schema: pa.Schema) -> list[str]:
@@ -45,7 +82,7 @@ def _float_columns(schema: pa.Schema) -> list[str]:
     return plain + lists
 
 
-def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, pa.Table], dict[str, npt.NDArray[np.float32]]]:
+def merged(keys: list[str], holders: dict[str, Path]) -> tuple[dict[str, pa.Table], dict[str, CellImages]]:
     """Merge the records, draws and images of cells.
 
     Args:
@@ -83,11 +120,23 @@ def read_images(part: Path, key: str) -> npt.NDArray[np.float32] | None:
         return images.get_tensor(key) if key in images.keys() else None  # noqa: SIM118
 
 
-def _images(part: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the adversarial images of a part by key of their cell."""
+def _images(part: Path) -> dict[str, CellImages]:
+    """Return the adversarial images of a part by key of their cell, which are read one cell at a time."""
+
+    def read(key: str) -> npt.NDArray[np.float32]:
+        with _reading(part), safe_open(str(part / ADVERSARIAL), framework="np") as images:
+            array: npt.NDArray[np.float32] = images.get_tensor(key)
+            return array
+
+    with _reading(part), safe_open(str(part / ADVERSARIAL), framework="np") as images:
+        shapes = {line["key"]: tuple(images.get_slice(line["key"]).get_shape()) for line in read_lines(part)}
+    return {key: CellImages(shape, partial(read, key)) for key, shape in shapes.items()}
+
+
+@contextmanager
+def _reading(part: Path) -> Iterator[None]:
     try:
-        images = load_file(str(part / ADVERSARIAL))
-        return {line["key"]: images[line["key"]] for line in read_lines(part)}
+        yield
     except (SafetensorError, KeyError, OSError) as error:
         if not part.is_dir():
             raise

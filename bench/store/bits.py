@@ -32,7 +32,7 @@ def other_bits(a: Path, b: Path, keys: list[str]) -> Iterator[str]:
         same = whole or all(
             _same_table(_of_cell(tables_a[name], key), _of_cell(tables_b[name], key)) for name in tables_a
         )
-        if not same or not _same_images(images_a[key], images_b[key]):
+        if not same or not _same_images(images_a[key].read(), images_b[key].read()):
             yield key
 
 

@@ -44,6 +44,9 @@ from defenses.utils import files
 from defenses.utils.files import NotWritable, sync
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from bench.spec.cell import Cell
     from bench.spec.cell_columns import CellColumns
 
@@ -65,7 +68,7 @@ class CellResult:
     line: CellRecord
     records: dict[str, Any] = field(default_factory=dict)
     draws: dict[str, Any] = field(default_factory=dict)
-    adversarial: object = None
+    adversarial: npt.NDArray[np.float32] | None = None
     out_of_memory: bool = False
 
     @classmethod
@@ -161,10 +164,10 @@ class Store:
 
     def save(self, result: CellResult) -> None:
         """Write a cell's part, which replaces an earlier one; the caller holds the cell's lock."""
-        from bench.store.arrays import tables_of
+        from bench.store.arrays import CellImages, tables_of
 
         key = result.line["key"]
-        images = {} if result.adversarial is None else {key: result.adversarial}
+        images = {} if result.adversarial is None else {key: CellImages.of(result.adversarial)}
         self._write_part(f"cell-{key}", [result.line], tables_of(result.records, result.draws), images)
 
     def forget(self, outdated: Mapping[str, CellRecord]) -> None:

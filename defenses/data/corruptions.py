@@ -11,13 +11,14 @@ from torch import Tensor
 from defenses.core.noise import Draw, Noise
 from defenses.data.images import jpeg_round_trip
 
-_BATCH = 500  # images
+BATCH = 500  # images
+BY_IMAGE = frozenset({"gaussian_noise", "shot_noise", "impulse_noise", "brightness", "jpeg_compression"})  # any batch
 _MAX_ANGLE = 45  # degrees, of motion blur
 _COARSE = 0.4  # share of the side that pixelation keeps; shares near 1 would shift small images instead
 
 
 def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
-    """Return corrupted images.
+    """Return corrupted images; but for the kinds of `BY_IMAGE`, a batch may round otherwise than its parts.
 
     Args:
         kind: a key of `defenses.data.sources.corrupted.CORRUPTIONS`.
@@ -28,7 +29,7 @@ def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
     Returns:
         Images of the same shape, in [0, 1].
     """
-    batches = zip(x.split(_BATCH), noise.keys.split(_BATCH), strict=True)
+    batches = zip(x.split(BATCH), noise.keys.split(BATCH), strict=True)
     return torch.cat([_KINDS[kind](a, Noise(k), level).clamp(0, 1) for a, k in batches])
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,20 +29,23 @@ from defenses.utils.paths import data_root
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from defenses.data.indexed import IndexedImages
+
 __all__ = ["FORMS", "NAMES", "Dataset", "DatasetInfo", "data_root", "dataset_info", "digits_order", "labels_of"]
 __all__ += ["clean_name", "load_dataset"]
 
 _SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Dataset:
     """Split of a data set, in its fixed order.
 
     Args:
         name: of the data set.
         split: "train", "validation" or "test".
-        x: images, float32 [N, C, H, W] in [0, 1].
+        x: all images, float32 [N, C, H, W] in [0, 1]; or images by position, which are decoded when they are asked for,
+            and all of them by `x`.
         y: labels, int64 [N].
         num_classes: K.
         revision: version of the data and of its splits and order.
@@ -54,17 +58,85 @@ class Dataset:
     num_classes: int
     revision: str
 
+    def __init__(
+        self, name: str, split: str, x: Tensor | IndexedImages, y: Tensor, num_classes: int, revision: str
+    ) -> None:
+        of_images = {"indexed" if hasattr(x, "at") else "x": x}
+        vars(self).update(name=name, split=split, y=y, num_classes=num_classes, revision=revision, **of_images)
+
+    if not TYPE_CHECKING:  # mypy would take any attribute for one
+
+        def __getattr__(self, name: str) -> Tensor:
+            """Return all images as `x`, which then stay in memory."""
+            if name != "x" or "indexed" not in vars(self):
+                raise AttributeError(f"a Dataset has no {name}")
+            vars(self)["x"] = x = self.images(range(len(self)))
+            return x
+
     def __len__(self) -> int:
         return len(self.y)
 
     def __repr__(self) -> str:
         """Return the name, the split, the shape of the images and the number of classes."""
-        return f"Dataset({self.name!r}, {self.split!r}, x={list(self.x.shape)}, num_classes={self.num_classes})"
+        return f"Dataset({self.name!r}, {self.split!r}, x={[len(self), *self.shape]}, num_classes={self.num_classes})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W)."""
+        if self._indexed is not None:
+            return self._indexed.shape
+        channels, height, width = self.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def _indexed(self) -> IndexedImages | None:
+        """The images by position; None of a data set that was made of a tensor."""
+        return vars(self).get("indexed")
+
+    def images(self, positions: Sequence[int] | Tensor) -> Tensor:
+        """Return the images at some positions, in the order given; no other is decoded.
+
+        Returns:
+            float32 [B, C, H, W] in [0, 1].
+
+        Raises:
+            UnreadableImage: one cannot be decoded.
+            UserError: a file has changed, or an image is none of the data set's shape and range.
+        """
+        import torch
+
+        at = positions if isinstance(positions, range) else torch.as_tensor(positions, dtype=torch.int64).tolist()
+        indexed = None if "x" in vars(self) else self._indexed
+        return self.x[list(at)] if indexed is None else torch.from_numpy(indexed.at(at))
+
+    def first(self, count: int, positions: Sequence[int] | None = None) -> Tensor:
+        """Return the first images at some positions, or of all, that can be decoded, [at most count, C, H, W].
+
+        Raises:
+            UnreadableImage: none can be decoded.
+        """
+        import torch
+
+        from defenses.data.pictures import UnreadableImage
+
+        among = range(len(self)) if positions is None else positions
+        try:
+            return self.images(among[:count])
+        except UnreadableImage as error:
+            unreadable = error
+        found: list[Tensor] = []
+        for i in among:
+            with suppress(UnreadableImage):
+                found.append(self.images([i]))
+            if len(found) == count:
+                break
+        if not found:
+            raise unreadable
+        return torch.cat(found)
 
     def sha(self, i: int) -> str:
         """Return the identity of image i: sha256 of label (int64) and pixels (float32, CHW), little-endian, in hex."""
-        label, pixels = self.y[i].cpu().numpy(), self.x[i].cpu().contiguous().numpy()
-        return hashlib.sha256(label.astype("<i8").tobytes() + pixels.astype("<f4").tobytes()).hexdigest()
+        return sha_of(self.images([i])[0], self.y[i])
 
     @cached_property
     def shas(self) -> tuple[str, ...]:
@@ -75,8 +147,22 @@ class Dataset:
         """Return the images at some positions, in the order given."""
         import torch
 
+        from defenses.data.indexed import SelectedImages
+
         at = torch.as_tensor(positions, dtype=torch.int64)
-        return Dataset(self.name, self.split, self.x[at], self.y[at], self.num_classes, self.revision)
+        x = self.x[at] if self._indexed is None else SelectedImages(self._indexed, at.tolist())
+        return Dataset(self.name, self.split, x, self.y[at], self.num_classes, self.revision)
+
+
+def sha_of(image: Tensor, label: Tensor) -> str:
+    """Return the identity of an image: see `Dataset.sha`.
+
+    Args:
+        image: float32 [C, H, W].
+        label: int64, a scalar.
+    """
+    pixels = image.cpu().contiguous().numpy()
+    return hashlib.sha256(label.cpu().numpy().astype("<i8").tobytes() + pixels.astype("<f4").tobytes()).hexdigest()
 
 
 def dataset_info(name: str, *, root: str | Path | None = None) -> DatasetInfo:
@@ -108,7 +194,7 @@ def labels_of(name: str, split: str, *, root: str | Path | None = None) -> list[
 
 
 def load_dataset(name: str, split: str = "test", *, root: str | Path | None = None) -> Dataset:
-    """Return a split of a data set, in its fixed order.
+    """Return a split of a data set, in its fixed order; images are decoded when they are used.
 
     Args:
         name: one of
@@ -127,9 +213,10 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
               library `datasets`. Columns are chosen by their features; resize, crop and mode as for folders.
             - "file.py:function" or "package.module:function": function(split) returns (x, y), or a dict with x, y
               and num_classes, or None for a missing split. x is a numpy array or a tensor, uint8 or
-              floats in [0, 1], [N, H, W], [N, C, H, W] or [N, H, W, C]; y whole numbers [N]. `function.splits =
-              ("test",)` lists the splits, so that it is not called for others. It is called more than once and must
-              return the same images each time.
+              floats in [0, 1], [N, H, W], [N, C, H, W] or [N, H, W, C]; y whole numbers [N]. Instead of all images, x
+              may be an object whose x[i] is image i, with a length and a text `revision` that stands for the images.
+              `function.splits = ("test",)` lists the splits, so that it is not called for others. It is called more
+              than once and must return the same images each time.
         split: "train", "validation" (also "valid", "val" or "dev") or "test".
         root: folder of data sets; see `data_root`.
 
@@ -145,5 +232,5 @@ def load_dataset(name: str, split: str = "test", *, root: str | Path | None = No
     info = source.info()
     if split not in info.splits:
         raise UserError(f"{name} has no {split} split (only {', '.join(info.splits)}); add it, or name another")
-    x, y = source.load(split)
-    return Dataset(name, split, torch.from_numpy(x), torch.from_numpy(y), info.num_classes, info.revision)
+    indexed, y = source.load(split)
+    return Dataset(name, split, indexed, torch.from_numpy(y), info.num_classes, info.revision)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy._core.multiarray import _reconstruct
 
+from defenses.data.indexed import Storage, StoredImages
 from defenses.utils.arrays import I64, U8
 from defenses.utils.errors import UserError
 from defenses.utils.hints import hint
@@ -238,22 +239,56 @@ def as_images(x: npt.NDArray[Any], name: str, layout: Layout | None = None) -> n
     Raises:
         UserError: they are of another type, shape or range.
     """
-    chw, channels_last = to_nchw(x.shape, name, layout)
-    is_bytes = x.dtype == np.uint8
-    if not is_bytes and x.dtype.kind != "f":
-        raise UserError(f"{name} is {x.dtype}; store uint8 (0 to 255) or floats in [0, 1]")
-    # The negation refuses NaN too.
-    if not is_bytes and x.size and not (x.min() >= 0 and x.max() <= 1):
-        low, high = float(x.min()), float(x.max())
-        raise UserError(f"{name} runs from {low:g} to {high:g}; images must lie in [0, 1]: scale, or store uint8")
-    highest = x.max(initial=0)
-    if is_bytes and highest < _DIM * 255:
+    return stored_images(x, name, layout).at(range(len(x)))
+
+
+def stored_images(x: npt.NDArray[Any], name: str, layout: Layout | None = None) -> StoredImages:
+    """Return an array as images by position, which are made float32 when they are asked for; as `as_images`."""
+    storage = storage_of(x.shape, x.dtype, name, layout)
+    if x.size:
+        check_range(x.dtype, x.min(), x.max(), name)
+        tell_if_dark(x.dtype, x.max(), name)
+    return StoredImages(x, storage)
+
+
+def storage_of(shape: tuple[int, ...], dtype: np.dtype[Any], name: str, layout: Layout | None = None) -> Storage:
+    """Return how an array stores images.
+
+    Args:
+        shape: see `to_nchw`.
+        dtype: of its values.
+        name: of the array, for the message.
+        layout: see `to_nchw`.
+
+    Raises:
+        UserError: another shape, or neither uint8 nor floats.
+    """
+    chw, channels_last = to_nchw(shape, name, layout)
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise UserError(f"{name} is {dtype}; store uint8 (0 to 255) or floats in [0, 1]")
+    return Storage(chw, channels_last, 255 if dtype == np.uint8 else 1)
+
+
+def check_range(dtype: np.dtype[Any], low: Any, high: Any, name: str) -> None:
+    """Refuse floats outside [0, 1].
+
+    Args:
+        dtype: of the values.
+        low: the least value.
+        high: the highest value.
+        name: of the array, for the message.
+
+    Raises:
+        UserError: they are outside, or NaN.
+    """
+    if dtype != np.uint8 and not (low >= 0 and high <= 1):  # the negation refuses NaN too
+        text = f"{name} runs from {float(low):g} to {float(high):g}"
+        raise UserError(f"{text}; images must lie in [0, 1]: scale, or store uint8")
+
+
+def tell_if_dark(dtype: np.dtype[Any], highest: Any, name: str) -> None:
+    """Hint at the images of a whole set that hardly use their range; `check_range` has the arguments."""
+    if dtype == np.uint8 and highest < _DIM * 255:
         hint(f"{name} is uint8 up to {highest} and read as {highest}/255; if {highest} is white, store x / {highest}")
-    elif highest < _DIM:
+    elif dtype != np.uint8 and highest < _DIM:
         hint(f"{name} has no value above {highest:.3g}; if the images are not that dark, they were scaled twice")
-    if channels_last:
-        x = x.transpose(0, 3, 1, 2)
-    out = np.ascontiguousarray(x.reshape(-1, *chw), dtype=np.float32)
-    if is_bytes:
-        out /= np.float32(255)
-    return out

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from defenses.data.pictures import UnreadableImage
+from defenses.data.stamps import Stamp, opened, stamp_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.validation import Count, under, validated
 
@@ -43,16 +47,35 @@ class Preprocessing:
         """Return 3 or 1."""
         return _CHANNELS[self.mode]
 
-    def shape(self, first: Callable[[], Image]) -> tuple[int, int, int]:
-        """Return (C, H, W) of the results; the first picture is read unless the crop decides."""
-        if self.crop:
-            return self.channels, self.crop, self.crop
-        image = in_bytes(first(), "a picture")
-        width, height = self.transform()(image).size if self.resize else image.size
-        return self.channels, height, width
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Return (C, H, W) of the results; None where a picture must tell."""
+        return (self.channels, self.crop, self.crop) if self.crop else None
 
-    def transform(self) -> Callable[[Image], Image]:
-        """Return the function that converts, resizes and crops one picture."""
+    def convert(self, name: str, picture: Image) -> F32:
+        """Return a picture as an array, as torchvision's ToTensor gives it.
+
+        Args:
+            name: for messages.
+            picture: of any mode.
+
+        Returns:
+            float32 [C, H, W] in [0, 1].
+
+        Raises:
+            UserError: it is smaller than the crop, or has colours that mode "L" would lose.
+        """
+        import numpy as np
+
+        self._check(name, picture)
+        pixels = np.asarray(self._transform(in_bytes(picture, name)), np.uint8)
+        x: F32 = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).astype(np.float32, order="C")
+        x /= np.float32(255)
+        return x
+
+    @cached_property
+    def _transform(self) -> Callable[[Image], Image]:
+        """The function that converts, resizes and crops one picture."""
         if not self.resize and not self.crop:
             return lambda image: image.convert(self.mode)
         from torchvision.transforms import CenterCrop, Compose, Resize
@@ -60,6 +83,15 @@ class Preprocessing:
         steps = ([Resize(self.resize)] if self.resize else []) + ([CenterCrop(self.crop)] if self.crop else [])
         chain = Compose(steps)
         return lambda image: chain(image.convert(self.mode))
+
+    def _check(self, name: str, picture: Image) -> None:
+        # torchvision pads pictures smaller than the crop with black.
+        if self.crop and not self.resize and min(picture.size) < self.crop:
+            raise UserError(
+                f"{name} is {picture.width}x{picture.height} pixels, less than crop={self.crop}; add resize"
+            )
+        if self.mode == "L" and picture.mode not in GREY:
+            raise UserError(f"{name} has colours ({picture.mode}), which mode=L would lose; write mode=RGB")
 
 
 def parse(name: str, *more: str) -> tuple[str, dict[str, str]]:
@@ -87,21 +119,41 @@ def preprocessing_of(options: dict[str, str], mode: str) -> Preprocessing:
     return Preprocessing(options.get("mode", mode), **sizes)
 
 
-def open_picture(path: Path) -> Image:
-    """Return a picture, decoded into memory.
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn the errors of decoding a picture into one line.
+
+    Args:
+        name: of the picture.
 
     Raises:
-        UserError: the file is no picture, or damaged.
+        UnreadableImage: it is no picture, or damaged.
     """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is no readable picture ({reason}); mend or remove it") from None
+        raise UnreadableImage(f"{name} is no readable picture ({reason}); mend or remove it") from None
+
+
+def open_picture(path: Path | str, stamp: Stamp | None = None) -> Image:
+    """Return a picture, decoded into memory.
+
+    Args:
+        path: its file.
+        stamp: of the file when the data set was listed; None: taken now.
+
+    Raises:
+        UnreadableImage: the file is no picture, or damaged.
+        UserError: it has changed since its stamp was taken.
+    """
+    from PIL import Image
+
+    with opened(path, stamp or stamp_of(path)) as file, decoding(str(path)), Image.open(file) as image:
+        image.load()
+        return image
 
 
 def in_bytes(picture: Image, name: str) -> Image:
@@ -125,48 +177,6 @@ def in_bytes(picture: Image, name: str) -> Image:
             f"{name} has values of 32 bits ({picture.mode}), whose white is not known; save it with 8 or 16"
         )
     return picture
-
-
-def stack(pictures: Iterable[tuple[str, Image]], count: int, preprocessing: Preprocessing) -> F32:
-    """Return pictures as one array.
-
-    Args:
-        pictures: (name for messages, picture), `count` of them.
-        count: N.
-        preprocessing: of each.
-
-    Returns:
-        float32 [N, C, H, W] in [0, 1], as torchvision's ToTensor gives.
-
-    Raises:
-        UserError: they differ in size, are smaller than the crop, or have colours that mode "L" would lose.
-    """
-    import numpy as np
-
-    transform, x, first = preprocessing.transform(), np.empty((0, 0, 0, 0), np.float32), ""
-    for i, (name, picture) in enumerate(pictures):
-        _check(name, picture, preprocessing)
-        pixels = np.asarray(transform(in_bytes(picture, name)), np.uint8)
-        height, width = pixels.shape[:2]
-        if i == 0:
-            x, first = np.empty((count, preprocessing.channels, height, width), np.float32), name
-        if (height, width) != x.shape[2:]:
-            raise UserError(
-                f"{first} is {x.shape[3]}x{x.shape[2]} and {name} is {width}x{height} pixels; add ?resize=N&crop=N"
-            )
-        x[i] = pixels.reshape(height, width, -1).transpose(2, 0, 1)
-    x /= np.float32(255)
-    return x
-
-
-def _check(name: str, picture: Image, preprocessing: Preprocessing) -> None:
-    # torchvision pads pictures smaller than the crop with black.
-    if preprocessing.crop and not preprocessing.resize and min(picture.size) < preprocessing.crop:
-        raise UserError(
-            f"{name} is {picture.width}x{picture.height} pixels, less than crop={preprocessing.crop}; add resize"
-        )
-    if preprocessing.mode == "L" and picture.mode not in GREY:
-        raise UserError(f"{name} has colours ({picture.mode}), which mode=L would lose; write mode=RGB")
 
 
 def jpeg_round_trip(image: Tensor, quality: int) -> Tensor:

@@ -172,14 +172,44 @@ def sixteen_bits(ground: Ground) -> Outcome:
     return Outcome(told, code=0)
 
 
-@case("a picture that is cut short", "refused naming it")
+@case("a picture that is cut short", "an error of its cells, naming it; the others are as without it")
 def cut_picture(ground: Ground) -> Outcome:
-    _pictures(ground.tmp / "pictures", *_digits())
+    from bench.analysis.results import load_cells
+
+    x, y = _digits()
+    _pictures(ground.tmp / "pictures", np.concatenate((x, x)), np.concatenate((y, y)))
+    data = f"folder:{ground.tmp / 'pictures'}?mode=L"
+    assert _run(ground, data).code == 0
+    right = _right(ground)
+    (ground.tmp / "own").rename(ground.tmp / "whole")
     file = max((ground.tmp / "pictures").rglob("*.png"))
     file.write_bytes(file.read_bytes()[:-40])
-    told = _run(ground, f"folder:{ground.tmp / 'pictures'}?mode=L")
-    assert not list((ground.tmp / "own").glob("parts/*"))
+    told = _run(ground, data)
+    run = load_cells(ground.tmp / "own").query("status != 'missing'")
+    statuses = run.groupby("block")["status"].unique()
+    assert [list(s) for s in statuses] == [["ok"], ["error"]]
+    assert _right(ground)[1:] == right[:_N]  # before them the line of the failed cell
     return Outcome(told, (file.name,))
+
+
+@case("a folder of pictures that changes while it is read", "one line naming the picture; what is finished stays")
+def changing_folder(ground: Ground) -> Outcome:
+    from defenses.data import images
+
+    x, y = _digits()
+    _pictures(ground.tmp / "pictures", np.concatenate((x, x)), np.concatenate((y, y)))
+    files = sorted((ground.tmp / "pictures").rglob("*.png"))
+    real = images.open_picture
+
+    def opened(path: str, stamp: Any = None) -> Any:
+        if path == str(files[_N]):  # the first of the second block
+            files[-1].unlink(missing_ok=True)
+        return real(path, stamp)
+
+    ground.monkeypatch.setattr(images, "open_picture", opened)
+    told = _run(ground, f"folder:{ground.tmp / 'pictures'}?mode=L")
+    assert len(_right(ground)) == _N
+    return Outcome(told, (files[-1].name, "changed"))
 
 
 @case("folders of classes 0 to 10 without leading zeros, whose order in text is another", "told")

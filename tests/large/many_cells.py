@@ -21,7 +21,7 @@ import pyarrow as pa
 from fake_board import result
 
 from bench.board.load import load_board
-from bench.store.arrays import tables_of
+from bench.store.arrays import CellImages, tables_of
 from bench.store.folder import Store
 from bench.store.manifest import update_manifest
 from bench.store.parts import part_name
@@ -65,7 +65,7 @@ def fill(folder: Path, board, cells) -> None:
         tables = [tables_of(r.records, r.draws) for r in results]
         whole = {name: pa.concat_tables([t[name] for t in tables]).unify_dictionaries() for name in tables[0]}
         lines = [r.line for r in results]
-        store._write_part(part_name(title, lines), lines, whole, {r.line["key"]: r.adversarial for r in results})
+        store._write_part(part_name(title, lines), lines, whole, {r.line["key"]: CellImages.of(r.adversarial) for r in results})
     _about(store, board)
 
 

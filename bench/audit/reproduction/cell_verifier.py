@@ -20,7 +20,7 @@ from bench.audit.reproduction.report import Verification, VerificationRow
 from bench.evaluation.batching import draws_for_batch
 from bench.evaluation.model_checks import check_model
 from bench.execution.attack_and_judge import execute
-from bench.execution.records import Block
+from bench.execution.records import Block, block_at
 from bench.spec.cell import Cell
 from bench.store.arrays import read_images
 from bench.store.parts import DRAWS, RECORDS, CellRecord
@@ -155,7 +155,7 @@ class CellVerifier:
         if rebuilt.defense is None or data is None:
             return rebuilt
         try:
-            check_model(rebuilt.defense, data.x[:8], data.num_classes, cell.defense.label, probabilities=True)
+            check_model(rebuilt.defense, data.first(8), data.num_classes, cell.defense.label, probabilities=True)
         except UserError as error:
             self._add_finding(f"{cell.defense.label} cannot be judged: {error}")
             return replace(rebuilt, defense=None)
@@ -185,12 +185,11 @@ class CellVerifier:
         title = f"{cell.data.name} {cell.data.split}"
         if not positions or max(positions) >= len(data):
             raise _CannotVerify(f"{title} has {len(data)} images now; image {max(positions, default=0)} was judged")
-        shas = tuple(data.sha(i) for i in positions)
-        for i, sha, then in zip(positions, shas, before["sha"], strict=True):
+        block = block_at(data, positions)
+        for i, sha, then in zip(positions, block.shas, before["sha"], strict=True):
             if sha[:16] != then:
                 self._add_finding(f"{title}: image {i} or its label is not the one that was judged")
-        index = torch.tensor(positions, dtype=torch.int64)
-        return Block(data.x[index], data.y[index], index, shas)
+        return block
 
     def _read_part(self, part: Path) -> tuple[pd.DataFrame, Callable[[str], pd.DataFrame]]:
         """Return (the records of a part, a function from a cell's key to its draws); the last part is cached."""

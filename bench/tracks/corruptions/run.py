@@ -150,7 +150,7 @@ class CorruptionJob:
 
         data, _ = self._images(next(self.sets())[2])
         defense = candidate.load()
-        check_model(defense, data.x[:8], data.num_classes, candidate.label, probabilities=True)
+        check_model(defense, data.first(8), data.num_classes, candidate.label, probabilities=True)
         return defense
 
     @staticmethod

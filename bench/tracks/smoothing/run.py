@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from bench.evaluation.devices import device_of
 from bench.evaluation.model_checks import check_model
 from bench.execution.sources import Sources
 from bench.store.jsonl import JsonlFile
@@ -18,6 +19,7 @@ from bench.store.manifest import record_run
 from bench.tracks.outdated import drop_outdated
 from bench.tracks.smoothing.certify import CertificationProtocol, certified, check_form
 from defenses.core.defense import Defense
+from defenses.data.dataset import sha_of
 from defenses.utils.errors import UserError, check_whole
 from defenses.utils.hints import hint
 from defenses.utils.json_values import Json
@@ -82,7 +84,7 @@ class SmoothingJob:
         """
         check_whole(0, seed=self.seed)
         check_form(self.defense, self.protocol.sigma)
-        check_model(self.defense, self.data.x[:8], self.data.num_classes, self.label, probabilities=True)
+        check_model(self.defense, self.data.first(8), self.data.num_classes, self.label, probabilities=True)
         JsonlFile(file_of(folder, self.protocol.sigma), self.about()).check()
 
     def run(self, folder: Path, begin: Callable[[], None], *, progress: bool = True) -> None:
@@ -112,16 +114,17 @@ class SmoothingJob:
     def _certificate(self, i: int) -> dict[str, object]:
         """Return the line of an image."""
         start, index = time.perf_counter(), torch.tensor([i])
+        x, y = self.data.images([i]), self.data.y[i]
         try:
             (radius,) = certified(
-                self.defense, self.data.x[index], index, self.protocol, seed=self.seed, batch=self.batch
+                self.defense, x.to(device_of(self.defense)), index, self.protocol, seed=self.seed, batch=self.batch
             )
         except UserError as error:
             where = f"{self.label} on image {i} of {self.data.name}"
             raise UserError(f"{where}: {error}; finished images are kept; mend the defense") from None
         seconds = round(time.perf_counter() - start, 3)
         counts = {**asdict(radius), "n0": self.protocol.n0, "n": self.protocol.n}
-        return {"label": int(self.data.y[i]), "sha": self.data.sha(i), **counts, "seconds": seconds}
+        return {"label": int(y), "sha": sha_of(x[0], y), **counts, "seconds": seconds}
 
 
 def run_all(jobs: Sequence[SmoothingJob], folder: Path, *, indices: str, progress: bool = True) -> None:
@@ -138,7 +141,7 @@ def run_all(jobs: Sequence[SmoothingJob], folder: Path, *, indices: str, progres
     """
     for job in jobs:
         job.check(folder)
-    first, device = jobs[0], str(jobs[0].data.x.device)
+    first, device = jobs[0], str(device_of(jobs[0].defense))
     name = f"smooth-{first.data.name}-{first.label}"
     facts = {"dataset": first.data.name, "split": first.data.split, "indices": indices, "seed": first.seed}
     fingerprints = {f"{job.label}, sigma {canonical(job.protocol.sigma)}": job.fingerprint for job in jobs}

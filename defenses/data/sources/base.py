@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from defenses.data.stamps import Stamp, opened, stamp_of
 from defenses.utils.errors import UserError
 from defenses.utils.paths import cache_folder
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from defenses.utils.arrays import F32, I64
+    from defenses.data.indexed import IndexedImages
+    from defenses.utils.arrays import I64
 
 
 SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {  # names of the splits in files of others
@@ -32,6 +33,7 @@ def split_name(text: str) -> str:
     return SPLIT_NAMES.get(text, text)
 
 
+Listing = tuple[tuple[str, str, Stamp], ...]  # names as hashed, files
 _HELD_OUT = 5000  # images, at most
 _REMEMBERED = 50_000_000  # bytes; hashes of more are kept between commands
 
@@ -61,20 +63,11 @@ class DataSource(Protocol):
     def info(self) -> DatasetInfo:
         """Return the description, if possible without reading images."""
 
-    def load(self, split: str) -> tuple[F32, I64]:
-        """Return images float32 [N, C, H, W] in [0, 1] and labels int64 [N] of a split that `info` lists."""
+    def load(self, split: str) -> tuple[IndexedImages, I64]:
+        """Return the images, by position, and the labels, int64 [N], of a split that `info` lists."""
 
     def labels(self, split: str) -> I64:
         """Return the labels of a split, int64 [N]."""
-
-
-def unit(x: npt.NDArray[Any], white: float = 255) -> F32:
-    """Return whole numbers 0 to `white` as float32 in [0, 1], in one copy."""
-    import numpy as np
-
-    out: F32 = x.astype(np.float32, order="C")
-    out /= np.float32(white)
-    return out
 
 
 def hold_out(n: int) -> dict[str, list[int]]:
@@ -94,28 +87,43 @@ def hold_out(n: int) -> dict[str, list[int]]:
     return {"train": sorted(by_hash[count:]), "validation": sorted(by_hash[:count])}
 
 
-def revision_of(files: Mapping[str, Path]) -> str:
+def revision_of(files: Mapping[str, str | Path], stamps: Mapping[str, Stamp] | None = None) -> str:
     """Return a hash of names and contents of files, wherever they lie.
 
     Hashes of large files are kept in the cache folder, by names, sizes and times of change.
 
     Args:
         files: name (as hashed) -> file.
+        stamps: of the files, by name; None: taken now.
+
+    Raises:
+        UserError: a file cannot be read, or has changed since its stamp was taken.
     """
-    stats = {name: path.stat() for name, path in sorted(files.items())}
-    listing = tuple((name, str(files[name]), s.st_size, s.st_mtime_ns) for name, s in stats.items())
-    return _revision(listing)
+    stamps = stamps or {name: stamp_of(path) for name, path in files.items()}
+    return _revision(tuple((name, str(files[name]), stamps[name]) for name in sorted(files)))
 
 
 @lru_cache(maxsize=64)
-def _revision(listing: tuple[tuple[str, str, int, int], ...]) -> str:
-    if sum(size for _, _, size, _ in listing) < _REMEMBERED:
-        return _hash(listing)
-    cached = cache_folder() / "revisions" / hashlib.sha256(repr(listing).encode()).hexdigest()
+def _revision(listing: Listing) -> str:
+    key = repr(tuple((name, path, stamp.size, stamp.changed) for name, path, stamp in listing))
+    return remembered(key, sum(stamp.size for _, _, stamp in listing), lambda: _hash(listing))
+
+
+def remembered(key: str, size: int, compute: Callable[[], str]) -> str:
+    """Return the hash of files, kept in the cache folder if they are large.
+
+    Args:
+        key: tells the files and when they changed.
+        size: bytes of all files.
+        compute: returns the hash.
+    """
+    if size < _REMEMBERED:
+        return compute()
+    cached = cache_folder() / "revisions" / hashlib.sha256(key.encode()).hexdigest()
     try:
         return cached.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        revision = _hash(listing)
+        revision = compute()
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         draft = cached.with_name(f"{cached.name}.{os.getpid()}")
@@ -126,13 +134,23 @@ def _revision(listing: tuple[tuple[str, str, int, int], ...]) -> str:
     return revision
 
 
-def _hash(listing: tuple[tuple[str, str, int, int], ...]) -> str:
+def _hash(listing: Listing) -> str:
     whole = hashlib.sha256()
-    for name, path, _, _ in listing:
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it") from None
+    linked: dict[Stamp, str] = {}  # a file with several names is read once
+    for name, path, stamp in listing:
+        digest = linked.get(stamp) if stamp.inode else None
+        if digest is None:
+            with opened(path, stamp) as file:
+                digest = hash_of(file, path)
+            if stamp.inode:
+                linked[stamp] = digest
         whole.update(f"{name}\0{digest}\n".encode())
     return f"sha256-{whole.hexdigest()[:12]}"
+
+
+def hash_of(file: BufferedReader, path: str | Path) -> str:
+    """Return the SHA-256 of an open file; `path` is for the message."""
+    try:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it") from None

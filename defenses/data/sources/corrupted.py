@@ -8,7 +8,7 @@ CIFAR-10-C ("cifar10-c/fog/3").
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from defenses.data.sources.base import DatasetInfo, DataSource
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from defenses.data.indexed import IndexedImages
     from defenses.utils.arrays import F32, I64
 
 _PREFIX = "corrupted:"
@@ -91,18 +92,66 @@ class Corrupted:
         revision = f"{below.revision}-corrupted{VERSION}"
         return DatasetInfo(self.name, below.num_classes, below.shape, revision, splits)
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[CorruptedImages, I64]:
         """Return images and labels of a split."""
+        base, y = self.base.load(split)
+        seed = zlib.crc32(f"{split}/{self.corruption}".encode())
+        level = CORRUPTIONS[self.corruption][self.severity - 1]
+        return CorruptedImages(base, len(y), self.corruption, level, seed), y
+
+    def labels(self, split: str) -> I64:
+        """Return labels of a split."""
+        return self.base.labels(split)
+
+
+@dataclass(frozen=True)
+class CorruptedImages:
+    """Images of a data set, corrupted when they are asked for: see `defenses.data.indexed.IndexedImages`.
+
+    What convolves or averages is made of all images of a batch of the split, as its rounding may depend on the batch.
+
+    Args:
+        base: the images.
+        count: N.
+        corruption: a key of `CORRUPTIONS`.
+        level: strength, in its unit.
+        seed: of the noise.
+    """
+
+    base: IndexedImages
+    count: int
+    corruption: str
+    level: float
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W)."""
+        return self.base.shape
+
+    def at(self, positions: Sequence[int]) -> F32:
+        """Return the images at some positions."""
+        import numpy as np
+
+        from defenses.data.corruptions import BATCH, BY_IMAGE
+
+        if self.corruption in BY_IMAGE:
+            return self._corrupted(positions)
+        x = np.empty((len(positions), *self.shape), np.float32)
+        for batch in sorted({i // BATCH for i in positions}):
+            start = batch * BATCH
+            made = self._corrupted(range(start, min(start + BATCH, self.count)))
+            for row, i in enumerate(positions):
+                if i // BATCH == batch:
+                    x[row] = made[i - start]
+        return x
+
+    def _corrupted(self, positions: Sequence[int]) -> F32:
         import torch
 
         from defenses.core.noise import Noise
         from defenses.data.corruptions import corrupt
 
-        x, y = self.base.load(split)
-        noise = Noise.of(zlib.crc32(f"{split}/{self.corruption}".encode()), len(x))
-        level = CORRUPTIONS[self.corruption][self.severity - 1]
-        return corrupt(self.corruption, torch.from_numpy(x), noise, level).numpy(), y
-
-    def labels(self, split: str) -> I64:
-        """Return labels of a split."""
-        return self.base.labels(split)
+        noise = Noise.of(self.seed, positions)
+        x: F32 = corrupt(self.corruption, torch.from_numpy(self.base.at(positions)), noise, self.level).numpy()
+        return x

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.data import images
+from defenses.data.pictures import Pictures, first_readable
 from defenses.data.sources.base import SPLIT_ALIASES, DatasetInfo, hold_out, revision_of
 from defenses.utils.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from defenses.utils.arrays import F32, I64
+    from defenses.utils.arrays import I64
 
 FORM = "hf:<owner/name or ./folder>[:<config>][@<revision>][?image=<column>&label=<column>]"
 
@@ -59,19 +60,18 @@ class Hub:
             image, label = self._columns(catalogue.features)
             splits = self._splits(catalogue)
             table = self._table(library, next(s for s in ("test", "validation", "train") if s in splits))
-            shape = self._preprocessing(table, image).shape(lambda: table[0][image])
+            shape = self._pictures(table, image, "").shape
         classes = getattr(catalogue.features[label], "num_classes", None)
         if classes is None:
             classes = 1 + max(int(self.labels(split).max()) for split in splits)
         return DatasetInfo(self.name, classes, shape, catalogue.revision, splits)
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[Pictures[Any], I64]:
         """Return images and labels of a split."""
         with _datasets(self.name) as library:
             table = self._table(library, split)
             image, _ = self._columns(table.features)
-            named = ((f"{self.name} {split} {i}", row[image]) for i, row in enumerate(table.select_columns([image])))
-            return images.stack(named, len(table), self._preprocessing(table, image)), self.labels(split)
+            return self._pictures(table, image, f" {split}"), self.labels(split)
 
     def labels(self, split: str) -> I64:
         """Return labels of a split."""
@@ -155,11 +155,20 @@ class Hub:
             chosen[role] = names[0]
         return chosen["image"], chosen["label"]
 
-    def _preprocessing(self, table: Any, image: str) -> images.Preprocessing:
-        first = table[0][image]
-        if not hasattr(first, "convert"):
+    def _pictures(self, table: Any, image: str, split: str) -> Pictures[Any]:
+        """Return the pictures of a column; `split` is for messages."""
+        rows = table.select_columns([image])
+
+        def picture(i: int) -> tuple[str, Any]:
+            name = f"{self.name}{split} {i}"
+            with _datasets(self.name), images.decoding(name):
+                return name, rows[i][image]
+
+        found = first_readable(picture, len(rows))[1]
+        if not hasattr(found, "convert"):
             raise UserError(f"{self.name}: the column {image} holds no pictures; name one that does by ?image=<column>")
-        return images.preprocessing_of(self.options, "L" if first.mode in images.GREY else "RGB")
+        preprocessing = images.preprocessing_of(self.options, "L" if found.mode in images.GREY else "RGB")
+        return Pictures(len(rows), picture, preprocessing.convert, preprocessing.shape)
 
 
 def find(name: str, _root: Path) -> Hub | None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defenses.data import images
+from defenses.data.pictures import Pictures
 from defenses.data.sources.base import SPLIT_NAMES, DatasetInfo, hold_out, revision_of
+from defenses.data.stamps import Stamp, stamp_of
 from defenses.utils.errors import UserError
 from defenses.utils.hints import hint
 
 if TYPE_CHECKING:
-    from defenses.utils.arrays import F32, I64
+    from PIL.Image import Image
+
+    from defenses.utils.arrays import I64
 
 FORM = "folder:<path>[?resize=256&crop=224&mode=RGB]"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _OF_PROGRAMS = ("__MACOSX", "__pycache__")  # folders that programs leave; those with a leading dot too
 
-Samples = list[tuple[Path, int]]  # file, label
+Samples = list[tuple[str, int]]  # file below the folder, with "/"; label
 
 
 @dataclass(frozen=True)
@@ -34,24 +39,37 @@ class Folder:
     splits: dict[str, Samples]
 
     def info(self) -> DatasetInfo:
-        """Return the description from the listing, the hash of the files and at most one picture."""
-        files = {str(file.relative_to(self.path).as_posix()): file for s in self.splits.values() for file, _ in s}
-        first = next(iter(self.splits.values()))[0][0]
-        shape = self.preprocessing.shape(lambda: images.open_picture(first))
+        """Return the description from the listing, the hash of the files and at most one picture that is readable."""
+        shape = self._pictures(next(iter(self.splits))).shape
         sizes = {split: len(samples) for split, samples in self.splits.items()}
-        return DatasetInfo(self.name, len(self.classes), shape, revision_of(files), sizes)
+        files = {name: f"{self.path}/{name}" for name in self._stamps}
+        return DatasetInfo(self.name, len(self.classes), shape, revision_of(files, self._stamps), sizes)
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[Pictures[Image], I64]:
         """Return images and labels of a split."""
-        samples = self.splits[split]
-        opened = ((str(file), images.open_picture(file)) for file, _ in samples)
-        return images.stack(opened, len(samples), self.preprocessing), self.labels(split)
+        return self._pictures(split), self.labels(split)
 
     def labels(self, split: str) -> I64:
         """Return labels of a split, from the names of its folders."""
         import numpy as np
 
         return np.array([label for _, label in self.splits[split]], dtype=np.int64)
+
+    @cached_property
+    def _stamps(self) -> dict[str, Stamp]:
+        """Stamps of all files, by name."""
+        names = [name for samples in self.splits.values() for name, _ in samples]
+        return {name: stamp_of(f"{self.path}/{name}") for name in names}
+
+    def _pictures(self, split: str) -> Pictures[Image]:
+        samples = self.splits[split]
+
+        def picture(i: int) -> tuple[str, Image]:
+            name = samples[i][0]
+            path = str(self.path / name)
+            return path, images.open_picture(path, self._stamps[name])
+
+        return Pictures(len(samples), picture, self.preprocessing.convert, self.preprocessing.shape)
 
 
 def find(name: str, root: Path) -> Folder | None:
@@ -66,9 +84,13 @@ def find(name: str, root: Path) -> Folder | None:
     path = below if not path.is_dir() and below.is_dir() else path
     if not path.is_dir():
         raise UserError(f"there is no folder {path}; write folder:path/to/folder with class/picture.png in it")
-    parts = _parts(path)
-    classes = _classes(path, parts.values())
-    splits = {split: _samples(part, classes) for split, part in parts.items()}
+    try:
+        parts = _parts(path)
+        listed = {split: _listed(path, part) for split, part in parts.items()}
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); repeat the command") from None
+    classes = _classes(path, listed.values())
+    splits = {split: _samples(parts[split], classes, pictures) for split, pictures in listed.items()}
     return Folder(name, path, images.preprocessing_of(options, "RGB"), tuple(classes), _with_validation(splits))
 
 
@@ -115,18 +137,23 @@ def _pictures(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name.lower().endswith(_ENDINGS))
 
 
-def _classes(path: Path, parts: Iterable[Path]) -> list[str]:
+def _listed(path: Path, part: Path) -> dict[str, list[str]]:
+    """Return the pictures of every class of a split, as files below the folder, by folder and file name."""
+    if loose := _pictures(part):
+        hint(f"{part}: {len(loose)} pictures, as {loose[0]}, lie outside the folders of classes and are left out")
+    return {folder.name: _below(folder, folder.relative_to(path).as_posix()) for folder in _folders(part)}
+
+
+def _classes(path: Path, listed: Iterable[dict[str, list[str]]]) -> list[str]:
     """Return the names of the classes in text order, in which they are numbered.
 
     Raises:
         UserError: a class has no picture in any split.
     """
     filled: dict[str, bool] = {}
-    for part in parts:
-        if loose := _pictures(part):
-            hint(f"{part}: {len(loose)} pictures, as {loose[0]}, lie outside the folders of classes and are left out")
-        for folder in _folders(part):
-            filled[folder.name] = filled.get(folder.name, False) or bool(_below(folder))
+    for pictures in listed:
+        for name, files in pictures.items():
+            filled[name] = filled.get(name, False) or bool(files)
     empty = [name for name, full in filled.items() if not full]
     if empty and any(filled.values()):
         raise UserError(f'{path}: the folder "{empty[0]}" holds no pictures; if it is no class, move it out')
@@ -138,15 +165,17 @@ def _classes(path: Path, parts: Iterable[Path]) -> list[str]:
     return classes
 
 
-def _below(folder: Path) -> list[Path]:
-    """Return the pictures in a folder and in those below, by folder and file name."""
-    walked = sorted(os.walk(folder, followlinks=True))
-    return [Path(at, f) for at, _, files in walked for f in sorted(files) if f.lower().endswith(_ENDINGS)]
+def _below(folder: Path, name: str) -> list[str]:
+    """Return the pictures in a folder and in those below, with `name` for the folder, by folder and file name."""
+    root = str(folder)
+    walked = sorted(os.walk(root, followlinks=True))
+    below = ((f"{name}{at[len(root) :]}".replace(os.sep, "/"), files) for at, _, files in walked)
+    return [f"{at}/{f}" for at, files in below for f in sorted(files) if f.lower().endswith(_ENDINGS)]
 
 
-def _samples(part: Path, classes: list[str]) -> Samples:
+def _samples(part: Path, classes: list[str], pictures: dict[str, list[str]]) -> Samples:
     """Return the pictures in ImageFolder's order: by class, then by folder and file name."""
-    samples = [(file, label) for label, name in enumerate(classes) for file in _below(part / name)]
+    samples = [(file, label) for label, name in enumerate(classes) for file in pictures.get(name, ())]
     if not samples:
         raise UserError(f"{part} holds no pictures in folders named by class; write {part}/<class>/<picture>.png")
     return samples

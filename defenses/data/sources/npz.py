@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.data.sources.base import DatasetInfo
+from defenses.data.sources.base import DatasetInfo, hash_of, remembered
+from defenses.data.stamps import opened
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from defenses.data.indexed import IndexedImages
     from defenses.data.sources.npz_file import NpzFile
-    from defenses.utils.arrays import F32, I64
+    from defenses.utils.arrays import I64
 
 FORM = "<path>.npz"
 
@@ -40,11 +41,15 @@ class Npz:
                 raise UserError(
                     f"{path}: {s} has {shape[0]} images and {len(labels[s])} labels; give one label per image"
                 )
-        with path.open("rb") as f:
-            revision = f"sha256-{hashlib.file_digest(f, 'sha256').hexdigest()[:12]}"
+        key = repr((str(path), file.stamp.size, file.stamp.changed))
+        revision = remembered(key, file.stamp.size, self._revision)
         return DatasetInfo(self.name, file.num_classes(), chw.pop(), revision, {s: n[0] for s, n in shapes.items()})
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def _revision(self) -> str:
+        with opened(self.file.path, self.file.stamp) as f:
+            return f"sha256-{hash_of(f, self.file.path)[:12]}"
+
+    def load(self, split: str) -> tuple[IndexedImages, I64]:
         """Return images and labels of a split."""
         return self.file.images(split), self.file.labels(split)
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defenses.data.sources.base import DatasetInfo, unit
+from defenses.data.sources.base import DatasetInfo
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from defenses.utils.arrays import F32, I64, U8
+    from defenses.data.indexed import StoredImages
+    from defenses.utils.arrays import I64, U8
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 
@@ -86,13 +87,16 @@ class Published:
         """Return the description, without a file."""
         return _INFO[self.name]
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[StoredImages, I64]:
         """Return images and labels of a split."""
+        from defenses.data.indexed import StoredImages
+
         if self.name == "digits":
-            return _digits(split)
+            x, y = _digits(split)
+            return StoredImages.of_bytes(x, white=16), y
         images, labels = _READERS[self.name](self, split)
         at = _part(split, len(labels))
-        return unit(images[at]), labels[at]
+        return StoredImages.of_bytes(images[at]), labels[at]
 
     def labels(self, split: str) -> I64:
         """Return labels of a split."""
@@ -139,7 +143,8 @@ def digits_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.array([i for _, _, i in sorted(place)], dtype=np.int64)
 
 
-def _digits(split: str) -> tuple[F32, I64]:
+def _digits(split: str) -> tuple[U8, I64]:
+    """Return the images of a split, uint8 [N, 1, 8, 8] from 0 to 16, and their labels."""
     import numpy as np
 
     # Only the file is read: importing scikit-learn is slow.
@@ -156,7 +161,7 @@ def _digits(split: str) -> tuple[F32, I64]:
         raise UserError("scikit-learn's digits are not the known ones; install an unmodified scikit-learn")
     start = {"train": 0, "validation": 1000, "test": 1297}[split]
     at = digits_order(y)[start : start + _INFO["digits"].splits[split]]
-    return unit(x[at, None], 16), y[at]
+    return x[at, None], y[at]
 
 
 def _idx(source: Published, split: str, kind: str) -> U8:

@@ -1,25 +1,28 @@
 """RobustBench's data: CIFAR-10-C, CIFAR-100-C, ImageNet-C, ImageNet-3DCC and 5,000 images of ImageNet.
 
-RobustBench's loaders are called unchanged. They download missing files, so the files are looked for before.
+Files, order and preprocessing are RobustBench's. Its loaders read all images at once, and download what is missing.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defenses.data.images import open_picture
+from defenses.data.pictures import Pictures
 from defenses.data.sources.base import DatasetInfo, revision_of
+from defenses.data.stamps import stamp_of
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.introspection import package_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from defenses.data.indexed import MappedImages
     from defenses.utils.arrays import F32, I64
 
 # fmt: off
@@ -94,26 +97,38 @@ class CorruptCifar:
             if not path.is_file():
                 where = f"unpack {folder}.tar (zenodo.org/records/{record}) in {self.root}"
                 raise UserError(f"{path} is missing; {where}")
-        rows, height, width, channels = _header(files[f"{self.corruption}.npy"], 4)
-        available = min(rows, _header(files["labels.npy"], 1)[0], self.severity * _PER_SEVERITY)
+        rows, height, width, channels = _mapped(files[f"{self.corruption}.npy"], 4).shape
+        available = min(rows, len(_mapped(files["labels.npy"], 1)), self.severity * _PER_SEVERITY)
         count = available - (self.severity - 1) * _PER_SEVERITY
         if count < 1:
             path = files[f"{self.corruption}.npy"]
             raise UserError(f"{path} has {rows} images, none of severity {self.severity}; unpack the original again")
         return DatasetInfo(self.name, classes, (channels, height, width), revision_of(files), {"test": count})
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[MappedImages, I64]:
         """Return images and labels."""
-        self.info()  # RobustBench would download what is missing
-        data = _import_data()
-        loader = data.load_cifar10c if self.kind == "cifar10-c" else data.load_cifar100c
-        return _to_numpy(
-            *loader(_PER_SEVERITY, severity=self.severity, data_dir=str(self.root), corruptions=(self.corruption,))
+        from defenses.data.indexed import MappedImages, Storage
+
+        info = self.info()
+        path = self._folder / f"{self.corruption}.npy"
+        stamp, array = stamp_of(path), _mapped(path, 4)
+        before, count = (self.severity - 1) * _PER_SEVERITY, info.splits["test"]
+        start = array.offset + before * array[0].nbytes
+        stored = (count, *array.shape[1:])
+        return MappedImages(path, stamp, start, array.dtype, stored, False, Storage(info.shape, True)), self.labels(
+            split
         )
 
     def labels(self, split: str) -> I64:
         """Return labels."""
-        return self.load(split)[1]
+        import numpy as np
+
+        count = self.info().splits["test"]
+        return np.asarray(_mapped(self._folder / "labels.npy", 1)[:count], np.int64)
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / _CIFAR[self.kind][0]
 
 
 @dataclass(frozen=True)
@@ -157,19 +172,29 @@ class ImageNet:
             odd = sorted(folders ^ set(classes))[0]
             raise UserError(f"{self.folder} must have the {len(classes):,} class folders and no other; see {odd}")
         side = PREPROCESSINGS[self.preprocessing] if self.preprocessing else None
-        shape = (3, side, side) if side else _shape_of(files[ids[0]])
+        shape = (3, side, side) if side else self._pictures.shape
         return DatasetInfo(self.name, len(classes), shape, revision_of(files), {"test": len(ids)})
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[Pictures[Image], I64]:
         """Return images and labels."""
-        count, data = self.info().splits["test"], _import_data()
-        with _allow_children():
-            if self.corruption is None:
-                prepare = data.PREPROCESSINGS[self.preprocessing]
-                return _to_numpy(*data.load_imagenet(count, str(self.folder.parent), prepare))
-            kind, corruption, severity = self.corruption
-            loader = data.load_imagenetc if kind == "imagenet-c" else data.load_imagenet3dcc
-            return _to_numpy(*loader(count, severity=severity, data_dir=str(self.root), corruptions=(corruption,)))
+        return self._pictures, self.labels(split)
+
+    @cached_property
+    def _pictures(self) -> Pictures[Image]:
+        """The pictures, with RobustBench's preprocessing."""
+        ids, _ = self._lists
+        files = [self.folder / i for i in ids]
+        stamps = [stamp_of(path) for path in files]
+        prepare = _import_data().PREPROCESSINGS[self.preprocessing]
+
+        def convert(_: str, picture: Image) -> F32:
+            x: F32 = prepare(picture.convert("RGB")).numpy()
+            return x
+
+        def picture(i: int) -> tuple[str, Image]:
+            return str(files[i]), open_picture(files[i], stamps[i])
+
+        return Pictures(len(ids), picture, convert, remedy="unpack the original again")
 
     def labels(self, split: str) -> I64:
         """Return labels, from RobustBench's list."""
@@ -189,21 +214,18 @@ def imagenet_lists() -> tuple[list[str], dict[str, int]]:
     return ids, json.loads((helper / "imagenet_class_to_id_map.json").read_text(encoding="utf-8"))
 
 
-def _shape_of(path: Path) -> tuple[int, int, int]:
-    image = open_picture(path)
-    return 3, image.height, image.width
-
-
-def _header(path: Path, rank: int) -> tuple[int, ...]:
+def _mapped(path: Path, rank: int) -> np.memmap[Any, Any]:
+    """Return the array of a .npy, which stays in the file."""
     import numpy as np
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError):
         raise UserError(f"{path} is truncated or no .npy file; unpack the original again") from None
-    if array.ndim != rank or (rank == 4 and array.dtype != np.uint8):
+    if array.ndim != rank or (rank == 4 and (array.dtype != np.uint8 or not array.flags.c_contiguous)):
         raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; unpack the original again")
-    return tuple(array.shape)
+    mapped: np.memmap[Any, Any] = array
+    return mapped
 
 
 def _import_data() -> Any:
@@ -212,19 +234,3 @@ def _import_data() -> Any:
     except ImportError as error:
         raise UserError(f"robustbench cannot be imported ({error}); install purebench's dependencies anew") from None
     return data
-
-
-@contextmanager
-def _allow_children() -> Iterator[None]:
-    """Let a daemonic process, as a board's worker, start the processes of RobustBench's loaders."""
-    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    daemon = config.pop("daemon", None)
-    try:
-        yield
-    finally:
-        if daemon is not None:
-            config["daemon"] = daemon
-
-
-def _to_numpy(x: Any, y: Any) -> tuple[F32, I64]:
-    return x.numpy(), y.long().numpy()

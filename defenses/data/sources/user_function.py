@@ -15,7 +15,8 @@ from defenses.utils.plugins import code_hash, forbid_exit, line_of, load_object,
 from defenses.utils.reads import Reads, reads_of
 
 if TYPE_CHECKING:
-    from defenses.utils.arrays import F32, I64
+    from defenses.data.indexed import IndexedImages
+    from defenses.utils.arrays import I64
 
 FORM = "<file.py or package.module>:<function>"
 _SPLITS = ("train", "validation", "test")
@@ -37,12 +38,12 @@ class UserDataset:
         """Return the description of what the function returns for every split, once a process."""
         return self._cached().info
 
-    def load(self, split: str) -> tuple[F32, I64]:
+    def load(self, split: str) -> tuple[IndexedImages, I64]:
         """Return images and labels of a split; refuse others than those that `info` describes."""
-        arrays = _call(self.name, split)
-        if arrays is None or _digest(*arrays[:2]) != self._cached().digests[split]:
+        found = _call(self.name, split)
+        if found is None or found.digest() != self._cached().digests[split]:
             raise UserError(f'{self.name}("{split}") gives other images at every call; seed what is random in it')
-        return arrays[:2]
+        return found.images, found.labels
 
     def labels(self, split: str) -> I64:
         """Return labels of a split."""
@@ -87,14 +88,13 @@ def _describe(name: str, code: str) -> _Cached:
     sizes: dict[str, int] = {}
     shapes, stated, highest = set(), set(), 0
     for split in _SPLITS:
-        arrays = _call(name, split) if split in declared else None
-        if arrays is None:
+        found = _call(name, split) if split in declared else None
+        if found is None:
             continue
-        x, y, classes = arrays
-        digests[split], sizes[split] = _digest(x, y), len(y)
-        highest = max(highest, int(y.max()))
-        shapes.add((int(x.shape[1]), int(x.shape[2]), int(x.shape[3])))
-        stated.add(classes)
+        digests[split], sizes[split] = found.digest(), len(found.labels)
+        highest = max(highest, int(found.labels.max()))
+        shapes.add(found.images.shape)
+        stated.add(found.classes)
     if not sizes:
         raise UserError(f"{name} gives no split; return (x, y) for train, validation or test")
     if len(shapes) > 1 or len(stated) > 1:
@@ -106,11 +106,29 @@ def _describe(name: str, code: str) -> _Cached:
     return _Cached(DatasetInfo(name, classes, shapes.pop(), f"sha256-{whole[:12]}", sizes), digests)
 
 
-def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
-    """Return the images, labels and stated number of classes of a split; None if there is no such split."""
-    import numpy as np
+@dataclass(frozen=True, eq=False)
+class _Returned:
+    """Images, labels, stated number of classes and revision of a split, as the function returned them."""
 
-    from defenses.data.formats import as_images, as_labels, layout_of
+    images: IndexedImages
+    labels: I64
+    classes: int | None
+    revision: str | None
+
+    def digest(self) -> str:
+        """Return a hash of labels and images; in place of images that are not in memory, of their revision."""
+        y = self.labels.astype("<i8").tobytes()
+        if self.revision is not None:
+            return hashlib.sha256(y + repr((self.images.shape, self.revision)).encode()).hexdigest()
+        x = self.images.at(range(len(self.labels)))
+        return hashlib.sha256(y + x.astype("<f4", copy=False).tobytes()).hexdigest()
+
+
+def _call(name: str, split: str) -> _Returned | None:
+    """Return what the function returns for a split; None if there is no such split."""
+    from defenses.data.arrays import as_array
+    from defenses.data.formats import as_labels, layout_of, stored_images
+    from defenses.data.sources.user_images import revision_of_user, user_images
 
     call = f'{name}("{split}")'
     try:
@@ -131,13 +149,15 @@ def _call(name: str, split: str) -> tuple[F32, I64, int | None] | None:
         raise UserError(f'{call} must return (x, y), or a dict with "x", "y" and "num_classes"')
     if classes is not None and (not isinstance(classes, int) or classes < 1):
         raise UserError(f"{call}: num_classes is {classes!r}; it must be a whole number, at least 1")
-    x, y = (part.detach().cpu().numpy() if hasattr(part, "detach") else np.asarray(part) for part in result)
     layout = None if stated is None else layout_of(str(stated), call)
-    images, labels = as_images(x, f"{call}: x", layout), as_labels(y, f"{call}: y")
-    if len(images) != len(labels) or not len(labels):
-        raise UserError(f"{call} has {len(images)} images and {len(labels)} labels; give one label per image")
-    return images, labels, classes
-
-
-def _digest(x: F32, y: I64) -> str:
-    return hashlib.sha256(y.astype("<i8").tobytes() + x.astype("<f4", copy=False).tobytes()).hexdigest()
+    revision = revision_of_user(result[0], f"{call}: x")
+    images: IndexedImages
+    if revision is None:
+        array = as_array(result[0])
+        images, count = stored_images(array, f"{call}: x", layout), len(array)
+    else:
+        images, count = user_images(result[0], f"{call}: x", layout), len(result[0])
+    labels = as_labels(as_array(result[1]), f"{call}: y")
+    if count != len(labels) or not count:
+        raise UserError(f"{call} has {count} images and {len(labels)} labels; give one label per image")
+    return _Returned(images, labels, classes, revision)
