@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
-from bench.board.results_folder import default_folder, similar_folder
+from bench.board.results_folder import default_folder, shard_folder, similar_folder
 from bench.board.schema import duration
 from bench.cli import arguments as shared
+from bench.cli.next_step import next_step
 from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
 from bench.report.files import known_undamaged, table_for
+from bench.spec.shard import Shard
 from bench.store.manifest import check_board, earlier_name, plans, read_manifest
 from bench.store.parts import CellRecord, read_lines, stored
 from defenses.utils.errors import UserError
@@ -54,6 +56,9 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
 
 def add_selection(sub: argparse.ArgumentParser) -> None:
     """Add the options that select a part of the board."""
+    sub.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, as 3/16, for a machine each"
+    )
     shared.add_labels(sub, "--defense", "only these; without a board: which, by name")
     shared.add_labels(sub, "--attack", "only these and the null attacks; without a board: which, by name")
 
@@ -79,6 +84,14 @@ def workers(text: str) -> int | None:
     if not (text == "auto" or text.isdecimal()):
         raise argparse.ArgumentTypeError(f'{text} is not "auto" or a whole number, at least 0')
     return None if text == "auto" else int(text)
+
+
+def _shard(text: str) -> Shard:
+    """Parse a shard, as "3/16"."""
+    try:
+        return Shard.parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _duration(text: str) -> float:
@@ -143,8 +156,17 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
+def shard_of(arguments: argparse.Namespace) -> str | None:
+    """Return --shard as text; None without it."""
+    shard: Shard | None = getattr(arguments, "shard", None)
+    return None if shard is None else str(shard)
+
+
 def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
     """Return --out, or the default folder of a board; tell of results that it has under an earlier name."""
+    shard: Shard | None = getattr(arguments, "shard", None)
+    if arguments.out is None and shard is not None:
+        return shard_folder(board, shard)
     folder: Path = arguments.out or default_folder(board)
     keys = board.keys()
     if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
@@ -183,6 +205,7 @@ def run_and_show(
         device=arguments.device,
         defenses=defenses,
         attacks=attacks,
+        shard=shard_of(arguments),
         retry_errors=arguments.retry_errors,
         resume_anyway=arguments.resume_anyway,
         quiet=arguments.quiet,
@@ -199,6 +222,7 @@ def run_and_show(
     if not arguments.quiet:
         print(table.rstrip("\n"))
         print(f"\nrecords, draws and tables: {folder}", file=sys.stderr)
+        print(next_step(board.name, folder, getattr(arguments, "shard", None)), file=sys.stderr)
     return report_errors(errors)
 
 
