@@ -14,7 +14,7 @@ _HEADROOM = 1.5
 
 
 class _Facts(NamedTuple):
-    """What a cell is forecast by: its row, its defense, its evaluations."""
+    """Facts by which a cell is forecast: its row, the label of its defense, its evaluations."""
 
     row: str
     defense: str
