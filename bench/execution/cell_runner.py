@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.attacks.registry import user_code
@@ -57,6 +58,7 @@ class CellReport:
 
 
 Report = Callable[[CellReport], None]
+Advanced = Callable[[str, float], None]  # of a running cell, by key, the share that is done
 
 
 class CellRunner:
@@ -65,10 +67,12 @@ class CellRunner:
     Args:
         images: of the board.
         options: options of the run.
+        advanced: called when a cell begins, with 0, and then at most once a second.
     """
 
-    def __init__(self, images: BoardImages, options: Options):
+    def __init__(self, images: BoardImages, options: Options, advanced: Advanced = lambda *_: None):
         self.images, self.options = images._replace(root=options.data_root or images.root), options
+        self._advanced = advanced
         self._defenses: dict[str, Defense] = dict(options.loaded)
         self._data: Dataset | None = None
         self._positions: list[int] = []
@@ -204,11 +208,13 @@ class CellRunner:
         except UnreadableImage as error:
             return CellResult.failure(cell, str(error), None)
         defense, title = self.defense(cell), cell.defense.title
+        self._advanced(cell.key, 0.0)
         with preserve_global_state():
             if title not in self._states:
                 self._states[title] = state(defense)
             before = self._states[title]
-            result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
+            surrogate, advance = self.surrogate(cell), partial(self._advanced, cell.key)
+            result = execute(cell, defense, block, self.data().num_classes, surrogate=surrogate, advance=advance)
             problem = self._references[title].problem(defense) if result.line["status"] == "ok" else ""
         if state(defense) == before:
             return CellResult.failure(cell, problem, None) if problem else result

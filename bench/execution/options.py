@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.spec.shard import Shard
 from defenses.utils.validation import Positive, under, validated
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Options:
         device: where models run, as "cuda:0"; bit-equal repetition is promised on the CPU alone.
         defenses: labels of the defenses to run; empty: all.
         attacks: labels of the attacks to run; empty: all.
+        shard: the part of the board to run, as "3/16"; None: all of it.
         retry_errors: run cells again that ended in an error, or some of whose images did.
         quiet: show no progress.
         loaded: defenses in memory, by title; their cells run in this process.
@@ -33,7 +35,7 @@ class Options:
         probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
 
     Raises:
-        UserError: a limit is not a positive number.
+        UserError: a limit is not a positive number, or there is no such shard.
     """
 
     data_root: Path | None = None
@@ -42,6 +44,7 @@ class Options:
     device: str = "cpu"
     defenses: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
+    shard: str | None = None
     retry_errors: bool = False
     quiet: bool = False
     loaded: Mapping[str, Defense] = field(default_factory=dict)
@@ -51,5 +54,7 @@ class Options:
     probabilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        if self.shard is not None:
+            Shard.parse(self.shard)
         for name in ("time_limit", "memory"):
             validated(Positive | None, getattr(self, name), name=under(name))

@@ -16,26 +16,30 @@ from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
+from bench.execution.evaluations import evaluations
+from bench.execution.forecast.estimates import makespan
 from bench.execution.options import Options
 from bench.execution.outdated_audits import mark_outdated_audits
 from bench.execution.plan import RunPlan, has_failed, plan_run
 from bench.execution.progress import Progress
 from bench.execution.resume import Resumable, resumable
+from bench.execution.shards import keys_of
 from bench.execution.sources import Sources
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.process import local_processes, warm_up
 from bench.execution.workers.session import WorkerSettings
-from bench.spec.cell import Cell, digest
-from bench.store.environment import describe_run
+from bench.spec.cell import Cell, digest, row_of
+from bench.spec.shard import Shard
+from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
-from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
+from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, shards_of, update_manifest
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 from defenses.utils.hints import note, warn
 from defenses.utils.replacements import replacement_notes
-from defenses.utils.text import counted
+from defenses.utils.text import counted, human_time
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -69,7 +73,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
             note(text)
         plan = plan_run(board, chosen, found, folder, options)
         if not options.quiet:
-            print(_intent(chosen, len(chosen) - len(plan.pending), folder), file=sys.stderr, flush=True)
+            print(_intent(chosen, plan), file=sys.stderr, flush=True)
         return _run(plan, store, found)
 
 
@@ -96,8 +100,7 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(plan)
         update_manifest(store, plan.facts)
-    if found.resumed:
-        _mark_resumed(plan, store, found.resumed)
+    _complete_manifest(plan, store, found.resumed)
     with suppress(NotWritable):  # unmerged parts are as good as merged ones
         store.compact([c.columns() for c in plan.cells])
     missing = sum(c.key not in finished for c in plan.pending)
@@ -107,8 +110,9 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     return [f"{_name(line)}: {line['error']}" for line in planned if has_failed(line)]
 
 
-def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
+def _intent(cells: Sequence[Cell], plan: RunPlan) -> str:
     """Return what a run will do, in one line; it is told before torch is imported, which takes seconds."""
+    finished = len(cells) - len(plan.pending)
     blocks = {(c.data.start, c.data.stop) for c in cells}
     threats = {str(c.threat): None for c in cells}
     sizes = (
@@ -117,14 +121,38 @@ def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
         counted(sum(stop - start for start, stop in blocks), "image"),
         *([counted(len(threats), "threat")] if len(threats) > 1 else []),
     )
-    return f"{counted(len(cells), 'cell')}, {finished} finished: {' x '.join(sizes)}; results in {folder}"
+    shard = "" if plan.options.shard is None else f"shard {plan.options.shard}: "
+    forecast = f"; forecast {_forecast(plan)}" if plan.pending else ""
+    count = f"{counted(len(cells), 'cell')}, {finished} finished"
+    return f"{shard}{count}: {' x '.join(sizes)}{forecast}; results in {plan.folder}"
 
 
-def _mark_resumed(plan: RunPlan, store: Store, reasons: Mapping[str, str]) -> None:
-    """Write to the manifest of which defenses results were taken over although they may be of another model."""
-    if not reasons.items() <= resumed_anyway(read_manifest(plan.folder)).items():
-        entry = describe_run(plan.threads, plan.options.workers, plan.options.device) | {"resumed": dict(reasons)}
-        update_manifest(store, plan.facts, entry)
+def _forecast(plan: RunPlan) -> str:
+    """Return the time that a run will take, where earlier results or a probe tell it; else its evaluations."""
+    rows = [row_of(cell) for cell in plan.pending]
+    if all(row in plan.forecasts for row in rows):
+        return human_time(makespan((plan.forecasts[row].seconds for row in rows), max(1, plan.options.workers)))
+    count = sum(map(evaluations, plan.pending))
+    digits = len(str(count)) - 2
+    return f"{round(count, -digits):,} evaluations"  # two digits
+
+
+def _complete_manifest(plan: RunPlan, store: Store, resumed: Mapping[str, str]) -> None:
+    """Write to the manifest what no run of it says: a shard without cells to run, and results taken over.
+
+    Args:
+        plan: of the run.
+        store: its folder.
+        resumed: reasons by label, see `Resumable`.
+    """
+    manifest, options, told = read_manifest(plan.folder), plan.options, RunRecord()
+    if options.shard is not None and not shards_of(manifest.get("runs", [])).get(options.shard):
+        told["shard"] = options.shard
+    if not resumed.items() <= resumed_anyway(manifest).items():
+        told["resumed"] = dict(resumed)
+    if told:
+        entry = describe_run(plan.threads, options.workers, options.device)
+        update_manifest(store, plan.facts, entry | {"finished": entry["started"], "seconds": 0.0} | told)
 
 
 def _name(line: CellRecord) -> str:
@@ -143,8 +171,8 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
     """Return the cells of the selected defenses and attacks, with those of the null attacks.
 
     Args:
-        cells: cells of a board.
-        options: their `defenses` and `attacks`, by label; empty: all.
+        cells: all cells of a board.
+        options: their `defenses` and `attacks`, by label; empty: all. Their `shard`; None: all.
 
     Raises:
         UserError: unknown label.
@@ -154,6 +182,9 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
         for label in selected:
             if not any(one.is_called(label) for one in known.values()):
                 raise unknown(f"{kind} in this board", label, known)
+    if options.shard is not None:
+        keys = keys_of(Shard.parse(options.shard), cells)
+        cells = [c for c in cells if c.key in keys]
     cells = [c for c in cells if not options.defenses or any(map(c.defense.is_called, options.defenses))]
     return [
         c for c in cells if not options.attacks or c.attack.is_null or any(map(c.attack.is_called, options.attacks))
@@ -167,9 +198,17 @@ class _Run:
         options, pending = plan.options, plan.pending
         self.plan, self.store = plan, store
         self.entry = describe_run(plan.threads, options.workers, options.device)
+        if options.shard is not None:
+            self.entry["shard"] = options.shard
         expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
-        self.progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
         self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)
+        self.progress = Progress(
+            pending,
+            workers=options.workers,
+            quiet=options.quiet,
+            expected=expected,
+            certificates=len(self.uncertified),
+        )
         self.digests = {c.defense.title: digest(c.defense.fingerprint) for c in one_per_defense(plan.cells)}
         # Earlier runs accepted these although they return probabilities.
         forced = forced_defenses(read_manifest(plan.folder))
@@ -183,6 +222,7 @@ class _Run:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
+        self.progress.clear()
         earlier = read_manifest(self.plan.folder).get("notes", ())  # by an earlier run
         for text in self.plan.notes:  # not before, as a model may be refused
             if text not in earlier:
@@ -208,7 +248,11 @@ class _Run:
         plan, options, run = self.plan, self.options, self.entry["id"]
         memory = default_memory(options.workers) if options.memory is None else options.memory
         limits, progress = Limits(plan.time_limit, memory), self.progress
-        callbacks = PoolCallbacks(run, self.begin, progress.finished, limits, progress.expected)
+        callbacks = PoolCallbacks(
+            *(run, self.begin, progress.finished, limits, progress.durations.expected),
+            prepared=progress.prepared,
+            advanced=progress.advanced,
+        )
         with local_processes(WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)) as backend:
             WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified).run(options.workers)
 
@@ -216,11 +260,19 @@ class _Run:
         """Run the cells in this process; bad models stop the run before the first cell."""
         import torch
 
-        runner, cells = CellRunner(self.plan.images, self.options), one_per_defense(self.plan.pending)
-        softmax = {c.defense.title for c in cells if runner.check(c)[1]}
-        self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        torch.set_num_threads(self.plan.threads)
-        run_cells(self.store, self.plan.pending, runner, self.entry["id"], self.progress.finished, redo=self.plan.redo)
+        plan, progress = self.plan, self.progress
+        runner, cells = CellRunner(plan.images, self.options, progress.advanced), one_per_defense(plan.pending)
+        softmax: set[str] = set()
+        certificates: dict[str, CertificateRecord] = {}
+        for cell in cells:
+            softmax |= {cell.defense.title} if runner.check(cell)[1] else set()
+            progress.prepared("check", cell.defense.title)
+        for cell in (c for c in cells if c.defense.title in self.uncertified):
+            certificates[cell.defense.title] = runner.certify(cell)
+            progress.prepared("certificate", cell.defense.title)
+        self.begin(certificates, softmax)
+        torch.set_num_threads(plan.threads)
+        run_cells(self.store, plan.pending, runner, self.entry["id"], progress.finished, redo=plan.redo)
 
 
 def _in_workers(plan: RunPlan) -> bool:

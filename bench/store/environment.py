@@ -29,6 +29,7 @@ class RunRecord(TypedDict, total=False):
     Args:
         probabilities: digests, by title, of defenses that were run although they return probabilities.
         resumed: reasons, by label, why results that were taken over may be of another model.
+        shard: the part of the board that was run, as "3/16"; absent: all of it.
     """
 
     id: str
@@ -43,6 +44,7 @@ class RunRecord(TypedDict, total=False):
     workers: int
     probabilities: dict[str, str]
     resumed: dict[str, str]
+    shard: str
 
 
 def versions() -> dict[str, str]:

@@ -95,7 +95,7 @@ def make(folder: Path, shape: Shape, *, merged: bool = True) -> None:
         records, draws = _columns(cells, shape, np.random.default_rng(defense))
         lines = [_line(cell) for cell in cells]
         if merged:
-            images = {cell["key"]: np.zeros((1, 1), np.float32) for cell in cells}
+            images = {cell["key"]: CellImages.of(np.zeros((1, 1), np.float32)) for cell in cells}
             name = f"all-{cells[0]['defense']}-00000000"
             store._write_part(name, lines, {"records.parquet": records, "draws.parquet": draws}, images)
         else:

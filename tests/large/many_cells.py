@@ -65,7 +65,8 @@ def fill(folder: Path, board, cells) -> None:
         tables = [tables_of(r.records, r.draws) for r in results]
         whole = {name: pa.concat_tables([t[name] for t in tables]).unify_dictionaries() for name in tables[0]}
         lines = [r.line for r in results]
-        store._write_part(part_name(title, lines), lines, whole, {r.line["key"]: CellImages.of(r.adversarial) for r in results})
+        images = {r.line["key"]: CellImages.of(r.adversarial) for r in results}
+        store._write_part(part_name(title, lines), lines, whole, images)
     _about(store, board)
 
 

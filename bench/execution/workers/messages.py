@@ -86,4 +86,12 @@ class Unfinished(TaskMessage):
     trace: str | None
 
 
-Message = Ready | Failed | Died | TaskMessage
+@dataclass(frozen=True)
+class Advanced:
+    """The share of the worker's cell that is done, which has the key."""
+
+    key: str
+    share: float
+
+
+Message = Ready | Failed | Died | Advanced | TaskMessage

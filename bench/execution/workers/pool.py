@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import Report, finish, one_per_defense
+from bench.execution.cell_runner import Advanced, Report, finish, one_per_defense
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
 from bench.execution.workers.limits import GIB, Limits
@@ -38,6 +38,8 @@ class PoolCallbacks:
         limits: limits of each worker; a cell that exceeds one becomes an error record, as does a cell on which a worker
             dies twice.
         estimate: returns the seconds of a cell; None where unknown.
+        prepared: called after every check and every certificate of a defense, "check" or "certificate", and its title.
+        advanced: called with a cell's key and the share that is done: 0 when it begins, then now and then.
     """
 
     run: str
@@ -45,6 +47,8 @@ class PoolCallbacks:
     report: Report
     limits: Limits
     estimate: Callable[[Cell], float | None]
+    prepared: Callable[[str, str], None] = lambda *_: None
+    advanced: Advanced = lambda *_: None
 
 
 @dataclass
@@ -157,6 +161,9 @@ class WorkerPool:
                 raise error
             case messages.Died():
                 self._on_death(worker)
+            case messages.Advanced(key, share):
+                if task is not None and task.cell.key == key:
+                    self.callbacks.advanced(key, share)
             case TaskMessage(name) if task is None or task.name != name:
                 return
             case messages.Entered(state=state):
@@ -174,8 +181,10 @@ class WorkerPool:
             case messages.Checked(_, seconds, softmax):
                 self._softmax |= {title} if softmax else set()
                 self._schedule.learn(title, seconds)
+                self.callbacks.prepared("check", title)
             case messages.Certified(_, certificate):
                 self._certificates[title] = certificate
+                self.callbacks.prepared("certificate", title)
             case messages.Finished(_, report):
                 self.callbacks.report(report)
             case messages.Unfinished(_, problem, trace):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.certificates.stored import failed
 from bench.execution.cell_runner import CellRunner
 from bench.execution.workers.limits import GIB
-from bench.execution.workers.messages import Message
+from bench.execution.workers.messages import Advanced, Message
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 
@@ -66,7 +67,11 @@ class Session:
         torch.set_num_threads(settings.threads)
         _share_accelerator(settings.options)
         self.settings, self.send = settings, send
-        self.store, self.runner = Store(settings.folder), CellRunner(settings.images, settings.options)
+        self.store, self.runner = Store(settings.folder), CellRunner(settings.images, settings.options, self._advanced)
+
+    def _advanced(self, key: str, share: float) -> None:
+        with suppress(OSError):  # the pool has died: no fault of the attack that is running
+            self.send(Advanced(key, share))
 
     def certificate(self, cell: Cell) -> CertificateRecord:
         """Return the certificate of the defense of a cell; as a worker ignores Ctrl-C, an interrupt is the model's."""

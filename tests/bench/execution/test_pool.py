@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.execution.run_board import run_board
 from bench.execution.workers.backend import Ending
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.messages import (
+    Advanced,
     Certified,
     Checked,
     Died,
@@ -112,6 +114,20 @@ def test_tasks_come_in_their_order(tmp_path: Path) -> None:
     assert kinds == ["LoadTask"] * 2 + ["CertifyTask"] + ["CellTask"] * 24
     assert run.certificates == {"linear": {"passed": True}}
     assert backend.started == 2
+
+
+def test_shares_of_cells_that_run_are_passed_on(tmp_path: Path) -> None:
+    def script(task: Task, time: int) -> Answers:
+        return [Advanced(task.cell.key, 0.5), Advanced("another", 0.5), answer(task)]
+
+    told: list[tuple[str, object]] = []
+    run = Run(tmp_path, Scripted(script), certified=frozenset({"linear"}))
+    heard = {"prepared": lambda *step: told.append(step), "advanced": lambda *step: told.append(step)}
+    run.pool.callbacks = replace(run.pool.callbacks, **heard)
+    assert run.done() == {"ok": 24}
+    steps = {("check", "linear"), ("check", "noisy"), ("certificate", "linear")}
+    assert {step for step in told if step[0] in ("check", "certificate")} == steps
+    assert {step for step in told if step not in steps} == {(c.key, 0.5) for c in run.cells}
 
 
 def test_a_task_whose_worker_is_lost_is_tried_again(tmp_path: Path) -> None:
