@@ -13,6 +13,7 @@ from bench.board.load import board_names, load_board
 from bench.board.results_folder import default_folder, similar_folder
 from bench.board.schema import duration
 from bench.cli import arguments as shared
+from bench.cli.ray_options import ONE, ray_options
 from bench.cli.terminal import width
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
@@ -60,7 +61,7 @@ def add_selection(sub: argparse.ArgumentParser) -> None:
 
 def add_run_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of running cells."""
-    sub.add_argument("--workers", type=workers, default=1, help=_WORKERS)
+    sub.add_argument("--workers", type=workers, default=ONE, help=_WORKERS)
     shared.add_device(sub)
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
     sub.add_argument(
@@ -162,7 +163,7 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
     """Return --workers as a number of processes."""
     count: int | None = arguments.workers
-    return all_workers(board.threads, arguments.device) if count is None else count
+    return all_workers(board.threads, arguments.device) if count is None else abs(count)
 
 
 def run_and_show(
@@ -188,6 +189,7 @@ def run_and_show(
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
+        ray=ray_options(arguments),
         probabilities=frozenset(d.title for d in board.defenses) if arguments.force else frozenset(),
     )
     try:
