@@ -22,7 +22,7 @@ from bench.execution.cell_runner import CellReport
 from bench.execution.options import Options, RayOptions
 from bench.execution.plan import RunPlan, plan_run
 from bench.execution.resume import Resumable
-from bench.execution.workers.cluster.connect import connected
+from bench.execution.workers.cluster.connect import check_ray, connected
 from bench.execution.workers.limits import Limits
 from bench.execution.workers.messages import Checked, Finished, TaskMessage
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
@@ -99,6 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args(words)
+    check_ray()  # before Ray is imported
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": arguments.workers, "object_store_memory": 100_000_000, "include_dashboard": False}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +23,11 @@ from bench.cli.main import main
 from bench.execution.options import Options, RayOptions
 from bench.execution.run_board import run_board
 from bench.execution.workers.cluster import files
+from bench.execution.workers.cluster.connect import check_ray
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
 
-pytest.importorskip("ray", reason='needs Ray: pip install "purebench[ray]"')
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "purebench[ray]"')
 
 NODE = {"num_cpus": 1, "memory": 3 << 30, "object_store_memory": 100_000_000}
 FATAL = """
@@ -51,6 +53,7 @@ def fatal(view, x, y, *, threat, folder, **_):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SimpleNamespace]:
     """A head without workers, and two nodes with one each."""
+    check_ray()  # before Ray is imported
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0, "include_dashboard": False})

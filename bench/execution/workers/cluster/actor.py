@@ -40,7 +40,7 @@ class WorkerActor:
 
         self._files, self._where = request.files, f"node {ray.util.get_node_ip_address()} of the Ray cluster"
         self._machine, self._problem = examine(request)
-        self._context = ExitStack()
+        self._context, self._ended = ExitStack(), False
         if not self._problem:
             os.chdir(self._files.here)
             vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's own, which the process would import
@@ -61,10 +61,12 @@ class WorkerActor:
         Args:
             seconds: time after which none is waited for.
         """
+        if self._ended:
+            return Report(self._machine, [], 0)
         if self._problem:
             return Report(self._machine, [Failed(UserError(self._problem).within(self._where))], 0)
         messages = [self._told(message) for _, message in self._processes.receive(seconds)]
-        return Report(self._machine, messages, self._processes.memory(self._process))
+        return Report(self._machine, messages, 0 if self._ended else self._processes.memory(self._process))
 
     def _told(self, message: Message) -> Message:
         if isinstance(message, Failed) and isinstance(message.error, UserError):
@@ -73,5 +75,6 @@ class WorkerActor:
 
     def stop(self, trace: bool) -> Ending:
         """End the process and all that it started; `bench.execution.workers.backend.Backend.stop` has the argument."""
+        self._ended = True
         with self._context:
             return self._processes.stop(self._process, trace=trace)

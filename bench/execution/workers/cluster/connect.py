@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
 import tempfile
@@ -70,6 +71,9 @@ def check_ray() -> Any:
     Raises:
         UserError: it is not installed.
     """
+    # Under `uv run` Ray would give workers the driver's project in place of the nodes' own environments.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # it prints those of actors that the pool has ended
     try:
         import ray
     except ImportError:
@@ -165,10 +169,10 @@ def _examined(nodes: Sequence[Mapping[str, Any]], request: NodeRequest) -> list[
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask: Any = ray.remote(examine).options(num_cpus=0, max_retries=0)
-    sent = ray.put(request)
+    ask, sent = ray.remote(examine), ray.put(request)
+    light: Any = {"num_cpus": 0, "max_retries": 0}
     there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    answers = [ask.options(scheduling_strategy=strategy).remote(sent) for strategy in there]
+    answers = [ask.options(scheduling_strategy=strategy, **light).remote(sent) for strategy in there]
     machines = []
     for node, answer in zip(nodes, answers, strict=True):
         where = f"node {node['NodeManagerAddress']} of the Ray cluster"
