@@ -9,6 +9,7 @@ per pool: seconds from the first cell to the last, and milliseconds a cell; then
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -99,6 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args(words)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # of the node
     check_ray()  # before Ray is imported
     from ray.cluster_utils import Cluster
 

@@ -27,7 +27,7 @@ class HeldCells:
     def __enter__(self) -> HeldCells:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *of_error: object) -> None:
         for lock, _ in self._held.values():
             lock.close()
         self._held.clear()

@@ -36,9 +36,10 @@ class WorkerActor:
     """
 
     def __init__(self, request: NodeRequest):
-        import ray
+        from ray.util import get_node_ip_address
 
-        self._files, self._where = request.files, f"node {ray.util.get_node_ip_address()} of the Ray cluster"
+        self._files = request.files
+        self._where = f"node {get_node_ip_address()} of the Ray cluster"  # type: ignore[no-untyped-call]
         self._machine, self._problem = examine(request)
         self._context, self._ended = ExitStack(), False
         if not self._problem:
@@ -50,10 +51,7 @@ class WorkerActor:
 
     def send(self, task: Task) -> None:
         """Give a task to the process."""
-        try:
-            self._processes.send(self._process, self._files.task(task))
-        except Exception as error:
-            self._problem = f"{type(error).__name__}: {error}"
+        self._processes.send(self._process, self._files.task(task))
 
     def report(self, seconds: float) -> Report:
         """Wait for messages of the process.

@@ -11,7 +11,7 @@ from typing import Any
 from bench.execution.workers.backend import Ending
 from bench.execution.workers.cluster.actor import Report, WorkerActor
 from bench.execution.workers.cluster.nodes import NodeRequest
-from bench.execution.workers.messages import Computed, Died, Failed, Message
+from bench.execution.workers.messages import Computed, Died, Failed, Message, WorkerFailed
 from bench.execution.workers.process import ignore_interrupts
 from bench.execution.workers.tasks import Task
 from bench.store.environment import RunRecord
@@ -19,6 +19,11 @@ from bench.store.environment import RunRecord
 _REPORT_SECONDS = 1.0  # between two reports of an actor that has no message
 _STOP_SECONDS = 10.0  # at most: time for an actor to end its process
 _CALLS = 4  # of an actor at once: a report, a task, a stop
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error of Ray, which ends with its cause."""
+    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason told"])[-1]
 
 
 @dataclass
@@ -49,6 +54,7 @@ class RayActors:
         self._numbers = count()
         self._actors: dict[int, _Actor] = {}
         self._reports: dict[Any, int] = {}  # that are asked for, by their reference
+        self._sent: dict[Any, int] = {}  # tasks of which it is not known that they have arrived
 
     def start(self) -> int:
         """Ask Ray for an actor, which waits where there is no room."""
@@ -62,10 +68,11 @@ class RayActors:
 
     def send(self, worker: int, task: Task) -> None:
         """Give a task to an actor."""
-        self._actors[worker].handle.send.remote(task)
+        self._sent[self._actors[worker].handle.send.remote(task)] = worker
 
     def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
         """Wait for reports, and yield their messages."""
+        yield from self._refusals()
         if not self._ray.wait([*self._reports], timeout=seconds)[0]:
             return
         ready, _ = self._ray.wait([*self._reports], num_returns=len(self._reports), timeout=0)
@@ -73,6 +80,19 @@ class RayActors:
             number = self._reports.pop(reference)
             if number in self._actors:
                 yield from ((number, message) for message in self._messages(number, reference))
+
+    def _refusals(self) -> Iterator[tuple[int, Message]]:
+        """Yield a message for each task that an actor cannot take; the loss of an actor is told by its report."""
+        arrived, _ = self._ray.wait([*self._sent], num_returns=len(self._sent), timeout=0) if self._sent else ([], [])
+        for reference in arrived:
+            number = self._sent.pop(reference)
+            try:
+                self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                text = f"a worker on the Ray cluster cannot take a task: {last_line(error)}"
+                yield number, Failed(WorkerFailed(text))
+            except self._ray.exceptions.RayError:
+                continue
 
     def _messages(self, number: int, reference: object) -> list[Message]:
         """Return the messages of a report, and ask for the next one; the loss of an actor is one too."""

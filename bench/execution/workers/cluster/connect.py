@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.execution.options import RayOptions
 from bench.execution.plan import RunPlan
-from bench.execution.workers.cluster.backend import RayActors, ray_actors
+from bench.execution.workers.cluster.backend import RayActors, last_line, ray_actors
 from bench.execution.workers.cluster.files import files_of_run, write_package
 from bench.execution.workers.cluster.nodes import NodeRequest, examine, request_of
 from bench.execution.workers.limits import GIB, least_memory
@@ -127,7 +127,7 @@ def _reach(address: str) -> None:
         raise UserError(f"cannot reach Ray at {address} ({reason}); start it with `ray start --head`") from None
 
 
-def _line(text: str = "no answer") -> str:
+def _line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
@@ -179,8 +179,7 @@ def _examined(nodes: Sequence[Mapping[str, Any]], request: NodeRequest) -> list[
         try:
             machine, problem = ray.get(answer, timeout=_EXAMINE_SECONDS)
         except ray.exceptions.RayError as error:
-            last = [line for line in str(error).splitlines() if line.strip()][-1:]
-            raise UserError(f"{where} cannot run purebench ({_line(*last)}); install it there") from None
+            raise UserError(f"{where} cannot run purebench ({last_line(error)}); install it there") from None
         if problem:
             raise UserError(problem).within(where)
         machines.append(machine)
