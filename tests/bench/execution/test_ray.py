@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,12 +23,16 @@ from bench.board.load import load_board
 from bench.cli.main import main
 from bench.execution.options import Options, RayOptions
 from bench.execution.run_board import run_board
-from bench.execution.workers.cluster import files
+from bench.execution.workers.cluster import connect, files
 from bench.execution.workers.cluster.connect import check_ray
 from bench.store.manifest import read_manifest
+from defenses.data.dataset import load_dataset
 from defenses.utils.errors import UserError
 
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "purebench[ray]"')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "purebench[ray]"'),
+]
 
 NODE = {"num_cpus": 1, "memory": 3 << 30, "object_store_memory": 100_000_000}
 FATAL = """
@@ -107,7 +112,7 @@ def finished(out: Path) -> int:
 
 
 def test_a_killed_driver_loses_nothing_and_an_interrupted_one_leaves_nothing(cluster, tmp_path):
-    path, out = write_board(tmp_path, seconds=1.0), tmp_path / "out"
+    path, out = write_board(tmp_path, seconds=0.5), tmp_path / "out"
     for number, (sign, code) in enumerate(((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130))):
         parent = driver(cluster, path, out)
         before = finished(out)
@@ -120,7 +125,7 @@ def test_a_killed_driver_loses_nothing_and_an_interrupted_one_leaves_nothing(clu
         wait_until(lambda: not processes())
         assert len(load_cells(out).query("status == 'ok'")) >= 3 * (number + 1)
     keys = set(load_cells(out).query("status == 'ok'")["key"])
-    assert run_on(cluster, path, out) == []
+    assert run_board(load_board(path), out, Options(quiet=True, workers=0)) == []
     cells = load_cells(out)
     assert set(cells["status"]) == {"ok"}
     runs = {run["id"] for run in read_manifest(out)["runs"]}
@@ -134,33 +139,38 @@ def test_a_worker_and_a_node_may_die_and_the_bits_are_those_of_a_local_run(clust
     assert run_on(cluster, path, tmp_path / "ray") == []
     assert {p.name for p in (tmp_path / "victims").iterdir()} == {"worker", "node"}
     cluster.add_node(**NODE)  # in place of the other
-    assert run_board(load_board(path), tmp_path / "local", Options(quiet=True)) == []
+    assert run_board(load_board(path), tmp_path / "local", Options(quiet=True, workers=0)) == []
     same(tmp_path / "local", tmp_path / "ray")
     for line in load_cells(tmp_path / "ray").to_dict("records"):
         assert str(tmp_path) not in str(line["error"])
 
 
-def test_nodes_that_lack_the_data_or_differ_are_refused(cluster, tmp_path, monkeypatch, capsys):
-    """Small data go with the run; what is too large must lie on the nodes."""
-    rng = np.random.default_rng(0)
-    data = tmp_path / "data" / "own.npz"
-    data.parent.mkdir()
-    np.savez(data, x=rng.random((60, 1, 8, 8), dtype=np.float32), y=np.arange(60) % 10)
-    text = (
-        BOARD.replace('"digits"', '"own.npz"')
-        .replace(":slow", ":still")
-        .replace("params = {{ seconds = {seconds} }}", "")
-    )
-    path = write_board(tmp_path, text)
-    monkeypatch.setenv("PUREBENCH_DATA", str(data.parent))
-    out = tmp_path / "out"
+def test_code_and_small_data_go_with_a_run_and_large_data_must_lie_on_the_nodes(cluster, tmp_path, monkeypatch):
+    """The files are gone for the time of the run: nodes have their own."""
+    folder, out, gone = tmp_path / "own", tmp_path / "out", tmp_path / "gone"
+    folder.mkdir()
+    digits = load_dataset("digits").select(range(60))
+    np.savez(folder / "own.npz", x=digits.x.numpy(), y=digits.y.numpy(), num_classes=10)
+    (folder / "scale.txt").write_text("1")
+    path = write_board(folder, BOARD.replace('"digits"', '"own.npz"'))
+    (folder / "models.py").write_text(f"{MODELS}\nopen(__file__.replace('models.py', 'scale.txt')).read()\n")
+    monkeypatch.setenv("PUREBENCH_DATA", str(folder))
     monkeypatch.setattr(files, "_SMALL", 0)
     with pytest.raises(UserError, match=r"node [\d.]+ of the Ray cluster: .*own.npz"):
         run_on(cluster, path, out)
     assert not out.exists()
     monkeypatch.setattr(files, "_SMALL", 1_000_000)
-    assert run_on(cluster, path, out, defenses=("linear",)) == []
+
+    def write_and_hide(found: dict[str, Path], package: Path) -> None:
+        files.write_package(found, package)
+        folder.rename(gone)
+
+    monkeypatch.setattr(connect, "write_package", write_and_hide)
+    assert run_on(cluster, path, out) == []
+    gone.rename(folder)
     assert set(load_cells(out)["dataset"]) == {"own.npz"}
+    nowhere = Options(quiet=True, ray=RayOptions("127.0.0.1:9"))
+    assert run_board(load_board(path), out, nowhere) == []  # all of it holds, so that nothing is connected to
 
 
 def test_a_node_with_another_purebench_is_refused(cluster, tmp_path, capsys):
@@ -184,7 +194,10 @@ def test_a_node_with_another_purebench_is_refused(cluster, tmp_path, capsys):
 def test_addresses_and_options_that_lead_nowhere_are_one_line(tmp_path, monkeypatch, capsys):
     path = write_board(tmp_path)
     base = ["run", str(path), "--out", str(tmp_path / "out"), "--quiet", "--ray"]
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts, and says nothing
+    monkeypatch.setattr(connect, "_REACH_SECONDS", 0.2)
     for words, told in (
+        ([f"127.0.0.1:{silent.getsockname()[1]}"], "(timed out); start it with `ray start --head`"),
         (["127.0.0.1:9"], "cannot reach Ray at 127.0.0.1:9 (Connection refused)"),
         (["auto", "--workers", "0"], "--workers 0 runs cells in this process"),
         (["auto", "--device", "cuda:1"], "Ray gives each worker its GPU"),

@@ -25,6 +25,9 @@ from defenses.utils.errors import UserError
 from defenses.utils.hints import note
 
 _MISSING = 'runs on a Ray cluster need Ray: pip install "purebench[ray]"'
+_REMEDY = "start it with `ray start --head`"
+_FRAME, _SETTINGS = 9, b"\x04"  # bytes of the head of a frame of HTTP/2, in which gRPC speaks, and a kind of frame
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 _REACH_SECONDS = 5.0  # at most, to reach the address
 _EXAMINE_SECONDS = 300.0  # at most, for the check of the nodes
 
@@ -95,8 +98,8 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
     ray = check_ray()
     if ray.is_initialized():
         raise UserError("this process is connected to Ray already; call ray.shutdown() first")
-    if chosen.address != "auto":
-        _reach(chosen.address)
+    address = _own_address() if chosen.address == "auto" else chosen.address
+    _reach(address)
     with tempfile.TemporaryDirectory(prefix="purebench-") as package:
         environment: dict[str, Any] = {}
         if files := files_of_run(plan):
@@ -104,9 +107,9 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
             environment = {"working_dir": package}
         try:
             quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-            ray.init(address=chosen.address, runtime_env=environment, **quiet)
+            ray.init(address=address, runtime_env=environment, **quiet)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"cannot connect to Ray at {chosen.address}: {_line(str(error))}") from None
+            raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         workers, memory, resources = _room([node["Resources"] for node in nodes], plan, chosen)
@@ -117,14 +120,32 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
-    """Refuse an address where nothing answers: Ray itself waits for minutes."""
-    host, _, port = address.rpartition(":")
+def _own_address() -> str:
+    """Return HOST:PORT of the cluster of this machine.
+
+    Raises:
+        UserError: there is none.
+    """
+    from ray._private.services import canonicalize_bootstrap_address_or_die  # as Ray's own commands
+
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+        return canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError:
+        raise UserError(f"no Ray cluster runs on this machine; {_REMEDY}, or name it as --ray HOST:PORT") from None
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where no server of Ray's kind answers: Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    encrypted = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS) as connection:
+            connection.sendall(_HELLO)
+            answers = encrypted or connection.recv(_FRAME)[3:4] == _SETTINGS
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot reach Ray at {address} ({reason}); start it with `ray start --head`") from None
+        raise UserError(f"cannot reach Ray at {address} ({error.strerror or error}); {_REMEDY}") from None
+    if not answers:
+        raise UserError(f"what answers at {address} is not Ray; {_REMEDY}")
 
 
 def _line(text: str) -> str:
