@@ -14,6 +14,7 @@ from bench.board.results_folder import default_folder, shard_folder, similar_fol
 from bench.board.schema import duration
 from bench.cli import arguments as shared
 from bench.cli.next_step import next_step
+from bench.cli.ray_options import UNSET, ray_options
 from bench.cli.terminal import width
 from bench.execution.evaluations import evaluations
 from bench.execution.options import Options
@@ -32,7 +33,6 @@ _WORKERS = (
     'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: "auto" on '
     "boards that take long, else fewer)"
 )
-_BY_COST = -1  # workers: what is meant without --workers
 _WORTH_A_WORKER = 1_000_000  # evaluations: with fewer, its start takes longer than it saves
 
 
@@ -71,7 +71,7 @@ def add_selection(sub: argparse.ArgumentParser) -> None:
 
 def add_run_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of running cells."""
-    sub.add_argument("--workers", type=workers, default=_BY_COST, help=_WORKERS)
+    sub.add_argument("--workers", type=workers, default=UNSET, help=_WORKERS)
     shared.add_device(sub)
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
     sub.add_argument(
@@ -190,7 +190,7 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
     """Return --workers as a number of processes; without it, one for each million evaluations, as far as cores go."""
     count: int | None = arguments.workers
-    if count is not None and count != _BY_COST:
+    if count is not None and count != UNSET:
         return count
     most = all_workers(board.threads, arguments.device)
     return most if count is None else min(most, 1 + sum(map(evaluations, board.cells())) // _WORTH_A_WORKER)
@@ -220,6 +220,7 @@ def run_and_show(
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
+        ray=ray_options(arguments),
         probabilities=frozenset(d.title for d in board.defenses) if arguments.force else frozenset(),
     )
     try:

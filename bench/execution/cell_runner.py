@@ -293,12 +293,29 @@ def finish(
     """
     stored = store.cell_record(cell.key)
     if stored is not None and stored != superseded:
-        return CellReport(cell.key, stored["status"], None, stored["error"])
+        return report_of(stored)
     begin = time.perf_counter()
-    result = execute(cell)
+    report = keep(store, execute(cell), stored, run)
+    return replace(report, seconds=seconds_since(begin))
+
+
+def report_of(stored: CellRecord) -> CellReport:
+    """Return the report of a cell that another process ran, from its record."""
+    return CellReport(stored["key"], stored["status"], None, stored["error"])
+
+
+def keep(store: Store, result: CellResult, earlier: CellRecord | None, run: str) -> CellReport:
+    """Store the result of a cell and report it, without its time; the caller holds the cell's lock.
+
+    Args:
+        store: where results go.
+        result: of the cell.
+        earlier: the record that the store has of the cell; None: it has none.
+        run: id of the run.
+    """
     result.line["run"] = run
     # A failure does not replace a result with judged images.
-    if stored is None or stored["status"] != "ok" or result.line["status"] == "ok":
+    if earlier is None or earlier["status"] != "ok" or result.line["status"] == "ok":
         store.save(result)
     note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
-    return CellReport(cell.key, result.line["status"], seconds_since(begin), note)
+    return CellReport(result.line["key"], result.line["status"], None, note)

@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """Options of a run on a Ray cluster.
+
+    Args:
+        address: "auto" for the cluster of this machine, or HOST:PORT of its head.
+        workers: number of actors; None: as many as fit.
+        gpus: GPUs of each, as 0.5; None: 1 where models run on an accelerator, else 0.
+    """
+
+    address: str
+    workers: int | None = None
+    gpus: float | None = None
+
+
+@dataclass(frozen=True)
 class Options:
     """Options of a run; none of them changes a result.
 
@@ -32,6 +47,7 @@ class Options:
         time_limit: seconds that a cell may take; None: the limit of the board.
         memory: GiB that a worker process may hold; None: its share of the available memory.
         resume_anyway: take over results of defenses and attacks that cannot be identified; their rows are marked.
+        ray: cells run on a Ray cluster, and `workers` is not read; None: they run on this machine.
         probabilities: titles of defenses that are run although they may return probabilities; their rows are marked.
 
     Raises:
@@ -51,6 +67,7 @@ class Options:
     time_limit: float | None = None
     memory: float | None = None
     resume_anyway: bool = False
+    ray: RayOptions | None = None
     probabilities: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.board.board import Board
 from bench.board.data_notes import data_notes
@@ -16,20 +16,22 @@ from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
-from bench.execution.evaluations import evaluations
-from bench.execution.forecast.estimates import makespan
-from bench.execution.options import Options
+from bench.execution.intent import intent
+from bench.execution.options import Options, RayOptions
 from bench.execution.outdated_audits import mark_outdated_audits
 from bench.execution.plan import RunPlan, has_failed, plan_run
 from bench.execution.progress import Progress
 from bench.execution.resume import Resumable, resumable
+from bench.execution.run_entries import RunEntries
 from bench.execution.shards import keys_of
 from bench.execution.sources import Sources
+from bench.execution.workers.backend import Backend
+from bench.execution.workers.held_cells import HeldCells
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.process import local_processes, warm_up
 from bench.execution.workers.session import WorkerSettings
-from bench.spec.cell import Cell, digest, row_of
+from bench.spec.cell import Cell, digest
 from bench.spec.shard import Shard
 from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
@@ -39,7 +41,9 @@ from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 from defenses.utils.hints import note, warn
 from defenses.utils.replacements import replacement_notes
-from defenses.utils.text import counted, human_time
+
+if TYPE_CHECKING:
+    from bench.execution.workers.cluster.connect import Cluster
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -62,7 +66,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     chosen = select(cells, options)
     board = _with_notes(board, options)
     check_board(folder, board.name, board.keys())
-    if options.device != "cpu":
+    if options.device != "cpu" and options.ray is None:
         from defenses.utils.devices import device_named
 
         device_named(options.device)  # refused before anything is written
@@ -73,7 +77,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
             note(text)
         plan = plan_run(board, chosen, found, folder, options)
         if not options.quiet:
-            print(_intent(chosen, plan), file=sys.stderr, flush=True)
+            print(intent(chosen, plan), file=sys.stderr, flush=True)
         return _run(plan, store, found)
 
 
@@ -86,16 +90,12 @@ def _with_notes(board: Board, options: Options) -> Board:
 def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     """Run a plan; `found` has the results that it takes over."""
     finished = found.lines
-    if plan.outdated:
-        store.forget(plan.outdated)
     for cell in () if plan.options.loaded else one_per_defense(plan.pending):
         refuse_beside(cell)
     if plan.pending:
         for suite in sorted({c.attack.name.partition(":")[0] for c in plan.pending}):
             require(suite)  # a broken library stops the run before the first cell
-        if in_workers := _in_workers(plan):
-            warm_up(plan.threads)
-        _Run(plan, store).run(in_workers=in_workers)
+        _run_pending(plan, store)
         finished = store.finished(warn)
     else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(plan)
@@ -110,31 +110,24 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     return [f"{_name(line)}: {line['error']}" for line in planned if has_failed(line)]
 
 
-def _intent(cells: Sequence[Cell], plan: RunPlan) -> str:
-    """Return what a run will do, in one line; it is told before torch is imported, which takes seconds."""
-    finished = len(cells) - len(plan.pending)
-    blocks = {(c.data.start, c.data.stop) for c in cells}
-    threats = {str(c.threat): None for c in cells}
-    sizes = (
-        counted(len({c.defense.title for c in cells}), "defense"),
-        counted(len({c.attack.label for c in cells}), "attack"),
-        counted(sum(stop - start for start, stop in blocks), "image"),
-        *([counted(len(threats), "threat")] if len(threats) > 1 else []),
-    )
-    shard = "" if plan.options.shard is None else f"shard {plan.options.shard}: "
-    forecast = f"; forecast {_forecast(plan)}" if plan.pending else ""
-    count = f"{counted(len(cells), 'cell')}, {finished} finished"
-    return f"{shard}{count}: {' x '.join(sizes)}{forecast}; results in {plan.folder}"
+def _run_pending(plan: RunPlan, store: Store) -> None:
+    """Run the pending cells of a plan."""
+    in_workers = _in_workers(plan)
+    with nullcontext() if plan.options.ray is None else _connected(plan, plan.options.ray) as cluster:
+        if plan.outdated:
+            store.forget(plan.outdated)
+        if cluster is not None:
+            plan = replace(plan, options=replace(plan.options, workers=cluster.workers))
+        elif in_workers:
+            warm_up(plan.threads)
+        _Run(plan, store, cluster).run(in_workers=in_workers)
 
 
-def _forecast(plan: RunPlan) -> str:
-    """Return the time that a run will take, where earlier results or a probe tell it; else its evaluations."""
-    rows = [row_of(cell) for cell in plan.pending]
-    if all(row in plan.forecasts for row in rows):
-        return human_time(makespan((plan.forecasts[row].seconds for row in rows), max(1, plan.options.workers)))
-    count = sum(map(evaluations, plan.pending))
-    digits = len(str(count)) - 2
-    return f"{round(count, -digits):,} evaluations"  # two digits
+def _connected(plan: RunPlan, chosen: RayOptions) -> AbstractContextManager[Cluster]:
+    """Connect to the Ray cluster of a run; `connected` has the arguments."""
+    from bench.execution.workers.cluster.connect import connected
+
+    return connected(plan, chosen)
 
 
 def _complete_manifest(plan: RunPlan, store: Store, resumed: Mapping[str, str]) -> None:
@@ -194,12 +187,13 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
 class _Run:
     """A run of the pending cells of a plan, with its entry of the manifest."""
 
-    def __init__(self, plan: RunPlan, store: Store):
+    def __init__(self, plan: RunPlan, store: Store, cluster: Cluster | None):
         options, pending = plan.options, plan.pending
-        self.plan, self.store = plan, store
-        self.entry = describe_run(plan.threads, options.workers, options.device)
+        self.plan, self.store, self.cluster = plan, store, cluster
+        entry = describe_run(plan.threads, options.workers, options.device)
         if options.shard is not None:
-            self.entry["shard"] = options.shard
+            entry["shard"] = options.shard
+        self.entries = RunEntries(store, plan.facts, entry)
         expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
         self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)
         self.progress = Progress(
@@ -228,9 +222,7 @@ class _Run:
             if text not in earlier:
                 note(text)
         _write_plan(self.plan)
-        if softmax:
-            self.entry["probabilities"] = {title: of for title, of in self.digests.items() if title in softmax}
-        update_manifest(self.store, self.plan.facts, self.entry)
+        self.entries.write({title: of for title, of in self.digests.items() if title in softmax})
         stored.add(self.plan.folder, {self.uncertified[title]: certificates[title] for title in certificates})
 
     def run(self, *, in_workers: bool) -> None:
@@ -239,22 +231,28 @@ class _Run:
             self._in_workers()
         else:
             self._in_this_process()
-        self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.entry["seconds"] = round(self.progress.elapsed(), 3)
-        update_manifest(self.store, self.plan.facts, self.entry)
+        self.entries.finish(self.progress.elapsed())
 
     def _in_workers(self) -> None:
-        """Run the cells in worker processes."""
-        plan, options, run = self.plan, self.options, self.entry["id"]
-        memory = default_memory(options.workers) if options.memory is None else options.memory
-        limits, progress = Limits(plan.time_limit, memory), self.progress
+        """Run the cells in worker processes, of this machine or of a cluster."""
+        plan, options, run, progress = self.plan, self.options, self.entries.run, self.progress
+        memory = self.cluster.memory if self.cluster else options.memory or default_memory(options.workers)
+        limits = Limits(plan.time_limit, memory)
         callbacks = PoolCallbacks(
             *(run, self.begin, progress.finished, limits, progress.durations.expected),
             prepared=progress.prepared,
             advanced=progress.advanced,
         )
-        with local_processes(WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)) as backend:
-            WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified).run(options.workers)
+        settings = WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)
+        with ExitStack() as stack:
+            if self.cluster is None:
+                backend: Backend = stack.enter_context(local_processes(settings))
+                held = None
+            else:
+                backend = stack.enter_context(self.cluster.actors(settings, self.entries.of))
+                held = stack.enter_context(HeldCells(self.store, run, plan.redo))
+            pool = WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified, held)
+            pool.run(options.workers)
 
     def _in_this_process(self) -> None:
         """Run the cells in this process; bad models stop the run before the first cell."""
@@ -272,14 +270,16 @@ class _Run:
             progress.prepared("certificate", cell.defense.title)
         self.begin(certificates, softmax)
         torch.set_num_threads(plan.threads)
-        run_cells(self.store, plan.pending, runner, self.entry["id"], progress.finished, redo=plan.redo)
+        run_cells(self.store, plan.pending, runner, self.entries.run, progress.finished, redo=plan.redo)
 
 
 def _in_workers(plan: RunPlan) -> bool:
     """Return True if cells run in worker processes; refuse limits where they do not."""
     options = plan.options
+    if options.loaded and options.ray is not None:
+        raise UserError("a model in memory runs in this process; give it as module:Class to run it on a Ray cluster")
     if options.loaded and (options.time_limit is not None or options.memory is not None or options.workers > 1):
         raise UserError("a model in memory runs in this process and without limits; give it as module:Class for more")
-    if not options.workers and (plan.time_limit is not None or options.memory is not None):
+    if options.ray is None and not options.workers and (plan.time_limit is not None or options.memory is not None):
         raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
-    return options.workers > 0 and not options.loaded
+    return options.ray is not None or (options.workers > 0 and not options.loaded)

@@ -85,6 +85,7 @@ def _line(cell: dict[str, Any]) -> dict[str, Any]:
 
 def make(folder: Path, shape: Shape, *, merged: bool = True) -> None:
     """Write a folder: a part per defense, or when not merged one per cell."""
+    from bench.store.arrays import CellImages
     from bench.store.folder import CellResult, Store
 
     store = Store(folder)

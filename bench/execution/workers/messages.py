@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellReport
+from bench.store.folder import CellResult
 
 
 class WorkerFailed(Exception):
@@ -76,6 +77,14 @@ class Finished(TaskMessage):
     """The result of the cell is stored."""
 
     report: CellReport
+
+
+@dataclass(frozen=True)
+class Computed(TaskMessage):
+    """The result of the cell, for the pool to store, and the seconds that it took."""
+
+    result: CellResult
+    seconds: float
 
 
 @dataclass(frozen=True)

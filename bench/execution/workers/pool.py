@@ -8,13 +8,14 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import Advanced, Report, finish, one_per_defense
+from bench.execution.cell_runner import Advanced, CellReport, Report, finish, one_per_defense
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
+from bench.execution.workers.held_cells import HeldCells
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.messages import Message, TaskMessage, WorkerFailed, WorkerState
 from bench.execution.workers.schedule import Schedule
-from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
+from bench.execution.workers.tasks import CellTask, CertifyTask, ComputeTask, LoadTask, Task
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
@@ -75,6 +76,7 @@ class WorkerPool:
         pending: cells to run, the longest first.
         redo: by key, the records that do not count as finished.
         certified: titles of the defenses that need a gradient certificate.
+        held: locks cells and stores their results; None: the workers do.
     """
 
     def __init__(
@@ -85,8 +87,9 @@ class WorkerPool:
         pending: Sequence[Cell],
         redo: Mapping[str, CellRecord],
         certified: Container[str],
+        held: HeldCells | None = None,
     ):
-        self.backend, self.store, self.callbacks, self.redo = backend, store, callbacks, redo
+        self.backend, self.store, self.callbacks, self.redo, self._held = backend, store, callbacks, redo, held
         # The last task is taken first: the checks of stochastic defenses take longest.
         cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
         self._ready: list[Task] = [LoadTask(cell) for cell in cells]
@@ -97,6 +100,7 @@ class WorkerPool:
         self._certificates: dict[str, CertificateRecord] = {}  # by title
         self._softmax: set[str] = set()
         self._workers: dict[int, _Worker] = {}
+        self._size = 1
         self._deaths: Counter[str] = Counter()  # by name of the task; "": without one
 
     def run(self, size: int) -> None:
@@ -106,6 +110,7 @@ class WorkerPool:
             UserError: bad input, as a model that cannot be benchmarked.
             WorkerFailed: a fault of purebench in a worker.
         """
+        self._size = size
         while left := self._left() + len(self._at_work()):
             while len(self._workers) < min(size, left):
                 number = self.backend.start()
@@ -143,11 +148,22 @@ class WorkerPool:
                 self.callbacks.begin(self._certificates, self._softmax)
         if self._ready:
             return self._ready.pop()
-        if (cell := self._schedule.pop()) is not None:
-            return CellTask(cell, self.redo.get(cell.key))
-        if self._busy:
-            cell = self._busy.pop(0)
-            return CellTask(cell, self.redo.get(cell.key), wait=True)
+        while (cell := self._schedule.pop()) is not None:
+            if (task := self._cell_task(cell, wait=False)) is not None:
+                return task
+        return self._cell_task(self._busy.pop(0), wait=True) if self._busy else None
+
+    def _cell_task(self, cell: Cell, *, wait: bool) -> Task | None:
+        """Return the task of a cell; None if another run is running it, or has, where the pool stores results."""
+        if self._held is None:
+            return CellTask(cell, self.redo.get(cell.key), wait=wait)
+        match self._held.hold(cell):
+            case True:
+                return ComputeTask(cell)
+            case False:
+                self._busy.append(cell)
+            case CellReport() as report:
+                self.callbacks.report(report)
         return None
 
     def _on_message(self, worker: _Worker, message: Message) -> None:
@@ -187,6 +203,8 @@ class WorkerPool:
                 self.callbacks.prepared("certificate", title)
             case messages.Finished(_, report):
                 self.callbacks.report(report)
+            case messages.Computed(_, result, seconds):
+                self._keep(task.cell, result, seconds)
             case messages.Unfinished(_, problem, trace):
                 self._record(task.cell, time.monotonic() - worker.since, problem, trace)
 
@@ -218,14 +236,15 @@ class WorkerPool:
 
     def _on_death(self, worker: _Worker) -> None:
         """Handle the death of a worker: its task is tried again, as often as the task allows."""
-        cause, trace = self._end(worker, trace=False)
+        cause, trace, lost = self._end(worker, trace=False)
         task = worker.task
         name = "" if task is None else task.name
         if worker.state is not WorkerState.WAIT:  # a waiting worker tried nothing
             self._deaths[name] += 1
         if task is None:
-            if worker.state is WorkerState.START and self._deaths[""] >= _STARTS:
-                raise WorkerFailed(f"workers die at their start ({cause}); {_GUARD}")
+            allowed = _STARTS * self._size if lost else _STARTS
+            if worker.state is WorkerState.START and self._deaths[""] >= allowed:
+                raise WorkerFailed(f"workers die at their start ({cause})" + ("" if lost else f"; {_GUARD}"))
         elif self._deaths[name] < task.attempts:
             self._ready.append(task)
         else:
@@ -238,6 +257,9 @@ class WorkerPool:
 
     def _record(self, cell: Cell, seconds: float, problem: str, trace: str | None) -> None:
         """Store the failure of a cell, unless another run is running it now."""
+        if self._held is not None:
+            self._keep(cell, CellResult.failure(cell, problem, trace), seconds)
+            return
         with self.store.lock(cell.key) as acquired:
             if not acquired:
                 self._busy.append(cell)
@@ -245,3 +267,8 @@ class WorkerPool:
             failure = CellResult.failure(cell, problem, trace)
             report = finish(self.store, cell, lambda _: failure, self.callbacks.run, self.redo.get(cell.key))
             self.callbacks.report(replace(report, seconds=None if report.seconds is None else seconds))
+
+    def _keep(self, cell: Cell, result: CellResult, seconds: float) -> None:
+        """Store the result of a cell that the pool holds."""
+        assert self._held is not None
+        self.callbacks.report(replace(self._held.keep(cell, result), seconds=seconds))
