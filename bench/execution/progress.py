@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from bench.execution.cell_runner import CellReport, one_per_defense
+from bench.execution.cell_runner import one_per_defense
 from bench.execution.display import Display, bar
 from bench.execution.durations import Durations
+from bench.execution.finish_cell import CellReport
 from bench.execution.forecast.estimates import makespan
 from bench.spec.cell import Cell
 from defenses.utils.text import counted, human_time

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.board.from_names import board_of_names
-from bench.execution.cell_runner import CellReport
+from bench.execution.finish_cell import CellReport
 from bench.execution.options import Options, RayOptions
 from bench.execution.plan import RunPlan, plan_run
 from bench.execution.resume import Resumable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from bench.execution.cell_runner import CellReport, keep, report_of
+from bench.execution.finish_cell import CellReport, keep, report_of
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord

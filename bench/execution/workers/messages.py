@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import CellReport
+from bench.execution.finish_cell import CellReport
 from bench.store.folder import CellResult
 
 

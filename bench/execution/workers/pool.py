@@ -8,7 +8,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import Advanced, CellReport, Report, finish, one_per_defense
+from bench.execution.cell_runner import one_per_defense
+from bench.execution.finish_cell import Advanced, CellReport, Report, finish
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
 from bench.execution.workers.held_cells import HeldCells

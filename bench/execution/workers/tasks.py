@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from bench.evaluation.certificates.stored import failed
 from bench.evaluation.cost import seconds_since
-from bench.execution.cell_runner import finish
+from bench.execution.finish_cell import finish
 from bench.execution.workers.messages import (
     Busy,
     Certified,

@@ -11,8 +11,9 @@ from boards import MODELS, purebench_here
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
 from bench.execution.attack_and_judge import execute
-from bench.execution.cell_runner import CellReport, CellRunner
+from bench.execution.cell_runner import CellRunner
 from bench.execution.evaluations import evaluations
+from bench.execution.finish_cell import CellReport
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled

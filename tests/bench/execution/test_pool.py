@@ -13,7 +13,7 @@ from boards import write_board
 from bench.analysis.results import load_results
 from bench.board.board import Board
 from bench.board.load import load_board
-from bench.execution.cell_runner import CellReport
+from bench.execution.finish_cell import CellReport
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.execution.workers.backend import Ending

@@ -9,9 +9,9 @@ from boards import ROOT, write_board
 
 from bench.analysis.results import load_cells
 from bench.board.load import load_board
-from bench.execution.cell_runner import CellReport
 from bench.execution.display import Display, bar
 from bench.execution.evaluations import attack_evaluations, evaluations
+from bench.execution.finish_cell import CellReport
 from bench.execution.options import Options
 from bench.execution.pace import paced, watch_of
 from bench.execution.progress import Progress

@@ -19,8 +19,8 @@ import bench.execution.workers.worker
 from bench.analysis.results import load_cells
 from bench.board.load import load_board
 from bench.cli.main import main
-from bench.execution.cell_runner import CellReport, finish
 from bench.execution.evaluations import evaluations
+from bench.execution.finish_cell import CellReport, finish
 from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.run_board import run_board
