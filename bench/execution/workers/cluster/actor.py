@@ -1,7 +1,7 @@
-"""A worker on a node of a Ray cluster: an actor that starts a process there, as the pool of one machine does.
+"""Actors of a Ray cluster as workers: each starts a process on its node, as the pool of one machine does.
 
-The process keeps the data and the defense. The actor, which loads no torch, passes tasks and messages on; the process
-ends with it. So limits, tracebacks and the ends of workers are those of local processes.
+The process keeps the data and the defense. The actor, which loads no torch, passes tasks and messages on, and the
+process ends with it. So limits, tracebacks and the ends of workers are those of local processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from defenses.utils.errors import UserError
 
 
 class Report(NamedTuple):
-    """What an actor reports: its node, new messages of its process, and the bytes of memory that this holds."""
+    """Report of an actor: its node, new messages of its process, and the bytes of memory that this holds."""
 
     machine: RunRecord
     messages: list[Message]
@@ -29,7 +29,7 @@ class Report(NamedTuple):
 
 
 class WorkerActor:
-    """The actor; `Ray` calls its methods in threads.
+    """An actor; Ray calls its methods in threads.
 
     Args:
         request: of the driver.

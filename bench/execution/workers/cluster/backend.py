@@ -28,7 +28,7 @@ def last_line(error: BaseException) -> str:
 
 @dataclass
 class _Actor:
-    """An actor in the driver: its handle, the run's entry of its node, and the last bytes of memory that it told."""
+    """Actor in the driver: its handle, the run's entry of its node, and the last bytes of memory that it told."""
 
     handle: Any
     run: str = ""

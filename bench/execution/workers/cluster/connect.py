@@ -34,7 +34,7 @@ _EXAMINE_SECONDS = 300.0  # at most, for the check of the nodes
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that this process is connected to, all of whose nodes can run the cells.
+    """Ray cluster to which this process is connected; all of its nodes can run the cells.
 
     Args:
         workers: number of actors of the run.
@@ -114,6 +114,8 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         workers, memory, resources = _room([node["Resources"] for node in nodes], plan, chosen)
         settings = WorkerSettings(plan.images, plan.threads, None, plan.options, "", memory)
+        if ray.available_resources().get("CPU", 0) < plan.threads:
+            note("all CPUs of the Ray cluster are in use; cells begin when there is room for a worker")
         request = request_of(_of_nodes(settings, resources), plan.pending[0].data.revision)
         yield Cluster(workers, memory, resources, request, _examined(nodes, request))
     finally:

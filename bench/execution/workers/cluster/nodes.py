@@ -21,7 +21,7 @@ _IN_KEYS = ("purebench", "foolbox", "torchattacks", "pyautoattack", "autoattack"
 
 @dataclass(frozen=True)
 class NodeRequest:
-    """What the driver asks of a node.
+    """Request of the driver to a node: to be able to run its cells.
 
     Args:
         settings: of the run, with the driver's names.
