@@ -146,14 +146,15 @@ def test_a_worker_and_a_node_may_die_and_the_bits_are_those_of_a_local_run(clust
 
 
 def test_code_and_small_data_go_with_a_run_and_large_data_must_lie_on_the_nodes(cluster, tmp_path, monkeypatch):
-    """The files are gone for the time of the run: nodes have their own."""
-    folder, out, gone = tmp_path / "own", tmp_path / "out", tmp_path / "gone"
+    """The driver's files are of no use for the time of the run: nodes have their own."""
+    folder, out = tmp_path / "own", tmp_path / "out"
     folder.mkdir()
     digits = load_dataset("digits").select(range(60))
     np.savez(folder / "own.npz", x=digits.x.numpy(), y=digits.y.numpy(), num_classes=10)
     (folder / "scale.txt").write_text("1")
     path = write_board(folder, BOARD.replace('"digits"', '"own.npz"'))
-    (folder / "models.py").write_text(f"{MODELS}\nopen(__file__.replace('models.py', 'scale.txt')).read()\n")
+    models, scale = folder / "models.py", folder / "scale.txt"
+    models.write_text(f"{MODELS}\nopen(__file__.replace('models.py', 'scale.txt')).read()\n")
     monkeypatch.setenv("PUREBENCH_DATA", str(folder))
     monkeypatch.setattr(files, "_SMALL", 0)
     with pytest.raises(UserError, match=r"node [\d.]+ of the Ray cluster: .*own.npz"):
@@ -161,13 +162,17 @@ def test_code_and_small_data_go_with_a_run_and_large_data_must_lie_on_the_nodes(
     assert not out.exists()
     monkeypatch.setattr(files, "_SMALL", 1_000_000)
 
-    def write_and_hide(found: dict[str, Path], package: Path) -> None:
-        files.write_package(found, package)
-        folder.rename(gone)
+    code = models.read_text()
 
-    monkeypatch.setattr(connect, "write_package", write_and_hide)
+    def write_and_spoil(found: dict[str, Path], package: Path) -> None:
+        files.write_package(found, package)
+        models.write_text(f"{code}\nraise RuntimeError('not of the node')\n")
+        scale.unlink()
+
+    monkeypatch.setattr(connect, "write_package", write_and_spoil)
     assert run_on(cluster, path, out) == []
-    gone.rename(folder)
+    models.write_text(code)
+    scale.write_text("1")
     assert set(load_cells(out)["dataset"]) == {"own.npz"}
     nowhere = Options(quiet=True, ray=RayOptions("127.0.0.1:9"))
     assert run_board(load_board(path), out, nowhere) == []  # all of it holds, so that nothing is connected to
