@@ -36,6 +36,7 @@ from .figures.pictures import figure as figure
 from .report.of_results import leaderboard_table as leaderboard_table
 from .report.of_results import table as table
 from .reproducibility.build import build_report as build_report
+from .site.build import build_site as build_site
 from .spec.threat import ThreatModel as ThreatModel
 from .spec.view import ViewSpec as ViewSpec
 from .tracks.corruptions.tables import load_corruptions as load_corruptions

@@ -17,7 +17,7 @@ from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
 from bench.analysis.weights_used import WeightsUsed, weights_used
 from bench.stats.proportions import wilson
-from bench.store.kinds import folder_named
+from bench.store.kinds import Paths, folder_named, paths_of
 from bench.store.manifest import Manifest, read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
@@ -180,7 +180,7 @@ def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) ->
     return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
 
 
-def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Claim] | None = None) -> pd.DataFrame:
+def claims_table(results: Paths, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
     """Return the claims on the defenses of some results folders, each with its verdict.
 
     Args:
@@ -198,7 +198,7 @@ def claims_table(results: str | Path | Sequence[str | Path], claims: Iterable[Cl
     Raises:
         UserError: no results there, or a damaged file.
     """
-    folders = list(results) if isinstance(results, Iterable) and not isinstance(results, str) else [results]
+    folders = paths_of(results)
     claims = read_claims() if claims is None else list(claims)
     frames = [claims_on(str(folder), measured_rows(folder), claims) for folder in folders]
     return pd.concat(frames, ignore_index=True) if frames else _frame([])

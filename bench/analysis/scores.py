@@ -13,6 +13,8 @@ from bench.stats.proportions import Rate, attack_success_rate, rob_at_m, wilson
 from defenses.utils.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.analysis.results import Results
     from defenses.utils.arrays import F64
 
@@ -129,8 +131,7 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     """
     rows = columns.rows(cells)
     valid = columns.values["valid"][rows]
-    errors = columns.error.iloc[rows][~valid].astype(object).fillna("")
-    reason = "" if valid.all() else next((str(r) for r in errors if r), "no valid verdict")
+    reason = "" if valid.all() else _reason(columns.error.iloc[rows][~valid])
     values = {name: column[rows][valid] for name, column in columns.values.items()}
     cell = {name: column[cells[0]] for name, column in columns.cell.items()}
     _refuse_repeated(values["index"], cell)
@@ -141,6 +142,10 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     size = values[str(cell["norm"]).lower()].astype(np.float64)
     values["size"] = np.where(values["beyond"].astype(bool), np.inf, size)
     return Scores(values["index"], **{n: values[n].astype(np.float64) for n in PER_IMAGE}), reason
+
+
+def _reason(errors: pd.Series) -> str:
+    return next((str(r) for r in errors.astype(object).fillna("") if r), "no valid verdict")
 
 
 def _refuse_repeated(index: Any, cell: Any) -> None:

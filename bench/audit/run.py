@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from bench.audit.checks import binarisation, gradients, radius, strength
 from bench.audit.findings import Audit, Finding, not_applicable
 from bench.audit.pages import as_html, as_markdown
 from bench.audit.subject import Subject
+from bench.evaluation.cost import seconds_since
 from bench.execution.sources import Sources
 from bench.store.audits import FOLDER, SOFTMAX, VERSION, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 from defenses.utils.parameters import canonical
+from defenses.utils.text import human_time
 
 Check = Callable[[Subject], Finding | list[Finding]]
 
@@ -43,9 +46,12 @@ def audit(subject: Subject, budget: str) -> Audit:
         budget: name of the budget.
     """
     findings: list[Finding] = []
-    for name, check in CHECKS.items():
-        subject.report(name)
+    begin = time.perf_counter()
+    for number, (name, check) in enumerate(CHECKS.items(), 1):
+        after = f", after {human_time(seconds_since(begin))}" if number > 1 else ""
+        subject.report(f"[{number}/{len(CHECKS)}] {name}{after}")
         findings += _run_check(subject, name, check)
+    subject.report(f"{len(CHECKS)} checks in {human_time(seconds_since(begin))}")
     about = {
         "key": subject.key,
         "version": VERSION,

@@ -9,6 +9,7 @@ from bench.store.manifest import planned, plans, read_manifest
 
 if TYPE_CHECKING:
     from bench.board.board import Board
+    from bench.spec.shard import Shard
 
 ROOT = Path("results")
 
@@ -32,6 +33,11 @@ def default_folder(board: Board) -> Path:
         return renamed
     same_name = [other for other in others if read_manifest(other).get("board") == board.name]
     return max(same_name, key=lambda other: len(planned(other) & set(keys)), default=folder)
+
+
+def shard_folder(board: Board, shard: Shard) -> Path:
+    """Return the folder below results/ of a shard of a board, beside those of its other shards."""
+    return ROOT / f"{board.name}-shards" / shard.folder
 
 
 def similar_folder(board: Board, folder: Path) -> tuple[Path, int] | None:

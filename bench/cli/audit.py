@@ -60,11 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(threads)
     statuses, stderr = set[str](), sys.stderr  # the output of models is bounded, progress is not
-    for member in selection:
+    for number, member in enumerate(selection, 1):
+        which = f"[{number}/{len(selection)}] {member.label}" if len(selection) > 1 else member.label
 
-        def report(text: str, label: str = member.label) -> None:
+        def report(text: str, which: str = which) -> None:
             if not arguments.quiet:
-                print(f"{label}: {text}", file=stderr, flush=True)
+                print(f"{which}: {text}", file=stderr, flush=True)
 
         with preserve_global_state():
             subject = prepare(

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
-from bench.board.results_folder import default_folder, similar_folder
+from bench.board.results_folder import default_folder, shard_folder, similar_folder
 from bench.board.schema import duration
 from bench.cli import arguments as shared
+from bench.cli.next_step import next_step
+from bench.cli.ray_options import UNSET, ray_options
 from bench.cli.terminal import width
+from bench.execution.evaluations import evaluations
 from bench.execution.options import Options
 from bench.execution.workers.limits import all_workers
 from bench.report.files import known_undamaged, table_for
+from bench.spec.shard import Shard
 from bench.store.manifest import check_board, earlier_name, plans, read_manifest
 from bench.store.parts import CellRecord, read_lines, stored
 from defenses.utils.errors import UserError
@@ -25,7 +29,11 @@ from defenses.utils.hints import note, warn
 if TYPE_CHECKING:
     from bench.board.board import Board
 
-_WORKERS = 'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: 1)'
+_WORKERS = (
+    'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: "auto" on '
+    "boards that take long, else fewer)"
+)
+_WORTH_A_WORKER = 1_000_000  # evaluations: with fewer, its start takes longer than it saves
 
 
 def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: bool = False) -> None:
@@ -54,13 +62,16 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
 
 def add_selection(sub: argparse.ArgumentParser) -> None:
     """Add the options that select a part of the board."""
+    sub.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, as 3/16, for a machine each"
+    )
     shared.add_labels(sub, "--defense", "only these; without a board: which, by name")
     shared.add_labels(sub, "--attack", "only these and the null attacks; without a board: which, by name")
 
 
 def add_run_options(sub: argparse.ArgumentParser) -> None:
     """Add the options of running cells."""
-    sub.add_argument("--workers", type=workers, default=1, help=_WORKERS)
+    sub.add_argument("--workers", type=workers, default=UNSET, help=_WORKERS)
     shared.add_device(sub)
     sub.add_argument("--time-limit", type=_duration, metavar="TIME", help='for a cell: seconds, or "10min", "2h"')
     sub.add_argument(
@@ -79,6 +90,14 @@ def workers(text: str) -> int | None:
     if not (text == "auto" or text.isdecimal()):
         raise argparse.ArgumentTypeError(f'{text} is not "auto" or a whole number, at least 0')
     return None if text == "auto" else int(text)
+
+
+def _shard(text: str) -> Shard:
+    """Parse a shard, as "3/16"."""
+    try:
+        return Shard.parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _duration(text: str) -> float:
@@ -143,8 +162,17 @@ def _named_board(arguments: argparse.Namespace) -> Board | None:
     return board_of_names(preset=preset, attacks=() if preset else attacks, defenses=arguments.defense, **options)
 
 
+def shard_of(arguments: argparse.Namespace) -> str | None:
+    """Return --shard as text; None without it."""
+    shard: Shard | None = getattr(arguments, "shard", None)
+    return None if shard is None else str(shard)
+
+
 def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
     """Return --out, or the default folder of a board; tell of results that it has under an earlier name."""
+    shard: Shard | None = getattr(arguments, "shard", None)
+    if arguments.out is None and shard is not None:
+        return shard_folder(board, shard)
     folder: Path = arguments.out or default_folder(board)
     keys = board.keys()
     if keys and (other := earlier_name(folder, board.name)) and plans(folder, keys):
@@ -160,9 +188,12 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
 
 
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
-    """Return --workers as a number of processes."""
+    """Return --workers as a number of processes; without it, one for each million evaluations, as far as cores go."""
     count: int | None = arguments.workers
-    return all_workers(board.threads, arguments.device) if count is None else count
+    if count is not None and count != UNSET:
+        return count
+    most = all_workers(board.threads, arguments.device)
+    return most if count is None else min(most, 1 + sum(map(evaluations, board.cells())) // _WORTH_A_WORKER)
 
 
 def run_and_show(
@@ -183,11 +214,13 @@ def run_and_show(
         device=arguments.device,
         defenses=defenses,
         attacks=attacks,
+        shard=shard_of(arguments),
         retry_errors=arguments.retry_errors,
         resume_anyway=arguments.resume_anyway,
         quiet=arguments.quiet,
         time_limit=arguments.time_limit,
         memory=arguments.memory,
+        ray=ray_options(arguments),
         probabilities=frozenset(d.title for d in board.defenses) if arguments.force else frozenset(),
     )
     try:
@@ -199,6 +232,7 @@ def run_and_show(
     if not arguments.quiet:
         print(table.rstrip("\n"))
         print(f"\nrecords, draws and tables: {folder}", file=sys.stderr)
+        print(next_step(board.name, folder, getattr(arguments, "shard", None)), file=sys.stderr)
     return report_errors(errors)
 
 

@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     cells = merge_folders(arguments.folders, arguments.out, finish)
     if not arguments.quiet:
         shared = f", {cells.shared} of them in more than one" if cells.shared else ""
-        missing = f"; {counted(cells.missing, 'cell')} of the board not run" if cells.missing else ""
+        which = f" (run shard {', '.join(cells.shards)})" if cells.shards else ""
+        missing = f"; {counted(cells.missing, 'cell')} of the board not run{which}" if cells.missing else ""
         folders = counted(len(arguments.folders), "folder")
         print(f"{counted(cells.stored, 'cell')} of {folders}{shared}{missing}: {clean(str(arguments.out))}")
     return 0

@@ -17,6 +17,7 @@ from bench.cli.board_options import (
     results_folder,
     selected_board,
     selected_rows,
+    shard_of,
     worker_count,
     workers,
 )
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         defenses=defenses,
         attacks=attacks,
+        shard=shard_of(arguments),
     )
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board)
@@ -102,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _of_folder(arguments: argparse.Namespace) -> int:
     """Show the plan that a results folder stores."""
     folder = Path(arguments.board)
-    for name in ("probe", "detect"):
+    for name in ("probe", "detect", "shard"):
         if getattr(arguments, name):
             raise UserError(f"--{name} needs the board of {folder}; name its file or the board, as quickstart")
     cells, name = of_folder(folder, arguments.defense, arguments.attack)

@@ -21,6 +21,7 @@ from bench.cli.board_options import (
     selected_board,
     selected_rows,
 )
+from bench.cli.ray_options import add_ray
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 from defenses.utils.text import counted
@@ -33,6 +34,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     add_board(sub, preset=True)
     add_selection(sub)
     add_run_options(sub)
+    add_ray(sub)
 
 
 def run(arguments: argparse.Namespace) -> int:

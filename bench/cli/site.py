@@ -21,6 +21,8 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--against", nargs="+", action="extend", default=[], type=Path, metavar="OLD",
         help="results folders of earlier runs of these boards: a page for each on what has changed",
     )  # fmt: skip
+    text = "further claims: TOML files, or folders of them (default: those that come with purebench alone)"
+    sub.add_argument("--claims", nargs="+", action="extend", default=[], type=Path, metavar="FILE", help=text)
     sub.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the folder differs")
     add_quiet(sub, "no line on what was written")
 
@@ -31,13 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     from defenses.utils.text import clean, counted
 
     out = arguments.out or Path("site")
-    options = {"gallery": arguments.gallery, "against": arguments.against}
+    options = {name: getattr(arguments, name) for name in ("title", "gallery", "against", "claims")}
     if arguments.check:
-        lines = check_site(arguments.results, out, arguments.title, **options)
+        lines = check_site(arguments.results, out, **options)
         for line in lines:
             print(f"{out}: {clean(line)}", file=sys.stderr)
         return int(bool(lines))
-    count = build_site(arguments.results, out, arguments.title, **options)
+    count = build_site(arguments.results, out, **options)
     if not arguments.quiet:
         print(f"{counted(count, 'file')} in {clean(str(out))}; open {clean(str(out / 'index.html'))}")
     return 0

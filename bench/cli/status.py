@@ -7,12 +7,22 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
-from bench.cli.board_options import add_board, add_selection, read_stored, results_folder, selected_board, selected_rows
+from bench.cli.board_options import (
+    add_board,
+    add_selection,
+    read_stored,
+    results_folder,
+    selected_board,
+    selected_rows,
+    shard_of,
+)
 from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.options import Options
 from bench.execution.resume import resumable
 from bench.execution.sources import Sources
+from bench.store.manifest import read_manifest, shards_of
 from bench.store.parts import CellRecord
+from defenses.utils.errors import UserError
 from defenses.utils.text import counted
 
 
@@ -31,19 +41,23 @@ def run(arguments: argparse.Namespace) -> int:
     board = selected_board(arguments)
     folder = results_folder(arguments, board)
     defenses, attacks = selected_rows(arguments)
-    cells = select(board.cells(), Options(defenses=defenses, attacks=attacks))
+    shard = shard_of(arguments)
+    cells = select(board.cells(), Options(defenses=defenses, attacks=attacks, shard=shard))
     lines, damaged = read_stored(folder, board.name, board.keys())
     found = resumable(cells, lines)
     _show(of_cells(cells), found.lines, damaged)
     for note in found.notes:
         print(note)
     done = sum(c.key in found.lines for c in cells)
-    print(f"{done} of {len(cells)} cells finished in {folder}")
+    of_shard = "" if shard is None else f" of shard {shard}"
+    print(f"{done} of {len(cells)} cells{of_shard} finished in {folder}")
     return 0
 
 
 def _of_folder(arguments: argparse.Namespace) -> int:
     """Show the plan of a folder; own code is looked for in the current folder, as results name no folders."""
+    if arguments.shard is not None:
+        raise UserError(f"--shard needs the board of {arguments.board}; name its file or the board, as quickstart")
     folder, sources = Path(arguments.board), Sources()
     plan, board = of_folder(folder, arguments.defense, arguments.attack)
     lines, damaged = read_stored(folder, board)
@@ -53,7 +67,9 @@ def _of_folder(arguments: argparse.Namespace) -> int:
     for reason, n in sorted(Counter(reasons[c.key][0] for c in plan if c.key in reasons).items()):
         if reason:
             print(f"{counted(n, 'cell')} finished for {reason}")
-    print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}")
+    shards = shards_of(read_manifest(folder).get("runs", []))
+    parts = f" (shard {', '.join(shards)})" if shards else ""
+    print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}{parts}")
     return 0
 
 

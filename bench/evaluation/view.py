@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -29,9 +29,16 @@ NO_GRADIENT = (
 class _Count:
     """Counters of a view; attributes of a module would be slow to set."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Callable[[int], None] | None) -> None:
         self.calls = 0
         self.queries = 0
+        self.watch = watch
+
+    def add(self, images: int) -> None:
+        """Count queries."""
+        self.queries += images
+        if self.watch is not None:
+            self.watch(self.queries)
 
 
 class AttackView(nn.Module):
@@ -49,20 +56,28 @@ class AttackView(nn.Module):
         rows: at most this many images times copies go through the defense at once (memory).
         memory: limit of the batch, halved when memory runs out; pieces get the same noise. A user-defined random module
             draws once per piece, so its draws change.
+        watch: called at every query with the number of images queried so far.
 
     Raises:
         UserError: the defense does not support the gradient mode, or not with its number.
     """
 
     def __init__(
-        self, defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: BatchLimit | None = None
+        self,
+        defense: Defense,
+        spec: ViewSpec,
+        *,
+        seed: int,
+        rows: int = 8192,
+        memory: BatchLimit | None = None,
+        watch: Callable[[int], None] | None = None,
     ):
         super().__init__()
         check_mode(spec.gradient, defense.gradients)
         if spec.mode in NUMBERS and isinstance(defense, Purified):
             variant(defense.purifier, spec.gradient)  # refuses a bad number before any work is done
         self.defense, self.spec, self.seed = defense, spec, seed
-        self._count = _Count()
+        self._count = _Count(watch)
         self._memory = BatchLimit(defense) if memory is None else memory
         self.stochastic = defense.stochastic and spec.gradient != "blind"
         deployed: int = getattr(defense, "runs", 1)
@@ -83,7 +98,7 @@ class AttackView(nn.Module):
 
     def count_queries(self, images: int) -> None:
         """Add images that an attack has queried the defense with directly."""
-        self._count.queries += images
+        self._count.add(images)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, K] of images [B, C, H, W].
@@ -93,7 +108,7 @@ class AttackView(nn.Module):
         """
         count = self._count
         count.calls += 1
-        count.queries += len(x)
+        count.add(len(x))
         if x.requires_grad and torch.is_grad_enabled():
             x, images = x.view_as(x), x
             x.register_hook(partial(_refuse_nan, images))
@@ -187,7 +202,13 @@ class AttackView(nn.Module):
 
 @contextmanager
 def attack_view(
-    defense: Defense, spec: ViewSpec, *, seed: int, rows: int = 8192, memory: BatchLimit | None = None
+    defense: Defense,
+    spec: ViewSpec,
+    *,
+    seed: int,
+    rows: int = 8192,
+    memory: BatchLimit | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[AttackView, Meter]]:
     """Yield a view of a defense with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
 
@@ -198,7 +219,8 @@ def attack_view(
     try:
         for p, _ in flags:
             p.requires_grad_(False)
-        yield AttackView(defense, spec, seed=seed, rows=rows, memory=memory).to(device_of(defense)), meter
+        view = AttackView(defense, spec, seed=seed, rows=rows, memory=memory, watch=watch)
+        yield view.to(device_of(defense)), meter
     finally:
         meter.detach()
         for p, flag in flags:

@@ -17,6 +17,7 @@ from bench.evaluation.cost import Cost, seconds_since
 from bench.evaluation.deployed import deployed_verdict
 from bench.evaluation.devices import device_of
 from bench.evaluation.view import attack_view
+from bench.execution.pace import Advance, watch_of
 from bench.execution.records import Block, Outcome
 from bench.spec.cell import Cell
 from bench.spec.threat import distances, in_box, target_labels
@@ -40,6 +41,7 @@ def execute(
     *,
     x_adv: Tensor | None = None,
     surrogate: Defense | None = None,
+    advance: Advance | None = None,
 ) -> CellResult:
     """Run a cell; errors of the attack or the defense are recorded, not raised.
 
@@ -50,6 +52,7 @@ def execute(
         num_classes: K.
         x_adv: images of an earlier attack, float32 [B, C, H, W], to be judged again; None: attack.
         surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
+        advance: called now and then with the share of the cell that is done.
 
     Returns:
         The result; its line has the status "ok", "error" or "unsupported".
@@ -63,7 +66,7 @@ def execute(
         target = target_labels(cell.threat, block.y, block.indices, num_classes, cell.seed)
         cost = Cost()
         if x_adv is None:
-            x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate)
+            x_adv, cost = attacked(cell, defense, block, target, num_classes, surrogate, advance)
         outcome = _judge(cell, defense, block, target, x_adv, cost)
     except Unsupported as reason:
         return CellResult({**line, "status": "unsupported", "error": _first_line(reason)})
@@ -102,6 +105,7 @@ def attacked(
     target: Tensor | None,
     num_classes: int,
     surrogate: Defense | None = None,
+    advance: Advance | None = None,
 ) -> tuple[Tensor, Cost]:
     """Run the attack of a cell; `execute` has the arguments.
 
@@ -112,6 +116,7 @@ def attacked(
         target: target classes, int64 [B]; None: untargeted.
         num_classes: K.
         surrogate: the defense whose view is attacked, for a cell that has one; None: `defense`.
+        advance: called now and then with the share of the cell that is done.
 
     Returns:
         Images float32 [B, C, H, W] on the CPU, and the cost of the attack.
@@ -126,7 +131,7 @@ def attacked(
     with batch_limit(defense) as memory:
         while True:
             try:
-                return _attempt(cell, defense, block, target, num_classes, memory)
+                return _attempt(cell, defense, block, target, num_classes, memory, advance)
             except Exception as error:
                 # The view cannot halve its batches further; a graph that the attack holds fills the memory.
                 if not memory.ran_out(error, memory.asked):
@@ -135,7 +140,13 @@ def attacked(
 
 
 def _attempt(
-    cell: Cell, defense: Defense, block: Block, target: Tensor | None, num_classes: int, memory: BatchLimit
+    cell: Cell,
+    defense: Defense,
+    block: Block,
+    target: Tensor | None,
+    num_classes: int,
+    memory: BatchLimit,
+    advance: Advance | None,
 ) -> tuple[Tensor, Cost]:
     device = device_of(defense)
     params = decode(cell.attack.params)
@@ -148,7 +159,8 @@ def _attempt(
     attack.load()
     view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole
     view_seed = cell.seed if view_spec.known else cell.noise_seed("view")
-    with attack_view(defense, view_spec, seed=view_seed, memory=memory) as (view, meter):
+    watch = None if advance is None else watch_of(cell, advance)
+    with attack_view(defense, view_spec, seed=view_seed, memory=memory, watch=watch) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(
             view,

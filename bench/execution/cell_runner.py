@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.attacks.registry import user_code
@@ -13,6 +14,7 @@ from bench.board.board import BoardImages
 from bench.board.indices import resolve
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.cost import seconds_since
+from bench.execution.finish_cell import Advanced, Report, finish
 from bench.execution.sources import Sources
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
@@ -39,36 +41,18 @@ if TYPE_CHECKING:
 _CHECKED = 8  # images on which a defense is checked
 
 
-@dataclass(frozen=True)
-class CellReport:
-    """The end of a cell, for the progress.
-
-    Args:
-        key: of the cell.
-        status: "ok", "error" or "unsupported".
-        seconds: time that it took; None: another process ran it, so that it does not count in the forecast.
-        note: one line for the user.
-    """
-
-    key: str
-    status: str
-    seconds: float | None
-    note: str | None
-
-
-Report = Callable[[CellReport], None]
-
-
 class CellRunner:
     """The data and defenses of a board, loaded once a process, on which its cells run.
 
     Args:
         images: of the board.
         options: options of the run.
+        advanced: called when a cell begins, with 0, and then at most once a second.
     """
 
-    def __init__(self, images: BoardImages, options: Options):
+    def __init__(self, images: BoardImages, options: Options, advanced: Advanced = lambda *_: None):
         self.images, self.options = images._replace(root=options.data_root or images.root), options
+        self._advanced = advanced
         self._defenses: dict[str, Defense] = dict(options.loaded)
         self._data: Dataset | None = None
         self._positions: list[int] = []
@@ -204,11 +188,13 @@ class CellRunner:
         except UnreadableImage as error:
             return CellResult.failure(cell, str(error), None)
         defense, title = self.defense(cell), cell.defense.title
+        self._advanced(cell.key, 0.0)
         with preserve_global_state():
             if title not in self._states:
                 self._states[title] = state(defense)
             before = self._states[title]
-            result = execute(cell, defense, block, self.data().num_classes, surrogate=self.surrogate(cell))
+            surrogate, advance = self.surrogate(cell), partial(self._advanced, cell.key)
+            result = execute(cell, defense, block, self.data().num_classes, surrogate=surrogate, advance=advance)
             problem = self._references[title].problem(defense) if result.line["status"] == "ok" else ""
         if state(defense) == before:
             return CellResult.failure(cell, problem, None) if problem else result
@@ -267,32 +253,3 @@ def run_cells(
     contended = [c for c in cells if not run_cell(c, wait=False)]
     for cell in contended:
         run_cell(cell, wait=True)
-
-
-def finish(
-    store: Store,
-    cell: Cell,
-    execute: Callable[[Cell], CellResult],
-    run: str,
-    superseded: CellRecord | None,
-) -> CellReport:
-    """Run a cell, store its result and report it, unless another process has; the caller holds the cell's lock.
-
-    Args:
-        store: where results go.
-        cell: the cell.
-        execute: makes the result.
-        run: id of the run.
-        superseded: a stored record that does not count as finished; None: any stored record counts.
-    """
-    stored = store.cell_record(cell.key)
-    if stored is not None and stored != superseded:
-        return CellReport(cell.key, stored["status"], None, stored["error"])
-    begin = time.perf_counter()
-    result = execute(cell)
-    result.line["run"] = run
-    # A failure does not replace a result with judged images.
-    if stored is None or stored["status"] != "ok" or result.line["status"] == "ok":
-        store.save(result)
-    note = "; ".join([*filter(None, [result.line["error"]]), *result.line.get("notes", [])]) or None
-    return CellReport(cell.key, result.line["status"], seconds_since(begin), note)

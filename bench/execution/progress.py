@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from bench.evaluation.cost import seconds_since
-from bench.execution.cell_runner import CellReport
-from bench.spec.cell import Cell, row_of
-from defenses.utils.text import human_time
+from bench.execution.cell_runner import one_per_defense
+from bench.execution.display import Display, bar
+from bench.execution.durations import Durations
+from bench.execution.finish_cell import CellReport
+from bench.execution.forecast.estimates import makespan
+from bench.spec.cell import Cell
+from defenses.utils.text import counted, human_time
 
 
 class Progress:
@@ -20,62 +23,125 @@ class Progress:
         workers: number of cells that run at once.
         quiet: report nothing.
         expected: expected seconds of a cell by row (see `row_of`), from earlier results or a probe.
+        certificates: number of gradient certificates to measure before the first cell.
+        display: where it is shown; None: standard error.
+        clock: seconds.
     """
 
     def __init__(
-        self, cells: Iterable[Cell], *, workers: int, quiet: bool = False, expected: Mapping[str, float] | None = None
+        self,
+        cells: Iterable[Cell],
+        *,
+        workers: int,
+        quiet: bool = False,
+        expected: Mapping[str, float] | None = None,
+        certificates: int = 0,
+        display: Display | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ):
         self.pending = {c.key: c for c in cells}
         self.total, self.workers, self.quiet = len(self.pending), workers, quiet
-        self.begin = time.perf_counter()
-        self._expected = expected or {}
-        self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
+        self.durations = Durations(expected or {})
+        self._clock, self.begin = clock, clock()
+        self._display = Display(clock=clock) if display is None else display
+        self._left = {"check": len(one_per_defense(self.pending.values())), "certificate": certificates}
+        self._prepared = dict.fromkeys(self._left, 0)
+        self._step_begin = self.begin
+        self._running: dict[str, tuple[float, float]] = {}  # by key, begin and share of the cell that is done
+        self._eta = math.inf
+
+    def prepared(self, what: str, title: str) -> None:
+        """Report a step before the first cell.
+
+        Args:
+            what: "check" or "certificate".
+            title: of the defense.
+        """
+        self._prepared[what] += 1
+        done, count = self._prepared[what], self._left[what]
+        if self.quiet:
+            return
+        name = {"check": "model", "certificate": "gradient certificate"}[what]
+        if done < count:
+            self._display.state(lambda: f"{name} {done} of {count}: {title}")
+            return
+        verb = "checked" if what == "check" else "measured"
+        self._display.line(f"{counted(count, name)} {verb} in {human_time(self._clock() - self._step_begin)}")
+        self._step_begin = self._clock()
+
+    def advanced(self, key: str, share: float) -> None:
+        """Report how much of a running cell is done.
+
+        Args:
+            key: of the cell.
+            share: in [0, 1]; 0: it begins.
+        """
+        if key not in self.pending:
+            return
+        begin = self._running[key][0] if share > 0 and key in self._running else self._clock()
+        self._running[key] = begin, share
+        if not self.quiet and share > 0:
+            self._display.state(self._state)
 
     def finished(self, report: CellReport) -> None:
         """Report a finished cell, once."""
         cell = self.pending.pop(report.key, None)
         if cell is None:
             return
+        self._running.pop(report.key, None)
         status, seconds, note = report.status, report.seconds, report.note
         if seconds is not None:
-            for kind in _kinds(cell):
-                total, n = self._seconds.get(kind, (0.0, 0))
-                self._seconds[kind] = total + seconds, n + 1
+            self.durations.learn(cell, seconds)
         if self.quiet:
             return
-        where = f"images {cell.data.start}-{cell.data.stop - 1}"
-        name = f"{cell.defense.title} | {cell.attack.label} | {cell.view_label} | {where}"
         state = "" if status == "ok" and not note else f" | {status}{': ' + note if note else ''}"
-        left = f"ETA {human_time(self.eta())}" if self.pending else f"all done in {human_time(self.elapsed())}"
-        count = self.total - len(self.pending)
         took = "done by another process" if seconds is None else human_time(seconds)
-        print(f"[{count}/{self.total}] {name} | {took}{state} | {left}", file=sys.stderr, flush=True)
+        end = self._end() if self.pending else f"all done in {human_time(self.elapsed())}"
+        where = f"images {cell.data.start}-{cell.data.stop - 1}"
+        self._display.line(f"{self._count()} {_name(cell)} | {cell.view_label} | {where} | {took}{state} | {end}")
+
+    def clear(self) -> None:
+        """Remove the line on the present state, before others write."""
+        self._display.clear()
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
-        return seconds_since(self.begin)
+        return max(0.0, self._clock() - self.begin)
 
-    def eta(self) -> float:
-        """Return the forecast of the remaining seconds, for each pending cell from the most similar finished ones."""
-        total = sum(self.forecast(c) or 0.0 for c in self.pending.values())
-        return total / max(1, min(self.workers, len(self.pending)))
+    def eta(self) -> float | None:
+        """Return a forecast of the remaining seconds, which never grows; None before any cell is known.
 
-    def expected(self, cell: Cell) -> float | None:
-        """Return the mean seconds of finished cells of the same row, else the expected ones; None without either."""
-        if (measured := self._seconds.get(_kinds(cell)[0])) is not None:
-            return measured[0] / measured[1]
-        return self._expected.get(row_of(cell))
+        Where cells take longer than was expected, it stands still.
+        """
+        left = [self._remaining(cell) for cell in self.pending.values()]
+        known = [seconds for seconds in left if seconds is not None]
+        if len(known) == len(left):
+            self._eta = min(self._eta, makespan(known, max(1, self.workers)))
+        return None if math.isinf(self._eta) else self._eta
 
-    def forecast(self, cell: Cell) -> float | None:
-        """Return the seconds of a cell by the same row, else by the most similar finished cells; None without any."""
-        if (expected := self.expected(cell)) is not None:
-            return expected
-        measured = next((self._seconds[kind] for kind in _kinds(cell) if kind in self._seconds), None)
-        return None if measured is None else measured[0] / measured[1]
+    def _remaining(self, cell: Cell) -> float | None:
+        seconds = self.durations.forecast(cell)
+        if cell.key not in self._running:
+            return seconds
+        begin, share = self._running[cell.key]
+        elapsed = self._clock() - begin
+        if seconds is not None and self.durations.expected(cell) is not None:
+            return max(0.0, seconds - elapsed)
+        if share > 0:
+            return elapsed * (1 - share) / share
+        return seconds
+
+    def _state(self) -> str:
+        running = (f"{_name(self.pending[key])} {bar(share)}" for key, (_, share) in self._running.items() if share > 0)
+        return f"{self._count()} {self._end()} | {', '.join(running)}"
+
+    def _count(self) -> str:
+        return f"[{self.total - len(self.pending)}/{self.total}]"
+
+    def _end(self) -> str:
+        eta = self.eta()
+        return f"ETA {'unknown' if eta is None else human_time(eta)}"
 
 
-def _kinds(cell: Cell) -> list[tuple[str, ...]]:
-    """Return the groups of cells that a cell belongs to, from the most similar to the least."""
-    view = cell.view_label
-    pair = (str(cell.threat), cell.defense.label, cell.attack.label, view)
-    return [pair, ("attack", cell.attack.label), ("defense", cell.defense.label), ("any",)]
+def _name(cell: Cell) -> str:
+    return f"{cell.defense.title} | {cell.attack.label}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.board.board import Board
 from bench.board.data_notes import data_notes
@@ -16,26 +16,34 @@ from bench.doctor.examine import require
 from bench.evaluation.certificates import stored
 from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.execution.cell_runner import CellRunner, one_per_defense, refuse_beside, run_cells
-from bench.execution.options import Options
+from bench.execution.intent import intent
+from bench.execution.options import Options, RayOptions
 from bench.execution.outdated_audits import mark_outdated_audits
 from bench.execution.plan import RunPlan, has_failed, plan_run
 from bench.execution.progress import Progress
 from bench.execution.resume import Resumable, resumable
+from bench.execution.run_entries import RunEntries
+from bench.execution.shards import keys_of
 from bench.execution.sources import Sources
+from bench.execution.workers.backend import Backend
+from bench.execution.workers.held_cells import HeldCells
 from bench.execution.workers.limits import Limits, default_memory
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.process import local_processes, warm_up
 from bench.execution.workers.session import WorkerSettings
 from bench.spec.cell import Cell, digest
-from bench.store.environment import describe_run
+from bench.spec.shard import Shard
+from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
-from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, update_manifest
+from bench.store.manifest import check_board, forced_defenses, read_manifest, resumed_anyway, shards_of, update_manifest
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.files import no_empty_folder
 from defenses.utils.hints import note, warn
 from defenses.utils.replacements import replacement_notes
-from defenses.utils.text import counted
+
+if TYPE_CHECKING:
+    from bench.execution.workers.cluster.connect import Cluster
 
 
 def run_board(board: Board, folder: Path, options: Options) -> list[str]:
@@ -58,7 +66,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     chosen = select(cells, options)
     board = _with_notes(board, options)
     check_board(folder, board.name, board.keys())
-    if options.device != "cpu":
+    if options.device != "cpu" and options.ray is None:
         from defenses.utils.devices import device_named
 
         device_named(options.device)  # refused before anything is written
@@ -69,7 +77,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
             note(text)
         plan = plan_run(board, chosen, found, folder, options)
         if not options.quiet:
-            print(_intent(chosen, len(chosen) - len(plan.pending), folder), file=sys.stderr, flush=True)
+            print(intent(chosen, plan), file=sys.stderr, flush=True)
         return _run(plan, store, found)
 
 
@@ -82,22 +90,17 @@ def _with_notes(board: Board, options: Options) -> Board:
 def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     """Run a plan; `found` has the results that it takes over."""
     finished = found.lines
-    if plan.outdated:
-        store.forget(plan.outdated)
     for cell in () if plan.options.loaded else one_per_defense(plan.pending):
         refuse_beside(cell)
     if plan.pending:
         for suite in sorted({c.attack.name.partition(":")[0] for c in plan.pending}):
             require(suite)  # a broken library stops the run before the first cell
-        if in_workers := _in_workers(plan):
-            warm_up(plan.threads)
-        _Run(plan, store).run(in_workers=in_workers)
+        _run_pending(plan, store)
         finished = store.finished(warn)
     else:  # notes were told by the run that made the cells, and are below the tables
         _write_plan(plan)
         update_manifest(store, plan.facts)
-    if found.resumed:
-        _mark_resumed(plan, store, found.resumed)
+    _complete_manifest(plan, store, found.resumed)
     with suppress(NotWritable):  # unmerged parts are as good as merged ones
         store.compact([c.columns() for c in plan.cells])
     missing = sum(c.key not in finished for c in plan.pending)
@@ -107,24 +110,42 @@ def _run(plan: RunPlan, store: Store, found: Resumable) -> list[str]:
     return [f"{_name(line)}: {line['error']}" for line in planned if has_failed(line)]
 
 
-def _intent(cells: Sequence[Cell], finished: int, folder: Path) -> str:
-    """Return what a run will do, in one line; it is told before torch is imported, which takes seconds."""
-    blocks = {(c.data.start, c.data.stop) for c in cells}
-    threats = {str(c.threat): None for c in cells}
-    sizes = (
-        counted(len({c.defense.title for c in cells}), "defense"),
-        counted(len({c.attack.label for c in cells}), "attack"),
-        counted(sum(stop - start for start, stop in blocks), "image"),
-        *([counted(len(threats), "threat")] if len(threats) > 1 else []),
-    )
-    return f"{counted(len(cells), 'cell')}, {finished} finished: {' x '.join(sizes)}; results in {folder}"
+def _run_pending(plan: RunPlan, store: Store) -> None:
+    """Run the pending cells of a plan."""
+    in_workers = _in_workers(plan)
+    with nullcontext() if plan.options.ray is None else _connected(plan, plan.options.ray) as cluster:
+        if plan.outdated:
+            store.forget(plan.outdated)
+        if cluster is not None:
+            plan = replace(plan, options=replace(plan.options, workers=cluster.workers))
+        elif in_workers:
+            warm_up(plan.threads)
+        _Run(plan, store, cluster).run(in_workers=in_workers)
 
 
-def _mark_resumed(plan: RunPlan, store: Store, reasons: Mapping[str, str]) -> None:
-    """Write to the manifest of which defenses results were taken over although they may be of another model."""
-    if not reasons.items() <= resumed_anyway(read_manifest(plan.folder)).items():
-        entry = describe_run(plan.threads, plan.options.workers, plan.options.device) | {"resumed": dict(reasons)}
-        update_manifest(store, plan.facts, entry)
+def _connected(plan: RunPlan, chosen: RayOptions) -> AbstractContextManager[Cluster]:
+    """Connect to the Ray cluster of a run; `connected` has the arguments."""
+    from bench.execution.workers.cluster.connect import connected
+
+    return connected(plan, chosen)
+
+
+def _complete_manifest(plan: RunPlan, store: Store, resumed: Mapping[str, str]) -> None:
+    """Write to the manifest what no run of it says: a shard without cells to run, and results taken over.
+
+    Args:
+        plan: of the run.
+        store: its folder.
+        resumed: reasons by label, see `Resumable`.
+    """
+    manifest, options, told = read_manifest(plan.folder), plan.options, RunRecord()
+    if options.shard is not None and not shards_of(manifest.get("runs", [])).get(options.shard):
+        told["shard"] = options.shard
+    if not resumed.items() <= resumed_anyway(manifest).items():
+        told["resumed"] = dict(resumed)
+    if told:
+        entry = describe_run(plan.threads, options.workers, options.device)
+        update_manifest(store, plan.facts, entry | {"finished": entry["started"], "seconds": 0.0} | told)
 
 
 def _name(line: CellRecord) -> str:
@@ -143,8 +164,8 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
     """Return the cells of the selected defenses and attacks, with those of the null attacks.
 
     Args:
-        cells: cells of a board.
-        options: their `defenses` and `attacks`, by label; empty: all.
+        cells: all cells of a board.
+        options: their `defenses` and `attacks`, by label; empty: all. Their `shard`; None: all.
 
     Raises:
         UserError: unknown label.
@@ -154,6 +175,9 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
         for label in selected:
             if not any(one.is_called(label) for one in known.values()):
                 raise unknown(f"{kind} in this board", label, known)
+    if options.shard is not None:
+        keys = keys_of(Shard.parse(options.shard), cells)
+        cells = [c for c in cells if c.key in keys]
     cells = [c for c in cells if not options.defenses or any(map(c.defense.is_called, options.defenses))]
     return [
         c for c in cells if not options.attacks or c.attack.is_null or any(map(c.attack.is_called, options.attacks))
@@ -163,13 +187,22 @@ def select(cells: list[Cell], options: Options) -> list[Cell]:
 class _Run:
     """A run of the pending cells of a plan, with its entry of the manifest."""
 
-    def __init__(self, plan: RunPlan, store: Store):
+    def __init__(self, plan: RunPlan, store: Store, cluster: Cluster | None):
         options, pending = plan.options, plan.pending
-        self.plan, self.store = plan, store
-        self.entry = describe_run(plan.threads, options.workers, options.device)
+        self.plan, self.store, self.cluster = plan, store, cluster
+        entry = describe_run(plan.threads, options.workers, options.device)
+        if options.shard is not None:
+            entry["shard"] = options.shard
+        self.entries = RunEntries(store, plan.facts, entry)
         expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
-        self.progress = Progress(pending, workers=options.workers, quiet=options.quiet, expected=expected)
         self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)
+        self.progress = Progress(
+            pending,
+            workers=options.workers,
+            quiet=options.quiet,
+            expected=expected,
+            certificates=len(self.uncertified),
+        )
         self.digests = {c.defense.title: digest(c.defense.fingerprint) for c in one_per_defense(plan.cells)}
         # Earlier runs accepted these although they return probabilities.
         forced = forced_defenses(read_manifest(plan.folder))
@@ -183,14 +216,13 @@ class _Run:
             certificates: new gradient certificates by title.
             softmax: titles of the defenses that return probabilities.
         """
+        self.progress.clear()
         earlier = read_manifest(self.plan.folder).get("notes", ())  # by an earlier run
         for text in self.plan.notes:  # not before, as a model may be refused
             if text not in earlier:
                 note(text)
         _write_plan(self.plan)
-        if softmax:
-            self.entry["probabilities"] = {title: of for title, of in self.digests.items() if title in softmax}
-        update_manifest(self.store, self.plan.facts, self.entry)
+        self.entries.write({title: of for title, of in self.digests.items() if title in softmax})
         stored.add(self.plan.folder, {self.uncertified[title]: certificates[title] for title in certificates})
 
     def run(self, *, in_workers: bool) -> None:
@@ -199,35 +231,55 @@ class _Run:
             self._in_workers()
         else:
             self._in_this_process()
-        self.entry["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.entry["seconds"] = round(self.progress.elapsed(), 3)
-        update_manifest(self.store, self.plan.facts, self.entry)
+        self.entries.finish(self.progress.elapsed())
 
     def _in_workers(self) -> None:
-        """Run the cells in worker processes."""
-        plan, options, run = self.plan, self.options, self.entry["id"]
-        memory = default_memory(options.workers) if options.memory is None else options.memory
-        limits, progress = Limits(plan.time_limit, memory), self.progress
-        callbacks = PoolCallbacks(run, self.begin, progress.finished, limits, progress.expected)
-        with local_processes(WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)) as backend:
-            WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified).run(options.workers)
+        """Run the cells in worker processes, of this machine or of a cluster."""
+        plan, options, run, progress = self.plan, self.options, self.entries.run, self.progress
+        memory = self.cluster.memory if self.cluster else options.memory or default_memory(options.workers)
+        limits = Limits(plan.time_limit, memory)
+        callbacks = PoolCallbacks(
+            *(run, self.begin, progress.finished, limits, progress.durations.expected),
+            prepared=progress.prepared,
+            advanced=progress.advanced,
+        )
+        settings = WorkerSettings(plan.images, plan.threads, plan.folder, options, run, memory)
+        with ExitStack() as stack:
+            if self.cluster is None:
+                backend: Backend = stack.enter_context(local_processes(settings))
+                held = None
+            else:
+                backend = stack.enter_context(self.cluster.actors(settings, self.entries.of))
+                held = stack.enter_context(HeldCells(self.store, run, plan.redo))
+            pool = WorkerPool(backend, self.store, callbacks, plan.pending, plan.redo, self.uncertified, held)
+            pool.run(options.workers)
 
     def _in_this_process(self) -> None:
         """Run the cells in this process; bad models stop the run before the first cell."""
         import torch
 
-        runner, cells = CellRunner(self.plan.images, self.options), one_per_defense(self.plan.pending)
-        softmax = {c.defense.title for c in cells if runner.check(c)[1]}
-        self.begin({c.defense.title: runner.certify(c) for c in cells if c.defense.title in self.uncertified}, softmax)
-        torch.set_num_threads(self.plan.threads)
-        run_cells(self.store, self.plan.pending, runner, self.entry["id"], self.progress.finished, redo=self.plan.redo)
+        plan, progress = self.plan, self.progress
+        runner, cells = CellRunner(plan.images, self.options, progress.advanced), one_per_defense(plan.pending)
+        softmax: set[str] = set()
+        certificates: dict[str, CertificateRecord] = {}
+        for cell in cells:
+            softmax |= {cell.defense.title} if runner.check(cell)[1] else set()
+            progress.prepared("check", cell.defense.title)
+        for cell in (c for c in cells if c.defense.title in self.uncertified):
+            certificates[cell.defense.title] = runner.certify(cell)
+            progress.prepared("certificate", cell.defense.title)
+        self.begin(certificates, softmax)
+        torch.set_num_threads(plan.threads)
+        run_cells(self.store, plan.pending, runner, self.entries.run, progress.finished, redo=plan.redo)
 
 
 def _in_workers(plan: RunPlan) -> bool:
     """Return True if cells run in worker processes; refuse limits where they do not."""
     options = plan.options
+    if options.loaded and options.ray is not None:
+        raise UserError("a model in memory runs in this process; give it as module:Class to run it on a Ray cluster")
     if options.loaded and (options.time_limit is not None or options.memory is not None or options.workers > 1):
         raise UserError("a model in memory runs in this process and without limits; give it as module:Class for more")
-    if not options.workers and (plan.time_limit is not None or options.memory is not None):
+    if options.ray is None and not options.workers and (plan.time_limit is not None or options.memory is not None):
         raise UserError("cells that run in this process (workers 0) have no limits; use a worker process, or drop them")
-    return options.workers > 0 and not options.loaded
+    return options.ray is not None or (options.workers > 0 and not options.loaded)

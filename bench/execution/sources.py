@@ -59,6 +59,18 @@ class Sources:
             entries.append(entry | {"problem": (*unidentified, entry["problem"])[0]})
         return entries
 
+    def files(self, cell: Cell) -> list[Path]:
+        """Return the files of the user's own code of a cell, with those that it has read in this process."""
+        files = []
+        for entry, (_, source) in zip(self.of(cell), self.plugins(cell), strict=True):
+            if not source.private:  # installed, as on the nodes of a cluster
+                continue
+            named = [absolute(path, _folder(source)).lstrip("?") for path in {**entry["modules"], **entry["files"]}]
+            code = [path for name in entry["code"] for path in (Path(_folder(source), name), Path.cwd() / name)]
+            listed = [inside for path in named if path.endswith("/") for inside in Path(path).glob("*")]
+            files += [path for path in (*code, *map(Path, named), *listed) if path.is_file()]
+        return files
+
     def plugins(self, cell: Cell) -> list[tuple[str, PluginCode]]:
         """Return the (name, source) of the user's code of a cell, in an order that depends on the cell alone."""
         key = id(cell.defense), id(cell.surrogate), cell.attack.name, cell.data.name

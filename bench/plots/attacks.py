@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -121,9 +122,11 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
     lines = {name: of for name, of in groups.items() if name in (*strongest[:_LINES], _CLEAN)}
     rows = []
     for name, of in lines.items():
-        for m in range(1, min(submissions, int(of["draws"].min())) + 1):
-            of_rows = pd.Series(rob_at_m(of["withstood"], of["draws"], m), of["image"])
-            shares = of_rows.groupby(level=0).mean()  # over trainings: they are no further images
+        withstood, draws, images = (of[name].to_numpy() for name in ("withstood", "draws", "image"))
+        image = np.unique(images, return_inverse=True)[1]
+        for m in range(1, min(submissions, int(draws.min())) + 1):
+            # Mean over trainings: they are no further images.
+            shares = np.bincount(image, rob_at_m(withstood, draws, m)) / np.bincount(image)
             low, high = wilson(shares.mean() * len(shares), len(shares))
             rows.append((name, m, float(shares.mean()), float(low), float(high)))
     return pd.DataFrame(rows, columns=["attack", "m", "share", "low", "high"])

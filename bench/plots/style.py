@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 from matplotlib.transforms import Bbox
@@ -215,7 +216,12 @@ def file_bytes(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
     left_out = {"svg": ("Date", "Creator", "Format", "Type"), "pdf": ("CreationDate",), "png": ("Software",)}[form]
     buffer = io.BytesIO()
     with style(), mpl.rc_context({"svg.fonttype": "path" if outlines else "none"}):
-        figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
+        if form == "svg":  # as savefig, which draws it once more
+            figure.set_dpi(mpl.rcParams["savefig.dpi"])
+            canvas: Any = FigureCanvasSVG(figure)
+            canvas.print_svg(buffer, metadata=dict.fromkeys(left_out))
+        else:
+            figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
     return _with_dark(buffer.getvalue()) if form == "svg" and not outlines else buffer.getvalue()
 
 

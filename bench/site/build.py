@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import bench
 import defenses
 import leaderboards
+from bench.analysis.claim_files import CLAIMS, read_claims
 from bench.site.model import Site, SiteBoard, Source
 from bench.site.site_folder import DESCRIPTION, check_ours, differences, is_current, write_site
 from bench.site.sources import sources_of
+from bench.store.kinds import Paths, paths_of
 from bench.store.parts import damage, part_folders
 from defenses.utils.errors import UserError
 from defenses.zoo.weight_paths import weight_roots
@@ -29,72 +31,86 @@ _LIBRARIES = ("pandas", "numpy", "scipy", "jinja2", "pillow", "matplotlib")
 _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same records another page
 
 
+@dataclass(frozen=True)
+class SiteOptions:
+    """Contents of a site beside its results; see `build_site`."""
+
+    title: str = "purebench"
+    gallery: int = GALLERY
+    against: tuple[Path, ...] = ()
+    claims: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, title: str, gallery: int, against: Paths, claims: Paths) -> SiteOptions:
+        """Return options from the arguments of `build_site`."""
+        return cls(title, gallery, tuple(paths_of(against)), tuple(paths_of(claims)))
+
+
 def build_site(
-    results: Iterable[Path],
-    out: Path,
+    results: Paths,
+    out: str | Path,
     title: str = "purebench",
     *,
     gallery: int = GALLERY,
-    against: Iterable[Path] = (),
+    against: Paths = (),
+    claims: Paths = (),
 ) -> int:
     """Build the site of some results folders, unless it is there already.
 
     Args:
-        results: the folders.
+        results: a results folder, or several.
         out: folder of the site: missing, empty, or of an earlier build.
         title: of the site.
         gallery: most images of an attack that are shown; 0: none.
         against: results folders of earlier runs of the boards, each compared with the present one.
+        claims: further claims than those of purebench: TOML files, or folders of them.
 
     Returns:
         Number of files of the site.
 
     Raises:
-        UserError: bad results, or `out` holds something else or cannot be written.
+        UserError: bad results or claims, or `out` holds something else or cannot be written.
     """
-    check_ours(out)
-    folders, earlier = list(results), list(against)
-    inputs = inputs_of(folders, title, gallery, earlier)
+    check_ours(out := Path(out))
+    folders, options = paths_of(results), SiteOptions.of(title, gallery, against, claims)
+    inputs = inputs_of(folders, options)
     if is_current(out, inputs):
         return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
-    files = site_files(folders, title, inputs, gallery, earlier)
+    files = site_files(folders, inputs, options)
     write_site(out, files)
     return len(files)
 
 
 def check_site(
-    results: Iterable[Path],
-    out: Path,
+    results: Paths,
+    out: str | Path,
     title: str = "purebench",
     *,
     gallery: int = GALLERY,
-    against: Iterable[Path] = (),
+    against: Paths = (),
+    claims: Paths = (),
 ) -> list[str]:
     """Return how a folder differs from the site of some results, as lines; nothing is written.
 
     Args:
-        results: the folders.
+        results: see `build_site`, as all other arguments.
         out: folder of the site.
         title: of the site.
-        gallery: see `build_site`.
-        against: see `build_site`.
+        gallery: of images.
+        against: earlier runs.
+        claims: further claims.
     """
-    folders, earlier = list(results), list(against)
-    inputs = inputs_of(folders, title, gallery, earlier)
-    return differences(out, site_files(folders, title, inputs, gallery, earlier))
+    folders, options = paths_of(results), SiteOptions.of(title, gallery, against, claims)
+    return differences(Path(out), site_files(folders, inputs_of(folders, options), options))
 
 
-def site_files(
-    results: list[Path], title: str, inputs: Mapping[str, object], gallery: int, against: Sequence[Path] = ()
-) -> dict[str, bytes]:
+def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteOptions) -> dict[str, bytes]:
     """Return the files of a site by path, `DESCRIPTION` last.
 
     Args:
         results: the folders.
-        title: of the site.
         inputs: see `inputs_of`.
-        gallery: see `build_site`.
-        against: see `build_site`.
+        options: see there.
     """
     from bench.site.audits_page import audit_pages, audits_of, audits_page
     from bench.site.claims_page import claims_page
@@ -105,8 +121,9 @@ def site_files(
     from bench.site.plots import Plots
     from bench.site.submit_page import submit_page
 
-    site, plots = collect(results, title, gallery=gallery), Plots()
-    site = replace(site, differences=differences_of(earlier_runs(results, against)))
+    claims = [claim for file in (CLAIMS, *options.claims) for claim in read_claims(file)]
+    site, plots = collect(results, options.title, claims, gallery=options.gallery), Plots()
+    site = replace(site, differences=differences_of(earlier_runs(results, options.against)))
     audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site), plots),
@@ -119,7 +136,7 @@ def site_files(
         **data_files(site),
     }
     for board in site.boards:
-        texts |= _board_pages(site, board, plots)
+        texts |= board_pages(site, board, plots) | _row_pages(site, board, plots)
     assets = sorted((Path(__file__).parent / "assets").iterdir())
     texts |= {f"assets/{asset.name}": asset.read_text(encoding="utf-8") for asset in assets if asset.suffix != ".pyc"}
     files = {path: text.encode("utf-8", "replace") for path, text in texts.items()} | image_files(site)
@@ -130,14 +147,12 @@ def site_files(
     return files | {DESCRIPTION: described.encode()}
 
 
-def _board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
-    """Return the pages of a board by path; their pictures are added to `plots`."""
+def board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
+    """Return the pages of a board by path, without those of its rows; their pictures are added to `plots`."""
     from bench.site.attacks_page import attacks_page
     from bench.site.board import board_page
     from bench.site.compare_page import compare_page
     from bench.site.diff_page import diff_page
-    from bench.site.images_page import images_page
-    from bench.site.row import row_page
 
     texts = {
         f"b/{board.slug}/index.html": board_page(site, board, plots),
@@ -146,26 +161,33 @@ def _board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
     }
     if found := site.differences.get(board.source.name):
         texts[f"b/{board.slug}/diff.html"] = diff_page(site, board, found)
+    return texts
+
+
+def _row_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
+    """Return the pages of the rows of a board, as `board_pages`."""
+    from bench.site.images_page import images_page
+    from bench.site.row import row_page
+
+    texts = {}
     for row in board.rows:
         texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
         texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
     return texts
 
 
-def inputs_of(results: list[Path], title: str, gallery: int, against: Sequence[Path] = ()) -> dict[str, object]:
-    """Return what a site is made of: results, by their checksums, and code.
+def inputs_of(results: list[Path], options: SiteOptions) -> dict[str, object]:
+    """Return what a site is made of: results, by their checksums, claims and code.
 
     Args:
         results: the folders.
-        title: of the site.
-        gallery: see `build_site`.
-        against: see `build_site`.
+        options: what it shows beside them.
 
     Raises:
         UserError: bad results, or a damaged part.
     """
     found = sources_of(results)
-    earlier = sources_of(against) if against else []
+    earlier = sources_of(options.against) if options.against else []
     for folder, _ in (*found, *earlier):
         for part in part_folders(folder / "parts"):
             if problem := damage(part):
@@ -173,12 +195,17 @@ def inputs_of(results: list[Path], title: str, gallery: int, against: Sequence[P
     return {
         "schema": _SCHEMA,
         "purebench": bench.__version__,
-        "title": title,
-        "gallery": gallery,
+        "title": options.title,
+        "gallery": options.gallery,
         "code": _code(),
         "results": [_described(source) for _, source in found],
         **({"against": [_described(source) for _, source in earlier]} if earlier else {}),
+        **({"claims": [_sum_of_claims(path) for path in options.claims]} if options.claims else {}),
     }
+
+
+def _sum_of_claims(path: Path) -> str:
+    return hashlib.sha256(repr(read_claims(path)).encode()).hexdigest()
 
 
 def _described(source: Source) -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench.report.crate import FILE, Described, crate
 from bench.report.plain import to_csv
 from bench.site.collect import records
@@ -45,13 +47,15 @@ def _verdicts(board: SiteBoard) -> str:
     """Return a row per image and attack as CSV: what the pages of images show, at full precision."""
     import pandas as pd
 
-    frames = [_of_attack(row, m, at) for row in board.rows for m in row.evidence for at in range(len(m.columns))]
-    return to_csv(pd.concat(frames, ignore_index=True)) if frames else ",".join(_VERDICTS) + "\n"
+    parts = [_of_attack(row, m, at) for row in board.rows for m in row.evidence for at in range(len(m.columns))]
+    if not parts:
+        return ",".join(_VERDICTS) + "\n"
+    frame = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in _VERDICTS})
+    return to_csv(frame[frame["withstood"].notna()])
 
 
-def _of_attack(row: SiteRow, matrix: Evidence, at: int) -> pd.DataFrame:
-    import pandas as pd
-
+def _of_attack(row: SiteRow, matrix: Evidence, at: int) -> dict[str, Any]:
+    """Return the columns of an attack on a row, one value per image."""
     column = matrix.columns[at]
     values = {
         "defense": row.label,
@@ -67,8 +71,7 @@ def _of_attack(row: SiteRow, matrix: Evidence, at: int) -> pd.DataFrame:
         "breaks": matrix.broken[at],
         "decides": matrix.deciding == at,
     }
-    frame = pd.DataFrame(values, columns=list(_VERDICTS))
-    return frame[frame["withstood"].notna()]
+    return {name: np.broadcast_to(np.asarray(value), len(matrix.index)) for name, value in values.items()}
 
 
 _VERDICTS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,7 @@ _PACKAGES = (
     *("purebench", "torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", "safetensors"),
     *("foolbox", "torchattacks", "autoattack", "pyautoattack", "robustbench"),
 )
+_CODE = ("bench", "defenses", "leaderboards")
 _ADDRESS = re.compile(r"(--?[\w-]+=)?https?://")
 _FOLDER = re.compile(r"(^|[=:])(?:~?/|[A-Za-z]:[\\/]).*[\\/](?=.)")  # of an absolute path
 
@@ -29,6 +31,7 @@ class RunRecord(TypedDict, total=False):
     Args:
         probabilities: digests, by title, of defenses that were run although they return probabilities.
         resumed: reasons, by label, why results that were taken over may be of another model.
+        shard: the part of the board that was run, as "3/16"; absent: all of it.
     """
 
     id: str
@@ -43,6 +46,7 @@ class RunRecord(TypedDict, total=False):
     workers: int
     probabilities: dict[str, str]
     resumed: dict[str, str]
+    shard: str
 
 
 def versions() -> dict[str, str]:
@@ -54,6 +58,14 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
+
+
+def source_digest() -> str:
+    """Return a hash of purebench's own code, by which two installations are the same: 16 hex digits."""
+    top, whole = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(path for name in _CODE for path in (top / name).rglob("*.py")):
+        whole.update(f"{path.relative_to(top).as_posix()}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return whole.hexdigest()[:16]
 
 
 def _git() -> dict[str, str | bool] | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from filelock import FileLock, Timeout
 
+from bench.store.merged_lines import MergedLines
 from bench.store.parts import (
     CELLS,
+    KEPT,
     SUMS,
     CellRecord,
     Stored,
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from bench.spec.cell_columns import CellColumns
 
 __all__ = ["CellResult", "NotWritable", "Store", "write_atomic"]
-
-_KEPT = "finished cells are kept"
 
 
 @dataclass
@@ -88,12 +87,12 @@ class CellResult:
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
     """Turn errors of full disks and missing permissions into a `NotWritable` of one line."""
-    return files.disk_errors(folder, _KEPT)
+    return files.disk_errors(folder, KEPT)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a file whole or not at all, also on a crash."""
-    files.write_whole(path, data, _KEPT)
+    files.write_whole(path, data, KEPT)
 
 
 class Store:
@@ -109,8 +108,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self.parts = folder / "parts"
-        self._merged: dict[Path, tuple[int, int]] = {}  # identities of the merged parts that were read
-        self._merged_lines: dict[str, CellRecord] = {}
+        self._merged = MergedLines(folder)
         try:
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -162,21 +160,13 @@ class Store:
             pass  # not run, or merged: a merged part appears before the cell's part goes
         except ValueError:
             return None
-        attempts(self._read_merged)
-        return self._merged_lines.get(key)
-
-    def _read_merged(self) -> None:
-        merged = {p: identity(p) for p in part_folders(self.parts) if p.name.startswith("all-")}
-        if merged != self._merged:
-            self._merged_lines = {line["key"]: line for part in merged for line in _lines(part)}
-            self._merged = merged
+        return attempts(self._merged.read).get(key)
 
     def save(self, result: CellResult) -> None:
-        """Write a cell's part, which replaces an earlier one."""
+        """Write a cell's part, which replaces an earlier one; the caller holds the cell's lock."""
         from bench.store.arrays import CellImages, tables_of
 
         key = result.line["key"]
-        self._sweep(f".cell-{key}-*")
         images = {} if result.adversarial is None else {key: CellImages.of(result.adversarial)}
         self._write_part(f"cell-{key}", [result.line], tables_of(result.records, result.draws), images)
 
@@ -200,15 +190,16 @@ class Store:
                 with suppress(FileNotFoundError), disk_errors(self.folder):
                     if identity(part) == before:
                         remove_part(part)
+            self._merged.mark()
 
     def _write_part(self, name: str, lines: Iterable[CellRecord], tables: dict[str, Any], images: Any) -> None:
         from bench.store.arrays import write_arrays
 
-        temporary = self.parts / f".{name}-{uuid.uuid4().hex}"
+        temporary = self.parts / f".{name}-new"  # of one process, which holds a lock
         with disk_errors(self.folder):
             try:
-                self.parts.mkdir(exist_ok=True)
-                temporary.mkdir()
+                shutil.rmtree(temporary, ignore_errors=True)  # left half-written by a process that was killed
+                temporary.mkdir(parents=True)
                 text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
                 (temporary / CELLS).write_text(text, encoding="utf-8")
                 write_arrays(temporary, tables, images)
@@ -246,6 +237,7 @@ class Store:
             merges = self._to_merge(order)
             for name, cells in merges.items():
                 self._write_merged(name, cells)
+            self._merged.mark()
             moved = {key for cells in merges.values() for key in cells}
             for part in old:  # merged parts first: cell parts are newer
                 if part.name not in merges and not moved.isdisjoint(_keys(part)):
@@ -283,17 +275,9 @@ class Store:
         self._write_part(name, [line for line, _ in cells.values()], tables, images)
 
 
-def _lines(part: Path) -> list[CellRecord]:
-    """Return the lines of a part; none where it is damaged, so that its cells are run again."""
-    try:
-        return read_lines(part)
-    except ValueError:
-        return []
-
-
 def _keys(part: Path) -> set[str]:
     """Return the keys of the cells in a part; none where it is damaged or gone."""
     try:
-        return {line["key"] for line in _lines(part)}
-    except FileNotFoundError:
+        return {line["key"] for line in read_lines(part)}
+    except (FileNotFoundError, ValueError):
         return set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.store.audits import is_audit_folder
@@ -16,6 +17,7 @@ LOADERS = {
     "poisoned trainings": "load_poisoning",
     "audits": "load_audits",
 }
+Paths = str | Path | Iterable[str | Path]
 NO_RESULTS = "{} holds no results; give the folder of a run, as results/quickstart"
 
 
@@ -24,6 +26,13 @@ def folder_named(path: object) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"the results are {str(path)[:40]!r}; give the folder of a run, as results/quickstart")
     return Path(path)
+
+
+def paths_of(paths: Paths) -> list[Path]:
+    """Return one path or several as a list."""
+    if isinstance(paths, Iterable) and not isinstance(paths, str):
+        return [folder_named(path) for path in paths]
+    return [folder_named(paths)]
 
 
 def kind_of(folder: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
@@ -268,6 +268,15 @@ def _content(raw: bytes | None, facts: Facts, run: RunRecord | None) -> dict[str
 def forced_defenses(manifest: Manifest) -> set[str]:
     """Return the digests of defenses that were run with --force although they return probabilities."""
     return {digest for run in manifest.get("runs", []) for digest in run.get("probabilities", {}).values()}
+
+
+def shards_of(runs: Iterable[RunRecord]) -> dict[str, bool]:
+    """Return the shards that runs were of, as "3/16"; True of one whose run came to its end."""
+    shards: dict[str, bool] = {}
+    for run in runs:
+        if (shard := run.get("shard")) is not None:
+            shards[shard] = shards.get(shard, False) or "finished" in run
+    return shards
 
 
 def resumed_anyway(manifest: JsonView) -> dict[str, str]:

@@ -26,6 +26,7 @@ RECORDS, DRAWS, ADVERSARIAL, CELLS, SUMS = (
     "checksums.json",
 )
 FILES = (RECORDS, DRAWS, ADVERSARIAL, CELLS)
+KEPT = "finished cells are kept"  # told where a folder cannot be written
 _TRIES = 20  # parts may be merged by a running board while they are read
 
 T = TypeVar("T")

@@ -85,6 +85,7 @@ def _line(cell: dict[str, Any]) -> dict[str, Any]:
 
 def make(folder: Path, shape: Shape, *, merged: bool = True) -> None:
     """Write a folder: a part per defense, or when not merged one per cell."""
+    from bench.store.arrays import CellImages
     from bench.store.folder import CellResult, Store
 
     store = Store(folder)
@@ -95,7 +96,7 @@ def make(folder: Path, shape: Shape, *, merged: bool = True) -> None:
         records, draws = _columns(cells, shape, np.random.default_rng(defense))
         lines = [_line(cell) for cell in cells]
         if merged:
-            images = {cell["key"]: np.zeros((1, 1), np.float32) for cell in cells}
+            images = {cell["key"]: CellImages.of(np.zeros((1, 1), np.float32)) for cell in cells}
             name = f"all-{cells[0]['defense']}-00000000"
             store._write_part(name, lines, {"records.parquet": records, "draws.parquet": draws}, images)
         else:

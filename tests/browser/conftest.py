@@ -8,7 +8,7 @@ import shutil
 import pytest
 from filelock import FileLock
 from screens import DESK
-from site_pages import COMMITTED, hostile, many, mixed
+from site_pages import COMMITTED, hostile, many, mixed, write_board_pages
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
@@ -23,8 +23,8 @@ def site(tmp_path_factory, worker_id):
     folder.mkdir(exist_ok=True)
     with FileLock(folder / "lock"):
         if not (folder / "built").exists():
-            fakes = [hostile(folder / "hostile"), mixed(folder / "mixed"), many(folder / "many", 200, 30)]
-            build_site([*COMMITTED, *fakes], folder / "site")
+            build_site([*COMMITTED, hostile(folder / "hostile"), mixed(folder / "mixed")], folder / "site")
+            write_board_pages(many(folder / "many", 200, 30), folder / "site")
             (folder / "built").touch()
     return folder / "site"
 

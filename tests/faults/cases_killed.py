@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from faults.catalogue import case
-from faults.ground import Ground, Outcome, finished
+from faults.ground import Ground, Outcome, finished, run_command
 from faults.running import Running
 
 
@@ -102,6 +102,23 @@ def one_of_two(ground: Ground) -> Outcome:
     assert first.ended().code == -signal.SIGKILL
     assert len(kept) == whole - 1
     return Outcome(second, code=0, folder=out, kept=kept)
+
+
+@case(
+    "SIGKILL of one of two shards of a board in the middle of an attack, which `merge` names",
+    "the repeated shard goes on, and both together are the whole board",
+)
+def shard(ground: Ground) -> Outcome:
+    folders = [ground.tmp / f"{number}-of-2" for number in (1, 2)]
+    running = Running(ground, folders[0], "--shard", "1/2", "--workers", 0)
+    kept = finished(folders[0])
+    os.kill(running.process.pid, signal.SIGKILL)
+    assert running.ended().code == -signal.SIGKILL
+    assert ground.run(ground.base.board, folders[1], "--shard", "2/2").code == 0
+    assert "(run shard 1/2)" in run_command("merge", *folders, "--out", ground.tmp / "part").stdout
+    assert ground.run(ground.base.board, folders[0], "--shard", "1/2").code == 0
+    merged = run_command("merge", *folders, "--out", ground.tmp / "whole")
+    return Outcome(merged, code=0, folder=ground.tmp / "whole", kept=kept | finished(folders[1]))
 
 
 @case("a lock file that a killed process left", "it blocks nobody")

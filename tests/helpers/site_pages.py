@@ -11,6 +11,9 @@ import pyarrow as pa
 from boards import ROOT
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
+from bench.site.build import board_pages
+from bench.site.collect import collect
+from bench.site.plots import Plots
 from bench.store.arrays import tables_of
 from bench.store.folder import Store
 
@@ -59,6 +62,17 @@ class Page(HTMLParser):
 
 def pages(folder: Path) -> dict[str, Page]:
     return {file.relative_to(folder).as_posix(): Page(file.read_text()) for file in sorted(folder.rglob("*.html"))}
+
+
+def write_board_pages(results: Path, site: Path) -> Path:
+    """Write the pages of a large board into a site; its rows and their pictures, which take minutes, stay out."""
+    contents, plots = collect([results], "purebench", gallery=0), Plots()
+    (board,) = contents.boards
+    texts = board_pages(contents, board, plots)
+    for path, data in {**{path: text.encode() for path, text in texts.items()}, **plots.files}.items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_bytes(data)
+    return site / "b" / board.slug
 
 
 def titled(folder: Path, title: str) -> Path:

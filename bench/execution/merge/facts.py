@@ -9,9 +9,10 @@ from typing import Any
 
 from bench.evaluation.certificates import stored as certificates
 from bench.evaluation.certificates.certificate import CertificateRecord
+from bench.spec.shard import Shard
 from bench.store.audits import read_audits
 from bench.store.environment import RunRecord
-from bench.store.manifest import Manifest
+from bench.store.manifest import Manifest, shards_of
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json, JsonView
@@ -82,6 +83,14 @@ def united_runs(manifests: Iterable[Manifest]) -> list[RunRecord]:
         if run["id"] not in runs or ("finished" in run and "finished" not in runs[run["id"]]):
             runs[run["id"]] = run
     return sorted(runs.values(), key=lambda run: (run.get("started", ""), run["id"]))
+
+
+def absent_shards(runs: Iterable[RunRecord]) -> list[str]:
+    """Return the shards that no run has come to the end of, as "3/16", where there are runs of other shards."""
+    shards = shards_of(runs)
+    numbers = sorted({Shard.parse(shard).of for shard in shards})
+    every = [str(Shard(number, of)) for of in numbers for number in range(1, of + 1)]
+    return [shard for shard in every if not shards.get(shard)]
 
 
 def united_certificates(folders: Iterable[Path]) -> dict[str, CertificateRecord]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.evaluation.certificates import stored as certificates
 from bench.execution.merge.cells import chosen, stored_whole
 from bench.execution.merge.facts import (
+    absent_shards,
     check_same_board,
     first_of,
     united_audits,
@@ -44,11 +45,13 @@ class MergedCells:
         stored: in the new folder.
         shared: of these, in more than one folder.
         missing: planned, in none.
+        shards: without which the board is not whole, as "3/16".
     """
 
     stored: int
     shared: int
     missing: int
+    shards: Sequence[str]
 
 
 def merge_folders(folders: Sequence[Path], out: Path, finish: Callable[[Path], None] = lambda _: None) -> MergedCells:
@@ -95,7 +98,8 @@ def merge_folders(folders: Sequence[Path], out: Path, finish: Callable[[Path], N
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} vanished while it was read; repeat the command") from None
     shared = sum(sum(key in folder for folder in found) > 1 for key in cells)
-    return MergedCells(len(cells), shared, sum(line["key"] not in cells for line in plans[ordered[0]]))
+    missing = sum(line["key"] not in cells for line in plans[ordered[0]])
+    return MergedCells(len(cells), shared, missing, absent_shards(runs) if missing else ())
 
 
 def _check_out(out: Path) -> None:

@@ -10,10 +10,17 @@ from bench.execution.workers.tasks import Task
 
 
 class Ending(NamedTuple):
-    """The end of a worker: its cause in words, as "signal 9", and the traceback that it left, if any."""
+    """The end of a worker.
+
+    Args:
+        cause: in words, as "signal 9".
+        trace: the traceback that it left; None: there is none.
+        lost: its machine is out of reach, which tells nothing of how it started.
+    """
 
     cause: str
     trace: str | None
+    lost: bool = False
 
 
 class Backend(Protocol):

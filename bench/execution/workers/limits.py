@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -30,6 +31,15 @@ class Limits:
 def default_memory(workers: int) -> float:
     """Return the GiB that each of `workers` processes may hold: an equal share of the memory available now."""
     return max(_LEAST, _SHARE * available_memory() / GIB / workers)
+
+
+def least_memory(shares: Sequence[float]) -> float:
+    """Return the GiB that each worker of a cluster may hold, the least share of a node's, so that all nodes have room.
+
+    Args:
+        shares: GiB of each node by the workers that its other resources allow.
+    """
+    return max(_LEAST, min(shares, default=_LEAST))
 
 
 def all_workers(threads: int, device: str) -> int:

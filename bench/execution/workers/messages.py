@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import CellReport
+from bench.execution.finish_cell import CellReport
+from bench.store.folder import CellResult
 
 
 class WorkerFailed(Exception):
@@ -79,6 +80,14 @@ class Finished(TaskMessage):
 
 
 @dataclass(frozen=True)
+class Computed(TaskMessage):
+    """The result of the cell, for the pool to store, and the seconds that it took."""
+
+    result: CellResult
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Unfinished(TaskMessage):
     """The cell failed and is not stored: the problem in a line, and the worker's traceback if there is one."""
 
@@ -86,4 +95,12 @@ class Unfinished(TaskMessage):
     trace: str | None
 
 
-Message = Ready | Failed | Died | TaskMessage
+@dataclass(frozen=True)
+class Advanced:
+    """The share of the worker's cell that is done, which has the key."""
+
+    key: str
+    share: float
+
+
+Message = Ready | Failed | Died | Advanced | TaskMessage

@@ -8,13 +8,15 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.evaluation.certificates.certificate import CertificateRecord
-from bench.execution.cell_runner import Report, finish, one_per_defense
+from bench.execution.cell_runner import one_per_defense
+from bench.execution.finish_cell import Advanced, CellReport, Report, finish
 from bench.execution.workers import messages
 from bench.execution.workers.backend import Backend, Ending
+from bench.execution.workers.held_cells import HeldCells
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.messages import Message, TaskMessage, WorkerFailed, WorkerState
 from bench.execution.workers.schedule import Schedule
-from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
+from bench.execution.workers.tasks import CellTask, CertifyTask, ComputeTask, LoadTask, Task
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 from bench.store.parts import CellRecord
@@ -38,6 +40,8 @@ class PoolCallbacks:
         limits: limits of each worker; a cell that exceeds one becomes an error record, as does a cell on which a worker
             dies twice.
         estimate: returns the seconds of a cell; None where unknown.
+        prepared: called after every check and every certificate of a defense, "check" or "certificate", and its title.
+        advanced: called with a cell's key and the share that is done: 0 when it begins, then now and then.
     """
 
     run: str
@@ -45,6 +49,8 @@ class PoolCallbacks:
     report: Report
     limits: Limits
     estimate: Callable[[Cell], float | None]
+    prepared: Callable[[str, str], None] = lambda *_: None
+    advanced: Advanced = lambda *_: None
 
 
 @dataclass
@@ -71,6 +77,7 @@ class WorkerPool:
         pending: cells to run, the longest first.
         redo: by key, the records that do not count as finished.
         certified: titles of the defenses that need a gradient certificate.
+        held: locks cells and stores their results; None: the workers do.
     """
 
     def __init__(
@@ -81,8 +88,9 @@ class WorkerPool:
         pending: Sequence[Cell],
         redo: Mapping[str, CellRecord],
         certified: Container[str],
+        held: HeldCells | None = None,
     ):
-        self.backend, self.store, self.callbacks, self.redo = backend, store, callbacks, redo
+        self.backend, self.store, self.callbacks, self.redo, self._held = backend, store, callbacks, redo, held
         # The last task is taken first: the checks of stochastic defenses take longest.
         cells = sorted(one_per_defense(pending), key=lambda cell: cell.defense.stochastic)
         self._ready: list[Task] = [LoadTask(cell) for cell in cells]
@@ -93,6 +101,7 @@ class WorkerPool:
         self._certificates: dict[str, CertificateRecord] = {}  # by title
         self._softmax: set[str] = set()
         self._workers: dict[int, _Worker] = {}
+        self._size = 1
         self._deaths: Counter[str] = Counter()  # by name of the task; "": without one
 
     def run(self, size: int) -> None:
@@ -102,6 +111,7 @@ class WorkerPool:
             UserError: bad input, as a model that cannot be benchmarked.
             WorkerFailed: a fault of purebench in a worker.
         """
+        self._size = size
         while left := self._left() + len(self._at_work()):
             while len(self._workers) < min(size, left):
                 number = self.backend.start()
@@ -139,11 +149,22 @@ class WorkerPool:
                 self.callbacks.begin(self._certificates, self._softmax)
         if self._ready:
             return self._ready.pop()
-        if (cell := self._schedule.pop()) is not None:
-            return CellTask(cell, self.redo.get(cell.key))
-        if self._busy:
-            cell = self._busy.pop(0)
-            return CellTask(cell, self.redo.get(cell.key), wait=True)
+        while (cell := self._schedule.pop()) is not None:
+            if (task := self._cell_task(cell, wait=False)) is not None:
+                return task
+        return self._cell_task(self._busy.pop(0), wait=True) if self._busy else None
+
+    def _cell_task(self, cell: Cell, *, wait: bool) -> Task | None:
+        """Return the task of a cell; None if another run is running it, or has, where the pool stores results."""
+        if self._held is None:
+            return CellTask(cell, self.redo.get(cell.key), wait=wait)
+        match self._held.hold(cell):
+            case True:
+                return ComputeTask(cell)
+            case False:
+                self._busy.append(cell)
+            case CellReport() as report:
+                self.callbacks.report(report)
         return None
 
     def _on_message(self, worker: _Worker, message: Message) -> None:
@@ -157,6 +178,9 @@ class WorkerPool:
                 raise error
             case messages.Died():
                 self._on_death(worker)
+            case messages.Advanced(key, share):
+                if task is not None and task.cell.key == key:
+                    self.callbacks.advanced(key, share)
             case TaskMessage(name) if task is None or task.name != name:
                 return
             case messages.Entered(state=state):
@@ -174,10 +198,14 @@ class WorkerPool:
             case messages.Checked(_, seconds, softmax):
                 self._softmax |= {title} if softmax else set()
                 self._schedule.learn(title, seconds)
+                self.callbacks.prepared("check", title)
             case messages.Certified(_, certificate):
                 self._certificates[title] = certificate
+                self.callbacks.prepared("certificate", title)
             case messages.Finished(_, report):
                 self.callbacks.report(report)
+            case messages.Computed(_, result, seconds):
+                self._keep(task.cell, result, seconds)
             case messages.Unfinished(_, problem, trace):
                 self._record(task.cell, time.monotonic() - worker.since, problem, trace)
 
@@ -209,14 +237,15 @@ class WorkerPool:
 
     def _on_death(self, worker: _Worker) -> None:
         """Handle the death of a worker: its task is tried again, as often as the task allows."""
-        cause, trace = self._end(worker, trace=False)
+        cause, trace, lost = self._end(worker, trace=False)
         task = worker.task
         name = "" if task is None else task.name
         if worker.state is not WorkerState.WAIT:  # a waiting worker tried nothing
             self._deaths[name] += 1
         if task is None:
-            if worker.state is WorkerState.START and self._deaths[""] >= _STARTS:
-                raise WorkerFailed(f"workers die at their start ({cause}); {_GUARD}")
+            allowed = _STARTS * self._size if lost else _STARTS
+            if worker.state is WorkerState.START and self._deaths[""] >= allowed:
+                raise WorkerFailed(f"workers die at their start ({cause})" + ("" if lost else f"; {_GUARD}"))
         elif self._deaths[name] < task.attempts:
             self._ready.append(task)
         else:
@@ -229,6 +258,9 @@ class WorkerPool:
 
     def _record(self, cell: Cell, seconds: float, problem: str, trace: str | None) -> None:
         """Store the failure of a cell, unless another run is running it now."""
+        if self._held is not None:
+            self._keep(cell, CellResult.failure(cell, problem, trace), seconds)
+            return
         with self.store.lock(cell.key) as acquired:
             if not acquired:
                 self._busy.append(cell)
@@ -236,3 +268,8 @@ class WorkerPool:
             failure = CellResult.failure(cell, problem, trace)
             report = finish(self.store, cell, lambda _: failure, self.callbacks.run, self.redo.get(cell.key))
             self.callbacks.report(replace(report, seconds=None if report.seconds is None else seconds))
+
+    def _keep(self, cell: Cell, result: CellResult, seconds: float) -> None:
+        """Store the result of a cell that the pool holds."""
+        assert self._held is not None
+        self.callbacks.report(replace(self._held.keep(cell, result), seconds=seconds))

@@ -56,7 +56,7 @@ def warm_up(threads: int) -> None:
 
     multiprocessing.set_forkserver_preload(_PRELOAD)
     # On Ctrl-C this process ends the server, which looks for no modules in the current folder: these are plug-ins'.
-    with _environment(_thread_pools(threads) | {"PYTHONSAFEPATH": "1"}), _ignore_interrupts():
+    with _environment(_thread_pools(threads) | {"PYTHONSAFEPATH": "1"}), ignore_interrupts():
         forkserver.ensure_running()
     for name in _TABLES:  # imported while the server is still busy
         importlib.import_module(name)
@@ -168,7 +168,7 @@ def _thread_pools(threads: int) -> dict[str, str]:
 
 
 @contextmanager
-def _ignore_interrupts() -> Iterator[None]:
+def ignore_interrupts() -> Iterator[None]:
     """Ignore SIGINT, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -182,7 +182,7 @@ def _ignore_interrupts() -> Iterator[None]:
 
 def _kill(workers: list[_WorkerProcess]) -> None:
     """Kill processes and their process groups, and wait for their end."""
-    with _ignore_interrupts():
+    with ignore_interrupts():
         for worker in workers:
             with suppress(ProcessLookupError, PermissionError, AttributeError):
                 os.killpg(worker.process.pid, signal.SIGKILL)

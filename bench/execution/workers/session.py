@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.evaluation.certificates.stored import failed
 from bench.execution.cell_runner import CellRunner
 from bench.execution.workers.limits import GIB
-from bench.execution.workers.messages import Message
+from bench.execution.workers.messages import Advanced, Message
 from bench.spec.cell import Cell
 from bench.store.folder import CellResult, Store
 
@@ -38,7 +40,7 @@ class WorkerSettings:
     Args:
         images: of the board.
         threads: torch threads of a worker.
-        folder: the results folder.
+        folder: the results folder; None: the workers share none with the pool, which stores their results.
         options: options of the run.
         run: id of the run.
         memory: GiB that a worker may hold; None: no limit.
@@ -46,7 +48,7 @@ class WorkerSettings:
 
     images: BoardImages
     threads: int
-    folder: Path
+    folder: Path | None
     options: Options
     run: str
     memory: float | None = None
@@ -66,7 +68,17 @@ class Session:
         torch.set_num_threads(settings.threads)
         _share_accelerator(settings.options)
         self.settings, self.send = settings, send
-        self.store, self.runner = Store(settings.folder), CellRunner(settings.images, settings.options)
+        self.runner = CellRunner(settings.images, settings.options, self._advanced)
+
+    def _advanced(self, key: str, share: float) -> None:
+        with suppress(OSError):  # the pool has died: no fault of the attack that is running
+            self.send(Advanced(key, share))
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the results folder, which the worker shares with the pool."""
+        assert self.settings.folder is not None
+        return Store(self.settings.folder)
 
     def certificate(self, cell: Cell) -> CertificateRecord:
         """Return the certificate of the defense of a cell; as a worker ignores Ctrl-C, an interrupt is the model's."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.evaluation.certificates.stored import failed
-from bench.execution.cell_runner import finish
+from bench.evaluation.cost import seconds_since
+from bench.execution.finish_cell import finish
 from bench.execution.workers.messages import (
     Busy,
     Certified,
     Checked,
+    Computed,
     Entered,
     Finished,
     TaskMessage,
@@ -121,3 +124,16 @@ class CellTask(Task):
     def on_timeout(self, problem: str, trace: str | None) -> TaskMessage:
         """Return the problem, to be recorded."""
         return Unfinished(self.name, problem, trace)
+
+
+@dataclass(frozen=True)
+class ComputeTask(CellTask):
+    """Run a cell whose lock the pool holds, and which the pool stores."""
+
+    def run(self, session: Session) -> TaskMessage:
+        """Run the cell."""
+        session.runner.defense(self.cell)
+        session.send(Entered(self.name, WorkerState.WORK))
+        begin = time.perf_counter()
+        result = session.result(self.cell)
+        return Computed(self.name, result, seconds_since(begin))

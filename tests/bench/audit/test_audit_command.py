@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from boards import ROOT
@@ -10,6 +11,7 @@ from certificate_checks import KINKED, only_wide_differences
 import bench.audit.budgets
 from bench.analysis.caveats import failures
 from bench.audit.checks import gradients
+from bench.audit.findings import not_applicable
 from bench.cli.main import main
 from bench.report.files import current_table
 from bench.report.row_text import marks_of_names
@@ -55,6 +57,26 @@ def test_a_defense_by_name(tmp_path, capsys):
     before = {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")}
     assert run("pgd-at", "--eps", "1/5", "--out", tmp_path) == 0
     assert {f: f.read_bytes() for f in (tmp_path / "audit").rglob("*.*")} == before
+
+
+def test_an_audit_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    """Count and time, without the checks themselves."""
+    monkeypatch.setattr("bench.audit.run._run_check", lambda _, name, __: [not_applicable(name, "as here")])
+    readings = iter([0.0, 10.0, 100.0])
+    clock = SimpleNamespace(perf_counter=lambda: next(readings, 3700.0))
+    monkeypatch.setattr("bench.evaluation.cost.time", clock)
+    monkeypatch.setattr("bench.audit.run.time", SimpleNamespace(perf_counter=lambda: 0.0))
+    chosen = ["--out", str(tmp_path), "--defense", "undefended", "pgd-at"]
+    main(["audit", "quickstart", *chosen])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "[1/2] undefended: [1/10] logits and no softmax",
+        "[1/2] undefended: [2/10] zero gradients, after 0 s",
+        "[1/2] undefended: [3/10] gradients agree between seeds, after 10 s",
+    ]
+    assert lines[10] == "[1/2] undefended: 10 checks in 1 h 02 min"
+    assert lines[11].startswith("[2/2] pgd-at: [1/10] ")
+    assert len(lines) == 22
 
 
 def test_a_check_that_is_not_measurable_has_its_own_exit_code(tmp_path, capsys, monkeypatch):

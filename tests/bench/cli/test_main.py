@@ -6,7 +6,9 @@ import sys
 
 from boards import ROOT, purebench, purebench_here, write_board
 
-from bench.cli.main import _is_importing
+from bench.board.load import load_board
+from bench.cli.board_options import worker_count
+from bench.cli.main import _is_importing, build_parser
 from defenses.utils.plugins import load_object
 
 
@@ -63,7 +65,8 @@ def first_line(*arguments: object) -> tuple[str, bool]:
 
 def test_a_run_says_what_it_will_do_before_it_imports_torch(tmp_path):
     line, imported_torch = first_line("run", "quickstart", "--out", tmp_path / "out", "--workers", 0)
-    assert line == f"27 cells, 0 finished: 4 defenses x 8 attacks x 100 images; results in {tmp_path}/out"
+    sizes = "4 defenses x 8 attacks x 100 images"
+    assert line == f"27 cells, 0 finished: {sizes}; forecast 41,000,000 evaluations; results in {tmp_path}/out"
     assert not imported_torch
     names = (
         "--preset",
@@ -92,9 +95,24 @@ def test_a_run_of_own_code_says_meanwhile_what_is_loaded(tmp_path):
     write_board(tmp_path)
     chosen = ("--out", tmp_path / "out", "--defense", "linear", "--attack", "slow", "--workers", 0)
     done = purebench_here("run", path, *chosen)
-    assert f"9 cells, 0 finished: 1 defense x 3 attacks x 60 images; results in {tmp_path}/out\n" in done.stderr
+    forecast = "forecast 360 evaluations"  # one of each image in each cell, and a gradient
+    sizes = "1 defense x 3 attacks x 60 images"
+    assert f"9 cells, 0 finished: {sizes}; {forecast}; results in {tmp_path}/out\n" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"next: purebench audit {tmp_path}/out (can they be trusted?), purebench site {tmp_path}/out (every image)"
+    )
     assert "9 cells, 9 finished: " in purebench_here("run", path, *chosen).stderr
     assert purebench_here("run", path, *chosen, "--quiet").stderr == ""
+
+
+def test_workers_are_as_many_as_pay_off(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.cli.board_options.all_workers", lambda *_: 8)
+    boards = {"small": load_board(write_board(tmp_path)), "quickstart": load_board("quickstart")}
+    for name, words, count in [
+        *(("small", (), 1), ("small", ("--workers", "auto"), 8)),
+        *(("quickstart", (), 8), ("quickstart", ("--workers", "3"), 3)),
+    ]:
+        assert worker_count(build_parser("run").parse_args(["run", name, *words]), boards[name]) == count
 
 
 def test_ctrl_c_waits_for_an_import(tmp_path):

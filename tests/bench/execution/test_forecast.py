@@ -11,7 +11,9 @@ from boards import MODELS, purebench_here
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
 from bench.execution.attack_and_judge import execute
-from bench.execution.cell_runner import CellReport, CellRunner
+from bench.execution.cell_runner import CellRunner
+from bench.execution.evaluations import evaluations
+from bench.execution.finish_cell import CellReport
 from bench.execution.forecast.estimates import Forecast, measured, read_forecast, write_forecast
 from bench.execution.forecast.probe import probe
 from bench.execution.forecast.sampled import sampled
@@ -251,8 +253,11 @@ def test_a_library_is_loaded_before_the_clock_of_a_cell_starts(board, monkeypatc
 def test_what_is_expected_gives_way_to_what_was_measured(board):
     cells = [c for c in load_board(board).cells() if c.attack.label == "pgd"]
     progress = Progress(cells, workers=1, quiet=True, expected={row_of(cells[0]): 7.0})
-    assert progress.forecast(cells[0]) == 7.0
-    assert progress.expected(cells[-1]) is None
+    durations = progress.durations
+    assert durations.forecast(cells[0]) == 7.0
+    assert durations.expected(cells[-1]) is None
+    assert durations.forecast(cells[-1]) is None
     progress.finished(CellReport(cells[0].key, "ok", 3.0, None))
-    assert progress.expected(cells[1]) == 3.0
-    assert progress.forecast(cells[-1]) == 3.0  # of the same attack
+    assert durations.expected(cells[1]) == 3.0
+    costlier = evaluations(cells[-1]) / evaluations(cells[0])
+    assert durations.forecast(cells[-1]) == pytest.approx(1.5 * 3.0 * costlier)  # of another defense

@@ -2,6 +2,8 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,17 @@ from boards import write_board
 from bench.analysis.results import load_results
 from bench.board.board import Board
 from bench.board.load import load_board
-from bench.execution.cell_runner import CellReport
+from bench.execution.finish_cell import CellReport
 from bench.execution.options import Options
 from bench.execution.run_board import run_board
 from bench.execution.workers.backend import Ending
+from bench.execution.workers.held_cells import HeldCells
 from bench.execution.workers.limits import GIB, Limits
 from bench.execution.workers.messages import (
+    Advanced,
     Certified,
     Checked,
+    Computed,
     Died,
     Entered,
     Failed,
@@ -31,8 +36,8 @@ from bench.execution.workers.messages import (
 )
 from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.session import Session, WorkerSettings
-from bench.execution.workers.tasks import CellTask, CertifyTask, LoadTask, Task
-from bench.store.folder import Store
+from bench.execution.workers.tasks import CellTask, CertifyTask, ComputeTask, LoadTask, Task
+from bench.store.folder import CellResult, Store
 from defenses.utils.errors import UserError
 
 Answers = list[Message]
@@ -112,6 +117,20 @@ def test_tasks_come_in_their_order(tmp_path: Path) -> None:
     assert kinds == ["LoadTask"] * 2 + ["CertifyTask"] + ["CellTask"] * 24
     assert run.certificates == {"linear": {"passed": True}}
     assert backend.started == 2
+
+
+def test_shares_of_cells_that_run_are_passed_on(tmp_path: Path) -> None:
+    def script(task: Task, time: int) -> Answers:
+        return [Advanced(task.cell.key, 0.5), Advanced("another", 0.5), answer(task)]
+
+    told: list[tuple[str, object]] = []
+    run = Run(tmp_path, Scripted(script), certified=frozenset({"linear"}))
+    heard = {"prepared": lambda *step: told.append(step), "advanced": lambda *step: told.append(step)}
+    run.pool.callbacks = replace(run.pool.callbacks, **heard)
+    assert run.done() == {"ok": 24}
+    steps = {("check", "linear"), ("check", "noisy"), ("certificate", "linear")}
+    assert {step for step in told if step[0] in ("check", "certificate")} == steps
+    assert {step for step in told if step not in steps} == {(c.key, 0.5) for c in run.cells}
 
 
 def test_a_task_whose_worker_is_lost_is_tried_again(tmp_path: Path) -> None:
@@ -214,3 +233,105 @@ def test_any_backend_gives_the_same_results(tmp_path: Path) -> None:
     assert len(reports) == len(cells)
     for column in ("cell", "image", "accuracy", "linf", "status"):
         assert np.array_equal(one[column].to_numpy(), other[column].to_numpy()), column
+
+
+def computed(task: Task, _: int = 1) -> Answers:
+    """The answers of a worker that shares no results folder."""
+    if not isinstance(task, ComputeTask):
+        return [answer(task)]
+    return [Computed(task.name, CellResult.failure(task.cell, "of the worker", None), 1.0)]
+
+
+def held_run(folder: Path, script: Callable[[Task, int], Answers] = computed) -> Run:
+    """A run whose pool stores the results."""
+    run = Run(folder, Scripted(script))
+    run.pool._held = HeldCells(run.store, "run", {})
+    return run
+
+
+def test_a_pool_stores_what_workers_without_a_folder_send(tmp_path: Path) -> None:
+    board = load_board(write_board(tmp_path))
+    run_board(board, tmp_path / "one", Options(quiet=True, workers=0))
+    store, reports = Store(tmp_path / "other"), list[CellReport]()
+    backend = InThisProcess(WorkerSettings(board.images, 1, None, Options(quiet=True), "run"))
+    callbacks = PoolCallbacks("run", lambda *_: None, reports.append, NO_LIMITS, lambda _: None)
+    with HeldCells(store, "run", {}) as held:
+        WorkerPool(backend, store, callbacks, board.cells(), {}, (), held).run(3)
+    one, other = (load_results(tmp_path / name).sort_values(["cell", "image"]) for name in ("one", "other"))
+    assert len(reports) == len(board.cells())
+    for column in ("cell", "image", "accuracy", "linf", "status"):
+        assert np.array_equal(one[column].to_numpy(), other[column].to_numpy()), column
+
+
+def test_a_cell_that_a_pool_holds_is_no_other_process_s_until_it_is_stored(tmp_path: Path) -> None:
+    other = Store(tmp_path / "out")
+    free: dict[str, bool] = {}
+
+    def script(task: Task, time: int) -> Answers:
+        with other.lock(task.cell.key) as acquired:
+            free[task.name] = acquired
+        dies = isinstance(task, ComputeTask) and time == 1
+        return [Entered(task.name, WorkerState.WORK), Died()] if dies else computed(task)
+
+    run = held_run(tmp_path, script)
+    assert run.done() == {"error": 24}
+    assert {name.partition(" ")[0]: acquired for name, acquired in free.items()} == {
+        "LoadTask": True,
+        "ComputeTask": False,
+    }
+    for cell in run.cells:
+        with other.lock(cell.key) as acquired:
+            assert acquired
+        assert (record := other.cell_record(cell.key)) is not None
+        assert record["error"] == "of the worker"
+
+
+def test_a_pool_waits_for_cells_that_another_process_holds_and_takes_its_results(tmp_path: Path) -> None:
+    run = held_run(tmp_path)
+    elsewhere, held, freed = Store(tmp_path / "out"), run.cells[0], run.cells[1]
+    with ExitStack() as first, ExitStack() as second:
+        assert first.enter_context(elsewhere.lock(held.key))
+        assert second.enter_context(elsewhere.lock(freed.key))
+
+        class Later(Scripted):
+            def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
+                if len(run.reports) == 22:  # all but two: the other process ends one, and stores the other
+                    elsewhere.save(CellResult.failure(held, "of the other", None))
+                    first.close()
+                    second.close()
+                yield from super().receive(seconds)
+
+        run.pool.backend = Later(computed)
+        assert run.done() == {"error": 24}
+    notes = {report.key: report.note for report in run.reports}
+    assert notes[held.key] == "of the other"
+    assert notes[freed.key] == "of the worker"
+
+
+def test_what_a_pool_holds_is_free_after_an_error(tmp_path: Path) -> None:
+    run = held_run(
+        tmp_path, lambda task, _: [Failed(UserError("no"))] if isinstance(task, ComputeTask) else [answer(task)]
+    )
+    held = run.pool._held
+    assert held is not None
+    with pytest.raises(UserError), held:
+        run.done()
+    for cell in run.cells:
+        with Store(tmp_path / "out").lock(cell.key) as acquired:
+            assert acquired
+
+
+def test_lost_machines_say_nothing_of_how_workers_start(tmp_path: Path) -> None:
+    """A node with four starting workers is lost: others take their place."""
+
+    class Node(Scripted):
+        def start(self) -> int:
+            number = super().start()
+            if number <= 4:
+                self.messages[-1] = number, Died()
+            return number
+
+        def stop(self, worker: int, *, trace: bool) -> Ending:
+            return Ending("lost", None, lost=True)
+
+    assert Run(tmp_path, Node()).done(workers=4) == {"ok": 24}

@@ -19,7 +19,8 @@ import bench.execution.workers.worker
 from bench.analysis.results import load_cells
 from bench.board.load import load_board
 from bench.cli.main import main
-from bench.execution.cell_runner import CellReport, finish
+from bench.execution.evaluations import evaluations
+from bench.execution.finish_cell import CellReport, finish
 from bench.execution.options import Options
 from bench.execution.progress import Progress
 from bench.execution.run_board import run_board
@@ -192,9 +193,13 @@ def test_another_board_in_the_folder_is_refused(tmp_path):
 
 def test_progress_forecasts_from_similar_cells(tmp_path):
     cells = slow_cells(tmp_path)
-    progress = Progress(cells, workers=2, quiet=True)
-    progress.finished(CellReport(cells[0].key, "ok", 10.0, None))
-    assert progress.eta() == pytest.approx(10.0 * (len(cells) - 1) / 2)
+    linear, noisy = ([c for c in cells if c.defense.label == label] for label in ("linear", "noisy"))
+    progress = Progress(linear, workers=2, quiet=True)
+    progress.finished(CellReport(linear[0].key, "ok", 10.0, None))
+    assert progress.eta() == pytest.approx(10.0 * (len(linear) - 1) / 2)
+    progress = Progress([linear[0], *noisy], workers=3, quiet=True)
+    progress.finished(CellReport(linear[0].key, "ok", 10.0, None))
+    assert progress.eta() == pytest.approx(1.5 * 10.0 * evaluations(noisy[0]) / evaluations(linear[0]))
     assert human_time(30) == "30 s"
     assert human_time(600) == "10 min"
     assert human_time(3 * 3600 + 300) == "3 h 05 min"
@@ -202,7 +207,7 @@ def test_progress_forecasts_from_similar_cells(tmp_path):
 
 
 def test_cells_of_other_processes_teach_no_forecast(tmp_path, capsys):
-    cells = slow_cells(tmp_path)
+    cells = [c for c in slow_cells(tmp_path) if c.defense.label == "linear"]
     progress = Progress(cells, workers=1)
     progress.finished(CellReport(cells[0].key, "error", None, "RuntimeError: down"))
     assert "done by another process | error: RuntimeError: down" in capsys.readouterr().err

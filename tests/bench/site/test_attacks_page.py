@@ -5,7 +5,7 @@ import re
 
 import pytest
 from fake_board import deterministic, line, result, stochastic, write
-from site_pages import COMMITTED, Page, many
+from site_pages import COMMITTED, Page, many, write_board_pages
 
 from bench import load_results, summary
 from bench.analysis.caveats import split_warnings
@@ -113,8 +113,7 @@ def test_what_is_unlike_stands_in_its_own_row(tmp_path):
 
 
 def test_a_large_board_has_a_page_that_can_be_opened(tmp_path):
-    build_site([many(tmp_path / "many", 200, 30)], tmp_path / "site")
-    page = tmp_path / "site/b/many/attacks.html"
+    page = write_board_pages(many(tmp_path / "many", 200, 30), tmp_path / "site") / "attacks.html"
     assert page.stat().st_size < 1_500_000
     assert "lines; the others are on the pages of their defenses." in page.read_text()
 

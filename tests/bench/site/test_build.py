@@ -10,7 +10,8 @@ import time
 import pytest
 from boards import ROOT
 from fake_board import deterministic, write
-from site_pages import COMMITTED, many, pages, titled
+from site_pages import COMMITTED, many, pages, titled, write_board_pages
+from speed import slowness
 
 from bench.cli.main import main
 from bench.site.build import build_site
@@ -170,9 +171,10 @@ def test_neither_torch_nor_a_data_set_is_loaded(tmp_path):
 @pytest.mark.slow
 def test_the_site_of_all_committed_results_is_quick_small_and_whole(tmp_path):
     folders = [folder for folder in sorted((ROOT / "results").iterdir()) if folder.is_dir()]
-    before = time.process_time()
+    slow, before = slowness(), time.process_time()
     build_site(folders, tmp_path / "site")
-    assert time.process_time() - before < 60
+    seconds = time.process_time() - before
+    assert seconds / max(slow, slowness()) < 60
     files = {file: file.stat().st_size for file in (tmp_path / "site").rglob("*") if file.is_file()}
     assert sum(files.values()) <= 40_000_000
     assert max(size for file, size in files.items() if file.suffix == ".html") <= 1_500_000
@@ -186,8 +188,8 @@ def test_the_site_of_all_committed_results_is_quick_small_and_whole(tmp_path):
 
 
 def test_the_page_of_fifty_rows_is_small(tmp_path):
-    build_site([many(tmp_path / "many", 50, 12)], tmp_path / "site")
-    assert (tmp_path / "site/b/many/index.html").stat().st_size <= 300_000
+    board = write_board_pages(many(tmp_path / "many", 50, 12), tmp_path / "site")
+    assert (board / "index.html").stat().st_size <= 300_000
 
 
 def test_the_script_is_small_and_parses(tmp_path):

@@ -5,13 +5,13 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from boards import ROOT
+from boards import ROOT, purebench_here
 from fake_board import deterministic, line, result, write
 from site_pages import COMMITTED, Page
 
 from bench import claims_table
 from bench.analysis.claim_files import read_claims
-from bench.site.build import build_site
+from bench.site.build import build_site, check_site
 from bench.site.claims_page import claims_page
 from bench.site.collect import collect
 from bench.site.plots import Plots
@@ -91,3 +91,39 @@ def test_a_claim_is_held_against_each_threat_by_itself(tmp_path):
 def test_without_claims_the_page_says_so(tmp_path):
     build_site([write(tmp_path / "one", deterministic())], tmp_path / "site")
     assert "No published accuracy of these defenses is known here." in (tmp_path / "site/claims.html").read_text()
+
+
+def test_further_claims_stand_beside_those_of_purebench(tmp_path):
+    folder, site = write(tmp_path / "one", deterministic("mine")), tmp_path / "site"
+    text = """
+paper = "A defense of mine"
+kind = "claim"
+dataset = "digits"
+threat = "Linf 1/5"
+attack = "PGD"
+source = "table 1"
+evidence = "paper"
+[[claims]]
+defense = "mine"
+clean = "0.9"
+robust = "0.8"
+"""
+    (file := tmp_path / "mine.toml").write_text(text)
+    build_site(str(folder), str(site))
+    assert "A defense of mine" not in (site / "claims.html").read_text()
+    build_site(folder, site, claims=file)
+    assert "A defense of mine" in (site / "claims.html").read_text()
+    assert check_site(folder, site, claims=[file]) == []
+    file.write_text(text.replace("0.8", "0.7"))
+    assert any("claims.html" in difference for difference in check_site(folder, site, claims=[file]))
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "cannot read"), ("claims = ", "is not a TOML file")])
+def test_bad_claims_are_one_line_and_write_nothing(text, words, tmp_path):
+    folder, file = write(tmp_path / "one", deterministic()), tmp_path / "mine.toml"
+    if text is not None:
+        file.write_text(text)
+    done = purebench_here("site", folder, "--claims", file, "--out", tmp_path / "s")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert words in done.stderr
+    assert not (tmp_path / "s").exists()

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 from fake_board import deterministic, failed, line, result, write
-from site_pages import COMMITTED, Page, many
+from site_pages import COMMITTED, Page, many, write_board_pages
 
 from bench import load_results, pairs
 from bench.site.build import build_site
@@ -67,10 +67,10 @@ def test_images_that_differ_are_those_of_the_records(tmp_path):
 
 
 def test_beyond_sixty_rows_neighbours_are_compared(tmp_path):
-    build_site([many(tmp_path / "many", 62, 3)], tmp_path / "site")
-    source = (tmp_path / "site/b/many/compare.html").read_text()
+    board = write_board_pages(many(tmp_path / "many", 62, 3), tmp_path / "site")
+    source = (board / "compare.html").read_text()
     found = [names for names, *_ in lines(source)]
-    labels = re.findall(r'<th scope="row" class="t" title="([^"]+)"', (tmp_path / "site/b/many/index.html").read_text())
+    labels = re.findall(r'<th scope="row" class="t" title="([^"]+)"', (board / "index.html").read_text())
     assert found == list(pairwise(labels))
     assert "only those are compared that follow each other" in source
 

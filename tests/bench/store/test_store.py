@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -327,3 +328,38 @@ def test_tables_are_shown_without_making_them_until_a_file_changes(tabled, tmp_p
 def test_a_folder_is_empty_until_something_is_stored(tmp_path):
     assert Store(tmp_path / "out").finished() == {}
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_cell_is_stored_without_a_look_at_the_others(tmp_path, monkeypatch):
+    """Else a board of 100,000 cells would list 100,000 folders as often."""
+    store, (first, *others) = Store(tmp_path), deterministic()
+    for made in others:
+        store.save(made)
+    (left := store.parts / f".cell-{first.line['key']}-new").mkdir()  # by a process that was killed
+    (left / "records.parquet").write_text("half")
+    listed = []
+    for name in ("iterdir", "glob"):
+        real = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda path, *a, real=real: listed.append(path) or real(path, *a))
+    store.save(first)
+    assert store.parts not in listed
+    assert store.cell_record("another") is None
+    listed.clear()
+    assert store.cell_record("a third") is None
+    assert listed == []
+    monkeypatch.undo()
+    assert keys(tmp_path) == {f"cell-{made.line['key']}" for made in (first, *others)}
+    assert set(store.finished()) == {made.line["key"] for made in (first, *others)}
+
+
+def test_a_merge_by_another_process_is_seen(tmp_path):
+    mine, theirs, results = Store(tmp_path), Store(tmp_path), deterministic()
+    key = results[0].line["key"]
+    assert mine.cell_record(key) is None
+    for made in results:
+        theirs.save(made)
+    theirs.compact([made.line for made in results])
+    assert mine.cell_record(key) == results[0].line
+    theirs.forget({key: results[0].line})
+    assert mine.cell_record(key) is None
+    assert mine.cell_record(results[1].line["key"]) == results[1].line

@@ -1,0 +1,147 @@
+"""Actors of a Ray cluster as workers of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from bench.execution.workers.backend import Ending
+from bench.execution.workers.cluster.actor import Report, WorkerActor
+from bench.execution.workers.cluster.nodes import NodeRequest
+from bench.execution.workers.messages import Computed, Died, Failed, Message, WorkerFailed
+from bench.execution.workers.process import ignore_interrupts
+from bench.execution.workers.tasks import Task
+from bench.store.environment import RunRecord
+
+_REPORT_SECONDS = 1.0  # between two reports of an actor that has no message
+_STOP_SECONDS = 10.0  # at most: time for an actor to end its process
+_CALLS = 4  # of an actor at once: a report, a task, a stop
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error of Ray, which ends with its cause."""
+    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason told"])[-1]
+
+
+@dataclass
+class _Actor:
+    """Actor in the driver: its handle, the run's entry of its node, and the last bytes of memory that it told."""
+
+    handle: Any
+    run: str = ""
+    memory: int = 0
+
+
+class RayActors:
+    """Actors, each with a process on its node: a `bench.execution.workers.backend.Backend`.
+
+    Args:
+        request: what nodes are asked.
+        resources: of each actor, as options of `ray.remote`.
+        run_of: returns the id of the run's entry for a machine.
+    """
+
+    def __init__(self, request: NodeRequest, resources: Mapping[str, float], run_of: Callable[[RunRecord], str]):
+        import ray
+
+        self._ray: Any = ray
+        options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": _CALLS, "scheduling_strategy": "SPREAD"}
+        self._actor = ray.remote(WorkerActor).options(**options, **resources)
+        self._request, self._run_of = ray.put(request), run_of
+        self._numbers = count()
+        self._actors: dict[int, _Actor] = {}
+        self._reports: dict[Any, int] = {}  # that are asked for, by their reference
+        self._sent: dict[Any, int] = {}  # tasks of which it is not known that they have arrived
+
+    def start(self) -> int:
+        """Ask Ray for an actor, which waits where there is no room."""
+        number = next(self._numbers)
+        self._actors[number] = _Actor(self._actor.remote(self._request))
+        self._ask(number)
+        return number
+
+    def _ask(self, number: int) -> None:
+        self._reports[self._actors[number].handle.report.remote(_REPORT_SECONDS)] = number
+
+    def send(self, worker: int, task: Task) -> None:
+        """Give a task to an actor."""
+        self._sent[self._actors[worker].handle.send.remote(task)] = worker
+
+    def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
+        """Wait for reports, and yield their messages."""
+        yield from self._refusals()
+        if not self._ray.wait([*self._reports], timeout=seconds)[0]:
+            return
+        ready, _ = self._ray.wait([*self._reports], num_returns=len(self._reports), timeout=0)
+        for reference in ready:
+            number = self._reports.pop(reference)
+            if number in self._actors:
+                yield from ((number, message) for message in self._messages(number, reference))
+
+    def _refusals(self) -> Iterator[tuple[int, Message]]:
+        """Yield a message for each task that an actor cannot take; the loss of an actor is told by its report."""
+        arrived, _ = self._ray.wait([*self._sent], num_returns=len(self._sent), timeout=0) if self._sent else ([], [])
+        for reference in arrived:
+            number = self._sent.pop(reference)
+            try:
+                self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                text = f"a worker on the Ray cluster cannot take a task: {last_line(error)}"
+                yield number, Failed(WorkerFailed(text))
+            except self._ray.exceptions.RayError:
+                continue
+
+    def _messages(self, number: int, reference: object) -> list[Message]:
+        """Return the messages of a report, and ask for the next one; the loss of an actor is one too."""
+        actor = self._actors[number]
+        try:
+            report: Report = self._ray.get(reference)
+        except self._ray.exceptions.RayError:
+            return [Died()]
+        actor.run, actor.memory = actor.run or self._run_of(report.machine), report.memory
+        if not any(isinstance(message, Died | Failed) for message in report.messages):
+            self._ask(number)
+        for message in report.messages:
+            if isinstance(message, Computed):
+                message.result.line["run"] = actor.run
+        return report.messages
+
+    def memory(self, worker: int) -> int:
+        """Return the bytes that a process held at its last report."""
+        return self._actors[worker].memory
+
+    def stop(self, worker: int, *, trace: bool) -> Ending:
+        """End a process and its actor."""
+        actor = self._actors.pop(worker)
+        try:
+            ending: Ending = self._ray.get(actor.handle.stop.remote(trace), timeout=_STOP_SECONDS)
+        except self._ray.exceptions.RayError:
+            ending = Ending("its node or its Ray actor was lost", None, lost=True)
+        self._ray.kill(actor.handle)
+        return ending
+
+    def close(self) -> None:
+        """End all actors, and wait for the end of their processes."""
+        with ignore_interrupts():
+            begun = [actor for actor in self._actors.values() if actor.run]
+            endings = [actor.handle.stop.remote(False) for actor in begun]
+            if endings:
+                self._ray.wait(endings, num_returns=len(endings), timeout=_STOP_SECONDS)
+            for actor in self._actors.values():
+                self._ray.kill(actor.handle)
+            self._actors.clear()
+
+
+@contextmanager
+def ray_actors(
+    request: NodeRequest, resources: Mapping[str, float], run_of: Callable[[RunRecord], str]
+) -> Iterator[RayActors]:
+    """Yield a backend of actors, which end with the context; `RayActors` has the arguments."""
+    backend = RayActors(request, resources, run_of)
+    try:
+        yield backend
+    finally:
+        backend.close()
