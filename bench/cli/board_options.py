@@ -33,6 +33,7 @@ _WORKERS = (
     'processes that cells run in, "auto" to fill the cores, 0 for none: nothing is stopped then (default: "auto" on '
     "boards that take long, else fewer)"
 )
+_UNASKED_GIB = 4.0  # of memory, of each worker that nobody asked for
 _WORTH_A_WORKER = 1_000_000  # evaluations: with fewer, its start takes longer than it saves
 
 
@@ -188,12 +189,17 @@ def results_folder(arguments: argparse.Namespace, board: Board) -> Path:
 
 
 def worker_count(arguments: argparse.Namespace, board: Board) -> int:
-    """Return --workers as a number of processes; without it, one for each million evaluations, as far as cores go."""
+    """Return --workers as a number of processes.
+
+    Without it, one for each million evaluations, as far as cores and memory go.
+    """
     count: int | None = arguments.workers
     if count is not None and count != UNSET:
         return count
-    most = all_workers(board.threads, arguments.device)
-    return most if count is None else min(most, 1 + sum(map(evaluations, board.cells())) // _WORTH_A_WORKER)
+    if count is None:
+        return all_workers(board.threads, arguments.device)
+    most = all_workers(board.threads, arguments.device, _UNASKED_GIB)
+    return min(most, 1 + sum(map(evaluations, board.cells())) // _WORTH_A_WORKER)
 
 
 def run_and_show(

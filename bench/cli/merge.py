@@ -9,6 +9,8 @@ from bench.cli.arguments import add_quiet
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean, counted
 
+_NAMED = 20  # shards, at most
+
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -28,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     cells = merge_folders(arguments.folders, arguments.out, finish)
     if not arguments.quiet:
         shared = f", {cells.shared} of them in more than one" if cells.shared else ""
-        which = f" (run shard {', '.join(cells.shards)})" if cells.shards else ""
+        more = f" and {len(cells.shards) - _NAMED} more" if len(cells.shards) > _NAMED else ""
+        which = f" (run shard {', '.join(cells.shards[:_NAMED])}{more})" if cells.shards else ""
         missing = f"; {counted(cells.missing, 'cell')} of the board not run{which}" if cells.missing else ""
         folders = counted(len(arguments.folders), "folder")
         print(f"{counted(cells.stored, 'cell')} of {folders}{shared}{missing}: {clean(str(arguments.out))}")

@@ -70,6 +70,11 @@ class Options:
     ray: RayOptions | None = None
     probabilities: frozenset[str] = frozenset()
 
+    @property
+    def whole_shard(self) -> str | None:
+        """The shard, where all of it is run; None where rows are chosen."""
+        return None if self.defenses or self.attacks else self.shard
+
     def __post_init__(self) -> None:
         if self.shard is not None:
             Shard.parse(self.shard)

@@ -48,7 +48,7 @@ class Progress:
         self._prepared = dict.fromkeys(self._left, 0)
         self._step_begin = self.begin
         self._running: dict[str, tuple[float, float]] = {}  # by key, begin and share of the cell that is done
-        self._eta = math.inf
+        self._eta, self._next_eta = math.inf, -math.inf
 
     def prepared(self, what: str, title: str) -> None:
         """Report a step before the first cell.
@@ -111,12 +111,17 @@ class Progress:
     def eta(self) -> float | None:
         """Return a forecast of the remaining seconds, which never grows; None before any cell is known.
 
-        Where cells take longer than was expected, it stands still.
+        Where cells take longer than was expected, it stands still. It is made anew as often as a twentieth of the time
+        allows.
         """
+        now = self._clock()
+        if now < self._next_eta:
+            return None if math.isinf(self._eta) else self._eta
         left = [self._remaining(cell) for cell in self.pending.values()]
         known = [seconds for seconds in left if seconds is not None]
         if len(known) == len(left):
             self._eta = min(self._eta, makespan(known, max(1, self.workers)))
+        self._next_eta = now + 20 * (self._clock() - now)
         return None if math.isinf(self._eta) else self._eta
 
     def _remaining(self, cell: Cell) -> float | None:

@@ -139,8 +139,8 @@ def _complete_manifest(plan: RunPlan, store: Store, resumed: Mapping[str, str]) 
         resumed: reasons by label, see `Resumable`.
     """
     manifest, options, told = read_manifest(plan.folder), plan.options, RunRecord()
-    if options.shard is not None and not shards_of(manifest.get("runs", [])).get(options.shard):
-        told["shard"] = options.shard
+    if options.whole_shard is not None and not shards_of(manifest.get("runs", [])).get(options.whole_shard):
+        told["shard"] = options.whole_shard
     if not resumed.items() <= resumed_anyway(manifest).items():
         told["resumed"] = dict(resumed)
     if told:
@@ -191,8 +191,8 @@ class _Run:
         options, pending = plan.options, plan.pending
         self.plan, self.store, self.cluster = plan, store, cluster
         entry = describe_run(plan.threads, options.workers, options.device)
-        if options.shard is not None:
-            entry["shard"] = options.shard
+        if options.whole_shard is not None:
+            entry["shard"] = options.whole_shard
         self.entries = RunEntries(store, plan.facts, entry)
         expected = {row: forecast.seconds for row, forecast in plan.forecasts.items()}
         self.uncertified = stored.missing(plan.folder, pending, holds=Sources().certificate_holds)

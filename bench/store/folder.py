@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -236,7 +237,7 @@ class Store:
             old = attempts(lambda: {part: identity(part) for part in part_folders(self.parts)})
             merges = self._to_merge(order)
             for name, cells in merges.items():
-                self._write_merged(name, cells)
+                attempts(partial(self._write_merged, name, cells))
             self._merged.mark()
             moved = {key for cells in merges.values() for key in cells}
             for part in old:  # merged parts first: cell parts are newer
@@ -244,6 +245,7 @@ class Store:
                     with suppress(FileNotFoundError), disk_errors(self.folder):
                         if identity(part) == old[part]:  # not replaced by a retry meanwhile
                             remove_part(part)
+            self._merged.mark()  # those that are gone were there at the first
 
     def _to_merge(self, order: dict[str, int]) -> dict[str, Stored]:
         """Return the cells of each part to write, in order, by name of the part; no part that is up to date."""

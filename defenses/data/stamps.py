@@ -19,11 +19,13 @@ class Stamp(NamedTuple):
         size: bytes.
         changed: time of the last change, in ns.
         inode: (device, inode) of a file with several names; None of one with a single name.
+        status: time of the last change of its status, in ns, which nothing sets back.
     """
 
     size: int
     changed: int
     inode: tuple[int, int] | None
+    status: int
 
 
 def stamp_of(path: str | Path) -> Stamp:
@@ -69,4 +71,6 @@ def _unreadable(path: str | Path, error: OSError) -> UserError:
 
 
 def _stamp(stat: os.stat_result) -> Stamp:
-    return Stamp(stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino) if stat.st_nlink > 1 else None)
+    return Stamp(
+        stat.st_size, stat.st_mtime_ns, (stat.st_dev, stat.st_ino) if stat.st_nlink > 1 else None, stat.st_ctime_ns
+    )

@@ -42,12 +42,13 @@ def least_memory(shares: Sequence[float]) -> float:
     return max(_LEAST, min(shares, default=_LEAST))
 
 
-def all_workers(threads: int, device: str) -> int:
+def all_workers(threads: int, device: str, least: float = _LEAST) -> int:
     """Return the number of workers that fill this machine.
 
     Args:
         threads: torch threads of each worker.
         device: where models run; on an accelerator one worker fills it.
+        least: GiB that each must have.
 
     Returns:
         One worker for every `threads` physical cores, as far as there is memory; at least 1.
@@ -56,4 +57,4 @@ def all_workers(threads: int, device: str) -> int:
         return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(psutil.cpu_count(logical=False) or usable, usable) // threads
-    return max(1, min(cores, int(_SHARE * available_memory() / GIB / _LEAST)))
+    return max(1, min(cores, int(_SHARE * available_memory() / GIB / least)))

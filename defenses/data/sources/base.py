@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from defenses.data.stamps import Stamp, opened, stamp_of
 from defenses.utils.errors import UserError
+from defenses.utils.hints import note
 from defenses.utils.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def split_name(text: str) -> str:
 
 Listing = tuple[tuple[str, str, Stamp], ...]  # names as hashed, files
 _HELD_OUT = 5000  # images, at most
+_LONG = 2_000_000_000  # bytes; who waits for the hash of more is told
 _REMEMBERED = 50_000_000  # bytes; hashes of more are kept between commands
 
 
@@ -105,7 +107,8 @@ def revision_of(files: Mapping[str, str | Path], stamps: Mapping[str, Stamp] | N
 
 @lru_cache(maxsize=64)
 def _revision(listing: Listing) -> str:
-    key = repr(tuple((name, path, stamp.size, stamp.changed) for name, path, stamp in listing))
+    files = tuple((name, os.path.abspath(path), *stamp[:2], stamp.status) for name, path, stamp in listing)
+    key = repr(files)
     return remembered(key, sum(stamp.size for _, _, stamp in listing), lambda: _hash(listing))
 
 
@@ -123,6 +126,8 @@ def remembered(key: str, size: int, compute: Callable[[], str]) -> str:
     try:
         return cached.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
+        if size >= _LONG:
+            note(f"reading {size / 1e9:.0f} GB of data once, for their hash, which is kept")
         revision = compute()
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from defenses.data.pictures import UnreadableImage
 from defenses.data.sources.base import DatasetInfo, DataSource
 from defenses.utils.errors import UserError, unknown
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 _PREFIX = "corrupted:"
+_KEPT = 64_000_000  # bytes, at most, of a batch that is kept
 FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"
 SEVERITIES = ("1", "2", "3", "4", "5")
 VERSION = 1  # increased when the same name gives other images
@@ -123,6 +125,7 @@ class CorruptedImages:
     corruption: str
     level: float
     seed: int
+    _made: dict[int, tuple[F32, frozenset[int]]] = field(default_factory=dict)  # by its start, the batch that is kept
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -140,18 +143,50 @@ class CorruptedImages:
         x = np.empty((len(positions), *self.shape), np.float32)
         for batch in sorted({i // BATCH for i in positions}):
             start = batch * BATCH
-            made = self._corrupted(range(start, min(start + BATCH, self.count)))
-            for row, i in enumerate(positions):
-                if i // BATCH == batch:
-                    x[row] = made[i - start]
+            rows = [row for row, i in enumerate(positions) if i // BATCH == batch]
+            asked = frozenset(positions[row] for row in rows)
+            made = self._batch(range(start, min(start + BATCH, self.count)), asked)
+            for row in rows:
+                x[row] = made[positions[row] - start]
         return x
 
+    def _batch(self, whole: range, asked: frozenset[int]) -> F32:
+        """Return the images of a batch; the last one of small images is kept for callers that ask image by image."""
+        if (known := self._made.get(whole.start)) is not None and asked.isdisjoint(known[1]):
+            return known[0]
+        self._made.clear()
+        x, unreadable = self._readable(whole, asked)
+        made = self._made_of(x, whole)
+        if made.nbytes <= _KEPT:
+            self._made[whole.start] = made, unreadable
+        return made
+
+    def _readable(self, whole: range, asked: frozenset[int]) -> tuple[F32, frozenset[int]]:
+        """Return the images of a batch, and the positions of unreadable ones, black, for which nobody asked."""
+        import numpy as np
+
+        try:
+            return self.base.at(whole), frozenset()
+        except UnreadableImage:
+            x, unreadable = np.zeros((len(whole), *self.shape), np.float32), set()
+        for row, i in enumerate(whole):
+            try:
+                x[row] = self.base.at([i])[0]
+            except UnreadableImage:
+                if i in asked:
+                    raise
+                unreadable.add(i)
+        return x, frozenset(unreadable)
+
     def _corrupted(self, positions: Sequence[int]) -> F32:
+        return self._made_of(self.base.at(positions), positions)
+
+    def _made_of(self, x: F32, positions: Sequence[int]) -> F32:
+        """Return images corrupted, with the noise of their positions."""
         import torch
 
         from defenses.core.noise import Noise
         from defenses.data.corruptions import corrupt
 
-        noise = Noise.of(self.seed, positions)
-        x: F32 = corrupt(self.corruption, torch.from_numpy(self.base.at(positions)), noise, self.level).numpy()
-        return x
+        made: F32 = corrupt(self.corruption, torch.from_numpy(x), Noise.of(self.seed, positions), self.level).numpy()
+        return made

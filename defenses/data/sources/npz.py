@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class Npz:
                 raise UserError(
                     f"{path}: {s} has {shape[0]} images and {len(labels[s])} labels; give one label per image"
                 )
-        key = repr((str(path), file.stamp.size, file.stamp.changed))
+        key = repr((os.path.abspath(path), file.stamp.size, file.stamp.changed, file.stamp.status))
         revision = remembered(key, file.stamp.size, self._revision)
         return DatasetInfo(self.name, file.num_classes(), chw.pop(), revision, {s: n[0] for s, n in shapes.items()})
 

@@ -150,13 +150,18 @@ def _call(name: str, split: str) -> _Returned | None:
     if classes is not None and (not isinstance(classes, int) or classes < 1):
         raise UserError(f"{call}: num_classes is {classes!r}; it must be a whole number, at least 1")
     layout = None if stated is None else layout_of(str(stated), call)
-    revision = revision_of_user(result[0], f"{call}: x")
     images: IndexedImages
-    if revision is None:
-        array = as_array(result[0])
-        images, count = stored_images(array, f"{call}: x", layout), len(array)
-    else:
-        images, count = user_images(result[0], f"{call}: x", layout), len(result[0])
+    try:
+        revision = revision_of_user(result[0], f"{call}: x")
+        if revision is None:
+            array = as_array(result[0])
+            images, count = stored_images(array, f"{call}: x", layout), len(array)
+        else:
+            images, count = user_images(result[0], f"{call}: x", layout), len(result[0])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{call}: x failed ({line_of(error)[:160]}); give an array, or an object by index") from error
     labels = as_labels(as_array(result[1]), f"{call}: y")
     if count != len(labels) or not count:
         raise UserError(f"{call} has {count} images and {len(labels)} labels; give one label per image")

@@ -115,6 +115,15 @@ def test_workers_are_as_many_as_pay_off(tmp_path, monkeypatch):
         assert worker_count(build_parser("run").parse_args(["run", name, *words]), boards[name]) == count
 
 
+def test_workers_that_nobody_asked_for_have_memory(monkeypatch):
+    monkeypatch.setattr("bench.execution.workers.limits.available_memory", lambda: 9 * 2**30)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16))
+    board = load_board("quickstart")
+    for words, count in (((), 2), (("--workers", "auto"), 8)):
+        assert worker_count(build_parser("run").parse_args(["run", "quickstart", *words]), board) == count
+
+
 def test_ctrl_c_waits_for_an_import(tmp_path):
     """An exception within torch's start ended the process without a word."""
     (tmp_path / "slow.py").write_text(

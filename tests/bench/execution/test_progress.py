@@ -184,6 +184,28 @@ def test_the_eta_stands_still_where_cells_take_longer(tmp_path):
     assert progress.eta() == 0.0
 
 
+def test_the_eta_of_many_cells_is_made_seldom(tmp_path, monkeypatch):
+    cells = [c for c in small(tmp_path) if c.attack.label == "slow" and c.defense.label == "linear"]
+    progress, _, clock = told(cells, workers=1, quiet=True)
+    progress.finished(CellReport(cells[0].key, "ok", 10.0, None))
+    made = []
+
+    def slow(*_):
+        clock.now += 1.0
+        made.append(clock.now)
+        return 20.0
+
+    monkeypatch.setattr("bench.execution.progress.makespan", slow)
+    assert progress.eta() == 20.0
+    for _ in range(18):
+        clock.now += 1.0
+        assert progress.eta() == 20.0
+    assert len(made) == 1
+    clock.now += 1.0
+    progress.eta()
+    assert len(made) == 2
+
+
 def test_a_first_cell_has_an_eta_by_its_share(tmp_path):
     cells = [c for c in small(tmp_path) if c.attack.label == "slow" and c.defense.label == "linear"][:1]
     progress, _, clock = told(cells, workers=1, quiet=True)

@@ -161,6 +161,12 @@ def test_a_finished_shard_has_nothing_to_run_and_says_so(tmp_path):
     assert f"{len(select(load_board(path).cells(), Options(shard='1/2')))} cells of up to 20 images" in planned
 
 
+def test_chosen_rows_of_a_shard_do_not_end_it():
+    assert Options(shard="1/2").whole_shard == "1/2"
+    assert Options(shard="1/2", attacks=("none",)).whole_shard is None
+    assert Options(shard="1/2", defenses=("linear",)).whole_shard is None
+
+
 def test_a_shard_without_cells_is_done(tmp_path):
     path, out = write_board(tmp_path, SMALL), tmp_path / "out"
     empty = next(n for n in range(1, 21) if not select(load_board(path).cells(), Options(shard=f"{n}/20")))

@@ -144,6 +144,28 @@ def test_blurs_are_made_of_the_batch_of_the_split(tmp_path):
         assert torch.equal(torch.from_numpy(made), whole[[BATCH + 3, 2, len(y) - 1]])
 
 
+def test_a_batch_of_small_images_is_made_once(tmp_path, decoded):
+    data = load_dataset(f"corrupted:{write_folder(tmp_path / 'own')}/gaussian_blur/3")
+    assert data.shape == (3, 6, 5)  # of the first picture
+    decoded.clear()
+    for i in range(N):
+        data.images([i])
+    assert len(decoded) == N
+
+
+def test_an_unreadable_picture_of_a_batch_concerns_no_other(tmp_path):
+    whole = load_dataset(f"corrupted:{write_folder(tmp_path / 'own')}/gaussian_blur/3").x
+    shutil.copytree(tmp_path / "own", tmp_path / "cut")
+    path = tmp_path / "cut" / "1" / "4.png"
+    path.write_bytes(path.read_bytes()[:60])
+    data = load_dataset(f"corrupted:folder:{tmp_path / 'cut'}/gaussian_blur/3")
+    assert torch.equal(data.images([3, 5]), whole[[3, 5]])
+    for _ in range(2):
+        with pytest.raises(UnreadableImage, match=r"1/4.png is no readable picture"):
+            data.images([3, 4])
+        assert torch.equal(data.images([3]), whole[[3]])
+
+
 # --- what is decoded
 
 
@@ -255,6 +277,21 @@ def test_a_flipped_bit_in_stored_arrays_is_found(tmp_path):
         load_dataset(str(path))
 
 
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_a_kept_hash_is_not_that_of_a_file_with_an_old_time(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "_REMEMBERED", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = write_folder(tmp_path / "own") if kind == "folder" else write_npz(tmp_path)
+    path = tmp_path / "own" / "1" / "4.png" if kind == "folder" else tmp_path / "own.npz"
+    before, times = dataset_info(name).revision, (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert base.stamp_of(path)[:2] == (len(content), times[1])
+    assert dataset_info(name).revision != before
+
+
 # --- an object of the user's
 
 
@@ -281,6 +318,7 @@ def test_an_object_of_the_users_is_asked_for_what_is_used(tmp_path):
         ("return X[i]", "return X[i][: 6 - i]", r"x\[0\] is 5x6 and .* is 5x5 pixels; give images of one shape"),
         ("return X[i]", "return X[i // (i != 1)]", r"x\[1\] cannot be read \(ZeroDivisionError.*\); mend the image"),
         ("return len(X)", "return 4", "has 4 images and 9 labels"),
+        ("return len(X)", "return 1 // 0", r"x failed \(ZeroDivisionError.*\); give an array, or an object by index"),
     ],
 )
 def test_objects_that_cannot_be_used(old, new, words, tmp_path):
