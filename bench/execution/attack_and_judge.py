@@ -189,7 +189,7 @@ def _judge(cell: Cell, defense: Defense, block: Block, target: Tensor | None, x_
     problems = _problems(cell, x_adv, size)
     beyond = size > float(cell.threat.eps) + cell.threat.tolerance  # here a minimisation attack has failed
     clean = beyond | torch.tensor([bool(p) for p in problems])
-    judged = torch.where(clean.view(-1, 1, 1, 1), block.x, x_adv) if clean.any() else x_adv
+    judged = torch.where(clean.view(-1, 1, 1, 1), block.x, x_adv)  # a copy, in the layout of data
     deployed = deployed_verdict(cell, defense, judged, block.y, block.indices)
     not_finite = "the defense returned logits that are not finite"
     problems = [p or ("" if f else not_finite) for p, f in zip(problems, deployed.finite.tolist(), strict=True)]

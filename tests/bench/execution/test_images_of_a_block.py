@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from boards import purebench_here
 from large_folders import write_board, write_pictures
 from PIL import Image
@@ -13,8 +14,10 @@ from process_memory import watched
 
 from bench.analysis.results import load_cells
 from bench.board.load import load_board
+from bench.execution.attack_and_judge import execute
 from bench.execution.cell_runner import CellRunner
 from bench.execution.options import Options
+from defenses.core.defense import UserModule
 from defenses.data import images as pictures
 from defenses.utils.errors import UserError
 
@@ -126,3 +129,22 @@ def test_memory_does_not_grow_with_the_folder(tmp_path):
     assert len(found.workers) == 1
     assert len(found.above) == 2
     assert max(found.above.values()) <= ABOVE, found
+
+
+def test_what_a_model_writes_to_its_input_is_not_stored(tmp_path):
+    """Nor does the layout in which an attack returns its images reach the model."""
+    board = load_board(written(tmp_path))
+    cell, runner = board.cells()[0], CellRunner(board.images, Options())
+    block, layouts = runner.block(cell), []
+
+    class Writes(torch.nn.Module):
+        def forward(self, x):
+            layouts.append(x.is_contiguous())
+            return x.mul_(0.5).mean((2, 3))
+
+    given = block.x.contiguous(memory_format=torch.channels_last)
+    before = given.clone()
+    found = execute(cell, UserModule(Writes(), stochastic=False, num_classes=3), block, 3, x_adv=given)
+    assert torch.equal(torch.from_numpy(found.adversarial), before)
+    assert layouts
+    assert all(layouts)
