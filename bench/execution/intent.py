@@ -29,9 +29,12 @@ def intent(cells: Sequence[Cell], plan: RunPlan) -> str:
 
 
 def _forecast(plan: RunPlan) -> str:
-    """Return the time that a run will take, where earlier results or a probe tell it; else its evaluations."""
+    """Return the time that a run will take, where earlier results or a probe tell it; else its evaluations.
+
+    It is not known before a Ray cluster is connected how many workers that has.
+    """
     rows = [row_of(cell) for cell in plan.pending]
-    if all(row in plan.forecasts for row in rows):
+    if plan.options.ray is None and all(row in plan.forecasts for row in rows):
         return human_time(makespan((plan.forecasts[row].seconds for row in rows), max(1, plan.options.workers)))
     count = sum(map(evaluations, plan.pending))
     digits = len(str(count)) - 2

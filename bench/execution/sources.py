@@ -25,12 +25,13 @@ from bench.evaluation.certificates.certificate import CertificateRecord
 from bench.spec.cell import Cell, DefenseRef
 from bench.store.parts import CellRecord
 from defenses.data.sources.corrupted import parts_of as corrupted_parts
-from defenses.utils.file_reads import absolute, is_current, listing, name_of
+from defenses.utils.file_reads import absolute, is_current, known_as, listing, name_of
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import is_plugin, portable
 from defenses.utils.namespaces import imported_files
 from defenses.utils.parameters import decode
 from defenses.utils.plugin_code import PluginCode, code_parts, source_of
+from defenses.utils.reads import is_file, stamp_of
 from defenses.utils.source_code import whole_hash
 from defenses.zoo.composition import plugins_of
 
@@ -48,6 +49,7 @@ class Sources:
         self._plugins: dict[tuple[object, ...], list[tuple[str, PluginCode]]] = {}
         self._code: dict[str, dict[str, str]] = {}
         self._same: dict[tuple[str, str], bool] = {}
+        self._here: dict[str, list[object] | None] = {}
 
     def of(self, cell: Cell) -> list[Entry]:
         """Return the entries of a cell that was run in this process."""
@@ -70,6 +72,24 @@ class Sources:
             listed = [inside for path in named if path.endswith("/") for inside in Path(path).glob("*")]
             files += [path for path in (*code, *map(Path, named), *listed) if path.is_file()]
         return files
+
+    def move_here(self, cell: Cell, record: CellRecord | CertificateRecord) -> None:
+        """Give a record of another machine this one's variables, names in folders, and answers whether files are there.
+
+        Those of a node of a cluster are its own, and later runs compare with those of this machine.
+
+        Args:
+            cell: the cell of the record.
+            record: the line of its result, or the certificate of its defense.
+        """
+        for _, source, entry in self._pairs(cell, record):
+            for path in entry["files"]:
+                full = absolute(path, _folder(source))
+                if is_file(full):
+                    continue
+                if full not in self._here:  # what it is when a run begins counts
+                    self._here[full] = known_as(full, stamp_of(full))
+                entry["files"][path] = self._here[full]
 
     def plugins(self, cell: Cell) -> list[tuple[str, PluginCode]]:
         """Return the (name, source) of the user's code of a cell, in an order that depends on the cell alone."""
@@ -157,7 +177,7 @@ class Sources:
         changed += [path for path, known in entry["files"].items() if not self._has(source, path, known)]
         return name_of(changed[0]) if changed else ""
 
-    def _pairs(self, cell: Cell, line: CellRecord) -> Iterator[tuple[str, PluginCode, Entry]]:
+    def _pairs(self, cell: Cell, line: JsonView) -> Iterator[tuple[str, PluginCode, Entry]]:
         for (name, source), entry in zip(self.plugins(cell), line.get("sources", ()), strict=False):
             yield name, source, entry
 

@@ -14,6 +14,7 @@ from typing import Any
 from defenses.utils.reads import (
     PYTHON,
     Reads,
+    Stamp,
     by_place,
     is_running,
     lock,
@@ -219,7 +220,7 @@ def listing(place: str, folder: str, modules: Collection[str]) -> tuple[dict[str
             if stamp_of(path) != stamp:
                 problems.add(f"{name_of(path)} changed during the run")
             else:
-                files[relative(path, folder)] = None if stamp is None else [sha_of(path, stamp), *stamp]
+                files[relative(path, folder)] = known_as(path, stamp)
     return files, ", ".join(sorted(problems))
 
 
@@ -242,6 +243,11 @@ def absolute(path: str, folder: str) -> str:
     if path.startswith("?"):
         return f"?{os.path.join(folder, path[1:])}"
     return path if path.startswith("$") else os.path.join(folder, path)
+
+
+def known_as(path: str, stamp: Stamp | None) -> list[object] | None:
+    """Return what a `listing` says of a file with a stamp."""
+    return None if stamp is None else [sha_of(path, stamp), *stamp]
 
 
 def is_current(path: str, known: list[object] | None) -> bool:

@@ -19,7 +19,7 @@ from defenses.utils.files import disk_errors
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.paths import cache_dir
 from defenses.zoo.robustbench_index import DATASETS, ZooEntry, find
-from defenses.zoo.weight_paths import weight_roots
+from defenses.zoo.weight_paths import chosen_roots, weight_roots
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ def fingerprint(name: str, dataset: str, params: JsonView, *, weights_root: str 
     """Return all that the outputs of a model depend on; missing files are downloaded.
 
     Looks for `<folder>/robustbench/<dataset>/<threat model>/<id>.pt` in the folders of `weight_roots`, and for
-    `<weights_root>/<dataset>/<threat model>/<id>.pt`, as in a `model_dir` of RobustBench.
+    `<folder>/<dataset>/<threat model>/<id>.pt` in those of `chosen_roots`, as in a `model_dir` of RobustBench.
 
     Args:
         name: "robustbench:" and an id.
@@ -87,9 +87,8 @@ def _files(entry: ZooEntry, root: str | Path | None) -> list[Path]:
     if not entry.ids:
         return [_hosted(entry)]
     target = cache_dir() / entry.folder
-    folders = [place / entry.folder for place in weight_roots(root)]
-    if root:
-        folders.insert(1, Path(root) / entry.zoo_folder)
+    folders = [place / layout for place in chosen_roots(root) for layout in (entry.folder, entry.zoo_folder)]
+    folders += [place / entry.folder for place in weight_roots(root)]
     for folder in folders:
         if all((folder / file).is_file() for file in entry.files):
             return [folder / file for file in entry.files]

@@ -18,10 +18,15 @@ _ONLY_IN_CLONES = ("cifar10",)  # weights that the wheel leaves out
 _PACKAGED = Path(__file__).parents[1] / "weights"
 
 
+def chosen_roots(root: Path | str | None) -> list[Path]:
+    """Return the user's folders of weights: `root`, else those that PUREBENCH_WEIGHTS names, apart as in PATH."""
+    named = [root] if root else os.environ.get("PUREBENCH_WEIGHTS", "").split(os.pathsep)
+    return [Path(folder) for folder in named if folder]
+
+
 def weight_roots(root: Path | str | None) -> list[Path]:
-    """Return the folders to search for weights: `root` or PUREBENCH_WEIGHTS, the package, `cache_dir()`."""
-    chosen = root or os.environ.get("PUREBENCH_WEIGHTS")
-    return [*([Path(chosen)] if chosen else []), _PACKAGED, cache_dir()]
+    """Return the folders to search for weights: `chosen_roots`, the package, `cache_dir()`."""
+    return [*chosen_roots(root), _PACKAGED, cache_dir()]
 
 
 def seeded(name: str, training_seed: int | None) -> str:
@@ -38,8 +43,8 @@ def seeded(name: str, training_seed: int | None) -> str:
 def find_weights(name: str, dataset: str, root: Path | str | None = None, *, training_seed: int | None = None) -> Path:
     """Return the weights file of a network trained on a data set.
 
-    Looks for <folder>/<dataset>/<name>.safetensors (of seed 1: <name>.seed1.safetensors) in `root` (or the folder
-    PUREBENCH_WEIGHTS names), then in the package, then in `cache_dir()`.
+    Looks for <folder>/<dataset>/<name>.safetensors (of seed 1: <name>.seed1.safetensors) in `root` (or the folders
+    that PUREBENCH_WEIGHTS names), then in the package, then in `cache_dir()`.
 
     Args:
         name: "undefended", "pgd-at", "adp", "ebm-mcmc", or a user-chosen name.

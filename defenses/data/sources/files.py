@@ -25,8 +25,8 @@ def files_of(name: str, root: Path) -> list[Path]:
     match find_source(corrupted[0] if corrupted else name, root):
         case Npz(file=file):
             return [file.path]
-        case Folder(path=path):
-            return sorted(file for file in path.rglob("*") if file.is_file())
+        case Folder(path=path, splits=splits):
+            return sorted(path / file for samples in splits.values() for file, _ in samples)
         case Published() as source:
             return [path for file in CHECKSUMS.get(source.name, ()) if (path := source.folder / file).is_file()]
     return []

@@ -35,6 +35,13 @@ pytestmark = [
 ]
 
 NODE = {"num_cpus": 1, "memory": 3 << 30, "object_store_memory": 100_000_000}
+READS = """
+import os
+here = os.path.dirname(__file__)
+os.environ.get("OMP_NUM_THREADS")  # is Ray's own on a node
+os.listdir(here)  # has no folder there
+assert open(os.path.join(here, "scale.txt")).read() == "1"
+"""
 FATAL = """
 
 def fatal(view, x, y, *, threat, folder, **_):
@@ -154,8 +161,11 @@ def test_code_and_small_data_go_with_a_run_and_large_data_must_lie_on_the_nodes(
     (folder / "scale.txt").write_text("1")
     path = write_board(folder, BOARD.replace('"digits"', '"own.npz"'))
     models, scale = folder / "models.py", folder / "scale.txt"
-    models.write_text(f"{MODELS}\nopen(__file__.replace('models.py', 'scale.txt')).read()\n")
+    (folder / "empty").mkdir()
+    (folder / ".gitignore").write_text("*.txt\n")  # is about other copies
+    models.write_text(f"{MODELS}\n{READS}")
     monkeypatch.setenv("PUREBENCH_DATA", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setattr(files, "_SMALL", 0)
     with pytest.raises(UserError, match=r"node [\d.]+ of the Ray cluster: .*own.npz"):
         run_on(cluster, path, out)
@@ -167,7 +177,7 @@ def test_code_and_small_data_go_with_a_run_and_large_data_must_lie_on_the_nodes(
     def write_and_spoil(found: dict[str, Path], package: Path) -> None:
         files.write_package(found, package)
         models.write_text(f"{code}\nraise RuntimeError('not of the node')\n")
-        scale.unlink()
+        scale.write_text("not of the node")
 
     monkeypatch.setattr(connect, "write_package", write_and_spoil)
     assert run_on(cluster, path, out) == []

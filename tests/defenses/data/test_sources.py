@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from defenses.data.dataset import dataset_info, labels_of, load_dataset
 from defenses.data.sources import base, published, robustbench
+from defenses.data.sources.files import files_of
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 
@@ -190,6 +191,17 @@ def test_folder_revision_is_of_names_and_contents(tmp_path):
     (copy / "cat" / "0.png").rename(copy / "cat" / "1.png")
     assert dataset_info(f"folder:{copy}").revision != first
     assert portable(f"folder:{folder}?crop=4") == portable(f"folder:{copy}/?crop=4") == "folder:own?crop=4"
+
+
+def test_files_of_a_folder_are_those_that_it_lists_behind_links_too(tmp_path):
+    folder = write_pictures(tmp_path / "own")
+    shutil.move(folder / "cat", tmp_path / "cat")
+    (folder / "cat").symlink_to(tmp_path / "cat")
+    (folder / "dog" / "notes.txt").write_text("no picture")
+    files = files_of(f"folder:{folder}", tmp_path)
+    assert [str(path.relative_to(folder)) for path in files] == [
+        f"{c}/{i}.png" for c in ("cat", "dog") for i in (0, 4, 7)
+    ]
 
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):

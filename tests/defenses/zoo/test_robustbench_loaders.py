@@ -44,6 +44,8 @@ def test_a_model_is_found_where_robustbench_keeps_it(checkpoint, nowhere, monkey
     root, _ = checkpoint
     model = load_model(f"robustbench:{SMALL}", model_dir=root / "robustbench", **CORRUPT)
     assert model.provenance.state == load_model(f"robustbench:{SMALL}", weights_root=root, **CORRUPT).provenance.state
+    monkeypatch.setenv("PUREBENCH_WEIGHTS", os.pathsep.join([str(root / "elsewhere"), str(root / "robustbench")]))
+    assert model.provenance.state == load_model(f"robustbench:{SMALL}", **CORRUPT).provenance.state
     with pytest.raises(UserError, match="could not be downloaded"):
         load_model(f"robustbench:{SMALL}", model_dir=root / "elsewhere", **CORRUPT)
 

@@ -45,6 +45,7 @@ class WorkerActor:
         if not self._problem:
             os.chdir(self._files.here)
             vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's own, which the process would import
+            os.environ["PUREBENCH_WEIGHTS"] = self._files.weights(request.settings.options.weights_root)
             settings = self._files.settings(request.settings)
             self._processes = self._context.enter_context(local_processes(settings))
             self._process = self._processes.start()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from bench.execution.sources import Sources
 from bench.execution.workers.backend import Ending
 from bench.execution.workers.cluster.actor import Report, WorkerActor
 from bench.execution.workers.cluster.nodes import NodeRequest
-from bench.execution.workers.messages import Computed, Died, Failed, Message, WorkerFailed
+from bench.execution.workers.messages import Certified, Computed, Died, Failed, Message, WorkerFailed
 from bench.execution.workers.process import ignore_interrupts
 from bench.execution.workers.tasks import Task
 from bench.store.environment import RunRecord
@@ -28,11 +29,23 @@ def last_line(error: BaseException) -> str:
 
 @dataclass
 class _Actor:
-    """Actor in the driver: its handle, the run's entry of its node, and the last bytes of memory that it told."""
+    """Actor in the driver: its handle, the run's entry of its node, its last task, and the bytes that it told last."""
 
     handle: Any
     run: str = ""
+    task: Task | None = None
     memory: int = 0
+
+    def place(self, message: Message, sources: Sources) -> None:
+        """Give the result of its task the run's entry, and what it depends on as this machine has it."""
+        if self.task is None:
+            return
+        match message:
+            case Computed(result=result):
+                result.line["run"] = self.run
+                sources.move_here(self.task.cell, result.line)
+            case Certified(certificate=certificate):
+                sources.move_here(self.task.cell, certificate)
 
 
 class RayActors:
@@ -51,7 +64,7 @@ class RayActors:
         options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": _CALLS, "scheduling_strategy": "SPREAD"}
         self._actor = ray.remote(WorkerActor).options(**options, **resources)
         self._request, self._run_of = ray.put(request), run_of
-        self._numbers = count()
+        self._numbers, self._sources = count(), Sources()
         self._actors: dict[int, _Actor] = {}
         self._reports: dict[Any, int] = {}  # that are asked for, by their reference
         self._sent: dict[Any, int] = {}  # tasks of which it is not known that they have arrived
@@ -68,7 +81,9 @@ class RayActors:
 
     def send(self, worker: int, task: Task) -> None:
         """Give a task to an actor."""
-        self._sent[self._actors[worker].handle.send.remote(task)] = worker
+        actor = self._actors[worker]
+        actor.task = task
+        self._sent[actor.handle.send.remote(task)] = worker
 
     def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
         """Wait for reports, and yield their messages."""
@@ -105,8 +120,7 @@ class RayActors:
         if not any(isinstance(message, Died | Failed) for message in report.messages):
             self._ask(number)
         for message in report.messages:
-            if isinstance(message, Computed):
-                message.result.line["run"] = actor.run
+            actor.place(message, self._sources)
         return report.messages
 
     def memory(self, worker: int) -> int:

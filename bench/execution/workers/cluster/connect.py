@@ -17,7 +17,7 @@ from bench.execution.options import RayOptions
 from bench.execution.plan import RunPlan
 from bench.execution.workers.cluster.backend import RayActors, last_line, ray_actors
 from bench.execution.workers.cluster.files import files_of_run, write_package
-from bench.execution.workers.cluster.nodes import NodeRequest, examine, request_of
+from bench.execution.workers.cluster.nodes import NodeRequest, answer, examine, request_of
 from bench.execution.workers.limits import GIB, least_memory
 from bench.execution.workers.session import WorkerSettings
 from bench.store.environment import RunRecord
@@ -29,7 +29,12 @@ _REMEDY = "start it with `ray start --head`"
 _FRAME, _SETTINGS = 9, b"\x04"  # bytes of the head of a frame of HTTP/2, in which gRPC speaks, and a kind of frame
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
 _REACH_SECONDS = 5.0  # at most, to reach the address
-_EXAMINE_SECONDS = 300.0  # at most, for the check of the nodes
+_ANSWER_SECONDS = 300.0  # at most, until a node answers, which keeps the run's package first
+_DATA_SECONDS = 30.0  # after which the nodes are named whose data are still hashed: that takes as long as it takes
+_INTACT = {  # Ray sends the package as it is
+    "RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1",
+    "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Cluster:
 
 def _of_nodes(settings: WorkerSettings, resources: Mapping[str, float]) -> WorkerSettings:
     """Return the settings of workers on nodes, without a folder; those that share a GPU count as workers."""
-    sharing = max(1, int(1 / resources["num_gpus"])) if resources["num_gpus"] else 1
+    sharing = _a_gpu(resources["num_gpus"]) if resources["num_gpus"] else 1
     return replace(settings, folder=None, options=replace(settings.options, workers=sharing, ray=None))
 
 
@@ -102,7 +107,9 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
     _reach(address)
     with tempfile.TemporaryDirectory(prefix="purebench-") as package:
         environment: dict[str, Any] = {}
-        if files := files_of_run(plan):
+        files, has_data = files_of_run(plan)
+        if files:
+            os.environ.update(_INTACT)
             write_package(files, Path(package))
             environment = {"working_dir": package}
         try:
@@ -112,12 +119,13 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
             raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        workers, memory, resources = _room([node["Resources"] for node in nodes], plan, chosen)
+        workers, memory, resources, rooms = _room([node["Resources"] for node in nodes], plan, chosen)
+        used = [node for node, room in zip(nodes, rooms, strict=True) if room]
         settings = WorkerSettings(plan.images, plan.threads, None, plan.options, "", memory)
         if ray.available_resources().get("CPU", 0) < plan.threads:
             note("all CPUs of the Ray cluster are in use; cells begin when there is room for a worker")
-        request = request_of(_of_nodes(settings, resources), plan.pending[0].data.revision)
-        yield Cluster(workers, memory, resources, request, _examined(nodes, request))
+        request = request_of(_of_nodes(settings, resources), plan.pending[0].data.revision, has_data=has_data)
+        yield Cluster(workers, memory, resources, request, _examined(used, request))
     finally:
         ray.shutdown()
 
@@ -144,8 +152,9 @@ def _reach(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS) as connection:
             connection.sendall(_HELLO)
             answers = encrypted or connection.recv(_FRAME)[3:4] == _SETTINGS
-    except OSError as error:
-        raise UserError(f"cannot reach Ray at {address} ({error.strerror or error}); {_REMEDY}") from None
+    except (OSError, UnicodeError) as error:  # the latter: the host cannot be a name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot reach Ray at {address} ({reason}); {_REMEDY}") from None
     if not answers:
         raise UserError(f"what answers at {address} is not Ray; {_REMEDY}")
 
@@ -154,10 +163,15 @@ def _line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
+def _a_gpu(gpus: float) -> int:
+    """Return the number of workers that share a GPU, of which each takes a number or a part."""
+    return max(1, int(1 / gpus))
+
+
 def _room(
     nodes: Sequence[Mapping[str, float]], plan: RunPlan, chosen: RayOptions
-) -> tuple[int, float, dict[str, float]]:
-    """Return the number of workers, the GiB that each may hold, and its resources.
+) -> tuple[int, float, dict[str, float], list[int]]:
+    """Return the number of workers, the GiB that each may hold, its resources, and how many fit on each node.
 
     Args:
         nodes: resources of each node, as Ray names them.
@@ -165,18 +179,20 @@ def _room(
         chosen: options of the run.
     """
     gpus = chosen.gpus if chosen.gpus is not None else float(plan.options.device != "cpu")
-    fits = [int(min(n["CPU"] // plan.threads, n.get("GPU", 0) / gpus if gpus else math.inf)) for n in nodes]
+    on_gpus = [n.get("GPU", 0) // max(1, gpus) * _a_gpu(gpus) if gpus else math.inf for n in nodes]
+    fits = [int(min(n["CPU"] // plan.threads, most)) for n, most in zip(nodes, on_gpus, strict=True)]
     sizes = [n.get("memory", 0) / GIB for n in nodes]
     memory = plan.options.memory or least_memory([s / fit for s, fit in zip(sizes, fits, strict=True) if fit])
     # A thousandth aside, as Ray rounds.
-    room = sum(min(fit, int(1.001 * size / memory)) for fit, size in zip(fits, sizes, strict=True))
+    rooms = [min(fit, int(1.001 * size / memory)) for fit, size in zip(fits, sizes, strict=True)]
+    room = sum(rooms)
     if not room:
         needs = f"{plan.threads} CPUs" + (f", {gpus:g} GPUs" if gpus else "") + f" and {memory:.3g} GiB of memory"
         raise UserError(f"no node of the Ray cluster has the {needs} that a worker takes")
     if (chosen.workers or 0) > room:
         note(f"the Ray cluster has room for {room} of the {chosen.workers} workers")
     resources = {"num_cpus": plan.threads, "num_gpus": gpus, "memory": int(0.999 * memory * GIB)}
-    return min(chosen.workers or room, room), memory, resources
+    return min(chosen.workers or room, room), memory, resources, rooms
 
 
 def _examined(nodes: Sequence[Mapping[str, Any]], request: NodeRequest) -> list[RunRecord]:
@@ -192,18 +208,45 @@ def _examined(nodes: Sequence[Mapping[str, Any]], request: NodeRequest) -> list[
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask, sent = ray.remote(examine), ray.put(request)
-    light: Any = {"num_cpus": 0, "max_retries": 0}
+    names = [f"node {node['NodeManagerAddress']} of the Ray cluster" for node in nodes]
     there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    answers = [ask.options(scheduling_strategy=strategy, **light).remote(sent) for strategy in there]
-    machines = []
-    for node, answer in zip(nodes, answers, strict=True):
-        where = f"node {node['NodeManagerAddress']} of the Ray cluster"
+
+    def asked(question: Callable[..., object], *arguments: object) -> list[Any]:
+        light: Any = {"num_cpus": 0, "max_retries": 0}
+        remote: Any = ray.remote(question)
+        return [remote.options(scheduling_strategy=strategy, **light).remote(*arguments) for strategy in there]
+
+    for where, reference in zip(names, asked(answer), strict=True):
         try:
-            machine, problem = ray.get(answer, timeout=_EXAMINE_SECONDS)
+            ray.get(reference, timeout=_ANSWER_SECONDS)
         except ray.exceptions.RayError as error:
             raise UserError(f"{where} cannot run purebench ({last_line(error)}); install it there") from None
-        if problem:
-            raise UserError(problem).within(where)
-        machines.append(machine)
-    return machines
+    return _checked(dict(zip(asked(examine, ray.put(request)), names, strict=True)), ray)
+
+
+def _checked(answers: Mapping[Any, str], ray: Any) -> list[RunRecord]:
+    """Return descriptions of nodes, however long the check of their data takes; the first problem ends it.
+
+    Args:
+        answers: names of the nodes, by the reference of what `examine` returns.
+        ray: the module.
+
+    Raises:
+        UserError: a node lacks the data, or has another version.
+    """
+    machines, left = dict[Any, RunRecord](), dict(answers)
+    seconds: float | None = _DATA_SECONDS
+    while left:
+        ready, _ = ray.wait([*left], timeout=seconds)
+        if not ready:
+            note(f"still checking the data of {', '.join(left.values())}")
+            seconds = None
+        for reference in ready:
+            where = left.pop(reference)
+            try:
+                machines[reference], problem = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                raise UserError(f"{where} cannot check its data ({last_line(error)}); repeat the command") from None
+            if problem:
+                raise UserError(problem).within(where)
+    return [machines[reference] for reference in answers]

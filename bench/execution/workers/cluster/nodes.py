@@ -29,7 +29,7 @@ class NodeRequest:
         source: `source_digest` of purebench.
         revision: of the data.
         folder: the current folder of the driver.
-        root: the driver's folder of data sets.
+        root: the driver's folder of data sets; "": the data set does not go with the run.
     """
 
     settings: WorkerSettings
@@ -45,19 +45,24 @@ class NodeRequest:
         return NodeFiles(Path.cwd(), self.folder, self.root)
 
 
-def request_of(settings: WorkerSettings, revision: str) -> NodeRequest:
+def request_of(settings: WorkerSettings, revision: str, *, has_data: bool) -> NodeRequest:
     """Return what this process, the driver, asks of nodes.
 
     Args:
         settings: of the run.
         revision: of the data.
+        has_data: the files of the data set go with the run.
     """
-    root = data_root(settings.options.data_root or settings.images.root).absolute()
-    return NodeRequest(settings, _versions(), source_digest(), revision, str(Path.cwd()), str(root))
+    root = str(data_root(settings.options.data_root or settings.images.root).absolute()) if has_data else ""
+    return NodeRequest(settings, _versions(), source_digest(), revision, str(Path.cwd()), root)
 
 
 def _versions() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name in _IN_KEYS}
+
+
+def answer() -> None:
+    """Answer, as a node does that has purebench."""
 
 
 def examine(request: NodeRequest) -> tuple[RunRecord, str]:
