@@ -93,15 +93,13 @@ def grouped(results: Results) -> Iterator[list[Group]]:
     for setting in _split(np.arange(len(cells)), settings):
         planned = int(cells.iloc[setting].drop_duplicates("block")["images"].sum())
         groups = [
-            {
-                int(columns.cell[TRAINING_SEED][seed[0]]): [_row(columns, at, planned) for at in _split(seed, rows)]
-                for seed in _split(defense, trained)
-            }
+            {int(columns.cell[TRAINING_SEED][seed[0]]): _split(seed, rows) for seed in _split(defense, trained)}
             for defense in _split(setting, defenses)
         ]
-        unsupported = _unsupported_everywhere(row for seeds in groups for of_seed in seeds.values() for row in of_seed)
-        for seeds in groups:
-            yield [_group(seed, of_seed, unsupported) for seed, of_seed in seeds.items()]
+        every = (at for seeds in groups for of_seed in seeds.values() for at in of_seed)
+        unsupported = _unsupported_everywhere(columns, every, planned)
+        for seeds in groups:  # verdicts of one defense at a time: those of all are large
+            yield [_group(seed, [_row(columns, at, planned) for at in of], unsupported) for seed, of in seeds.items()]
 
 
 def _split(cells: I64, codes: I64) -> list[I64]:
@@ -163,11 +161,14 @@ def _status(columns: Columns, cells: I64, n: int, planned: int, reason: str) -> 
     return f"partial: {n} of {planned} images" + (f"; {reason}" if reason else "")
 
 
-def _unsupported_everywhere(rows: Iterable[Row]) -> set[str]:
+def _unsupported_everywhere(columns: Columns, rows: Iterable[I64], planned: int) -> set[str]:
+    """Return the attacks all of whose rows, given by their cells, are unsupported or not run."""
     supported: dict[str, bool] = {}
-    for row in rows:
-        possible = not row.status.startswith(("unsupported", NOT_RUN))
-        supported[row.attack] = supported.get(row.attack, False) or possible
+    for cells in rows:
+        attack = str(columns.cell["attack"][cells[0]])
+        done = bool((columns.cell["status"][cells] == "ok").all())
+        possible = done or not _row(columns, cells, planned).status.startswith(("unsupported", NOT_RUN))
+        supported[attack] = supported.get(attack, False) or possible
     return {attack for attack, possible in supported.items() if not possible}
 
 
