@@ -14,6 +14,8 @@ from bench.execution.forecast.estimates import makespan
 from bench.spec.cell import Cell
 from defenses.utils.text import counted, human_time
 
+_SHORT = 0.02  # seconds; a forecast that takes no longer is always made anew
+
 
 class Progress:
     """The progress of a run, with a forecast from its finished cells.
@@ -111,8 +113,8 @@ class Progress:
     def eta(self) -> float | None:
         """Return a forecast of the remaining seconds, which never grows; None before any cell is known.
 
-        Where cells take longer than was expected, it stands still. It is made anew as often as a twentieth of the time
-        allows.
+        Where cells take longer than was expected, it stands still. Of many cells it is made anew as often as a
+        twentieth of the time allows.
         """
         now = self._clock()
         if now < self._next_eta:
@@ -121,7 +123,8 @@ class Progress:
         known = [seconds for seconds in left if seconds is not None]
         if len(known) == len(left):
             self._eta = min(self._eta, makespan(known, max(1, self.workers)))
-        self._next_eta = now + 20 * (self._clock() - now)
+        took = self._clock() - now
+        self._next_eta = now + 20 * took if took > _SHORT and known else now
         return None if math.isinf(self._eta) else self._eta
 
     def _remaining(self, cell: Cell) -> float | None:
