@@ -20,6 +20,8 @@ from bench.store.columns import check_columns
 from bench.store.parts import ADVERSARIAL, DRAWS, RECORDS, read_lines
 from defenses.utils.errors import UserError
 
+_SMALL = 64_000_000  # bytes of images that are read at once
+
 
 def tables_of(records: dict[str, object], draws: dict[str, object]) -> dict[str, pa.Table]:
     """Return the columns of a cell as Arrow tables by file name; no table without records."""
@@ -121,7 +123,7 @@ def read_images(part: Path, key: str) -> npt.NDArray[np.float32] | None:
 
 
 def _images(part: Path) -> dict[str, CellImages]:
-    """Return the adversarial images of a part by key of their cell, which are read one cell at a time."""
+    """Return the adversarial images of a part by key of their cell; of a large file they are read a cell at a time."""
 
     def read(key: str) -> npt.NDArray[np.float32]:
         with _reading(part), safe_open(str(part / ADVERSARIAL), framework="np") as images:
@@ -129,7 +131,11 @@ def _images(part: Path) -> dict[str, CellImages]:
             return array
 
     with _reading(part), safe_open(str(part / ADVERSARIAL), framework="np") as images:
-        shapes = {line["key"]: tuple(images.get_slice(line["key"]).get_shape()) for line in read_lines(part)}
+        keys = [line["key"] for line in read_lines(part)]
+        # To open a merged part again for each of thousands of cells would take minutes.
+        if len(keys) > 1 and (part / ADVERSARIAL).stat().st_size <= _SMALL:
+            return {key: CellImages.of(images.get_tensor(key)) for key in keys}
+        shapes = {key: tuple(images.get_slice(key).get_shape()) for key in keys}
     return {key: CellImages(shape, partial(read, key)) for key, shape in shapes.items()}
 
 
