@@ -7,7 +7,6 @@ cells after the folder measure these alone.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,13 @@ BLOCK, ATTACKS = 5, 48  # with the two null attacks 50 rows of 100 cells on the 
 PER_DEFENSE = 5000
 SIZES = (10_000, 30_000, 100_000)
 UNMERGED = 10_000
+# The peak of a process counts that of the one that forked it, so a small one does.
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 def board_of(folder: Path, cells: int) -> Path:
@@ -79,14 +85,12 @@ def _about(store: Store, board) -> None:
 def measured(*words: object) -> str:
     """Run a command of purebench; return its seconds and peak memory."""
     begin = time.monotonic()
-    command = [sys.executable, "-m", "bench", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    output = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "bench", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - begin
-    if os.waitstatus_to_exitcode(status) not in (0, 1):
-        raise SystemExit(f"{words}: {output[-2000:]}")
-    return f"{seconds:.1f} s, {usage.ru_maxrss / 1024:.0f} MiB"
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{words}: {done.stderr[-2000:]}")
+    return f"{seconds:.1f} s, {int(done.stdout.split()[-1]) / 1024:.0f} MiB"
 
 
 def store_cells(folder: Path, cells) -> list[str]:
