@@ -33,7 +33,7 @@ def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     """
     results = results_of(source)
     columns = [*_KEYS[:1], TRAINING_SEED, *_KEYS[1:], "index", "label", "attack", "view", "clean", "accuracy", "robust"]
-    groups = [group for seeds in grouped(results) for group in seeds]
+    groups = (group for seeds in grouped(results) for group in seeds)  # one at a time: all of them are large
     frames = [pd.DataFrame(_of_group(group), columns=columns) for group in groups if group.attacks]
     filled = [frame for frame in frames if len(frame)]
     return public(pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns))

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis.claim_files import read_claims
@@ -17,6 +19,7 @@ from bench.analysis.rows import SETTING
 from bench.analysis.summary import summary
 from bench.analysis.worst_case import worst_per_image
 from bench.store.audits import current_audits
+from defenses.utils.arrays import I64
 from defenses.utils.text import file_name
 
 _OF_CELL = ("defense", "attack", "view", *SETTING, "status")
@@ -55,11 +58,27 @@ class Frames:
         """Rows of `bench.worst_per_image`."""
         return worst_per_image(self.results)
 
+    def records(self, label: str, setting: Setting) -> pd.DataFrame:
+        """Return rows of `bench.load_results` of a defense under a threat, of the columns that pictures need.
+
+        Args:
+            label: of the defense.
+            setting: columns `SETTING` of the rows.
+        """
+        cells, records = self.results.cells, self.results.records
+        positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))
+        at = records["at"].to_numpy()
+        ends = zip(np.searchsorted(at, positions), np.searchsorted(at, positions, "right"), strict=True)
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(*of_cell) for of_cell in ends)])
+        of_cells = cells[list(_OF_CELL)].iloc[at[rows]].reset_index(drop=True)
+        of_images = records.iloc[rows].drop(columns=[*_OF_CELL], errors="ignore").reset_index(drop=True)
+        frame: pd.DataFrame = pd.concat([of_cells, of_images], axis=1)
+        return frame
+
     @cached_property
-    def records(self) -> pd.DataFrame:
-        """Rows of `bench.load_results`, of the columns that pictures need."""
-        cells = self.results.cells[list(_OF_CELL)].iloc[self.results.records["at"]].reset_index(drop=True)
-        return pd.concat([cells, self.results.records.drop(columns=[*_OF_CELL], errors="ignore")], axis=1)
+    def _cells(self) -> Mapping[tuple[object, ...], I64]:
+        """Positions of the cells of each defense under each threat."""
+        return cast("Mapping[tuple[object, ...], I64]", self.results.cells.groupby(["defense", *SETTING]).indices)
 
     @cached_property
     def claimed(self) -> pd.DataFrame:

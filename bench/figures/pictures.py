@@ -214,7 +214,7 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
                 text = f"{what} of {label} under {count} attacks and references on {threat.title}."
                 yield _picture("attacks", suffix, text, attacked, attacks)
         if "draws" in wanted:
-            records = _of_label(threat.of("records"), label)
+            records = threat.frames.records(label, threat.setting)
             if ((records["draws"] > 1) & (records["status"] == "ok")).any():
                 text = f"Share of images of {label} that withstand M submissions, on {threat.title}."
                 yield _picture("draws", suffix, text, records, draws)

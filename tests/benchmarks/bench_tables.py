@@ -1,14 +1,16 @@
 """What the tables of large results folders take: seconds after imports, and the most memory the process held.
 
-Run: python tests/benchmarks/bench_tables.py [--only records draws compact] [--scale F] [--repeats N] [--folder DIR]
+Run: python tests/benchmarks/bench_tables.py [--only records draws compact board] [--scale F] [--repeats N]
+    [--folder DIR]
 
-Two folders are made by the real store, with random counts and logits, as compacted by `purebench run` (a part per
-defense): 1,000,000 record rows, of 4 deterministic defenses x 25 rows (clean, noise, 23 attacks) x 10,000 images of
-ten classes in blocks of 100, which are 10,000 cells with one draw per image; and 20,250,000 draws rows, of 4 stochastic
-defenses x 25 rows x 2,500 images x (65 held-out + 16 selection) draws. Then, each in a process of its own, all table
-files are written, as `purebench table` does when they are out of date: the time from the end of the imports, and the
-peak of resident memory. The folder of records is also
-compacted: from a part per cell, and once more when one cell has been run again.
+Folders are made by the real store, with random counts and logits, as compacted by `purebench run` (a part per defense):
+1,000,000 record rows, of 4 deterministic defenses x 25 rows (clean, noise, 23 attacks) x 10,000 images of ten classes
+in blocks of 100, which are 10,000 cells with one draw per image; 20,250,000 draws rows, of 4 stochastic defenses x 25
+rows x 2,500 images x (65 held-out + 16 selection) draws; and a board of 200 deterministic defenses x 30 rows x 1,000
+images. Then, each in a process of its own, all table files of the first two are written, as `purebench table` does when
+they are out of date, and `leaderboard` and the pages of a site are made of the board: the time from the end of the
+imports, and the peak of resident memory. The folder of records is also compacted: from a part per cell, and once more
+when one cell has been run again.
 """
 
 from __future__ import annotations
@@ -203,6 +205,18 @@ import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]
 folder.Store(Path(sys.argv[1])).compact(plan)
 """
+_LEADERBOARD = """
+import bench
+bench.leaderboard(sys.argv[1])
+"""
+_PAGES = """
+import tempfile
+sys.path.insert(0, "tests/helpers")
+from site_pages import write_board_pages
+with tempfile.TemporaryDirectory() as scratch:
+    write_board_pages(Path(sys.argv[1]), Path(scratch) / "site")
+"""
+_CASES = ("records", "draws", "compact", "board")
 
 
 def main() -> None:
@@ -211,11 +225,12 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of images (default: 1)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where folders are made, and kept (default: a scratch folder)")
-    parser.add_argument("--only", choices=("records", "draws", "compact"), nargs="+")
+    parser.add_argument("--only", choices=_CASES, nargs="+")
     arguments = parser.parse_args()
-    asked = arguments.only or ["records", "draws", "compact"]
-    images = [max(1, round(n * arguments.scale / BLOCK)) * BLOCK for n in (10_000, 2_500)]
+    asked = arguments.only or _CASES
+    images = [max(1, round(n * arguments.scale / BLOCK)) * BLOCK for n in (10_000, 2_500, 1_000)]
     shapes = {"records": Shape(images[0], False), "draws": Shape(images[1], True), "compact": Shape(images[0], False)}
+    shapes["board"] = Shape(images[2], False, defenses=200, rows=30)
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.folder or Path(scratch)
         for name in asked:
@@ -235,6 +250,10 @@ def _case(name: str, shape: Shape, folder: Path, repeats: int) -> None:
         print(f"  compact: {measured(_COMPACT, folder)}", flush=True)
         aside.rename(part)  # as one cell that was run again
         print(f"  compact, one more cell: {measured(_COMPACT, folder)}", flush=True)
+    if name == "board":
+        print(f"  leaderboard: {measured(_LEADERBOARD, folder)}", flush=True)
+        print(f"  pages: {measured(_PAGES, folder)}", flush=True)
+        return
     for _ in range(repeats):
         print(f"  tables: {measured(TABLES, folder)}", flush=True)
 

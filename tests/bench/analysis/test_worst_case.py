@@ -1,5 +1,7 @@
 """The per-image worst case agrees with the table's, and is chosen on other draws than it is counted on."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
 from bench import summary, worst_per_image
+from bench.analysis import worst_case
 from bench.analysis.compare import compare
 from bench.analysis.results import read_results
 from bench.analysis.summary import WORST
@@ -25,6 +28,23 @@ def test_mean_is_the_table_s(out):
     ours = worst_per_image(out).groupby("defense")[["accuracy", "robust"]].mean()
     for column in ours:
         pd.testing.assert_series_equal(ours[column], expected, check_names=False, check_like=True)
+
+
+def test_verdicts_of_one_defense_are_held_at_a_time(tmp_path, monkeypatch):
+    defenses = [result for name in "abcd" for result in deterministic(name)]
+    grouped, held, most = worst_case.grouped, weakref.WeakSet(), []
+
+    def watched(results):
+        for groups in grouped(results):
+            held.update(groups)
+            gc.collect()
+            most.append(len(held))
+            yield groups
+            del groups
+
+    monkeypatch.setattr(worst_case, "grouped", watched)
+    assert worst_per_image(write(tmp_path / "out", defenses))["defense"].nunique() == 4
+    assert len(most) == 4 and max(most) <= 2
 
 
 def test_rows_name_the_attack(out):
