@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from bench.cli.board_options import (
     workers,
 )
 from bench.cli.planned import PlannedCell, of_cells, of_folder
+from bench.cli.ray_options import UNSET
 from bench.execution.forecast.estimates import SAMPLE, makespan, measured, read_forecast, write_forecast
 from bench.execution.options import Options
 from bench.execution.resume import resumable
@@ -42,12 +45,38 @@ _PROBE_SECONDS = 60.0
 _QUESTION = {"power": 0.8, "alpha": 0.05, "discordance": 0.1}  # defaults of the options beside --detect
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Processes and price of the machine of a plan.
+
+    Args:
+        workers: number of processes.
+        price: of an hour, in any currency; None: unknown.
+    """
+
+    workers: int
+    price: float | None
+
+    def cost(self, seconds: Sequence[float]) -> str:
+        """Return what cells of these durations take with all workers, and cost, as text after the sum of durations."""
+        took = makespan(seconds, self.workers)
+        several = f", {human_time(took)} with {self.workers} workers" if self.workers > 1 else ""
+        return (
+            several if self.price is None else f"{several}, {self.price * took / 3600:,.2f} at {self.price:g} an hour"
+        )
+
+
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_board(sub, preset=True, folder=True)
     add_selection(sub)
     sub.add_argument("--probe", action="store_true", help="time the rows without results, in about a minute")
-    sub.add_argument("--workers", type=workers, default=1, help='forecast for so many processes, or "auto"')
+    sub.add_argument(
+        "--workers", type=workers, default=UNSET, help='forecast for so many processes, or "auto" (default: as run)'
+    )
+    sub.add_argument(
+        "--price", type=_price, metavar="PER_HOUR", help="of this machine: what the forecast costs, as 0.40"
+    )
     sub.add_argument("--detect", metavar="DIFFERENCE", help="how many images and draws show it, as 3pp, 3%% or .03")
     sub.add_argument(
         "--power", type=float, default=_QUESTION["power"], help="chance to find that difference (default: 0.8)"
@@ -93,7 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
             if not _refusal(cell.threat.norm, cell.attack.name):
                 first.setdefault(row_of(cell), cell)
         forecasts |= _probe(board, options, folder, first, forecasts)
-    _show_plan(of_cells(selection), found.lines, forecasts, folder, worker_count(arguments, board), found.notes)
+    machine = Machine(worker_count(arguments, board), arguments.price)
+    _show_plan(of_cells(selection), found.lines, forecasts, folder, machine, found.notes)
     if question is not None:
         from bench.analysis.sample_size import advice
 
@@ -110,8 +140,20 @@ def _of_folder(arguments: argparse.Namespace) -> int:
     cells, name = of_folder(folder, arguments.defense, arguments.attack)
     lines = read_stored(folder, name)[0]
     forecasts = _forecasts(folder, cells, lines)
-    _show_plan(cells, lines, forecasts, folder, arguments.workers or all_workers(1, arguments.device))
+    asked = 1 if arguments.workers == UNSET else arguments.workers
+    _show_plan(cells, lines, forecasts, folder, Machine(asked or all_workers(1, arguments.device), arguments.price))
     return 0
+
+
+def _price(text: str) -> float:
+    """Parse a price of an hour."""
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no price of an hour; write it as 0.40")
+    return price
 
 
 def _question(arguments: argparse.Namespace) -> Question | None:
@@ -143,7 +185,7 @@ def _show_plan(
     stored: Container[str],
     forecasts: Mapping[str, Forecast],
     folder: Path,
-    workers: int,
+    machine: Machine,
     notes: Iterable[str] = (),
 ) -> None:
     """Print the rows of a plan and their totals."""
@@ -160,7 +202,7 @@ def _show_plan(
     sizes = [cell.images for cell in cells]
     count = f"{len(cells)} cells of up to {max(sizes, default=0)} images"
     print(f"{count}, {sum(sizes)} adversarial images; results in {folder}")
-    _show_totals(able, stored, forecasts, workers)
+    _show_totals(able, stored, forecasts, machine)
 
 
 def _probe(
@@ -205,7 +247,7 @@ def _show(row: str, cells: list[PlannedCell], stored: Container[str], forecast: 
 
 
 def _show_totals(
-    rows: Mapping[str, list[PlannedCell]], stored: Container[str], forecasts: Mapping[str, Forecast], workers: int
+    rows: Mapping[str, list[PlannedCell]], stored: Container[str], forecasts: Mapping[str, Forecast], machine: Machine
 ) -> None:
     """Print the forecast of all unfinished cells, by defense and in total."""
     unfinished = {row: [c for c in cells if c.key not in stored] for row, cells in rows.items()}
@@ -227,8 +269,7 @@ def _show_totals(
         print(f"forecast for {label}: {human_time(total)}")
     notes = _notes({forecasts[row].source for row in known}, n_unknown)
     caveats = f" ({'; '.join(notes)})" if notes else ""
-    several = f", {human_time(makespan(seconds, workers))} with {workers} workers" if workers > 1 else ""
-    print(f"forecast: {human_time(sum(seconds))}{several}, {evaluations:,.0f} evaluations{caveats}")
+    print(f"forecast: {human_time(sum(seconds))}{machine.cost(seconds)}, {evaluations:,.0f} evaluations{caveats}")
 
 
 def _notes(sources: set[str], n_unknown: int) -> list[str]:

@@ -112,7 +112,8 @@ def test_workers_are_as_many_as_pay_off(tmp_path, monkeypatch):
         *(("small", (), 1), ("small", ("--workers", "auto"), 8)),
         *(("quickstart", (), 8), ("quickstart", ("--workers", "3"), 3)),
     ]:
-        assert worker_count(build_parser("run").parse_args(["run", name, *words]), boards[name]) == count
+        for command in ("run", "plan"):
+            assert worker_count(build_parser(command).parse_args([command, name, *words]), boards[name]) == count
 
 
 def test_workers_that_nobody_asked_for_have_memory(monkeypatch):

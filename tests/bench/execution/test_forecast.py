@@ -1,5 +1,6 @@
 """Test forecasts: exact counts for simple attacks, and their storage."""
 
+import argparse
 import itertools
 import json
 from pathlib import Path
@@ -10,6 +11,8 @@ from boards import MODELS, purebench_here
 
 from bench.attacks.registry import Attack
 from bench.board.load import load_board
+from bench.cli import plan
+from bench.cli.plan import Machine
 from bench.execution.attack_and_judge import execute
 from bench.execution.cell_runner import CellRunner
 from bench.execution.evaluations import evaluations
@@ -103,6 +106,16 @@ def test_plan_after_a_run_goes_by_its_results(finished):
     assert "2 blocks, 2 finished" in shown
     assert "evaluations a block, by results" in shown
     assert "by probe" not in shown
+
+
+def test_plan_says_what_a_forecast_costs():
+    seconds = [3600.0, 1800.0, 1800.0]
+    assert Machine(1, None).cost(seconds) == ""
+    assert Machine(1, 0.4).cost(seconds) == ", 0.80 at 0.4 an hour"
+    assert Machine(2, 3).cost(seconds) == ", 1 h 00 min with 2 workers, 3.00 at 3 an hour"
+    for price in ("x", "-1", "nan", "inf"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"is no price of an hour; write it as 0\.40"):
+            plan._price(price)
 
 
 def test_plan_counts_seeds_and_blocks_apart(board, tmp_path):
