@@ -10,11 +10,13 @@ import torch
 from boards import BOARD, purebench_here, write_board
 from judging import judge, refused
 
+import bench
 from bench import load_cells, load_draws, load_results, summary, worst_per_image
 from bench.stats.proportions import wilson
 from bench.store.manifest import read_manifest
 from bench.store.reader import CHALLENGES
 from defenses.data.dataset import load_dataset
+from defenses.utils.errors import UserError
 
 N = 40
 WEAK = BOARD.replace("first-60", f"first-{N}").partition("[[attack]]")[0] + '[[attack]]\nname = "{models}:still"\n'
@@ -52,6 +54,19 @@ def worst(folder, defense):
 
 def snapshot(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts}
+
+
+def test_python_says_what_the_command_says(board, tmp_path):
+    told = challenge(board, save(tmp_path, board[2])).stdout.strip()
+    for images in (torch.from_numpy(board[2]), board[2], tmp_path / "sign.npz"):
+        found = bench.challenge_row(board[1], "linear", images, name="sign", code=board[0])
+        assert str(found) == told
+        assert 0 <= found.after.low <= found.after.value <= found.before.value
+    with pytest.raises(UserError, match="outside the ball"):
+        bench.challenge_row(board[1], "linear", 1 - board[2], code=board[0])
+    out = shutil.copytree(board[1], tmp_path / "out")
+    kept = bench.challenge_row(out, "linear", board[2], code=board[0], kept_for=("A. Author", "https://example.org"))
+    assert worst(out, "linear").mean() == kept.after.value
 
 
 @pytest.mark.parametrize("defense", ["linear", "noisy"])
