@@ -35,7 +35,8 @@ def label_problems(row: Submission, board: Path) -> Iterator[str]:
     labels = {line["defense"] for line in lines}
     labels |= {label_of(title) for title in read_manifest(board).get("defenses") or {}}
     if row.label in labels:
-        yield f'{board} has a row "{row.label}" already; revert the commit that added it, or pack this one under another label'
+        remedy = "revert the commit that added it, or pack this one under another label"
+        yield f'{board} has a row "{row.label}" already; {remedy}'
         return
     keys = {line["key"]: line["defense"] for line in lines}
     if taken := [line for line in row.plan if line["key"] in keys]:
