@@ -3,23 +3,28 @@
 Run: python tests/benchmarks/bench_purifiers.py [--pairs N] [--threads N]
 
 Prints, for every case, the ratio of the times (plain / ours) over interleaved pairs: its median, and the lower end of
-a one-sided 95% bootstrap interval of that median. Then the peak memory of purification at few and at many steps.
+a one-sided 95% bootstrap interval of that median; then, as medians over interleaved pairs too, the share of our time
+that the calls of the network take alone, on the same batches, and the share that drawing the noise adds. Then the peak
+memory of purification at few and at many steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from defenses.core.noise import Draw, Noise
+from defenses.core.purifier import Purifier
 from defenses.core.purify import purify
 from defenses.networks.registry import build_network, deployed
 from defenses.purifiers.adp import ADP
@@ -58,12 +63,17 @@ def plain_langevin(energy: nn.Module, x: Tensor, z: Tensor, p: Langevin) -> Tens
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: two functions of nothing, and how far their results may be apart."""
+    """One comparison: two functions of nothing, and how far their results may be apart.
+
+    `drawing` is ours with the noise drawn anew; `network` is what our purifier calls.
+    """
 
     name: str
     ours: Callable[[], Tensor]
     plain: Callable[[], Tensor]
     tolerance: float
+    drawing: Callable[[], Tensor]
+    network: nn.Module
 
 
 class _Replay(Noise):
@@ -90,16 +100,21 @@ def _images(rows: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.rand(rows, *shape, generator=torch.Generator().manual_seed(0))
 
 
+def _case(name: str, p: Purifier, x: Tensor, noise: Noise, plain: Callable[[], Tensor], network: nn.Module) -> Case:
+    drawing = partial(purify, p, x)
+    return Case(name, partial(drawing, noise), plain, 1e-3, lambda: drawing(Noise.of(0, len(x))), network)
+
+
 def _adp_case(name: str, score: nn.Module, plain_score: nn.Module, x: Tensor, p: ADP) -> Case:
     noise = _Replay(Noise.of(0, len(x)))
     z = noise.child(0, 0).draw(p.noise(tuple(x.shape[1:])).start[0])
-    return Case(name, lambda: purify(p, x, noise), lambda: plain_adp(plain_score, x, z, p), 1e-3)
+    return _case(name, p, x, noise, lambda: plain_adp(plain_score, x, z, p), p.score)
 
 
 def _langevin_case(name: str, plain_energy: nn.Module, x: Tensor, p: Langevin) -> Case:
     noise = _Replay(Noise.of(0, len(x)))
     z = noise.child(1).child(0).draw(Draw(tuple(x.shape[1:])), range(p.steps))
-    return Case(name, lambda: purify(p, x, noise), lambda: plain_langevin(plain_energy, x, z, p), 1e-3)
+    return _case(name, p, x, noise, lambda: plain_langevin(plain_energy, x, z, p), p.gradient)
 
 
 def _digits(rows: int) -> Tensor:
@@ -153,6 +168,28 @@ def compare(case: Case, pairs: int) -> tuple[float, float, float]:
     return float(sample.median()), lower, apart
 
 
+def shares(case: Case, pairs: int) -> tuple[float, float]:
+    """(time of the network's calls alone, time that drawing the noise adds) over our time: medians of pairs."""
+    batches: list[Tensor] = []
+    hook = case.network.register_forward_pre_hook(lambda _, args: batches.append(args[0].clone()))
+    case.ours()
+    hook.remove()
+
+    def calls() -> Tensor:
+        with torch.no_grad():
+            for batch in batches:
+                out: Tensor = case.network(batch)
+        return out
+
+    calls(), case.drawing()
+    alone, noise = [], []
+    for _ in range(pairs):
+        ours, network, drawing = (_timed(f)[0] for f in (case.ours, calls, case.drawing))
+        alone.append(network / ours)
+        noise.append(drawing / ours - 1)
+    return statistics.median(alone), statistics.median(noise)
+
+
 _PEAK = """
 import resource, sys, torch
 from defenses.purifiers.adp import ADP
@@ -193,6 +230,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{case.name}: {ratio:.2f} times as fast (95% lower bound {lower:.2f}); "
             f"{apart:.1%} of the rows differ by more than {case.tolerance}"
         )
+        alone, noise = shares(case, pairs)
+        print(f"  its network alone takes {alone:.0%} of that time, noise adds {noise:.1%}", flush=True)
     for kind, few, many in (("adp", 5, 100), ("langevin", 200, 1000)):
         low, high = peak_memory(kind, few), peak_memory(kind, many)
         failed |= high > 1.1 * low + 20
