@@ -22,7 +22,7 @@ _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 _COPIES = 0x434F5059  # so that copy n is not child n
-_BLOCK = 1 << 18  # values per pass: they fit the cache
+_BLOCK = 1 << 17  # values per pass: they fit the cache
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,16 @@ def _shift(z: Tensor, n: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _MIX1
-    z = (z ^ _shift(z, 27)) * _MIX2
-    return z ^ _shift(z, 31)
+    return _mix_into(z.clone(), torch.empty_like(z))
+
+
+def _mix_into(z: Tensor, scratch: Tensor) -> Tensor:
+    """Mix z in place; in place, as memory takes longer than arithmetic."""
+    for n, factor in ((30, _MIX1), (27, _MIX2), (31, 1)):
+        z ^= torch.bitwise_right_shift(z, n, out=scratch).bitwise_and_((1 << (64 - n)) - 1)
+        if factor != 1:
+            z *= factor
+    return z
 
 
 def _as_int64(value: int) -> int:
@@ -51,9 +58,12 @@ def _shape_values(bits: Tensor, kind: Kind) -> Tensor:
     """Return two float32 values for every 64 bits: [..., n] -> [..., n, 2]."""
     low, high = (bits & 0xFFFFFFFF), _shift(bits, 32)
     if kind == "normal":
-        radius = torch.sqrt(-2 * torch.log((low.float() + 0.5) * 2.0**-32))
-        angle = high.float() * (2 * math.pi * 2.0**-32)
-        return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
+        radius = low.float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = high.float().mul_(2 * math.pi * 2.0**-32)
+        pair = torch.empty(*bits.shape, 2, device=bits.device)
+        torch.mul(radius, torch.cos(angle), out=pair[..., 0])
+        torch.mul(radius, angle.sin_(), out=pair[..., 1])
+        return pair
     pair = torch.stack((low, high), -1)
     if kind == "uniform":
         return (pair >> 8).float() * 2.0**-24
@@ -133,12 +143,16 @@ class Noise:
         half = (numel + 1) // 2
         out = torch.empty(len(span), len(self), numel, device=self.keys.device)
         counter = torch.arange(half, device=self.keys.device)
-        per_pass = max(1, _BLOCK // max(numel, 1))
-        for row, k in enumerate(span):
-            for i in range(0, len(self), per_pass):
-                keys = self.keys[i : i + per_pass]
-                bits = _mix(_mix(keys[:, :1] + (counter + k * half) * _GAMMA) ^ keys[:, 1:])
-                out[row, i : i + per_pass] = _shape_values(bits, what.kind).flatten(1)[:, :numel]
+        rows = max(1, min(len(self), _BLOCK // max(numel, 1)))
+        at_once = max(1, _BLOCK // max(numel * rows, 1))  # steps
+        offsets = (counter + half * torch.tensor(span, device=self.keys.device)[:, None, None]) * _GAMMA
+        for k in range(0, len(span), at_once):
+            for i in range(0, len(self), rows):
+                keys = self.keys[i : i + rows]
+                bits = keys[:, :1] + offsets[k : k + at_once]
+                scratch = torch.empty_like(bits)
+                bits = _mix_into(_mix_into(bits, scratch).bitwise_xor_(keys[:, 1:]), scratch)
+                out[k : k + at_once, i : i + rows] = _shape_values(bits, what.kind).flatten(2)[..., :numel]
         out = out.view(len(span), len(self), *what.shape)
         return out[0] if steps is None else out
 
