@@ -134,7 +134,7 @@ def _worst(group: Group, what: str, *also: str) -> _Side:
     if not rows:
         return _Side(_NONE, f"no attack of {what}")
     rows += [row for row in group.needed if row.attack in also]
-    missing = [f"{row}: {row.status}" for row in rows if row.status != "ok"]
+    missing = [f"{row.attack}: {row.status}" for row in rows if row.status != "ok"]
     choice = None if missing else choose(rows)
     if choice is None:
         return _Side(_NONE, f"without {missing[0] if missing else f'the selection draws of {what}'}")

@@ -52,7 +52,7 @@ def test_the_shares_of_both_protocols(tmp_path):
 def test_without_a_claim_or_a_verdict(tmp_path):
     frame = bench.reproduction(write(tmp_path, cells(own="error")), [])
     (found,) = frame.to_dict("records")
-    assert found["status"] == "without adp-paper: PGD (exact): error: out of memory"
+    assert found["status"] == "without adp-paper: PGD: error: out of memory"
     assert all(math.isnan(found[name]) for name in ("claimed", "own", "own_low", "weakness", "weakness_high"))
     assert found["full"] == 1 / 6
     cells_of_table = protocol_table(frame).rows[0]
