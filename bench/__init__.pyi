@@ -17,6 +17,7 @@ from .analysis.loaders import load_certificates as load_certificates
 from .analysis.loaders import load_runs as load_runs
 from .analysis.pairs import pairs as pairs
 from .analysis.ranks import rank_ranges as rank_ranges
+from .analysis.reproduction import reproduction as reproduction
 from .analysis.results import load_cells as load_cells
 from .analysis.results import load_draws as load_draws
 from .analysis.results import load_results as load_results

@@ -70,13 +70,13 @@ def compare_shares(claim: Claim, row: Mapping[str, Any]) -> Verdict:
         claim: the claim.
         row: with robust_low, robust_high, clean_mean, clean_low and clean_high, each in [0, 1].
     """
-    low, high = _interval(claim.robust, claim.n)
+    low, high = interval_of(claim.robust, claim.n)
     both = f"claimed {_ends(low, high)}, measured {_ends(row['robust_low'], row['robust_high'])}"
     word = REFUTED if low > row["robust_high"] else NOT_REACHED if high < row["robust_low"] else CONSISTENT
     return Verdict(word, both, _another_model(claim, row))
 
 
-def _interval(share: float | None, n: int | None) -> tuple[float, float]:
+def interval_of(share: float | None, n: int | None) -> tuple[float, float]:
     """Return the Wilson interval of a share; NaN where share or n is not told."""
     if share is None or n is None:
         return float("nan"), float("nan")
@@ -124,7 +124,7 @@ def _missing(claim: Claim, row: Mapping[str, object]) -> Iterator[str]:
 
 def _another_model(claim: Claim, row: Mapping[str, Any]) -> str:
     """Return a note if the clean accuracies differ by more than sampling error."""
-    low, high = _interval(claim.clean, claim.n)
+    low, high = interval_of(claim.clean, claim.n)
     if low <= row["clean_high"] and high >= row["clean_low"]:
         return ""
     if claim.clean is None:
@@ -281,7 +281,7 @@ def claim_row(
         verdict: on the claim.
         points_left: see `claims_table`.
     """
-    low, high = _interval(claim.robust, claim.n)
+    low, high = interval_of(claim.robust, claim.n)
     claimed = {f"claimed_{name}": getattr(claim, name) for name in ("clean", "robust", "n")}
     measured = {"n": row["n_images"], "clean": row["clean_mean"], "robust": row["robust_mean"]}
     measured |= {"low": row["robust_low"], "high": row["robust_high"]}

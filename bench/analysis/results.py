@@ -168,16 +168,19 @@ class Results:
     records: pd.DataFrame
 
 
-def read_results(path: str | Path) -> Results:
+def read_results(path: str | Path, *, k: int | None = None) -> Results:
     """Read the cells and records that tables need.
 
     Args:
         path: the results folder.
+        k: held-out draws of an image, the first ones, that make majority and mean logit, at least 1; None: those of the
+            board.
 
     Raises:
         UserError: no results there, or a damaged file.
     """
-    return read_folder(folder_named(path), partial(_results, k=aggregation_of(read_manifest(folder_named(path))).k))
+    folder = folder_named(path)
+    return read_folder(folder, partial(_results, k=aggregation_of(read_manifest(folder)).k if k is None else k))
 
 
 def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> Results:

@@ -14,7 +14,7 @@ from bench.analysis.caveats import failures, labels, with_audit
 from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.public_names import public
 from bench.analysis.records import CLEANS
-from bench.analysis.results import CLEAN
+from bench.analysis.results import CLEAN, load_cells, read_results
 from bench.analysis.rows import COSTS, NOT_RUN, ROW, SETTING, TRAINING_SEED, Group, choose, grouped
 from bench.analysis.scores import Scores, aggregates, bounds_of, common, intervals, no_verdict, of_rate
 from bench.spec.aggregation import M, check_m
@@ -48,13 +48,17 @@ class _SummaryLine:
     status: str
 
 
-def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: bool = False) -> pd.DataFrame:
+def summary(
+    source: FolderOrFrame, *, m: Sequence[int] | None = None, k: int | None = None, by_seed: bool = False
+) -> pd.DataFrame:
     """Return the tidy summary of a board, numbers at full precision.
 
     Args:
         source: a results folder, a frame of `load_results` or `benchmark` or rows of it, or the result of
             `read_results`.
         m: the M of Rob(M); None: 5 and 15, as far as there are draws.
+        k: the first k held-out draws of an image make majority and mean logit, the verdict of k replicates; None: those
+            of the board. Of a results folder alone.
         by_seed: True for a row per training seed, with a column "training_seed" and without ranks.
 
     Returns:
@@ -86,9 +90,9 @@ def summary(source: FolderOrFrame, *, m: Sequence[int] | None = None, by_seed: b
 
     Raises:
         UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an
-            M of `m`.
+            M of `m` or than k.
     """
-    results = results_of(source)
+    results = results_of(source) if k is None else read_results(_folder(source, k), k=k)
     m = M if m is None else _checked(m, results.cells)
     rows: list[dict[str, object]] = []
     for seeds in grouped(results):
@@ -150,6 +154,18 @@ def _checked(m: Sequence[int], cells: pd.DataFrame) -> Sequence[int]:
     if len(draws):
         check_m(m, int(draws.min()))
     return m
+
+
+def _folder(source: FolderOrFrame, k: int) -> str | Path:
+    """Return a results folder whose draws are enough for k replicates."""
+    if not isinstance(source, str | Path):
+        raise UserError(f"a frame has verdicts and no draws, so that k = {k} needs the results folder; give its path")
+    cells = load_cells(source)
+    judged = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"]]["draws"]
+    least = int(judged.min()) if len(judged) else k
+    if type(k) is not int or not 1 <= k <= least:
+        raise UserError(f"k is {k}; it must be a whole number of held-out draws of an image, from 1 to {least}")
+    return source
 
 
 def _shares(m: Sequence[int]) -> tuple[str, ...]:

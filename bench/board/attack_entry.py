@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from bench.attacks.registry import find_attack
+from bench.board.presets import check_defenses, find_preset, norm_of
 from bench.board.views import surrogate_of
 from bench.spec.cell import DefenseRef
 from bench.spec.view import ViewSpec
@@ -55,13 +56,41 @@ def attack_entry(entry: Json, defenses: Sequence[DefenseRef]) -> AttackEntry:
     """
     name, params = entry["name"], entry.get("params", {})
     find_attack(name, params)
-    on = entry.get("on", [])
-    on = (on,) if isinstance(on, str) else tuple(on)
-    known = {"stochastic", "deterministic"} | {d.label for d in defenses}
-    for label in on:
-        if label not in known and not any(d.is_called(label) for d in defenses):
-            raise unknown(f'defense in "on" of {name}', label, known)
+    on = _known(entry.get("on", []), name, defenses)
     views = tuple(ViewSpec(**view) for view in entry.get("views", [{}]))
     surrogate = surrogate_of(entry, defenses) if "source" in entry else None
     views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # of the defense on which it is judged
     return AttackEntry(name, entry.get("label", *short_names([name])), canonical(params), views, on, surrogate)
+
+
+def protocol_entries(entry: Json, threat: JsonView, defenses: Sequence[DefenseRef]) -> Iterator[AttackEntry]:
+    """Yield the attacks of a protocol entry of a board: those of a preset, on the defenses that both name.
+
+    Args:
+        entry: {preset, on?}, its keys checked.
+        threat: of the board.
+        defenses: defenses of the board.
+
+    Raises:
+        UserError: an unknown defense, or a preset that does not fit the norm or a defense.
+    """
+    preset = find_preset(entry["preset"])
+    norm_of(preset, threat)
+    on = _known(entry.get("on", []), f"protocol {preset.name}", defenses)
+    whole = AttackEntry(preset.name, preset.name, on=on)
+    chosen = [d for d in defenses if whole.meets(d)]
+    check_defenses(preset, [d.label for d in chosen if d.stochastic])
+    for attack in preset.attacks():
+        found = attack_entry(attack, defenses)
+        if met := dict.fromkeys(d.label for d in chosen if found.meets(d)):
+            yield replace(found, on=tuple(met))
+
+
+def _known(on: str | Sequence[str], where: str, defenses: Sequence[DefenseRef]) -> tuple[str, ...]:
+    """Return the words of a key "on", each of which is a defense of the board or a kind of them."""
+    words = (on,) if isinstance(on, str) else tuple(on)
+    known = {"stochastic", "deterministic"} | {d.label for d in defenses}
+    for label in words:
+        if label not in known and not any(d.is_called(label) for d in defenses):
+            raise unknown(f'defense in "on" of {where}', label, known)
+    return words

@@ -67,6 +67,7 @@ class Board:
         nulls: null attacks: "none" and "uniform", which are on every board, and optionally "transfer".
         protocols: aggregations of the draws.
         preset: the published protocol that the board follows; None: none.
+        presets: the published protocols that some of its attacks are of.
         named: the name is the board's own; False: it is that of its file, which may be renamed.
         notes: on its data, for the manifest and below the tables.
 
@@ -92,6 +93,7 @@ class Board:
     nulls: tuple[str, ...] = NULLS
     protocols: Aggregation = field(default_factory=Aggregation)
     preset: Preset | None = None
+    presets: tuple[Preset, ...] = ()
     named: bool = True
     notes: tuple[str, ...] = ()
 
@@ -133,6 +135,7 @@ class Board:
         """Return the facts of the board for a manifest."""
         optional: dict[str, object] = {
             "preset": self.preset.as_dict() if self.preset else {},
+            "presets": [preset.as_dict() for preset in self.presets],
             "notes": list(self.notes),
         }
         optional["protocols"] = self.protocols.as_dict()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import tomllib
 from pathlib import Path
 
 import leaderboards
-from bench.board.attack_entry import attack_entry
+from bench.board.attack_entry import attack_entry, protocol_entries
 from bench.board.board import Board
 from bench.board.defense_entry import describe
 from bench.board.labels import with_labels
-from bench.board.presets import with_preset
+from bench.board.presets import find_preset, with_preset
 from bench.board.schema import check, duration
 from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
@@ -124,7 +125,8 @@ def read_board(
     entries = [trained for entry in with_labels(raw["defense"]) for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
     defenses = references or tuple(gathered(lambda entry: describe(entry, raw["dataset"], **roots), entries))
-    attacks = with_labels(raw.get("attack", ()))
+    attacks, protocols = with_labels(raw.get("attack", ())), raw.get("protocol", ())
+    of_presets = gathered(lambda entry: tuple(protocol_entries(entry, raw["threat"], defenses)), protocols)
     verdict, votes = raw.get("verdict", {}), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
     return Board(
@@ -133,11 +135,12 @@ def read_board(
         named="name" in raw,
         threats=tuple(ThreatModel(eps=e, **rest) for e in (eps if isinstance(eps, list) else [eps])),
         defenses=defenses,
-        attacks=tuple(gathered(lambda entry: attack_entry(entry, defenses), attacks)),
+        attacks=(*gathered(lambda entry: attack_entry(entry, defenses), attacks), *itertools.chain(*of_presets)),
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),
         preset=preset,
+        presets=tuple(find_preset(entry["preset"]) for entry in protocols),
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,
         data_root=None if data_root is None else Path(data_root),
         **values,

@@ -13,12 +13,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import leaderboards
+from bench.board.labels import with_labels
 from defenses.utils.errors import UserError, unknown
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.names import portable
 
 _FOLDER = Path(leaderboards.__file__).parent / "presets"
-_FIXED = ("attack", "verdict", "nulls", "budget")  # keys of a preset that a board must not have too
+_FIXED = ("attack", "protocol", "verdict", "nulls", "budget")  # keys of a preset that a board must not have too
+_APART = ": "  # between the preset and the label of an attack, in the label of a board with several protocols
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Preset:
         norms: norms that it can be run in; the first is the default.
         stochastic: False: it refuses randomised defenses.
         parts: keys of a board.
+        url: of the publication, as in the files of claims; "": none.
     """
 
     name: str
@@ -44,10 +47,16 @@ class Preset:
     norms: tuple[str, ...]
     stochastic: bool
     parts: JsonView
+    url: str = ""
 
     def radii(self, dataset: str) -> Mapping[str, str] | None:
         """Return the radii for a data set by norm, "imagenet/Crop288" counting as "imagenet"; None without any."""
         return self.eps.get(dataset.partition("/")[0])
+
+    def attacks(self) -> list[Json]:
+        """Return its attack entries, for a board of several protocols: each label begins with the preset's name."""
+        entries = with_labels(self.parts["attack"])
+        return [{**entry, "label": f"{self.name}{_APART}{entry['label']}"} for entry in entries]
 
     def as_dict(self) -> dict[str, str]:
         """Return the entry of a manifest."""
@@ -78,6 +87,12 @@ def _read(name: str) -> Preset:
     return Preset(name=name, parts=raw, eps=eps, norms=norms, stochastic=stochastic, **about)
 
 
+def protocol_of(label: str) -> str:
+    """Return the preset that an attack of a board comes from, by its label; "": none."""
+    name, apart, _ = label.partition(_APART)
+    return name if apart and name in preset_names() else ""
+
+
 def with_preset(raw: Json) -> tuple[Json, Preset | None]:
     """Merge a board with its preset.
 
@@ -97,7 +112,7 @@ def with_preset(raw: Json) -> tuple[Json, Preset | None]:
         if key in raw:
             raise UserError(f'"{key}" is what the preset "{preset.name}" says; leave out the one or the other')
     table, radii = raw.get("threat", {}), preset.radii(raw.get("dataset", ""))
-    norm = _norm(preset, table)
+    norm = norm_of(preset, table)
     threat = {"norm": norm, **({"eps": radii[norm]} if radii and norm in radii else {}), **table}
     if "eps" not in threat:
         raise UserError(_without_eps(preset, raw.get("dataset", ""), norm))
@@ -105,8 +120,16 @@ def with_preset(raw: Json) -> tuple[Json, Preset | None]:
     return {**parts, **raw, "threat": threat}, preset
 
 
-def _norm(preset: Preset, threat: JsonView) -> str:
-    """Return the norm of a board, in the preset's spelling."""
+def norm_of(preset: Preset, threat: JsonView) -> str:
+    """Return the norm of a board, in the preset's spelling.
+
+    Args:
+        preset: the preset.
+        threat: of the board.
+
+    Raises:
+        UserError: the preset is no protocol of that norm.
+    """
     norm = str(threat.get("norm", preset.norms[0]))
     match = next((n for n in preset.norms if n.lower() == norm.lower()), None)
     if match is None:

@@ -160,6 +160,8 @@ KEYS["defense"] = {
     "stochastic": Key(Flag, "for a module of your own: its output is random", "false"),
     "seeds": Key(_SEEDS, "seeds of trainings; rows are means over them", "one training"),
 }
+_PRESET = Annotated[_TEXT, _taken_by(find_preset)]
+KEYS["protocol"] = {"preset": Key(_PRESET, "name (purebench ls presets)", REQUIRED), "on": KEYS["attack"]["on"]}
 KEYS["board"] = {
     "name": Key(_FOLDER, "name of the results folder", "file name without .toml"),
     "title": Key(_TEXT, "title of the tables", "file name without .toml"),
@@ -179,18 +181,17 @@ KEYS["board"] = {
     "attack": Key(
         _tables(_table("attack", lambda v: find_attack(v["name"], v.get("params"))), f"{_HEADED} [[attack]]"),
         "attacks, in the order of the tables",
-        "required without a preset or nulls",
+        "required without a preset, protocol or nulls",
+    ),
+    "protocol": Key(
+        _tables(_table("protocol"), f"{_HEADED} [[protocol]]"), "presets, for their attacks beside each other", "none"
     ),
     "nulls": Key(
         Annotated[_NAMES, _taken_by(check_nulls)],
         "images without an attack on the defense: none, uniform and, if named, transfer",
         '["none", "uniform"]',
     ),
-    "preset": Key(
-        Annotated[_TEXT, _taken_by(find_preset)],
-        "published protocol that gives attacks, draws, nulls and budget (purebench ls presets)",
-        "none",
-    ),
+    "preset": Key(_PRESET, "published protocol of attacks, draws, nulls and budget (purebench ls presets)", "none"),
 }
 KEYS["training"] = {
     "recipe": Key(_TEXT, "recipe of a classifier, as of purebench train", REQUIRED),
@@ -235,6 +236,7 @@ _REMEDIES = {
     ("defense", "name"): 'write name = "adp"',
     ("attack",): 'write a table [[attack]] with name = "autoattack:apgd-ce"',
     ("attack", "name"): 'write name = "autoattack:apgd-ce"',
+    ("protocol", "preset"): 'write preset = "standard"',
     ("purifier", "name"): 'write name = "adp"',
     ("seeds",): "write seeds = [0]",
     ("training",): 'write [training] with recipe = "undefended"',
@@ -263,7 +265,7 @@ def check(what: str, table: Any, *, partial: bool = False) -> Json:
         return (str(loc[-1]), f" in {place}") if loc else (place, "")
 
     def optional(loc: Loc) -> bool:
-        return partial or (loc == ("attack",) and "nulls" in table)
+        return partial or (loc == ("attack",) and not {"nulls", "protocol"}.isdisjoint(table))
 
     def misplaced(loc: Loc) -> str:
         outer, key = loc[0], str(loc[-1])

@@ -120,10 +120,10 @@ def of_sequential(aggregation: Aggregation, records: pd.DataFrame) -> tuple[str,
 
 
 def of_preset(manifest: JsonView) -> tuple[str, ...]:
-    """Return the footnote of a board's preset: its source, and how it differs from the default protocol."""
-    preset = manifest.get("preset") or {}
-    text = ": ".join(str(preset[key]) for key in ("source", "differs") if preset.get(key))
-    return (f"preset {preset['name']}: {text}",) if preset else ()
+    """Return a footnote for each preset of a board: its source, and how it differs from the default protocol."""
+    presets = [p for p in (manifest.get("preset"), *(manifest.get("presets") or ())) if p]
+    texts = (": ".join(str(p[key]) for key in ("source", "differs") if p.get(key)) for p in presets)
+    return tuple(f"preset {p['name']}: {text}" for p, text in zip(presets, texts, strict=True))
 
 
 def of_data(manifest: Mapping[str, object]) -> tuple[str, ...]:

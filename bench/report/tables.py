@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import failures, labels, uncertified, with_audit
+from bench.analysis.claim_files import read_claims
 from bench.analysis.ranks import rank_ranges_of_summary
+from bench.analysis.reproduction import protocols_of
 from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
@@ -18,6 +20,7 @@ from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
 from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.protocol_table import protocol_table
 from bench.report.row_text import marks_of_names
 from bench.spec.aggregation import M, aggregation_of
 from bench.store.folder import write_atomic
@@ -90,7 +93,7 @@ def text_of_width(results_dir: str | Path, width: int) -> str:
 
 
 def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
-    """Return ([comparison, full table], CSV) of a results folder."""
+    """Return ([comparison, full table, protocols where there are several], CSV) of a results folder."""
     results, manifest = read_results(folder), read_manifest(folder)
     aggregation = aggregation_of(manifest)
     m = aggregation.m if m is None else m
@@ -115,6 +118,8 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
     pair = (replace(comparison, footnotes=(*comparison.footnotes, *ranges)), full)
     tables = [replace(t, footnotes=(*t.footnotes, *notes)) for t in pair]
+    if manifest.get("presets"):
+        tables.append(protocol_table(protocols_of(results, manifest, read_claims())))
     csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
     return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 

@@ -19,7 +19,7 @@ from defenses.utils.errors import UserError
 from defenses.utils.hints import warn
 from defenses.utils.json_values import Json, JsonView
 
-_OPTIONAL = "preset", "protocols", "notes"  # facts that only some boards have
+_OPTIONAL = "preset", "presets", "protocols", "notes"  # facts that only some boards have
 
 
 class Manifest(TypedDict, total=False):
@@ -28,7 +28,7 @@ class Manifest(TypedDict, total=False):
     Args:
         schema: of the whole folder.
         defenses: fingerprints by title.
-        preset, protocols, notes: only some boards have them.
+        preset, presets, protocols, notes: only some boards have them.
         plan: SHA-256 of plan.jsonl.
         sum: of the manifest itself, see `defenses.utils.checksums`.
     """
@@ -43,6 +43,7 @@ class Manifest(TypedDict, total=False):
     budget: str
     defenses: dict[str, Json]
     preset: dict[str, object]
+    presets: list[dict[str, object]]
     protocols: dict[str, object]
     notes: list[str]
     runs: list[RunRecord]

@@ -14,7 +14,7 @@ from bench.submissions.submission import Submission
 from defenses.utils.errors import UserError
 from defenses.utils.text import counted
 
-_FACTS = ("board", "budget", "preset", "protocols")  # of a manifest; data and seed have checks of their own
+_FACTS = ("board", "budget", "preset", "presets", "protocols")  # of a manifest; data and seed have checks of their own
 _THREAT = ("norm", "eps", "targets")
 _IMAGES = ("dataset", "split", "indices", "block", "images")
 

@@ -17,6 +17,7 @@ _BOARD_TABLES = {  # table of the schema -> its heading and how a board writes i
     "defense": "`[[defense]]`",
     "attack": "`[[attack]]`",
     "view": "A view: an entry of `views`",
+    "protocol": "`[[protocol]]`",
     "poisoning": "Poisoning boards: top level",
     "training": "Poisoning boards: `[training]`",
     "trigger": "Poisoning boards: `[trigger]`",
@@ -123,14 +124,19 @@ def presets() -> str:
 
 def boards() -> str:
     """Return the table of boards that come along."""
+    from bench.board.presets import find_preset
+
     rows = []
     for path in sorted((ROOT / "leaderboards").glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         poison = "training" in raw
         defenses = len(raw["purifier"] if poison else raw["defense"])
+        attacks = len(raw.get("attack", ())) + sum(
+            len(find_preset(p["preset"]).attacks()) for p in raw.get("protocol", ())
+        )
         images = "poisoned training data" if poison else f"{raw.get('indices', 'all')}"
         run = f"`purebench {'poison' if poison else 'run'} {path.stem}`"
-        rows.append((f"[{path.stem}]({path.name})", raw["title"], images, f"{defenses}", f"{len(raw['attack'])}", run))
+        rows.append((f"[{path.stem}]({path.name})", raw["title"], images, f"{defenses}", f"{attacks}", run))
     return table(("board", "title", "images", "defenses", "attacks", "command"), rows)
 
 

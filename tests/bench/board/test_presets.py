@@ -25,6 +25,8 @@ from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
 
 PUBLISHED = ("adp-paper", "ebm-paper", "croce2022", "lee-kim2023", "diffpure", "diffbreak", "robustbench")
+PUBLISHED += ("mefa", "diffhammer", "liu-wei", "addt", "gdmp-paper")
+ELSEWHERE = ("defense-gan-paper", "jem-paper", "gan-at-paper", "fgsm-paper")  # of other radii than 8/255 on CIFAR-10
 TRANSFER = ("autoattack:apgd-ce", "blind", 1, None, "fresh")
 RAW = {"dataset": "digits", "threat": {"eps": "1/5"}, "defense": [{"name": "adp"}]}
 
@@ -43,15 +45,15 @@ def params(loaded, name):
 
 
 def test_the_presets_that_there_are():
-    assert set(preset_names()) == {*PUBLISHED, "standard"}
-    for name in PUBLISHED:
+    assert set(preset_names()) == {*PUBLISHED, *ELSEWHERE, "standard"}
+    for name in (*PUBLISHED, *ELSEWHERE):
         preset = find_preset(name)
         assert preset.differs
         assert preset.source
         assert preset.summary
         assert "\n" not in preset.differs
         assert preset.norms[0] == "Linf"
-        assert preset.eps["cifar10"]["Linf"] == "8/255"
+        assert name in ELSEWHERE or preset.eps["cifar10"]["Linf"] == "8/255"
         assert "threat" not in preset.parts
 
 
@@ -63,6 +65,13 @@ def test_the_presets_that_there_are():
         ("diffpure", {("autoattack:rand", "exact", 1, None, "fresh")}),
         ("diffbreak", {("autoattack:apgd-ce-best-loss", "exact", 10, 1, "fresh")}),
         ("ebm-paper", {("bench:bpda-eot", "bpda", 15, 1, "fresh")}),
+        ("mefa", {("foolbox:LinfPGD", mode, 20, 1, "fresh") for mode in ("exact", "bpda")}),
+        ("diffhammer", {("bench:apgd", mode, 1, 1, "fresh") for mode in ("exact", "bpda")}),
+        ("liu-wei", {("foolbox:LinfPGD", "exact", 1, None, "known"), ("foolbox:LinfPGD", "exact", 20, 1, "fresh")}),
+        ("addt", {("foolbox:LinfPGD", "exact", 10, 1, "fresh"), ("foolbox:LinfPGD", "exact", 1, None, "known")}),
+        ("gdmp-paper", {("foolbox:LinfPGD", "blind", 1, None, "fresh")}),
+        ("defense-gan-paper", {("foolbox:LinfFastGradientAttack", "blind", 1, None, "fresh")}),
+        ("jem-paper", {("foolbox:LinfPGD", "bpda", 1, None, "fresh")}),
         (
             "adp-paper",
             {("foolbox:LinfPGD", "blind", 1, None, "fresh"), ("foolbox:LinfPGD", "joint-full", 1, 15, "fresh")}
@@ -74,7 +83,7 @@ def test_what_a_preset_runs(name, wanted):
     assert rows(board(name)) == wanted | {TRANSFER}
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, "standard"])
+@pytest.mark.parametrize("name", [*PUBLISHED, *ELSEWHERE, "standard"])
 def test_every_preset_has_the_null_attacks_of_every_table(name):
     loaded = board(name, "pgd-at", "undefended")
     cells = {(c.defense.label, c.attack.label): c for c in loaded.cells()}

@@ -1,0 +1,181 @@
+"""Hold the protocols of claims against the full protocol, on the same networks and images.
+
+A board with several [[protocol]] tables has the attacks of each preset on the same defense. What a protocol leaves
+above `standard` is the weakness of its attacks; the rest of the distance to a claim is that of another network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.caveats import fingerprints_of
+from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.claims import interval_of, name_and_weights
+from bench.analysis.results import CLEAN, Results, read_results
+from bench.analysis.rows import Group, choose, grouped
+from bench.board.presets import Preset, find_preset, protocol_of
+from bench.spec.cell import TRANSFER, title_of
+from bench.stats.paired import paired_difference
+from bench.stats.proportions import wilson
+from bench.store.kinds import Paths, paths_of
+from bench.store.manifest import Manifest, read_manifest
+from defenses.utils.arrays import F64
+
+FULL = "standard"
+_ENDS = ("", "_low", "_high")
+_NAN, _NONE = float("nan"), np.zeros(0)
+COLUMNS = (
+    *("results", "defense", "protocol", "dataset", "norm", "eps"),
+    *("paper", "kind", "claimed_dataset", "claimed_threat", "claimed_network"),
+    *(f"{name}{end}" for name in ("claimed", "own", "full", "null", "clean", "weakness") for end in _ENDS),
+    *("n_images", "status"),
+)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Verdicts of one side of a comparison.
+
+    Args:
+        shares: share of the held-out draws of each image that withstand, [images]; empty without a verdict.
+        problem: why there is no verdict; "": there is one.
+    """
+
+    shares: F64
+    problem: str = ""
+
+    def interval(self) -> tuple[float, float, float]:
+        """Return the mean with its Wilson interval (95%, n = images); NaN without a verdict."""
+        n = len(self.shares)
+        if not n:
+            return _NAN, _NAN, _NAN
+        low, high = wilson(self.shares.sum(), n)
+        return float(self.shares.mean()), float(low), float(high)
+
+
+def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
+    """Return what protocols leave of defenses beside the full protocol, and beside what was claimed with them.
+
+    Args:
+        results: a results folder, or several.
+        claims: the claims; None: those that come with purebench.
+
+    Returns:
+        A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]]. Columns:
+        results (the folder), defense, protocol (name of the preset), dataset, norm, eps; of the claim on the defense
+        that stands in the paper of the preset, at the radius of the preset: paper, kind, claimed_dataset,
+        claimed_threat, claimed_network (all "" without one) and claimed, of its authors the first, else the lowest;
+        own: the worst case over clean images and the attacks of the preset; full: the same of `standard`, with the null
+        attack transfer; null: under transfer alone; clean; weakness: own - full, on the same images. Each of these is a
+        share in [0, 1] with the ends of its 95% interval, <name>_low and <name>_high (Wilson's; of weakness Bonett and
+        Price's), NaN where it is unknown. n_images; status: "ok", or what is missing. Rows of a known seed are no part
+        of a worst case. A training of a defense has rows of its own.
+
+    Raises:
+        UserError: no results there, or a damaged file.
+    """
+    known = read_claims() if claims is None else list(claims)
+    folders = paths_of(results)
+    frames = [protocols_of(read_results(f), read_manifest(f), known).assign(results=str(f)) for f in folders]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return frame[list(COLUMNS)]
+
+
+def protocols_of(results: Results, manifest: Manifest, claims: Iterable[Claim]) -> pd.DataFrame:
+    """Return the rows of `reproduction` of one results folder, with "" for its path.
+
+    Args:
+        results: from `read_results`.
+        manifest: of the folder.
+        claims: the claims.
+    """
+    known = list(claims)
+    rows = [row for seeds in grouped(results) for group in seeds for row in _rows(group, len(seeds), manifest, known)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(group: Group, trainings: int, manifest: Manifest, claims: list[Claim]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one trained defense in one setting."""
+    names = dict.fromkeys(protocol_of(row.attack) for row in group.attacks)
+    full, null, clean = _worst(group, FULL, CLEAN, TRANSFER), _worst(group, TRANSFER), _worst(group, CLEAN)
+    head = group.rows[0].names
+    label = str(head["defense"])
+    name, _ = name_and_weights(fingerprints_of(manifest, label).values(), str(head["dataset"]))
+    for protocol in names:
+        if protocol in ("", FULL):
+            continue
+        own = _worst(group, protocol, CLEAN)
+        sides = {"own": own, "full": full, "null": null, "clean": clean}
+        values = {"results": "", "protocol": protocol, "n_images": len(own.shares) or len(full.shares)}
+        values |= {"defense": title_of(label, group.training_seed) if trainings > 1 else label}
+        values |= {key: head[key] for key in ("dataset", "norm", "eps")}
+        values |= _of_claim(claim_of(find_preset(protocol), (label, name), claims))
+        for of, side in sides.items():
+            values |= _ends(of, side.interval())
+        values |= _ends("weakness", _difference(own, full))
+        yield values | {"status": "; ".join(filter(None, (own.problem, full.problem))) or "ok"}
+
+
+def _worst(group: Group, what: str, *also: str) -> _Side:
+    """Return the worst case of a defense over the attacks of a preset, or over one attack, and over further attacks.
+
+    Args:
+        group: the defense.
+        what: name of the preset, or label of the attack.
+        also: labels of the further attacks, as that of clean images.
+    """
+    rows = [row for row in group.needed if what in (protocol_of(row.attack), row.attack)]
+    if not rows:
+        return _Side(_NONE, f"no attack of {what}")
+    rows += [row for row in group.needed if row.attack in also]
+    missing = [f"{row.attack}: {row.status}" for row in rows if row.status != "ok"]
+    choice = None if missing else choose(rows)
+    if choice is None:
+        return _Side(_NONE, f"without {missing[0] if missing else f'the selection draws of {what}'}")
+    return _Side(choice[0].withstood / choice[0].draws)
+
+
+def _difference(own: _Side, full: _Side) -> tuple[float, float, float]:
+    if not len(own.shares) or len(own.shares) != len(full.shares):
+        return _NAN, _NAN, _NAN
+    found = paired_difference(own.shares, full.shares)
+    return found.difference, found.low, found.high
+
+
+def claim_of(preset: Preset, defense: Iterable[str], claims: Iterable[Claim]) -> Claim | None:
+    """Return the claim on a defense that a preset is the protocol of; None without one.
+
+    Args:
+        preset: the preset; without a url or radii it has none.
+        defense: label and registered name of the defense.
+        claims: where to look: those of its publication, at its radii, of means over draws. Of the defense's authors the
+            first is taken, else the lowest.
+    """
+
+    def fits(claim: Claim) -> bool:
+        radius = preset.eps.get(claim.dataset, {}).get(claim.norm) if claim.threat else None
+        return radius is not None and Fraction(radius) == claim.eps
+
+    names = set(defense)
+    found = [c for c in claims if preset.url and c.url == preset.url and c.defense in names and c.robust is not None]
+    found = [c for c in found if c.aggregation == "mean" and fits(c)]
+    own = [c for c in found if c.kind == "claim"]
+    return own[0] if own else min(found, key=lambda c: c.robust or 0.0, default=None)
+
+
+def _of_claim(claim: Claim | None) -> dict[str, Any]:
+    if claim is None:
+        return dict.fromkeys(("paper", "kind", *(f"claimed_{n}" for n in ("dataset", "threat", "network"))), "")
+    values = {f"claimed_{name}": getattr(claim, name) for name in ("dataset", "threat", "network")}
+    low, high = interval_of(claim.robust, claim.n)
+    return values | {"paper": claim.paper, "kind": claim.kind} | _ends("claimed", (claim.robust or 0.0, low, high))
+
+
+def _ends(name: str, values: tuple[float, float, float]) -> dict[str, float]:
+    return {f"{name}{end}": value for end, value in zip(_ENDS, values, strict=True)}

@@ -1,0 +1,107 @@
+"""Protocols beside the full one: shares by hand, incomplete rows, the table; and verdicts of k replicates."""
+
+import math
+
+import pandas as pd
+import pytest
+from fake_board import HELD, failed, line, recorded, result, row, stochastic, write
+
+import bench
+from bench.analysis.claim_files import Claim
+from bench.analysis.summary import summary
+from bench.report.protocol_table import protocol_table
+from bench.report.tables import table_texts
+from bench.stats.paired import paired_difference
+from bench.stats.proportions import wilson
+from defenses.utils.errors import UserError
+
+URL = "https://arxiv.org/abs/2106.06041"  # of the preset adp-paper
+CLAIM = Claim("plain", "A paper", "claim", "cifar10", "Linf 8/255", 0.9, 0.7, "PGD", "table 1", "paper", url=URL, n=100)
+
+
+def cells(name="plain", own="ok"):
+    """Clean 5 of 6; adp-paper leaves images 0, 1, 2, 4; standard 0, 1; transfer all but 0 and 5."""
+    first = result(line(name, "adp-paper: PGD"), [1, 1, 1, 0, 1, 1])
+    return [
+        result(line(name, "none"), [1, 1, 1, 1, 1, 0], size=0),
+        result(line(name, "uniform"), [1, 1, 1, 1, 1, 0]),
+        result(line(name, "transfer", view="blind"), [0, 1, 1, 1, 1, 0]),
+        first if own == "ok" else failed(line(name, "adp-paper: PGD"), "error", "out of memory"),
+        result(line(name, "adp-paper: PGD, known", seed_known=True), [0, 0, 0, 0, 0, 0]),
+        result(line(name, "standard: apgd"), [1, 1, 0, 0, 0, 1]),
+    ]
+
+
+def test_the_shares_of_both_protocols(tmp_path):
+    frame = bench.reproduction(write(tmp_path, cells()), [CLAIM])
+    (found,) = frame.to_dict("records")
+    assert (found["defense"], found["protocol"], found["status"], found["n_images"]) == ("plain", "adp-paper", "ok", 6)
+    assert (found["dataset"], found["norm"], found["eps"]) == ("digits", "Linf", "1/5")
+    own, full = [1, 1, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0]  # with clean images; of standard with the transfer
+    for name, shares in (("own", own), ("full", full), ("null", [0, 1, 1, 1, 1, 0]), ("clean", [1, 1, 1, 1, 1, 0])):
+        low, high = wilson(sum(shares), 6)
+        values = [found[f"{name}{end}"] for end in ("", "_low", "_high")]
+        assert values == pytest.approx([sum(shares) / 6, float(low), float(high)])
+    paired = paired_difference(own, full)
+    values = [found[f"weakness{end}"] for end in ("", "_low", "_high")]
+    assert values == [paired.difference, paired.low, paired.high]
+    assert (found["claimed"], found["claimed_low"]) == (0.7, float(wilson(70, 100)[0]))
+    assert (found["paper"], found["kind"], found["claimed_dataset"]) == ("A paper", "claim", "cifar10")
+
+
+def test_without_a_claim_or_a_verdict(tmp_path):
+    frame = bench.reproduction(write(tmp_path, cells(own="error")), [])
+    (found,) = frame.to_dict("records")
+    assert found["status"] == "without adp-paper: PGD: error: out of memory"
+    assert all(math.isnan(found[name]) for name in ("claimed", "own", "own_low", "weakness", "weakness_high"))
+    assert found["full"] == 1 / 6
+    cells_of_table = protocol_table(frame).rows[0]
+    assert cells_of_table[2:4] == ("–", "–")
+    assert "no claim" in cells_of_table
+
+
+def test_boards_without_protocols_have_no_rows(tmp_path):
+    assert bench.reproduction(write(tmp_path, stochastic()), [CLAIM]).empty
+    assert bench.reproduction([], [CLAIM]).empty
+
+
+def test_protocols_without_the_full_one(tmp_path):
+    (found,) = bench.reproduction(write(tmp_path, cells()[:-1]), []).to_dict("records")
+    assert found["status"] == "no attack of standard"
+    assert math.isnan(found["weakness"])
+    assert math.isnan(found["full"])
+    assert found["own"] == 4 / 6
+
+
+def test_the_table_stands_with_those_of_the_board(tmp_path):
+    results = cells()
+    presets = [{"name": "adp-paper", "source": "S", "differs": "D"}, {"name": "standard", "source": "P", "differs": ""}]
+    folder = recorded(tmp_path, results, [r.line for r in results], presets=presets)
+    texts = table_texts(folder)[1]
+    for ending in ("md", "html", "tex"):
+        assert "Protocols beside the full one" in texts[f"tables.{ending}"]
+    assert "preset adp-paper: S: D" in texts["tables.md"]
+    assert "preset standard: P" in texts["tables.md"]
+    assert "+50.00" in texts["tables.md"]
+
+
+def test_the_verdict_of_k_replicates_is_that_of_the_first_draws(tmp_path):
+    folder = write(tmp_path, stochastic())
+    for k in (1, 7, 8, HELD):
+        rows = summary(folder, k=k)
+        right = [min(c, k) > k / 2 for c in (15, 9, 6, 0, 9, 3)]  # the first draws of an image are its right ones
+        assert row(rows, "noisy", "apgd")["mean_logit"] == pytest.approx(sum(right) / 6)
+        assert row(rows, "noisy", "apgd")["robust_mean"] == pytest.approx(42 / 6 / HELD)
+    pd.testing.assert_frame_equal(summary(folder, k=HELD), summary(folder))
+
+
+@pytest.mark.parametrize("k", [0, HELD + 1, -1, 2.0, True])
+def test_k_is_a_number_of_draws(tmp_path, k):
+    with pytest.raises(UserError, match=rf"k is .*from 1 to {HELD}$"):
+        summary(write(tmp_path, stochastic()), k=k)
+
+
+def test_k_needs_the_draws(tmp_path):
+    frame = bench.load_results(write(tmp_path, stochastic()))
+    with pytest.raises(UserError, match="k = 3 needs the results folder"):
+        summary(frame, k=3)
