@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from bench.evaluation.gradient_hook import on_gradient
 from defenses.core.defense import Defense
 from defenses.core.purifier import Purifier
 from defenses.core.replay import measuring
@@ -29,25 +31,27 @@ class Meter:
         self.backwards = 0
         # TorchScript refuses hooks by an override of its own, and calls them all the same.
         hook = nn.Module.register_forward_hook
-        self._handles = [hook(m, self._count) for m in dict.fromkeys(_networks(modules))]
+        self._handles = [hook(m, self._counter(m)) for m in dict.fromkeys(_networks(modules))]
 
     @property
     def evaluations(self) -> int:
         """Return forwards + 2 backwards."""
         return self.forwards + 2 * self.backwards
 
-    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+    def _counter(self, network: nn.Module) -> Callable[..., None]:
+        """Return the forward hook of a network; a module's attributes would be slow to look up at every call."""
+        return partial(self._count, getattr(network, "unit_forwards", 1), getattr(network, "unit_backwards", 0))
+
+    def _count(self, forwards: int, backwards: int, _: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
         if measuring():
             return
-        rows = len(inputs[0])
-        forwards, backwards = getattr(module, "unit_forwards", 1), getattr(module, "unit_backwards", 0)
+        rows = inputs[0].size(0) if isinstance(inputs[0], Tensor) else len(inputs[0])
         self.forwards += rows * forwards
         self.backwards += rows * backwards
         if isinstance(output, Tensor) and output.requires_grad:
-            through = rows * (forwards + 2 * backwards)
-            output.register_hook(lambda _: self._add_backwards(through))
+            on_gradient(output, partial(self._add_backwards, rows * (forwards + 2 * backwards)))
 
-    def _add_backwards(self, n: int) -> None:
+    def _add_backwards(self, n: int, _: Tensor) -> None:
         self.backwards += n
 
     def detach(self) -> None:

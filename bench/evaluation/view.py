@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from bench.evaluation.batching import BatchLimit, release_cached_memory
 from bench.evaluation.chunked import piecewise
 from bench.evaluation.devices import device_of
+from bench.evaluation.gradient_hook import on_gradient
 from bench.evaluation.meter import Meter
 from bench.evaluation.verdict import known_noise
 from bench.spec.view import ViewSpec
-from defenses.core.defense import Defense, Purified, UserModule
+from defenses.core.defense import Classifier, Defense, Purified, UserModule
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
 from defenses.core.noise import Noise
 
@@ -80,10 +81,11 @@ class AttackView(nn.Module):
         self._count = _Count(watch)
         self._memory = BatchLimit(defense) if memory is None else memory
         self.stochastic = defense.stochastic and spec.gradient != "blind"
+        self._network = _network_of(defense)
         deployed: int = getattr(defense, "runs", 1)
         self._per_pass = max(1, rows // (spec.eot * (spec.runs or deployed)))
         self.anchor = nn.Parameter(torch.zeros(()), requires_grad=False)  # some libraries read its device
-        self._streams = Noise.of(seed, 0)
+        self._streams: Noise | None = None
         self.train(False)
 
     @property
@@ -108,19 +110,21 @@ class AttackView(nn.Module):
         """
         count = self._count
         count.calls += 1
-        count.add(len(x))
+        count.add(x.size(0))  # len(x) takes a frame of Python
         if x.requires_grad and torch.is_grad_enabled():
             x, images = x.view_as(x), x
-            x.register_hook(partial(_refuse_nan, images))
+            on_gradient(x, partial(_refuse_nan, images))
         logits = self._logits(x)
+        values = logits.detach() if logits.requires_grad else logits
         # Some attacks query NaN images themselves (Foolbox's boundary attack, for images wrong from the start).
-        if not math.isfinite(logits.detach().sum().item()) and not _only_from_bad_images(x, logits):
+        if not math.isfinite(values.sum().item()) and not _only_from_bad_images(x, logits):
             raise FloatingPointError("the defense returned logits that are not finite during the attack")
         return logits
 
     def _logits(self, x: Tensor) -> Tensor:
-        rows, memory = len(x) * (self.spec.eot if self.stochastic else 1), self._memory
-        memory.asked = max(memory.asked, rows)
+        rows, memory = x.size(0) * (self.spec.eot if self.stochastic else 1), self._memory
+        if rows > memory.asked:
+            memory.asked = rows
         if memory.limit is None:
             try:
                 return self._at_once(x)
@@ -131,9 +135,12 @@ class AttackView(nn.Module):
         return self._piece_by_piece(x)
 
     def _at_once(self, x: Tensor) -> Tensor:
-        if self.stochastic or len(x) > self._per_pass:
+        if self.stochastic or x.size(0) > self._per_pass:
             return self._in_parts(x)
-        logits = self.defense.logits(x, self._unused_noise(x), gradient=self.spec.gradient)
+        if self._network is not None:
+            logits = self._network(x)
+        else:
+            logits = self.defense.logits(x, self._unused_noise(x), gradient=self.spec.gradient)
         # Square writes into the logits, which may be a tensor that the network keeps.
         return logits if logits.requires_grad else logits.clone()
 
@@ -151,10 +158,11 @@ class AttackView(nn.Module):
         return Noise.of(self.seed, len(x), x.device).child(self._count.calls)
 
     def _unused_noise(self, x: Tensor) -> Noise:
-        """Return B streams for a deterministic defense; cached, since a call of a small network is short."""
-        if len(self._streams) < len(x) or self._streams.keys.device != x.device:
-            self._streams = Noise.of(self.seed, len(x), x.device)
-        return self._streams.rows(slice(0, len(x)))
+        """Return B streams for a deterministic defense; those of the last call, since most calls have its B."""
+        streams = self._streams
+        if streams is None or len(streams) != len(x) or streams.keys.device != x.device:
+            streams = self._streams = Noise.of(self.seed, len(x), x.device)
+        return streams
 
     def _in_parts(self, x: Tensor) -> Tensor:
         parts = torch.split(x, self._per_pass)
@@ -225,6 +233,15 @@ def attack_view(
         meter.detach()
         for p, flag in flags:
             p.requires_grad_(flag)
+
+
+def _network_of(defense: Defense) -> Callable[[Tensor], Tensor] | None:
+    """Return the network whose output is the logits of a defense, whatever the noise; None: the defense does more."""
+    if type(defense) is Classifier:
+        return partial(defense.network)  # as a module it would become a child of the view
+    if type(defense) is UserModule and not defense.stochastic:
+        return partial(defense.module)
+    return None
 
 
 def _refuse_nan(x: Tensor, gradient: Tensor | None) -> None:
