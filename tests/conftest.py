@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from hypothesis import settings
 
 import defenses  # noqa: F401  # provides the module autoattack
 
@@ -19,11 +20,17 @@ os.environ["NUMBA_OPT"] = "0"  # what it compiles runs for a few steps on tiny i
 # What a shell runs in the background ignores Ctrl-C, and so would the commands that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+settings.register_profile("anywhere", settings(), deadline=None)  # machines are slow at times
+settings.load_profile("anywhere")
+
 # Begun first, the longest first: with several processes, none is left alone with one of them at the end.
 LONGEST = (
     "faults/test_catalogue.py",
     "attacks/test_attack_table.py",
     "utils/test_identity.py",
+    "integration/test_newcomer.py",
+    "execution/test_ray.py",
+    "integration/test_examples.py",
     "execution/test_run_board.py",
     "integration/test_installation.py",
     "training/test_generative_training.py",

@@ -200,7 +200,7 @@ def test_proposals_and_the_defense_never_draw_from_one_stream(name: str, monkeyp
     assert not drawn[True] & drawn[False]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["adaptive", "apgd", "pgd", "transfer", "spsa", "square"]),
     norm=st.sampled_from(NORMS),

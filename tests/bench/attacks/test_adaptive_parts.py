@@ -63,7 +63,7 @@ def test_combined_predictions_by_simulation() -> None:
         assert unbroken(z, one, item, copies).item() == (z.argmax(1) == 0).float().mean().item()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     norm=st.sampled_from(["Linf", "L2", "L1"]),
     eps=st.floats(0.01, 30),
@@ -110,7 +110,7 @@ class Counting:
         self.calls[items] += 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(1, 40), rows=st.integers(1, 64), seed=st.integers(0, 1000))
 def test_every_item_gets_its_calls(n: int, rows: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

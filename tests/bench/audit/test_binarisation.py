@@ -110,7 +110,7 @@ def test_readouts_belong_to_their_images():
     assert torch.allclose(logits[:, 1] - logits[:, 0], score.repeat_interleave(4), atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(["Linf", "L2", "L1"]), st.sampled_from(["1/10", "1/2", "1"]), st.integers(0, 5))
 def test_points_keep_to_ball_and_box(norm, eps, seed):
     x, threat = load_dataset("digits").x[:4], ThreatModel(norm, eps)

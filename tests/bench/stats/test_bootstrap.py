@@ -56,7 +56,7 @@ def test_a_difference_of_recipes_takes_both_trainings_in():
         bootstrap.over_trainings(a, b[:, :-1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 9))
 def test_intervals_hold_the_estimate_follow_their_seed_and_stay_inside(seed, images, draws):
     shares = np.random.default_rng(seed).integers(0, draws + 1, images)[None] / draws

@@ -36,7 +36,7 @@ def test_paired_difference_of_fractions_is_the_normal_interval_of_many_images():
         paired.paired_difference(a, b[:-1])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_paired_difference_changes_sign_with_its_arguments(seed):
     rng = np.random.default_rng(seed)

@@ -279,7 +279,7 @@ def test_a_random_user_module_keeps_its_batch_and_so_its_draws():
     assert len(set(decisions.drawn.tolist())) == 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.permutations(range(12)))
 def test_the_order_of_images_changes_nothing(seed, order):
     x, y, indices = setting(12)
