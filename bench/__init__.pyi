@@ -26,11 +26,12 @@ from .analysis.summary import summary as summary
 from .analysis.worst_case import worst_per_image as worst_per_image
 from .api.benchmark import benchmark as benchmark
 from .api.certify import certify as certify
-from .api.challenge import challenge_row as challenge_row
+
 from .api.clean_accuracy import clean_accuracy as clean_accuracy
 from .api.judge import judge as judge
 from .api.run_preset import run_preset as run_preset
 from .audit.audit_defense import audit_defense as audit_defense
+from .audit.challenge_row import challenge_row as challenge_row
 from .board.evaluation_options import EvaluationOptions as EvaluationOptions
 from .evaluation.trajectory import Trajectory as Trajectory
 from .evaluation.trajectory import purification_trajectory as purification_trajectory
