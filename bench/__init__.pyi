@@ -26,7 +26,6 @@ from .analysis.summary import summary as summary
 from .analysis.worst_case import worst_per_image as worst_per_image
 from .api.benchmark import benchmark as benchmark
 from .api.certify import certify as certify
-
 from .api.clean_accuracy import clean_accuracy as clean_accuracy
 from .api.judge import judge as judge
 from .api.run_preset import run_preset as run_preset
