@@ -32,7 +32,7 @@ from bench.store.reader import Part, read_folder
 __all__ = ["CLEAN", "NULL", "Results", "load_cells", "load_draws", "load_results", "read_results"]
 
 CELL_COLUMNS = (
-    *("defense", "training_seed", "attack", "view", "gradient", "eot", "runs", "seed_known"),
+    *("defense", "training_seed", "attack", "view", "gradient", "eot", "runs", "seed_known", "compute"),
     *("dataset", "split", "indices", "block"),
     *("norm", "eps", "targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
@@ -71,6 +71,7 @@ def _cell_frame(lines: list[CellRecord]) -> pd.DataFrame:
     # Lines of older versions have no training seed; it is 0.
     frame = frame.assign(training_seed=frame["training_seed"].fillna(0).astype("int64"))
     frame = frame.assign(seed_known=frame["seed_known"].eq(True))
+    frame = frame.assign(compute=frame["compute"].astype(object).fillna("").astype(str))
     return public(frame.astype({"runs": "Int64"}) if len(frame) else frame)
 
 

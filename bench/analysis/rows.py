@@ -37,6 +37,7 @@ class Row:
         status: "ok", or the missing cells and the reason.
         gradient: gradient mode of the attack, as "exact"; "" for null attacks and precomputed images.
         seed_known: True if the attacker knows the draw on which the images are judged.
+        compute: arithmetic of the search, as "bf16"; "" for plain float32.
     """
 
     names: dict[str, Any]
@@ -47,6 +48,7 @@ class Row:
     status: str
     gradient: str
     seed_known: bool
+    compute: str
 
     @property
     def attack(self) -> str:
@@ -128,6 +130,7 @@ def _row(columns: Columns, cells: I64, planned: int) -> Row:
         _status(columns, cells, len(scores), planned, reason),
         "" if names["view"] in NO_GRADIENT else str(columns.cell["gradient"][cells[0]]),
         bool(columns.cell["seed_known"][cells[0]]),
+        str(columns.cell["compute"][cells[0]]),
     )
 
 

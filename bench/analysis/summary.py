@@ -68,7 +68,8 @@ def summary(
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a reference and no candidate for the worst case, and neither are rows of a known seed, judged on the
         one draw that the attacker knows. Columns: gradient (mode of the attack; "" for null attacks and given images),
-        seed_known; shares in [0, 1], each mean with its <name>_low and <name>_high:
+        seed_known; compute (arithmetic of the search, "" for plain float32);
+        shares in [0, 1], each mean with its <name>_low and <name>_high:
         n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
         (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean;
         right_or_refused_mean (a refusal of an attacked image is a success of the defense; of single attacks, NaN for
@@ -142,9 +143,10 @@ def worst_row(seeds: Sequence[Group], m: Sequence[int] = M) -> dict[str, object]
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the summary for a CSV, without empty columns on training seeds and refusals."""
+    """Return the summary for a CSV, without empty columns on training seeds, refusals and arithmetic."""
     empty = [] if (frame["n_seeds"] > 1).any() else list(SEEDS)
     empty += [] if (frame["rejected_mean"] > 0).any() else [REFUSED[1], *bounds_of(REFUSED[1])]
+    empty += [] if frame["compute"].any() else ["compute"]
     return frame.drop(columns=empty)
 
 
@@ -176,7 +178,7 @@ def _shares(m: Sequence[int]) -> tuple[str, ...]:
 def _columns(m: Sequence[int]) -> list[str]:
     return [
         *ROW,
-        *("gradient", "seed_known", "stochastic"),
+        *("gradient", "seed_known", "compute", "stochastic"),
         *("n_images", "planned", "coverage", "draws"),
         *(column for share in _shares(m) for column in (share, *bounds_of(share))),
         *("asr", *bounds_of("asr"), "asr_newly_wrong", "asr_originally_correct"),
@@ -189,7 +191,7 @@ def _lines(group: Group) -> list[_SummaryLine]:
     """Return the rows of a trained defense, its worst case last if it has attacks."""
     lines = []
     for row in group.rows:
-        columns = row.names | {"gradient": row.gradient, "seed_known": row.seed_known}
+        columns = row.names | {"gradient": row.gradient, "seed_known": row.seed_known, "compute": row.compute}
         columns |= {"stochastic": row.stochastic, "planned": row.planned}
         lines.append(_SummaryLine(group.training_seed, columns, row.costs, row.scores, row.stochastic, row.status))
     return [*lines, _worst(group)] if group.attacks else lines
@@ -211,6 +213,7 @@ def _worst(group: Group) -> _SummaryLine:
     columns = {name: head.names[name] for name in (*SETTING, "defense")}
     columns |= {"stochastic": head.stochastic, "planned": head.planned, "attack": WORST, "view": ""}
     columns |= {"gradient": "", "seed_known": False}
+    columns["compute"] = "+".join(dict.fromkeys(row.compute for row in group.attacks if row.compute))
     columns["budget"] = "+".join(dict.fromkeys(row.names["budget"] for row in group.attacks))
     ran = [row.costs for row in group.attacks if len(row.scores)]
     costs = {name: sum(c[name] for c in ran) if ran else float("nan") for name in COSTS}

@@ -110,4 +110,5 @@ def board_of(
         seed=options.seed,
         threads=torch.get_num_threads(),
         data_root=options.data_root,
+        compute=options.compute,
     )

@@ -45,7 +45,7 @@ def benchmark(
         views: views of a stochastic model: one or several, each a `ViewSpec` or a view of a board
             ({"gradient": "bpda", "eot": 8}); none: the deployed model.
         **options: those of `bench.EvaluationOptions`: split, batch_size, draws, selection, seed, stochastic, out,
-            data_root, device, name, quiet. And RobustBench's data_dir (data_root), model_name
+            data_root, device, name, quiet, compute. And RobustBench's data_dir (data_root), model_name
             (name), verbose (not quiet) and preprocessing (for ImageNet, whose name it is appended to); its other
             arguments at their defaults.
 

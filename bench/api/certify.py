@@ -15,7 +15,7 @@ from bench.evaluation.isolation import preserve_global_state
 from bench.evaluation.model_checks import check_model
 from defenses.data.dataset import load_dataset
 
-_WITHOUT = ("split", "batch_size", "draws", "selection", "seed", "out", "quiet")
+_WITHOUT = ("split", "batch_size", "draws", "selection", "seed", "out", "quiet", "compute")
 
 
 def certify(model: nn.Module | str, dataset: Any = "digits", **options: Unpack[OptionKeywords]) -> GradientCertificate:

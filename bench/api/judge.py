@@ -62,7 +62,7 @@ def judge(
         UserError: bad input, or images that are not those of the data set.
         RuntimeError: no image could be judged.
     """
-    evaluation = options_of(judge, options, draws=65, selection=16)
+    evaluation = options_of(judge, options, without=("compute",), draws=65, selection=16)
     (threat,) = threats_of(threat_model, eps)
     parts, dataset = _read(images, label, threat), given_data(dataset, model)
     defense, reference = given_model(model, dataset, evaluation, norm=threat.norm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import nn
@@ -42,7 +43,7 @@ def run_preset(
         norm: "Linf", "L2" or "L1"; None: the first of the preset.
         n_examples: number of images, from the first, in place of `indices`.
         indices: index list, as "first-100"; None: that of the preset on its data sets, else all images.
-        **options: stochastic, out, data_root, device, name and quiet of
+        **options: stochastic, out, data_root, device, name, quiet and compute of
             `bench.EvaluationOptions`.
 
     Returns:
@@ -66,4 +67,5 @@ def run_preset(
         indices=listed,
         data_root=evaluation.data_root,
     )
+    board = replace(board, compute=evaluation.compute)
     return results_of_board(board, reference, defense, evaluation)

@@ -61,7 +61,7 @@ def audit_defense(
     if eps is None:
         raise UserError('eps is missing; give it as eps="8/255"')
     size, threat = budget_named(budget), ThreatModel.of(norm, eps)
-    evaluation = options_of(audit_defense, options, without=("batch_size", "draws", "selection"))
+    evaluation = options_of(audit_defense, options, without=("batch_size", "draws", "selection", "compute"))
     dataset = given_data(dataset, model)
 
     def report(text: str) -> None:

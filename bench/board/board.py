@@ -17,13 +17,16 @@ from bench.board.schema import check
 from bench.board.views import check_label, check_nulls, refuse_same, transfer_to, view_for
 from bench.spec.aggregation import Aggregation
 from bench.spec.cell import KNOWN, NULLS, SCHEMA, TRANSFER, AttackRef, Cell, DataRef, DefenseRef, VerdictSpec, label_of
+from bench.spec.compute import Compute
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.data.dataset import DatasetInfo, dataset_info, labels_of
 from defenses.data.sources.base import split_name
 from defenses.utils.errors import UserError, unknown
-from defenses.utils.json_values import Json
+from defenses.utils.json_values import Json, JsonView
 from defenses.utils.parameters import decode
+
+_OF_MINIMISATION = "searches for another boundary than that of the verdict, which is in float32; search in float32"
 
 
 class BoardImages(NamedTuple):
@@ -70,6 +73,7 @@ class Board:
         presets: the published protocols that some of its attacks are of.
         named: the name is the board's own; False: it is that of its file, which may be renamed.
         notes: on its data, for the manifest and below the tables.
+        compute: arithmetic of the search of attacks that query a defense.
 
     Raises:
         UserError: no threat, defense or attack, a label twice or reserved, a number out of range.
@@ -96,6 +100,7 @@ class Board:
     presets: tuple[Preset, ...] = ()
     named: bool = True
     notes: tuple[str, ...] = ()
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "split", split_name(self.split))
@@ -130,6 +135,18 @@ class Board:
     def keys(self) -> list[str] | None:
         """Return the keys of all cells, which identify a board without a name of its own; None for one with a name."""
         return None if self.named else [cell.key for cell in self.cells()]
+
+    def with_compute(self, changes: JsonView) -> Board:
+        """Return the board with another arithmetic, under a name that says it, as quickstart-bf16.
+
+        Args:
+            changes: keys of `Compute` with their values; the others stay.
+        """
+        compute = dataclasses.replace(self.compute, **changes)
+        if compute == self.compute:
+            return self
+        words = compute.label.split(", ") if compute.label else ["float32"]
+        return dataclasses.replace(self, compute=compute, name="-".join((self.name, *words)), named=True)
 
     def manifest_facts(self) -> Json:
         """Return the facts of the board for a manifest."""
@@ -195,17 +212,20 @@ class Board:
         params = decode(entry.params)
         attack = find_attack(entry.name, params)
         of_random = attack.stochastic_warnings if defense.stochastic else ()
-        warnings = (*attack.warnings, *attack.notes(threat, num_classes, params), *of_random)
+        of_search = (_OF_MINIMISATION,) if attack.minimisation and self.compute.precision != "float32" else ()
+        warnings = (*attack.warnings, *attack.notes(threat, num_classes, params), *of_random, *of_search)
         reference = AttackRef(
             *(entry.label, entry.name, entry.params, attack.version, attack.minimisation, warnings, attack.copies)
         )
         single, surrogate = VerdictSpec(1, 0, self.verdict.batch), entry.surrogate
+        compute = self.compute if reference.queries_model else Compute()
         several = dataclasses.replace(self.verdict, sequential=self.protocols.rule)
         views = entry.views if surrogate else (view_for(defense, v, reference) for v in entry.views)
         for view in dict.fromkeys(views):
             verdict = several if defense.stochastic and not view.known else single
             for data in blocks:
-                yield Cell(defense, reference, data, threat, view, verdict, self.seed, self.budget, surrogate)
+                rest = self.seed, self.budget, surrogate, compute
+                yield Cell(defense, reference, data, threat, view, verdict, *rest)
 
 
 def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path | None) -> Iterable[DataRef]:

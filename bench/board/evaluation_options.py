@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from bench.board.schema import check
 from bench.spec.cell import VerdictSpec
+from bench.spec.compute import Compute
 from defenses.utils.errors import UserError, check_whole, unknown
 from defenses.utils.json_values import JsonView
 
@@ -29,6 +30,7 @@ class OptionKeywords(TypedDict, total=False):
     device: object
     name: str | None
     quiet: bool
+    compute: Compute | JsonView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class EvaluationOptions:
         device: device to which the model is moved, as "cuda:0"; None: it stays where it is.
         name: name of the model in tables and messages; None: its name in the registry, or of its class.
         quiet: show no progress.
+        compute: arithmetic of the attacks' search, as {"precision": "bf16"}; of `benchmark` and `run_preset` alone.
 
     Raises:
         UserError: a value of the wrong kind or out of range.
@@ -65,6 +68,7 @@ class EvaluationOptions:
     device: object = None
     name: str | None = None
     quiet: bool = True
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "draws", "selection", "seed"):
@@ -76,6 +80,8 @@ class EvaluationOptions:
         if self.name is not None:
             check("defense", {"label": self.name}, partial=True)
         check("board", {"split": self.split}, partial=True)
+        if not isinstance(self.compute, Compute):
+            object.__setattr__(self, "compute", Compute(**check("compute", self.compute)))
         if self.stochastic not in (None, True, False):
             raise UserError(f"stochastic is {self.stochastic!r}; it must be True, False or None (which tries)")
 
@@ -99,7 +105,7 @@ def options_of(
     Raises:
         UserError: an unknown option, or a value of the wrong kind or out of range.
     """
-    known = [field.name for field in fields(EvaluationOptions) if field.name not in without]
+    known = [option.name for option in fields(EvaluationOptions) if option.name not in without]
     for key in keywords:
         if key not in known:
             arguments = [name for name, p in signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]

@@ -12,11 +12,13 @@ import leaderboards
 from bench.board.attack_entry import attack_entry, protocol_entries
 from bench.board.board import Board
 from bench.board.defense_entry import describe
+from bench.board.duration import duration
 from bench.board.labels import with_labels
 from bench.board.presets import find_preset, with_preset
-from bench.board.schema import check, duration
+from bench.board.schema import check
 from bench.spec.aggregation import aggregation_of
 from bench.spec.cell import NULLS, DefenseRef, VerdictSpec
+from bench.spec.compute import Compute
 from bench.spec.threat import ThreatModel
 from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.json_values import Json
@@ -139,6 +141,7 @@ def read_board(
         verdict=VerdictSpec(**{k: v for k, v in verdict.items() if k not in votes}),
         nulls=tuple(raw.get("nulls", NULLS)),
         protocols=aggregation_of({"protocols": verdict}),
+        compute=Compute(**raw.get("compute", {})),
         preset=preset,
         presets=tuple(find_preset(entry["preset"]) for entry in protocols),
         time_limit=duration(raw["time_limit"]) if "time_limit" in raw else None,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
-import re
 from collections.abc import Callable
 from dataclasses import make_dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, NamedTuple
 
 from bench.attacks.registry import find_attack
+from bench.board.duration import duration
 from bench.board.presets import find_preset
 from bench.board.views import check_nulls
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
-from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 from defenses.utils.parameters import as_fraction, as_number
+from defenses.utils.precision import Precision
 from defenses.utils.validation import Flag, Kind, Loc, validated
 
 
@@ -66,12 +65,13 @@ _COUNTS = Annotated[
     list[_COUNT], Kind("a list of whole numbers, each at least 1, without repeats, as [5, 15]", _distinct)
 ]
 _NAMES = Annotated[list[_TEXT], Kind('a list of names, as ["none", "uniform"]', bool)]
-_TIME = Annotated[Any, Kind('seconds, or a text as "10min"', _number), _taken_by(lambda v: duration(v))]
+_TIME = Annotated[Any, Kind('seconds, or a text as "10min"', _number), _taken_by(duration)]
 _SEED = Annotated[int, Kind("a whole number, at least 0 and less than 2^63", lambda v: 0 <= v < 1 << 63)]
 _CLASS = Annotated[int, Kind("a class, as 0", lambda v: v >= 0)]
 _SEEDS = Annotated[
     list[_CLASS], Kind("a list of whole numbers, each at least 0, without repeats, as [0, 1, 2]", _distinct)
 ]
+_PRECISION = Annotated[Precision, Kind('"float32", "tf32" or "bf16"')]
 _ERROR = Annotated[float, Kind("a share above 0 and below 0.5, as 0.01", lambda v: 0 < v < 0.5)]
 _TABLE = Annotated[Json, Kind("a table")]
 _LABELS = Annotated[Any, Kind("a text or a list of texts", lambda v: _text(v) or _list_of(_text)(v))]
@@ -155,6 +155,12 @@ KEYS["verdict"] = {
     "k": Key(_COUNT, "draws of the majority vote and of the mean logit; odd", "all draws"),
     "sequential": Key(_ERROR, "error of a sequential rule for a majority of k draws, more than `draws`", "no rule"),
 }
+KEYS["compute"] = {
+    "precision": Key(
+        _PRECISION, "float32; tf32 multiplies matrices in TF32; bf16 is autocast to bfloat16", '"float32"'
+    ),
+    "channels_last": Key(Flag, "weights of convolutions and features in the order NHWC", "false"),
+}
 KEYS["defense"] = {
     **KEYS["purifier"],
     "stochastic": Key(Flag, "for a module of your own: its output is random", "false"),
@@ -175,6 +181,7 @@ KEYS["board"] = {
     "seed": Key(_SEED, "seed of attacks and draws", "0"),
     "threat": Key(_table("threat", _check_threats), "threat model: norm and radius", "required, or of the preset"),
     "verdict": Key(_table("verdict"), "draws, and what is computed from them", "{}"),
+    "compute": Key(_table("compute"), "arithmetic of the attacks' search; verdicts are in float32", "{}"),
     "defense": Key(
         _tables(_table("defense"), f"{_HEADED} [[defense]]"), "defenses, in the order of the tables", REQUIRED
     ),
@@ -277,22 +284,3 @@ def check(what: str, table: Any, *, partial: bool = False) -> Json:
     remedies = _REMEDIES | ({("attack", "name"): 'write name = "badnets"'} if what == "poisoning" else {})
     validated(_table(what), table, name=name, remedies=remedies, optional=optional, misplaced=misplaced)
     return dict(table)
-
-
-_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
-
-
-def duration(text: str | float) -> float:
-    """Return the seconds of 600, "600", "90 s", "10min" or "1.5h".
-
-    Raises:
-        UserError: it is none of these, or not positive.
-    """
-    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", str(text).strip().lower())
-    try:
-        value = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    except (KeyError, ValueError):
-        value = 0.0
-    if not (0 < value < math.inf):
-        raise UserError(f'the time limit is {text!r}; write seconds, or "10min" or "2h"')
-    return value

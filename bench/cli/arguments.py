@@ -157,7 +157,7 @@ def board_entry(arguments: argparse.Namespace, name: str) -> dict[str, object]:
 
 
 def refuse_with(kind: str, arguments: argparse.Namespace, *names: str) -> None:
-    """Refuse options that only a single defense takes.
+    """Refuse options that only a single defense or a board takes.
 
     Args:
         kind: what is named instead of a defense, as "board".
@@ -169,7 +169,8 @@ def refuse_with(kind: str, arguments: argparse.Namespace, *names: str) -> None:
     """
     for name in names:
         if getattr(arguments, name):
-            raise UserError(f"--{name} is for a single defense; a {kind} says it itself, leave it out")
+            wanted = "board" if name == "compute" else "single defense"
+            raise UserError(f"--{name} is for a {wanted}; a {kind} says it itself, leave it out")
 
 
 def check_seed(seed: int) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.board.duration import duration
 from bench.board.from_names import board_of_names
 from bench.board.load import board_names, load_board
 from bench.board.results_folder import default_folder, shard_folder, similar_folder
-from bench.board.schema import duration
+from bench.board.schema import check
 from bench.cli import arguments as shared
 from bench.cli.next_step import next_step
 from bench.cli.ray_options import UNSET, ray_options
@@ -57,6 +58,8 @@ def add_board(sub: argparse.ArgumentParser, *, preset: bool = False, folder: boo
         shared.add_parameters(sub, "without a board: parameters of the defense")
         shared.add_label(sub, several=True, before="without a board: ")
         shared.add_stochastic(sub, "without a board: ")
+        text = "arithmetic of the attacks' search, as precision=bf16; the board gets a name that says it"
+        sub.add_argument("--compute", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
     shared.add_out(sub, "results folder (default: results/<board>)")
     shared.add_roots(sub)
 
@@ -123,10 +126,16 @@ def selected_board(arguments: argparse.Namespace) -> Board:
     """Read the board of the command line, or make it of the names there.
 
     Raises:
-        UserError: a board and names of one without, or neither; or what `load_board` or `board_of_names` raises.
+        UserError: a board and names of one without, or neither; an unknown setting of --compute; or what `load_board`
+            or `board_of_names` raises.
     """
+    try:
+        compute = check("compute", shared.key_values(getattr(arguments, "compute", ())))
+    except UserError as error:
+        raise error.within("--compute") from None
     board = _named_board(arguments)
-    return load_board(arguments.board, **shared.roots_of(arguments)) if board is None else board
+    board = load_board(arguments.board, **shared.roots_of(arguments)) if board is None else board
+    return board.with_compute(compute)
 
 
 def selected_rows(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:

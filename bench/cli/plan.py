@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.attacks.catalogue import of_other_norms
-from bench.cli.arguments import add_device
+from bench.cli.arguments import add_device, refuse_with
 from bench.cli.board_options import (
     add_board,
     add_selection,
@@ -97,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     question = _question(arguments)
     if arguments.board is not None and Path(arguments.board).is_dir():
+        refuse_with("results folder", arguments, "compute")
         return _of_folder(arguments)
     from bench.execution.cell_runner import CellRunner
     from bench.execution.run_board import select

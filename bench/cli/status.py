@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
+from bench.cli.arguments import refuse_with
 from bench.cli.board_options import (
     add_board,
     add_selection,
@@ -35,6 +36,7 @@ def add(sub: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.board is not None and Path(arguments.board).is_dir():
+        refuse_with("results folder", arguments, "compute")
         return _of_folder(arguments)
     from bench.execution.run_board import select
 

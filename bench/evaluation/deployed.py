@@ -20,6 +20,7 @@ from bench.evaluation.verdict import Draws, verdict
 from bench.spec.cell import Cell
 from bench.stats.sequential import Decisions, Sequential
 from defenses.core.defense import Defense
+from defenses.utils.precision import multiplied_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class DeployedVerdict:
         return {name: np.where(ok.numpy(), values, np.nan).astype(np.float32) for name, values in columns.items()}
 
 
+@multiplied_in("float32")  # of the sequential rule too
 def deployed_verdict(cell: Cell, defense: Defense, x: Tensor, y: Tensor, indices: Tensor) -> DeployedVerdict:
     """Judge the images of a cell.
 

@@ -9,7 +9,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 
 from defenses.core.defense import Defense
 from defenses.utils.isolation import kept_settings
+from defenses.utils.precision import multiplied_in
 
 _MOST_PRINTED = 2000  # characters of a cell
 
@@ -42,12 +43,17 @@ def state(module: nn.Module) -> str:
 def preserve_global_state() -> Iterator[None]:
     """Restore the process's state after third-party code, and limit what it prints (on standard error).
 
-    Restored are torch's settings (`kept_settings`) and the working directory. The first characters printed are passed
-    on without control characters, the rest is counted.
+    Restored are torch's settings (`kept_settings`) and the working directory. Models multiply in float32, in which
+    cuDNN does not by itself. The first characters printed are passed on without control characters, the rest is
+    counted.
     """
     folder, printed = os.getcwd(), _Bounded(sys.stderr)
     try:
-        with kept_settings(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with ExitStack() as stack:
+            stack.enter_context(kept_settings())
+            stack.enter_context(multiplied_in("float32"))
+            stack.enter_context(contextlib.redirect_stdout(printed))
+            stack.enter_context(contextlib.redirect_stderr(printed))
             yield
     finally:
         os.chdir(folder)

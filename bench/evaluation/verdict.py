@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.evaluation.batching import BatchLimit, draws_for_batch
 from defenses.core.defense import Defense, UserModule
 from defenses.core.noise import Noise
+from defenses.utils.precision import multiplied_in
 
 _VERDICT, _SELECTION, HELD_OUT, _KNOWN = 0x56455244, 0, 1, 2  # names of noise streams
 
@@ -70,6 +71,7 @@ def known_noise(seed: int, rows: int, device: torch.device) -> Noise:
 
 
 @torch.no_grad()
+@multiplied_in("float32")
 def verdict(
     defense: Defense,
     x: Tensor,
@@ -82,7 +84,7 @@ def verdict(
     memory: BatchLimit | None = None,
     known: bool = False,
 ) -> Draws:
-    """Judge images on the deployed defense.
+    """Judge images on the deployed defense, in float32.
 
     The noise of a draw is keyed by (seed, image index, draw): it does not depend on the attack, so all attacks and
     the clean images meet the same draws, nor on `batch`, which bounds memory. A deterministic defense makes one

@@ -15,7 +15,9 @@ from bench.evaluation.chunked import piecewise
 from bench.evaluation.devices import device_of
 from bench.evaluation.gradient_hook import on_gradient
 from bench.evaluation.meter import Meter
+from bench.evaluation.search import changes_logits, searched_in
 from bench.evaluation.verdict import known_noise
+from bench.spec.compute import Compute
 from bench.spec.view import ViewSpec
 from defenses.core.defense import Classifier, Defense, Purified, UserModule
 from defenses.core.gradient_modes import NUMBERS, check_mode, variant
@@ -217,18 +219,21 @@ def attack_view(
     rows: int = 8192,
     memory: BatchLimit | None = None,
     watch: Callable[[int], None] | None = None,
+    compute: Compute = Compute(),  # noqa: B008 - frozen
 ) -> Iterator[tuple[AttackView, Meter]]:
     """Yield a view of a defense with frozen parameters (so that no `.grad` piles up), and the meter of its cost.
 
-    The parameters' `requires_grad` flags are restored on leaving. Arguments as of `AttackView`.
+    The defense computes as `compute` says until the view is left; the parameters' `requires_grad` flags are restored
+    then. Other arguments as of `AttackView`.
     """
     flags = [(p, p.requires_grad) for p in defense.parameters()]
     meter = Meter(defense.cost_modules())
     try:
         for p, _ in flags:
             p.requires_grad_(False)
-        view = AttackView(defense, spec, seed=seed, rows=rows, memory=memory, watch=watch)
-        yield view.to(device_of(defense)), meter
+        with searched_in(compute, defense):
+            view = AttackView(defense, spec, seed=seed, rows=rows, memory=memory, watch=watch)
+            yield view.to(device_of(defense)), meter
     finally:
         meter.detach()
         for p, flag in flags:
@@ -237,6 +242,8 @@ def attack_view(
 
 def _network_of(defense: Defense) -> Callable[[Tensor], Tensor] | None:
     """Return the network whose output is the logits of a defense, whatever the noise; None: the defense does more."""
+    if changes_logits(defense):
+        return None
     if type(defense) is Classifier:
         return partial(defense.network)  # as a module it would become a child of the view
     if type(defense) is UserModule and not defense.stochastic:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -159,8 +159,8 @@ def _attempt(
     attack.load()
     view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole
     view_seed = cell.seed if view_spec.known else cell.noise_seed("view")
-    watch = None if advance is None else watch_of(cell, advance)
-    with attack_view(defense, view_spec, seed=view_seed, memory=memory, watch=watch) as (view, meter):
+    settings: Any = {"memory": memory, "watch": advance and watch_of(cell, advance), "compute": cell.compute}
+    with attack_view(defense, view_spec, seed=view_seed, **settings) as (view, meter):
         begin = time.perf_counter()
         x_adv = attack.run(
             view,

@@ -32,6 +32,7 @@ from bench.execution.workers.pool import PoolCallbacks, WorkerPool
 from bench.execution.workers.process import local_processes, warm_up
 from bench.execution.workers.session import WorkerSettings
 from bench.spec.cell import Cell, digest
+from bench.spec.compute import Compute
 from bench.spec.shard import Shard
 from bench.store.environment import RunRecord, describe_run
 from bench.store.folder import NotWritable, Store, write_atomic
@@ -66,10 +67,8 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     chosen = select(cells, options)
     board = _with_notes(board, options)
     check_board(folder, board.name, board.keys())
-    if options.device != "cpu" and options.ray is None:
-        from defenses.utils.devices import device_named
-
-        device_named(options.device)  # refused before anything is written
+    if options.ray is None:
+        _check_device(board.compute, options)  # refused before anything is written
     with no_empty_folder(folder):
         store = Store(folder)
         found = resumable(cells, store.finished(warn), anyway=options.resume_anyway)
@@ -79,6 +78,18 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         if not options.quiet:
             print(intent(chosen, plan), file=sys.stderr, flush=True)
         return _run(plan, store, found)
+
+
+def _check_device(compute: Compute, options: Options) -> None:
+    """Refuse a device that is not there, or lacks the precision of the search; plain runs on a CPU need no torch."""
+    if options.device != "cpu" or compute.precision != "float32":
+        from bench.evaluation.devices import device_of
+        from defenses.utils.devices import device_named
+        from defenses.utils.precision import check_precision
+
+        devices = map(device_of, options.loaded.values()) if options.loaded else [device_named(options.device)]
+        for device in devices:
+            check_precision(compute.precision, device)
 
 
 def _with_notes(board: Board, options: Options) -> Board:

@@ -29,6 +29,7 @@ _KNOWN = (
     "seed known: the attacker knows the noise of the one draw on which its images are judged, the same for all images; "
     "no candidate for the worst case"
 )
+_FLOAT32 = "all verdicts are in float32"
 _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
 
@@ -41,7 +42,21 @@ def _shared(frame: pd.DataFrame) -> list[str]:
     notes = [_OVERALL, _WORST, _INTERVAL]
     notes += [_SEEDS] if has_seeds(frame) else []
     notes += [_KNOWN] if frame["seed_known"].any() else []
+    notes += _of_compute(frame)
     return notes + ([_TARGETED] if (frame["targets"] != "none").any() else [])
+
+
+def _of_compute(frame: pd.DataFrame) -> list[str]:
+    """Return a note for each arithmetic but plain float32, with the attacks that searched in it."""
+    rows = frame[frame["compute"].ne("") & frame["view"].ne("")]
+    plain = set(frame.loc[frame["compute"].eq(""), "attack"])
+    notes = []
+    for label, of in rows.groupby("compute", sort=False):
+        pairs = zip(of["attack"], of["defense"], strict=True)
+        names = dict.fromkeys(f"{attack} on {defense}" if attack in plain else attack for attack, defense in pairs)
+        text = ", ".join(map(str, names))
+        notes.append(f"{label}: these attacks searched in it, which may be weaker than float32: {text}; {_FLOAT32}")
+    return notes
 
 
 def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.spec.cell_columns import CellColumns
+from bench.spec.compute import Compute
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils import checksums
@@ -164,6 +165,7 @@ class Cell:
     """Cell: an attack on a view of a defense, on a block of images.
 
     With a `surrogate` (transfer) the view is one of the surrogate, and the adversarial images are judged on `defense`.
+    The attack searches in the arithmetic of `compute`; the verdict is in float32.
     """
 
     defense: DefenseRef
@@ -175,6 +177,7 @@ class Cell:
     seed: int
     budget: str = "full"
     surrogate: DefenseRef | None = None
+    compute: Compute = field(default_factory=Compute)
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -196,6 +199,7 @@ class Cell:
             "verdict": [verdict.draws, verdict.selection, *sequential],
             "seed": self.seed,
             **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
+            **self.compute.identity(),
         }
 
     def columns(self) -> CellColumns:
@@ -229,6 +233,8 @@ class Cell:
             columns["training_seed"] = self.defense.training_seed
         if self.view.known:
             columns["seed_known"] = True
+        if not self.compute.plain:
+            columns["compute"] = self.compute.label
         return columns
 
     @property
@@ -245,8 +251,9 @@ class Cell:
         return self.view.label(self.defense.stochastic, has_runs=self.defense.has_runs, eot=copies.a_step, runs=runs)
 
     def noise_seed(self, purpose: str) -> int:
-        """Return a 63-bit seed for one purpose ("view", "attack") of this cell alone."""
-        digest = hashlib.sha256(f"{self.key}/{purpose}".encode()).digest()
+        """Return a 63-bit seed for one purpose ("view", "attack") of this cell alone, the same in every arithmetic."""
+        key = self.key if self.compute.plain else replace(self, compute=Compute()).key  # so that results are paired
+        digest = hashlib.sha256(f"{key}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 

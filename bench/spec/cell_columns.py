@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class CellColumns(TypedDict, total=False):
-    """The result of `Cell.columns()`, a line of plan.jsonl; `training_seed` and `seed_known` only where they apply."""
+    """The result of `Cell.columns()`, a line of plan.jsonl; others than these only where they apply."""
 
     key: str
     defense: str
@@ -17,6 +17,7 @@ class CellColumns(TypedDict, total=False):
     eot: int
     runs: int | None
     seed_known: bool
+    compute: str
     dataset: str
     split: str
     indices: str

@@ -55,14 +55,14 @@ def same_board(row: Submission, board: Path) -> Iterator[str]:
     known = {line["attack"]: _attack(line) for line in lines if "identity" in line}
     for line in {line["attack"]: line for line in row.lines}.values():
         if line["attack"] in known and known[line["attack"]] != _attack(line):
-            yield f"{line['attack']} is another attack, or has other parameters, than on {board}"
+            yield f"{line['attack']} is another attack, or has other parameters or another arithmetic, than on {board}"
     for attack in _missing(row, lines):
         yield f"it lacks the attack {attack}, which all rows of its kind on {board} have"
 
 
 def _attack(line: CellRecord) -> object:
     name, params, _ = line["identity"]["attack"]
-    return name, params
+    return name, params, line["identity"].get("compute")
 
 
 def _missing(row: Submission, lines: Iterable[CellRecord]) -> list[str]:

@@ -39,6 +39,7 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
     board["threat"]["eps"] = eps[0] if len(eps) == 1 else eps
     if verdict := _verdict(manifest, lines):
         board["verdict"] = verdict
+    board |= next(({"compute": _compute(line)} for line in lines if "compute" in line["identity"]), {})
     board["defense"] = [_defense(manifest, label)]
     if attacks := _attacks(lines):
         board["attack"] = attacks
@@ -47,6 +48,12 @@ def board_of(manifest: Manifest, label: str, lines: Sequence[CellRecord]) -> Jso
 
 def _is_transfer(line: CellRecord) -> bool:
     return line["attack"] == TRANSFER and "source" in line["identity"]
+
+
+def _compute(line: CellRecord) -> Json:
+    """Return the arithmetic of a cell's search."""
+    precision, channels_last = line["identity"]["compute"]
+    return {"precision": precision, "channels_last": channels_last}
 
 
 def _verdict(manifest: Manifest, lines: Iterable[CellRecord]) -> Json:

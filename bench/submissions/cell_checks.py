@@ -31,6 +31,7 @@ _GIVEN = (
     "seed",
     "draws",
     "selection",
+    "compute",
 )
 
 

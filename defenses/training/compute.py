@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 from defenses.utils.errors import UserError
 from defenses.utils.plugins import line_of
-
-Precision = Literal["float32", "tf32", "bf16"]
+from defenses.utils.precision import Precision, autocast, multiplied_in
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Compute:
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context of a loss."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.precision, device)
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -49,19 +47,13 @@ class Compute:
         Raises:
             UserError: torch.compile failed.
         """
-        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-        fast = self.precision == "tf32"
-        torch.set_float32_matmul_precision("high" if fast else "highest")
-        torch.backends.cudnn.allow_tf32 = fast
         try:
-            yield
+            with multiplied_in(self.precision):
+                yield
         except (RuntimeError, TypeError) as error:
             if not self.compile or not _of_compiler(error):
                 raise
             raise UserError(f"this training cannot be compiled ({line_of(error)}); set compile=false") from None
-        finally:
-            torch.set_float32_matmul_precision(before[0])
-            torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def _of_compiler(error: BaseException) -> bool:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from defenses.networks.registry import check_role, checked_args
-from defenses.training.compute import Compute, Precision
+from defenses.training.compute import Compute
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
 from defenses.utils.errors import UserError, gathered, unknown
 from defenses.utils.json_values import Json, JsonView
 from defenses.utils.plugins import load_object
+from defenses.utils.precision import Precision
 from defenses.utils.validation import Count, Flag, Kind, Positive
 from defenses.zoo.cards import card, list_models
 

@@ -14,6 +14,7 @@ _BOARD_TABLES = {  # table of the schema -> its heading and how a board writes i
     "board": "Top level",
     "threat": "`[threat]`",
     "verdict": "`[verdict]`",
+    "compute": "`[compute]`",
     "defense": "`[[defense]]`",
     "attack": "`[[attack]]`",
     "view": "A view: an entry of `views`",

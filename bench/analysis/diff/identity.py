@@ -11,6 +11,7 @@ _LISTS = {  # names of the places of a list in `Cell.identity`
     "data": ("data set", "split", "data revision", "index list", "first image of the cell", "end of the cell"),
     "threat": ("norm", "eps", "targets"),
     "view": ("gradient", "EOT copies", "runs of the view", "output of the view", "seed known"),
+    "compute": ("precision", "channels_last"),
     "verdict": ("held-out draws", "selection draws", "sequential rule"),
 }
 _ABSENT = "none"

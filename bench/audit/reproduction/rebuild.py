@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bench.attacks.adaptive.settings import ATTACKS, copies_of, settings_of
 from bench.board.defense_entry import describe_loaded
 from bench.spec.cell import AttackRef, Cell, Copies, DataRef, DefenseRef, VerdictSpec
+from bench.spec.compute import Compute
 from bench.spec.threat import ThreatModel
 from bench.spec.view import ViewSpec
 from defenses.utils.errors import UserError
@@ -56,6 +57,7 @@ def rebuild_cell(line: CellRecord) -> Cell | None:
             VerdictSpec(draws, selection, sequential=tuple(sequential[0]) if sequential else None),
             identity["seed"],
             surrogate=_surrogate(identity.get("source")),
+            compute=Compute(*identity.get("compute", ())),
         )
     except (KeyError, TypeError, ValueError, IndexError, UserError):
         return None

@@ -140,7 +140,7 @@ def _line(call: Callable[[int], object], rows: int, most: float) -> RateLine:
 def _rates(cell: Cell, defense: Defense, block: Block, most: float) -> Rates:
     device = device_of(defense)
     x, y = block.x.to(device), block.y.to(device)
-    with attack_view(defense, cell.view, seed=0) as (view, meter):
+    with attack_view(defense, cell.view, seed=0, compute=cell.compute) as (view, meter):
 
         def forward_call(rows: int) -> None:
             with torch.no_grad():
