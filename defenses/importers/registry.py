@@ -80,6 +80,8 @@ def _convert(form: str, options: Mapping[str, object]) -> Convert:
     module, function = FORMATS[form].split(":")
     convert: Convert = getattr(importlib.import_module(module), function)
     parameters = inspect.signature(convert).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return convert  # the network checks them
     names = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
         if option not in names:
