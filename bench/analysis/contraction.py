@@ -55,5 +55,5 @@ def _spearman(a: F64, b: F64) -> float:
     """Return the correlation of ranks, ties with their mean; NaN where one side is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    ranks = [pd.Series(values).rank().to_numpy() for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (pd.Series(values).rank().to_numpy(float) for values in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
