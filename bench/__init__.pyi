@@ -7,6 +7,7 @@ from .analysis.claims import claims_table as claims_table
 from .analysis.claims import judge_claim as judge_claim
 from .analysis.columns import columns as columns
 from .analysis.compare import compare as compare
+from .analysis.contraction import contraction_agreement as contraction_agreement
 from .analysis.detection import detection as detection
 from .analysis.diff.difference import Difference as Difference
 from .analysis.diff.difference import diff_runs as diff_runs
@@ -31,6 +32,7 @@ from .api.judge import judge as judge
 from .api.run_preset import run_preset as run_preset
 from .audit.audit_defense import audit_defense as audit_defense
 from .audit.challenge_row import challenge_row as challenge_row
+from .audit.contraction import contraction as contraction
 from .board.evaluation_options import EvaluationOptions as EvaluationOptions
 from .evaluation.trajectory import Trajectory as Trajectory
 from .evaluation.trajectory import purification_trajectory as purification_trajectory

@@ -22,6 +22,7 @@ class Checkpoint:
         args: its arguments.
         tensors: by purebench's names.
         recipe: of its training, as far as published.
+        clean: published accuracy of a classifier on all test images, in [0, 1]; None: unknown here.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Checkpoint:
     args: JsonView
     tensors: Mapping[str, Tensor]
     recipe: Mapping[str, object]
+    clean: float | None = None

@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from defenses.data.dataset import dataset_info
 from defenses.importers.checkpoint import Checkpoint
@@ -17,6 +18,9 @@ from defenses.utils.files import make_folder
 from defenses.zoo.checkpoint_checks import check_data, put_tensors
 from defenses.zoo.checkpoints import save_network
 from defenses.zoo.weight_paths import check_name
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Convert = Callable[..., Checkpoint]  # (source, DatasetInfo, *, options)
 
@@ -51,14 +55,9 @@ def import_weights(
         UserError: unknown format, option or data set; a source that is no such checkpoint, with the first mismatch, or
             of another data set; weights of that name that exist already.
     """
-    if form not in FORMATS:
-        raise unknown("format", form, FORMATS)
-    convert, options, file = _convert(form, options or {}), dict(options or {}), Path(source)
-    checkpoint = convert(str(source), dataset_info(dataset), **options)
+    checkpoint, network = read_checkpoint(form, source, dataset, options=options)
     check_name(weights := checkpoint.name if name is None else name, checkpoint.name)
-    check_data(file, checkpoint.kind, checkpoint.args, dataset)
-    network = build_network(checkpoint.kind, **checkpoint.args)
-    put_tensors(network, checkpoint.tensors, file)
+    file = Path(source)
     target = Path(out) / f"{weights}.safetensors"
     if target.exists():
         raise UserError(f"{target} is there already; remove it, or choose --name or --out")
@@ -66,7 +65,7 @@ def import_weights(
     origin: dict[str, object] = {
         "format": form,
         "file": file.name if file.exists() else str(source),
-        "options": options,
+        "options": dict(options or {}),
     }
     if file.is_file():
         origin["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -75,11 +74,38 @@ def import_weights(
     return target
 
 
+def read_checkpoint(
+    form: str, source: str | Path, dataset: str, *, options: Mapping[str, object] | None = None
+) -> tuple[Checkpoint, nn.Module]:
+    """Return a checkpoint, and the network with its weights; all names and shapes must match.
+
+    Args:
+        form: see `import_weights`.
+        source: see `import_weights`.
+        dataset: see `import_weights`.
+        options: see `import_weights`.
+
+    Raises:
+        UserError: unknown format, option or data set; a source that is no such checkpoint, with the first mismatch, or
+            of another data set.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    convert, file = _convert(form, options or {}), Path(source)
+    checkpoint = convert(str(source), dataset_info(dataset), **(options or {}))
+    check_data(file, checkpoint.kind, checkpoint.args, dataset)
+    network = build_network(checkpoint.kind, **checkpoint.args)
+    put_tensors(network, checkpoint.tensors, file)
+    return checkpoint, network
+
+
 def _convert(form: str, options: Mapping[str, object]) -> Convert:
     """Return the function of a format, after a check of its options."""
     module, function = FORMATS[form].split(":")
     convert: Convert = getattr(importlib.import_module(module), function)
     parameters = inspect.signature(convert).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return convert  # the network checks them
     names = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
         if option not in names:

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from defenses.utils.errors import UserError
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_DEPTH = 4
+
 
 def read_torch(file: Path) -> object:
     """Return the content of a file of `torch.save`: tensors, plain values, lists and dicts of these.
@@ -32,7 +36,11 @@ def read_torch(file: Path) -> object:
 
 
 def tensors_of(content: object, file: Path) -> dict[str, Tensor]:
-    """Return a state dict without the prefix of DataParallel.
+    """Return a state dict, taken out of its wrappers, without prefixes that all its names have.
+
+    Wrappers are dicts with the state dict under "state_dict", "model_state_dict", "model" or "net", nested or not;
+    prefixes those of DataParallel ("module."), torch.compile ("_orig_mod.") and a module around the network ("model."),
+    once or more.
 
     Args:
         content: of the file, or its part with the state dict.
@@ -41,24 +49,41 @@ def tensors_of(content: object, file: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the content is anything else than tensors by name.
     """
+    content = _unwrapped(content)
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{file} holds no tensors by name but {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise UserError(f'{file}: "{key}" is no tensor but {type(value).__name__}; give the state dict alone')
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return _without_prefixes({str(name): value for name, value in content.items()})
+
+
+def _unwrapped(content: object) -> object:
+    """Return what the wrappers hold; at most `_DEPTH` of them, since a dict of a file can hold itself."""
+    for _ in range(_DEPTH):
+        if not isinstance(content, Mapping):
+            break
+        content = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), content)
+    return content
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes that all names have; counters beside the network, the only integers, may lack them."""
+    floats = [name for name, value in tensors.items() if value.is_floating_point()]
+    while floats and (prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in floats)), "")):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        floats = [name.removeprefix(prefix) for name in floats]
+    return tensors
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name: of safetensors, of a state dict, or of one under "state_dict".
+    """Return the tensors of a file by name: of safetensors, or of `torch.save` in a layout of `tensors_of`.
 
     Raises:
         UserError: the file is missing or damaged, or holds no tensors by name.
     """
     if file.suffix != ".safetensors" or not file.is_file():
-        content = read_torch(file)
-        inner = content.get("state_dict", content) if isinstance(content, Mapping) else content
-        return tensors_of(inner, file)
+        return tensors_of(read_torch(file), file)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
