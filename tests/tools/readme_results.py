@@ -166,6 +166,23 @@ def smoothing() -> str:
     return table(("defense", *header), rows)
 
 
+def reproduction() -> str:
+    """Return what the protocols of claims leave here, beside the full one."""
+    from bench import reproduction
+
+    frame = reproduction(RESULTS / "reproduction-digits")
+    rows = []
+    for _, row in frame[frame["status"] == "ok"].iterrows():
+        claimed = "–" if row["claimed"] != row["claimed"] else f"{100 * row['claimed']:.1f}"
+        shares = [
+            f"{100 * row[n]:.1f} [{100 * row[f'{n}_low']:.1f}, {100 * row[f'{n}_high']:.1f}]" for n in ("own", "full")
+        ]
+        low, points, high = (f"{100 * row[name]:+.1f}" for name in ("weakness_low", "weakness", "weakness_high"))
+        rows.append((row["defense"], claimed, *shares, f"{100 * row['null']:.1f}", f"**{points}** [{low}, {high}]"))
+    header = ("defense", "claimed, of another network", "its protocol", "full protocol", "transfer", "points")
+    return table(header, rows)
+
+
 def poisoning() -> str:
     """Return how often the trigger works, by what is cleaned; the strongest ratio of each attack, and the control."""
     path = RESULTS / "digits-poisoning" / "tables.csv"

@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "gan": results.gan,
     "detectors": results.detectors,
     "audit": results.audit,
+    "reproduction": results.reproduction,
     "smoothing": results.smoothing,
     "poisoning": results.poisoning,
     "folders": results.folders,
