@@ -2,8 +2,8 @@
 
 Run: python tests/benchmarks/bench_adaptive.py [--images N] [--threads N] [--only adp-1|adp|ebm|short|full]
 
-Rivals: AutoAttack's APGD-CE, best loss, through a view of 20 copies (100 steps), and PGD of 200 steps with 20 copies;
-and of 50 steps with 8 copies, which leaves about 31.5% of ADP (S = 1); ours with few steps. There also with `majority`, which
+Rivals: AutoAttack's APGD-CE, best loss, through a view of 20 copies (100 steps), and PGD of 200 steps with 20 copies,
+of 50 steps with 8 copies, which leaves some 31.5% of ADP (S = 1); ours with few steps. Also with `majority`, which
 lets images go whose majority vote is lost: what it saves, and the majority that is left. Evaluations are the Meter's,
 forwards + 2 backwards per image. At last, how full batches are kept while images finish at different times.
 """
