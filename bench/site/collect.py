@@ -214,8 +214,9 @@ def _board(
     """Return a board without the name of its folder."""
     manifest, results = of_folder.manifest, of_folder.results
     name = str(manifest.get("board") or of_folder.source.name.rpartition("/")[2])
-    random = cells[cells["stochastic"].astype(bool)][["draws", "selection"]].drop_duplicates()
-    draws = [f"{held} held-out and {chosen} selection draws" for held, chosen in random.itertuples(index=False)]
+    random = cells[cells["stochastic"].astype(bool) & ~cells["seed_known"].astype(bool)]
+    pairs = random[["draws", "selection"]].drop_duplicates().itertuples(index=False)
+    draws = [f"{held} held-out and {chosen} selection draws" for held, chosen in pairs]
     shared = (
         *footnotes.of_preset(manifest),
         *footnotes.of_data(manifest),
@@ -230,8 +231,7 @@ def _board(
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
     rows = []
     for slug, line in named:
-        label = str(line["defense"])
-        row = _row(slug, line, summaries[label], by_label[label], of_folder, setting)
+        row = _row(slug, line, summaries[label := str(line["defense"])], by_label[label], of_folder, setting)
         rows.append(replace(row, claims=claims.get(label, [])))
     return SiteBoard(
         slug="",

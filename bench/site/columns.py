@@ -149,8 +149,10 @@ def _audit(row: SiteRow) -> TableCell:
 
 
 def _attacked(row: SiteRow) -> TableCell:
-    attack, view = row.values["worst_attack"], row.values["worst_view"]
-    return TableCell(attack, title=view) if attack else TableCell("none breaks an image", absent=True)
+    if attack := row.values["worst_attack"]:
+        return TableCell(attack, title=row.values["worst_view"])
+    status = str(row.values["status"])
+    return TableCell("none breaks an image" if status == "ok" else status.partition(":")[0], absent=True)
 
 
 def _drop(row: SiteRow) -> TableCell:

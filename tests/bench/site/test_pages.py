@@ -89,6 +89,7 @@ def test_claims_of_a_row_are_those_of_the_table(read):
 def test_what_is_missing_is_said_in_words(read):
     rows = dict(board_rows(read["b/mixed/index.html"]))
     assert "no rank: partial" in rows["gap"]["defense"]["text"]
+    assert rows["gap"]["worst_attack"]["text"] == "partial"
     assert rows["gap"]["a-apgd"]["text"] == "error: boom"
     assert rows["no"]["a-apgd"]["text"] == "unsupported: no gradients"
     assert rows["gap"]["a-square"]["text"] == "not planned"
