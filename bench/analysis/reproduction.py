@@ -32,9 +32,9 @@ _ENDS = ("", "_low", "_high")
 _NAN, _NONE = float("nan"), np.zeros(0)
 COLUMNS = (
     *("results", "defense", "protocol", "dataset", "norm", "eps"),
-    *("paper", "kind", "claimed_dataset", "claimed_threat", "claimed_network"),
+    *("paper", "kind", "evidence", "claimed_dataset", "claimed_threat", "claimed_network"),
     *(f"{name}{end}" for name in ("claimed", "own", "full", "null", "clean", "weakness") for end in _ENDS),
-    *("n_images", "status"),
+    *("n_images", "status", "left_out"),
 )
 
 
@@ -69,13 +69,13 @@ def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
     Returns:
         A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]]. Columns:
         results (the folder), defense, protocol (name of the preset), dataset, norm, eps; of the claim on the defense
-        that stands in the paper of the preset, at the radius of the preset: paper, kind, claimed_dataset,
+        that stands in the paper of the preset, at the radius of the preset: paper, kind, evidence, claimed_dataset,
         claimed_threat, claimed_network (all "" without one) and claimed, of its authors the first, else the lowest;
         own: the worst case over clean images and the attacks of the preset; full: the same of `standard`, with the null
         attack transfer; null: under transfer alone; clean; weakness: own - full, on the same images. Each of these is a
         share in [0, 1] with the ends of its 95% interval, <name>_low and <name>_high (Wilson's; of weakness Bonett and
-        Price's), NaN where it is unknown. n_images; status: "ok", or what is missing. Rows of a known seed are no part
-        of a worst case. A training of a defense has rows of its own.
+        Price's), NaN where it is unknown. n_images; status: "ok", or what is missing; left_out: attacks of the preset
+        that know the judged draw, which are no part of a worst case. A training of a defense has rows of its own.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -115,11 +115,17 @@ def _rows(group: Group, trainings: int, manifest: Manifest, claims: list[Claim])
         values = {"results": "", "protocol": protocol, "n_images": len(own.shares) or len(full.shares)}
         values |= {"defense": title_of(label, group.training_seed) if trainings > 1 else label}
         values |= {key: head[key] for key in ("dataset", "norm", "eps")}
-        values |= _of_claim(claim_of(find_preset(protocol), (label, name), claims))
+        values |= _of_claim(claim_of(find_preset(protocol), name, claims))
         for of, side in sides.items():
             values |= _ends(of, side.interval())
         values |= _ends("weakness", _difference(own, full))
-        yield values | {"status": "; ".join(filter(None, (own.problem, full.problem))) or "ok"}
+        status = "; ".join(filter(None, (own.problem, full.problem))) or "ok"
+        yield values | {"status": status, "left_out": _left_out(group, protocol)}
+
+
+def _left_out(group: Group, protocol: str) -> str:
+    """Return which attacks of a preset know the judged draw; "" without any."""
+    return ", ".join(dict.fromkeys(r.attack for r in group.rows if r.seed_known and protocol_of(r.attack) == protocol))
 
 
 def _worst(group: Group, what: str, *also: str) -> _Side:
@@ -148,33 +154,38 @@ def _difference(own: _Side, full: _Side) -> tuple[float, float, float]:
     return found.difference, found.low, found.high
 
 
-def claim_of(preset: Preset, defense: Iterable[str], claims: Iterable[Claim]) -> Claim | None:
+def claim_of(preset: Preset, defense: str, claims: Iterable[Claim]) -> Claim | None:
     """Return the claim on a defense that a preset is the protocol of; None without one.
 
     Args:
         preset: the preset; without a url or radii it has none.
-        defense: label and registered name of the defense.
-        claims: where to look: those of its publication, at its radii, of means over draws. Of the defense's authors the
-            first is taken, else the lowest.
+        defense: registered name of the defense.
+        claims: where to look: those of its publication, at its radii, of means over draws. Of the defense's authors, or
+            under the attack that the preset names, the first is taken, else the lowest.
     """
 
     def fits(claim: Claim) -> bool:
         radius = preset.eps.get(claim.dataset, {}).get(claim.norm) if claim.threat else None
         return radius is not None and Fraction(radius) == claim.eps
 
-    names = set(defense)
-    found = [c for c in claims if preset.url and c.url == preset.url and c.defense in names and c.robust is not None]
-    found = [c for c in found if c.aggregation == "mean" and fits(c)]
-    own = [c for c in found if c.kind == "claim"]
+    found = [c for c in claims if preset.url and c.url == preset.url and c.defense == defense and c.robust is not None]
+    found = [c for c in found if c.aggregation == "mean" and preset.claimed_attack in ("", c.attack) and fits(c)]
+    own = found if preset.claimed_attack else [c for c in found if c.kind == "claim"]
     return own[0] if own else min(found, key=lambda c: c.robust or 0.0, default=None)
 
 
 def _of_claim(claim: Claim | None) -> dict[str, Any]:
     if claim is None:
-        return dict.fromkeys(("paper", "kind", *(f"claimed_{n}" for n in ("dataset", "threat", "network"))), "")
+        return dict.fromkeys(
+            ("paper", "kind", "evidence", *(f"claimed_{n}" for n in ("dataset", "threat", "network"))), ""
+        )
     values = {f"claimed_{name}": getattr(claim, name) for name in ("dataset", "threat", "network")}
     low, high = interval_of(claim.robust, claim.n)
-    return values | {"paper": claim.paper, "kind": claim.kind} | _ends("claimed", (claim.robust or 0.0, low, high))
+    return (
+        values
+        | {"paper": claim.paper, "kind": claim.kind, "evidence": claim.evidence}
+        | _ends("claimed", (claim.robust or 0.0, low, high))
+    )
 
 
 def _ends(name: str, values: tuple[float, float, float]) -> dict[str, float]:

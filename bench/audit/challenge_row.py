@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.audit.challenge import Challenge, challenge, keep
 from bench.audit.challenged_row import Roots, challenged_row
+from defenses.utils.errors import UserError
 
 
 def challenge_row(
@@ -46,9 +47,11 @@ def challenge_row(
         `print` shows it in a line.
 
     Raises:
-        UserError: an unknown row, images of another shape or number, or outside the ball or the box, or a defense that
-            cannot be rebuilt as it was.
+        UserError: an unknown row, images that are no numbers, of another shape or number, or outside the ball or the
+            box, or a defense that cannot be rebuilt as it was.
     """
+    if kept_for is not None and not (len(kept_for) == 2 and all(kept_for)):
+        raise UserError("images are kept with their origin; give kept_for = (author, address)")
     row = challenged_row(Path(results), defense, norm, eps, device=device, roots=Roots(code, weights_root, data_root))
     with tempfile.TemporaryDirectory(prefix="purebench-") as scratch:
         given = Path(images) if isinstance(images, str | Path) else _written(images, Path(scratch))
@@ -61,8 +64,12 @@ def challenge_row(
 def _written(images: Any, folder: Path) -> Path:
     """Write images to a file; return its path."""
     import numpy as np
-    import torch
 
+    from defenses.data.arrays import as_array
+
+    array = as_array(images)
+    if array.dtype.kind not in "buf":
+        raise UserError(f"the images are {str(images)[:40]!r}; give a tensor or NumPy array of numbers, or their file")
     path = folder / "x_adv.npy"
-    np.save(path, torch.as_tensor(images).detach().cpu().numpy(), allow_pickle=False)
+    np.save(path, array, allow_pickle=False)
     return path

@@ -49,10 +49,14 @@ def contraction(
         raise UserError(f"eps is {eps:g}; it must be above 0")
     check_whole(1, directions=directions)
     check_whole(0, seed=seed)
-    if x.ndim != 4 or not len(x) or not x.is_floating_point():
-        raise UserError(f"images are {x.dtype} {list(x.shape)}; they must be floats [N, C, H, W], one at least")
+    x, shape = torch.as_tensor(x), model.input_shape
+    if x.ndim != 4 or not len(x) or not x.is_floating_point() or shape not in (None, tuple(x.shape[1:])):
+        wanted = "C, H, W" if shape is None else ", ".join(map(str, shape))
+        raise UserError(f"images are {x.dtype} {list(x.shape)}; they must be floats [N, {wanted}], one at least")
+    if not torch.isfinite(x).all():
+        raise UserError("an image has values that are not finite")
     streams = Noise.of(seed, len(x), device_of(model))
-    x = x.to(streams.keys.device)
+    x = x.to(streams.keys.device, torch.float32)
     rates = []
     with torch.no_grad():
         for number in range(directions):

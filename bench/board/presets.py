@@ -37,6 +37,7 @@ class Preset:
         stochastic: False: it refuses randomised defenses.
         parts: keys of a board.
         url: of the publication, as in the files of claims; "": none.
+        claimed_attack: of the claim that the preset follows, where its publication has several; "": any.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Preset:
     stochastic: bool
     parts: JsonView
     url: str = ""
+    claimed_attack: str = ""
 
     def radii(self, dataset: str) -> Mapping[str, str] | None:
         """Return the radii for a data set by norm, "imagenet/Crop288" counting as "imagenet"; None without any."""

@@ -19,11 +19,12 @@ _COLUMNS = (
 )
 _NOTES = (
     "their protocol: the worst case over clean images and the attacks of the preset; full protocol: that of standard, "
-    "with the null attack transfer; same networks, images and held-out draws",
+    "with the null attack transfer; same networks, images and held-out draws, and means over these, whatever a paper's "
+    "verdict is",
     "points: their protocol less the full one, paired on the same images (Bonett and Price); the rest of the distance "
     "to a claim is that of another network, data set and radius",
-    "[ ]: Wilson 95% over images; none where a claim does not tell its number of images; no claim: none whose source "
-    "was seen has a mean accuracy at the radius of the protocol",
+    "[ ]: Wilson 95% over images; none where a claim does not tell its number of images; no claim: none on record "
+    "has a mean accuracy at the radius of the protocol; secondary: read in a later work, not in the paper itself",
 )
 
 
@@ -47,11 +48,13 @@ def _setting(row: Any) -> str:
 def _cells(row: Any, *, several: bool) -> tuple[str, ...]:
     where = f" ({_setting(row)})" if several else ""
     claimed = _share(row, "claimed") if row["claimed_low"] == row["claimed_low"] else percent(row["claimed"])
-    about = ", ".join(filter(None, (row["claimed_dataset"], row["claimed_threat"], row["claimed_network"])))
+    known = f"; without {row['left_out']}, which knows the judged draw" if row["left_out"] else ""
+    second = "secondary" if row["evidence"] == "secondary" else ""
+    about = ", ".join(filter(None, (row["claimed_dataset"], row["claimed_threat"], row["claimed_network"], second)))
     return (
         *(f"{row['defense']}{where}", row["protocol"], claimed),
         *(_share(row, name) for name in ("own", "full", "null", "clean")),
-        *(_points(row), about or "no claim", row["status"]),
+        *(_points(row), about or "no claim", f"{row['status']}{known}"),
     )
 
 

@@ -87,7 +87,7 @@ def memory(on: Machine) -> Iterator[str]:
     share = 1.5 * 2**30 / torch.cuda.get_device_properties(on.device).total_memory
     torch.cuda.set_per_process_memory_fraction(share, on.device)
     try:
-        with attack_view(defense, ViewSpec(), seed=0) as view, torch.no_grad():
+        with attack_view(defense, ViewSpec(), seed=0) as (view, _), torch.no_grad():
             logits = view(x)
             limit = view._memory.limit
     finally:

@@ -75,15 +75,15 @@ def _precisions(on: Machine) -> dict[str, Callable[[], AbstractContextManager[ob
     def autocast() -> AbstractContextManager[object]:
         return torch.autocast(on.device.type, torch.bfloat16)
 
-    return {"float32": nullcontext, **({"tf32": _TF32} if on.cuda else {}), "bf16": autocast}
+    return {"float32": nullcontext, **({"tf32": _InTF32} if on.cuda else {}), "bf16": autocast}
 
 
-class _TF32:
+class _InTF32:
     def __enter__(self) -> None:
-        torch.backends.cuda.matmul.allow_TF32 = torch.backends.cudnn.allow_TF32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
     def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_TF32 = torch.backends.cudnn.allow_TF32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def _purifiers(on: Machine, steps: int) -> dict[str, tuple[Purifier, int]]:

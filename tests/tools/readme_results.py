@@ -174,13 +174,15 @@ def reproduction() -> str:
     rows = []
     for _, row in frame[frame["status"] == "ok"].iterrows():
         claimed = "–" if row["claimed"] != row["claimed"] else f"{100 * row['claimed']:.1f}"
+        claimed += " (secondary)" if row["evidence"] == "secondary" else ""
         shares = [
             f"{100 * row[n]:.1f} [{100 * row[f'{n}_low']:.1f}, {100 * row[f'{n}_high']:.1f}]" for n in ("own", "full")
         ]
         low, points, high = (f"{100 * row[name]:+.1f}" for name in ("weakness_low", "weakness", "weakness_high"))
-        rows.append((row["defense"], claimed, *shares, f"{100 * row['null']:.1f}", f"**{points}** [{low}, {high}]"))
-    header = ("defense", "claimed, of another network", "its protocol", "full protocol", "transfer", "points")
-    return table(header, rows)
+        shares += [f"{100 * row['null']:.1f}", f"**{points}** [{low}, {high}]"]
+        rows.append((row["defense"], row["protocol"], claimed, *shares))
+    sides = ("claimed, of another network", "its protocol", "full protocol", "transfer", "points")
+    return table(("defense", "protocol", *sides), rows)
 
 
 def poisoning() -> str:

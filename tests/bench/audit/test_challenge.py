@@ -64,6 +64,11 @@ def test_python_says_what_the_command_says(board, tmp_path):
         assert 0 <= found.after.low <= found.after.value <= found.before.value
     with pytest.raises(UserError, match="outside the ball"):
         bench.challenge_row(board[1], "linear", 1 - board[2], code=board[0])
+    for bad in ([1, "a"], object()):
+        with pytest.raises(UserError, match="give a tensor or NumPy array of numbers"):
+            bench.challenge_row(board[1], "linear", bad, code=board[0])
+    with pytest.raises(UserError, match="kept with their origin"):
+        bench.challenge_row(board[1], "linear", board[2], code=board[0], kept_for=("A. Author", ""))
     out = shutil.copytree(board[1], tmp_path / "out")
     kept = bench.challenge_row(out, "linear", board[2], code=board[0], kept_for=("A. Author", "https://example.org"))
     assert worst(out, "linear").mean() == kept.after.value

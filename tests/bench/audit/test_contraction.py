@@ -65,6 +65,8 @@ def test_it_is_the_same_by_seed_and_another_by_another():
         ((linear(1.0), X, 0), {}, "eps is 0; it must be above 0"),
         ((linear(1.0), X, float("nan")), {}, "eps is nan"),
         ((linear(1.0), X, 0.2), {"directions": 0}, "directions is 0"),
+        ((load_model("adp", dataset="digits"), torch.rand(2, 1, 9, 9), 0.2), {}, r"floats \[N, 1, 8, 8\]"),
+        ((linear(1.0), X * float("nan"), 0.2), {}, "not finite"),
         ((linear(1.0), X[0], 0.2), {}, r"images are torch.float32 \[1, 8, 8\]"),
     ],
 )

@@ -29,7 +29,7 @@ def attack(preset, number=0):
 
 def published(preset, defense):
     """The protocol of the claim that a preset is held against, in words."""
-    return claim_of(find_preset(preset), (defense,), read_claims())
+    return claim_of(find_preset(preset), defense, read_claims())
 
 
 def number(pattern, text):
@@ -106,7 +106,7 @@ def test_gdmp_was_claimed_under_the_attack_of_its_preset():
         ("gdmp-paper", "gdmp", 0.9006),
         ("mefa", "ebm-mcmc", 0.0608),
         ("addt", "diffpure", 0.6211),
-        ("diffhammer", "diffpure", 0.4254),
+        ("diffhammer", "diffpure", 0.5760),  # not of its own attack, which the preset leaves out
         ("jem-paper", "jem", None),
         ("adp-paper", "gdmp", None),
         ("standard", "adp", None),
