@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(a: argparse.Namespace) -> int:
     """Print a line for each measurement; return 1 if one is not as it must be."""
-    from bench.audit.imported_weights import check_weights, claimed_accuracy
+    from bench.audit.imported_weights import check_weights, claimed_accuracies
     from defenses.importers.registry import read_checkpoint
 
     images = 500 if a.images is None else a.images
@@ -51,7 +51,7 @@ def _check(a: argparse.Namespace) -> int:
     if a.out is not None or a.name is not None or a.half:
         raise UserError("--check writes nothing; leave out --out, --name and --half, or --check")
     checkpoint, network = read_checkpoint(a.format, a.source, a.dataset, options=key_values(a.set))
-    claimed = claimed_accuracy(Path(a.source), a.dataset)
+    claimed = claimed_accuracies(Path(a.source), a.dataset)
     findings = check_weights(checkpoint, network, a.dataset, images=images, data_root=a.data_root, claimed=claimed)
     for finding in findings:
         print(f"{finding.status}  {finding.check}: {finding.evidence}")
