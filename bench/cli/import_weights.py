@@ -17,7 +17,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", help="the checkpoint, whose code is not run; for diffusers a folder or an id of the hub")
     sub.add_argument("--dataset", default="cifar10", help="data set of its training (default: cifar10)")
     add_out(sub, "weights folder; files go to <out>/<dataset> (default: the user's cache)")
-    sub.add_argument("--name", help="name of the weights (default: as the format says)")
+    sub.add_argument("--name", help="name of the weights (default: the format's; robustbench has none)")
     sub.add_argument("--half", action="store_true", help="store the weights as float16")
     add_parameters(sub, "options of the format, as --set average=true for ncsnv2, whose raw weights are the default")
     text = "write nothing; measure whether the network behaves as its paper says, and exit with 1 if it does not"

@@ -43,4 +43,4 @@ def robustbench(
     }
     check_tensors(build_network("robustbench", **made).get_submodule("network"), tensors, file)  # by the file's names
     inside = {_INSIDE + name: value for name, value in tensors.items()}
-    return Checkpoint("undefended", "robustbench", made, inside, {"method": "undefended"})
+    return Checkpoint("", "robustbench", made, inside, {})  # how it was trained is not in the file

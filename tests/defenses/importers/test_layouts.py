@@ -8,7 +8,7 @@ from defenses.importers.registry import import_weights
 from defenses.importers.torch_files import tensors_of
 from defenses.networks.registry import build_network
 from defenses.utils.errors import UserError
-from defenses.zoo.checkpoints import load_network
+from defenses.zoo.checkpoints import load_network, read_sidecar
 
 SMALL = {"depth": 10, "widen_factor": 1}
 ARCHITECTURE = {"name": "wide_resnet.WideResNet", **SMALL}
@@ -94,6 +94,23 @@ def test_another_architecture_is_one_line(tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error, error
         assert error.count("\n") == 1
+
+
+def test_a_classifier_of_robustbench_needs_a_name(tmp_path, capsys):
+    """The name of the bare classifier would make purifiers and transfers take a robust one for it."""
+    torch.save(state(), tmp_path / "a.pt")
+    small = ["--out", tmp_path / "w", "--set", *(f"{k}={v}" for k, v in SMALL.items())]
+    for name, message in [
+        ([], "weights of robustbench have no name of their own; give one, as --name carmon"),
+        (["--name", "undefended"], 'weights of robustbench cannot be called "undefended"'),
+    ]:
+        assert run("robustbench", tmp_path / "a.pt", *name, *small) == 2
+        error = capsys.readouterr().err
+        assert message in error, error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+    assert run("robustbench", tmp_path / "a.pt", "--name", "wrn", *small) == 0
+    assert "method" not in read_sidecar(tmp_path / "w" / "cifar10" / "wrn.safetensors")["recipe"]
 
 
 def test_names_of_two_networks_do_not_fall_together(tmp_path):
