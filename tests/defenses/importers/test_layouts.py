@@ -113,6 +113,34 @@ def test_a_classifier_of_robustbench_needs_a_name(tmp_path, capsys):
     assert "method" not in read_sidecar(tmp_path / "w" / "cifar10" / "wrn.safetensors")["recipe"]
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("source=x", 'unknown argument of robustbench\'s "wide_resnet.WideResNet" "source"'),
+        ("info=1", 'unknown argument of robustbench\'s "wide_resnet.WideResNet" "info"'),
+        ("architecture=3", 'architecture is 3; it must be a text, as "wide_resnet.WideResNet"'),
+        ("name=zzz", '"name" is no option of robustbench; set architecture'),
+        ("in_channels=3", '"in_channels" is no option of robustbench; leave it out'),
+        ("size=32", '"size" is no option'),
+        ("num_classes=10", '"num_classes" is no option'),
+        ("kind=small-cnn", '"kind" is no option'),
+        ("seed=x", '"seed" is no option'),
+        ("mean=1", "mean is 1; it must be a list, each a number"),
+        ("mean=abc", "it must be a list, each a number"),
+        ("std=[1, x, 1]", "it must be a list, each a number"),
+        ("mean=[0.5, 0.5]", "mean is of 2 channels"),
+        ("depth=x", "does not take images of 3x32x32 with these arguments"),
+    ],
+)
+def test_an_option_of_another_kind_is_one_line(option, message, tmp_path, capsys):
+    torch.save(state(), tmp_path / "a.pt")
+    assert run("robustbench", tmp_path / "a.pt", "--name", "wrn", "--out", tmp_path / "w", "--set", option) == 2
+    error = capsys.readouterr().err
+    assert message in error, error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
 def test_names_of_two_networks_do_not_fall_together(tmp_path):
     found = tensors_of({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path)
     assert found.keys() == {"module.a", "a"}
