@@ -146,6 +146,23 @@ def test_names_of_two_networks_do_not_fall_together(tmp_path):
     assert found.keys() == {"module.a", "a"}
 
 
+def test_names_that_are_one_without_their_prefix_are_refused(tmp_path):
+    ones, count = torch.ones(1), torch.tensor(3)
+    for prefix in ("module.", "_orig_mod."):
+        content = {f"{prefix}w": ones, f"{prefix}n": count, "n": torch.tensor(7)}
+        with pytest.raises(UserError, match=f'has tensors "n" and "{prefix}n"; remove one of them'):
+            tensors_of(content, tmp_path)
+
+
+def test_two_state_dicts_are_refused(tmp_path):
+    one, other = {"a": torch.ones(1)}, {"a": torch.zeros(1)}
+    beside = {"state_dict": one, "model": {"net": other}}
+    for content in (beside, {"net": {"state_dict": beside}}):
+        with pytest.raises(UserError, match='holds tensors under "state_dict" and "model"; give one state dict alone'):
+            tensors_of(content, tmp_path)
+    assert tensors_of({"state_dict": {"lr": 0.1}, "model": one}, tmp_path).keys() == {"a"}
+
+
 def test_a_wrapper_of_another_name_is_named(tmp_path):
     with pytest.raises(UserError, match='"student" is no tensor but dict; give the state dict alone'):
         tensors_of({"student": {"a": torch.ones(1)}}, tmp_path)
