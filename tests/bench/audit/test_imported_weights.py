@@ -70,6 +70,8 @@ def test_the_linear_denoiser_is_the_posterior_mean_of_normal_data():
     images[:, 0, 0] = torch.tensor([[0.0, 0.2], [0.0, 0.6], [1.0, 0.2], [1.0, 0.6]])
 
     class Few:
+        shape = (1, 1, 2)
+
         def __len__(self):
             return 4
 
@@ -79,6 +81,23 @@ def test_the_linear_denoiser_is_the_posterior_mean_of_normal_data():
     y = torch.tensor([[[[0.9, 0.1]]]])
     expected = torch.tensor([0.3 / (0.25 + 0.09) * 0.4, 0.3 / (0.04 + 0.09) * -0.3]).view(1, 1, 1, 2)
     torch.testing.assert_close(LinearDenoiser.of(Few()).predicted_noise(y, 0.3), expected)
+
+
+def test_large_images_have_no_linear_denoiser(monkeypatch):
+    """Its covariance would take tens of GB; the images are not even read."""
+
+    class Large:
+        shape = (1, 17, 241)
+
+        def __len__(self):
+            return 4
+
+    assert LinearDenoiser.of(Large()) is None
+    monkeypatch.setattr("bench.evaluation.linear_denoiser.MOST_DIMENSIONS", 63)
+    for found in check_weights(*shipped("score-sde"), "digits", images=100):
+        assert found.status == "pass"
+        assert "best linear denoiser" not in found.numbers
+        assert found.evidence.endswith("(above 4096 dimensions the best linear denoiser is left out)")
 
 
 def test_networks_of_scores_and_of_noise_see_the_same_noise():
