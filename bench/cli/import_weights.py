@@ -17,7 +17,7 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", help="the checkpoint, whose code is not run; for diffusers a folder or an id of the hub")
     sub.add_argument("--dataset", default="cifar10", help="data set of its training (default: cifar10)")
     add_out(sub, "weights folder; files go to <out>/<dataset> (default: the user's cache)")
-    sub.add_argument("--name", help="name of the weights (default: as the format says)")
+    sub.add_argument("--name", help="name of the weights (default: the format's; robustbench has none)")
     sub.add_argument("--half", action="store_true", help="store the weights as float16")
     add_parameters(sub, "options of the format, as --set average=true for ncsnv2, whose raw weights are the default")
     text = "write nothing; measure whether the network behaves as its paper says, and exit with 1 if it does not"
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(a: argparse.Namespace) -> int:
     """Print a line for each measurement; return 1 if one is not as it must be."""
-    from bench.audit.imported_weights import check_weights, claimed_accuracy
+    from bench.audit.imported_weights import check_weights, claimed_accuracies
     from defenses.importers.registry import read_checkpoint
 
     images = 500 if a.images is None else a.images
@@ -51,7 +51,7 @@ def _check(a: argparse.Namespace) -> int:
     if a.out is not None or a.name is not None or a.half:
         raise UserError("--check writes nothing; leave out --out, --name and --half, or --check")
     checkpoint, network = read_checkpoint(a.format, a.source, a.dataset, options=key_values(a.set))
-    claimed = claimed_accuracy(Path(a.source), a.dataset)
+    claimed = claimed_accuracies(Path(a.source), a.dataset)
     findings = check_weights(checkpoint, network, a.dataset, images=images, data_root=a.data_root, claimed=claimed)
     for finding in findings:
         print(f"{finding.status}  {finding.check}: {finding.evidence}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from defenses.data.dataset import Dataset
 
 _IMAGES = 20_000  # of the covariance
+MOST_DIMENSIONS = 4096  # of an image; the covariance and its eigenvectors grow with the square
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class LinearDenoiser:
     axes: Tensor
 
     @classmethod
-    def of(cls, data: Dataset) -> LinearDenoiser:
-        """Return the denoiser of the first images of a data set, at most `_IMAGES`."""
+    def of(cls, data: Dataset) -> LinearDenoiser | None:
+        """Return the denoiser of the first images of a data set, at most `_IMAGES`; None above `MOST_DIMENSIONS`."""
+        if math.prod(data.shape) > MOST_DIMENSIONS:
+            return None
         flat = data.images(range(min(len(data), _IMAGES))).flatten(1)
         mean = flat.mean(0)
         centred = flat - mean

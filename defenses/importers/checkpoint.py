@@ -17,7 +17,7 @@ class Checkpoint:
     """A checkpoint of other code under purebench's names.
 
     Args:
-        name: default name of the weights.
+        name: default name of the weights; "": they need one of the user's.
         kind: of the network.
         args: its arguments.
         tensors: by purebench's names.

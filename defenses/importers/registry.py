@@ -44,7 +44,7 @@ def import_weights(
         source: the checkpoint's file; for "diffusers" a folder or an id of the hub.
         dataset: the data set it was trained on.
         out: folder to write into, as `defenses.utils.paths.cache_dir() / dataset`.
-        name: of the weights; None: the format's own name.
+        name: of the weights; None: the format's own name, which robustbench has not.
         half: store the weights as float16.
         options: keyword arguments of the format's function.
 
@@ -53,10 +53,12 @@ def import_weights(
 
     Raises:
         UserError: unknown format, option or data set; a source that is no such checkpoint, with the first mismatch, or
-            of another data set; weights of that name that exist already.
+            of another data set; no name where the format has none; weights of that name that exist already.
     """
     checkpoint, network = read_checkpoint(form, source, dataset, options=options)
-    check_name(weights := checkpoint.name if name is None else name, checkpoint.name)
+    if name is None and not checkpoint.name:
+        raise UserError(f"weights of {form} have no name of their own; give one, as --name carmon")
+    check_name(weights := checkpoint.name if name is None else name, checkpoint.name or form)
     file = Path(source)
     target = Path(out) / f"{weights}.safetensors"
     if target.exists():

@@ -47,30 +47,45 @@ def tensors_of(content: object, file: Path) -> dict[str, Tensor]:
         file: for messages.
 
     Raises:
-        UserError: the content is anything else than tensors by name.
+        UserError: the content is anything else than tensors by name; several wrappers beside each other hold tensors,
+            or two names are one without prefixes.
     """
-    content = _unwrapped(content)
+    content = _unwrapped(content, file)
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{file} holds no tensors by name but {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise UserError(f'{file}: "{key}" is no tensor but {type(value).__name__}; give the state dict alone')
-    return _without_prefixes({str(name): value for name, value in content.items()})
+    return _without_prefixes({str(name): value for name, value in content.items()}, file)
 
 
-def _unwrapped(content: object) -> object:
+def _unwrapped(content: object, file: Path) -> object:
     """Return what the wrappers hold; at most `_DEPTH` of them, since a dict of a file can hold itself."""
     for _ in range(_DEPTH):
         if not isinstance(content, Mapping):
             break
-        content = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), content)
+        inside = [k for k in _WRAPPERS if isinstance(content.get(k), Mapping)]
+        full = [k for k in inside if _holds_tensors(content[k], _DEPTH)]
+        if len(full) > 1:
+            raise UserError(f'{file} holds tensors under "{full[0]}" and "{full[1]}"; give one state dict alone')
+        content = next((content[k] for k in full or inside), content)
     return content
 
 
-def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _holds_tensors(content: Mapping[object, object], depth: int) -> bool:
+    """Return True if there is a tensor in a dict, or in wrappers inside it."""
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return True
+    inside = [value for k in _WRAPPERS if isinstance(value := content.get(k), Mapping)]
+    return depth > 0 and any(_holds_tensors(value, depth - 1) for value in inside)
+
+
+def _without_prefixes(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Remove prefixes that all names have; counters beside the network, the only integers, may lack them."""
     floats = [name for name, value in tensors.items() if value.is_floating_point()]
     while floats and (prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in floats)), "")):
+        if twice := next((name for name in tensors if prefix + name in tensors), ""):
+            raise UserError(f'{file} has tensors "{twice}" and "{prefix}{twice}"; remove one of them')
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         floats = [name.removeprefix(prefix) for name in floats]
     return tensors

@@ -1,11 +1,13 @@
 """`purebench import --check`: right networks pass, fresh and wrongly scaled ones fail, mistakes are one line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from boards import ROOT
 from diffusion_releases import OPTIONS, checkpoint, ncsnv2_states, run, saved
 
-from bench.audit.imported_weights import check_weights, claimed_accuracy, predicted_noise
+from bench.audit.imported_weights import check_weights, claimed_accuracies, predicted_noise
 from bench.evaluation.linear_denoiser import LinearDenoiser
 from defenses.data import load_dataset
 from defenses.importers.checkpoint import Checkpoint
@@ -59,7 +61,7 @@ def test_an_energy_of_the_other_sign_fails():
 @pytest.mark.parametrize(("clean", "status"), [(0.97, "pass"), (0.7, "fail")])
 def test_an_accuracy_is_held_against_the_published_one(clean, status):
     assert statuses(*shipped("undefended", clean=clean)) == [status]
-    assert statuses(*shipped("undefended", clean=0.1), claimed=clean) == [status], "a claim comes first"
+    assert statuses(*shipped("undefended", clean=0.1), claimed={clean: 10_000}) == [status], "a claim comes first"
 
 
 def test_the_linear_denoiser_is_the_posterior_mean_of_normal_data():
@@ -68,6 +70,8 @@ def test_the_linear_denoiser_is_the_posterior_mean_of_normal_data():
     images[:, 0, 0] = torch.tensor([[0.0, 0.2], [0.0, 0.6], [1.0, 0.2], [1.0, 0.6]])
 
     class Few:
+        shape = (1, 1, 2)
+
         def __len__(self):
             return 4
 
@@ -77,6 +81,23 @@ def test_the_linear_denoiser_is_the_posterior_mean_of_normal_data():
     y = torch.tensor([[[[0.9, 0.1]]]])
     expected = torch.tensor([0.3 / (0.25 + 0.09) * 0.4, 0.3 / (0.04 + 0.09) * -0.3]).view(1, 1, 1, 2)
     torch.testing.assert_close(LinearDenoiser.of(Few()).predicted_noise(y, 0.3), expected)
+
+
+def test_large_images_have_no_linear_denoiser(monkeypatch):
+    """Its covariance would take tens of GB; the images are not even read."""
+
+    class Large:
+        shape = (1, 17, 241)
+
+        def __len__(self):
+            return 4
+
+    assert LinearDenoiser.of(Large()) is None
+    monkeypatch.setattr("bench.evaluation.linear_denoiser.MOST_DIMENSIONS", 63)
+    for found in check_weights(*shipped("score-sde"), "digits", images=100):
+        assert found.status == "pass"
+        assert "best linear denoiser" not in found.numbers
+        assert found.evidence.endswith("(above 4096 dimensions the best linear denoiser is left out)")
 
 
 def test_networks_of_scores_and_of_noise_see_the_same_noise():
@@ -95,11 +116,41 @@ def test_networks_of_scores_and_of_noise_see_the_same_noise():
     torch.testing.assert_close(scaled, level * (2 * (x + 0.25 * z) - 1), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("clean", "status"), [(0.97, "pass"), (0.8, "fail")])
+def test_one_of_several_published_accuracies_must_fit(clean, status):
+    """An id of RobustBench names models of several norms."""
+    (found,) = check_weights(*shipped("undefended"), "digits", images=200, claimed={0.7: 10_000, clean: 10_000})
+    assert found.status == status
+    assert found.evidence.endswith(f"published 70.00% or {clean:.2%}")
+    assert found.numbers["published"] == clean
+
+
+def test_a_claim_of_few_images_has_a_wide_interval():
+    assert statuses(*shipped("undefended"), claimed={0.8: 10_000}) == ["fail"]
+    assert statuses(*shipped("undefended"), claimed={0.8: 10}) == ["pass"]
+
+
 def test_a_claim_is_found_by_robustbench_id(tmp_path):
-    (file := tmp_path / "Engstrom2019Robustness.pt").write_bytes(b"")
-    assert claimed_accuracy(file, "cifar10") is not None
-    assert claimed_accuracy(file, "digits") is None
-    assert claimed_accuracy(tmp_path / "none.pt", "cifar10") is None
+    for name, figures in [
+        ("Engstrom2019Robustness", [0.8703, 0.9083]),
+        ("Rice2020Overfitting", [0.8534, 0.8867]),
+        ("Wu2020Adversarial", [0.8536, 0.8851]),
+    ]:
+        (file := tmp_path / f"{name}.pt").write_bytes(b"")
+        assert claimed_accuracies(file, "cifar10") == dict.fromkeys(figures, 10_000), "of L2 and Linf"
+        assert claimed_accuracies(file, "digits") == {}
+    assert claimed_accuracies(tmp_path / "none.pt", "cifar10") == {}
+
+
+def test_the_claims_number_of_images_is_used(tmp_path, monkeypatch):
+    from bench.analysis.claim_files import read_claims
+    from bench.audit import imported_weights
+
+    claim = read_claims()[0]
+    shared = {"dataset": "cifar10", "weights": ("robustbench:cifar10/Linf/A",)}
+    told = [replace(claim, **shared, clean=c, n=n) for c, n in [(0.5, 512), (0.5, None), (0.6, 512), (None, 9)]]
+    monkeypatch.setattr(imported_weights, "read_claims", lambda: told)
+    assert claimed_accuracies(tmp_path / "A.pt", "cifar10") == {0.5: 10_000, 0.6: 512}
 
 
 def test_the_command(tmp_path, capsys):
