@@ -11,6 +11,7 @@ from bench.analysis.diff.identity import identity_changes
 from bench.audit.reproduction.rebuild import rebuild_cell
 from bench.board.load import load_board
 from bench.report.tables import write_tables
+from bench.site.collect import collect
 from bench.spec.compute import Compute
 from bench.store.arrays import read_images
 from bench.submissions.board_file import board_of
@@ -121,6 +122,15 @@ def test_tables_name_it_and_commands_take_it(folders):
     before = sorted((folders / "bf16" / "parts").iterdir())
     bench.benchmark("undefended", 20, eps="1/5", attacks=[SHORT], out=folders / "bf16", compute=Compute("bf16"))
     assert sorted((folders / "bf16" / "parts").iterdir()) == before
+
+
+def test_the_site_the_report_and_the_leaderboard_name_it(folders):
+    note = "bf16: these attacks searched in it, which may be weaker than float32: foolbox:LinfPGD"
+    for name in ("bf16", "float32"):
+        (board,) = collect([folders / name], "searched", gallery=0).boards
+        assert any(text.startswith(note) for text in board.notes) is (name == "bf16")
+        assert (note in bench.build_report(folders / name).json()) is (name == "bf16")
+        assert set(bench.leaderboard(folders / name)["compute"]) == {"bf16" if name == "bf16" else ""}
 
 
 @pytest.mark.parametrize(
