@@ -141,6 +141,41 @@ def test_tf32_is_of_the_search_alone(monkeypatch):
     assert network.seen[-1] == (False, False)
 
 
+@pytest.fixture
+def newer_setting():
+    """Set TF32 by torch's newer setting, which its older flags contradict; restored by hand."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    matmul.fp32_precision, conv.fp32_precision = "tf32", "ieee"
+    yield
+    assert (matmul.fp32_precision, conv.fp32_precision) == ("tf32", "ieee")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    matmul.fp32_precision, conv.fp32_precision = before
+
+
+class NewerSetting(Flags):
+    """Asks for TF32 when it is called, as torch recommends."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        return logits
+
+
+@pytest.mark.usefixtures("newer_setting")
+@pytest.mark.parametrize("network", [Flags, NewerSetting])
+def test_verdicts_are_in_float32_beside_torchs_newer_settings(network):
+    network = network()
+    defense, x = UserModule(network, stochastic=False), images(2)
+    for _ in range(2):
+        network.seen.clear()
+        verdict(defense, x, torch.arange(2), draws=1, selection=0, seed=0)
+        assert set(network.seen) == {(False, False)}
+        with preserve_global_state(), attack_view(defense, ViewSpec(), seed=0) as (view, _):
+            view(x)
+
+
 @pytest.mark.usefixtures("tf32_outside")
 @pytest.mark.parametrize("compute", [Compute(), Compute("bf16", channels_last=True)])
 def test_an_error_leaves_what_was(compute):
