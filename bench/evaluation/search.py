@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,17 +37,26 @@ def changes_logits(defense: Defense) -> bool:
     return "logits" in vars(defense)
 
 
+class _Autocast(NamedTuple):
+    """Logits of a defense under autocast, as float32; a deep copy is of the copied defense.
+
+    Args:
+        plain: the defense's method.
+    """
+
+    plain: Callable[..., Tensor]
+
+    def __call__(self, x: Tensor, *args: Any, **options: Any) -> Tensor:
+        with autocast("bf16", x.device):
+            return self.plain(x, *args, **options).float()
+
+
 @contextmanager
 def _bf16(defense: Defense) -> Iterator[None]:
     """Compute logits under autocast, as float32; attacks that query the defense directly get the same ones."""
-    plain, device, members = defense.logits, device_of(defense), vars(defense)
+    members = vars(defense)
     before = members.get("logits")
-
-    def logits(x: Tensor, *args: Any, **options: Any) -> Tensor:
-        with autocast("bf16", device):
-            return plain(x, *args, **options).float()
-
-    members["logits"] = logits
+    members["logits"] = _Autocast(defense.logits)
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """The arithmetic of an attack's search ends with the search: verdicts are of float32 and of the same weights."""
 
+import copy
+
 import pytest
 import torch
 from models import SHAPE, AddNoise, Net, images
@@ -11,8 +13,11 @@ from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view
 from bench.spec.compute import Compute
 from bench.spec.view import ViewSpec
+from bench.tracks.poisoning.training import _predicted
+from bench.tracks.smoothing.certify import CertificationProtocol, certified
 from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Noise
+from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.utils.errors import UserError
 from defenses.utils.precision import check_precision, multiplied_in
 from defenses.zoo.registry import load_model
@@ -78,6 +83,15 @@ def test_attacks_that_query_the_defense_directly_search_in_bf16():
         other = type(view)(view.defense, view.spec, seed=2)
         assert torch.equal(fast, other(x))
     assert not torch.equal(plain, fast)
+
+
+def test_a_copy_of_a_view_in_bf16_has_its_own_weights():
+    with attack_view(classifier(), ViewSpec(), seed=1, compute=BF16) as (view, _):
+        before, other = view(images(4)), copy.deepcopy(view)
+        for p in other.parameters():
+            p.zero_()
+        assert not other(images(4)).any()
+        assert torch.equal(before, view(images(4)))
 
 
 def test_weights_are_in_the_other_order_during_the_search_alone():
@@ -174,6 +188,15 @@ def test_verdicts_are_in_float32_beside_torchs_newer_settings(network):
         assert set(network.seen) == {(False, False)}
         with preserve_global_state(), attack_view(defense, ViewSpec(), seed=0) as (view, _):
             view(x)
+
+
+@pytest.mark.usefixtures("tf32_outside")
+def test_certificates_and_verdicts_on_poisoned_models_are_in_float32():
+    network, x = Flags(), images(1)
+    base = Purified(GaussianNoise(sigma=0.5), Classifier(network, num_classes=10, input_shape=SHAPE))
+    list(certified(base, x, torch.arange(1), CertificationProtocol(0.5, n0=2, n=2)))
+    _predicted(base, x, seed=0)
+    assert set(network.seen) == {(False, False)}
 
 
 @pytest.mark.usefixtures("tf32_outside")
