@@ -136,9 +136,9 @@ def test_the_site_the_report_and_the_leaderboard_name_it(folders):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["precison=bf16"], '--compute: unknown key in [compute] "precison"; did you mean precision?'),
-        (["precision=bf61"], 'precision in [compute] is "bf61"; it must be "float32", "tf32" or "bf16"; did you '),
-        (["channels_last=1"], "channels_last in [compute] is 1; it must be true or false"),
+        (["precison=bf16"], '--compute: unknown key "precison"; did you mean precision?'),
+        (["precision=bf61"], '--compute: precision is "bf61"; it must be "float32", "tf32" or "bf16"; did you '),
+        (["channels_last=1"], "--compute: channels_last is 1; it must be true or false"),
         (["precision=tf32"], 'precision is "tf32", which the device "cpu" does not have; write "float32"'),
     ],
 )
@@ -148,6 +148,14 @@ def test_bad_settings_are_one_line(options, words, tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("purebench:")]
     assert words in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_refuses_what_a_run_refuses(tmp_path):
+    done = purebench_here(
+        "plan", write_board(tmp_path), "--out", tmp_path / "out", "--compute", "precision=tf32", "--probe"
+    )
+    assert done.returncode == 2
+    assert 'precision is "tf32", which the device "cpu" does not have; write "float32"' in done.stderr
 
 
 def test_bad_settings_elsewhere(tmp_path):
