@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.evaluation.devices import device_of
 from bench.spec.compute import Compute
 from defenses.core.defense import Defense
+from defenses.utils.errors import UserError
 from defenses.utils.precision import autocast, check_precision, multiplied_in
 
 
@@ -20,7 +21,7 @@ def searched_in(compute: Compute, defense: Defense) -> Iterator[None]:
     """Let a defense compute as asked; on leaving it has the same weights, in the same memory, as before.
 
     Raises:
-        UserError: its device lacks the precision.
+        UserError: its device lacks the precision, or a model views features of the order NHWC as vectors.
     """
     check_precision(compute.precision, device_of(defense))
     with ExitStack() as stack:
@@ -73,6 +74,10 @@ def _channels_last(defense: Defense) -> Iterator[None]:
         for p, weights in kept:
             p.data = weights.contiguous(memory_format=torch.channels_last)
         yield
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        raise UserError("this model needs the order NCHW; leave out channels_last") from error
     finally:
         for p, weights in kept:
             p.data = weights

@@ -117,6 +117,24 @@ def test_weights_are_in_the_other_order_during_the_search_alone():
         assert torch.equal(p, values)
 
 
+class Viewing(nn.Module):
+    """Needs features in the order NCHW."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        x = self.layer(x)
+        return x.view(x.size(0), -1)
+
+
+def test_a_model_that_needs_the_other_order_is_one_line():
+    defense = UserModule(Viewing(), stochastic=False)
+    with pytest.raises(UserError, match="this model needs the order NCHW; leave out channels_last"):
+        searched(defense, torch.rand(2, 3, 8, 8), Compute(channels_last=True))
+
+
 class Flags(nn.Module):
     """Records whether float32 matrices are multiplied in TF32."""
 
