@@ -42,7 +42,7 @@ _COLUMNS = {
     **dict.fromkeys(("claim_verdict", "claim_reason"), "str"),
     "stochastic": "bool",
     **dict.fromkeys(("draws", "n_images", "n_seeds"), "int64"),
-    "budget": "str",
+    **dict.fromkeys(("budget", "compute"), "str"),
     **dict.fromkeys(("evaluations_per_image", "seconds_per_image"), "float64"),
     **dict.fromkeys(("paper", "url", "status", "results", "fingerprint"), "str"),
 }
@@ -93,6 +93,7 @@ def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, con
         `claim_verdict`, `claim_reason`: str, its verdict, see `bench.judge_claim`;
         `stochastic`: bool; `draws`: int64, held-out draws per image; `n_images`: int64, images with a verdict;
         `n_seeds`: int64, trainings that the row is the mean of; `budget`: str, "full" or "reduced" attacks;
+        `compute`: str, arithmetic in which attacks searched where it is not plain float32, as "bf16";
         `evaluations_per_image`: float64, forward passes + 2 x backward passes of all attacks, NaN if not counted;
         `seconds_per_image`: float64, seconds of all attacks;
         `paper`, `url`: str, title with venue and address from the card; "" without a paper;
@@ -157,6 +158,7 @@ def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[A
     columns |= {f"worst_{end}": row[f"robust_{end}"] if attacked else float("nan") for end in ("mean", "low", "high")}
     columns |= dict(zip(("worst_attack", "worst_view"), _strongest(seeds), strict=True))
     columns["status"] = row["status"] if attacked else "no attacks"
+    columns["compute"] = "; ".join(dict.fromkeys(filter(None, (r.compute for g in seeds for r in g.rows))))
     name, weights = name_and_weights(trained, str(row["dataset"]))
     columns |= _of_claim(foremost(claims, {**row, "status": columns["status"], "name": name, "weights": weights}))
     ranks = columns["status"] == "ok" and columns["audit"] != "fail"

@@ -132,7 +132,8 @@ def selected_board(arguments: argparse.Namespace) -> Board:
     try:
         compute = check("compute", shared.key_values(getattr(arguments, "compute", ())))
     except UserError as error:
-        raise error.within("--compute") from None
+        lines = (str(line).replace(" in [compute]", "") for line in error.args)
+        raise UserError(*lines).within("--compute") from None
     board = _named_board(arguments)
     board = load_board(arguments.board, **shared.roots_of(arguments)) if board is None else board
     return board.with_compute(compute)

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_with("results folder", arguments, "compute")
         return _of_folder(arguments)
     from bench.execution.cell_runner import CellRunner
-    from bench.execution.run_board import select
+    from bench.execution.run_board import check_device, select
 
     board = selected_board(arguments)
     defenses, attacks = selected_rows(arguments)
@@ -112,6 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
         attacks=attacks,
         shard=shard_of(arguments),
     )
+    if arguments.probe:
+        check_device(board.compute, options)
     cells = board.cells()
     selection, folder = select(cells, options), results_folder(arguments, board)
     CellRunner(board.images, options).try_parameters(selection)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.evaluation.devices import device_of
 from bench.spec.compute import Compute
 from defenses.core.defense import Defense
+from defenses.utils.errors import UserError
 from defenses.utils.precision import autocast, check_precision, multiplied_in
 
 
@@ -20,7 +21,7 @@ def searched_in(compute: Compute, defense: Defense) -> Iterator[None]:
     """Let a defense compute as asked; on leaving it has the same weights, in the same memory, as before.
 
     Raises:
-        UserError: its device lacks the precision.
+        UserError: its device lacks the precision, or a model views features of the order NHWC as vectors.
     """
     check_precision(compute.precision, device_of(defense))
     with ExitStack() as stack:
@@ -37,17 +38,26 @@ def changes_logits(defense: Defense) -> bool:
     return "logits" in vars(defense)
 
 
+class _Autocast(NamedTuple):
+    """Logits of a defense under autocast, as float32; a deep copy is of the copied defense.
+
+    Args:
+        plain: the defense's method.
+    """
+
+    plain: Callable[..., Tensor]
+
+    def __call__(self, x: Tensor, *args: Any, **options: Any) -> Tensor:
+        with autocast("bf16", x.device):
+            return self.plain(x, *args, **options).float()
+
+
 @contextmanager
 def _bf16(defense: Defense) -> Iterator[None]:
     """Compute logits under autocast, as float32; attacks that query the defense directly get the same ones."""
-    plain, device, members = defense.logits, device_of(defense), vars(defense)
+    members = vars(defense)
     before = members.get("logits")
-
-    def logits(x: Tensor, *args: Any, **options: Any) -> Tensor:
-        with autocast("bf16", device):
-            return plain(x, *args, **options).float()
-
-    members["logits"] = logits
+    members["logits"] = _Autocast(defense.logits)
     try:
         yield
     finally:
@@ -64,6 +74,10 @@ def _channels_last(defense: Defense) -> Iterator[None]:
         for p, weights in kept:
             p.data = weights.contiguous(memory_format=torch.channels_last)
         yield
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        raise UserError("this model needs the order NCHW; leave out channels_last") from error
     finally:
         for p, weights in kept:
             p.data = weights

@@ -68,7 +68,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
     board = _with_notes(board, options)
     check_board(folder, board.name, board.keys())
     if options.ray is None:
-        _check_device(board.compute, options)  # refused before anything is written
+        check_device(board.compute, options)  # refused before anything is written
     with no_empty_folder(folder):
         store = Store(folder)
         found = resumable(cells, store.finished(warn), anyway=options.resume_anyway)
@@ -80,7 +80,7 @@ def run_board(board: Board, folder: Path, options: Options) -> list[str]:
         return _run(plan, store, found)
 
 
-def _check_device(compute: Compute, options: Options) -> None:
+def check_device(compute: Compute, options: Options) -> None:
     """Refuse a device that is not there, or lacks the precision of the search; plain runs on a CPU need no torch."""
     if options.device != "cpu" or compute.precision != "float32":
         from bench.evaluation.devices import device_of

@@ -42,11 +42,11 @@ def _shared(frame: pd.DataFrame) -> list[str]:
     notes = [_OVERALL, _WORST, _INTERVAL]
     notes += [_SEEDS] if has_seeds(frame) else []
     notes += [_KNOWN] if frame["seed_known"].any() else []
-    notes += _of_compute(frame)
+    notes += of_compute(frame)
     return notes + ([_TARGETED] if (frame["targets"] != "none").any() else [])
 
 
-def _of_compute(frame: pd.DataFrame) -> list[str]:
+def of_compute(frame: pd.DataFrame) -> list[str]:
     """Return a note for each arithmetic but plain float32, with the attacks that searched in it."""
     rows = frame[frame["compute"].ne("") & frame["view"].ne("")]
     plain = set(frame.loc[frame["compute"].eq(""), "attack"])

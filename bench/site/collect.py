@@ -221,16 +221,16 @@ def _board(
         *footnotes.of_preset(manifest),
         *footnotes.of_data(manifest),
         *footnotes.of_sequential(aggregation_of(manifest), results.records),
+        *footnotes.of_compute(frame),
         *of_numbers(frame, cells, results.records),
     )
     summaries = _by("defense", records(frame))
     alone, known = of_folder.claims, of_folder.known.claims
     claims = _by("defense", records(claims_on(of_folder.source.name, frame, known) if alone is None else alone))
     lines = records(leaders)
-    named = zip(slugs(str(line["defense"]) for line in lines), lines, strict=True)
     by_label = {str(label): of_label for label, of_label in cells.groupby("defense", sort=False)}
     rows = []
-    for slug, line in named:
+    for slug, line in zip(slugs(str(line["defense"]) for line in lines), lines, strict=True):
         row = _row(slug, line, summaries[label := str(line["defense"])], by_label[label], of_folder, setting)
         rows.append(replace(row, claims=claims.get(label, [])))
     return SiteBoard(

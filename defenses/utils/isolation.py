@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-_CUDNN = ("benchmark", "deterministic", "allow_tf32")  # settings of torch.backends.cudnn
+from defenses.utils.precision import kept_precision
+
+_CUDNN = ("benchmark", "deterministic")  # settings of torch.backends.cudnn
 
 
 class seeded_globals:
@@ -57,10 +59,11 @@ def kept_settings() -> Iterator[None]:
     """Restore torch's default type and device, gradient mode, threads and choice of algorithms after other code."""
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     grad, threads = torch.is_grad_enabled(), torch.get_num_threads()
-    precision, cudnn = torch.get_float32_matmul_precision(), {n: getattr(torch.backends.cudnn, n) for n in _CUDNN}
+    cudnn = {n: getattr(torch.backends.cudnn, n) for n in _CUDNN}
     deterministic = _deterministic()
     try:
-        yield
+        with kept_precision():
+            yield
     finally:
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
@@ -68,7 +71,6 @@ def kept_settings() -> Iterator[None]:
             torch.set_default_device(None if device.type == "cpu" else device)  # None: no hook on every call
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
         for name, value in cudnn.items():
             setattr(torch.backends.cudnn, name, value)
         if _deterministic() != deterministic:  # the call imports torch's compiler, which takes seconds

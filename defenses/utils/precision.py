@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from defenses.utils.errors import UserError
 
@@ -23,15 +24,42 @@ def multiplied_in(precision: Precision) -> Iterator[None]:
     """
     import torch
 
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     fast = precision == "tf32"
-    torch.set_float32_matmul_precision("high" if fast else "highest")
-    torch.backends.cudnn.allow_tf32 = fast
+    with kept_precision():
+        torch.set_float32_matmul_precision("high" if fast else "highest")
+        torch.backends.cudnn.allow_tf32 = fast
+        for part in () if fast else _parts():  # for TF32 the flags set the parts
+            part.fp32_precision = "ieee"
+        yield
+
+
+@contextlib.contextmanager
+def kept_precision() -> Iterator[None]:
+    """Restore the precision of products of float32 matrices, in torch's flags and in its newer `fp32_precision`."""
+    import torch
+
+    parts = [(part, part.fp32_precision) for part in _parts()]
+    flags: list[Callable[[], None]] = []
+    with contextlib.suppress(RuntimeError):  # torch cannot read a flag that an `fp32_precision` contradicts
+        flags.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
+    with contextlib.suppress(RuntimeError):
+        flags.append(partial(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32))
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        for restore in flags:
+            restore()
+        for part, before in parts:  # after the flags, which set them
+            part.fp32_precision = before
+
+
+def _parts() -> list[Any]:
+    """Return the parts of torch that have an `fp32_precision`."""
+    import torch
+
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    return [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
@@ -45,7 +73,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that a device is known to lack.
 
     Raises:
-        UserError: TF32 on anything but an NVIDIA GPU of compute capability 8 or more, or bfloat16 on one of less.
+        UserError: TF32 on a CPU, or TF32 or bfloat16 on an NVIDIA GPU of compute capability below 8. AMD GPUs pass.
     """
     import torch
 

@@ -22,6 +22,7 @@ from defenses.training.streams import stream_seed
 from defenses.training.train import fit_recipe
 from defenses.utils.errors import UserError
 from defenses.utils.parameters import decode
+from defenses.utils.precision import multiplied_in
 from defenses.zoo.checkpoints import load_classifier
 from defenses.zoo.registry import load_model
 
@@ -124,6 +125,7 @@ def _require_purifier(defense: Defense, label: str) -> Purified:
 
 
 @torch.no_grad()
+@multiplied_in("float32")
 def _predicted(deployed: Defense, x: Tensor, seed: int) -> list[int]:
     """Return the predicted classes of images, int [N]."""
     streams = Noise.of(stream_seed(seed, "test images"), len(x))

@@ -17,6 +17,7 @@ from defenses.core.noise import Noise
 from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.purifiers.diffusion.samplers import DenoiseOnce
 from defenses.utils.errors import UserError, check_whole
+from defenses.utils.precision import multiplied_in
 
 _SMOOTH, _CHOICE, _ESTIMATE = 0x534D4F4F, 0, 1  # names of noise streams
 ABSTAIN = -1
@@ -141,6 +142,7 @@ def check_form(base: Defense, sigma: float) -> None:
 
 
 @torch.no_grad()
+@multiplied_in("float32")
 def _counts(base: Defense, image: Tensor, noise: Noise, draws: int, batch: int) -> Tensor:
     """Return the number of draws in which each class is predicted, int64 [K]."""
     total: Tensor | None = None

@@ -11,6 +11,7 @@ from bench.analysis.diff.identity import identity_changes
 from bench.audit.reproduction.rebuild import rebuild_cell
 from bench.board.load import load_board
 from bench.report.tables import write_tables
+from bench.site.collect import collect
 from bench.spec.compute import Compute
 from bench.store.arrays import read_images
 from bench.submissions.board_file import board_of
@@ -123,12 +124,21 @@ def test_tables_name_it_and_commands_take_it(folders):
     assert sorted((folders / "bf16" / "parts").iterdir()) == before
 
 
+def test_the_site_the_report_and_the_leaderboard_name_it(folders):
+    note = "bf16: these attacks searched in it, which may be weaker than float32: foolbox:LinfPGD"
+    for name in ("bf16", "float32"):
+        (board,) = collect([folders / name], "searched", gallery=0).boards
+        assert any(text.startswith(note) for text in board.notes) is (name == "bf16")
+        assert (note in bench.build_report(folders / name).json()) is (name == "bf16")
+        assert set(bench.leaderboard(folders / name)["compute"]) == {"bf16" if name == "bf16" else ""}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["precison=bf16"], '--compute: unknown key in [compute] "precison"; did you mean precision?'),
-        (["precision=bf61"], 'precision in [compute] is "bf61"; it must be "float32", "tf32" or "bf16"; did you '),
-        (["channels_last=1"], "channels_last in [compute] is 1; it must be true or false"),
+        (["precison=bf16"], '--compute: unknown key "precison"; did you mean precision?'),
+        (["precision=bf61"], '--compute: precision is "bf61"; it must be "float32", "tf32" or "bf16"; did you '),
+        (["channels_last=1"], "--compute: channels_last is 1; it must be true or false"),
         (["precision=tf32"], 'precision is "tf32", which the device "cpu" does not have; write "float32"'),
     ],
 )
@@ -138,6 +148,14 @@ def test_bad_settings_are_one_line(options, words, tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("purebench:")]
     assert words in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_refuses_what_a_run_refuses(tmp_path):
+    done = purebench_here(
+        "plan", write_board(tmp_path), "--out", tmp_path / "out", "--compute", "precision=tf32", "--probe"
+    )
+    assert done.returncode == 2
+    assert 'precision is "tf32", which the device "cpu" does not have; write "float32"' in done.stderr
 
 
 def test_bad_settings_elsewhere(tmp_path):

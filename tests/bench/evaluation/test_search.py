@@ -1,5 +1,7 @@
 """The arithmetic of an attack's search ends with the search: verdicts are of float32 and of the same weights."""
 
+import copy
+
 import pytest
 import torch
 from models import SHAPE, AddNoise, Net, images
@@ -11,8 +13,11 @@ from bench.evaluation.verdict import verdict
 from bench.evaluation.view import AttackView, attack_view
 from bench.spec.compute import Compute
 from bench.spec.view import ViewSpec
+from bench.tracks.poisoning.training import _predicted
+from bench.tracks.smoothing.certify import CertificationProtocol, certified
 from defenses.core.defense import Classifier, Purified, UserModule
 from defenses.core.noise import Noise
+from defenses.filters.gaussian_noise import GaussianNoise
 from defenses.utils.errors import UserError
 from defenses.utils.precision import check_precision, multiplied_in
 from defenses.zoo.registry import load_model
@@ -80,6 +85,15 @@ def test_attacks_that_query_the_defense_directly_search_in_bf16():
     assert not torch.equal(plain, fast)
 
 
+def test_a_copy_of_a_view_in_bf16_has_its_own_weights():
+    with attack_view(classifier(), ViewSpec(), seed=1, compute=BF16) as (view, _):
+        before, other = view(images(4)), copy.deepcopy(view)
+        for p in other.parameters():
+            p.zero_()
+        assert not other(images(4)).any()
+        assert torch.equal(before, view(images(4)))
+
+
 def test_weights_are_in_the_other_order_during_the_search_alone():
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(288, 10)
@@ -101,6 +115,24 @@ def test_weights_are_in_the_other_order_during_the_search_alone():
     for (pointer, stride, values), p in zip(kept, defense.parameters(), strict=True):
         assert (p.data_ptr(), p.stride()) == (pointer, stride)
         assert torch.equal(p, values)
+
+
+class Viewing(nn.Module):
+    """Needs features in the order NCHW."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        x = self.layer(x)
+        return x.view(x.size(0), -1)
+
+
+def test_a_model_that_needs_the_other_order_is_one_line():
+    defense = UserModule(Viewing(), stochastic=False)
+    with pytest.raises(UserError, match="this model needs the order NCHW; leave out channels_last"):
+        searched(defense, torch.rand(2, 3, 8, 8), Compute(channels_last=True))
 
 
 class Flags(nn.Module):
@@ -139,6 +171,50 @@ def test_tf32_is_of_the_search_alone(monkeypatch):
     with preserve_global_state():
         defense.logits(x, Noise.of(0, 2))
     assert network.seen[-1] == (False, False)
+
+
+@pytest.fixture
+def newer_setting():
+    """Set TF32 by torch's newer setting, which its older flags contradict; restored by hand."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    matmul.fp32_precision, conv.fp32_precision = "tf32", "ieee"
+    yield
+    assert (matmul.fp32_precision, conv.fp32_precision) == ("tf32", "ieee")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    matmul.fp32_precision, conv.fp32_precision = before
+
+
+class NewerSetting(Flags):
+    """Asks for TF32 when it is called, as torch recommends."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        return logits
+
+
+@pytest.mark.usefixtures("newer_setting")
+@pytest.mark.parametrize("network", [Flags, NewerSetting])
+def test_verdicts_are_in_float32_beside_torchs_newer_settings(network):
+    network = network()
+    defense, x = UserModule(network, stochastic=False), images(2)
+    for _ in range(2):
+        network.seen.clear()
+        verdict(defense, x, torch.arange(2), draws=1, selection=0, seed=0)
+        assert set(network.seen) == {(False, False)}
+        with preserve_global_state(), attack_view(defense, ViewSpec(), seed=0) as (view, _):
+            view(x)
+
+
+@pytest.mark.usefixtures("tf32_outside")
+def test_certificates_and_verdicts_on_poisoned_models_are_in_float32():
+    network, x = Flags(), images(1)
+    base = Purified(GaussianNoise(sigma=0.5), Classifier(network, num_classes=10, input_shape=SHAPE))
+    list(certified(base, x, torch.arange(1), CertificationProtocol(0.5, n0=2, n=2)))
+    _predicted(base, x, seed=0)
+    assert set(network.seen) == {(False, False)}
 
 
 @pytest.mark.usefixtures("tf32_outside")
