@@ -64,6 +64,9 @@ class Frames:
         Args:
             label: of the defense.
             setting: columns `SETTING` of the rows.
+
+        Returns:
+            A row per image and finished cell; none for a defense that is not there.
         """
         cells, records = self.results.cells, self.results.records
         positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))

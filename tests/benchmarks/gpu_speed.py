@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from defenses.core.replay import replayed
 from defenses.networks.registry import build_network, deployed
 from defenses.purifiers.adp import ADP
 from defenses.purifiers.langevin import Langevin
+from defenses.utils.precision import autocast, multiplied_in
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,8 @@ def peaks(on: Machine) -> dict[str, float]:
 
 
 def _precisions(on: Machine) -> dict[str, Callable[[], AbstractContextManager[object]]]:
-    def autocast() -> AbstractContextManager[object]:
-        return torch.autocast(on.device.type, torch.bfloat16)
-
-    return {"float32": nullcontext, **({"tf32": _InTF32} if on.cuda else {}), "bf16": autocast}
-
-
-class _InTF32:
-    def __enter__(self) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    found = {name: partial(multiplied_in, name) for name in (("float32", "tf32") if on.cuda else ("float32",))}
+    return {**found, "bf16": partial(autocast, "bf16", on.device)}  # type: ignore[dict-item]
 
 
 def _purifiers(on: Machine, steps: int) -> dict[str, tuple[Purifier, int]]:
