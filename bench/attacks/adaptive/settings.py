@@ -44,7 +44,8 @@ class Settings:
             towards the likeliest wrong class of the clean image, the second time towards the next.
         eot: (first, last) number of copies of a randomised defense in a step: they grow by sqrt(2) when the step
             size is halved.
-        draws: selection draws of an image: iterates are chosen by their mean loss over these.
+        draws: selection draws of an image: iterates are chosen by their mean loss over these. With `majority` or
+            `screen` the default is 32, since a rule decides on no fewer.
         decided: the attack ends on an image when at most this share of its selection draws is right, and of as many
             new draws that confirm it; in [0, 0.5).
         majority: for boards of majority decisions alone, in place of `decided`: the attack ends on an image when a
@@ -92,12 +93,12 @@ class Settings:
         return Sequential(self.majority, RULE_ERROR) if self.majority else None
 
 
-ENOUGH = {"steps": Settings.steps, "queries": Settings.queries}  # least values without a warning
 RULE_ERROR = 0.001  # small, since a rule decides on many iterates of an image
 _COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
 ATTACKS: dict[str, tuple[tuple[str, ...], Json]] = {  # name -> (parameters, defaults unlike `Settings`)
-    "adaptive": (_ASCENT, {}),
+    # Many steps of few copies: of equal strength, a quarter of the evaluations (results/adaptive-cost).
+    "adaptive": (_ASCENT, {"steps": 40, "eot": (1, 8), "draws": 8}),
     "apgd": (_ASCENT, {}),
     "pgd": (_ASCENT, {"eot": (8, 8)}),
     "transfer": (_ASCENT, {}),
@@ -118,6 +119,8 @@ def settings_of(local: str, params: Mapping[str, object]) -> Settings:
     """
     name, (names, defaults) = f"bench:{local}", ATTACKS[local]
     known = {**defaults, **{key: value for key, value in params.items() if key in names}}
+    if (params.get("majority") or params.get("screen")) and "draws" not in params:
+        known["draws"] = Settings.draws
     parts: list[Callable[[], Any]] = [
         lambda: check_params(name, params, names),
         lambda: validated(Settings, known, name=lambda loc: (f"{name}: {'.'.join(map(str, loc))}", "")),

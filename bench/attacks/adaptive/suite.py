@@ -21,7 +21,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.attacks.adaptive.settings import ATTACKS, ENOUGH, copies_of, settings_of
+from bench.attacks.adaptive.settings import ATTACKS, copies_of, settings_of
 from bench.attacks.base import Attack, AttackRequest, keyword_form
 from bench.attacks.budgets import short_of
 from defenses.utils.introspection import Parameters
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from bench.attacks.adaptive.settings import Settings
 
-VERSION = "purebench adaptive 1"  # counts up when the images change
+# They count up when the images change.
+VERSION = "purebench adaptive 1"
+VERSIONS = {"adaptive": "purebench adaptive 2"}
 
 
 def names() -> list[str]:
@@ -41,13 +43,14 @@ def names() -> list[str]:
 
 def find(local: str, params: dict[str, object]) -> Attack:
     """Return one of the attacks, by a name of `names`; see `bench.attacks.registry.find_attack`."""
-    settings = settings_of(local, params)
+    settings, default = settings_of(local, params), settings_of(local, {})
+    enough = {"steps": default.steps, "queries": default.queries}
     return Attack(
         name=f"bench:{local}",
         run=keyword_form(partial(_run, local)),
         minimisation=False,
-        version=VERSION,
-        warnings=(*short_of(params, ENOUGH), *_rule_warnings(params)),
+        version=VERSIONS.get(local, VERSION),
+        warnings=(*short_of(params, enough), *_rule_warnings(params)),
         stochastic_warnings=(_averaging(settings),),
         copies=copies_of(settings),
     )

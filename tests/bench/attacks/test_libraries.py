@@ -141,7 +141,7 @@ def test_short_budgets_of_a_board_are_said(name: str, key: str, few: int, enough
 
 def test_a_budget_that_an_attack_does_not_spend_is_not_said() -> None:
     assert not find_attack("autoattack:custom", {"attacks": ["apgd-ce"], "n_iter": 100}).warnings
-    assert find_attack("bench:adaptive", {"steps": 20}).warnings == ("steps = 20 is short; give 50 or more",)
+    assert find_attack("bench:adaptive", {"steps": 20}).warnings == ("steps = 20 is short; give 40 or more",)
     assert find_attack("bench:square", {"queries": 200}).warnings == ("queries = 200 is short; give 500 or more",)
     assert not any(find_attack(f"bench:{name}").warnings for name in ("adaptive", "apgd", "pgd", "spsa", "square"))
     assert len(find_attack("torchattacks:Pixle", {"max_iterations": 5}).warnings) == 1
