@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bench.store.kinds import folder_named
 from bench.store.manifest import read_manifest
 from bench.store.parts import DRAWS, CellRecord
 from bench.store.reader import Part, read_folder
+from defenses.utils.arrays import I64
 
 __all__ = ["CLEAN", "NULL", "Results", "load_cells", "load_draws", "load_results", "read_results"]
 
@@ -167,6 +168,17 @@ class Results:
 
     cells: pd.DataFrame
     records: pd.DataFrame
+
+    @cached_property
+    def _bounds(self) -> I64:
+        """Row of the first record of each cell, and one more entry for the end, int64 [cells + 1]."""
+        return np.searchsorted(self.records["at"].to_numpy(), np.arange(len(self.cells) + 1))
+
+    def rows(self, cells: I64) -> slice | I64:
+        """Return the rows of the records of some cells, given by position; a slice if they are contiguous."""
+        if len(cells) and (np.diff(cells) == 1).all():
+            return slice(self._bounds[cells[0]], self._bounds[cells[-1] + 1])
+        return np.concatenate([np.zeros(0, np.int64), *(np.arange(*self._bounds[[c, c + 1]]) for c in cells)])
 
 
 def read_results(path: str | Path, *, k: int | None = None) -> Results:

@@ -83,23 +83,14 @@ class Columns:
     """Records of a board as arrays, in table order.
 
     Args:
+        results: the cells and records.
         cell: columns of the cells, see `load_cells`.
-        bounds: row of the first record of each cell, and one more entry for the end, int64 [cells + 1].
         values: columns of the records by name.
-        error: reason why an image has no verdict, by record.
     """
 
+    results: Results
     cell: dict[str, Any]
-    bounds: Any
     values: dict[str, Any]
-    error: Any
-
-    def rows(self, cells: Any) -> Any:
-        """Return the rows of the records of some cells, given by position; a slice if they are contiguous."""
-        if len(cells) and (np.diff(cells) == 1).all():
-            return slice(self.bounds[cells[0]], self.bounds[cells[-1] + 1])
-        parts = [np.arange(self.bounds[c], self.bounds[c + 1]) for c in cells]
-        return np.concatenate(parts) if parts else slice(0, 0)
 
 
 def columns_of(results: Results) -> Columns:
@@ -108,11 +99,10 @@ def columns_of(results: Results) -> Columns:
     values = {str(name): records[name].to_numpy() for name in records if name not in ("cell", "at", "status", "error")}
     within = values["beyond"] | (values["in_ball"] & values["in_box"] & values["finite"])
     values["valid"] = ~np.isnan(values["accuracy"]) & within.astype(bool)
-    bounds = np.searchsorted(records["at"].to_numpy(), np.arange(len(results.cells) + 1))
     cell = {str(name): results.cells[name].to_numpy() for name in results.cells}
     for name in ("images", "forwards", "backwards", "queries", "seconds_attack"):
         cell[name] = cell[name].astype(np.float64)
-    return Columns(cell, bounds, values, records["error"])
+    return Columns(results, cell, values)
 
 
 def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
@@ -129,9 +119,9 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     Raises:
         UserError: an image has several verdicts.
     """
-    rows = columns.rows(cells)
+    rows = columns.results.rows(cells)
     valid = columns.values["valid"][rows]
-    reason = "" if valid.all() else _reason(columns.error.iloc[rows][~valid])
+    reason = "" if valid.all() else _reason(columns.results.records["error"].iloc[rows][~valid])
     values = {name: column[rows][valid] for name, column in columns.values.items()}
     cell = {name: column[cells[0]] for name, column in columns.cell.items()}
     _refuse_repeated(values["index"], cell)

@@ -21,6 +21,7 @@ from bench.spec.aggregation import M, check_m
 from bench.stats.proportions import Rate, spread
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
+from defenses.utils.hints import hint
 
 WORST = "worst case"
 REFUSED = ("rejected_mean", "right_or_refused_mean")
@@ -94,6 +95,8 @@ def summary(
             M of `m` or than k.
     """
     results = results_of(source) if k is None else read_results(_folder(source, k), k=k)
+    if k and k % 2 == 0:
+        hint(f"k = {k} is even: half of the draws of an image is a lost majority; the mean logit has no ties")
     m = M if m is None else _checked(m, results.cells)
     rows: list[dict[str, object]] = []
     for seeds in grouped(results):

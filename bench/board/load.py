@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import leaderboards
@@ -127,7 +128,7 @@ def read_board(
     entries = [trained for entry in with_labels(raw["defense"]) for trained in _trained(entry)]
     roots = {"weights_root": weights_root, "data_root": data_root}
     defenses = references or tuple(gathered(lambda entry: describe(entry, raw["dataset"], **roots), entries))
-    attacks, protocols = with_labels(raw.get("attack", ())), raw.get("protocol", ())
+    attacks, protocols = with_labels(raw.get("attack", ())), _by_preset(raw.get("protocol", ()))
     of_presets = gathered(lambda entry: tuple(protocol_entries(entry, raw["threat"], defenses)), protocols)
     verdict, votes = raw.get("verdict", {}), ("m", "k", "sequential")
     values = {k: raw[k] for k in ("dataset", "split", "indices", "block", "seed", "threads", "budget") if k in raw}
@@ -148,6 +149,15 @@ def read_board(
         data_root=None if data_root is None else Path(data_root),
         **values,
     )
+
+
+def _by_preset(entries: Iterable[Json]) -> list[Json]:
+    """Return the protocol entries of a board, those of one preset as one, on all defenses that they name."""
+    on: dict[str, list[list[str]]] = {}
+    for entry in entries:
+        words = entry.get("on", [])
+        on.setdefault(entry["preset"], []).append([words] if isinstance(words, str) else words)
+    return [{"preset": name, "on": [*itertools.chain(*named)] if all(named) else []} for name, named in on.items()]
 
 
 def _trained(entry: Json) -> list[Json]:

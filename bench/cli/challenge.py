@@ -10,6 +10,8 @@ from bench.report.files import check_results
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean
 
+_OPTIONS = ("norm", "eps", "name", "device", "code", "weights_root", "data_root")  # of `challenge_row`
+
 
 def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -37,14 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--author and --link are of images that are kept; add --keep, or leave them out")
     if arguments.code is not None and not arguments.code.is_dir():
         raise UserError(f"there is no folder {arguments.code}; give --code the folder of your own defenses")
-    from bench.audit.challenge import challenge, keep
-    from bench.audit.challenged_row import Roots, challenged_row
+    from bench.audit.challenge import keep
+    from bench.audit.challenge_row import challenge_row
 
-    roots = Roots(arguments.code, arguments.weights_root, arguments.data_root)
-    row = challenged_row(
-        arguments.results, arguments.defense, arguments.norm, arguments.eps, device=arguments.device, roots=roots
-    )
-    challenged = challenge(row, arguments.images, arguments.name)
+    options = {name: getattr(arguments, name) for name in _OPTIONS}
+    challenged = challenge_row(arguments.results, arguments.defense, arguments.images, **options)
     print(challenged)
     if arguments.keep:
         kept = keep(challenged, arguments.author, arguments.link)

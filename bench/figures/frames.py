@@ -70,10 +70,8 @@ class Frames:
         """
         cells, records = self.results.cells, self.results.records
         positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))
-        at = records["at"].to_numpy()
-        ends = zip(np.searchsorted(at, positions), np.searchsorted(at, positions, "right"), strict=True)
-        rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(*of_cell) for of_cell in ends)])
-        of_cells = cells[list(_OF_CELL)].iloc[at[rows]].reset_index(drop=True)
+        rows = self.results.rows(positions)
+        of_cells = cells[list(_OF_CELL)].iloc[records["at"].to_numpy()[rows]].reset_index(drop=True)
         of_images = records.iloc[rows].drop(columns=[*_OF_CELL], errors="ignore").reset_index(drop=True)
         frame: pd.DataFrame = pd.concat([of_cells, of_images], axis=1)
         return frame

@@ -34,25 +34,26 @@ def to_latex(tables: Table | Iterable[Table]) -> str:
     return "% needs \\usepackage{booktabs,graphicx}\n" + "\n".join(_latex_table(t) for t in table_list(tables))
 
 
-def _latex_table(table: Table) -> str:
-    def row(cells: Iterable[str], strong: bool = False) -> str:
-        # Without the empty group, a cell that starts with [ is an argument of the line break before it.
-        texts = [f"\\textbf{{{escaped(c)}}}" if strong and c else escaped(c) for c in cells]
-        return "{}" + " & ".join(texts) + r" \\"
+def tabular(layout: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a tabular between booktabs' rules, of a layout and cells that are LaTeX."""
+    # Without the empty group, a cell that starts with [ is an argument of the line break before it.
+    head, *body = ("{}" + " & ".join(cells) + r" \\" for cells in (columns, *rows))
+    lines = (rf"\begin{{tabular}}{{{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule")
+    return "\n".join((*lines, r"\end{tabular}"))
 
+
+def _latex_table(table: Table) -> str:
+    def row(cells: Iterable[str], strong: bool = False) -> list[str]:
+        return [rf"\textbf{{{escaped(c)}}}" if strong and c else escaped(c) for c in cells]
+
+    rows = (row(cells, i in table.strong) for i, cells in enumerate(table.rows))
     layout = "".join("l" if table.is_left(j) else "r" for j in range(len(table.columns)))
     lines = [
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escaped(table.title)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{{layout}}}",
-        r"\toprule",
-        row(table.columns),
-        r"\midrule",
-        *(row(r, i in table.strong) for i, r in enumerate(table.rows)),
-        r"\bottomrule",
-        r"\end{tabular}}",
+        tabular(layout, row(table.columns), rows) + "}",
         *(rf"\par\smallskip{{\footnotesize {escaped(n)}}}" for n in table.footnotes),
         r"\end{table}",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.report.latex import escaped
+from bench.report.latex import escaped, tabular
 from bench.report.table import Table, table_list
 from defenses.utils.text import file_name
 
@@ -27,6 +27,7 @@ def _float(table: Table, number: int) -> str:
     first = r">{\raggedright\arraybackslash}p{0.28\linewidth}" if long else "l"
     wide = len(table.columns) > 5
     worst = next((at for at, name in enumerate(table.columns) if name.startswith("worst case")), -1)
+    rows = (_row(row, worst if at in table.strong else -1, breaks=long) for at, row in enumerate(table.rows))
     lines = [
         r"\begin{table}[t]",
         r"\centering",
@@ -34,20 +35,14 @@ def _float(table: Table, number: int) -> str:
         rf"\label{{tab:{label}}}",
         r"\scriptsize" if wide else r"\footnotesize",
         rf"\setlength{{\tabcolsep}}{{{2 if wide else 3}pt}}",
-        rf"\begin{{tabular}}{{@{{}}{first}{'r' * (len(table.columns) - 1)}@{{}}}}",
-        r"\toprule",
-        _row(table.columns),
-        r"\midrule",
-        *(_row(row, worst if at in table.strong else -1, breaks=long) for at, row in enumerate(table.rows)),
-        r"\bottomrule",
-        r"\end{tabular}",
+        tabular(f"@{{}}{first}{'r' * (len(table.columns) - 1)}@{{}}", _row(table.columns), rows),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(cells: Sequence[str], strong: int = -1, *, breaks: bool = False) -> str:
-    """Return a row.
+def _row(cells: Sequence[str], strong: int = -1, *, breaks: bool = False) -> list[str]:
+    """Return the cells of a row as LaTeX.
 
     Args:
         cells: its cells.
@@ -57,8 +52,7 @@ def _row(cells: Sequence[str], strong: int = -1, *, breaks: bool = False) -> str
     name, *rest = cells
     first = r"\hspace{0pt}".join(map(escaped, _BREAK.split(name))) if breaks else escaped(name)
     texts = [first, *map(_interval, rest)]
-    bold = [rf"\textbf{{{text}}}" if at == strong else text for at, text in enumerate(texts)]
-    return "{}" + " & ".join(bold) + r" \\"
+    return [rf"\textbf{{{text}}}" if at == strong else text for at, text in enumerate(texts)]
 
 
 def _interval(cell: str) -> str:

@@ -19,14 +19,16 @@ _KINDS |= {"? not measurable": "warn", "not audited": "warn"}
 
 
 def claims(subject: Subject) -> Section:
-    """Return the published accuracies beside the measured ones."""
+    """Return the published accuracies beside the measured ones, and their protocols beside the full one."""
     found = [(row.label, claim) for row in subject.rows for claim in row.claims]
+    protocols = [Grid(table) for board in subject.boards for table in board.protocol_tables]
     if not found:
-        return Section("claims", "Claims", (Text("No published accuracy of these defenses is known here."),))
+        none = Text("No published accuracy of these defenses is known here.")
+        return Section("claims", "Claims", (none, *protocols))
     compared = [known for known in found if known[1]["verdict"] != NOT_COMPARABLE]
     own = _foremost(subject)
     rest = [known for known in found if known not in compared and known not in own]
-    blocks: list[Block] = [Text(_counts([claim for _, claim in found]))]
+    blocks: list[Block] = [Text(_counts([claim for _, claim in found])), *protocols]
     if compared:
         blocks.append(_table("Claims that can be compared", compared))
     if others := [known for known in own if known not in compared]:

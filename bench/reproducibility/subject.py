@@ -12,7 +12,7 @@ from bench.analysis.caveats import split_warnings
 from bench.analysis.records import CLEAN, NULL
 from bench.site.collect import collect, records
 from bench.site.model import SiteBoard, SiteRow, Source, Track
-from bench.spec.cell import KNOWN, digest
+from bench.spec.cell import KNOWN, digest, label_of
 from bench.store.audits import VERSION, current_audits, read_audits
 from bench.store.kinds import NO_RESULTS, kind_of
 from bench.store.manifest import read_manifest, read_runs
@@ -118,10 +118,7 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
     for label in defenses:
         if label not in known:
             raise unknown("defense", label, known)
-    boards = [
-        replace(board, rows=tuple(row for row in board.rows if not defenses or row.label in defenses))
-        for board in site.boards
-    ]
+    boards = [_of_defenses(board, defenses) if defenses else board for board in site.boards]
     kept = tuple(board for board in boards if board.rows)
     lines: list[CellRecord] = read_folder(folder, lambda found, _: found) if site.boards else []
     checks = records(site.frames["audits"]) if "audits" in site.frames else []
@@ -144,6 +141,14 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
         tuple(label for label in earlier if not defenses or label in defenses),
         site.frames.get("leaderboard"),
     )
+
+
+def _of_defenses(board: SiteBoard, labels: Collection[str]) -> SiteBoard:
+    """Return a board with the rows of some defenses."""
+    protocols = board.protocols
+    if protocols is not None:
+        protocols = protocols[protocols["defense"].map(label_of).isin(list(labels))]
+    return replace(board, rows=tuple(row for row in board.rows if row.label in labels), protocols=protocols)
 
 
 def _earlier(folders: Iterable[Path]) -> set[str]:

@@ -17,6 +17,7 @@ from bench.analysis.leaderboard import leaderboard_of
 from bench.analysis.loaders import load_audits, load_certificates
 from bench.analysis.pairs import worst_sides
 from bench.analysis.records import CLEANS
+from bench.analysis.reproduction import protocols_of
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
 from bench.analysis.sides import Side
@@ -35,7 +36,7 @@ from bench.site.sources import shown, sources_of
 from bench.site.tracks import track_of
 from bench.spec.aggregation import aggregation_of
 from bench.store.audits import current_audits
-from bench.store.manifest import read_manifest, resumed_anyway
+from bench.store.manifest import Manifest, read_manifest, resumed_anyway
 from defenses.utils.errors import UserError
 from defenses.utils.names import portable
 
@@ -102,10 +103,7 @@ def _certificates(folders: Iterable[Path]) -> dict[str, Records]:
     """Return the measurements of each certificate by fingerprint, of the first folder that has them."""
     found: dict[str, Records] = {}
     for folder in folders:
-        of_folder: dict[str, Records] = {}
-        for row in records(load_certificates(folder)):
-            of_folder.setdefault(str(row["fingerprint"]), []).append(row)
-        found = of_folder | found
+        found = _by("fingerprint", records(load_certificates(folder))) | found
     return found
 
 
@@ -171,7 +169,7 @@ class _OfFolder:
 
     source: Source
     results: Results
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     certificates: Records
     known: _Known
     images: Images
@@ -204,8 +202,9 @@ def _read(
 
 
 def _at(frame: pd.DataFrame, setting: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows of a setting."""
-    return frame[(frame[list(SETTING)] == pd.Series(setting)).all(axis=1)]
+    """Return the rows of a setting, of which the frame has columns."""
+    shared = [name for name in SETTING if name in frame]
+    return frame[(frame[shared] == pd.Series(setting)[shared]).all(axis=1)]
 
 
 def _board(
@@ -247,6 +246,7 @@ def _board(
         notes=shared,
         pictures=tuple(of_board(Threat(of_folder.frames, setting, several=False), _OF_BOARD)),
         pairs=tuple(pairs_of([row.label for row in rows], of_folder.sides.get(tuple(setting.values()), {}))),
+        protocols=_at(protocols_of(results, manifest, known), setting) if manifest.get("presets") else None,
     )
 
 

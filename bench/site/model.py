@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.report.protocol_table import protocol_table
 from bench.report.table import Table
 from bench.spec.cell import digest
 
@@ -144,6 +145,7 @@ class SiteBoard:
         notes: that concern all rows.
         pictures: of all its rows.
         pairs: of its rows.
+        protocols: rows of `bench.reproduction`; None without [[protocol]].
     """
 
     slug: str
@@ -159,6 +161,12 @@ class SiteBoard:
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    protocols: pd.DataFrame | None = field(default=None, repr=False)
+
+    @property
+    def protocol_tables(self) -> list[Table]:
+        """The table of its protocols beside the full one, if it has any."""
+        return [] if self.protocols is None or self.protocols.empty else [protocol_table(self.protocols)]
 
     @property
     def threat(self) -> str:

@@ -89,7 +89,7 @@ def training_step(objective: Objective, schedule: PhasedOptimizer, order: Order,
     optimizer = schedule.at(step)
     index = order(step // objective.replays).to(objective.device)
     with seeded_step(order.seed, step, objective.device) if dropout else contextlib.nullcontext():
-        with objective.compute.autocast(objective.device):
+        with objective.arithmetic.autocast(objective.device):
             loss = objective.loss(index, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from defenses.networks.registry import Role
-from defenses.training.compute import Compute
+from defenses.training.arithmetic import Arithmetic
 from defenses.utils.errors import UserError
 from defenses.utils.validation import under, validated
 
@@ -50,7 +50,7 @@ class Objective(ABC):
         select: metric of `validate` that chooses the shipped checkpoint; None ships the last.
         replays: number of steps on the same batch.
         betas: of Adam.
-        compute: arithmetic of the losses.
+        arithmetic: of the losses.
         table_type: dataclass of the method's settings; its annotations are the kinds of values in a recipe.
     """
 
@@ -59,7 +59,7 @@ class Objective(ABC):
     select: ClassVar[str | None] = None
     replays: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
-    compute: Compute = Compute()
+    arithmetic: Arithmetic = Arithmetic()
 
     def __init__(self, network: nn.Module, data: Material, seed: int):
         self.network, self.data, self.seed = network, data, seed

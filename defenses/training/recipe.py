@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from defenses.networks.registry import check_role, checked_args
-from defenses.training.compute import Compute
+from defenses.training.arithmetic import Arithmetic
 from defenses.training.objective import settings_of
 from defenses.training.phases import Phase
 from defenses.utils.checksums import digest
@@ -21,7 +21,7 @@ from defenses.utils.precision import Precision
 from defenses.utils.validation import Count, Flag, Kind, Positive
 from defenses.zoo.cards import card, list_models
 
-_COMPUTE = ("precision", "channels_last", "compile")
+_ARITHMETIC = ("precision", "channels_last", "compile")
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Recipe:
         objective: settings of the method.
         deploy: parameters of the defense, chosen on validation images.
         start: name of the classifier's weights of the data set to start from; "": fresh weights.
-        precision: see `Compute`.
-        channels_last: see `Compute`.
-        compile: see `Compute`.
+        precision: see `Arithmetic`.
+        channels_last: see `Arithmetic`.
+        compile: see `Arithmetic`.
         time_limit: seconds; the schedule is stretched over the steps that fit (see `plan_that_fits`). None: no limit.
         half: store the weights as float16.
     """
@@ -91,9 +91,9 @@ class Recipe:
     half: Flag = False
 
     @property
-    def compute(self) -> Compute:
+    def arithmetic(self) -> Arithmetic:
         """Return the arithmetic of the training."""
-        return Compute(self.precision, self.channels_last, self.compile)
+        return Arithmetic(self.precision, self.channels_last, self.compile)
 
     def described(self) -> dict[str, object]:
         """Return the recipe as it is stored beside weights: settings that have a default only where they differ."""
@@ -177,7 +177,7 @@ def _checked(method: str, dataset: str, raw: JsonView) -> Recipe:
         phases=tuple(table.phases),
         objective={key: getattr(settings, key) for key in raw["objective"]},
         deploy=dict(table.deploy),
-        **{name: getattr(table, name) for name in ("start", *_COMPUTE, "time_limit", "half")},
+        **{name: getattr(table, name) for name in ("start", *_ARITHMETIC, "time_limit", "half")},
     )
 
 

@@ -128,13 +128,13 @@ def fit_recipe(
         objective: Objective = objective_of(recipe.method)(
             network.to(material.x.device), material, seed, recipe.objective
         )
-        objective.compute = recipe.compute
-        recipe.compute.prepare(objective.network)
+        objective.arithmetic = recipe.arithmetic
+        recipe.arithmetic.prepare(objective.network)
         return objective
 
     phases, validate_every = recipe.in_steps(Order(len(material.x), recipe.batch, seed).per_epoch)
     plan = Plan(recipe.batch, phases, validate_every, checkpoint_every, seed, recipe.fingerprint(seed))
-    with recipe.compute.in_force():
+    with recipe.arithmetic.in_force():
         if recipe.time_limit:
             plan = replace(plan, time_limit=recipe.time_limit)
             fits = checkpoint.exists()

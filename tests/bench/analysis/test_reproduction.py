@@ -95,6 +95,13 @@ def test_the_verdict_of_k_replicates_is_that_of_the_first_draws(tmp_path):
     pd.testing.assert_frame_equal(summary(folder, k=HELD), summary(folder))
 
 
+def test_an_even_number_of_replicates_is_told_of_once(tmp_path, caplog):
+    folder = write(tmp_path, stochastic())
+    for k in (4, 4, 5):
+        summary(folder, k=k)
+    assert [text.partition(":")[2][:14] for text in caplog.messages] == [" k = 4 is even"]
+
+
 @pytest.mark.parametrize("k", [0, HELD + 1, -1, 2.0, True])
 def test_k_is_a_number_of_draws(tmp_path, k):
     with pytest.raises(UserError, match=rf"k is .*from 1 to {HELD}$"):

@@ -138,6 +138,21 @@ def test_protocols_stand_beside_each_other_with_the_cells_of_their_presets():
     assert "presets" not in read_board(RAW | {"attack": [{"name": "bench:pgd"}]}, "several").manifest_facts()
 
 
+@pytest.mark.parametrize(
+    ("tables", "one"),
+    [
+        ([{"on": "gan-at"}, {"on": ["adp"]}], {"on": ["gan-at", "adp"]}),
+        ([{"on": "adp"}, {"on": ["adp", "stochastic"]}], {"on": "adp"}),
+        ([{"on": "gan-at"}, {}], {}),
+    ],
+)
+def test_tables_of_one_preset_are_as_one(tables, one):
+    board = several(*({"preset": "gan-at-paper"} | table for table in tables), {"preset": "standard"})
+    alike = several({"preset": "gan-at-paper"} | one, {"preset": "standard"})
+    assert [cell.key for cell in board.cells()] == [cell.key for cell in alike.cells()]
+    assert board.manifest_facts() == alike.manifest_facts()
+
+
 def test_the_protocol_of_a_label():
     assert protocol_of("adp-paper: foolbox:LinfPGD, 40 steps") == "adp-paper"
     for label in ("foolbox:LinfPGD", "adp-paper", "mine: bench:pgd", "adp-paper:x", ""):

@@ -9,6 +9,7 @@ from fake_board import HELD, SEL, deterministic, failed, line, result, write
 from bench.analysis.results import read_results
 from bench.analysis.summary import summary
 from bench.attacks.budgets import short_of
+from bench.report.footnotes import mixed
 from bench.report.number_notes import of_numbers
 from bench.report.tables import write_tables
 
@@ -21,6 +22,26 @@ def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
 
     monkeypatch.setattr("bench.report.footnotes.mixed", mixed, raising=False)
     assert write_tables(write(tmp_path, deterministic())).footnotes[-1] == "made by two versions"
+
+
+def test_rows_of_several_environments_say_so():
+    def run(name, torch="2.15.0", threads=2, commit="a", device="cpu"):
+        hardware = {"device": device, "processor": "P"}
+        return {"id": name, "versions": {"torch": torch}, "threads": threads, "hardware": hardware, "git": commit}
+
+    runs = [run("a"), run("b", "2.16.0"), run("c", commit="b"), run("d", threads=1, device="cuda:0")]
+    manifest = {"runs": runs}
+
+    def cells(*names, defense="adp", status="ok"):
+        return [{"defense": defense, "status": status, "run": n} for n in names]
+
+    assert mixed(cells("a", "c"), manifest) == []
+    assert mixed(cells("a") + cells("b", status="error"), manifest) == []
+    assert mixed(cells("a") + cells("b", defense="pgd"), manifest) == []
+    assert mixed(cells("a", "b", "c"), manifest) == ["adp: cells from 2 environments: torch 2.15.0 / 2.16.0"]
+    assert mixed(cells("a", "d"), manifest) == ["adp: cells from 2 environments: threads 1 / 2; device cpu / cuda:0"]
+    assert "torch 2.15.0 / unknown" in mixed(cells("a", "lost"), manifest)[0]
+    assert mixed([{"defense": "adp", "status": "ok", "run": float("nan")}], {}) == []
 
 
 def _many(name, right, **more):

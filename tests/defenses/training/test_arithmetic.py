@@ -12,7 +12,7 @@ from short_trainings import QUICK, SHORT, material, run
 from torch import nn
 
 from defenses.training import loop, time_limit
-from defenses.training.compute import Compute
+from defenses.training.arithmetic import Arithmetic
 from defenses.training.objective import Objective
 from defenses.training.phases import Phase, PhasedOptimizer
 from defenses.training.plan import Plan
@@ -36,9 +36,9 @@ class Recorded(Objective):
         return out.float().square().mean()
 
 
-def recorded(compute=Compute(), network=None):  # noqa: B008
+def recorded(arithmetic=Arithmetic(), network=None):  # noqa: B008
     objective = Recorded(network or nn.Linear(64, 3), material(), 0)
-    objective.compute = compute
+    objective.arithmetic = arithmetic
     return objective
 
 
@@ -48,7 +48,7 @@ def plan_of(*ends, every=100, **more):
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
 def test_losses_in_the_precision_asked_for_and_weights_in_float32(precision, dtype, tmp_path):
-    objective = recorded(Compute(precision))
+    objective = recorded(Arithmetic(precision))
     result = loop.fit(objective, plan_of(3), tmp_path / "c", progress=False)
     assert objective.dtypes == (dtype,) * 3
     assert {v.dtype for v in result.weights.values()} == {torch.float32}
@@ -57,7 +57,7 @@ def test_losses_in_the_precision_asked_for_and_weights_in_float32(precision, dty
 @pytest.mark.parametrize(("precision", "fast"), [("tf32", True), ("float32", False), ("bf16", False)])
 def test_tf32_is_on_where_it_was_asked_for_alone(precision, fast):
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    with Compute(precision).in_force():
+    with Arithmetic(precision).in_force():
         assert torch.get_float32_matmul_precision() == ("high" if fast else "highest")
         assert torch.backends.cudnn.allow_tf32 is fast
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
@@ -72,7 +72,7 @@ def test_channels_last_trains_the_same_network(tmp_path):
     for name in plain:
         torch.testing.assert_close(plain[name], last[name], rtol=1e-3, atol=1e-4)
     network = nn.Conv2d(4, 4, 3)
-    Compute(channels_last=True).prepare(network)
+    Arithmetic(channels_last=True).prepare(network)
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -80,11 +80,11 @@ def test_a_compiled_network_trains_and_keeps_its_names(tmp_path):
     network = nn.Linear(64, 3)
     same = nn.Linear(64, 3)
     same.load_state_dict(network.state_dict())
-    compute = Compute(compile=True)
-    compute.prepare(network)
+    arithmetic = Arithmetic(compile=True)
+    arithmetic.prepare(network)
     results = [
         loop.fit(recorded(c, n), plan_of(3), tmp_path / str(i), progress=False).weights
-        for i, (c, n) in enumerate([(compute, network), (Compute(), same)])
+        for i, (c, n) in enumerate([(arithmetic, network), (Arithmetic(), same)])
     ]
     assert results[0].keys() == results[1].keys()
     for name in results[0]:
@@ -102,9 +102,9 @@ class Penalised(Objective):
 
 def test_a_method_that_cannot_be_compiled_is_one_line(tmp_path):
     objective = Penalised(nn.Linear(64, 3), material(), 0)
-    objective.compute = compute = Compute(compile=True)
-    compute.prepare(objective.network)
-    with pytest.raises(UserError, match=r"cannot be compiled .*; set compile=false") as caught, compute.in_force():
+    objective.arithmetic = arithmetic = Arithmetic(compile=True)
+    arithmetic.prepare(objective.network)
+    with pytest.raises(UserError, match=r"cannot be compiled .*; set compile=false") as caught, arithmetic.in_force():
         loop.fit(objective, plan_of(3), tmp_path / "c", progress=False)
     assert "\n" not in str(caught.value)
 

@@ -15,7 +15,7 @@ from defenses.utils.precision import Precision, autocast, multiplied_in
 
 
 @dataclass(frozen=True)
-class Compute:
+class Arithmetic:
     """Arithmetic of a training; weights, averages and validation are float32 in every precision.
 
     Args:
