@@ -118,6 +118,7 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
     try:
+        ray._private.worker._worker_logs_enabled = False  # of lost nodes it prints the last lines of their logs
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         workers, memory, resources, rooms = _room([node["Resources"] for node in nodes], plan, chosen)
         used = [node for node, room in zip(nodes, rooms, strict=True) if room]
@@ -128,6 +129,7 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
         yield Cluster(workers, memory, resources, request, _examined(used, request))
     finally:
         ray.shutdown()
+        ray._private.worker._worker_logs_enabled = True
 
 
 def _own_address() -> str:
