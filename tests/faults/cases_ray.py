@@ -76,6 +76,14 @@ def command(ground: Ground) -> Iterator[Outcome]:
     assert len(set(kept.values())) == 2
 
 
+@case("SIGTERM of such a command", "the same as Ctrl-C")
+def terminated(ground: Ground) -> Outcome:
+    out = ground.tmp / "out"
+    told = _signalled(ground, out, signal.SIGTERM)
+    assert len(told.problems()) == 1
+    return Outcome(told, ("interrupted", "finished cells are kept"), 130, out, ground.base.board, finished(out))
+
+
 @case(
     "a worker on a Ray cluster killed in the middle of a cell, and a node in the middle of another",
     "these cells are done by others, with the bits of one machine",
