@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import boards
 import numpy as np
@@ -103,14 +104,14 @@ def worker_and_node(ground: Ground) -> Outcome:
     return Outcome(told, code=0, folder=out, reference=local)
 
 
-def _own(folder: Path) -> Path:
+def _own(folder: Path, data: str = "own.npz") -> Path:
     """A board on data of one's own, beside it."""
     from defenses.data.dataset import load_dataset
 
     folder.mkdir(exist_ok=True)
     digits = load_dataset("digits").select(range(60))
-    np.savez(folder / "own.npz", x=digits.x.numpy(), y=digits.y.numpy(), num_classes=10)
-    return boards.write_board(folder, boards.BOARD.replace('"digits"', '"own.npz"'))
+    np.savez(folder / data, x=digits.x.numpy(), y=digits.y.numpy(), num_classes=10)
+    return boards.write_board(folder, boards.BOARD.replace('"digits"', f'"{data}"'))
 
 
 @case(
@@ -162,6 +163,34 @@ def overwritten(ground: Ground) -> Iterator[Outcome]:
     kept = finished(out)
     again = ground.plainly(board, out, "--ray", "127.0.0.1:9", "--quiet")
     yield Outcome(again, code=0, folder=out, kept=kept, reference=local)
+
+
+@case(
+    "a node without the large data that joins a Ray cluster when its nodes have been checked, and one of these is lost",
+    "it is left out, in one line that names it; the others do all cells",
+)
+def late_node(ground: Ground) -> Outcome:
+    from bench.execution.workers.cluster import connect, files
+
+    nodes, out, local, late = ground.nodes(), ground.tmp / "out", ground.tmp / "local", []
+    board, examined = _own(nodes.data, "large.npz"), connect._examined
+
+    def examine_and_change(*given: Any) -> Any:
+        machines = examined(*given)
+        nodes.remove(nodes.added[0])
+        late.append(nodes.add(PUREBENCH_DATA=str(ground.tmp)))
+        return machines
+
+    ground.monkeypatch.setenv("PUREBENCH_DATA", str(nodes.data))
+    ground.monkeypatch.setattr(files, "_SMALL", 0)
+    ground.monkeypatch.setattr(connect, "_examined", examine_and_change)
+    told = _run(ground, board, out)
+    for node in late:
+        nodes.remove(node)
+        nodes.add()
+    assert len(told.stderr.splitlines()) == 1, told.stderr
+    assert ground.run(board, local).code == 0
+    return Outcome(told, ("of the Ray cluster", "large.npz", "the node is left out"), 0, out, reference=local)
 
 
 @case("a node of a Ray cluster with other code of the same version of purebench", "refused naming the node")
