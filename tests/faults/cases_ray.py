@@ -240,4 +240,5 @@ def options(ground: Ground) -> Iterator[Outcome]:
 def not_installed(ground: Ground) -> Outcome:
     ground.monkeypatch.setitem(sys.modules, "ray", None)
     told = ground.plainly(ground.base.board, ground.tmp / "out", "--quiet", "--ray", "auto")
-    return _refused(told, ground.tmp / "out", 'need Ray: pip install "purebench[ray]"')
+    assert told.stderr.endswith('need Ray: pip install "purebench[ray]"\n')
+    return _refused(told, ground.tmp / "out")
