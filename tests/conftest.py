@@ -29,7 +29,6 @@ LONGEST = (
     "attacks/test_attack_table.py",
     "utils/test_identity.py",
     "integration/test_newcomer.py",
-    "execution/test_ray.py",
     "integration/test_examples.py",
     "execution/test_run_board.py",
     "integration/test_installation.py",

@@ -6,7 +6,7 @@ _slow = slow
 
 
 def slow(view, x, y, **more):
-    """The same; as the environment says, every call is written down, meets another process or never comes back."""
+    """The same; as the environment says, calls are written down, meet another process, take time or never come back."""
     import ctypes
     import os
     import time
@@ -22,6 +22,7 @@ def slow(view, x, y, **more):
     if mark := getenv(b"FAULTS_STALL"):
         Path(os.fsdecode(mark)).touch()
         time.sleep(600)
+    time.sleep(float(getenv(b"FAULTS_SECONDS") or 0))
     return _slow(view, x, y, **more)
 
 
@@ -136,4 +137,20 @@ def dies_once(view, x, y, **_):
         open(mark, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
     return x.clone()
+
+
+def fatal(view, x, y, *, threat, folder, **_):
+    """A sign step; the first call on a Ray cluster ends its process, and the second its node."""
+    import os
+    import time
+    import psutil
+    for victim in ("worker", "node"):
+        try:
+            os.close(os.open(os.path.join(folder, victim), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        above = psutil.Process().parents()
+        (psutil.Process() if victim == "worker" else next(p for p in above if p.name() == "raylet")).kill()
+        time.sleep(100)
+    return slow(view, x, y, threat=threat, seconds=0.0)
 '''

@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from boards import BOARD, ROOT, purebench_here, write_board
@@ -19,6 +19,9 @@ from bench.store.parts import SUMS, sha256
 from faults import driver
 from faults.models import MODELS
 from faults.sameness import same
+
+if TYPE_CHECKING:
+    from faults.nodes import Nodes
 
 _OF_TESTS = ("pytest", "_pytest", "faults", "boards", "conftest", "__main__", "test_catalogue")
 _HERE = ("--workers", "0")  # no worker process
@@ -51,6 +54,7 @@ class Outcome:
         board: repeated to mend the results; None: they are judged as they are.
         kept: the cells that were finished before the fault, none of which may be computed again.
         errors: (defense, attack) that end as an error: these have no numbers and their defense no rank. "*": all.
+        reference: undisturbed results of the same board; None: those of the base.
     """
 
     told: Told | None = None
@@ -60,6 +64,7 @@ class Outcome:
     board: Path | None = None
     kept: Runs = field(default_factory=dict)
     errors: tuple[tuple[str, str], ...] = ()
+    reference: Path | None = None
 
 
 class Driver:
@@ -164,11 +169,12 @@ def sign(part: Path) -> None:
 
 @dataclass(frozen=True)
 class Ground:
-    """Where one case happens."""
+    """Where one case happens; `nodes` starts the Ray cluster of the cases that need one."""
 
     base: Base
     tmp: Path
     monkeypatch: pytest.MonkeyPatch
+    nodes: Callable[[], Nodes]
 
     def board(self, more: str = "", *change: tuple[str, str], name: str = "small.toml") -> Path:
         """The board with something added or changed; `{models}` is the file of the models."""
@@ -263,7 +269,7 @@ def settle(base: Base, outcome: Outcome) -> None:
     after = finished(outcome.folder)
     again = {k for k, run in outcome.kept.items() if after.get(k) != run}
     assert not again, f"{len(again)} of {len(outcome.kept)} finished cells were lost or computed again"
-    same(base.reference, outcome.folder, outcome.errors)
+    same(outcome.reference or base.reference, outcome.folder, outcome.errors)
 
 
 def _told(told: Told, outcome: Outcome) -> None:

@@ -1,5 +1,8 @@
 """Every fault of the catalogue, and the page that lists them."""
 
+from functools import partial
+from importlib.util import find_spec
+
 import pytest
 
 from faults import groups
@@ -10,7 +13,10 @@ groups.load()
 _SLOW = {
     *("killed-at-10-moments", "killed-at-disk-calls", "killed-with-workers", "killed-one-of-two", "downloads-killed"),
     *("disk-full-from-each-write", "interrupted-once", "interrupted-terminated", "models-leaks"),
+    *("ray-command", "ray-terminated", "ray-worker-and-node", "ray-large-data", "ray-overwritten", "ray-late-node"),
+    "ray-other-code",
 }
+_NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "purebench[ray]"')
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +26,22 @@ def base(tmp_path_factory):
     made.driver.close()
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else ()) for n in CASES])
-def test_fault(name, base, tmp_path, monkeypatch):
-    came = CASES[name].bring(Ground(base, tmp_path, monkeypatch))
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    from faults.nodes import Nodes
+
+    made = Nodes(tmp_path_factory.mktemp("nodes"))
+    yield made
+    made.close()
+
+
+def _marks(name):
+    return [*([pytest.mark.slow] if name in _SLOW else []), *([_NO_RAY] if CASES[name].group == "ray" else [])]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in CASES])
+def test_fault(name, base, tmp_path, monkeypatch, request):
+    came = CASES[name].bring(Ground(base, tmp_path, monkeypatch, partial(request.getfixturevalue, "nodes")))
     for outcome in [came] if isinstance(came, Outcome) else came:
         settle(base, outcome)
 

@@ -1,6 +1,7 @@
 """Test without Ray what a run on a cluster decides: files that go along, their names there, room, kinds of machines."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from bench.execution.resume import Resumable
 from bench.execution.run_entries import RunEntries
 from bench.execution.sources import Sources
 from bench.execution.workers.cluster import files
-from bench.execution.workers.cluster.backend import _Actor
+from bench.execution.workers.cluster.actor import Refusal
+from bench.execution.workers.cluster.backend import RayActors, _Actor
 from bench.execution.workers.cluster.connect import _checked, _reach, _room
 from bench.execution.workers.cluster.files import NodeFiles, files_of_run, write_package
 from bench.execution.workers.limits import GIB
@@ -234,3 +236,30 @@ def test_another_kind_of_machine_has_its_own_entry_and_is_told_below_tables(tmp_
     processor = entry["hardware"]["processor"]
     first, second = sorted(("another", str(processor)))
     assert mixed(lines, read_manifest(tmp_path)) == [f"d: cells from 2 environments: processor {first} / {second}"]
+
+
+def test_a_node_that_refuses_is_left_out_and_the_last_one_ends_the_run(monkeypatch, caplog):
+    asked, killed, nodes = [], [], [{"NodeID": "late", "Alive": True, "Resources": resources()}]
+
+    def options(**given: object) -> SimpleNamespace:
+        def remote(_: object) -> SimpleNamespace:
+            asked.append(given.get("label_selector"))
+            return SimpleNamespace(report=SimpleNamespace(remote=lambda _: len(asked)))
+
+        return SimpleNamespace(remote=remote)
+
+    fake = SimpleNamespace(
+        remote=lambda _: SimpleNamespace(options=options), put=lambda x: x, nodes=lambda: nodes, kill=killed.append
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    actors = RayActors(None, {"num_cpus": 1, "num_gpus": 0.0, "memory": GIB}, lambda _: "run")
+    number = actors.start()
+    error = UserError("node 1.2.3.4 of the Ray cluster: own.npz is missing")
+    nodes.append({"NodeID": "good", "Alive": True, "Resources": resources()})
+    assert actors._leave_out(number, Refusal("late", error)) == []
+    assert actors._leave_out(number, Refusal("late", error)) == []  # had been asked before
+    assert asked == [None, *2 * [{"ray.io/node-id": "!in(late)"}]]
+    assert len(killed) == 2
+    assert caplog.messages == ["warning: node 1.2.3.4 of the Ray cluster: own.npz is missing; the node is left out"]
+    (end,) = actors._leave_out(number, Refusal("good", error))
+    assert end.error is error

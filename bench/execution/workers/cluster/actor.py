@@ -20,12 +20,23 @@ from bench.store.environment import RunRecord
 from defenses.utils.errors import UserError
 
 
+class Refusal(NamedTuple):
+    """Refusal by a node that cannot run the cells: its id, and the reason."""
+
+    node: str
+    error: UserError
+
+
 class Report(NamedTuple):
-    """Report of an actor: its node, new messages of its process, and the bytes of memory that this holds."""
+    """Report of an actor: its node, new messages of its process, and the bytes of memory that this holds.
+
+    Where the node cannot run the cells there is no process, but a refusal.
+    """
 
     machine: RunRecord
     messages: list[Message]
     memory: int
+    refusal: Refusal | None = None
 
 
 class WorkerActor:
@@ -63,7 +74,10 @@ class WorkerActor:
         if self._ended:
             return Report(self._machine, [], 0)
         if self._problem:
-            return Report(self._machine, [Failed(UserError(self._problem).within(self._where))], 0)
+            from ray import get_runtime_context
+
+            refusal = Refusal(get_runtime_context().get_node_id(), UserError(self._problem).within(self._where))
+            return Report(self._machine, [], 0, refusal)
         messages = [self._told(message) for _, message in self._processes.receive(seconds)]
         return Report(self._machine, messages, 0 if self._ended else self._processes.memory(self._process))
 

@@ -10,16 +10,18 @@ from typing import Any
 
 from bench.execution.sources import Sources
 from bench.execution.workers.backend import Ending
-from bench.execution.workers.cluster.actor import Report, WorkerActor
+from bench.execution.workers.cluster.actor import Refusal, Report, WorkerActor
 from bench.execution.workers.cluster.nodes import NodeRequest
 from bench.execution.workers.messages import Certified, Computed, Died, Failed, Message, WorkerFailed
 from bench.execution.workers.process import ignore_interrupts
 from bench.execution.workers.tasks import Task
 from bench.store.environment import RunRecord
+from defenses.utils.hints import warn
 
 _REPORT_SECONDS = 1.0  # between two reports of an actor that has no message
 _STOP_SECONDS = 10.0  # at most: time for an actor to end its process
 _CALLS = 4  # of an actor at once: a report, a task, a stop
+_NODE = "ray.io/node-id"  # the label that every node has
 
 
 def last_line(error: BaseException) -> str:
@@ -61,20 +63,49 @@ class RayActors:
         import ray
 
         self._ray: Any = ray
-        options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": _CALLS, "scheduling_strategy": "SPREAD"}
-        self._actor = ray.remote(WorkerActor).options(**options, **resources)
+        options: dict[str, Any] = {
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": _CALLS,
+            "scheduling_strategy": "SPREAD",
+        }
+        self._class, self._options = self._ray.remote(WorkerActor), options | dict(resources)
         self._request, self._run_of = ray.put(request), run_of
         self._numbers, self._sources = count(), Sources()
         self._actors: dict[int, _Actor] = {}
+        self._left_out: list[str] = []  # ids of nodes that joined late and cannot run the cells
         self._reports: dict[Any, int] = {}  # that are asked for, by their reference
         self._sent: dict[Any, int] = {}  # tasks of which it is not known that they have arrived
 
     def start(self) -> int:
         """Ask Ray for an actor, which waits where there is no room."""
         number = next(self._numbers)
-        self._actors[number] = _Actor(self._actor.remote(self._request))
-        self._ask(number)
+        self._place(number)
         return number
+
+    def _place(self, number: int) -> None:
+        """Ask Ray for the actor of a worker, on a node that is not left out."""
+        others = {"label_selector": {_NODE: f"!in({', '.join(self._left_out)})"}} if self._left_out else {}
+        self._actors[number] = _Actor(self._class.options(**self._options, **others).remote(self._request))
+        self._ask(number)
+
+    def _leave_out(self, number: int, refusal: Refusal) -> list[Message]:
+        """Start a worker again, on another node than the one that refused it; if there is no other, it fails."""
+        if refusal.node not in self._left_out:
+            self._left_out.append(refusal.node)
+            if not self._has_others():
+                return [Failed(refusal.error)]
+            warn(f"{refusal.error}; the node is left out")
+        self._ray.kill(self._actors[number].handle)
+        self._place(number)
+        return []
+
+    def _has_others(self) -> bool:
+        """Return True if a worker fits on a node that is not left out."""
+        names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+        needs = {there: self._options[name] for name, there in names.items()}
+        others = [node for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in self._left_out]
+        return any(all(node["Resources"].get(k, 0) >= n for k, n in needs.items()) for node in others)
 
     def _ask(self, number: int) -> None:
         self._reports[self._actors[number].handle.report.remote(_REPORT_SECONDS)] = number
@@ -116,6 +147,8 @@ class RayActors:
             report: Report = self._ray.get(reference)
         except self._ray.exceptions.RayError:
             return [Died()]
+        if report.refusal is not None:
+            return self._leave_out(number, report.refusal)
         actor.run, actor.memory = actor.run or self._run_of(report.machine), report.memory
         if not any(isinstance(message, Died | Failed) for message in report.messages):
             self._ask(number)

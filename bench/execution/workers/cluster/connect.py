@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,19 +107,15 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
         raise UserError("this process is connected to Ray already; call ray.shutdown() first")
     address = _own_address() if chosen.address == "auto" else chosen.address
     _reach(address)
-    with tempfile.TemporaryDirectory(prefix="purebench-") as package:
-        environment: dict[str, Any] = {}
-        files, has_data = files_of_run(plan)
-        if files:
-            os.environ.update(_INTACT)
-            write_package(files, Path(package))
-            environment = {"working_dir": package}
-        try:
-            quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-            ray.init(address=address, runtime_env=environment, **quiet)
-        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
-    try:
+    with ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="purebench-") as package:
+            environment: dict[str, Any] = {}
+            files, has_data = files_of_run(plan)
+            if files:
+                os.environ.update(_INTACT)
+                write_package(files, Path(package))
+                environment = {"working_dir": package}
+            stack.enter_context(_joined(ray, address, environment))
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         workers, memory, resources, rooms = _room([node["Resources"] for node in nodes], plan, chosen)
         used = [node for node, room in zip(nodes, rooms, strict=True) if room]
@@ -126,8 +124,31 @@ def connected(plan: RunPlan, chosen: RayOptions) -> Iterator[Cluster]:
             note("all CPUs of the Ray cluster are in use; cells begin when there is room for a worker")
         request = request_of(_of_nodes(settings, resources), plan.pending[0].data.revision, has_data=has_data)
         yield Cluster(workers, memory, resources, request, _examined(used, request))
+
+
+@contextmanager
+def _joined(ray: Any, address: str, environment: Mapping[str, Any]) -> Iterator[None]:
+    """Connect this process to a cluster; SIGTERM is as Ctrl-C meanwhile, and Ray prints nothing.
+
+    Raises:
+        UserError: Ray refuses.
+    """
+    in_main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        try:
+            ray.init(address=address, runtime_env=environment, **quiet)
+        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
+        ray._private.worker._worker_logs_enabled = False  # of lost nodes it prints the last lines of their logs
+        if in_main:  # where Ray has set a handler that leaves a traceback
+            signal.signal(signal.SIGTERM, signal.default_int_handler if before is signal.SIG_DFL else before)
+        yield
     finally:
         ray.shutdown()
+        ray._private.worker._worker_logs_enabled = True
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _own_address() -> str:
