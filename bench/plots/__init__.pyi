@@ -1,6 +1,7 @@
 from .attacks import attacks as attacks
 from .attacks import draws as draws
 from .claims import claims as claims
+from .contraction import contraction as contraction
 from .curves import certified as certified
 from .curves import convergence as convergence
 from .curves import corruptions as corruptions

@@ -19,6 +19,7 @@ from bench.plots import (
     certified,
     claims,
     clean_robust,
+    contraction,
     convergence,
     corruptions,
     cost,
@@ -323,3 +324,18 @@ def test_axes_and_style_of_ones_own(leaders):
 
         assert mpl.rcParams["svg.fonttype"] == "none"
     assert mpl.rcParams["svg.fonttype"] != "none"
+
+
+def test_contraction_shows_rates_worst_cases_and_where_they_disagree():
+    rates = pd.DataFrame({"defense": ["a", "b", "c"], "contraction": [0.2, 0.5, 1.0], "robust": [0.3, 0.2, 0.4]})
+    _, rows = bench.contraction_agreement(rates.assign(robust_low=rates["robust"] - 0.1, robust_high=0.5))
+    ax = contraction(rows)
+    agrees, differs = points(ax)
+    assert agrees.tolist() == [[0.2, 30.0], [0.5, 20.0]]
+    assert differs.tolist() == [[1.0, 40.0]]
+    assert {t.get_text() for t in ax.texts} == {"a", "b", "c"}
+    assert len(points(contraction(rows[["defense", "contraction", "robust", "says"]]))) == 2  # without intervals
+    with pytest.raises(UserError, match="no column contraction, robust, says"):
+        contraction(rates[["defense"]])
+    with pytest.raises(UserError, match="no rows"):
+        contraction(rows[:0])
