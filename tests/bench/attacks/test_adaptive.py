@@ -148,7 +148,7 @@ def test_images_leave_when_they_are_screened_out(share: float) -> None:
     assert less < 0.6 * cost
 
 
-@pytest.mark.parametrize(("params", "draws"), [({}, 8), ({"majority": 65}, 32), ({"screen": [65, 5], "draws": 16}, 16)])
+@pytest.mark.parametrize(("params", "draws"), [({}, 16), ({"majority": 65}, 32), ({"screen": [65, 5], "draws": 8}, 8)])
 def test_a_sequential_rule_has_draws_enough_to_decide(params: dict[str, Any], draws: int) -> None:
     assert settings_of("adaptive", params).draws == draws
 

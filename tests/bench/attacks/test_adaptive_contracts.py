@@ -144,7 +144,7 @@ def test_what_does_not_go_together() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "view", "label"),
     [
-        ("bench:adaptive", {}, {}, "exact, 1-8 EOT x 1 run"),
+        ("bench:adaptive", {}, {}, "exact, 2-16 EOT x 1 run"),
         ("bench:apgd", {}, {}, "exact, 4-64 EOT x 1 run"),
         ("bench:pgd", {"on_top": True}, {"gradient": "bpda"}, "bpda, 8 EOT x S runs"),
         ("bench:apgd", {"eot": [2, 9]}, {"runs": 3}, "exact, 2-9 EOT x 3 runs"),
