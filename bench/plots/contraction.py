@@ -33,8 +33,8 @@ def contraction(rows: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     upright = percent(rows[["robust_low", "robust_high"]]).T if known else np.stack([y, y])
     differ = rows["says"].ne("").to_numpy()
     for mask, marker, colour, label in (
-        (~differ, "o", COLOURS[0], "agrees with attacks"),
-        (differ, "X", COLOURS[1], "disagrees"),
+        (~differ, "o", COLOURS[0], "no disagreement"),
+        (differ, "X", COLOURS[1], "disagreement"),
     ):
         if mask.any():
             intervals(axes, x[mask], y[mask], upright[:, mask], upright=True, label=label, fmt=marker, color=colour)

@@ -184,10 +184,12 @@ def late_node(ground: Ground) -> Outcome:
     ground.monkeypatch.setenv("PUREBENCH_DATA", str(nodes.data))
     ground.monkeypatch.setattr(files, "_SMALL", 0)
     ground.monkeypatch.setattr(connect, "_examined", examine_and_change)
-    told = _run(ground, board, out)
-    for node in late:
-        nodes.remove(node)
-        nodes.add()
+    try:
+        told = _run(ground, board, out)
+    finally:
+        for node in late:
+            nodes.remove(node)
+            nodes.add()
     assert len(told.stderr.splitlines()) == 1, told.stderr
     assert ground.run(board, local).code == 0
     return Outcome(told, ("of the Ray cluster", "large.npz", "the node is left out"), 0, out, reference=local)

@@ -1,8 +1,8 @@
-"""Print the contraction of purifiers beside the worst case of a results folder, and draw both.
+"""Print the contraction of purifiers beside their worst cases in results/digits-defenses, and draw both.
 
-Run: python tests/tools/contraction.py [results/digits-defenses] [--images 32] [--picture contraction.png]
+Run: python tests/tools/contraction.py [--images 32] [--picture contraction.png]
 
-Rows are those of the family that purify, each as its name loads it; ones that `contraction` refuses are left out.
+It makes the table of results/README.md. Purifiers are as their names load them, so the board has to be of such rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import bench
 from defenses import load_model
 from defenses.data.dataset import load_dataset
 
+FOLDER = Path(__file__).parents[2] / "results" / "digits-defenses"
 NAMES = ("adp", "gdmp", "denoise-once", "score-sde", "diffpure", "ebm-mcmc", "igebm", "jem-refine", "smoothing")
 ENDS = (("", "_mean"), ("_low", "_low"), ("_high", "_high"))  # of columns: here, and in the leaderboard
 
 
-def rates(folder: Path, images: int) -> pd.DataFrame:
+def rates(images: int) -> pd.DataFrame:
     """Return `defense`, `contraction` and the worst case as `robust`, `robust_low` and `robust_high`."""
-    leaders = bench.leaderboard(folder).set_index("defense")
+    leaders = bench.leaderboard(FOLDER).set_index("defense")
     board = leaders.iloc[0]
     x = load_dataset(board["dataset"]).x[:images]
     found = []
@@ -35,14 +36,13 @@ def rates(folder: Path, images: int) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/digits-defenses"))
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    agreement, rows = bench.contraction_agreement(rates(given.folder, given.images))
-    print("| defense | rate | robust |\n| --- | --- | --- |")
+    agreement, rows = bench.contraction_agreement(rates(given.images))
+    print("| defense | rate | robust | rate and attacks |\n| --- | --- | --- | --- |")
     for row in rows.itertuples():
-        print(f"| `{row.defense}` | {row.contraction:.3f} | {row.robust:.1%} |{f' {row.says}' if row.says else ''}")
+        print(f"| `{row.defense}` | {row.contraction:.3f} | {row.robust:.1%} | {row.says} |")
     print(f"Spearman {agreement.value:.2f} [{agreement.low:.2f}, {agreement.high:.2f}]")
     if given.picture:
         from bench.plots import contraction, save

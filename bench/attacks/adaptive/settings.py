@@ -44,8 +44,7 @@ class Settings:
             towards the likeliest wrong class of the clean image, the second time towards the next.
         eot: (first, last) number of copies of a randomised defense in a step: they grow by sqrt(2) when the step
             size is halved.
-        draws: selection draws of an image: iterates are chosen by their mean loss over these. With `majority` or
-            `screen` the default is 32, since a rule decides on no fewer.
+        draws: selection draws of an image: iterates are chosen by their mean loss over these.
         decided: the attack ends on an image when at most this share of its selection draws is right, and of as many
             new draws that confirm it; in [0, 0.5).
         majority: for boards of majority decisions alone, in place of `decided`: the attack ends on an image when a
@@ -119,8 +118,6 @@ def settings_of(local: str, params: Mapping[str, object]) -> Settings:
     """
     name, (names, defaults) = f"bench:{local}", ATTACKS[local]
     known = {**defaults, **{key: value for key, value in params.items() if key in names}}
-    if (params.get("majority") or params.get("screen")) and "draws" not in params:
-        known["draws"] = Settings.draws
     parts: list[Callable[[], Any]] = [
         lambda: check_params(name, params, names),
         lambda: validated(Settings, known, name=lambda loc: (f"{name}: {'.'.join(map(str, loc))}", "")),

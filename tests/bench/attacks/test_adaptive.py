@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from models import SHAPE, AddNoise, Squash, classifier, images, labels_of
 from torch import Tensor
 
-from bench.attacks.adaptive.settings import settings_of
 from bench.attacks.registry import Unsupported, find_attack
 from bench.evaluation.view import attack_view
 from bench.spec.threat import Norm, ThreatModel, distances, exact, in_box
@@ -122,8 +121,8 @@ def test_images_leave_when_their_majority_is_lost(share: float) -> None:
     reached = reach(linear(0.0)[0], "Linf", 0.1)
     bare, x, y = linear(share * reached)
     noisy = Purified(AddNoise(0.3), bare)
-    whole, cost = _evaluations(noisy, x, y, steps=20, draws=32)
-    early, less = _evaluations(noisy, x, y, steps=20, draws=32, majority=65)
+    whole, cost = _evaluations(noisy, x, y, steps=20)
+    early, less = _evaluations(noisy, x, y, steps=20, majority=65)
     if share < 1:
         assert (margin(bare, early) < 0).all()
         assert less < 0.5 * cost
@@ -137,8 +136,9 @@ def test_images_leave_when_they_are_screened_out(share: float) -> None:
     """The best attack leaves about 74% of the draws, of which 22% survive five submissions; or nearly all draws."""
     bare, x, y = linear(share * reach(linear(0.0)[0], "Linf", 0.1))
     noisy = Purified(AddNoise(0.3), bare)
-    whole, cost = _evaluations(noisy, x, y, steps=20, draws=32)
-    early, less = _evaluations(noisy, x, y, steps=20, draws=32, screen=[65, 5])
+    long: dict[str, Any] = {"steps": 20, "eot": [4, 64], "draws": 32}
+    whole, cost = _evaluations(noisy, x, y, **long)
+    early, less = _evaluations(noisy, x, y, **long, screen=[65, 5])
     if share > 2:
         assert torch.equal(early, whole)
         return
@@ -146,11 +146,6 @@ def test_images_leave_when_they_are_screened_out(share: float) -> None:
     survives = rob_at_m(torch.stack(draws).sum(0).numpy(), 65, 5)
     assert (survives < 0.5).mean() >= 0.98  # as the full count decides
     assert less < 0.6 * cost
-
-
-@pytest.mark.parametrize(("params", "draws"), [({}, 16), ({"majority": 65}, 32), ({"screen": [65, 5], "draws": 8}, 8)])
-def test_a_sequential_rule_has_draws_enough_to_decide(params: dict[str, Any], draws: int) -> None:
-    assert settings_of("adaptive", params).draws == draws
 
 
 def test_a_majority_is_of_whole_predictions() -> None:

@@ -20,6 +20,7 @@ from bench.execution.resume import Resumable
 from bench.execution.run_entries import RunEntries
 from bench.execution.sources import Sources
 from bench.execution.workers.cluster import files
+from bench.execution.workers.cluster import nodes as cluster_nodes
 from bench.execution.workers.cluster.actor import Refusal
 from bench.execution.workers.cluster.backend import RayActors, _Actor
 from bench.execution.workers.cluster.connect import _checked, _reach, _room
@@ -30,7 +31,7 @@ from bench.execution.workers.session import WorkerSettings
 from bench.execution.workers.tasks import ComputeTask
 from bench.report.footnotes import mixed
 from bench.spec.cell import row_of
-from bench.store.environment import describe_run
+from bench.store.environment import describe_run, versions
 from bench.store.folder import CellResult, Store
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
@@ -261,5 +262,21 @@ def test_a_node_that_refuses_is_left_out_and_the_last_one_ends_the_run(monkeypat
     assert asked == [None, *2 * [{"ray.io/node-id": "!in(late)"}]]
     assert len(killed) == 2
     assert caplog.messages == ["warning: node 1.2.3.4 of the Ray cluster: own.npz is missing; the node is left out"]
+    assert list(actors._without_nodes()) == []
+    lost = nodes.pop()
+    ((waits, end),) = actors._without_nodes()
+    assert (waits, end.error) == (number, error)
+    nodes.append(lost)
     (end,) = actors._leave_out(number, Refusal("good", error))
     assert end.error is error
+
+
+def test_a_node_with_another_version_is_told_by_both_versions():
+    here = versions()["purebench"]
+    request = SimpleNamespace(versions=cluster_nodes._versions(), source=cluster_nodes.source_digest())
+    assert cluster_nodes._other_code(request) == ""
+    request.versions["purebench"] = "0.0.1"
+    expected = f"it has purebench {here}, the driver 0.0.1; install the same on all nodes"
+    assert cluster_nodes._other_code(request) == expected
+    del request.versions["purebench"]
+    assert cluster_nodes._other_code(request) == expected.replace("0.0.1", "none")

@@ -16,6 +16,7 @@ from bench.execution.workers.messages import Certified, Computed, Died, Failed, 
 from bench.execution.workers.process import ignore_interrupts
 from bench.execution.workers.tasks import Task
 from bench.store.environment import RunRecord
+from defenses.utils.errors import UserError
 from defenses.utils.hints import warn
 
 _REPORT_SECONDS = 1.0  # between two reports of an actor that has no message
@@ -73,7 +74,7 @@ class RayActors:
         self._request, self._run_of = ray.put(request), run_of
         self._numbers, self._sources = count(), Sources()
         self._actors: dict[int, _Actor] = {}
-        self._left_out: list[str] = []  # ids of nodes that joined late and cannot run the cells
+        self._left_out: dict[str, UserError] = {}  # nodes that joined late and cannot run the cells, by id, and why
         self._reports: dict[Any, int] = {}  # that are asked for, by their reference
         self._sent: dict[Any, int] = {}  # tasks of which it is not known that they have arrived
 
@@ -92,7 +93,7 @@ class RayActors:
     def _leave_out(self, number: int, refusal: Refusal) -> list[Message]:
         """Start a worker again, on another node than the one that refused it; if there is no other, it fails."""
         if refusal.node not in self._left_out:
-            self._left_out.append(refusal.node)
+            self._left_out[refusal.node] = refusal.error
             if not self._has_others():
                 return [Failed(refusal.error)]
             warn(f"{refusal.error}; the node is left out")
@@ -119,6 +120,7 @@ class RayActors:
     def receive(self, seconds: float) -> Iterator[tuple[int, Message]]:
         """Wait for reports, and yield their messages."""
         yield from self._refusals()
+        yield from self._without_nodes()
         if not self._ray.wait([*self._reports], timeout=seconds)[0]:
             return
         ready, _ = self._ray.wait([*self._reports], num_returns=len(self._reports), timeout=0)
@@ -126,6 +128,13 @@ class RayActors:
             number = self._reports.pop(reference)
             if number in self._actors:
                 yield from ((number, message) for message in self._messages(number, reference))
+
+    def _without_nodes(self) -> Iterator[tuple[int, Message]]:
+        """Yield a failure for each worker that waits for a node, when all that are left have been left out."""
+        waiting = [number for number, actor in self._actors.items() if not actor.run]
+        if waiting and self._left_out and not self._has_others():
+            why = list(self._left_out.values())[-1]
+            yield from ((number, Failed(why)) for number in waiting)
 
     def _refusals(self) -> Iterator[tuple[int, Message]]:
         """Yield a message for each task that an actor cannot take; the loss of an actor is told by its report."""

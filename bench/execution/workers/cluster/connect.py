@@ -133,21 +133,23 @@ def _joined(ray: Any, address: str, environment: Mapping[str, Any]) -> Iterator[
     Raises:
         UserError: Ray refuses.
     """
-    in_main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
+    before, worker = signal.getsignal(signal.SIGTERM), ray._private.worker
+    ours = before is not None and threading.current_thread() is threading.main_thread()  # None: set outside of Python
+    prints = getattr(worker, "_worker_logs_enabled", True)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         try:
             ray.init(address=address, runtime_env=environment, **quiet)
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             raise UserError(f"cannot connect to Ray at {address}: {_line(str(error))}") from None
-        ray._private.worker._worker_logs_enabled = False  # of lost nodes it prints the last lines of their logs
-        if in_main:  # where Ray has set a handler that leaves a traceback
+        worker._worker_logs_enabled = False  # of lost nodes it prints the last lines of their logs
+        if ours:  # where Ray has set a handler that leaves a traceback
             signal.signal(signal.SIGTERM, signal.default_int_handler if before is signal.SIG_DFL else before)
         yield
     finally:
         ray.shutdown()
-        ray._private.worker._worker_logs_enabled = True
-        if in_main:
+        worker._worker_logs_enabled = prints
+        if ours:
             signal.signal(signal.SIGTERM, before)
 
 
