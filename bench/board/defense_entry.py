@@ -17,7 +17,7 @@ from defenses.utils.namespaces import plain_name
 from defenses.utils.parameters import canonical, decode
 from defenses.utils.plugin_code import code_hash, code_parts
 from defenses.zoo.composition import with_user_parts
-from defenses.zoo.registry import fingerprint, load_model, named_card
+from defenses.zoo.registry import fingerprint, gradients_of, load_model, named_card
 
 if TYPE_CHECKING:
     from bench.spec.cell import DefenseRef
@@ -69,7 +69,8 @@ def describe(
         composition = load_model(name, dataset, **options, **decode(params))
         return describe_loaded(composition, label, name="", params=params, training_seed=seed)
     identified = fingerprint(name, dataset, params, **options)
-    return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), card.gradients, seed)
+    modes = gradients_of(card, dataset, params, weights_root=weights_root, training_seed=seed)
+    return DefenseRef(label, name, params, identified, card.random(identified["parameters"]), modes, seed)
 
 
 def is_loaded(entry: JsonView) -> bool:

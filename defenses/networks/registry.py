@@ -40,6 +40,7 @@ _KINDS: Mapping[str, tuple[Role, str]] = {
     "ncsnpp": ("noise predictor", "defenses.networks.ncsnpp:NCSNpp"),
     "energy-conv": ("energy of images in [-1, 1]", "defenses.networks.energy:energy_conv"),
     "energy-mlp": ("energy of images in [-1, 1]", "defenses.networks.energy:energy_mlp"),
+    "energy-mlp-leaky": ("energy of images in [-1, 1]", "defenses.networks.energy_leaky:energy_mlp_leaky"),
     "noise-generator": ("noise generator", "defenses.networks.noise_generator:NoiseGenerator"),
     "timm": ("classifier", "defenses.networks.external:timm_network"),
     "robustbench": ("classifier", "defenses.networks.external:robustbench_network"),

@@ -216,11 +216,12 @@ class Langevin(Purifier):
         return shared_copy(self, gradient=Differenced(self.gradient, self.eps if scale is None else scale))
 
 
-def build(network: NetworkLoader, **parameters: Any) -> Langevin:
+def build(network: NetworkLoader, *, energy: str = "ebm-mcmc", **parameters: Any) -> Langevin:
     """Return Langevin purification with the trained energy.
 
     Args:
         network: function from a name to the trained network.
+        energy: name of its weights.
         **parameters: see `Langevin`.
     """
-    return Langevin(network("ebm-mcmc", "energy of images in [-1, 1]"), **parameters)
+    return Langevin(network(energy, "energy of images in [-1, 1]"), **parameters)

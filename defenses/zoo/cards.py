@@ -62,6 +62,7 @@ class Card:
         kind: of the defense by itself: "classifier", "purifier" (before one) or "detector" (beside one).
         stochastic: True if a prediction depends on noise, see `random`.
         gradients: the gradient modes of attack views on it, where nothing else is composed with it.
+        network_gradients: further modes by the kind of its network.
         build: "module:function", from networks and parameters to a `Classifier`, `Purifier` or `Detector`.
         weights: names of its networks; "{key}" stands for a parameter.
         version: increased when the same parameters give other outputs.
@@ -70,6 +71,7 @@ class Card:
         parameters: defaults, the published CIFAR-10 values. A default also fixes the kind of values: 10 means whole
             numbers alone, 10.0 and "1/4" any number.
         optional: parameters that may be None, which leaves the choice to `build`.
+        later: parameters that are no part of the fingerprint at their default, as results are older than they are.
         datasets: defaults for other data sets, in place of `parameters`.
         recipes: of its network's training, by data set (see `defenses.training.recipe`).
         tune: candidates for deployment by data set: {eps, grid}, the grid with a list of values by parameter.
@@ -93,6 +95,8 @@ class Card:
     parameters: JsonView = field(default_factory=dict)
     datasets: Mapping[str, JsonView] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    network_gradients: Mapping[str, list[str]] = field(default_factory=dict)
     recipes: Mapping[str, JsonView] = field(default_factory=dict)
     tune: Mapping[str, JsonView] = field(default_factory=dict)
 
@@ -149,7 +153,7 @@ def _cards() -> dict[str, Card]:
     cards = {}
     for path in sorted(_CARDS.glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        for key in ("gradients", "weights", "optional"):
+        for key in ("gradients", "weights", "optional", "later"):
             raw[key] = tuple(raw.get(key, ()))
         cards[path.stem] = Card(name=path.stem, **raw)
     return cards

@@ -16,10 +16,10 @@ from defenses.utils.plugins import load_object
 from defenses.utils.replacements import making
 from defenses.zoo import robustbench, robustbench_index
 from defenses.zoo.cards import COMMON, Card, card, list_models
-from defenses.zoo.checkpoints import weights_hash
+from defenses.zoo.checkpoints import read_sidecar, weights_hash
 from defenses.zoo.composition import KEYS, Named, parts_of, plugins_of, with_user_parts
 from defenses.zoo.robustbench_arguments import translated
-from defenses.zoo.weight_paths import has_weights
+from defenses.zoo.weight_paths import find_weights, has_weights
 
 if TYPE_CHECKING:
     from defenses.core.defense import Defense
@@ -102,7 +102,22 @@ def _card_fingerprint(
     merged = registered.merged(dataset, params)
     files = registered.networks(merged)
     hashes = {n: weights_hash(n, dataset, weights_root, training_seed=training_seed) for n in files}
-    return {"name": registered.name, "version": registered.version, "parameters": merged, "weights": hashes}
+    told = {k: v for k, v in merged.items() if k not in registered.later or v != registered.parameters[k]}
+    return {"name": registered.name, "version": registered.version, "parameters": told, "weights": hashes}
+
+
+def gradients_of(
+    registered: Card, dataset: str, params: JsonView, *, weights_root: str | Path | None, training_seed: int | None
+) -> tuple[str, ...]:
+    """Return the gradient modes of a registered defense with the networks that its parameters name.
+
+    Raises:
+        UserError: unknown parameter; weights missing.
+    """
+    names = registered.networks(registered.merged(dataset, params)) if registered.network_gradients else []
+    files = [find_weights(n, clean_name(dataset), weights_root, training_seed=training_seed) for n in names]
+    further = [registered.network_gradients.get(read_sidecar(file)["network"]["kind"], []) for file in files]
+    return (*registered.gradients, *(mode for modes in further for mode in modes))
 
 
 def _part_fingerprint(

@@ -185,6 +185,29 @@ def reproduction() -> str:
     return table(("defense", "protocol", *sides), rows)
 
 
+def leaky() -> str:
+    """Return what each attack leaves of the LeakyReLU energy, paired with BPDA's, and of its twin."""
+    from bench import compare
+
+    folder, names = "leaky-energy", {"none": "none: clean images", WORST: WORST, "given:silu": "PGD-20, exact, on SiLU"}
+    frame = _summary(folder)
+    ours = frame[(frame["defense"] == "LeakyReLU") & (frame["attack"] != "uniform")]
+    base = "LeakyReLU@PGD-20 (bpda, 4 EOT x 1 run, log-mean-prob)"
+    rows = []
+    for _, row in ours.iterrows():
+        mode = row["view"].split(",")[0]
+        pgd = row["attack"].startswith("PGD-20")
+        points = "–"
+        if row["attack"] not in ("none", WORST) and not (pgd and mode == "bpda"):
+            (against,) = compare(RESULTS / folder, f"LeakyReLU@{row['attack']} ({row['view']})", base)
+            d = against.difference
+            points = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+        name = f"PGD-20, {mode}" if pgd else names.get(row["attack"], row["attack"])
+        twin = _row(folder, "SiLU", row["attack"], mode)
+        rows.append((name, _interval(row), points, "–" if twin is None else _interval(twin).replace("**", "")))
+    return table(("attack", "LeakyReLU [95 %]", "minus PGD-20, bpda: points [95 %]", "SiLU [95 %]"), rows)
+
+
 def poisoning() -> str:
     """Return how often the trigger works, by what is cleaned; the strongest ratio of each attack, and the control."""
     path = RESULTS / "digits-poisoning" / "tables.csv"

@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "detectors": results.detectors,
     "audit": results.audit,
     "reproduction": results.reproduction,
+    "leaky-energy": results.leaky,
     "smoothing": results.smoothing,
     "poisoning": results.poisoning,
     "folders": results.folders,

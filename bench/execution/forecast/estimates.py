@@ -78,9 +78,9 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
     Args:
         seconds: seconds of each cell.
-        workers: number of cells that run at once.
+        workers: number of cells that run at once; 0: one, in this process.
     """
-    ends = [0.0] * workers
+    ends = [0.0] * max(1, workers)
     for cell_seconds in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + cell_seconds)
     return max(ends)

@@ -204,6 +204,7 @@ def test_the_longest_cells_come_first(tmp_path):
 def test_makespan_of_several_workers():
     assert makespan([3, 3, 2, 2, 2], 2) == 7  # longest first; the best would be 6
     assert makespan([3, 3, 2, 2, 2], 1) == 12
+    assert makespan([3, 3, 2, 2, 2], 0) == 12  # in this process
     assert makespan([], 2) == 0
 
 

@@ -40,7 +40,7 @@ SMALL = {
 # Kinds that return images, and kinds that return one number an image; all others return logits.
 IMAGES = {"ncsnv2", "score-mlp", "score-conv", "noise-mlp", "unet-diffusers", "ncsnpp", "noise-generator"}
 IMAGES |= {"autoencoder", "vae", "dcgan-generator"}
-ENERGIES = {"energy-conv", "energy-mlp", "igebm-mlp", "igebm-resnet", "dcgan-discriminator"}
+ENERGIES = {"energy-conv", "energy-mlp", "energy-mlp-leaky", "igebm-mlp", "igebm-resnet", "dcgan-discriminator"}
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])

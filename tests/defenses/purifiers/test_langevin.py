@@ -26,6 +26,7 @@ def values(*shape: int) -> torch.Tensor:
 
 NETWORKS = {
     "mlp": (("energy-mlp", {"hidden": 32, "depth": 3}), (1, 8, 8)),
+    "leaky mlp": (("energy-mlp-leaky", {"hidden": 32, "depth": 3}), (1, 8, 8)),
     "conv 32": (("energy-conv", {"features": 4}), (3, 32, 32)),
     "conv 28, whose strides leave a rest": (
         ("energy-conv", {"features": 4, "size": 28, "in_channels": 1}),

@@ -127,7 +127,7 @@ def test_checking_changes_no_recipe(name):
 # What trains something else than a classifier, and the kinds of network that it can train.
 TRAINS = {
     "adp": ["ncsnv2", "score-conv", "score-mlp"],
-    "ebm-mcmc": ["energy-conv", "energy-mlp"],
+    "ebm-mcmc": ["energy-conv", "energy-mlp", "energy-mlp-leaky"],
     "igebm": ["igebm-mlp", "igebm-resnet"],
     "score-sde": ["ncsnpp", "noise-mlp", "unet-diffusers"],
     "defense-gan": ["dcgan-generator"],
