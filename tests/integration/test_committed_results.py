@@ -16,7 +16,7 @@ from bench.tracks.poisoning.tables import write_poisoning_tables
 from bench.tracks.smoothing import tables as smoothing
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
-BOARDS += ["leaky-energy", "reproduction-digits"]
+BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits"]
 
 
 @pytest.mark.parametrize("name", BOARDS)

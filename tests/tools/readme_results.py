@@ -185,6 +185,26 @@ def reproduction() -> str:
     return table(("defense", "protocol", *sides), rows)
 
 
+def adaptive_cost() -> str:
+    """Return accuracy and evaluations of `bench:adaptive` and of longer attacks, and its paired difference to each."""
+    from bench import compare
+
+    folder, ours = "adaptive-cost", "bench:adaptive"
+    frame = _summary(folder)
+    rows = []
+    for _, row in frame[frame["evaluations_per_image"] > 0].iterrows():
+        defense, attack = row["defense"], row["attack"]
+        if attack == WORST:
+            continue
+        base = f"{ours}, BPDA" if "BPDA" in attack else ours
+        points = "–"
+        if attack != base:
+            found = compare(RESULTS / folder, f"{defense}@{base}", f"{defense}@{attack}")[0].difference
+            points = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        rows.append((defense, attack, _share(row), f"{row['evaluations_per_image']:,.0f}", points))
+    return table(("defense", "attack", "accuracy", "evaluations an image", "bench:adaptive less it [95 %]"), rows)
+
+
 def leaky() -> str:
     """Return what each attack leaves of the LeakyReLU energy, paired with BPDA's, and of its twin."""
     from bench import compare

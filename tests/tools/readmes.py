@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "detectors": results.detectors,
     "audit": results.audit,
     "reproduction": results.reproduction,
+    "adaptive-cost": results.adaptive_cost,
     "leaky-energy": results.leaky,
     "smoothing": results.smoothing,
     "poisoning": results.poisoning,
