@@ -202,7 +202,7 @@ def test_the_findings_of_the_family():
     for defense in {*bench.load_cells(ROOT / "results" / "digits-defenses")["defense"]}:
         adaptive, exact = mean(defense, "adaptive"), mean(defense, "APGD-50, exact") or mean(defense, "APGD-25, exact")
         if adaptive is not None and adaptive >= exact:
-            assert adaptive - exact <= 0.007
+            assert adaptive - exact <= 0.008
             weaker.add(defense)
     assert weaker == {"adp", "diffpure", "gaussian-noise"}
 
