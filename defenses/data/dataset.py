@@ -53,21 +53,25 @@ class Dataset:
 
     name: str
     split: str
+    x: Tensor
     y: Tensor
     num_classes: int
     revision: str
-    _indexed: IndexedImages | None  # None: it was made of a tensor
 
     def __init__(
         self, name: str, split: str, x: Tensor | IndexedImages, y: Tensor, num_classes: int, revision: str
     ) -> None:
-        of_images = {"_indexed": x} if hasattr(x, "at") else {"_indexed": None, "x": x}
+        of_images = {"indexed" if hasattr(x, "at") else "x": x}
         vars(self).update(name=name, split=split, y=y, num_classes=num_classes, revision=revision, **of_images)
 
-    @cached_property
-    def x(self) -> Tensor:
-        """All images, which then stay in memory."""
-        return self.images(range(len(self)))
+    if not TYPE_CHECKING:  # mypy would take any attribute for one
+
+        def __getattr__(self, name: str) -> Tensor:
+            """Return all images as `x`, which then stay in memory."""
+            if name != "x" or "indexed" not in vars(self):
+                raise AttributeError(f"a Dataset has no {name}")
+            vars(self)["x"] = x = self.images(range(len(self)))
+            return x
 
     def __len__(self) -> int:
         return len(self.y)
@@ -83,6 +87,11 @@ class Dataset:
             return self._indexed.shape
         channels, height, width = self.x.shape[1:]
         return channels, height, width
+
+    @property
+    def _indexed(self) -> IndexedImages | None:
+        """The images by position; None of a data set that was made of a tensor."""
+        return vars(self).get("indexed")
 
     def images(self, positions: Sequence[int] | Tensor) -> Tensor:
         """Return the images at some positions, in the order given; no other is decoded.
