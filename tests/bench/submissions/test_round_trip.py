@@ -171,7 +171,7 @@ def test_kept_challenges_go_with_their_row(challenged, made, board, tmp_path):
     assert row_of(tmp_path / "zip/results") == row
     done = submit("check", challenged / "new.zip", "--to", board)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert f"worst case {100 * row[0]['worst_mean']:.1f}" in done.stdout
+    assert f"worst case {100 * row[0]['worst_mean']:.2f} " in done.stdout
     assert submit("add", challenged / "new.zip", "--to", board).returncode == 0
     assert row_of(board) == row
     for folder in (challenged / "whole", tmp_path / "zip/results", board):
