@@ -75,6 +75,7 @@ def claim_texts(claim: Claim) -> dict[str, Any]:
         if measured is None
         else f"{percent(measured, n)} {interval(claim['measured_low'], claim['measured_high'], n)}",
         "why": "; ".join(filter(None, (claim["reason"], claim["note"]))),
+        "left": "not run" if claim["points_left"] is None else f"{claim['points_left']:+.2f}",
     }
 
 
