@@ -66,7 +66,7 @@ def test_sizes_and_checksums_are_those_of_the_files(folder):
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_file()
-        and not path.name.startswith(".")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and (path.parent.name != "audit" or path.name == "audit.json")
     }
     for entity in files:
