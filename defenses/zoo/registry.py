@@ -109,7 +109,7 @@ def _card_fingerprint(
 def gradients_of(
     registered: Card, dataset: str, params: JsonView, *, weights_root: str | Path | None, training_seed: int | None
 ) -> tuple[str, ...]:
-    """Return the gradient modes of a registered defense with the networks that its parameters name.
+    """Return the gradient modes of a registered defense with the networks that it names; arguments as of `fingerprint`.
 
     Raises:
         UserError: unknown parameter; weights missing.

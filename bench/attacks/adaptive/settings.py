@@ -96,7 +96,7 @@ RULE_ERROR = 0.001  # small, since a rule decides on many iterates of an image
 _COMMON = ("eot", "draws", "decided", "majority", "screen", "on_top", "rows", "detector")
 _ASCENT = ("steps", "restarts", "losses", *_COMMON)
 ATTACKS: dict[str, tuple[tuple[str, ...], Json]] = {  # name -> (parameters, defaults unlike `Settings`)
-    # Many steps of few copies: nearly as strong as version 1, at half of its evaluations (results/adaptive-cost).
+    # Fewer copies and draws than version 1 had: nearly as strong, at half of its evaluations (results/adaptive-cost).
     "adaptive": (_ASCENT, {"steps": 40, "eot": (2, 16), "draws": 16}),
     "apgd": (_ASCENT, {}),
     "pgd": (_ASCENT, {"eot": (8, 8)}),
