@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.execution.sources import Sources, problem_of, without_code
+from bench.execution.sources import Sources, is_own_data, problem_of, without_code
 from bench.spec.cell import Cell
 from bench.store.parts import CellRecord
 from defenses.utils.text import counted
@@ -63,9 +63,10 @@ def resumable(cells: Sequence[Cell], lines: Mapping[str, CellRecord], *, anyway:
 
 
 def _of_other_keys(cells: Sequence[Cell], lines: Mapping[str, CellRecord], sources: Sources) -> Counter[str]:
-    """Return the numbers of results, by file, that are of cells but for earlier code."""
+    """Return the numbers of results, by file, that are of cells but for earlier code or data."""
     planned = {cell.key for cell in cells}
-    of_user = [cell for cell in cells if cell.key not in lines and sources.plugins(cell)]
+    own = [cell for cell in cells if cell.key not in lines]
+    of_user = [cell for cell in own if sources.plugins(cell) or is_own_data(cell.data.name)]
     missing = {without_code(cell.identity()): cell for cell in of_user}
     files: Counter[str] = Counter()
     for key, line in lines.items() if missing else ():

@@ -143,15 +143,17 @@ class Sources:
         return ""
 
     def earlier_file(self, cell: Cell, line: CellRecord) -> str:
-        """Return the name of a file that was another when a result of another key was made.
+        """Return the name of a file that was another when a result of another key was made, or of its images.
 
         Args:
             cell: the cell, of today's code.
-            line: a line of the same cell but for the user's code, see `without_code`.
+            line: a line of the same cell but for the user's code and data, see `without_code`.
         """
         pairs = self._pairs(cell, line)
         if changed := next(filter(None, (self._changed(*pair) for pair in pairs)), ""):
             return changed
+        if line["identity"]["data"][2] != cell.data.revision:
+            return f"revision of {portable(cell.data.name)}"
         return next((source.file.name for _, source in self.plugins(cell)), "file")
 
     def reason_from_here(self, line: CellRecord) -> tuple[str, bool]:
@@ -230,20 +232,25 @@ def _of_data(name: str) -> str:
     return "" if clean.partition(":")[0] in _OTHER_DATA else clean
 
 
+def is_own_data(name: str) -> bool:
+    """Return True if a data set is no published one: a folder, a file, a function, or images that may change."""
+    return ":" in name or name.endswith(".npz")
+
+
 def problem_of(line: JsonView) -> str:
     """Return the reason why a stored result may be of another model or attack than its key says; "" without one."""
     return next((str(entry["problem"]) for entry in line.get("sources", ()) if entry["problem"]), "")
 
 
 def without_code(identity: JsonView) -> str:
-    """Return the identity of a cell as text, without the hashes of the user's code and of what it makes."""
+    """Return the identity of a cell as text, without the hashes of the user's code and data and of what these make."""
     about = dict(identity)
     for key in about.keys() & {"defense", "source"}:
         about[key] = _without_hashes(about[key])
     attack, params, version = about["attack"]
     about["attack"] = [attack, params, re.sub(r"^(\S+\.py) [0-9a-f]*$", r"\1", version)]
     name, split, revision, *rest = about["data"]
-    about["data"] = [name, split, None if is_plugin(_of_data(name)) else revision, *rest]
+    about["data"] = [name, split, None if is_own_data(name) else revision, *rest]
     return json.dumps(about, sort_keys=True)
 
 

@@ -104,6 +104,42 @@ def worker_and_node(ground: Ground) -> Outcome:
     return Outcome(told, code=0, folder=out, reference=local)
 
 
+@case(
+    "models that hang, and that take memory without end, in one cell on a Ray cluster",
+    "these cells are stopped at the limits of time and memory and are errors; others are done",
+)
+def limits(ground: Ground) -> Iterator[Outcome]:
+    for name, *limit in (("Hangs", "--time-limit", "2"), ("Leaks", "--memory", "1.5")):
+        out = ground.copy()
+        kept = finished(out)
+        told = _run(ground, ground.defense(name), out, *limit, "--attack", "slow")
+        errors = [(name, attack) for attack in ("slow", "autoattack:apgd-ce")]  # the latter did not run
+        yield Outcome(told, (f"{name} | slow",), folder=out, kept=kept, errors=errors)
+
+
+@case(
+    "workers that take half a GPU each on a Ray cluster where one node has a GPU",
+    "two of them share it at the same time, and none runs elsewhere",
+)
+def shared_gpu(ground: Ground) -> Outcome:
+    from bench.analysis.results import load_cells
+    from bench.board.load import load_board
+    from bench.execution.options import Options, RayOptions
+    from bench.execution.run_board import run_board
+
+    nodes, calls, out = ground.nodes(), ground.tmp / "calls", ground.tmp / "out"
+    node = nodes.add(num_cpus=3, num_gpus=1, FAULTS_CALLS=str(calls))  # of Ray's books alone: models run on CPUs
+    half = RayOptions(nodes.address, gpus=0.5)
+    try:
+        run_board(load_board(ground.base.board), out, Options(attacks=("slow",), ray=half, quiet=True))
+    finally:
+        nodes.remove(node)
+    told = [line.split() for line in calls.read_text().splitlines()]
+    assert len(told) == (load_cells(out)["attack"] == "slow").sum()
+    assert len({process for process, *_ in told}) == 2
+    return Outcome(folder=out, board=ground.base.board, kept=finished(out))
+
+
 def _own(folder: Path, data: str = "own.npz") -> Path:
     """A board on data of one's own, beside it."""
     from defenses.data.dataset import load_dataset

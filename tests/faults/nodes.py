@@ -36,10 +36,11 @@ class Nodes:
         for _ in range(2):
             self.add()
 
-    def add(self, **variables: str) -> Any:
+    def add(self, *, num_cpus: int = 1, num_gpus: int = 0, **variables: str) -> Any:
         """Start a node, with environment variables of its own; cells take half a second there, see `faults.attacks`."""
         variables = {"FAULTS_SECONDS": "0.5", "PUREBENCH_DATA": str(self.data)} | variables
-        node = self._cluster.add_node(**_NODE, env_vars=variables)
+        has = _NODE | {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        node = self._cluster.add_node(**has, env_vars=variables)
         self.added.append(node)
         return node
 

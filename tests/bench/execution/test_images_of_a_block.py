@@ -89,6 +89,7 @@ def test_a_picture_that_cannot_be_decoded_is_an_error_of_its_cells(tmp_path):
     path = written(tmp_path)
     for i in (0, 13):
         broken = tmp_path / "own" / str(i // 10) / f"{i:02}.png"
+        mended = broken.read_bytes()
         broken.write_bytes(broken.read_bytes()[:60])
     code, _, cells = ran(tmp_path, path)
     assert code == 2
@@ -98,6 +99,9 @@ def test_a_picture_that_cannot_be_decoded_is_an_error_of_its_cells(tmp_path):
         assert set(failed["status"]) == {"error"}
         assert all(f"{file} is no readable picture" in error for error in failed["error"])
     assert set(cells[cells["block"] == 20]["status"]) == {"ok"}
+    broken.write_bytes(mended)
+    told = purebench_here("run", path, "--out", tmp_path / "out", "--workers", "0", "--quiet").stderr
+    assert "note: 3 cells finished for an earlier revision of folder:own\n" in told
 
 
 def test_a_folder_that_changes_during_a_run_ends_it_with_what_is_finished(tmp_path):
