@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -100,10 +100,26 @@ def read_lines(part: Path) -> list[CellRecord]:
     """
     before = identity(part)
     try:
-        lines = json_lines((part / CELLS).read_text(encoding="utf-8"))
+        contents = (part / CELLS).read_bytes()
     except OSError as error:
         _check_same(part, before)
         raise ValueError(f"it is incomplete ({type(error).__name__})") from None
+    return lines_of(part, contents)
+
+
+def lines_of(part: Path, contents: bytes) -> list[CellRecord]:
+    """Return the cell lines of a part.
+
+    Args:
+        part: folder of the part, for messages.
+        contents: of its file of lines.
+
+    Raises:
+        ValueError: the lines cannot be read.
+        UserError: a newer version wrote them.
+    """
+    try:
+        lines = json_lines(contents.decode("utf-8"))
     except (ValueError, RecursionError):
         lines = [None]
     if not all(map(_is_line, lines)):
@@ -119,10 +135,17 @@ def json_lines(text: str) -> list[Any]:
     Raises:
         ValueError: a line is not JSON.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # thousands of small objects would trigger it again and again, and all of them stay
-    try:  # as one array: faster than line by line
+    with uncollected():  # as one array: faster than line by line
         return list(json.loads(f"[{text.strip().replace(chr(10), ',')}]"))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause Python's search for reference cycles, which thousands of small objects that stay would trigger in vain."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
