@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from bench.spec.cell import SCHEMA
 from bench.spec.cell_columns import CellColumns
+from bench.store.jsonl import json_lines
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 
@@ -127,28 +127,6 @@ def lines_of(part: Path, contents: bytes) -> list[CellRecord]:
     for line in lines:
         refuse_newer(part, line.get("identity"))
     return lines
-
-
-def json_lines(text: str) -> list[Any]:
-    """Parse lines of JSON.
-
-    Raises:
-        ValueError: a line is not JSON.
-    """
-    with uncollected():  # as one array: faster than line by line
-        return list(json.loads(f"[{text.strip().replace(chr(10), ',')}]"))
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Pause Python's search for reference cycles, which thousands of small objects that stay would trigger in vain."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _is_line(line: object) -> bool:

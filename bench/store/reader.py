@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.store.columns import check_columns
+from bench.store.jsonl import json_lines, uncollected
 from bench.store.kinds import NO_RESULTS, kind_of, refuse_other_kind
 from bench.store.manifest import check_manifest
-from bench.store.parts import CELLS, CellRecord, json_lines, lines_of, opened, part_folders, read_whole, uncollected
+from bench.store.parts import CELLS, CellRecord, lines_of, opened, part_folders, read_whole
 from defenses.utils.errors import UserError
 
 CHALLENGES = "challenges.jsonl"  # beside the plan, which a run writes anew
