@@ -102,17 +102,21 @@ class CleanDraws:
         return np.where(inside & (values >= 0), values, np.nan)
 
 
-def clean_draws(parts: Sequence[Part], images: JudgedImages, owner: I64) -> CleanDraws:
+def clean_draws(
+    parts: Sequence[Part], images: JudgedImages, owner: I64, single: tuple[I64, I64, npt.NDArray[np.bool_]]
+) -> CleanDraws:
     """Read the correctness of the held-out draws on clean images.
 
     Args:
-        parts: parts that hold cells of clean images only.
+        parts: parts that hold cells of clean images only, of several draws.
         images: the records.
         owner: see `CleanDraws`.
+        single: of the clean images that are judged on one draw, number 0, as their records say: position of the cell,
+            dataset index and correctness, [images].
     """
-    keys, draws, right = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+    keys, draws, right = [numbers(owner[single[0]], single[1])], [np.zeros(len(single[0]), np.int64)], [single[2]]
     for table in (t for part in parts for t in part.batches(DRAWS, _COLUMNS)):
-        held = table.filter(table["held_out"]).combine_chunks()
+        held = _chosen(table, table["held_out"])
         at, index = held["at"].to_numpy(), held["index"].to_numpy()
         label = images.label[images.rows(numbers(at, index))]
         keys.append(numbers(owner[at], index))
@@ -126,9 +130,14 @@ def clean_draws(parts: Sequence[Part], images: JudgedImages, owner: I64) -> Clea
     return CleanDraws(owner, Lookup(unique), matrix)
 
 
+def _chosen(draws: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
+    """Return the rows that a column of booleans chooses, in one chunk; where it is all, no row is copied for it."""
+    return (draws if pc.all(rows).as_py() else draws.filter(rows)).combine_chunks()
+
+
 def _margins(draws: pa.Table, images: JudgedImages) -> tuple[I64, F64]:
     """Return (rows of the records, `margin_sel` of these) for whole cells."""
-    draws = draws.filter(pc.invert(draws["held_out"])).combine_chunks()
+    draws = _chosen(draws, pc.invert(draws["held_out"]))
     rows = images.rows(numbers(draws["at"].to_numpy(), draws["index"].to_numpy()))
     margin, target = draws["margin"].to_numpy().astype(np.float64), images.target[rows]
     targeted = np.flatnonzero(target >= 0)
@@ -151,9 +160,10 @@ def _target_margin(logits: F64, target: I64) -> F64:
 
 def _votes(draws: pa.Table, images: JudgedImages, clean: CleanDraws, k: int | None) -> tuple[I64, dict[str, F64]]:
     """Return (rows of the records, votes of their held-out draws by column) for whole cells."""
-    draws = draws.filter(draws["held_out"]).combine_chunks()
+    draws = _chosen(draws, draws["held_out"])
     keys = numbers(draws["at"].to_numpy(), draws["index"].to_numpy())
-    order = np.argsort(keys, kind="stable")
+    # Those of single draws ascend already: nothing is moved.
+    order: Any = slice(None) if (np.diff(keys) > 0).all() else np.argsort(keys, kind="stable")
     keys = keys[order]
     start = np.flatnonzero(np.diff(keys, prepend=-1))
     groups, count = keys[start], np.diff(start, append=len(keys))
@@ -168,7 +178,7 @@ def _votes(draws: pa.Table, images: JudgedImages, clean: CleanDraws, k: int | No
     newly_wrong = np.add.reduceat(before * success, start) if len(groups) else np.zeros(0)
     logits = _logits(draws)
     by_vote, by_mean = np.full(len(groups), np.nan), np.full(len(groups), np.nan)
-    for size in np.unique(count):
+    for size in np.flatnonzero(np.bincount(count)).tolist():
         same = np.flatnonzero(count == size)
         if size == 1:
             only = start[same]

@@ -51,8 +51,9 @@ class Lookup:
 
     def __call__(self, keys: I64) -> I64:
         """Return the row of each key; -1 where there is none."""
-        if np.array_equal(keys, self._keys):
-            at = np.arange(len(keys))
+        begin = int(np.searchsorted(self._keys, keys[0])) if len(keys) else 0
+        if np.array_equal(keys, self._keys[begin : begin + len(keys)]):  # one stretch: most often so
+            at = np.arange(begin, begin + len(keys))
         elif not len(self._keys):
             return np.full(len(keys), -1)
         else:

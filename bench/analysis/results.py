@@ -38,11 +38,14 @@ CELL_COLUMNS = (
     *("norm", "eps", "targets", "knowledge", "seed", "stochastic", "minimisation", "budget"),
 )
 _OF_CELL = tuple(n for name in CELL_COLUMNS for n in ((name, "eps_value") if name == "eps" else (name,)))
+_HIDDEN = ("identity", "traceback", "sources")  # of lines, no columns
 _LINE_COLUMNS = ("key", "images", "draws", "selection", "status", "error", "part")
 RECORD_COLUMNS = (  # for tables
     *("index", "label", "target", "correct", "draws", "correct_sel", "draws_sel", "hits", "hits_sel", "rejected"),
     *("in_box", "in_ball", "finite", "beyond", "majority_right", "majority_draws", "status", "error"),
 )
+
+_read = partial(read_folder, without=_HIDDEN)
 
 
 def load_cells(path: str | Path) -> pd.DataFrame:
@@ -59,15 +62,15 @@ def load_cells(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = read_folder(folder_named(path), lambda lines, _: _cell_frame(lines))
+    frame: pd.DataFrame = _read(folder_named(path), lambda lines, _: _cell_frame(lines))
     return frame
 
 
 def _cell_frame(lines: list[CellRecord]) -> pd.DataFrame:
     first = [*_LINE_COLUMNS[:1], *CELL_COLUMNS, *_LINE_COLUMNS[1:]]
-    hidden = {"identity", "traceback", "sources", *first}
+    hidden = {*_HIDDEN, *first}
     costs = ["seconds_attack", "seconds_verdict", "forwards", "backwards", "queries"]
-    rest = [*costs, *sorted({k for line in lines for k in line} - hidden - set(costs))]
+    rest = [*costs, *sorted({str(k) for k in set().union(*lines)} - hidden - set(costs))]
     frame = pd.DataFrame(lines, columns=[*first, *rest])
     # Lines of older versions have no training seed; it is 0.
     frame = frame.assign(training_seed=frame["training_seed"].fillna(0).astype("int64"))
@@ -103,7 +106,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
         UserError: no results there, or a damaged file.
     """
     k = aggregation_of(read_manifest(folder_named(path))).k
-    frame: pd.DataFrame = read_folder(folder_named(path), partial(_result_frame, k=k))
+    frame: pd.DataFrame = _read(folder_named(path), partial(_result_frame, k=k))
     return frame
 
 
@@ -138,7 +141,7 @@ def load_draws(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no results there, or a damaged file.
     """
-    frame: pd.DataFrame = read_folder(folder_named(path), _draw_frame)
+    frame: pd.DataFrame = _read(folder_named(path), _draw_frame)
     return frame
 
 
@@ -193,7 +196,7 @@ def read_results(path: str | Path, *, k: int | None = None) -> Results:
         UserError: no results there, or a damaged file.
     """
     folder = folder_named(path)
-    return read_folder(folder, partial(_results, k=aggregation_of(read_manifest(folder)).k if k is None else k))
+    return _read(folder, partial(_results, k=aggregation_of(read_manifest(folder)).k if k is None else k))
 
 
 def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> Results:
@@ -206,8 +209,12 @@ def _results(lines: list[CellRecord], parts: list[Part], *, k: int | None) -> Re
 def _of_draws(cells: pd.DataFrame, records: pd.DataFrame, parts: list[Part], k: int | None) -> dict[str, Any]:
     """Return the columns of the records that are computed from the draws, see `Results`."""
     images = JudgedImages.of(records)
-    unattacked = frozenset(np.flatnonzero(cells["attack"].isin(CLEANS)).tolist())
-    clean = clean_draws([part.only(unattacked) for part in parts], images, group_numbers(cells, IMAGES))
+    unattacked = cells["attack"].isin(CLEANS).to_numpy()
+    single = (cells["draws"].eq(1) & cells["selection"].eq(0)).to_numpy()
+    several = frozenset(np.flatnonzero(unattacked & ~single).tolist())
+    one = records[(unattacked & single)[records["at"]] & (records["draws"] > 0).to_numpy()]
+    of_one = one["at"].to_numpy(np.int64), one["index"].to_numpy(np.int64), one["correct"].to_numpy() > 0
+    clean = clean_draws([part.only(several) for part in parts], images, group_numbers(cells, IMAGES), of_one)
     columns = votes(parts, images, clean, cells["draws"].to_numpy(), k=k)
     if "majority_right" in records:
         by_rule = records["majority_right"].to_numpy(np.float64)

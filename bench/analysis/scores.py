@@ -122,7 +122,8 @@ def scores_of(columns: Columns, cells: Any) -> tuple[Scores, str]:
     rows = columns.results.rows(cells)
     valid = columns.values["valid"][rows]
     reason = "" if valid.all() else _reason(columns.results.records["error"].iloc[rows][~valid])
-    values = {name: column[rows][valid] for name, column in columns.values.items()}
+    chosen = slice(None) if valid.all() else valid
+    values = {name: column[rows][chosen] for name, column in columns.values.items()}
     cell = {name: column[cells[0]] for name, column in columns.cell.items()}
     _refuse_repeated(values["index"], cell)
     targeted = cell["targets"] != "none"
@@ -223,11 +224,12 @@ def intervals(means: Mapping[str, float], n: Mapping[str, float]) -> dict[str, f
     Returns:
         The ends by column name, see `bounds_of`.
     """
-    columns: dict[str, float] = {}
-    for name, mean in means.items():
-        low, high = wilson(mean * n.get(name, 0), n.get(name, 0)) if mean == mean else (float("nan"),) * 2
-        columns |= dict(zip(bounds_of(name), (float(low), float(high)), strict=True))
-    return columns
+    values, counts = np.array([*means.values()], float), np.array([n.get(name, 0) for name in means], float)
+    known = ~np.isnan(values)
+    ends = np.full((2, len(values)), np.nan)
+    ends[:, known] = wilson(values[known] * counts[known], counts[known])
+    both = zip(means, ends.T.tolist(), strict=True)
+    return {column: end for name, pair in both for column, end in zip(bounds_of(name), pair, strict=True)}
 
 
 def _mean(values: F64) -> float:

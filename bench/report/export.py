@@ -14,6 +14,7 @@ from bench.analysis.leaderboard import leaderboard
 from bench.analysis.results import load_cells, load_draws, load_results
 from bench.analysis.summary import summary
 from bench.analysis.worst_case import worst_per_image
+from bench.report.plain import to_csv
 from bench.store.folder import disk_errors, write_atomic
 from bench.store.kinds import folder_named
 from defenses.utils.errors import UserError, unknown
@@ -33,7 +34,8 @@ _ALL = ("results", "cells", "worst_per_image", "summary", "leaderboard")  # draw
 def export(results: str | Path, out: str | Path, *, form: str = "parquet", only: Collection[str] = ()) -> list[Path]:
     """Write the frames of a results folder, and what their columns mean, as Parquet or CSV.
 
-    In CSV, lists are JSON.
+    In CSV, lists are JSON, and names that a spreadsheet would execute or a terminal obey are made harmless, as in
+    tables.csv; Parquet has them as they are.
 
     Args:
         results: the results folder of a board.
@@ -74,5 +76,4 @@ def _plain(frame: pd.DataFrame, form: str) -> pd.DataFrame:
 
 
 def _as_bytes(frame: pd.DataFrame, form: str) -> bytes:
-    data: bytes = frame.to_parquet(index=False) if form == "parquet" else frame.to_csv(index=False).encode()
-    return data
+    return frame.to_parquet(index=False) if form == "parquet" else to_csv(frame).encode()

@@ -29,8 +29,9 @@ def of_numbers(frame: pd.DataFrame, cells: pd.DataFrame, records: pd.DataFrame) 
 
 def _like_chance(frame: pd.DataFrame, records: pd.DataFrame) -> Iterator[str]:
     """Yield a note for each defense whose clean accuracy is no better than that of a guess among the labels met."""
-    classes = records["label"].nunique() if "label" in records else 0
     clean = frame[(frame["attack"] == CLEAN) & (frame["n_images"] >= _FEWEST)]
+    low = (clean["clean_mean"] <= 0.5).any()  # above it no number of classes, at least two, makes a note
+    classes = records["label"].nunique() if low and "label" in records else 0
     for defense, accuracy in zip(clean["defense"], clean["clean_mean"], strict=True):
         if classes > 1 and accuracy <= 1 / classes:
             yield (

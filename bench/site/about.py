@@ -40,4 +40,4 @@ def about_of(fingerprints: Sequence[Mapping[str, Any]]) -> About:
         return About(parts=tuple(parts), weights=tuple(hashes.items()))
     year = re.search(r"\b(19|20)\d\d\b", known.venue)
     published = int(year[0]) if year and known.url else None
-    return About(published, known.venue, known.licence, tuple(parts), tuple(hashes.items()))
+    return About(published, known.venue, known.licence, tuple(parts), tuple(hashes.items()), card=True)

@@ -76,6 +76,7 @@ class About:
         licence: of the implementation.
         parts: (role, name) of each part, in the order in which an image passes them.
         weights: sha256 of weights files by name.
+        card: True if a card describes it; else paper and licence are not known.
     """
 
     year: int | None = None
@@ -83,6 +84,7 @@ class About:
     licence: str = ""
     parts: tuple[tuple[str, str], ...] = ()
     weights: tuple[tuple[str, str], ...] = ()
+    card: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,6 +91,8 @@ def _lines(row: SiteRow) -> list[tuple[str, str]]:
     ]
     if values["worst_attack"]:
         lines.append(("strongest attack", f"{values['worst_attack']} ({values['worst_view']})"))
+    if not row.about.card:
+        lines.append(("card", "none; its paper and licence are not known"))
     return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
 
 

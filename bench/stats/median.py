@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr  # scipy.stats takes a second to import
@@ -47,7 +49,7 @@ def median_interval(size: npt.ArrayLike, success: npt.ArrayLike, confidence: flo
     n, tail = len(sizes), (1 - confidence) / 2
     if not n:
         return float("nan"), float("nan")
-    below = int(np.searchsorted(bdtr(np.arange(n // 2 + 1), n, 0.5), tail, side="right")) - 1
+    below = bisect_right(range(n // 2 + 1), tail, key=lambda fewer: float(bdtr(fewer, n, 0.5))) - 1
     return (0.0, float("inf")) if below < 0 else (float(sizes[below]), float(sizes[n - 1 - below]))
 
 

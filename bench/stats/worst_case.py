@@ -36,10 +36,12 @@ def select_worst(
     if not len(share):
         return np.full(share.shape[1:], -1, np.int64)
     success_size = np.where(share < 0.5, size, np.inf)
-    # The last key counts first.
-    keys = np.broadcast_arrays(np.asarray(no_attack, bool), success_size, np.asarray(margin, float), share)
-    chosen = np.lexsort(keys, axis=0)[0]
-    return np.where(np.isnan(share).all(0), -1, chosen).astype(np.int64)
+    ties = np.ones(share.shape, bool)
+    for key in (share, margin, success_size, no_attack):
+        values = np.where(ties, key, np.nan)
+        lowest = np.fmin.reduce(values)
+        ties &= (values == lowest) | np.isnan(lowest)  # unknown ones come last
+    return np.where(np.isnan(share).all(0), -1, ties.argmax(0)).astype(np.int64)
 
 
 @dataclass(frozen=True)

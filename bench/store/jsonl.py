@@ -1,12 +1,14 @@
-"""JSON-lines files of finished work, which runs append to and resume from."""
+"""JSON lines: files of finished work, which runs append to and resume from, and many lines parsed at once."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -128,3 +130,25 @@ def read(path: Path) -> tuple[Json, dict[str, Json], int]:
     if not about:
         raise UserError(f"{path} says nothing of what it is about; remove the file")
     return about, entries, size
+
+
+def json_lines(text: str) -> list[Any]:
+    """Parse lines of JSON.
+
+    Raises:
+        ValueError: a line is not JSON.
+    """
+    with uncollected():  # as one array: faster than line by line
+        return list(json.loads(f"[{text.strip().replace(chr(10), ',')}]"))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause Python's search for reference cycles, which thousands of small objects that stay would trigger in vain."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from bench.spec.cell import SCHEMA
 from bench.spec.cell_columns import CellColumns
+from bench.store.jsonl import json_lines
 from defenses.utils.errors import UserError
 from defenses.utils.json_values import Json
 
@@ -100,10 +100,26 @@ def read_lines(part: Path) -> list[CellRecord]:
     """
     before = identity(part)
     try:
-        lines = json_lines((part / CELLS).read_text(encoding="utf-8"))
+        contents = (part / CELLS).read_bytes()
     except OSError as error:
         _check_same(part, before)
         raise ValueError(f"it is incomplete ({type(error).__name__})") from None
+    return lines_of(part, contents)
+
+
+def lines_of(part: Path, contents: bytes) -> list[CellRecord]:
+    """Return the cell lines of a part.
+
+    Args:
+        part: folder of the part, for messages.
+        contents: of its file of lines.
+
+    Raises:
+        ValueError: the lines cannot be read.
+        UserError: a newer version wrote them.
+    """
+    try:
+        lines = json_lines(contents.decode("utf-8"))
     except (ValueError, RecursionError):
         lines = [None]
     if not all(map(_is_line, lines)):
@@ -111,21 +127,6 @@ def read_lines(part: Path) -> list[CellRecord]:
     for line in lines:
         refuse_newer(part, line.get("identity"))
     return lines
-
-
-def json_lines(text: str) -> list[Any]:
-    """Parse lines of JSON.
-
-    Raises:
-        ValueError: a line is not JSON.
-    """
-    collecting = gc.isenabled()
-    gc.disable()  # thousands of small objects would trigger it again and again, and all of them stay
-    try:  # as one array: faster than line by line
-        return list(json.loads(f"[{text.strip().replace(chr(10), ',')}]"))
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _is_line(line: object) -> bool:

@@ -5,7 +5,7 @@ A cell is identified by its position in the plan, which is the order of tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.store.columns import check_columns
+from bench.store.jsonl import json_lines, uncollected
 from bench.store.kinds import NO_RESULTS, kind_of, refuse_other_kind
 from bench.store.manifest import check_manifest
-from bench.store.parts import CELLS, CellRecord, json_lines, opened, part_folders, read_lines, read_whole
+from bench.store.parts import CELLS, CellRecord, lines_of, opened, part_folders, read_whole
 from defenses.utils.errors import UserError
 
 CHALLENGES = "challenges.jsonl"  # beside the plan, which a run writes anew
@@ -169,20 +170,23 @@ def read_challenges(folder: Path) -> list[CellRecord]:
     return lines
 
 
-def _part_lines(part: Path) -> list[CellRecord]:
+def _part_lines(part: Path, without: Sequence[str]) -> list[CellRecord]:
     try:
-        read_whole(part, CELLS)
-        return read_lines(part)
+        lines = lines_of(part, read_whole(part, CELLS))
     except ValueError as problem:
         raise UserError(f"{part}: {problem}; {_AGAIN}") from None
+    for line in lines:
+        for name in without:
+            line.pop(name, None)  # type: ignore[misc]
+    return lines
 
 
-def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
+def _stored(folder: Path, without: Sequence[str] = ()) -> tuple[list[CellRecord], list[Part]]:
     cells: dict[str, CellRecord] = {}
     folders = part_folders(folder / "parts")
     # Merged parts come first: cell parts are newer, but a failed result never replaces a good one.
     for part in folders:
-        for line in _part_lines(part):
+        for line in _part_lines(part, without):
             earlier = cells.get(line["key"])
             if earlier is None or line["status"] == "ok" or earlier["status"] != "ok":
                 line["part"] = part.name
@@ -200,13 +204,15 @@ def _stored(folder: Path) -> tuple[list[CellRecord], list[Part]]:
     return lines, [Part(p, positions.get(p.name, {})) for p in folders]
 
 
-def read_folder(folder: Path, read: Callable[[list[CellRecord], list[Part]], T]) -> T:
+def read_folder(folder: Path, read: Callable[[list[CellRecord], list[Part]], T], *, without: Sequence[str] = ()) -> T:
     """Return `read` of the lines of all planned cells and of the parts.
 
     Args:
         folder: the results folder.
         read: function of the lines, in table order, those without a result included, and of the parts. It is called
             again where a part moved meanwhile.
+        without: keys that its lines may lack. Thousands of lines with their identities take more memory than all else
+            that tables need.
 
     Raises:
         UserError: no results there, a damaged file, or parts that moved at every attempt.
@@ -217,7 +223,8 @@ def read_folder(folder: Path, read: Callable[[list[CellRecord], list[Part]], T])
     for attempt in range(_TRIES):
         try:
             check_manifest(folder)
-            return read(*_stored(folder))
+            with uncollected():
+                return read(*_stored(folder, without))
         except FileNotFoundError as error:
             if attempt == _TRIES - 1:
                 raise UserError(f"{error.filename} vanished while it was read; repeat the command") from None

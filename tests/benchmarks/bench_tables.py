@@ -161,7 +161,7 @@ def _columns(cells: list[dict[str, Any]], shape: Shape, rng: np.random.Generator
 _MEASURED = """
 import sys, time
 from pathlib import Path
-import numpy, pandas, pyarrow.compute, pyarrow.parquet, safetensors.numpy, filelock
+import numpy, pandas, pyarrow.compute, pyarrow.pandas_compat, pyarrow.parquet, safetensors.numpy, filelock, jinja2
 from bench.analysis import draws, records, results, rows, scores, summary
 from bench.report import files, table, tables
 from bench.stats import proportions, worst_case
@@ -205,11 +205,11 @@ import json
 plan = [json.loads(line) for line in (Path(sys.argv[1]) / "plan.jsonl").read_text().splitlines()]
 folder.Store(Path(sys.argv[1])).compact(plan)
 """
-_LEADERBOARD = """
+LEADERBOARD = """
 import bench
 bench.leaderboard(sys.argv[1])
 """
-_PAGES = """
+PAGES = """
 import tempfile
 sys.path.insert(0, "tests/helpers")
 from site_pages import write_board_pages
@@ -251,8 +251,8 @@ def _case(name: str, shape: Shape, folder: Path, repeats: int) -> None:
         aside.rename(part)  # as one cell that was run again
         print(f"  compact, one more cell: {measured(_COMPACT, folder)}", flush=True)
     if name == "board":
-        print(f"  leaderboard: {measured(_LEADERBOARD, folder)}", flush=True)
-        print(f"  pages: {measured(_PAGES, folder)}", flush=True)
+        print(f"  leaderboard: {measured(LEADERBOARD, folder)}", flush=True)
+        print(f"  pages: {measured(PAGES, folder)}", flush=True)
         return
     for _ in range(repeats):
         print(f"  tables: {measured(TABLES, folder)}", flush=True)

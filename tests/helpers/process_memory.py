@@ -13,6 +13,15 @@ from pathlib import Path
 import psutil
 from boards import ROOT
 
+# The peak of a process counts that of the one that forked it, so a small one does.
+_LAUNCHER = """
+import resource, subprocess, sys, time
+begin = time.monotonic()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.monotonic() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
 _PERIOD = 0.05  # seconds
 _IMPORTED = "import time:"  # lines of `python -X importtime`
 
@@ -42,6 +51,43 @@ class Watched:
     def above(self) -> dict[int, float]:
         """MiB of the command and each worker above their imports."""
         return {number: self.peaks[number] - self.imports[number] for number in self.imports}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command took, with its imports.
+
+    Args:
+        seconds: on the clock.
+        processor: seconds of the processor, of all threads and processes; on an idle machine the clock shows no more.
+        peak: the most resident memory of one process, in MiB.
+    """
+
+    seconds: float
+    processor: float
+    peak: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.processor:.1f} s of the processor, {self.peak:.0f} MiB"
+
+
+def taken(*command: object, cwd: Path = ROOT, codes: tuple[int, ...] = (0,)) -> Taken:
+    """Run a command, measured from outside.
+
+    Args:
+        *command: its words.
+        cwd: its folder.
+        codes: exit codes that it may have.
+
+    Raises:
+        SystemExit: it has another one.
+    """
+    words = [sys.executable, "-c", _LAUNCHER, *map(str, command)]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode not in codes:
+        raise SystemExit(f"{command}: {done.stderr[-2000:]}")
+    seconds, processor, peak = map(float, done.stdout.split())
+    return Taken(seconds, processor, peak / 1024)
 
 
 def watched(*arguments: object, cwd: Path, mark: str) -> Watched:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import pyarrow as pa
 from fake_board import result
+from process_memory import taken
 
 from bench.board.load import load_board
 from bench.store.arrays import CellImages, tables_of
@@ -29,13 +29,6 @@ BLOCK, ATTACKS = 5, 48  # with the two null attacks 50 rows of 100 cells on the 
 PER_DEFENSE = 5000
 SIZES = (10_000, 30_000, 100_000)
 UNMERGED = 10_000
-# The peak of a process counts that of the one that forked it, so a small one does.
-LAUNCHER = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
 
 
 def board_of(folder: Path, cells: int) -> Path:
@@ -84,13 +77,8 @@ def _about(store: Store, board) -> None:
 
 def measured(*words: object) -> str:
     """Run a command of purebench; return its seconds and peak memory."""
-    begin = time.monotonic()
-    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "bench", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begin
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"{words}: {done.stderr[-2000:]}")
-    return f"{seconds:.1f} s, {int(done.stdout.split()[-1]) / 1024:.0f} MiB"
+    took = taken(sys.executable, "-m", "bench", *words, cwd=Path.cwd(), codes=(0, 1))
+    return f"{took.seconds:.1f} s, {took.peak:.0f} MiB"
 
 
 def store_cells(folder: Path, cells) -> list[str]:

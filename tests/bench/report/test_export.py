@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from boards import purebench_here
+from fake_board import HOSTILE
+from site_pages import hostile
 
 import bench
 from bench.report.export import FRAMES, export
@@ -70,3 +72,29 @@ def test_bad_input_is_one_line(tmp_path):
     assert "read it with bench.load_corruptions" in told.stderr
     told = purebench_here("export", RESULTS, "--csv", "--only", "leaderboard", "--out", tmp_path / "e")
     assert told.stdout == f"leaderboard.csv, columns.csv in {tmp_path / 'e'}\n"
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_hostile_names_do_no_harm(form, tmp_path):
+    """In Parquet they stay what they are; a spreadsheet or terminal executes none of those in a CSV."""
+    folder = hostile(tmp_path / "hostile")
+    told = purebench_here("export", folder, f"--{form}", "--out", tmp_path / "e")
+    assert (told.returncode, told.stderr) == (0, "")
+    names = ["results", "cells", "worst_per_image", "summary", "leaderboard"]
+    written = [f"{name}.{form}" for name in names] + ["columns.csv"]
+    assert sorted(
+        p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if "hostile" not in p.parts
+    ) == sorted(["e", *(f"e/{name}" for name in written)])
+    for name in names:
+        file, wanted = tmp_path / "e" / f"{name}.{form}", FRAMES[name](folder)
+        read = getattr(pd, f"read_{form}")(file)
+        assert len(read) == len(wanted) > 0
+        texts = [str(v) for c in ("defense", "attack", "worst_attack") if c in read for v in read[c].dropna()]
+        if form == "parquet":
+            assert read["defense"].tolist() == wanted["defense"].tolist()
+            assert {HOSTILE, "../../etc/passwd", "x" * 200, "=1+1"} <= {*texts}
+            continue
+        assert file.read_text().replace("\n", "").isprintable()
+        assert not [text for text in texts if text.startswith(("=", "+", "@"))]
+        assert {"'=1+1", "../../etc/passwd", "x" * 200} <= {*texts}
+        assert read["defense"].nunique() == wanted["defense"].nunique()

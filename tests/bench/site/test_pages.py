@@ -219,3 +219,24 @@ def test_names_of_files_depend_on_no_other_name_but_for_those_alike():
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in found)
     assert found[3].startswith("index-")
     assert found[5].startswith("adp-images-")
+
+
+def test_a_defense_without_a_card_is_shown_and_says_so(tmp_path):
+    """As one of somebody else's, or of another version."""
+    folder = write(tmp_path / "cards", deterministic("mine") + deterministic("theirs"))
+    defenses = {"mine": {"name": "gone"}, "theirs": {"name": "adp"}}
+    (folder / "manifest.json").write_text(json.dumps({"defenses": defenses}))
+    frame = leaderboard(folder).set_index("defense")
+    assert frame["paper"].str.len().gt(0).to_dict() == {"mine": False, "theirs": True}
+    assert frame["worst_mean"].nunique() == 1
+    build_site([folder], tmp_path / "site")
+    read = pages(tmp_path / "site")
+    rows = dict(board_rows(read["b/cards/index.html"]))
+    assert {label: (r["year"]["text"], r["venue"]["text"]) for label, r in rows.items()} == {
+        "mine": ("none", "none"),
+        "theirs": ("2021", "ICML 2021"),
+    }
+    mark = "none; its paper and licence are not known"
+    assert [read[f"b/cards/{name}.html"].source.count(mark) for name in rows] == [
+        1 - (name == "theirs") for name in rows
+    ]
