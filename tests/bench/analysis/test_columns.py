@@ -137,7 +137,9 @@ def test_in_python():
 
 
 def test_on_the_command_line():
-    assert re.search(r"^  load_draws +a row per image, attack and draw$", purebench_here("columns").stdout, re.MULTILINE)
+    assert re.search(
+        r"^  load_draws +a row per image, attack and draw$", purebench_here("columns").stdout, re.MULTILINE
+    )
     told = purebench_here("columns", "load_draws").stdout
     assert told.count("\n") == 1 + len(columns_of("load_draws"))
     told = purebench_here("columns", "worst", "attack").stdout
