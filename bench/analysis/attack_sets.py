@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.public_names import public
 from bench.analysis.results import load_results
 from bench.analysis.rows import SETTING, TRAINING_SEED
@@ -24,6 +25,7 @@ _ATTACK = ["attack", "view"]
 Source = str | Path | pd.DataFrame
 
 
+@with_columns
 def by_class(source: Source) -> pd.DataFrame:
     """Return clean and worst-case accuracy by class.
 
@@ -31,8 +33,7 @@ def by_class(source: Source) -> pd.DataFrame:
         source: a results folder, or a frame of `load_results` or `benchmark`.
 
     Returns:
-        A row per defense, training, setting and class: the keys, `label`: int64; `n_images`: int64; `clean_mean`,
-        `worst_mean` with `_low` and `_high` (Wilson, 95 %): float64 in [0, 1].
+        A row per defense, training, setting and class. Columns: those of `purebench columns by_class`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -44,9 +45,11 @@ def by_class(source: Source) -> pd.DataFrame:
         low, high = wilson(frame[f"{name}_mean"] * frame["n_images"], frame["n_images"])
         frame = frame.assign(**{f"{name}_low": low, f"{name}_high": high})
     names = ["n_images", *(f"{name}_{end}" for name in ("clean", "worst") for end in ("mean", "low", "high"))]
-    return frame[names].reset_index().sort_values([*_ROW, "label"], kind="stable", ignore_index=True)
+    frame = frame[names].reset_index().sort_values([*_ROW, "label"], kind="stable", ignore_index=True)
+    return public(frame)
 
 
+@with_columns
 def broken_alone(source: Source) -> pd.DataFrame:
     """Return the images that one attack alone breaks.
 
@@ -57,7 +60,7 @@ def broken_alone(source: Source) -> pd.DataFrame:
         source: a results folder, or a frame of `load_results` or `benchmark`.
 
     Returns:
-        A row per such image: the keys of the defense and setting, `attack`, `view`: str; `image`: int64.
+        A row per such image. Columns: those of `purebench columns broken_alone`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -67,9 +70,10 @@ def broken_alone(source: Source) -> pd.DataFrame:
         alone = broken[broken.sum(axis=1) == 1]
         rows += [row | dict(zip(_ATTACK, alone.columns[int(line.argmax())], strict=True)) | {"image": image}
                  for image, line in zip(alone.index, alone.to_numpy(), strict=True)]  # fmt: skip
-    return pd.DataFrame(rows, columns=[*_ROW, *_ATTACK, "image"]).astype({"image": "int64"})
+    return public(pd.DataFrame(rows, columns=[*_ROW, *_ATTACK, "image"]).astype({"image": "int64"}))
 
 
+@with_columns
 def cascade(source: Source) -> pd.DataFrame:
     """Return the order in which attacks break images: each time the one that breaks most of those that are left.
 
@@ -77,9 +81,7 @@ def cascade(source: Source) -> pd.DataFrame:
         source: a results folder, or a frame of `load_results` or `benchmark`.
 
     Returns:
-        A row per attack that breaks further images, strongest first: the keys of the defense and setting, `step`:
-        int64, from 1; `attack`, `view`: str; `alone`: int64, images that it breaks; `new`: int64, of those, the ones
-        that no attack before it breaks; `broken`: int64, all images so far; `left`: int64, images that hold.
+        A row per attack that breaks further images, strongest first. Columns: those of `purebench columns cascade`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -96,9 +98,11 @@ def cascade(source: Source) -> pd.DataFrame:
             counts = {"alone": values[:, best].sum(), "new": new[best], "broken": taken.sum(), "left": (~taken).sum()}
             rows.append(row | {"step": step, **dict(zip(_ATTACK, broken.columns[best], strict=True)), **counts})
     counted = ["alone", "new", "broken", "left"]
-    return pd.DataFrame(rows, columns=[*_ROW, "step", *_ATTACK, *counted]).astype(dict.fromkeys(counted, "int64"))
+    frame = pd.DataFrame(rows, columns=[*_ROW, "step", *_ATTACK, *counted])
+    return public(frame.astype(dict.fromkeys(counted, "int64")))
 
 
+@with_columns
 def agreement(source: Source) -> pd.DataFrame:
     """Return how far each two attacks break the same images.
 
@@ -106,9 +110,7 @@ def agreement(source: Source) -> pd.DataFrame:
         source: a results folder, or a frame of `load_results` or `benchmark`.
 
     Returns:
-        A row per two attacks: the keys of the defense and setting, `attack_a`, `view_a`, `attack_b`, `view_b`: str;
-        `both`, `only_a`, `only_b`, `neither`: int64, images; `jaccard`: float64 in [0, 1], `both` of those that either
-        breaks, NaN if none; `kappa`: float64, Cohen's (1960), NaN where both attacks break all or no images.
+        A row per two attacks. Columns: those of `purebench columns agreement`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -119,7 +121,7 @@ def agreement(source: Source) -> pd.DataFrame:
             names = dict(zip(("attack_a", "view_a", "attack_b", "view_b"), (*a, *b), strict=True))
             rows.append(row | names | _counts(broken[a].to_numpy(), broken[b].to_numpy()))
     columns = ["attack_a", "view_a", "attack_b", "view_b", "both", "only_a", "only_b", "neither", "jaccard", "kappa"]
-    return pd.DataFrame(rows, columns=[*_ROW, *columns])
+    return public(pd.DataFrame(rows, columns=[*_ROW, *columns]))
 
 
 def _counts(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> dict[str, float]:

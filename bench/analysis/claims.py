@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.analysis.caveats import fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.columns import with_columns
 from bench.analysis.results import CLEAN, NULL
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
@@ -180,6 +181,7 @@ def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) ->
     return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
 
 
+@with_columns
 def claims_table(results: Paths, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
     """Return the claims on the defenses of some results folders, each with its verdict.
 
@@ -188,12 +190,9 @@ def claims_table(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
         claims: the claims; None: those that come with purebench.
 
     Returns:
-        A row per worst case and claim on its defense, in the order of tables. Columns: results (the folder), defense
-        (label), paper, year, kind, dataset, threat, network, attack, aggregation (all of the claim); claimed_clean,
-        claimed_robust with its Wilson interval claimed_low and claimed_high, claimed_n; the same measured_...; verdict,
-        reason, note; points_left: how many points (of 100) the rows that follow the claim's protocol leave above the
-        worst case of the same defense, by the lowest of them; evidence, source, url. Shares lie in [0, 1]; what is not
-        told or was not run is NaN.
+        A row per worst case and claim on its defense, in the order of tables. `points_left`: how many points (of 100)
+        the rows that follow the claim's protocol leave above the worst case of the same defense, by the lowest of them.
+        Columns: those of `purebench columns claims_table`.
 
     Raises:
         UserError: no results there, or a damaged file.

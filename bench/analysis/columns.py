@@ -1,19 +1,22 @@
-"""The columns of frames as data: dtype, unit and meaning."""
+"""The columns of frames as data: dtype, unit and meaning; `glossary` has them."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from functools import cache
+from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, TypeVar, cast
 
 from defenses.utils.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FILE = Path(__file__).with_name("columns.toml")
+_FILES = [Path(__file__).with_name("glossary") / f"{name}.toml" for name in ("results", "evidence", "questions")]
 _ENDS = {"_low": "lower", "_high": "upper"}
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Column(NamedTuple):
@@ -58,24 +61,6 @@ def columns_of(frame: str = "") -> tuple[Column, ...]:
     return tuple(column for name in ([frame] if frame else known) for column in _of_frame(name))
 
 
-def columns(frame: str = "") -> pd.DataFrame:
-    """Return the columns of a frame of `bench` as a frame.
-
-    Args:
-        frame: a function, as "load_results"; "": all that are described.
-
-    Returns:
-        A row per column: `frame`, `name`, `dtype`, `unit`, `meaning`: str; `always`: bool, False if the column is there
-        only where it has something to say.
-
-    Raises:
-        UserError: no such frame.
-    """
-    import pandas as pd
-
-    return pd.DataFrame(columns_of(frame), columns=list(Column._fields))
-
-
 def _of_frame(frame: str) -> list[Column]:
     shared, of = _read()["columns"], _read()["frames"][frame]
     known = {**shared, **of.get("own", {})}
@@ -109,5 +94,39 @@ class _File(TypedDict):
 
 @cache
 def _read() -> _File:
-    content: Any = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    return cast(_File, content)
+    contents: Any = [tomllib.loads(file.read_text(encoding="utf-8")) for file in _FILES]
+    frames = {name: frame for content in contents for name, frame in content["frames"].items()}
+    return cast(_File, {"columns": contents[0]["columns"], "frames": frames})
+
+
+def with_columns(function: _F) -> _F:
+    """Return a function with the columns of its frame in its docstring, instead of the command that shows them.
+
+    Args:
+        function: of `frames`; its docstring says "Columns: those of `purebench columns <its name>`."
+    """
+    name = function.__name__
+    listed = [f"`{c.name}` ({', '.join(filter(None, (c.dtype, c.unit)))}): {c.meaning}" for c in columns_of(name)]
+    if function.__doc__:  # there is none under python -OO
+        command = f"Columns: those of `purebench columns {name}`."
+        text = "".join(["Columns:", *(f"\n    - {line}" for line in listed)])
+        function.__doc__ = cleandoc(function.__doc__).replace(command, text)
+    return function
+
+
+@with_columns
+def columns(frame: str = "") -> pd.DataFrame:
+    """Return the columns of a frame of `bench` as a frame.
+
+    Args:
+        frame: a function, as "load_results"; "": all that are described.
+
+    Returns:
+        A row per column. Columns: those of `purebench columns columns`.
+
+    Raises:
+        UserError: no such frame.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(columns_of(frame), columns=list(Column._fields))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.results import load_draws, load_results
 from bench.stats.detection import auroc, auroc_interval, detected
 from bench.stats.proportions import wilson
@@ -39,6 +40,7 @@ _COLUMNS = {
 _IMAGE = ("right", "wrong", "refused", "accepted", "score")  # per image, shares of its draws apart from the last
 
 
+@with_columns
 def detection(folder: str | Path) -> pd.DataFrame:
     """Return the metrics of detectors by setting, guarded defense, attack and view, and under all attacks together.
 
@@ -46,19 +48,10 @@ def detection(folder: str | Path) -> pd.DataFrame:
         folder: a results folder.
 
     Returns:
-        A row per setting, defense, training, attack and view, and one under all attacks together. Each share has its
-        `<name>_low` and `<name>_high`, float64: Wilson 95%, n = images (of rates at a fixed threshold: adversarial
-        images), of AUROC a bootstrap over images. NaN: undefined.
-        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting; `defense`: str, label;
-        `training_seed`: int64; `attack`, `view`: str; `n_images`: int64;
-        `right_accepted`: float64 in [0, 1], share of clean images that are right and not refused;
-        `clean_refused`: float64 in [0, 1], share of clean images that are refused, at the threshold of the defense;
-        `right_or_refused`: float64 in [0, 1], of attacked images; under all attacks together the minimum over attacks;
-        `n_fooled`: float64, number of adversarial images that fool the classifier; NaN under all attacks together, as
-        the next three;
-        `auroc`: float64 in [0, 1], of these against clean images;
-        `tpr_at_1`, `tpr_at_5`: float64 in [0, 1], share of these that are detected at a false positive rate of 1% or 5%
-        on the board's clean images.
+        A row per setting, defense, training, attack and view, and one under all attacks together. Intervals are
+        Wilson's, n = images (of rates at a fixed threshold: adversarial images), of AUROC a bootstrap over images.
+        NaN: undefined.
+        Columns: those of `purebench columns detection`.
 
     Raises:
         UserError: no results there, a damaged file, or no defense with a detector.

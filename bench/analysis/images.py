@@ -57,6 +57,7 @@ def load_images(
     view: str | None = None,
     indices: Iterable[int] | None = None,
     *,
+    norm: str | None = None,
     eps: str | None = None,
     training_seed: int | None = None,
     data_root: str | Path | None = None,
@@ -69,6 +70,7 @@ def load_images(
         attack: label, as "autoattack:standard"; "none" and "uniform" too.
         view: of several views of the attack, its label or its gradient mode, as "bpda".
         indices: dataset indices, in the order of the result; None: all, ascending.
+        norm: of several norms, which one, as "L2".
         eps: of several radii, which one, as in tables: "8/255".
         training_seed: of several trainings, which one.
         data_root: folder of data sets.
@@ -79,7 +81,7 @@ def load_images(
     """
     from defenses.data.dataset import load_dataset
 
-    wanted = {"eps": eps, "training_seed": training_seed}
+    wanted = {"norm": norm, "eps": eps, "training_seed": training_seed}
     folder = folder_named(results)
     lines, frame, adversarial = read_folder(
         folder, partial(_stored, folder=folder, row=(defense, attack, view), wanted=wanted)

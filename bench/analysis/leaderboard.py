@@ -13,6 +13,7 @@ import pandas as pd
 from bench.analysis.caveats import AuditState, audit_states, certificate_states, fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import Verdict, foremost, name_and_weights
+from bench.analysis.columns import with_columns
 from bench.analysis.public_names import public
 from bench.analysis.ranks import rank_ranges_of
 from bench.analysis.records import CLEAN
@@ -62,6 +63,7 @@ class _Entry:
     side: Side | None
 
 
+@with_columns
 def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, confidence: float = 0.95) -> pd.DataFrame:
     """Return a row per board, threat and defense: worst case, range of ranks, audit, certificate and costs.
 
@@ -72,33 +74,11 @@ def leaderboard(*results: str | Path, claims: Iterable[Claim] | None = None, con
         confidence: of the ranges of ranks, in (0, 1); the other intervals are those of `summary`, 95%.
 
     Returns:
-        The threats of each folder in board order, the best worst case of each first, rows without a rank last:
-        `board`: str, name of the board;
-        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting within which ranks are;
-        `defense`: str, label;
-        `rank_low`, `rank_high`: Int64, best and worst rank that the images do not exclude
-        (`bench.rank_ranges`); NA for a row that fails its audit or is incomplete;
-        `worst_mean`, `worst_low`, `worst_high`: float64 in [0, 1], the worst case: `robust_mean` of `summary`;
-        `worst_attack`, `worst_view`: str, the attack that alone breaks the most images (fewer than half of the draws
-        withstand it); "" if none breaks any;
-        `clean_mean`, `clean_low`, `clean_high`: float64 in [0, 1], accuracy on clean images;
-        `rob_m5`, `rob_m5_low`, `rob_m5_high`: float64 in [0, 1], chance that an image withstands five submissions; NaN
-        for deterministic defenses, and for fewer than five draws;
-        `audit`: str, "pass", "fail", "not measurable", or "none" without an audit of every training;
-        `audit_failed`: str, the failed checks, with "; " between them;
-        `certificate`: str, of exact gradients: "certified", "not needed" without an attack that uses them, or why
-        nothing certifies them;
-        `claim`: str, data set, threat and network of a claim of its authors (`bench.claims_table` has all of them: this
-        is the one that compares best), "" without one; `claim_robust`: float64 in [0, 1], its robust accuracy;
-        `claim_verdict`, `claim_reason`: str, its verdict, see `bench.judge_claim`;
-        `stochastic`: bool; `draws`: int64, held-out draws per image; `n_images`: int64, images with a verdict;
-        `n_seeds`: int64, trainings that the row is the mean of; `budget`: str, "full" or "reduced" attacks;
-        `compute`: str, arithmetic in which attacks searched where it is not plain float32, as "bf16";
-        `evaluations_per_image`: float64, forward passes + 2 x backward passes of all attacks, NaN if not counted;
-        `seconds_per_image`: float64, seconds of all attacks;
-        `paper`, `url`: str, title with venue and address from the card; "" without a paper;
-        `status`: str, "ok", what is missing, or "no attacks";
-        `results`: str, the folder; `fingerprint`: str, digest of the defense, of several trainings with "; " between.
+        The threats of each folder in board order, the best worst case of each first, rows without a rank last: those
+        that fail their audit or are incomplete. `rob_m5` is NaN for deterministic defenses, and for fewer than five
+        draws; `audit` is "none" without an audit of every training; `certificate` is "not needed" without an attack
+        that uses exact gradients; `bench.claims_table` has all claims, `claim` is the one that compares best.
+        Columns: those of `purebench columns leaderboard`.
 
     Raises:
         UserError: no folder, no results there, or a damaged file.

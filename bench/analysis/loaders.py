@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read as read_certificates
 from bench.spec.cell import digest
@@ -42,6 +43,7 @@ _RUNS = {
 }
 
 
+@with_columns
 def load_audits(*results: str | Path) -> pd.DataFrame:
     """Read the audits of results folders, see `purebench audit`.
 
@@ -49,14 +51,7 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
         *results: results folders; one without audits adds no row.
 
     Returns:
-        A row per folder, audited defense and check:
-        `results`: str, the folder; `defense`: str, label; `fingerprint`: str, digest that joins it with other folders;
-        `dataset`, `norm`, `eps`, `budget`: str, what it was audited on, and "full" or "quick"; `n_images`: Int64,
-        images; `seed`: Int64;
-        `audit`: str, of all checks: "pass", "fail" or "not measurable";
-        `check`: str, name; `status`: str, "pass", "fail", "not applicable" or "not measurable";
-        `evidence`: str, one line; `numbers`: dict of measured values by name, None where one is not finite; `images`:
-        tuple of the dataset indices of the images that contradict the evaluation.
+        A row per folder, audited defense and check. Columns: those of `purebench columns load_audits`.
 
     Raises:
         UserError: no folder, results of another kind or none, or damaged audits.
@@ -78,6 +73,7 @@ def _finding(folder: Path, audit: Mapping[str, object], finding: JsonView) -> di
     return shown | about | {"n_images": audit.get("images"), "audit": state} | found
 
 
+@with_columns
 def load_certificates(results: str | Path) -> pd.DataFrame:
     """Read the gradient certificates of a results folder, see `purebench certify`.
 
@@ -85,14 +81,7 @@ def load_certificates(results: str | Path) -> pd.DataFrame:
         results: the folder; without certificates there are no rows.
 
     Returns:
-        A row per defense and measurement:
-        `results`: str, the folder; `defense`: str, label with the training seed, "" where the folder has it no more;
-        `fingerprint`: str, its digest;
-        `state`: str, of all measurements: "passed", "failed" or "not measurable";
-        `check`: str, the measurement, "" where none could be made; `check_state`: str, as `state`;
-        `value`: float64, the worst value; `limit`: float64, upper limit of the value, or lower one where `least`: bool;
-        `points`: int64, points at which derivatives are compared (0: it is not measured at points), `left_out`: int64,
-        of these, at kinks; `note`: str, for the reader, or the error.
+        A row per defense and measurement. Columns: those of `purebench columns load_certificates`.
 
     Raises:
         UserError: results of another kind or none.
@@ -114,6 +103,7 @@ def _measurement(check: JsonView) -> dict[str, object]:
     return columns | {"check": check["name"], "check_state": state_of(check)}
 
 
+@with_columns
 def load_runs(results: str | Path) -> pd.DataFrame:
     """Read what made a results folder: its commands, with code, time, versions and machine.
 
@@ -121,14 +111,7 @@ def load_runs(results: str | Path) -> pd.DataFrame:
         results: a results folder of any kind.
 
     Returns:
-        A row per run, in order:
-        `results`: str, the folder; `run`: str, id, as in the column `run` of `load_cells`;
-        `command`: str; `commit`: str, git commit of purebench, "" if unknown; `dirty`: boolean, True with changes
-        beside the commit, NA if unknown;
-        `started`, `finished`: datetime64[us, UTC], NaT for a run that did not end; `seconds`: float64, NaN as well;
-        `threads`: Int64, torch threads of each process; `workers`: Int64, worker processes, 0 for none;
-        `processor`, `system`, `device`: str, and `cores`: Int64, of the machine; `versions`: dict of versions by
-        package.
+        A row per run, in order. Columns: those of `purebench columns load_runs`.
 
     Raises:
         UserError: no results there, or a damaged manifest.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.compare import compared
 from bench.analysis.public_names import public
 from bench.analysis.results import Results, read_results
@@ -22,6 +23,7 @@ _COLUMNS = {
 }
 
 
+@with_columns
 def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.DataFrame:
     """Return the comparison of the worst cases of every two defenses, on the same images.
 
@@ -31,16 +33,8 @@ def pairs(results: str | Path | Results, *, confidence: float = 0.95) -> pd.Data
 
     Returns:
         A row per setting and pair of defenses with a worst case, in board order, with the numbers of
-        `purebench compare`:
-        `dataset`, `split`, `indices`, `norm`, `eps`, `targets`: str, the setting;
-        `a`, `b`: str, labels of the defenses;
-        `difference`, `low`, `high`: float64 in [-1, 1], mean accuracy of a minus that of b, with its interval over
-        images (Bonett and Price; of several trainings a bootstrap that varies these too);
-        `only_a`, `only_b`: float64, number of images that a alone, or b alone, decides right by the majority of draws;
-        NaN for several trainings, as the next one;
-        `p_value`: float64 in [0, 1], McNemar's exact test of these numbers;
-        `n`: int64, number of images; 0 for a pair that does not compare, whose numbers are NaN;
-        `status`: str, "ok", or why the pair does not compare.
+        `purebench compare`. A pair that does not compare has n = 0 and NaN; of several trainings `only_a`, `only_b` and
+        `p_value` are NaN. Columns: those of `purebench columns pairs`.
 
     Raises:
         UserError: no results there, a damaged file, or an image with several verdicts in one row.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.compare import RESAMPLES
 from bench.analysis.results import Results
 from bench.analysis.rows import SETTING, grouped
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Correction = Literal["bonferroni", "none"]
 
 
+@with_columns
 def rank_ranges(
     values: npt.ArrayLike | pd.DataFrame, *, confidence: float = 0.95, correction: Correction = "bonferroni"
 ) -> pd.DataFrame:
@@ -40,11 +42,7 @@ def rank_ranges(
             "none" gives it to each comparison.
 
     Returns:
-        A row per defense in the order of `values`:
-        `defense`: name or number of the column;
-        `mean`: float64, mean share in [0, 1];
-        `rank_low`: int64, best rank: 1 + the number of defenses that are better beyond doubt;
-        `rank_high`: int64, worst rank: the number of defenses - the number of those that are worse beyond doubt.
+        A row per defense in the order of `values`. Columns: those of `purebench columns rank_ranges`.
 
     Raises:
         ValueError: NaN, a share outside [0, 1], no image, or another confidence or correction.
@@ -55,7 +53,7 @@ def rank_ranges(
     _, low, high = all_paired_differences(shares, confidence=level)
     best, worst = _ranges(low, high)
     names = values.columns if isinstance(values, pd.DataFrame) else range(count)
-    return pd.DataFrame({"defense": names, "mean": shares.mean(0), "rank_low": best, "rank_high": worst})
+    return pd.DataFrame({"defense": names, "share": shares.mean(0), "rank_low": best, "rank_high": worst})
 
 
 def _confidence_of_each(confidence: float, defenses: int, correction: Correction) -> float:

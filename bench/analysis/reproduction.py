@@ -17,6 +17,7 @@ import pandas as pd
 from bench.analysis.caveats import fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import interval_of, name_and_weights
+from bench.analysis.columns import with_columns
 from bench.analysis.results import CLEAN, Results, read_results
 from bench.analysis.rows import Group, choose, grouped
 from bench.board.presets import Preset, find_preset, protocol_of
@@ -59,6 +60,7 @@ class _Side:
         return float(self.shares.mean()), float(low), float(high)
 
 
+@with_columns
 def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.DataFrame:
     """Return what protocols leave of defenses beside the full protocol, and beside what was claimed with them.
 
@@ -67,15 +69,9 @@ def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
         claims: the claims; None: those that come with purebench.
 
     Returns:
-        A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]]. Columns:
-        results (the folder), defense, protocol (name of the preset), dataset, norm, eps; of the claim on the defense
-        that stands in the paper of the preset, at the radius of the preset: paper, kind, evidence, claimed_dataset,
-        claimed_threat, claimed_network (all "" without one) and claimed, of its authors the first, else the lowest;
-        own: the worst case over clean images and the attacks of the preset; full: the same of `standard`, with the null
-        attack transfer; null: under transfer alone; clean; weakness: own - full, on the same images. Each of these is a
-        share in [0, 1] with the ends of its 95% interval, <name>_low and <name>_high (Wilson's; of weakness Bonett and
-        Price's), NaN where it is unknown. n_images; status: "ok", or what is missing; left_out: attacks of the preset
-        that know the judged draw, which are no part of a worst case. A training of a defense has rows of its own.
+        A row per defense and preset, `standard` apart, whose attacks met it on a board with [[protocol]]; a training of
+        a defense has rows of its own. The claim is that on the defense in the paper of the preset. What is unknown is
+        NaN or "". Columns: those of `purebench columns reproduction`.
 
     Raises:
         UserError: no results there, or a damaged file.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.draws import JudgedImages, clean_draws, votes
 from bench.analysis.public_names import public
 from bench.analysis.records import (
@@ -48,6 +49,7 @@ RECORD_COLUMNS = (  # for tables
 _read = partial(read_folder, without=_HIDDEN)
 
 
+@with_columns
 def load_cells(path: str | Path) -> pd.DataFrame:
     """Read the cells of a results folder.
 
@@ -55,9 +57,7 @@ def load_cells(path: str | Path) -> pd.DataFrame:
         path: the folder.
 
     Returns:
-        A row per cell in table order: its specification (defense, attack, view, dataset...), `status` ("ok", "error",
-        "unsupported", "missing"), `error`, and the totals of the attack phase (seconds_attack, forwards, backwards,
-        queries) and of the verdict.
+        A row per cell in table order. Columns: those of `purebench columns load_cells`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -79,6 +79,7 @@ def _cell_frame(lines: list[CellRecord]) -> pd.DataFrame:
     return public(frame.astype({"runs": "Int64"}) if len(frame) else frame)
 
 
+@with_columns
 def load_results(path: str | Path) -> pd.DataFrame:
     """Read the records of a results folder, with their cells.
 
@@ -86,21 +87,10 @@ def load_results(path: str | Path) -> pd.DataFrame:
         path: the results folder.
 
     Returns:
-        A row per image and attack. Columns of the cell (defense, attack, view, dataset, norm, eps...), of the record
-        (image, label, target, correct, draws, correct_sel, draws_sel, hits, hits_sel, rejected, margin, linf, l2, l1,
-        l0, queries, forwards, backwards, seconds, status, error...), and
-        `accuracy`: share of the held-out draws that are right (NaN: no verdict);
-        `clean`, `null`: accuracy on the clean image, and under uniform noise in the ball;
-        `success`: share of the held-out draws in which the attack succeeds: a wrong class, neither the label nor a
-        refusal, or if targeted its target;
-        `succeeded`: True if the clean image is mostly right, and `success` is more than half;
-        `majority_right`, `majority_draws`, only for a board with a sequential rule: 1 if the majority by that rule is
-        right, else 0, and its number of held-out draws (NaN: not decided by the rule);
-        `majority`, `mean_logit`, `newly_wrong`, `margin_sel`: of the draws, see `Results`.
-        `summary`, `worst_per_image`, `compare` and `table` take the frame, or rows of it, in place of the folder.
-        The attacks "none" and "uniform" are the clean images and the noise. Cells of status "error" or "unsupported"
-        have rows as well, without draws and with that status and error: one per image, or one of image -1 if no other
-        cell has the same images.
+        A row per image and attack. `summary`, `worst_per_image`, `compare` and `table` take the frame, or rows of it,
+        in place of the folder. The attacks "none" and "uniform" are the clean images and the noise. Cells of status
+        "error" or "unsupported" have rows as well, without draws and with that status and error: one per image, or one
+        of image -1 if no other cell has the same images. Columns: those of `purebench columns load_results`.
 
     Raises:
         UserError: no results there, or a damaged file.
@@ -126,6 +116,7 @@ def _of_cells(cells: pd.DataFrame, rows: pd.DataFrame, columns: Sequence[str]) -
     return frame
 
 
+@with_columns
 def load_draws(path: str | Path) -> pd.DataFrame:
     """Read the draws of a results folder.
 
@@ -133,10 +124,8 @@ def load_draws(path: str | Path) -> pd.DataFrame:
         path: the results folder.
 
     Returns:
-        A row per image, attack and draw: defense, attack, view, norm, eps, cell, image, draw, held_out (False: a
-        selection draw), pred, margin (logit of the label minus the largest other one), rejected, logits (minus the
-        largest; float16, or float32 in a part with logits under -65,504; of more than ten classes only the ten
-        largest, which `classes` names), and for a defense with a detector `score` (NaN for others).
+        A row per image, attack and draw. Logits are float16, or float32 in a part with logits under -65,504.
+        Columns: those of `purebench columns load_draws`.
 
     Raises:
         UserError: no results there, or a damaged file.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import failures, labels, with_audit
+from bench.analysis.columns import with_columns
 from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.public_names import public
 from bench.analysis.records import CLEANS
@@ -49,6 +50,7 @@ class _SummaryLine:
     status: str
 
 
+@with_columns
 def summary(
     source: FolderOrFrame, *, m: Sequence[int] | None = None, k: int | None = None, by_seed: bool = False
 ) -> pd.DataFrame:
@@ -68,27 +70,20 @@ def summary(
         (`bench.stats.worst_case.select_worst` breaks ties by the smaller margin on selection draws).
         Clean images ("none") and uniform noise ("uniform") have rows of their own with the same aggregations; the
         noise is a reference and no candidate for the worst case, and neither are rows of a known seed, judged on the
-        one draw that the attacker knows. Columns: gradient (mode of the attack; "" for null attacks and given images),
-        seed_known; compute (arithmetic of the search, "" for plain float32);
-        shares in [0, 1], each mean with its <name>_low and <name>_high:
-        n_images (with a verdict), planned, coverage; draws (held-out ones per image); clean_mean, robust_mean
-        (means over draws, then images); robust_low, robust_high (Wilson 95%, n = images); rejected_mean;
-        right_or_refused_mean (a refusal of an attacked image is a success of the defense; of single attacks, NaN for
-        clean images and for the worst case, see `bench.analysis.detection`); rob_m<M> (unbiased; stochastic defenses
-        with at least M draws); majority; mean_logit; asr, asr_newly_wrong, asr_originally_correct (draw by draw);
-        median_perturbation (failures are infinite; its interval between two order statistics), of
-        median_perturbation_images; evaluations_per_image (forwards + 2 x backwards, of the attack; NaN if none was
-        counted), queries_per_image, seconds_per_image; status ("ok", or the missing cells and the reason); strict_rank
-        (by robust_mean, of complete worst cases only). For a folder in which a defense fails its audit, which removes
-        its rank, also "audit": the failed checks.
+        one draw that the attacker knows.
+        A refusal of an attacked image is a success of the defense in right_or_refused_mean alone (see
+        `bench.analysis.detection`). rob_m<M> is unbiased, of stochastic defenses with at least M draws; with other `m`
+        it has other columns. The interval of median_perturbation lies between two order statistics; NaN of
+        evaluations_per_image: none was counted. The strict rank is of complete worst cases only, and of none that fails
+        its audit.
         The robust columns and rob_m<M> count draws that withstand the attack: right ones, or under a targeted threat
         those that do not give the target, right or wrong (in the rows of clean images and noise too). The worst case
         is chosen by the same draws. clean_mean, majority and mean_logit always compare with the label.
         For a defense with several training seeds (n_seeds) every number is the mean over them, on the images with a
         verdict under all; the worst case is chosen for each trained model separately, and asr is the ratio of the
-        means of its parts. The interval is of the images' means over seeds, n = images. clean_sd_seeds and
-        robust_sd_seeds are sample standard deviations over seeds; NaN for a single one. A row is complete if it is
+        means of its parts. The interval is of the images' means over seeds, n = images. A row is complete if it is
         complete for each of its seeds.
+        Columns: those of `purebench columns summary`.
 
     Raises:
         UserError: no results there, a damaged file, an image with several verdicts in one row, or fewer draws than an

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.analysis.columns import with_columns
 from bench.analysis.frames import FolderOrFrame, results_of
 from bench.analysis.public_names import public
 from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
@@ -11,6 +12,7 @@ from bench.analysis.rows import SETTING, TRAINING_SEED, Group, choose, grouped
 _KEYS = ("defense", *SETTING)
 
 
+@with_columns
 def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
     """Return the worst of the clean image and all attacks per defense and image, as counted by `summary`.
 
@@ -23,10 +25,9 @@ def worst_per_image(source: FolderOrFrame) -> pd.DataFrame:
 
     Returns:
         A row per defense, training seed, setting and image with verdicts of all planned attacks on that defense
-        (except attacks unsupported on all defenses of the setting): the keys, image, label, attack, view, and as
-        shares in [0, 1] `clean` (right draws of the clean image), `accuracy` (right held-out draws under the worst
-        attack) and `robust` (held-out draws that withstand it: the right ones, or if targeted those that do not give
-        the target). Every training seed is a defense of its own: its rows are no further images.
+        (except attacks unsupported on all defenses of the setting). `robust` counts the held-out draws that withstand
+        the worst attack: the right ones, or if targeted those that do not give the target. Every training seed is a
+        defense of its own: its rows are no further images. Columns: those of `purebench columns worst_per_image`.
 
     Raises:
         UserError: no results there, a damaged file, or an image with several verdicts in one row.

@@ -16,8 +16,8 @@ def add(sub: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_results(sub, several=True)
     text = (
-        "further claims: a TOML file or a folder of them, or a JSON file of RobustBench's model_info, whose reported "
-        "accuracy is held against the best known one beside it (default: the claims that come with purebench alone)"
+        "further claims: a TOML file or a folder of them; RobustBench's model_info, a JSON file or a folder of them, "
+        "reported accuracy held against the best known one beside it (default: those that come with purebench alone)"
     )
     sub.add_argument("--claims", nargs="+", action="extend", default=[], type=Path, metavar="FILE", help=text)
     sub.add_argument("--json", action="store_true", help="as a list of JSON objects, every claim with its source")
@@ -25,9 +25,6 @@ def add(sub: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    entries = [file for file in arguments.claims if file.suffix == ".json"]
-    if not arguments.results and not entries:
-        raise UserError("name a results folder, or with --claims a JSON file of RobustBench's model_info")
     for folder in arguments.results:
         check_results(folder)
     import pandas as pd
@@ -35,12 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.analysis.claim_files import read_claims
     from bench.analysis.claims import COLUMNS, REFUTED, claims_table
     from bench.cli.claims_text import claims_text
-    from bench.report.model_info_claims import reported_row
+    from bench.report.model_info_claims import further_claims
 
-    claims = read_claims()
-    for file in arguments.claims:
-        claims += [] if file in entries else read_claims(file)
-    published = pd.DataFrame([reported_row(file) for file in entries], columns=list(COLUMNS))
+    further, entries = further_claims(arguments.claims)
+    if not arguments.results and not entries:
+        raise UserError("name a results folder, or with --claims a JSON file of RobustBench's model_info")
+    claims = [*read_claims(), *further]
+    published = pd.DataFrame(entries, columns=list(COLUMNS))
     measured = claims_table(arguments.results, claims)
     frame = pd.concat([f for f in (measured, published) if len(f)] or [measured], ignore_index=True)
     if arguments.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.cli.arguments import add_out, add_quiet, add_results
+from bench.cli.arguments import add_out, add_quiet, add_results, add_roots, roots_of
 
 
 def add(sub: argparse.ArgumentParser) -> None:
@@ -16,10 +16,13 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--only", nargs="+", default=[], metavar="NAME",
         help="ranks, clean-robust, cost, matrix, claims; of each defense: attacks, draws; of audits: audit, radius, "
-        "convergence; corruptions; certified (default: all that the results have)",
+        "convergence; corruptions; certified; of images, if they are named: adversarial-grid, trajectory, which loads "
+        "the model (default: all that the results have)",
     )  # fmt: skip
-    sub.add_argument("--defense", help="label of the defense of attacks and draws (default: all)")
+    sub.add_argument("--defense", help="label of the defense of attacks, draws and images (default: all)")
     sub.add_argument("--width", help="width, as 84mm, 8.4cm or 3.3in (default: that of the picture)")
+    sub.add_argument("--code", type=Path, help="folder of your own defenses and parts (default: the current folder)")
+    add_roots(sub)
     add_quiet(sub, "no line on what was written")
 
 
@@ -30,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from defenses.utils.text import clean, counted
 
     out, width = arguments.out or Path("figures"), width_of(arguments.width)
-    found = list(pictures(*arguments.results, only=arguments.only, defense=arguments.defense))
+    roots = roots_of(arguments) | {"code": arguments.code}
+    found = list(pictures(*arguments.results, only=arguments.only, defense=arguments.defense, **roots))
     drawn = {f"{picture.slug}.{arguments.format}": picture.bytes(arguments.format, width) for picture in found}
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

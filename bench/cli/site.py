@@ -21,7 +21,10 @@ def add(sub: argparse.ArgumentParser) -> None:
         "--against", nargs="+", action="extend", default=[], type=Path, metavar="OLD",
         help="results folders of earlier runs of these boards: a page for each on what has changed",
     )  # fmt: skip
-    text = "further claims: TOML files, or folders of them (default: those that come with purebench alone)"
+    text = (
+        "further claims: a TOML file or a folder of them; RobustBench's model_info, a JSON file or a folder of them, "
+        "reported accuracy beside the best known one (default: those that come with purebench alone)"
+    )
     sub.add_argument("--claims", nargs="+", action="extend", default=[], type=Path, metavar="FILE", help=text)
     sub.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the folder differs")
     add_quiet(sub, "no line on what was written")

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.loaders import load_audits
 from bench.figures.frames import Threat, threats_of
+from bench.figures.images import GRID, TRAJECTORY, Roots, of_images
 from bench.figures.picture import Picture
 from bench.plots.attacks import attacks, draws, submission_curves
 from bench.plots.claims import claims
@@ -49,7 +51,10 @@ NAMES = {
     "convergence": "accuracy of audited defenses against the effort of the attack",
     "corruptions": "accuracy of each defense against the severity of corruptions",
     "certified": "certified accuracy against the L2 radius",
+    GRID: "images of the strongest attack on a defense: clean, adversarial, and the difference",
+    TRAJECTORY: "an adversarial image after each step of its purification, with its energy or score",
 }
+BY_NAME = {GRID, TRAJECTORY}  # drawn only if they are named: they need the data set, or the model
 
 _WORST = ["defense", "worst_mean", "worst_low", "worst_high"]
 _SHOWN = {
@@ -67,13 +72,16 @@ _SHOWN = {
 _CHECKS = {"radius": {RADIUS}, "convergence": {check for check, _ in EFFORT.values()}}
 
 
-def pictures(*results: str | Path, only: Collection[str] = (), defense: str | None = None) -> Iterator[Picture]:
+def pictures(
+    *results: str | Path, only: Collection[str] = (), defense: str | None = None, **roots: Unpack[Roots]
+) -> Iterator[Picture]:
     """Yield the pictures of results folders, each drawn when it is asked for.
 
     Args:
         *results: results folders of any kind.
-        only: names of pictures; empty: all that the results have.
-        defense: label of the defense of *attacks* and *draws*; None: all.
+        only: names of pictures; empty: all that the results have, but for `BY_NAME`.
+        defense: label of the defense of *attacks*, *draws* and of pictures of images; None: all.
+        **roots: folders of data sets, weights and code, for pictures of images.
 
     Raises:
         UserError: an unknown name or defense, a folder without results, or a damaged file.
@@ -81,10 +89,10 @@ def pictures(*results: str | Path, only: Collection[str] = (), defense: str | No
     for name in only:
         if name not in NAMES:
             raise unknown("picture", name, NAMES)
-    wanted = set(only) or NAMES.keys()
+    wanted = set(only) or NAMES.keys() - BY_NAME
     found: set[str] = set()
     for folder in [folder_named(path) for path in results]:
-        for picture in _of_folder(folder, defense, wanted):
+        for picture in _of_folder(folder, defense, wanted, roots):
             if picture.name in wanted:
                 slug, number = picture.slug, 1
                 while slug.lower() in found:
@@ -99,13 +107,15 @@ def pictures(*results: str | Path, only: Collection[str] = (), defense: str | No
         raise UserError(f"there is no picture{names and f' {names}'} of {folders}")
 
 
-def figure(name: str, results: str | Path, *, defense: str | None = None) -> Picture:
+def figure(name: str, results: str | Path, *, defense: str | None = None, **roots: Unpack[Roots]) -> Picture:
     """Return a picture of a results folder.
 
     Args:
         name: of the picture, as "ranks"; `purebench figures --help` has all.
         results: a results folder.
         defense: label, for the pictures of a single defense.
+        **roots: data_root, weights_root and code, folders of data sets, weights and your own defenses, for
+            "adversarial-grid" and "trajectory".
 
     Returns:
         The picture: `.data`, `.svg`, `.figure()`, `.save("x.pdf")`; notebooks show it.
@@ -113,7 +123,7 @@ def figure(name: str, results: str | Path, *, defense: str | None = None) -> Pic
     Raises:
         UserError: an unknown name, no such picture, or several.
     """
-    found = list(pictures(results, only=[name], defense=defense))
+    found = list(pictures(results, only=[name], defense=defense, **roots))
     if len(found) > 1:
         names = ", ".join(picture.slug for picture in found[:5])
         raise UserError(f"{results} has several: {names}; name the defense, or draw from its frame (bench.plots)")
@@ -135,7 +145,7 @@ def width_of(text: str | None) -> float | None:
     return width
 
 
-def _of_folder(folder: Path, defense: str | None, wanted: Set[str]) -> Iterator[Picture]:
+def _of_folder(folder: Path, defense: str | None, wanted: Set[str], roots: Roots) -> Iterator[Picture]:
     kind = kind_of(folder)
     if kind is None:
         raise UserError(NO_RESULTS.format(folder))
@@ -144,6 +154,8 @@ def _of_folder(folder: Path, defense: str | None, wanted: Set[str]) -> Iterator[
         for threat in threats:
             yield from of_board(threat, wanted)
             yield from of_rows(threat, defense, wanted)
+            if wanted & BY_NAME:
+                yield from of_images(threat, defense, wanted, **roots)
         if "claims" in wanted and threats:
             yield from of_claims(threats[0].frames.claimed)
     if kind in ("a board", "audits"):

@@ -1,20 +1,22 @@
-"""The comparison of defenses: a table with one row per defense."""
+"""The comparison of defenses: a table with one row per defense, and tables of the attacks that not all have met."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.records import CLEAN
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST
 from bench.report import footnotes
+from bench.report.attack_warnings import listed
 from bench.report.format import ABSENT
+from bench.report.plain import to_text
 from bench.report.row_text import NAMES, NO_MARKS, heading, mean_cell, setting_cells, with_mark
 from bench.report.table import Table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapping[str, str] = NO_MARKS) -> Table:
@@ -26,31 +28,120 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapp
         name_marks: further marks after the name of a defense, see `marks_of_names`.
 
     Returns:
-        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack. The
-        best worst case stands first, rows without a rank last.
+        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack that
+        all defenses of the summary were to meet; `attack_tables` has the other attacks. The best worst case stands
+        first, rows without a rank last.
     """
     if frame.empty:
         return Table("Comparison: nothing to compare", ("defense",), ())
     title, differs = heading(frame, "Comparison")
-    names = column_names(frame)
-    shown = list(dict.fromkeys(names.values()))
-    clean = [n for n in shown if n == NAMES[CLEAN]]
-    others = [n for n in shown if n not in clean]
-    rows: list[tuple[str, ...]] = []
-    for part in _by_worst_case(frame):
-        lines: list[Any] = list(part.itertuples())
-        means = {r: mean_cell(r, "clean" if r.attack == CLEAN else "robust") for r in lines if r.attack != WORST}
-        cells = {names[r.attack, r.view]: _with_status(r, mean) for r, mean in means.items()}
-        worst = next((r for r in lines if r.attack == WORST), None)
-        verdict = [ABSENT, ABSENT] if worst is None else [_with_status(worst, mean_cell(worst)), _rank(worst)]
-        defense = str(lines[0].defense)
-        head = [*setting_cells(lines[0], differs), with_mark(defense, lines[0], marked) + name_marks.get(defense, "")]
-        first, rest = ([cells.get(name, ABSENT) for name in group] for group in (clean, others))
-        rows.append((*head, *first, *verdict, *rest))
-    headers = [[f"{n}: mean % [95%]" for n in group] for group in (clean, others)]
-    columns = (*differs, "defense", *headers[0], "worst case: mean % [95%]", "rank", *headers[1])
+    lines = _lines(frame, marked, name_marks)
+    shared = _shared(lines)
+    first, rest = ([n for n in shared if (n == NAMES[CLEAN]) == clean] for clean in (True, False))
+    rows = []
+    for line in lines:
+        verdict = [ABSENT, ABSENT] if line.worst is None else [_with_status(line.worst), _rank(line.worst)]
+        before, after = ([line.cells[n] for n in names] for names in (first, rest))
+        rows.append((*setting_cells(line.row, differs), line.name, *before, *verdict, *after))
+    columns = (*map(_header, first), "worst case: mean % [95%]", "rank", *map(_header, rest))
     starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
-    return Table(title, columns, tuple(rows), footnotes.of_comparison(frame, starred=starred), len(differs) + 1)
+    starred |= any("*" in cell for line in lines for cell in line.cells.values())
+    notes = footnotes.of_comparison(frame, starred=starred)
+    return Table(title, (*differs, "defense", *columns), tuple(rows), notes, len(differs) + 1)
+
+
+def attack_tables(
+    frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapping[str, str] = NO_MARKS
+) -> list[Table]:
+    """Return accuracy under the attacks that some defenses alone were to meet: a table for those that met the same.
+
+    Args:
+        frame: a summary.
+        marked: see `pivot`.
+        name_marks: see `pivot`.
+
+    Returns:
+        A row per defense, as in `pivot`; of fewer defenses than attacks, a row per attack. No cell is empty: what was
+        planned and has no number says why.
+    """
+    lines = _lines(frame, marked, name_marks)
+    shared = _shared(lines)
+    families: dict[tuple[str, ...], list[_Line]] = {}
+    for line in lines:
+        attacks = tuple(name for name in line.cells if name not in shared)
+        families.setdefault(tuple(sorted(attacks)), []).append(line)
+    return [_of_family(frame, members, shared) for attacks, members in families.items() if attacks]
+
+
+def _of_family(frame: pd.DataFrame, members: Sequence[_Line], shared: Collection[str]) -> Table:
+    """Return the accuracy of defenses under the attacks that they were to meet, without the shared ones."""
+    defenses = list(dict.fromkeys(str(line.row.defense) for line in members))
+    of_all = pd.concat([frame.loc[line.rows] for line in members])
+    title, differs = heading(of_all, f"Attacks on {listed(defenses)}")
+    names = [name for name in members[0].cells if name not in shared]
+    heads = [[*setting_cells(line.row, differs), line.name] for line in members]
+    cells = [[line.cells[name] for name in names] for line in members]
+    if len(members) < len(names):
+        columns = ("attack", *(_header(", ".join(reversed(head))) for head in heads))
+        return Table(title, columns, tuple(zip(names, *cells, strict=True)))
+    rows = tuple((*head, *row) for head, row in zip(heads, cells, strict=True))
+    return Table(title, (*differs, "defense", *map(_header, names)), rows, left=len(differs) + 1)
+
+
+def text_of(tables: Sequence[Table], width: int, *, wrap: bool = False) -> str:
+    """Return the comparison and its attack tables as text, with the notes at the end.
+
+    Args:
+        tables: of `pivot`, then of `attack_tables`.
+        width: in characters, see `to_text`.
+        wrap: see `to_text`.
+    """
+    notes = tables[0].footnotes
+    *before, last = (replace(tables[0], footnotes=()), *tables[1:])
+    return "\n".join(to_text(t, width, wrap=wrap) for t in (*before, replace(last, footnotes=notes)))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A defense in a setting.
+
+    Args:
+        row: its first row of the summary.
+        rows: labels of all its rows.
+        name: with its marks.
+        cells: text by column of the attacks that it was to meet, in table order.
+        worst: the row of its worst case; None without one.
+    """
+
+    row: Any
+    rows: list[Any]
+    name: str
+    cells: Mapping[str, str]
+    worst: Any
+
+
+def _lines(frame: pd.DataFrame, marked: Collection[str], name_marks: Mapping[str, str]) -> list[_Line]:
+    """Return the defenses of a summary, the best worst case of a setting first."""
+    names = column_names(frame)
+    order = {name: at for at, name in enumerate(dict.fromkeys(names.values()))}
+    lines = []
+    for part in _by_worst_case(frame):
+        rows: list[Any] = list(part.itertuples())
+        texts = {names[r.attack, r.view]: _with_status(r) for r in rows if r.attack != WORST}
+        worst = next((r for r in rows if r.attack == WORST), None)
+        name = with_mark(str(rows[0].defense), rows[0], marked) + name_marks.get(str(rows[0].defense), "")
+        cells = {name: texts[name] for name in sorted(texts, key=order.__getitem__)}
+        lines.append(_Line(rows[0], list(part.index), name, cells, worst))
+    return lines
+
+
+def _shared(lines: Sequence[_Line]) -> list[str]:
+    """Return the attacks that all defenses were to meet, in table order."""
+    return [name for name in lines[0].cells if all(name in line.cells for line in lines)] if lines else []
+
+
+def _header(name: str) -> str:
+    return f"{name}: mean % [95%]"
 
 
 def _by_worst_case(frame: pd.DataFrame) -> list[pd.DataFrame]:
@@ -85,8 +176,9 @@ def column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
     return names
 
 
-def _with_status(row: Any, text: str) -> str:
-    """Return a number with a star if its row is incomplete; without a number the status."""
+def _with_status(row: Any) -> str:
+    """Return the mean of a row, with a star if it is incomplete; without a number the status."""
+    text = mean_cell(row, "clean" if row.attack == CLEAN else "robust")
     if row.status == "ok":
         return text
     reason = str(row.status).split(":")[0]

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.analysis.claim_files import Claim
+from bench.analysis.claim_files import Claim, read_claims
 from bench.analysis.claims import NOT_COMPARABLE, Verdict, claim_row, compare_shares
 from bench.report.model_info import ModelInfo, read_model_info
 from bench.spec.threat import NORMS
 from bench.stats.proportions import wilson
+from bench.store.kinds import Paths, paths_of
 
 _IMAGES = {"imagenet": 5000}  # on which RobustBench evaluates; 10,000 of all others
 _NOTE = "published numbers, unpaired"
+
+
+def further_claims(paths: Paths) -> tuple[list[Claim], list[dict[str, object]]]:
+    """Read claims that do not come with purebench.
+
+    Args:
+        paths: TOML files of claims, JSON files of RobustBench's `model_info`, or folders: of TOML files, and of JSON
+            files at any depth.
+
+    Returns:
+        The claims, and a row of `reported_row` for each JSON file.
+
+    Raises:
+        UserError: see `read_claims` and `reported_row`.
+    """
+    claims, rows = [], []
+    for path in paths_of(paths):
+        files = sorted(path.rglob("*.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
+        rows += [reported_row(file) for file in files]
+        claims += read_claims(path) if not files or any(path.glob("*.toml")) else []
+    return claims, rows
 
 
 def reported_row(path: str | Path) -> dict[str, object]:

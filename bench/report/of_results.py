@@ -16,7 +16,7 @@ from bench.analysis.summary import numbers, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import warnings
 from bench.report.chosen_table import chosen_table
-from bench.report.comparison_table import pivot
+from bench.report.comparison_table import attack_tables, pivot, text_of
 from bench.report.files import FORMATS, check_results, current_table
 from bench.report.full_table import full_table
 from bench.report.html import html_table, to_html
@@ -56,12 +56,13 @@ def table(source: str | Path | pd.DataFrame, form: str = "text", *, m: Sequence[
     rows = summary(source, m=m)
     if form == "csv":
         return to_csv(_with_warnings(numbers(rows), source))
-    pair = (comparison(source, rows), _full(source, rows, m or M))
+    compared = comparison(source, rows)
     if form == "text":
-        return to_text(pair[0], _WIDTH)
+        return text_of(compared, _WIDTH)
+    tables = [*compared, _full(source, rows, m or M)]
     if form == "html":
-        return to_html(pair, pair[0].title)
-    return to_markdown(pair) if form == "markdown" else to_latex(pair)
+        return to_html(tables, tables[0].title)
+    return to_markdown(tables) if form == "markdown" else to_latex(tables)
 
 
 def leaderboard_table(
@@ -102,8 +103,8 @@ def _csv(tables: Sequence[Table]) -> str:
     return buffer.getvalue()
 
 
-def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> Table:
-    """Return the comparison of the defenses of a frame of records.
+def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> list[Table]:
+    """Return the comparison of the defenses of a frame of records, and the tables of attacks that not all have met.
 
     Args:
         frame: of `benchmark` or `load_results`.
@@ -111,13 +112,14 @@ def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> Table:
     """
     rows = summary(frame) if rows is None else rows
     made = pivot(rows, marked=_reasons(frame))
-    return replace(made, footnotes=(*made.footnotes, *_notes(frame, rows)))
+    made = replace(made, footnotes=(*made.footnotes, *_notes(frame, rows)))
+    return [made, *attack_tables(rows, marked=_reasons(frame))]
 
 
 def notebook_table(frame: pd.DataFrame) -> str:
     """Return the comparison of a frame as HTML for a notebook, and how many rows the frame has."""
     text = f"<p>{len(frame):,} rows, one per image and attack; .head() shows some</p>"
-    return html_table(comparison(frame)) + text
+    return "".join(map(html_table, comparison(frame))) + text
 
 
 def _full(frame: pd.DataFrame, rows: pd.DataFrame, m: Sequence[int]) -> Table:

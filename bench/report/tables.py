@@ -14,12 +14,12 @@ from bench.analysis.results import read_results
 from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import warnings, with_warnings
-from bench.report.comparison_table import pivot
+from bench.report.comparison_table import attack_tables, pivot, text_of
 from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
-from bench.report.plain import to_csv, to_markdown, to_text
+from bench.report.plain import to_csv, to_markdown
 from bench.report.protocol_table import protocol_table
 from bench.report.row_text import marks_of_names
 from bench.spec.aggregation import M, aggregation_of
@@ -67,11 +67,12 @@ def table_texts(results_dir: str | Path, m: Sequence[int] | None = None) -> tupl
         UserError: as of `write_tables`.
     """
     folder = Path(results_dir)
-    tables, csv = _computed(folder, m)
+    compared, others, csv = _computed(folder, m)
+    tables = [*compared, *others]
     manifest = read_manifest(folder)
     title = str(manifest.get("title") or manifest.get("board") or folder.resolve().name)
     return tables[0], {
-        "tables.txt": to_text(tables[0], _TEXT_WIDTH),
+        "tables.txt": text_of(compared, _TEXT_WIDTH),
         "tables.csv": csv,
         "tables.md": to_markdown(tables),
         "tables.tex": to_latex(tables),
@@ -89,11 +90,11 @@ def text_of_width(results_dir: str | Path, width: int) -> str:
     Raises:
         UserError: as of `write_tables`.
     """
-    return to_text(_computed(Path(results_dir), None)[0][0], width, wrap=True)
+    return text_of(_computed(Path(results_dir), None)[0], width, wrap=True)
 
 
-def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
-    """Return ([comparison, full table, protocols where there are several], CSV) of a results folder."""
+def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], list[Table], str]:
+    """Return ([comparison, attack tables], [full table, protocols where there are several], CSV) of a folder."""
     results, manifest = read_results(folder), read_manifest(folder)
     aggregation = aggregation_of(manifest)
     m = aggregation.m if m is None else m
@@ -116,12 +117,13 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], str]:
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons, name_marks=marks)
     comparison = pivot(frame, marked=reasons, name_marks=marks)
     ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
-    pair = (replace(comparison, footnotes=(*comparison.footnotes, *ranges)), full)
-    tables = [replace(t, footnotes=(*t.footnotes, *notes)) for t in pair]
+    compared = [replace(comparison, footnotes=(*comparison.footnotes, *ranges, *notes))]
+    compared += attack_tables(frame, marked=reasons, name_marks=marks)
+    others = [replace(full, footnotes=(*full.footnotes, *notes))]
     if manifest.get("presets"):
-        tables.append(protocol_table(protocols_of(results, manifest, read_claims())))
+        others.append(protocol_table(protocols_of(results, manifest, read_claims())))
     csv = with_audit(with_warnings(numbers(frame), results.cells, reasons), failed)
-    return tables, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
+    return compared, others, to_csv(csv.assign(dataset=csv["dataset"].map(portable)))
 
 
 def _runs(cells: pd.DataFrame) -> list[dict[str, object]]:

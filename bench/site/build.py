@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import bench
 import defenses
 import leaderboards
-from bench.analysis.claim_files import CLAIMS, read_claims
+from bench.analysis.claim_files import Claim, read_claims
 from bench.site.model import Site, SiteBoard, Source
 from bench.site.site_folder import DESCRIPTION, check_ours, differences, is_current, write_site
 from bench.site.sources import sources_of
@@ -63,7 +63,8 @@ def build_site(
         title: of the site.
         gallery: most images of an attack that are shown; 0: none.
         against: results folders of earlier runs of the boards, each compared with the present one.
-        claims: further claims than those of purebench: TOML files, or folders of them.
+        claims: further claims than those of purebench: TOML files, JSON files of RobustBench's `model_info`, or folders
+            of them.
 
     Returns:
         Number of files of the site.
@@ -113,7 +114,7 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         options: see there.
     """
     from bench.site.audits_page import audit_pages, audits_of, audits_page
-    from bench.site.claims_page import claims_page
+    from bench.site.claims_page import claims_page, reported_frame
     from bench.site.collect import collect
     from bench.site.data_files import CRATE, about_files, crate_file, data_files, image_files
     from bench.site.diff_page import differences_of, earlier_runs
@@ -121,9 +122,10 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
     from bench.site.plots import Plots
     from bench.site.submit_page import submit_page
 
-    claims = [claim for file in (CLAIMS, *options.claims) for claim in read_claims(file)]
-    site, plots = collect(results, options.title, claims, gallery=options.gallery), Plots()
-    site = replace(site, differences=differences_of(earlier_runs(results, options.against)))
+    further, entries = _further_claims(options)
+    site, plots = collect(results, options.title, [*read_claims(), *further], gallery=options.gallery), Plots()
+    frames = {**site.frames, **reported_frame(entries)}
+    site = replace(site, differences=differences_of(earlier_runs(results, options.against)), frames=frames)
     audits = audits_of(site)
     texts = {
         "index.html": index_page(site, about_files(site), plots),
@@ -200,12 +202,18 @@ def inputs_of(results: list[Path], options: SiteOptions) -> dict[str, object]:
         "code": _code(),
         "results": [_described(source) for _, source in found],
         **({"against": [_described(source) for _, source in earlier]} if earlier else {}),
-        **({"claims": [_sum_of_claims(path) for path in options.claims]} if options.claims else {}),
+        **({"claims": hashlib.sha256(repr(_further_claims(options)).encode()).hexdigest()} if options.claims else {}),
     }
 
 
-def _sum_of_claims(path: Path) -> str:
-    return hashlib.sha256(repr(read_claims(path)).encode()).hexdigest()
+def _further_claims(options: SiteOptions) -> tuple[list[Claim], list[dict[str, object]]]:
+    """Return further claims and rows of `model_info`, named by data set, norm and file, wherever their folder lies."""
+    if not options.claims:
+        return [], []
+    from bench.report.model_info_claims import further_claims  # imports pandas
+
+    claims, entries = further_claims(options.claims)
+    return claims, [entry | {"results": "/".join(Path(str(entry["results"])).parts[-3:])} for entry in entries]
 
 
 def _described(source: Source) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from bench.analysis.claims import COLUMNS
 from bench.figures.pictures import of_claims
+from bench.site.collect import records
 from bench.site.columns import verdict_words
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
@@ -34,7 +38,22 @@ def claims_page(site: Site, plots: Plots) -> str:
         verdicts=[(word.replace(" ", "-"), word) for word in verdicts],
         kinds=[(kind, text) for kind, text in _KINDS.items() if any(claim["kind"] == kind for claim in claims)],
         boards=[board for board in site.boards if any(line["board"] is board for line in lines)],
+        entries=_entries(site),
     )
+
+
+def reported_frame(entries: Sequence[Claim]) -> dict[str, pd.DataFrame]:
+    """Return rows on entries of RobustBench's `model_info` as the frame "reported" of a site; none without entries."""
+    return {"reported": pd.DataFrame(entries, columns=list(COLUMNS))} if entries else {}
+
+
+def _entries(site: Site) -> list[dict[str, Any]]:
+    """Return what is shown of the entries of `model_info`, those whose reported number cannot hold first."""
+    if "reported" not in site.frames:
+        return []
+    entries = [entry | claim_texts(entry) for entry in records(site.frames["reported"])]
+    shown = ((entry, *verdict_words(str(entry["verdict"]))) for entry in sorted(entries, key=_order))
+    return [entry | {"words": words, "kind": kind} for entry, words, kind in shown]
 
 
 def _order(claim: Claim) -> tuple[int, bool]:

@@ -205,7 +205,7 @@ class Site:
         boards: with their rows.
         tracks: other results.
         sources: all results folders, in the order of the command.
-        frames: data files by name: `leaderboard`, `claims`, `audits`.
+        frames: data files by name: `leaderboard`, `claims`, `reported`, `audits`.
         certificates: rows of `bench.load_certificates` by fingerprint.
         differences: to earlier runs, by the name of the results folder.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.columns import with_columns
 from bench.report.format import interval
 from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
@@ -26,6 +27,7 @@ _COLUMNS = {
 }
 
 
+@with_columns
 def load_corruptions(path: str | Path) -> pd.DataFrame:
     """Read the accuracy of every defense on every corrupted set of a folder of `purebench corruptions`.
 
@@ -33,13 +35,8 @@ def load_corruptions(path: str | Path) -> pd.DataFrame:
         path: the folder.
 
     Returns:
-        A row per defense, corruption and severity, and of the means over severities and over all sets:
-        `defense`: str, label;
-        `corruption`: str, "clean" for the images themselves, "mean" for the mean over all corruptions;
-        `severity`: str, "1" to "5", "0" of clean images, "mean" over the severities;
-        `images`: int64; `draws`: int64, held-out draws per image;
-        `accuracy`, `low`, `high`: float64 in [0, 1], mean share of right draws, with Wilson's 95% interval over images;
-        `rejected`: float64 in [0, 1], mean share of refused draws, which count as wrong.
+        A row per defense, corruption and severity, and of the means over severities and over all sets.
+        Columns: those of `purebench columns load_corruptions`.
 
     Raises:
         UserError: results of another kind or none, or a damaged file.

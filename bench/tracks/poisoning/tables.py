@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.analysis.columns import with_columns
 from bench.report.files import FORMATS
 from bench.report.format import interval as interval_text
 from bench.report.html import to_html
@@ -84,6 +85,7 @@ def interval(shares: Shares) -> Interval:
     return Interval(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 
 
+@with_columns
 def load_poisoning(path: str | Path) -> pd.DataFrame:
     """Read the accuracy and attack success of poisoned trainings from a folder of `purebench poison`.
 
@@ -91,17 +93,8 @@ def load_poisoning(path: str | Path) -> pd.DataFrame:
         path: the folder.
 
     Returns:
-        A row per attack, ratio, purifier and way of cleaning, over the seeds of the training, in board order:
-        `attack`: str, "none" for the control; `ratio`: float64 in [0, 1], poisoned share (0 of the control);
-        `purifier`: str, label, "" without one; `cleaning`: str, what it cleans: "none", "train", "test" or "both";
-        `poisoned`: Int64, number of poisoned training images, NA without a finished training; `seeds`: int64, finished
-        trainings;
-        `clean_mean`: float64 in [0, 1], accuracy on clean test images;
-        `asr_mean`: float64 in [0, 1], share of test images of other classes that the trigger turns into the target;
-        `control_asr_mean`: float64 in [0, 1], the same of the training without poison that is cleaned alike;
-        `robust_mean`: float64 in [0, 1], share of test images of other classes that are right with the trigger;
-        of each of these four `_low` and `_high`, the 95% interval over images and trainings, and `_n`: int64, images;
-        `status`: str, "ok", or the missing seeds and the error.
+        A row per attack, ratio, purifier and way of cleaning, over the seeds of the training, in board order.
+        Columns: those of `purebench columns load_poisoning`.
 
     Raises:
         UserError: results of another kind or none, or a damaged plan.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.columns import with_columns
 from bench.report.format import interval, percent
 from bench.report.plain import to_csv, to_markdown
 from bench.report.table import Table
@@ -31,6 +32,7 @@ _COLUMNS = {
 }
 
 
+@with_columns
 def load_smoothing(path: str | Path, radii: Sequence[str] = RADII) -> pd.DataFrame:
     """Read the certified accuracy of a defense from a folder of `purebench smooth`.
 
@@ -39,14 +41,7 @@ def load_smoothing(path: str | Path, radii: Sequence[str] = RADII) -> pd.DataFra
         radii: L2 radii, as fractions or decimals.
 
     Returns:
-        A row per standard deviation of the noise and radius:
-        `sigma`: float64, standard deviation on pixels in [0, 1];
-        `radius`: str, L2 radius on pixels in [0, 1], as given;
-        `n`: int64, draws of each image; `alpha`: float64, chance that a certificate is wrong;
-        `images`: int64; `abstained`: float64 in [0, 1], share of images without a prediction;
-        `certified`, `low`, `high`: float64 in [0, 1], share of images that are right and certified at the radius, with
-        Wilson's 95% interval over images;
-        `mean_radius`: float64, mean L2 radius, of which abstentions and wrong predictions have 0.
+        A row per standard deviation of the noise and radius. Columns: those of `purebench columns load_smoothing`.
 
     Raises:
         UserError: results of another kind or none, a damaged file, or a radius that is no number.

@@ -47,7 +47,7 @@ def test_ranges_are_those_of_the_definition(n, j, draws, correction):
     for confidence in (0.5, 0.95):
         found = rank_ranges(values, confidence=confidence, correction=correction)
         assert ranges(found) == by_hand(values, confidence, correction)
-    assert found["mean"].tolist() == pytest.approx(values.mean(0).tolist())
+    assert found["share"].tolist() == pytest.approx(values.mean(0).tolist())
     low, high = all_paired_differences(values)[1:]
     for a in range(j):
         for b in range(j):

@@ -125,6 +125,24 @@ def test_what_robustbench_knows_stands_beside_the_results(results, tmp_path):
     assert "2 claims: 1 consistent, 1 refuted" in done.stdout
 
 
+def test_a_folder_of_robustbench_and_of_claims(results, tmp_path):
+    entry(tmp_path / "model_info", WONG)
+    entry(tmp_path / "model_info", WONG | {"eps": "128/255", "reported": "40"}, norm="L2")
+    done = purebench_here("claims", "--claims", tmp_path / "model_info", "--json")
+    rows = json.loads(done.stdout)
+    assert [(row["threat"], row["verdict"]) for row in rows] == [
+        ("L2 128/255", "not reached"),
+        ("Linf 8/255", "refuted"),
+    ]
+    claim_file(tmp_path / "model_info", "0.3")
+    done = purebench_here("claims", results, "--claims", tmp_path / "model_info")
+    assert "3 claims: " in done.stdout, "the TOML file beside them counts too"
+    (tmp_path / "empty").mkdir()
+    done = purebench_here("claims", results, "--claims", tmp_path / "empty")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "empty holds no TOML files of claims" in done.stderr
+
+
 def test_defenses_without_a_claim(results):
     done = purebench_here("claims", results)
     assert (done.returncode, done.stdout) == (0, "no claim is known of these defenses\n")

@@ -11,7 +11,7 @@ from boards import purebench_here
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 import bench
-from bench.figures.pictures import NAMES, of_audits, pictures, width_of
+from bench.figures.pictures import BY_NAME, NAMES, of_audits, pictures, width_of
 from defenses.utils.errors import UserError
 
 RESULTS = Path(__file__).parents[3] / "results"
@@ -20,6 +20,7 @@ COMMITTED = ("digits-linf", "digits-audit", "corruptions-digits", "smooth-digits
 
 def test_every_name_is_drawn_from_some_committed_results():
     found = list(pictures(*(RESULTS / name for name in COMMITTED)))
+    found += pictures(RESULTS / "digits-linf", only=BY_NAME, defense="adp")
     assert {picture.name for picture in found} == NAMES.keys()
     assert len({picture.slug.lower() for picture in found}) == len(found)
     assert all(picture.alt.endswith(".") and len(picture.alt) < 200 and len(picture.data) for picture in found)

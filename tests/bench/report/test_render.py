@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import re
 
 import pandas as pd
 import pytest
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 from bench import summary
-from bench.report.comparison_table import pivot
+from bench.report.comparison_table import attack_tables, pivot
 from bench.report.full_table import full_table
 from bench.report.html import to_html
 from bench.report.latex import to_latex
@@ -54,6 +55,62 @@ def test_pivot_keeps_views_apart_and_marks_gaps(tmp_path):
     assert cells["worst case: mean % [95%]"].endswith("*")
     assert cells["rank"] == "–"
     assert any(note.startswith("*") for note in table.footnotes)
+
+
+@pytest.fixture
+def families(tmp_path):
+    """A board whose deterministic and random defenses share clean images, noise and two attacks."""
+    more = {"stochastic": True, "draws": 15, "selection": 4}
+    results = [
+        *deterministic(),
+        *deterministic("other"),
+        *stochastic(),
+        result(line("plain", "deepfool"), [1, 0, 0, 0, 0, 0]),
+        failed(line("other", "deepfool"), "error", "out of memory"),
+        result(line("noisy", "eot", view="bpda", **more), [15, 15, 0, 0, 0, 0], [4, 4, 0, 0, 0, 0]),
+        failed(line("noisy", "spsa", **more), "unsupported", "needs logits"),
+    ]
+    return write(tmp_path / "board", results, [*(r.line for r in results), line("noisy", "fab", images=6, **more)])
+
+
+def test_attacks_that_some_have_met_stand_in_tables_of_their_own(families):
+    frame = summary(families)
+    assert [c.partition(":")[0] for c in pivot(frame).columns[4:]] == ["uniform noise", "apgd", "square"]
+    of_plain, of_noisy = attack_tables(frame, marked=["noisy"], name_marks={"other": " ‡"})
+    assert of_plain.title == "Attacks on plain, other: digits test (first-6, 6 images), Linf 1/5"
+    assert of_plain.columns == ("defense", "deepfool: mean % [95%]")
+    assert of_plain.rows == (("plain", "16.67 [3.01, 56.35]"), ("other ‡", "error"))
+    assert of_noisy.columns == ("attack", "noisy †: mean % [95%]")  # fewer defenses than attacks: on its side
+    assert of_noisy.rows == (("eot", "33.33 [9.68, 70.00]"), ("spsa", "unsupported"), ("fab", "not run"))
+
+
+def test_no_table_of_a_comparison_has_an_empty_cell(families):
+    frame = summary(families)
+    write_tables(families)
+    told = [cell for table in attack_tables(frame) for row in table.rows for cell in row]
+    told += [cell for row in pivot(frame).rows for cell in (*row[:3], *row[4:])]  # an incomplete row has no rank
+    assert not {"–", ""} & {*told}
+    for name in ("tables.txt", "tables.md", "tables.html", "tables.tex"):
+        text = (families / name).read_text()
+        assert all(word in text for word in ("deepfool", "eot", "unsupported", "not run", "error"))
+    text = (families / "tables.txt").read_text()
+    assert text.index("not run") < text.index("worst case: per image"), "notes stand below all tables"
+    assert max(map(len, text.splitlines())) <= 120
+    layouts = re.findall(r"begin{tabular}{(l*r*l?)}", (families / "tables.tex").read_text())
+    assert list(map(len, layouts[:3])) == [7, 2, 2]  # 10 when every attack had a column
+
+
+def test_attacks_at_several_radii_name_the_radius(tmp_path):
+    results = [*deterministic(), *deterministic(eps="1/10"), result(line("plain", "fab", eps="1/10"), [1] * 6)]
+    results += [result(line("plain", name, eps="1/10"), [1] * 6) for name in ("pgd", "=cw")]
+    (table,) = attack_tables(summary(write(tmp_path, results)))
+    assert table.title.endswith("Linf 1/10")
+    assert table.columns == ("attack", "plain: mean % [95%]")
+    more = [result(line("plain", name), [1] * 6) for name in ("fab", "pgd", "=cw")]
+    more += [*deterministic("other"), *deterministic("other", eps="1/10")]
+    (table,) = attack_tables(summary(write(tmp_path / "two", [*results, *more])))
+    heads = ("plain, Linf 1/5: mean % [95%]", "plain, Linf 1/10: mean % [95%]")
+    assert table.columns == ("attack", *heads)
 
 
 def test_write_tables_writes_all_and_repeats_itself(folder):

@@ -1,12 +1,13 @@
 """The page of claims: all rows of `bench.claims_table`, each with both numbers, its verdict and its board."""
 
+import json
 import re
 from collections import Counter
 
 import pandas as pd
 import pytest
 from boards import ROOT, purebench_here
-from fake_board import deterministic, line, result, write
+from fake_board import HOSTILE, deterministic, line, result, write
 from site_pages import COMMITTED, Page
 
 from bench import claims_table
@@ -118,6 +119,52 @@ robust = "0.8"
     assert check_site(folder, site, claims=[file]) == []
     file.write_text(text.replace("0.8", "0.7"))
     assert any("claims.html" in difference for difference in check_site(folder, site, claims=[file]))
+
+
+WONG = {
+    "link": "https://arxiv.org/abs/2001.03994", "name": "Fast is better than free", "dataset": "cifar10",
+    "architecture": "PreActResNet-18", "eps": "8/255", "clean_acc": "83.34", "reported": "46.06",
+    "autoattack_acc": "43.21",
+}  # fmt: skip
+
+
+def test_entries_of_robustbench_stand_beside_their_best_known_number(tmp_path):
+    results, site = write(tmp_path / "one", deterministic("mine")), tmp_path / "site"
+    folder = tmp_path / "a/model_info/cifar10/Linf"
+    folder.mkdir(parents=True)
+    (folder / "Wong2020Fast.json").write_text(json.dumps(WONG))
+    (folder / "Other.json").write_text(json.dumps(WONG | {"name": HOSTILE, "external": "46.1"}))
+    (folder / "Silent.json").write_text(json.dumps(WONG | {"autoattack_acc": None}))
+    build_site(results, site, claims=tmp_path / "a/model_info")
+    source = (site / "claims.html").read_text()
+    assert "No published accuracy of these defenses is known here." in source, "they are no claims on the defenses"
+    rows = re.findall(r"<tr><th.*?</tr>", source.partition('id="robustbench"')[2], re.DOTALL)
+    cells = [
+        (page.all("th")[0][2], *(text for tag, _, text in page.elements if tag == "td")) for page in map(Page, rows)
+    ]
+    assert [row[0] for row in cells[1:]] == ["Other", "Wong2020Fast", "Silent"]
+    assert cells[2][:5] == ("Wong2020Fast", "cifar10 Linf 8/255", "46.06", "43.21 [42.24, 44.18]", "✗ refuted")
+    assert cells[1][3:5] == ("43.21 [42.24, 44.18]", "✗ refuted"), "the lowest of what is known"
+    assert cells[3][3:5] == ("not known", "not comparable")
+    assert cells[2][-1] == "cifar10/Linf/Wong2020Fast.json"
+    assert "<script>alert" not in source
+    frame = pd.read_csv(site / "data/reported.csv").set_index("defense")
+    assert frame.loc["Wong2020Fast", ["claimed_robust", "measured_robust"]].tolist() == [0.4606, 0.4321]
+    assert "data/reported.csv" in (site / "index.html").read_text()
+    assert check_site(results, site, claims=tmp_path / "a/model_info") == []
+    elsewhere = (tmp_path / "a").rename(tmp_path / "b")
+    assert check_site(results, site, claims=elsewhere / "model_info") == [], "where the folder lies says nothing"
+    (elsewhere / "model_info/cifar10/Linf/Other.json").unlink()
+    assert any("claims.html" in told for told in check_site(results, site, claims=elsewhere / "model_info"))
+
+
+def test_a_bad_entry_of_robustbench_is_one_line_and_writes_nothing(tmp_path):
+    results, file = write(tmp_path / "one", deterministic()), tmp_path / "Linf/X.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(WONG | {"reported": "much"}))
+    done = purebench_here("site", results, "--claims", tmp_path / "Linf", "--out", tmp_path / "s")
+    assert (done.returncode, done.stderr.count("\n"), (tmp_path / "s").exists()) == (2, 1, False)
+    assert "X.json: reported" in done.stderr
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "cannot read"), ("claims = ", "is not a TOML file")])
