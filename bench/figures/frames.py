@@ -14,15 +14,18 @@ import pandas as pd
 from bench.analysis.claim_files import read_claims
 from bench.analysis.claims import claims_on, measured_rows
 from bench.analysis.leaderboard import leaderboard_of
+from bench.analysis.records import read_records
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import summary
 from bench.analysis.worst_case import worst_per_image
 from bench.store.audits import current_audits
+from bench.store.reader import read_folder
 from defenses.utils.arrays import I64
 from defenses.utils.text import file_name
 
 _OF_CELL = ("defense", "attack", "view", *SETTING, "status")
+_OF_MARGIN = ("training_seed", "attack", "view")
 Setting = Mapping[str, object]
 
 
@@ -75,6 +78,24 @@ class Frames:
         of_images = records.iloc[rows].drop(columns=[*_OF_CELL], errors="ignore").reset_index(drop=True)
         frame: pd.DataFrame = pd.concat([of_cells, of_images], axis=1)
         return frame
+
+    def margins(self, label: str, setting: Setting) -> pd.DataFrame:
+        """Return the margins of a defense under a threat, rows of `bench.load_results` with few columns.
+
+        Args:
+            label: of the defense.
+            setting: columns `SETTING` of the rows.
+        """
+        positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))
+        rows = self._margins.iloc[self.results.rows(positions)]
+        of_cells = self.results.cells[list(_OF_MARGIN)].iloc[rows["at"].to_numpy()]
+        return of_cells.assign(image=rows["index"].to_numpy(), margin=rows["margin"].to_numpy())
+
+    @cached_property
+    def _margins(self) -> pd.DataFrame:
+        """Margins of all records, in their order; tables do without them."""
+        frame: pd.DataFrame = read_folder(self.folder, lambda _, parts: read_records(parts, ("index", "margin")))
+        return frame.reindex(columns=["at", "index", "margin"])
 
     @cached_property
     def _cells(self) -> Mapping[tuple[object, ...], I64]:

@@ -21,15 +21,17 @@ from bench.plots.claims import claims
 from bench.plots.curves import (
     EFFORT,
     MOST,
-    RADIUS,
     certified,
     convergence,
     corruptions,
     effort_lines,
+    points_of,
     radius,
+    radius_lines,
     radius_rows,
 )
 from bench.plots.defenses import clean_robust, cost, ranks
+from bench.plots.margins import margin_bins, margins
 from bench.plots.matrices import audit, matrix
 from bench.store.kinds import NO_RESULTS, folder_named, kind_of
 from bench.tracks.corruptions.tables import load_corruptions
@@ -46,6 +48,7 @@ NAMES = {
     "claims": "published robust accuracy against what was measured here",
     "attacks": "accuracy of a defense under each attack",
     "draws": "share of images of a random defense that withstand M submissions",
+    "margins": "margins of a defense on clean images and in the worst case",
     "audit": "outcome of each check of the audits",
     "radius": "accuracy of audited defenses against the radius",
     "convergence": "accuracy of audited defenses against the effort of the attack",
@@ -63,13 +66,11 @@ _SHOWN = {
     "cost": [*_WORST, "evaluations_per_image"],
     "claims": ["defense", "claimed_robust", "measured_robust", "measured_low", "measured_high", "verdict"],
     "attacks": ["attack", "view", "robust_mean", "robust_low", "robust_high"],
+    "margins": ["from", "to", "clean", "worst"],
     "audit": ["defense", "check", "status"],
-    "radius": ["defense", "check", "evidence"],
-    "convergence": ["defense", "check", "evidence"],
     "corruptions": ["defense", "corruption", "severity", "accuracy", "low", "high"],
     "certified": ["sigma", "radius", "certified", "low", "high"],
 }
-_CHECKS = {"radius": {RADIUS}, "convergence": {check for check, _ in EFFORT.values()}}
 
 
 def pictures(
@@ -230,25 +231,32 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
             if ((records["draws"] > 1) & (records["status"] == "ok")).any():
                 text = f"Share of images of {label} that withstand M submissions, on {threat.title}."
                 yield _picture("draws", suffix, text, records, draws)
+        if "margins" in wanted:
+            bins = margin_bins(threat.frames.margins(label, threat.setting), _of_label(threat.of("worst"), label))
+            if len(bins):
+                text = f"Margins of {label} on clean images and in the worst case, on {threat.title}."
+                yield _picture("margins", suffix, text, bins, margins)
 
 
 def _of_label(frame: pd.DataFrame, label: str) -> pd.DataFrame:
     return frame[frame["defense"] == label]
 
 
-def of_audits(audits: pd.DataFrame) -> Iterator[Picture]:
-    """Yield the pictures of the rows of `bench.load_audits`, of one threat after another."""
+def of_audits(audits: pd.DataFrame, wanted: Set[str] = NAMES.keys()) -> Iterator[Picture]:
+    """Yield the pictures of the rows of `bench.load_audits`, those of the wanted names, of one threat after another."""
     settings = audits.groupby(["dataset", "norm", "eps"], sort=False)
     for (dataset, norm, eps), of in settings:
         suffix = f"-{file_name(f'{dataset}-{norm}-{eps}')}" if len(settings) > 1 else ""
         at = f"audited at {norm} {eps} on {dataset}"
         for part in _parts(of):
-            about = f"{counted(part['defense'].nunique(), 'defense')} {at}"
-            yield _picture("audit", suffix, f"Outcome of each check of {about}.", part, audit)
-            if len(radius_rows(part)):
-                yield _picture("radius", suffix, f"Accuracy against the radius of {about}.", part, radius)
-            if effort_lines(part):
-                text = f"Accuracy against the effort of the attack of {about}."
+            names = part["defense"].unique()
+            who = names[0] if len(names) == 1 else counted(len(names), "defense")
+            if "audit" in wanted:
+                yield _picture("audit", suffix, f"Outcome of each check of {who}, {at}.", part, audit)
+            if "radius" in wanted and len(radius_rows(part)):
+                yield _picture("radius", suffix, f"Accuracy of {who} against the radius, {at}.", part, radius)
+            if "convergence" in wanted and effort_lines(part):
+                text = f"Accuracy of {who} against the effort of the attack, {at}."
                 yield _picture("convergence", suffix, text, part, convergence)
 
 
@@ -282,6 +290,9 @@ def _numbers(name: str, data: pd.DataFrame) -> pd.DataFrame:
             .agg(images=("image", "nunique"), share=("accuracy", "mean"))
             .reset_index()
         )
-    if name in _CHECKS:
-        data = data[data["check"].isin(_CHECKS[name])]
+    if name == "radius":
+        return points_of("radius", radius_lines(data))
+    if name == "convergence":
+        efforts = dict(enumerate(EFFORT))
+        return points_of("effort", effort_lines(data)).replace({"effort": efforts})
     return data[_SHOWN.get(name, [])]

@@ -11,6 +11,8 @@ from .defenses import cost as cost
 from .defenses import ranks as ranks
 from .images import adversarial_grid as adversarial_grid
 from .images import trajectory as trajectory
+from .margins import margin_bins as margin_bins
+from .margins import margins as margins
 from .matrices import audit as audit
 from .matrices import matrix as matrix
 from .style import save as save

@@ -104,12 +104,13 @@ def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None 
     return axes
 
 
-def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFrame:
-    """Return Rob(M) of one random defense on clean images and under its four strongest attacks.
+def submission_curves(records: pd.DataFrame, submissions: int = 15, attacks: int | None = _LINES) -> pd.DataFrame:
+    """Return Rob(M) of one random defense on clean images and under its strongest attacks.
 
     Args:
         records: its rows of `bench.load_results` with several draws of an image.
         submissions: largest M; fewer where there are fewer draws.
+        attacks: number of attacks; None: all, and uniform noise.
 
     Returns:
         A row per attack and M: `attack`: str; `m`: int64; `share`, `low`, `high`: float64 in [0, 1].
@@ -119,7 +120,8 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15) -> pd.DataFr
     groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
     attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
     strongest = sorted(attacked, key=lambda name: float((attacked[name]["withstood"] / attacked[name]["draws"]).mean()))
-    lines = {name: of for name, of in groups.items() if name in (*strongest[:_LINES], _CLEAN)}
+    shown = groups.keys() if attacks is None else {*strongest[:attacks], _CLEAN}
+    lines = {name: of for name, of in groups.items() if name in shown}
     rows = []
     for name, of in lines.items():
         withstood, draws, images = (of[name].to_numpy() for name in ("withstood", "draws", "image"))

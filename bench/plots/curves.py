@@ -16,6 +16,7 @@ from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError
 
 RADIUS = "accuracy falls with the radius"  # check of an audit, with the accuracy "at" each radius
+_CHANCE = "chance at Linf 1/2"  # check whose "limit" is the accuracy of guessing
 EFFORT = {  # what a check of an audit compares, in the order of effort
     "one step": ("iterative against single step", "single step"),
     "as evaluated": ("twice the iterations", "base"),
@@ -32,8 +33,8 @@ Line = tuple[str, list[Any], list[float], Any]  # name, x, shares, ends of their
 def radius(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the accuracy under the white box of an audit against the radius, a line for each defense, with intervals.
 
-    A dashed line marks the radius of the evaluation. Accuracy that does not fall to chance tells that gradients are
-    masked.
+    A dashed line marks the radius of the evaluation, a dotted one the accuracy of guessing. Accuracy that does not fall
+    to chance tells that gradients are masked.
 
     Args:
         audits: rows of `bench.load_audits` of one data set and norm.
@@ -45,16 +46,16 @@ def radius(audits: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     frame = radius_rows(audits)
     if frame[["dataset", "norm"]].drop_duplicates().shape[0] != 1:
         raise UserError("no audit, or audits of several data sets or norms; choose those of one")
-    lines = []
-    for row in frame.to_dict("records"):
-        found = {Fraction(k[3:]): v for k, v in row["numbers"].items() if k.startswith("at ") and v is not None}
-        x = sorted(found)
-        low, high = wilson(np.array([found[at] for at in x]) * row["n_images"], row["n_images"])
-        lines.append((str(row["defense"]), [float(at) for at in x], [found[at] for at in x], (low, high)))
-    axes = _curves(ax, lines)
+    axes = _curves(ax, radius_lines(frame))
     for eps in dict.fromkeys(frame["eps"]):
         axes.axvline(float(Fraction(eps)), color=MUTED, linestyle="--", linewidth=0.8)
         axes.annotate(f" eps {eps}", (float(Fraction(eps)), 101), fontsize=6, va="top")
+    limits = [numbers.get("limit") for numbers in audits.loc[audits["check"] == _CHANCE, "numbers"]]
+    for chance in dict.fromkeys(limit for limit in limits if limit is not None):
+        axes.axhline(100 * chance, color=MUTED, linestyle=":", linewidth=0.8)
+        axes.annotate(
+            "chance ", (1, 100 * chance), xycoords=("axes fraction", "data"), fontsize=6, ha="right", va="bottom"
+        )
     axes.set(xlabel=f"{frame['norm'].iloc[0]} radius", ylabel="accuracy (%)")
     return axes
 
@@ -138,6 +139,27 @@ def radius_rows(audits: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of `bench.load_audits` that have accuracies at radii."""
     measured = [any(k.startswith("at ") and v is not None for k, v in n.items()) for n in audits["numbers"]]
     return audits[(audits["check"] == RADIUS) & np.array(measured, bool)]
+
+
+def radius_lines(audits: pd.DataFrame) -> list[Line]:
+    """Return the accuracies of each defense at radii."""
+    lines: list[Line] = []
+    for row in radius_rows(audits).to_dict("records"):
+        found = {Fraction(k[3:]): v for k, v in row["numbers"].items() if k.startswith("at ") and v is not None}
+        x = sorted(found)
+        ends = wilson(np.array([found[at] for at in x]) * row["n_images"], row["n_images"])
+        lines.append((str(row["defense"]), [float(at) for at in x], [found[at] for at in x], ends))
+    return lines
+
+
+def points_of(name: str, lines: Iterable[Line]) -> pd.DataFrame:
+    """Return a row per point of some lines: `defense`, the x of a name, and `accuracy`, `low`, `high` in [0, 1]."""
+    rows = [
+        (line, at, share, float(low), float(high))
+        for line, x, y, ends in lines
+        for at, share, low, high in zip(x, y, *ends, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["defense", name, "accuracy", "low", "high"])
 
 
 def effort_lines(audits: pd.DataFrame) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -72,8 +72,26 @@ def rows_of(results: str | Path, defense: str, *, eps: object = None) -> Exporte
     frame = summary(results)
     if defense not in set(frame["defense"]):
         raise unknown(f"defense in {results}", defense, frame["defense"].unique())
-    frame = _of_threat(frame[(frame["defense"] == defense) & (frame["targets"] == "none")], defense, eps)
     lines = read_folder(Path(results), lambda lines, _: lines)
+    return rows_among(frame, lines, defense, str(results), eps=eps)
+
+
+def rows_among(
+    frame: pd.DataFrame, lines: Iterable[CellRecord], defense: str, results: str, *, eps: object = None
+) -> ExportedRows:
+    """Return the rows of a defense in a summary that is at hand.
+
+    Args:
+        frame: rows of `bench.summary`.
+        lines: of the cells, see `bench.store.reader.read_folder`.
+        defense: label of the defense.
+        results: name of the results folder, for faults.
+        eps: radius of the threat; None if there is only one threat.
+
+    Raises:
+        UserError: no such threat, a targeted one, or several to choose from.
+    """
+    frame = _of_threat(frame[(frame["defense"] == defense) & (frame["targets"] == "none")], defense, eps)
     norm, radius = str(frame["norm"].iloc[0]), str(frame["eps"].iloc[0])
     lines = [x for x in lines if (x["defense"], x["norm"], x["eps"]) == (defense, norm, radius) and "identity" in x]
     names = {x["attack"]: (x["identity"]["attack"][0], x["identity"]["attack"][1]) for x in lines}
@@ -156,7 +174,23 @@ def export(
             raise unknown("key of model_info", key, set(KEYS) - measured)
         if key in measured:
             raise UserError(f"{key} is measured; leave it out")
-    rows = rows_of(results, defense, eps=eps)
+    return entry_of(rows_of(results, defense, eps=eps), defense, str(results), fields)
+
+
+def entry_of(
+    rows: ExportedRows, defense: str, results: str, fields: Mapping[str, str | bool | int] | None = None
+) -> ModelInfo:
+    """Return the entry of summary rows, see `export`.
+
+    Args:
+        rows: of the defense.
+        defense: its label, for faults.
+        results: name of the results folder, for faults.
+        fields: see `export`.
+
+    Raises:
+        UserError: neither AutoAttack nor the worst case is complete.
+    """
     if rows.autoattack is None and rows.worst is None:
         raise UserError(f"{results} has no complete worst case of {defense}; finish the run: purebench status tells")
     raw: dict[str, object] = {**_card(rows), "number_forward_passes": rows.passes, "dataset": rows.dataset}

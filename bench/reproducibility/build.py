@@ -108,8 +108,7 @@ def _group(group: str, answers: Answers, titles: Mapping[str, str]) -> Grid:
         see = titles.get(answer.section, "")
         if see:
             links[at, 3] = f"#{answer.section}"
-        indent = "– " if "/" in item.id else ""
-        rows.append((f"{indent}{item.text}", answer.state, answer.evidence, see))
+        rows.append((item.line, answer.state, answer.evidence, see))
     columns = ("item", "answer", "evidence, or what is left to do", "see")
     title = f"{group[:1].upper()}{group[1:]}: {_counts(answers)}"
     return Grid(Table(title, columns, tuple(rows), left=4), links, _KINDS)

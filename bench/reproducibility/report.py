@@ -13,7 +13,7 @@ from bench.report.document.html import to_html_document
 from bench.report.document.json_form import as_json
 from bench.report.document.markdown import to_markdown_document
 from bench.report.document.model import Document
-from bench.site.collect import records
+from bench.site.records import records
 from bench.store.folder import write_atomic
 from defenses.utils.errors import UserError
 from defenses.utils.text import clean

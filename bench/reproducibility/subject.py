@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.analysis.caveats import split_warnings
 from bench.analysis.records import CLEAN, NULL
-from bench.site.collect import collect, records
+from bench.site.collect import collect
 from bench.site.model import SiteBoard, SiteRow, Source, Track
+from bench.site.records import records
 from bench.spec.cell import KNOWN, digest, label_of
 from bench.store.audits import VERSION, current_audits, read_audits
 from bench.store.kinds import NO_RESULTS, kind_of

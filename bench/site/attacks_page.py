@@ -11,16 +11,19 @@ from bench.analysis.caveats import split_warnings
 from bench.report.row_text import NAMES
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow, slugs
+from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
 from bench.site.text import page
 
 _LISTED = 6  # images that an attack alone breaks, listed in its row
+_DRAWN = 12  # rows whose pictures stand on the page
 _LINES = 1500  # of all tables of a page
 
 
-def attacks_page(site: Site, board: SiteBoard) -> str:
-    """Return the page of the attacks of a board."""
+def attacks_page(site: Site, board: SiteBoard, plots: Plots) -> str:
+    """Return the page of the attacks of a board; its pictures are added to `plots`."""
     anchors = attack_anchors(board)
+    costs = [picture for picture in board.pictures if picture.name == "cost"]
     return page(
         "attacks.html.j2",
         title=f"Attacks of {board.title}",
@@ -30,7 +33,16 @@ def attacks_page(site: Site, board: SiteBoard) -> str:
         board=board,
         attacks=[_attack(board, label, anchor, max(10, _LINES // len(anchors))) for label, anchor in anchors.items()],
         random=any(row.values["stochastic"] for row in board.rows),
+        plots=plots.shown((*costs, *board.convergence), board.slug, "../../"),
+        drawn=[shown for row in board.rows[:_DRAWN] for shown in _of_row(board, row, plots)],
+        most=_DRAWN,
     )
+
+
+def _of_row(board: SiteBoard, row: SiteRow, plots: Plots) -> list[dict[str, object]]:
+    """Return the picture of the attacks on a row, which its own page shows as well."""
+    found = [picture for picture in row.pictures if picture.name == "attacks"]
+    return plots.shown(found, f"{board.slug}/{row.slug}", "../../")
 
 
 def attack_anchors(board: SiteBoard) -> dict[str, str]:

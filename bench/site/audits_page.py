@@ -10,11 +10,12 @@ from markupsafe import Markup
 
 from bench.figures.pictures import of_audits
 from bench.report.format import number
-from bench.site.collect import records
+from bench.site.audit_curves import AUDIT
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow, slugs
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.plots import Plots
+from bench.site.records import records
 from bench.site.text import page
 from defenses.utils.text import counted
 
@@ -55,6 +56,11 @@ class Audit:
         """Outcome of all checks together."""
         return str(self.checks[0]["audit"])
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Values of `bench.site.audit_curves.AUDIT`, which tell it from other audits."""
+        return tuple(str(self.checks[0][name]) for name in AUDIT)
+
 
 def audits_of(site: Site) -> list[Audit]:
     """Return the audits of a site, in the order of its folders."""
@@ -62,8 +68,7 @@ def audits_of(site: Site) -> list[Audit]:
         return []
     found: dict[tuple[str, ...], list[Check]] = {}
     for check in records(site.frames["audits"]):
-        names = ("results", "fingerprint", "dataset", "norm", "eps", "budget", "seed")
-        found.setdefault(tuple(str(check[name]) for name in names), []).append(check)
+        found.setdefault(tuple(str(check[name]) for name in AUDIT), []).append(check)
     return [Audit(tuple(checks), tuple(_rows(site, checks[0]))) for checks in found.values()]
 
 
@@ -117,8 +122,7 @@ def _plots(site: Site, plots: Plots) -> list[dict[str, object]]:
     """Return the pictures of all audits, of one threat after another."""
     if "audits" not in site.frames:
         return []
-    drawn = [picture for picture in of_audits(site.frames["audits"]) if picture.name != "audit"]  # the table below
-    return [shown for at, picture in enumerate(drawn) for shown in plots.shown([picture], f"all/{at}", "")]
+    return plots.shown(of_audits(site.frames["audits"]), "all/of", "")
 
 
 def _cell(audit: Audit, name: str, anchors: Mapping[str, str]) -> dict[str, Any] | None:
@@ -137,13 +141,14 @@ def _pages(audits: list[Audit]) -> dict[str, list[Audit]]:
     return found
 
 
-def audit_pages(site: Site, audits: list[Audit]) -> dict[str, str]:
-    """Return the page of each audited defense by path."""
+def audit_pages(site: Site, audits: list[Audit], plots: Plots) -> dict[str, str]:
+    """Return the page of each audited defense by path; their pictures are added to `plots`."""
     anchors = check_anchors(audits)
-    return {f"a/{name}.html": _page(site, name, found, anchors) for name, found in _pages(audits).items()}
+    return {f"a/{name}.html": _page(site, name, found, anchors, plots) for name, found in _pages(audits).items()}
 
 
-def _page(site: Site, fingerprint: str, audits: list[Audit], anchors: Mapping[str, str]) -> str:
+def _page(site: Site, fingerprint: str, audits: list[Audit], anchors: Mapping[str, str], plots: Plots) -> str:
+    pictures = [picture for audit in audits for picture in site.curves.get(audit.key, ())]
     return page(
         "audit.html.j2",
         title=f"Audit of {audits[0].label}",
@@ -154,6 +159,7 @@ def _page(site: Site, fingerprint: str, audits: list[Audit], anchors: Mapping[st
         audits=[_audit(audit, anchors if at == 0 else {}) for at, audit in enumerate(audits)],
         rows=list(dict.fromkeys((b.slug, b.title, r.slug, r.label) for audit in audits for b, r in audit.rows)),
         certificate=[measured_texts(found) for found in site.certificates.get(fingerprint, ())],
+        plots=plots.shown(pictures, f"a/{fingerprint}", "../"),
     )
 
 

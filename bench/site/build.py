@@ -134,7 +134,7 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         "submit.html": submit_page(site),
         "audits.html": audits_page(site, audits, plots),
         "claims.html": claims_page(site, plots),
-        **audit_pages(site, audits),
+        **audit_pages(site, audits, plots),
         **data_files(site),
     }
     for board in site.boards:
@@ -158,7 +158,7 @@ def board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
 
     texts = {
         f"b/{board.slug}/index.html": board_page(site, board, plots),
-        f"b/{board.slug}/attacks.html": attacks_page(site, board),
+        f"b/{board.slug}/attacks.html": attacks_page(site, board, plots),
         f"b/{board.slug}/compare.html": compare_page(site, board),
     }
     if found := site.differences.get(board.source.name):
@@ -167,13 +167,16 @@ def board_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
 
 
 def _row_pages(site: Site, board: SiteBoard, plots: Plots) -> dict[str, str]:
-    """Return the pages of the rows of a board, as `board_pages`."""
+    """Return the pages of the rows of a board, with their files, as `board_pages`."""
     from bench.site.images_page import images_page
     from bench.site.row import row_page
+    from bench.site.row_files import row_files
 
-    texts = {}
+    texts: dict[str, str] = {}
     for row in board.rows:
-        texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots)
+        files = row_files(board, row)
+        texts |= files.texts(board, row)
+        texts[f"b/{board.slug}/{row.slug}.html"] = row_page(site, board, row, plots, files)
         texts[f"b/{board.slug}/{row.slug}-images.html"] = images_page(site, board, row)
     return texts
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from bench.report.crate import FILE, Described, crate
 from bench.report.plain import to_csv
-from bench.site.collect import records
 from bench.site.evidence import Evidence
 from bench.site.model import Site, SiteBoard, SiteRow
+from bench.site.records import records
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from bench.analysis.results import Results
+from bench.analysis.rows import SETTING
 from bench.site.evidence import Evidence, Setting, evidence_of
 from bench.site.gallery import Gallery, galleries
 from bench.site.recipes import Recipe, RowKey, recipes_of
+from bench.store.parts import CellRecord
 from bench.store.reader import read_folder
 
 
@@ -22,11 +24,13 @@ class Images:
         evidence: matrices of each defense, one for each training.
         galleries: by position of the first cell of an attack.
         recipes: of each row of tables.
+        lines: cells of each defense.
     """
 
     evidence: Mapping[Setting, list[Evidence]]
     galleries: Mapping[int, Gallery]
     recipes: Mapping[RowKey, Recipe]
+    lines: Mapping[Setting, Sequence[CellRecord]]
 
     def of_row(
         self, setting: Setting
@@ -53,7 +57,11 @@ def images_of(folder: Path, results: Results, count: int) -> Images:
     evidence = evidence_of(results)
     scaled = [(matrix, scale_of(*setting[3:5])) for setting, found in evidence.items() for matrix in found]
     shown = galleries(folder, results.records, scaled, count)
-    return Images(evidence, shown, recipes_of(read_folder(folder, lambda lines, _: lines)))
+    lines: list[CellRecord] = read_folder(folder, lambda lines, _: lines)
+    by_row: dict[Setting, list[CellRecord]] = {}
+    for line in lines:
+        by_row.setdefault(tuple(str(line.get(name)) for name in (*SETTING, "defense")), []).append(line)
+    return Images(evidence, shown, recipes_of(lines), by_row)
 
 
 def scale_of(norm: str, eps: str) -> float:

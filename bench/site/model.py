@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from bench.analysis.diff.difference import Difference
     from bench.figures.picture import Picture
+    from bench.site.audit_curves import Curves
     from bench.site.evidence import Evidence
     from bench.site.gallery import Gallery
     from bench.site.pairs import Pair
     from bench.site.recipes import Recipe
+    from bench.store.parts import CellRecord
 
 _RESERVED = re.compile(r"index|attacks|compare|diff|.*-images")  # other pages of a board
 
@@ -67,6 +69,21 @@ class Source:
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """A file of a results folder.
+
+    Args:
+        path: within the folder.
+        size: in bytes.
+        sha256: in hexadecimal.
+    """
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class About:
     """Facts about a defense beside its numbers.
 
@@ -104,8 +121,11 @@ class SiteRow:
         notes: that concern this row alone.
         evidence: its images, a matrix for each training.
         galleries: pictures by position of the first cell of an attack.
-        pictures: of its attacks and draws.
+        pictures: of its attacks, draws, margins, and accuracy against the radius.
         recipes: of its attacks by (attack, view).
+        submissions: rows of `bench.plots.attacks.submission_curves`, of all attacks; None if it has one draw.
+        lines: its cells, see `bench.store.reader.read_folder`.
+        summary: its rows of `bench.summary`, a data frame.
     """
 
     slug: str
@@ -122,6 +142,9 @@ class SiteRow:
     galleries: Mapping[int, Gallery] = field(default_factory=dict)
     recipes: Mapping[tuple[str, str], Recipe] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
+    submissions: pd.DataFrame | None = field(default=None, repr=False)
+    lines: Sequence[CellRecord] = field(default=(), repr=False)
+    summary: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def ranked(self) -> bool:
@@ -146,6 +169,8 @@ class SiteBoard:
         columns: short name of each attack by (attack, view).
         notes: that concern all rows.
         pictures: of all its rows.
+        convergence: accuracy of its audited rows against the effort of the attack.
+        files: those of each of its parts, by the name of the part.
         pairs: of its rows.
         protocols: rows of `bench.reproduction`; None without [[protocol]].
     """
@@ -163,6 +188,8 @@ class SiteBoard:
     notes: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    convergence: tuple[Picture, ...] = ()
+    files: Mapping[str, tuple[StoredFile, ...]] = field(default_factory=dict)
     protocols: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
@@ -207,6 +234,7 @@ class Site:
         sources: all results folders, in the order of the command.
         frames: data files by name: `leaderboard`, `claims`, `reported`, `audits`.
         certificates: rows of `bench.load_certificates` by fingerprint.
+        curves: of each audit, see `bench.site.audit_curves`.
         differences: to earlier runs, by the name of the results folder.
     """
 
@@ -216,6 +244,7 @@ class Site:
     sources: tuple[Source, ...]
     frames: Mapping[str, pd.DataFrame] = field(repr=False)
     certificates: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    curves: Curves = field(default_factory=dict, repr=False)
     differences: Mapping[str, Difference] = field(default_factory=dict, repr=False)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.report.checklist import NAMES, Checklist, Item, read_checklist
+from bench.report.table import Table
 from bench.site.board import board_lines
 from bench.site.columns import columns_of
 from bench.site.glossary import GLOSSARY
@@ -36,7 +39,33 @@ def _card(board: SiteBoard) -> dict[str, Any]:
 
 def method_page(site: Site) -> str:
     """Return the page that says what the numbers mean."""
-    return page("method.html.j2", title="Method", depth=0, site=site.title, glossary=GLOSSARY)
+    lists = [(known, _counts(known.items), _groups(known)) for known in map(read_checklist, NAMES)]
+    return page("method.html.j2", title="Method", depth=0, site=site.title, glossary=GLOSSARY, checklists=lists)
+
+
+def _groups(checklist: Checklist) -> list[Table]:
+    """Return a table for each group of the items of a checklist: what answers them in a report."""
+    groups: dict[str, list[Item]] = {}
+    for item in checklist.items:
+        groups.setdefault(item.group, []).append(item)
+    columns = ("item", "answered by", "which, or what is left to do")
+    return [
+        Table(group[:1].upper() + group[1:], columns, tuple((item.line, *_source(item)) for item in items), left=3)
+        for group, items in groups.items()
+    ]
+
+
+def _source(item: Item) -> tuple[str, str]:
+    """Return what answers an item of a checklist: the kind of source, and its name or a hint."""
+    if item.audit:
+        return "audit", "; ".join(item.audit)
+    return ("results", item.field.replace("_", " ")) if item.field else ("by hand", item.hand)
+
+
+def _counts(items: Iterable[Item]) -> str:
+    """Return how many items each kind of source answers."""
+    kinds = Counter(_source(item)[0] for item in items)
+    return f"{kinds['results']} answered by results, {kinds['audit']} by audits, {kinds['by hand']} by hand"
 
 
 def reproduce_page(site: Site) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -14,7 +15,9 @@ from bench.site.text import missing
 
 FOLDER = "p"
 _MOST = 120  # rows of a table of numbers
-_SHARES = re.compile(r"(worst|clean|robust|claimed|measured)_(mean|low|high|robust)|share|low|high|accuracy|certified")
+_SHARES = re.compile(
+    r"(worst|clean|robust|claimed|measured)_(mean|low|high|robust)|share|low|high|accuracy|certified|clean|worst"
+)
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
@@ -23,24 +26,35 @@ class Plots:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self._shown: dict[int, tuple[Picture, str, dict[str, object]]] = {}  # by id of the picture
 
     def shown(self, pictures: Iterable[Picture], name: str, root: str) -> list[dict[str, object]]:
-        """Return what a page shows of pictures, whose files are kept.
+        """Return what a page shows of pictures, whose files are kept; one that another page has is not drawn again.
 
         Args:
             pictures: the pictures.
             name: start of the names of the files, of letters, digits, "-" and "/".
             root: way from the page to the first page, as "../../".
         """
-        return [self._shown(picture, f"{FOLDER}/{name}-{picture.name}.svg", root) for picture in pictures]
+        shown, counts = [], Counter[str]()
+        for picture in pictures:
+            counts[picture.name] += 1
+            number = f"-{counts[picture.name]}" if counts[picture.name] > 1 else ""
+            _, path, texts = self._drawn(picture, f"{FOLDER}/{name}-{picture.name}{number}.svg")
+            shown.append({"src": f"{root}{path}", **texts})
+        return shown
 
-    def _shown(self, picture: Picture, path: str, root: str) -> dict[str, object]:
-        svg = picture.svg
-        self.files[path] = svg.encode()
-        size = _SIZE.search(svg)
-        width, height = (round(float(side) * 4 / 3) for side in size.groups()) if size else (0, 0)  # points as pixels
-        numbers = _table(picture.numbers, picture.alt) if len(picture.numbers) <= _MOST else None
-        return {"src": f"{root}{path}", "alt": picture.alt, "width": width, "height": height, "numbers": numbers}
+    def _drawn(self, picture: Picture, path: str) -> tuple[Picture, str, dict[str, object]]:
+        """Return a picture, the path of its file, and what a page says of it."""
+        if id(picture) not in self._shown:
+            svg = picture.svg
+            self.files[path] = svg.encode()
+            size = _SIZE.search(svg)
+            width, height = (round(float(side) * 4 / 3) for side in size.groups()) if size else (0, 0)  # points: pixels
+            numbers = _table(picture.numbers, picture.alt) if len(picture.numbers) <= _MOST else None
+            texts = {"alt": picture.alt, "width": width, "height": height, "numbers": numbers}
+            self._shown[id(picture)] = picture, path, texts
+        return self._shown[id(picture)]
 
 
 def _table(frame: pd.DataFrame, title: str) -> Table | None:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.report.row_text import NAMES
+from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
@@ -18,13 +19,15 @@ from bench.site.pages import commands
 from bench.site.pictures import figures
 from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
+from bench.site.row_files import FOLDER, RowFiles
 from bench.site.text import block, interval, page, percent
 
 _STRIP = 12  # pictures on the page of a row
 
 
-def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots) -> str:
-    """Return the page of a row; its pictures are added to `plots`."""
+def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: RowFiles) -> str:
+    """Return the page of a row; its pictures are added to `plots`, and it links its files."""
+    attacks = _attacks(board, row)
     return page(
         "row.html.j2",
         title=row.label,
@@ -36,7 +39,9 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots) -> str:
         verdict=headline(board, row),
         lines=_lines(row),
         random=bool(row.values["stochastic"]),
-        attacks=_attacks(board, row),
+        attacks=attacks,
+        most=any(attack["rob15"] is not None for attack in attacks),
+        submissions=_submissions(row),
         recipes=_recipes(row),
         strip=_strip(board, row),
         claims=_claims(row.claims),
@@ -47,6 +52,8 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots) -> str:
         composed=parts(row) or "Its parts are not known.",
         commands=block(commands(board.source, row.label)),
         plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),
+        files=files,
+        file=f"../../{FOLDER}/{board.slug}/{row.slug}",
     )
 
 
@@ -100,6 +107,20 @@ def _attacks(board: SiteBoard, row: SiteRow) -> list[dict[str, Any]]:
     """Return the attacks on a row, as texts."""
     anchors = attack_anchors(board)
     return [{**attack_texts(found, row), "anchor": anchors[found["attack"]]} for found in row.attacks]
+
+
+def _submissions(row: SiteRow) -> Table | None:
+    """Return the table of Rob(M) under each attack, the strongest first; None for a deterministic defense."""
+    if row.submissions is None:
+        return None
+    shares = row.submissions.pivot_table(index="attack", columns="m", values="share", sort=False)
+    shares = shares.sort_values(1, kind="stable")
+    n = int(row.values["n_images"])
+    rows = [
+        (str(name), *(percent(share, n) for share in of))
+        for name, of in zip(shares.index, shares.to_numpy(), strict=True)
+    ]
+    return Table(f"Rob(M) of {row.label}", ("attack, view", *(f"M = {m}" for m in shares)), tuple(rows))
 
 
 def _recipes(row: SiteRow) -> list[dict[str, Any]]:

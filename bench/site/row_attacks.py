@@ -25,7 +25,7 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
     accuracy = (
         "none" if share is None else f"{percent(share, n)} {interval(found['robust_low'], found['robust_high'], n)}"
     )
-    rob, size = found.get("rob_m5"), found["median_perturbation"]
+    size, random = found["median_perturbation"], bool(row.values["stochastic"])
     status = "" if found["status"] == "ok" else str(found["status"])
     strongest = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
     known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
@@ -36,8 +36,11 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
         "low": found["robust_low"],
         "high": found["robust_high"],
         "accuracy": accuracy,
-        "rob": rob,
-        "rob_text": _rob(rob, n, random=bool(row.values["stochastic"])),
+        "rob": found.get("rob_m5"),
+        "rob_text": _rob(found.get("rob_m5"), n, random=random),
+        "rob15": found.get("rob_m15"),
+        "rob15_text": _rob(found.get("rob_m15"), n, random=random),
+        "draws": str(found["draws"]),
         "success": _text(found["asr"], lambda value: percent(value, n), attacked),
         "size": _text(size, number, attacked),
         "evaluations": _text(found["evaluations_per_image"], amount, attacked),
@@ -51,7 +54,7 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
 
 
 def _rob(rob: float | None, n: int, *, random: bool) -> str:
-    """Return Rob(5) in percent, or why there is none."""
+    """Return Rob(M) in percent, or why there is none."""
     if not random:
         return ONE_DRAW
     return "none" if rob is None else percent(rob, n)

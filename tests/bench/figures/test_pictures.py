@@ -105,7 +105,7 @@ def test_the_command_writes_the_named_pictures(tmp_path):
     assert (tmp_path / "f/ranks.png").read_bytes() == before
     told = purebench_here("figures", RESULTS / "digits-linf", "--only", "rnks", "--out", tmp_path / "g")
     assert (told.returncode, (tmp_path / "g").exists()) == (2, False)
-    assert "did you mean ranks?" in told.stderr
+    assert "did you mean ranks or margins?" in told.stderr
     told = purebench_here("figures", RESULTS / "digits-linf", "--defense", "x", "--out", tmp_path / "g")
     assert (told.returncode, (tmp_path / "g").exists()) == (2, False)
     (tmp_path / "file").write_text("")

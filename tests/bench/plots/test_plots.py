@@ -24,6 +24,8 @@ from bench.plots import (
     corruptions,
     cost,
     draws,
+    margin_bins,
+    margins,
     matrix,
     radius,
     ranks,
@@ -339,3 +341,48 @@ def test_contraction_shows_rates_worst_cases_and_where_they_disagree():
         contraction(rates[["defense"]])
     with pytest.raises(UserError, match="no rows"):
         contraction(rows[:0])
+
+
+def test_margins_are_counted_in_bins_that_end_at_0():
+    records = bench.load_results(RESULTS / "digits-linf")
+    records = records[records["defense"] == "adp"]
+    worst = bench.worst_per_image(records)
+    bins = margin_bins(records, worst)
+    clean = records[records["attack"] == "none"].set_index("image")["margin"]
+    margin = records.set_index(["image", "attack", "view"])["margin"]
+    attacked = np.array([margin[row.image, row.attack, row.view] for row in worst.itertuples()])
+    assert 0 in set(bins["from"])
+    assert np.allclose(np.diff(bins["from"]), bins["to"].iloc[0] - bins["from"].iloc[0])
+    assert (bins["to"].to_numpy()[:-1] == bins["from"].to_numpy()[1:]).all()
+    for name, values in (("clean", clean.to_numpy()), ("worst", attacked)):
+        assert bins[name].sum() == pytest.approx(1)
+        assert bins.loc[bins["from"] < 0, name].sum() == pytest.approx((values < 0).mean())
+    drawn = {tuple(100 * bins["clean"]), tuple(100 * bins["worst"])}
+    stairs = [patch for patch in margins(bins).patches if hasattr(patch, "get_data")]
+    assert {tuple(patch.get_data().values) for patch in stairs} == drawn
+
+
+def test_margins_of_equal_images_and_of_none():
+    frame = pd.DataFrame({"training_seed": 0, "attack": ["none", "a"], "view": "v", "image": 0, "margin": [2.0, 2.0]})
+    worst = pd.DataFrame(
+        {"training_seed": [0], "image": 0, "attack": "a", "view": "v", "defense": "d", "norm": "Linf", "eps": "1/5",
+         "targets": "none"}
+    )  # fmt: skip
+    bins = margin_bins(frame, worst)
+    assert bins[["clean", "worst"]].to_numpy().tolist() == [[1.0, 1.0]]
+    assert bins["from"][0] <= 2 <= bins["to"][0]
+    none = margin_bins(frame.assign(margin=np.nan), worst)
+    assert none.empty
+    with pytest.raises(UserError, match="no image has the margins"):
+        margins(none)
+    with pytest.raises(UserError, match="several defenses or threats"):
+        margin_bins(frame, pd.concat([worst, worst.assign(eps="1/3")]))
+
+
+def test_the_radius_has_a_line_at_chance(audits):
+    chance = audits.set_index("check").loc["chance at Linf 1/2", "numbers"].iloc[0]["limit"]
+    lines = [line.get_ydata() for line in radius(audits).lines if line.get_linestyle() == ":"]
+    assert [list(line) for line in lines] == [[100 * chance] * 2]
+    assert not [
+        line for line in radius(audits[audits["check"] != "chance at Linf 1/2"]).lines if line.get_linestyle() == ":"
+    ]

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from boards import ROOT
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
-from site_pages import COMMITTED, board_rows, hostile, mixed, pages
+from site_pages import COMMITTED, Page, board_rows, hostile, mixed, pages
 
 from bench import claims_table, leaderboard, summary
+from bench.report.checklist import NAMES, read_checklist
 from bench.site.build import build_site
 from bench.site.model import slugs
 
@@ -97,6 +98,20 @@ def test_what_is_missing_is_said_in_words(read):
     assert all(
         cell["text"].strip() not in ("", "–", "-", "nan", "None") for _, row in rows.items() for cell in row.values()
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_method_has_every_item_of_a_checklist_and_what_answers_it(name, read):
+    source = read["method.html"].source.partition(f'<h3 id="{name}">')[2].partition("<h3")[0]
+    lines = re.findall(r'<tr>\s*<th scope="row".*?</tr>', source, re.DOTALL)
+    rows = [[text for tag, _, text in Page(row).elements if tag in ("th", "td")] for row in lines]
+    items = read_checklist(name).items
+    assert [row[0] for row in rows] == [item.line for item in items]
+    for (_, kind, which), item in zip(rows, items, strict=True):
+        sources = {"audit": "; ".join(item.audit), "results": item.field.replace("_", " "), "by hand": item.hand}
+        assert {k: v for k, v in sources.items() if v} == {kind: which}
+    counts = [sum(row[1] == kind for row in rows) for kind in ("results", "audit", "by hand")]
+    assert "{} answered by results, {} by audits, {} by hand".format(*counts) in source
 
 
 def test_every_link_and_anchor_leads_somewhere(site, read):
