@@ -91,6 +91,15 @@ class Frames:
         of_cells = self.results.cells[list(_OF_MARGIN)].iloc[rows["at"].to_numpy()]
         return of_cells.assign(image=rows["index"].to_numpy(), margin=rows["margin"].to_numpy())
 
+    def worst_of(self, label: str, setting: Setting) -> pd.DataFrame:
+        """Return the rows of `worst` of a defense under a threat; arguments as in `margins`."""
+        key = (label, *(setting[name] for name in SETTING))
+        return self.worst.iloc[self._worst.get(key, np.zeros(0, np.int64))]
+
+    @cached_property
+    def _worst(self) -> Mapping[tuple[object, ...], I64]:
+        return cast("Mapping[tuple[object, ...], I64]", self.worst.groupby(["defense", *SETTING]).indices)
+
     @cached_property
     def _margins(self) -> pd.DataFrame:
         """Margins of all records, in their order; tables do without them."""

@@ -232,7 +232,8 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
                 text = f"Share of images of {label} that withstand M submissions, on {threat.title}."
                 yield _picture("draws", suffix, text, records, draws)
         if "margins" in wanted:
-            bins = margin_bins(threat.frames.margins(label, threat.setting), _of_label(threat.of("worst"), label))
+            frames, setting = threat.frames, threat.setting
+            bins = margin_bins(frames.margins(label, setting), frames.worst_of(label, setting))
             if len(bins):
                 text = f"Margins of {label} on clean images and in the worst case, on {threat.title}."
                 yield _picture("margins", suffix, text, bins, margins)

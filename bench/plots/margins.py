@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from bench.analysis.public_names import public
-from bench.analysis.records import CLEAN
+from bench.analysis.records import CLEAN, Lookup
 from bench.plots.style import COLOURS, INK, MUTED, axes_of, legend_above, percent, style
 from defenses.utils.errors import UserError
 
@@ -17,6 +17,8 @@ _ATTACK = ["attack", "view"]
 _COLUMNS = ("from", "to", "clean", "worst")
 _BINS = 24
 _TAILS = (1, 99)  # percentiles of all margins, beyond which they count in the outermost bins
+_HEIGHT = 62.0  # millimetres
+_AROUND = (11.5, 3.0, 10.5, 8.0)  # left, right, below and above of the axes, millimetres
 _LARGE = 10_000  # margins from which on numbers are written as 10k
 _LINES = {"clean": ("clean images", MUTED, "--"), "worst": ("worst case", COLOURS[1], "-")}
 
@@ -36,7 +38,9 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     if bins.empty:
         raise UserError("no image has the margins of the clean and of the attacked one")
-    axes = axes_of(ax, 62)
+    axes = axes_of(ax, _HEIGHT)
+    if ax is None:
+        _place(axes)
     edges = [*bins["from"], bins["to"].iloc[-1]]
     axes.stairs(percent(bins["worst"]), edges, color=COLOURS[1], alpha=0.15, fill=True, linewidth=0)
     for name, (label, colour, dash) in _LINES.items():
@@ -49,6 +53,16 @@ def margins(bins: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend_above(axes)
     return axes
+
+
+def _place(axes: Axes) -> None:
+    """Place the axes of a new figure by the known lengths of their texts, which takes no drawing."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    width, height = (25.4 * side for side in figure.get_size_inches())
+    left, right, bottom, top = _AROUND
+    figure.set_layout_engine("none")
+    axes.set_position((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
 
 def margin_bins(records: pd.DataFrame, worst: pd.DataFrame) -> pd.DataFrame:
@@ -71,10 +85,15 @@ def margin_bins(records: pd.DataFrame, worst: pd.DataFrame) -> pd.DataFrame:
     if len(worst[["defense", "norm", "eps", "targets"]].drop_duplicates()) > 1:
         raise UserError("the rows are of several defenses or threats; choose those of one")
     frame = public(records[[name for name in (*_IMAGE, "index", *_ATTACK, "margin") if name in records]])
-    frame = frame.drop_duplicates([*_IMAGE, *_ATTACK])
-    clean = frame[frame["attack"] == CLEAN].set_index(_IMAGE)["margin"]
-    attacked = worst.merge(frame, on=[*_IMAGE, *_ATTACK], how="left").set_index(_IMAGE)["margin"]
-    pairs = pd.DataFrame({"clean": clean, "worst": attacked}).replace([np.inf, -np.inf], np.nan).dropna()
+    keys = pd.concat([frame[[*_IMAGE, *_ATTACK]], worst[[*_IMAGE, *_ATTACK]]], ignore_index=True)
+    images = (pd.factorize(keys["training_seed"])[0].astype(np.int64) << 40) + keys["image"].to_numpy(np.int64)
+    cells = keys.groupby(_ATTACK, sort=False).ngroup().to_numpy(np.int64) << 48
+    margin, n = frame["margin"].to_numpy(float), len(frame)
+    unattacked = (frame["attack"] == CLEAN).to_numpy()
+    clean = Lookup(images[:n][unattacked]).values(images[n:], margin[unattacked])
+    attacked = Lookup((cells + images)[:n]).values((cells + images)[n:], margin)
+    known = np.isfinite(clean) & np.isfinite(attacked)
+    pairs = pd.DataFrame({"clean": clean[known], "worst": attacked[known]})
     if pairs.empty:
         return pd.DataFrame(columns=list(_COLUMNS), dtype="float64")
     edges = _edges(*np.percentile(pairs, _TAILS))
