@@ -9,10 +9,10 @@ import pandas as pd
 
 from bench.analysis.claims import COLUMNS
 from bench.figures.pictures import of_claims
-from bench.site.collect import records
 from bench.site.columns import verdict_words
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
+from bench.site.records import records
 from bench.site.text import interval, page, percent
 
 _ORDER = ("refuted", "not reached", "consistent", "not comparable")
