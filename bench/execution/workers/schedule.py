@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from bench.spec.cell import Cell
 
+_RENEWED = 64  # estimates that a choice may cost on average, beside those of the longest pairs
 _CHECK_ROWS = 17  # images that the check of a model evaluates, in small batches
 
 
@@ -19,7 +20,8 @@ class Schedule:
 
     Args:
         cells: cells to run, in table order.
-        estimate: returns the seconds of a cell, None where unknown; called again for every choice.
+        estimate: returns the seconds of a cell, None where unknown; called again for every choice. Of more pairs than
+            `_RENEWED`, what has become shorter counts at once, what has become longer after some choices.
     """
 
     def __init__(self, cells: Iterable[Cell], estimate: Callable[[Cell], float | None]):
@@ -29,6 +31,8 @@ class Schedule:
         for cell in cells:
             pair = cell.defense.title, cell.attack.label, cell.view_label, str(cell.threat)
             self._pairs.setdefault(pair, deque()).append(cell)
+        self._lengths: dict[tuple[str, ...], tuple[float, float]] = {}
+        self._due = len(self._pairs)  # choices times `_RENEWED` since all lengths were made
 
     def __len__(self) -> int:
         return sum(map(len, self._pairs.values()))
@@ -41,11 +45,22 @@ class Schedule:
         """Remove and return the next cell; None where there is none."""
         if not self._pairs:
             return None
-        pair = max(self._pairs, key=lambda p: self._length(self._pairs[p][0]))
+        self._due += _RENEWED
+        if self._due >= len(self._pairs):
+            self._lengths, self._due = {pair: self._length(cells[0]) for pair, cells in self._pairs.items()}, 0
+        pair = self._longest()
         cell = self._pairs[pair].popleft()
         if not self._pairs[pair]:
-            del self._pairs[pair]
+            del self._pairs[pair], self._lengths[pair]
         return cell
+
+    def _longest(self) -> tuple[str, ...]:
+        """Return the pair with the longest cells, once its length is that of now."""
+        while True:
+            pair = max(self._lengths, key=self._lengths.__getitem__)
+            before, self._lengths[pair] = self._lengths[pair], self._length(self._pairs[pair][0])
+            if self._lengths[pair] >= before:
+                return pair
 
     def _length(self, cell: Cell) -> tuple[float, float]:
         seconds, check = self._estimate(cell), self._checks.get(cell.defense.title, 0.0)

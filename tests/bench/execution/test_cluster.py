@@ -184,6 +184,13 @@ def test_a_host_that_cannot_be_a_name_is_refused():
             _reach(f"{host}:6379")
 
 
+@pytest.mark.parametrize("dataset", ["hf:./nowhere", "folder:nowhere", "nowhere.npz"])
+def test_a_node_without_the_data_says_so_before_any_cell(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = SimpleNamespace(images=SimpleNamespace(dataset=dataset, split="test"), options=Options())
+    assert "nowhere" in cluster_nodes._other_data(settings, "sha256-0")
+
+
 def test_the_check_of_data_takes_as_long_as_it_takes_and_is_told_once(caplog):
     answers = iter([([], []), (["slow"], []), (["other"], [])])
     waited = []

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -199,6 +200,27 @@ def test_the_longest_cells_come_first(tmp_path):
     schedule.learn("model", 17 * 3.0)  # three seconds an image
     order = [schedule.pop().attack.label for _ in cells]
     assert order == ["sleeps", "uniform", "grows", "works", "none"]
+
+
+def test_choices_among_many_pairs_cost_little_and_follow_what_is_learnt():
+    names = [f"a{i}" for i in range(1000)]
+    cells = [
+        SimpleNamespace(
+            defense=SimpleNamespace(title="model"), attack=SimpleNamespace(label=name, is_null=False),
+            view_label="exact", threat="Linf 1/5", block=block,
+        )
+        for name in names for block in range(3)
+    ]  # fmt: skip
+    seconds, asked = {name: float(i) for i, name in enumerate(names)}, []
+    schedule = Schedule(cells, lambda c: (asked.append(c), seconds[c.attack.label])[1])
+    assert [schedule.pop().attack.label for _ in range(4)] == ["a999"] * 3 + ["a998"]
+    seconds["a998"] = 0.5  # shorter than was thought
+    seconds["a0"] = 5000.0
+    assert schedule.pop().attack.label == "a997"
+    assert "a0" in [schedule.pop().attack.label for _ in range(16)]
+    rest = sum(schedule.pop() is not None for _ in range(len(schedule)))
+    assert (rest, schedule.pop()) == (len(cells) - 21, None)
+    assert len(asked) < 70 * len(cells)
 
 
 def test_makespan_of_several_workers():

@@ -87,7 +87,7 @@ def _other_code(request: NodeRequest) -> str:
 def _other_data(settings: WorkerSettings, revision: str) -> str:
     """Return why the data of a run are not those of the driver; code of the user is left to the workers."""
     images: BoardImages = settings.images
-    if is_plugin(images.dataset) and not images.dataset.startswith(("folder:", "corrupted:")):
+    if is_plugin(images.dataset) and not images.dataset.startswith(("folder:", "corrupted:", "hf:")):
         return ""
     try:
         source = find_source(images.dataset, data_root(settings.options.data_root))
