@@ -14,7 +14,7 @@ _SLOW = {
     *("killed-at-10-moments", "killed-at-disk-calls", "killed-with-workers", "killed-one-of-two", "downloads-killed"),
     *("disk-full-from-each-write", "interrupted-once", "interrupted-terminated", "models-leaks"),
     *("ray-command", "ray-terminated", "ray-worker-and-node", "ray-large-data", "ray-overwritten", "ray-late-node"),
-    "ray-other-code",
+    *("ray-other-code", "ray-limits", "ray-shared-gpu"),
 }
 _NO_RAY = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "purebench[ray]"')
 
