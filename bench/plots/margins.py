@@ -92,8 +92,8 @@ def margin_bins(records: pd.DataFrame, worst: pd.DataFrame) -> pd.DataFrame:
     unattacked = (frame["attack"] == CLEAN).to_numpy()
     clean = Lookup(images[:n][unattacked]).values(images[n:], margin[unattacked])
     attacked = Lookup((cells + images)[:n]).values((cells + images)[n:], margin)
-    pairs = pd.DataFrame({"clean": clean, "worst": attacked})
-    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    known = np.isfinite(clean) & np.isfinite(attacked)
+    pairs = pd.DataFrame({"clean": clean[known], "worst": attacked[known]})
     if pairs.empty:
         return pd.DataFrame(columns=list(_COLUMNS), dtype="float64")
     edges = _edges(*np.percentile(pairs, _TAILS))

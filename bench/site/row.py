@@ -20,7 +20,7 @@ from bench.site.pictures import figures
 from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, page, percent
+from bench.site.text import block, interval, missing, page, percent
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -112,11 +112,11 @@ def _submissions(row: SiteRow) -> Table | None:
     if row.submissions is None:
         return None
     shares = row.submissions.pivot_table(index="attack", columns="m", values="share", sort=False)
-    shares = shares.sort_values(1, kind="stable")
+    shares = shares.loc[shares[1].sort_values(kind="stable").index]
     n = int(row.values["n_images"])
     rows = [
-        (str(name), *(percent(share, n) for share in of))
-        for name, of in zip(shares.index, shares.to_numpy(), strict=True)
+        (str(name), *("none" if missing(share) else percent(share, n) for share in of))
+        for name, *of in shares.itertuples()
     ]
     return Table(f"Rob(M) of {row.label}", ("attack, view", *(f"M = {m}" for m in shares)), tuple(rows))
 
