@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.claims import COLUMNS
+from bench.analysis.claims import COLUMNS, POINTS_LEFT
 from bench.figures.pictures import of_claims
+from bench.report.format import points
 from bench.site.columns import verdict_words
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.records import records
-from bench.site.text import interval, page, percent
+from bench.site.text import interval, missing, page, percent
 
 _ORDER = ("refuted", "not reached", "consistent", "not comparable")
 _KINDS = {"claim": "the authors", "re-evaluation": "a re-evaluation"}
@@ -94,8 +96,14 @@ def claim_texts(claim: Claim) -> dict[str, Any]:
         if measured is None
         else f"{percent(measured, n)} {interval(claim['measured_low'], claim['measured_high'], n)}",
         "why": "; ".join(filter(None, (claim["reason"], claim["note"]))),
-        "left": "not run" if claim["points_left"] is None else f"{claim['points_left']:+.2f}",
+        "left": points_left(claim),
     }
+
+
+def points_left(claim: Claim) -> str:
+    """Return the points that the protocol of a claim leaves above the full one, with their interval."""
+    value, low, high = (math.nan if missing(claim[name]) else claim[name] for name in POINTS_LEFT)
+    return "protocol not run" if math.isnan(value) else points(value, low, high)
 
 
 def _told(share: float | None) -> str:

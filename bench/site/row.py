@@ -11,6 +11,7 @@ from bench.report.row_text import NAMES
 from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
+from bench.site.claims_page import points_left
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
@@ -164,6 +165,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "text": "not told" if c["claimed_robust"] is None else f"{100 * c['claimed_robust']:.2f}",
             "verdict": verdict_words(c["verdict"])[0],
             "kind": verdict_words(c["verdict"])[1],
+            "left": points_left(c),
             "why": "; ".join(filter(None, (c["reason"], c["note"]))),
         }
         for c in order
