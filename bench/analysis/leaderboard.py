@@ -42,7 +42,7 @@ _COLUMNS = {
     **dict.fromkeys(("audit", "audit_failed", "certificate"), "str"),
     "claim": "str",
     "claim_robust": "float64",
-    **dict.fromkeys(("claim_verdict", "claim_reason"), "str"),
+    **dict.fromkeys(("claim_verdict", "claim_reason", "claim_evidence"), "str"),
     **dict.fromkeys(POINTS_LEFT, "float64"),
     "stochastic": "bool",
     **dict.fromkeys(("draws", "n_images", "n_seeds"), "int64"),
@@ -153,10 +153,10 @@ def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[A
 def _of_claim(found: tuple[Claim, Verdict] | None) -> dict[str, Any]:
     """Return the columns on the claim of a defense."""
     if found is None:
-        return dict.fromkeys(("claim", "claim_verdict", "claim_reason"), "")
+        return dict.fromkeys(("claim", "claim_verdict", "claim_reason", "claim_evidence"), "")
     claim, verdict = found
     on = ", ".join(filter(None, (f"{claim.dataset} {claim.threat}".strip(), claim.network)))
-    words = {"claim_verdict": verdict.word, "claim_reason": verdict.reason}
+    words = {"claim_verdict": verdict.word, "claim_reason": verdict.reason, "claim_evidence": claim.evidence}
     return {"claim": on, "claim_robust": claim.robust, **words}
 
 

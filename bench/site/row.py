@@ -21,7 +21,7 @@ from bench.site.pictures import figures
 from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, missing, page, percent
+from bench.site.text import block, interval, missing, page, percent, second_hand
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -76,7 +76,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     else:
         texts += [f"It has {unranked(row)[1]}."]
     if values["claim_verdict"]:
-        share = f"{100 * values['claim_robust']:.1f} % on {values['claim']}"
+        share = f"{100 * values['claim_robust']:.1f} %{second_hand(values['claim_evidence'])} on {values['claim']}"
         texts += [f"Its authors claim {share}: {values['claim_verdict']} ({values['claim_reason']})."]
     return " ".join(texts)
 

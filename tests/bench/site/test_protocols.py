@@ -95,12 +95,27 @@ def test_all_pages_and_frames_say_the_same_points(page):
         own = table[(table["defense"] == defense) & (table["kind"] == "claim")]
         assert [list(row) for row in own[LEFTS].to_numpy()] == [weakness] * len(own)
         assert leaders.loc[defense, LEFTS].tolist() == weakness
+        assert leaders.loc[defense, "claim_evidence"] == "secondary"
         shown = [row for row in claimed if row["defense"] == defense]
         (found,) = [row for row in board.rows if row.label == defense]
         source = row_page(contents, board, found, Plots(), row_files(board, found))
         for rows in (shown, of_table(source, LEFT)):
             assert len(rows) == sum(table["defense"] == defense)
             assert Counter(row[LEFT] for row in rows) == {text: len(own), "protocol not run": len(rows) - len(own)}
+        assert re.search(r"Its authors claim \d\d\.\d % \(secondary\) on cifar10 Linf 8/255", source)
+
+
+def test_claims_of_later_works_are_marked_on_the_board_and_in_the_report(page, report):
+    leaders = leaderboard(FOLDER)
+    second = leaders[leaders["claim_evidence"] == "secondary"]
+    assert {"adp", "gdmp"} <= set(second["defense"])
+    claimed = second["claim_robust"].notna().sum()
+    assert len(re.findall(r'<span class="w">cifar10 Linf 8/255 \(secondary\)</span>', page)) == claimed
+    (section,) = [s for s in json.loads(report.json())["sections"] if s["name"] == "claims"]
+    rows = [
+        row for b in section["blocks"] if b.get("title", "").startswith("Claims of the authors") for row in b["rows"]
+    ]
+    assert [row[3] for row in rows if row[0] == "adp"] == ["70.01 (secondary)"]
 
 
 def test_what_was_not_run_is_said_to_be_missing(page, report):
