@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.claims import COLUMNS, POINTS_LEFT
+from bench.analysis.claims import COLUMNS, NOT_COMPARABLE, POINTS_LEFT
+from bench.figures.picture import Picture
 from bench.figures.pictures import of_claims
 from bench.report.format import points
 from bench.site.columns import verdict_words
@@ -36,12 +38,20 @@ def claims_page(site: Site, plots: Plots) -> str:
         site=site.title,
         lines=lines,
         counts=counts,
-        plots=plots.shown(of_claims(site.frames["claims"]), "all", "") if claims else [],
+        plots=plots.shown(_pictures(site.frames["claims"]), "all", "") if claims else [],
         verdicts=[(word.replace(" ", "-"), word) for word in verdicts],
         kinds=[(kind, text) for kind, text in _KINDS.items() if any(claim["kind"] == kind for claim in claims)],
         boards=[board for board in site.boards if any(line["board"] is board for line in lines)],
         entries=_entries(site),
     )
+
+
+def _pictures(claimed: pd.DataFrame) -> list[Picture]:
+    """Return the picture of the claims that can be compared, if any; its text says how many others are left out."""
+    compared = claimed["verdict"] != NOT_COMPARABLE
+    out = int((~compared).sum())
+    more = f" Left out: {out} that cannot be compared." if out else ""
+    return [replace(picture, alt=picture.alt + more) for picture in of_claims(claimed[compared])]
 
 
 def reported_frame(entries: Sequence[Claim]) -> dict[str, pd.DataFrame]:

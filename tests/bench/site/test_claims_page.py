@@ -75,6 +75,16 @@ def test_claims_that_can_be_compared_come_first():
     assert "1 refuted, 1 consistent" in claims_page(site, Plots())
 
 
+def test_the_picture_has_no_claim_that_cannot_be_compared(source):
+    assert "all-claims" not in source
+    site = collect([ROOT / "results/digits-gan"], "t", read_claims(), gallery=0, compared=False)
+    claimed = site.frames["claims"]
+    site.frames["claims"] = claimed.assign(verdict=["consistent", *claimed["verdict"].iloc[1:]])
+    text = claims_page(site, Plots())
+    words = f"1 consistent. Left out: {len(claimed) - 1} that cannot be compared."
+    assert f"<figcaption>Published against measured robust accuracy: {words}</figcaption>" in text
+
+
 def test_a_claim_is_held_against_each_threat_by_itself(tmp_path):
     rows = [*deterministic("pgd-at"), *deterministic("pgd-at", eps="3/10")]
     rows[6] = result(line("pgd-at", "apgd", eps="3/10"), [0] * 6)
