@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import leaderboards
 from bench.spec.threat import ThreatModel
+from bench.stats.proportions import wilson
 from defenses.utils.errors import UserError, gathered
 from defenses.utils.validation import Count, Kind, number, validated
 
@@ -69,7 +70,7 @@ class Claim:
         images: which ones, in words.
         protocol: further facts on the attack, in words.
         aggregation: of an image's draws: "mean", or as "worst of 10", "majority of 10", "certificate".
-        like: gradient mode or attack label of the rows of purebench that follow the protocol, as "bpda"; "": unknown.
+        like: gradient mode or attack of purebench nearest to the protocol, as "bpda", for readers; "": unknown.
         note: further facts.
     """
 
@@ -103,6 +104,14 @@ class Claim:
     def eps(self) -> Fraction | None:
         """Radius of the threat; None if there is none."""
         return Fraction(self.threat.partition(" ")[2]) if self.threat else None
+
+
+def interval_of(share: float | None, n: int | None) -> tuple[float, float]:
+    """Return the Wilson interval of a share; NaN where share or n is not told."""
+    if share is None or n is None:
+        return float("nan"), float("nan")
+    low, high = wilson(share * n, n)
+    return float(low), float(high)
 
 
 def read_claims(path: str | Path = CLAIMS) -> list[Claim]:

@@ -11,23 +11,24 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.caveats import fingerprints_of
-from bench.analysis.claim_files import Claim, read_claims
+from bench.analysis.claim_files import Claim, interval_of, read_claims
 from bench.analysis.columns import with_columns
-from bench.analysis.results import CLEAN, NULL
+from bench.analysis.reproduction import NO_POINTS, Points, points_by_defense, points_on
+from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST, summary
-from bench.analysis.weights_used import WeightsUsed, weights_used
-from bench.stats.proportions import wilson
+from bench.analysis.weights_used import WeightsUsed, name_and_weights
 from bench.store.kinds import Paths, folder_named, paths_of
 from bench.store.manifest import Manifest, read_manifest
 
 REFUTED, CONSISTENT, NOT_REACHED, NOT_COMPARABLE = "refuted", "consistent", "not reached", "not comparable"
 OTHER_NETWORK = "another network"
+POINTS_LEFT = ("points_left", "points_left_low", "points_left_high")
 COLUMNS = (
     *("results", "defense", "paper", "year", "kind", "dataset", "threat", "network", "attack", "aggregation"),
     *("claimed_clean", "claimed_robust", "claimed_low", "claimed_high", "claimed_n"),
     *("measured_clean", "measured_robust", "measured_low", "measured_high", "measured_n"),
-    *("verdict", "reason", "note", "points_left", "evidence", "source", "url"),
+    *("verdict", "reason", "note", *POINTS_LEFT, "evidence", "source", "url"),
 )
 _TOLD = (*COLUMNS[2:10], *COLUMNS[-3:])
 
@@ -75,14 +76,6 @@ def compare_shares(claim: Claim, row: Mapping[str, Any]) -> Verdict:
     both = f"claimed {_ends(low, high)}, measured {_ends(row['robust_low'], row['robust_high'])}"
     word = REFUTED if low > row["robust_high"] else NOT_REACHED if high < row["robust_low"] else CONSISTENT
     return Verdict(word, both, _another_model(claim, row))
-
-
-def interval_of(share: float | None, n: int | None) -> tuple[float, float]:
-    """Return the Wilson interval of a share; NaN where share or n is not told."""
-    if share is None or n is None:
-        return float("nan"), float("nan")
-    low, high = wilson(share * n, n)
-    return float(low), float(high)
 
 
 def _ends(low: float, high: float) -> str:
@@ -134,26 +127,28 @@ def _another_model(claim: Claim, row: Mapping[str, Any]) -> str:
 
 
 def measured_rows(results: str | Path) -> pd.DataFrame:
-    """Return the rows of `bench.summary` with two more columns, "name" and "weights".
+    """Return the rows of `bench.summary` with three more columns, "name", "weights" and "protocols".
 
     Args:
         results: a results folder.
 
     Returns:
         "name" is the registered name of the defense, "" for a composition with a detector; "weights" a `WeightsUsed`,
-        empty where the row is a mean over several trainings.
+        empty where the row is a mean over several trainings; "protocols" those of `points_of`.
 
     Raises:
         UserError: no results there, or a damaged file.
     """
-    return with_weights(summary(results), read_manifest(folder_named(results)))
+    read = read_results(folder_named(results))
+    return with_facts(summary(read), read, read_manifest(folder_named(results)))
 
 
-def with_weights(frame: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
-    """Return a summary with the columns "name" and "weights", see `measured_rows`.
+def with_facts(frame: pd.DataFrame, results: Results, manifest: Manifest) -> pd.DataFrame:
+    """Return a summary with the columns "name", "weights" and "protocols", see `measured_rows`.
 
     Args:
         frame: the summary.
+        results: of which it is.
         manifest: of its results folder.
     """
     facts = {
@@ -162,23 +157,10 @@ def with_weights(frame: pd.DataFrame, manifest: Manifest) -> pd.DataFrame:
     }
     at = list(zip(frame["defense"], frame["dataset"], strict=True))
     weights = pd.Series([facts[key][1] for key in at], index=frame.index, dtype=object)
-    return frame.assign(name=[facts[key][0] for key in at], weights=weights)
-
-
-def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:
-    """Return the columns "name" and "weights" of a defense, see `measured_rows`.
-
-    Args:
-        fingerprints: of the defense, one for each training seed.
-        dataset: name of the data set.
-    """
-    trained = list(fingerprints)
-    if not trained:
-        return "", WeightsUsed()
-    used = [weights_used(f, dataset) for f in trained]
-    has_detector = any(part.get("role") == "detector" for part in trained[0].get("around", ()))
-    name = "" if has_detector else str(trained[0].get("name", ""))
-    return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
+    left = points_by_defense(results)
+    where = frame[["defense", *SETTING]].astype(str).itertuples(index=False, name=None)
+    protocols = pd.Series([left.get(key, {}) for key in where], index=frame.index, dtype=object)
+    return frame.assign(name=[facts[key][0] for key in at], weights=weights, protocols=protocols)
 
 
 @with_columns
@@ -191,7 +173,8 @@ def claims_table(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
 
     Returns:
         A row per worst case and claim on its defense, in the order of tables. `points_left`: how many points (of 100)
-        the rows that follow the claim's protocol leave above the worst case of the same defense, by the lowest of them.
+        the preset of the claim's publication leaves above `standard` on the same defense, with its interval: the
+        `weakness` of `bench.reproduction`; NaN where the board did not run that preset.
         Columns: those of `purebench columns claims_table`.
 
     Raises:
@@ -221,12 +204,10 @@ def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
 def _judged(results: str, measured: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, object]]:
     for _, rows in measured.groupby([*SETTING, "defense"], sort=False):
         worst: list[dict[Any, Any]] = rows[rows["attack"] == WORST].to_dict("records")
-        lowest = _lowest(rows) if worst else {}
         for row in worst:
             for claim in claims:
                 if _is_about(claim, row):
-                    known = claim.like in lowest and claim.like and row["status"] == "ok"
-                    left = 100 * (lowest[claim.like] - row["robust_mean"]) if known else float("nan")
+                    left = points_on(claim, row["name"], row["protocols"], claims)
                     yield claim_row(results, claim, row, judge_claim(claim, row), left)
 
 
@@ -258,18 +239,8 @@ def _is_about(claim: Claim, row: Mapping[str, Any]) -> bool:
     return claim.defense in (row["defense"], row["name"]) or (len(used.networks) == 1 and used.are(claim.weights))
 
 
-def _lowest(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the lowest robust accuracy of complete rows by gradient mode, and by label of the attack."""
-    complete = (rows["status"] == "ok") & ~rows["seed_known"] & ~rows["attack"].isin((CLEAN, NULL, WORST))
-    lowest: dict[str, float] = {}
-    for attack, mode, share in rows.loc[complete, ["attack", "gradient", "robust_mean"]].itertuples(index=False):
-        for name in (attack, mode.partition(":")[0]):
-            lowest[name] = min(share, lowest.get(name, 1.0))
-    return lowest
-
-
 def claim_row(
-    results: str, claim: Claim, row: Mapping[str, object], verdict: Verdict, points_left: float = float("nan")
+    results: str, claim: Claim, row: Mapping[str, object], verdict: Verdict, left: Points = NO_POINTS
 ) -> dict[str, object]:
     """Return a row of `claims_table`.
 
@@ -278,7 +249,7 @@ def claim_row(
         claim: the claim.
         row: the measured row.
         verdict: on the claim.
-        points_left: see `claims_table`.
+        left: points that the claim's protocol leaves, with the ends of their interval, see `claims_table`.
     """
     low, high = interval_of(claim.robust, claim.n)
     claimed = {f"claimed_{name}": getattr(claim, name) for name in ("clean", "robust", "n")}
@@ -286,5 +257,6 @@ def claim_row(
     measured |= {"low": row["robust_low"], "high": row["robust_high"]}
     values = {name: getattr(claim, name) for name in _TOLD} | claimed | {"claimed_low": low, "claimed_high": high}
     values |= {f"measured_{name}": value for name, value in measured.items()}
-    values |= {"verdict": verdict.word, "reason": verdict.reason, "note": verdict.note, "points_left": points_left}
+    values |= {"verdict": verdict.word, "reason": verdict.reason, "note": verdict.note}
+    values |= dict(zip(POINTS_LEFT, left, strict=True))
     return {"results": results, "defense": row["defense"], **values}

@@ -12,16 +12,18 @@ import pandas as pd
 
 from bench.analysis.caveats import AuditState, audit_states, certificate_states, fingerprints_of
 from bench.analysis.claim_files import Claim, read_claims
-from bench.analysis.claims import Verdict, foremost, name_and_weights
+from bench.analysis.claims import POINTS_LEFT, Verdict, foremost
 from bench.analysis.columns import with_columns
 from bench.analysis.public_names import public
 from bench.analysis.ranks import rank_ranges_of
 from bench.analysis.records import CLEAN
+from bench.analysis.reproduction import NO_POINTS, points_of, points_on
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING, Group, grouped
 from bench.analysis.scores import common
 from bench.analysis.sides import Side, worst_side
 from bench.analysis.summary import WORST, worst_row
+from bench.analysis.weights_used import name_and_weights
 from bench.spec.cell import digest
 from bench.store.audits import current_audits, is_audit_folder
 from bench.store.kinds import folder_named
@@ -40,7 +42,8 @@ _COLUMNS = {
     **dict.fromkeys(("audit", "audit_failed", "certificate"), "str"),
     "claim": "str",
     "claim_robust": "float64",
-    **dict.fromkeys(("claim_verdict", "claim_reason"), "str"),
+    **dict.fromkeys(("claim_verdict", "claim_reason", "claim_evidence"), "str"),
+    **dict.fromkeys(POINTS_LEFT, "float64"),
     "stochastic": "bool",
     **dict.fromkeys(("draws", "n_images", "n_seeds"), "int64"),
     **dict.fromkeys(("budget", "compute"), "str"),
@@ -140,7 +143,9 @@ def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[A
     columns["status"] = row["status"] if attacked else "no attacks"
     columns["compute"] = "; ".join(dict.fromkeys(filter(None, (r.compute for g in seeds for r in g.rows))))
     name, weights = name_and_weights(trained, str(row["dataset"]))
-    columns |= _of_claim(foremost(claims, {**row, "status": columns["status"], "name": name, "weights": weights}))
+    found = foremost(claims, {**row, "status": columns["status"], "name": name, "weights": weights})
+    left = points_on(found[0], name, points_of(seeds), claims) if found else NO_POINTS
+    columns |= {**_of_claim(found), **dict(zip(POINTS_LEFT, left, strict=True))}
     ranks = columns["status"] == "ok" and columns["audit"] != "fail"
     return _Entry(columns, worst_side(seeds) if ranks else None)
 
@@ -148,10 +153,10 @@ def _entry(seeds: Sequence[Group], about: Mapping[str, Any], trained: Iterable[A
 def _of_claim(found: tuple[Claim, Verdict] | None) -> dict[str, Any]:
     """Return the columns on the claim of a defense."""
     if found is None:
-        return {"claim": "", "claim_robust": float("nan"), "claim_verdict": "", "claim_reason": ""}
+        return dict.fromkeys(("claim", "claim_verdict", "claim_reason", "claim_evidence"), "")
     claim, verdict = found
     on = ", ".join(filter(None, (f"{claim.dataset} {claim.threat}".strip(), claim.network)))
-    words = {"claim_verdict": verdict.word, "claim_reason": verdict.reason}
+    words = {"claim_verdict": verdict.word, "claim_reason": verdict.reason, "claim_evidence": claim.evidence}
     return {"claim": on, "claim_robust": claim.robust, **words}
 
 

@@ -6,7 +6,7 @@ above `standard` is the weakness of its attacks; the rest of the distance to a c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.caveats import fingerprints_of
-from bench.analysis.claim_files import Claim, read_claims
-from bench.analysis.claims import interval_of, name_and_weights
+from bench.analysis.claim_files import Claim, interval_of, read_claims
 from bench.analysis.columns import with_columns
 from bench.analysis.results import CLEAN, Results, read_results
-from bench.analysis.rows import Group, choose, grouped
+from bench.analysis.rows import SETTING, Group, choose, grouped
+from bench.analysis.weights_used import name_and_weights
 from bench.board.presets import Preset, find_preset, protocol_of
 from bench.spec.cell import TRANSFER, title_of
 from bench.stats.paired import paired_difference
@@ -31,6 +31,8 @@ from defenses.utils.arrays import F64
 FULL = "standard"
 _ENDS = ("", "_low", "_high")
 _NAN, _NONE = float("nan"), np.zeros(0)
+Points = tuple[float, float, float]  # points of 100 with the ends of their interval
+NO_POINTS = (_NAN, _NAN, _NAN)
 COLUMNS = (
     *("results", "defense", "protocol", "dataset", "norm", "eps"),
     *("paper", "kind", "evidence", "claimed_dataset", "claimed_threat", "claimed_network"),
@@ -98,14 +100,11 @@ def protocols_of(results: Results, manifest: Manifest, claims: Iterable[Claim]) 
 
 def _rows(group: Group, trainings: int, manifest: Manifest, claims: list[Claim]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one trained defense in one setting."""
-    names = dict.fromkeys(protocol_of(row.attack) for row in group.attacks)
-    full, null, clean = _worst(group, FULL, CLEAN, TRANSFER), _worst(group, TRANSFER), _worst(group, CLEAN)
+    full, null, clean = _full(group), _worst(group, TRANSFER), _worst(group, CLEAN)
     head = group.rows[0].names
     label = str(head["defense"])
     name, _ = name_and_weights(fingerprints_of(manifest, label).values(), str(head["dataset"]))
-    for protocol in names:
-        if protocol in ("", FULL):
-            continue
+    for protocol in _protocols(group):
         own = _worst(group, protocol, CLEAN)
         sides = {"own": own, "full": full, "null": null, "clean": clean}
         values = {"results": "", "protocol": protocol, "n_images": len(own.shares) or len(full.shares)}
@@ -117,6 +116,65 @@ def _rows(group: Group, trainings: int, manifest: Manifest, claims: list[Claim])
         values |= _ends("weakness", _difference(own, full))
         status = "; ".join(filter(None, (own.problem, full.problem))) or "ok"
         yield values | {"status": status, "left_out": _left_out(group, protocol)}
+
+
+def _protocols(group: Group) -> list[str]:
+    """Return the presets that attacked a defense, `standard` apart."""
+    return [name for name in dict.fromkeys(protocol_of(row.attack) for row in group.attacks) if name not in ("", FULL)]
+
+
+def _full(group: Group) -> _Side:
+    return _worst(group, FULL, CLEAN, TRANSFER)
+
+
+def points_by_defense(results: Results) -> dict[tuple[str, ...], dict[str, Points]]:
+    """Return `points_of` each defense of a results folder, by label and `SETTING` as texts; empty without presets."""
+    found: dict[tuple[str, ...], dict[str, Points]] = {}
+    if not any(map(protocol_of, results.cells["attack"].unique())):
+        return found
+    for seeds in grouped(results):
+        names = seeds[0].rows[0].names
+        found[str(names["defense"]), *(str(names[name]) for name in SETTING)] = points_of(seeds)
+    return found
+
+
+def points_of(seeds: Sequence[Group]) -> dict[str, Points]:
+    """Return the `weakness` of each preset that attacked a defense in one setting, in points of 100.
+
+    Args:
+        seeds: its trainings.
+
+    Returns:
+        By the preset; of several trainings the mean, without an interval.
+    """
+    found = {}
+    for protocol in _protocols(seeds[0]):
+        ends = [100 * np.array(_difference(_worst(group, protocol, CLEAN), _full(group))) for group in seeds]
+        point, low, high = np.mean(ends, axis=0).tolist()
+        found[protocol] = (point, low, high) if len(seeds) == 1 else (point, _NAN, _NAN)
+    return found
+
+
+def points_on(claim: Claim, defense: str, protocols: Mapping[str, Points], claims: Iterable[Claim]) -> Points:
+    """Return the points of the preset that a claim was made with; NaN without one among those that ran.
+
+    A preset is of the claim that `claim_of` finds, and of those under the same attack and norm in the same publication.
+
+    Args:
+        claim: the claim.
+        defense: registered name of the defense.
+        protocols: see `points_of`.
+        claims: where `claim_of` looks.
+    """
+    for name, points in protocols.items():
+        own = claim_of(find_preset(name), defense, claims)
+        if own is not None and _protocol(own) == _protocol(claim):
+            return points
+    return NO_POINTS
+
+
+def _protocol(claim: Claim) -> tuple[str, ...]:
+    return claim.defense, claim.url, claim.kind, claim.attack, claim.norm, claim.aggregation
 
 
 def _left_out(group: Group, protocol: str) -> str:

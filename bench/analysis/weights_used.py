@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,22 @@ def weights_used(fingerprint: Mapping[str, Any], dataset: str) -> WeightsUsed:
             networks.append(frozenset({f"sha256:{sha}", *imported}))
             own = own and not imported
     return WeightsUsed(tuple(dict.fromkeys(networks)), own and bool(networks))
+
+
+def name_and_weights(fingerprints: Iterable[Mapping[str, Any]], dataset: str) -> tuple[str, WeightsUsed]:
+    """Return the columns "name" and "weights" of a defense, see `measured_rows`.
+
+    Args:
+        fingerprints: of the defense, one for each training seed.
+        dataset: name of the data set.
+    """
+    trained = list(fingerprints)
+    if not trained:
+        return "", WeightsUsed()
+    used = [weights_used(f, dataset) for f in trained]
+    has_detector = any(part.get("role") == "detector" for part in trained[0].get("around", ()))
+    name = "" if has_detector else str(trained[0].get("name", ""))
+    return name, used[0] if len(used) == 1 else WeightsUsed(own=all(u.own for u in used))
 
 
 def _imported(file: str, sha: str, dataset: str) -> list[str]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bench.analysis.claim_files import read_claims
-from bench.analysis.claims import interval_of
+from bench.analysis.claim_files import interval_of, read_claims
 from bench.audit.findings import Finding, status_of
 from bench.evaluation.linear_denoiser import MOST_DIMENSIONS, LinearDenoiser
 from defenses.core.noise import Draw, Noise

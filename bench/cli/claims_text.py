@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.claims import NOT_COMPARABLE
-from bench.report.format import ABSENT, interval, percent
+from bench.analysis.claims import NOT_COMPARABLE, POINTS_LEFT
+from bench.report.format import ABSENT, interval, percent, points
 from bench.report.plain import to_text
 from bench.report.table import Table
 from defenses.utils.text import counted
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     *("defense", "attack", "by", "data set", "threat"),
-    *("claimed % [95%]", "measured % [95%]", "points left", "verdict", "why", "seen in"),
+    *("claimed % [95%]", "measured % [95%]", "points left [95%]", "verdict", "why", "seen in"),
 )
 _NOTES = (
     "[ ]: Wilson 95% over images; refuted: the claim's interval lies above the measured one; not reached: below it",
-    "points left: of the same network here, what the claim's protocol leaves above the worst case over all attacks",
+    "points left [95%]: of the same network here, what the claim's protocol leaves above the full one; not run: the "
+    "board has no [[protocol]] of it, or it is not finished",
     "seen in: the paper, its authors' code or logs; secondary: a later table. --json has protocol, source and address",
 )
 
@@ -58,7 +59,6 @@ def _cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
     claimed = interval(*(row[f"claimed_{name}"] for name in ("robust", "low", "high")))
     if row["claimed_low"] != row["claimed_low"]:  # the number of images is not told
         claimed = percent(row["claimed_robust"])
-    left = row["points_left"]
     reason = row["reason"] if row["verdict"] == NOT_COMPARABLE else ""
     return (
         row["defense"],
@@ -68,7 +68,7 @@ def _cells(row: Mapping[Any, Any]) -> tuple[str, ...]:
         row["threat"] or ABSENT,
         claimed,
         interval(*(row[f"measured_{name}"] for name in ("robust", "low", "high"))),
-        ABSENT if left != left else f"{left:+.2f}",
+        points(*(row[name] for name in POINTS_LEFT)).replace(ABSENT, "not run"),
         row["verdict"],
         "; ".join(filter(None, (reason, row["note"]))),
         row["evidence"],

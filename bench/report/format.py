@@ -18,6 +18,14 @@ def interval(value: float, low: float, high: float, digits: int = 2) -> str:
     return ABSENT if math.isnan(value) else "{} [{}, {}]".format(*shares)
 
 
+def points(value: float, low: float, high: float) -> str:
+    """Return a difference in points of 100 with its interval, if any, as "+11.71 [+7.32, +15.64]"; a dash for NaN."""
+    if math.isnan(value):
+        return ABSENT
+    ends = "" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{value:+.2f}{ends}"
+
+
 def number(value: float, digits: int = 4) -> str:
     """Return a number with some significant digits; a dash for NaN."""
     if math.isnan(value):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from bench.report.format import ABSENT, interval, percent
+from bench.report.format import interval, percent, points
 from bench.report.table import Table
 from defenses.utils.names import portable
 
@@ -54,14 +53,13 @@ def _cells(row: Any, *, several: bool) -> tuple[str, ...]:
     return (
         *(f"{row['defense']}{where}", row["protocol"], claimed),
         *(_share(row, name) for name in ("own", "full", "null", "clean")),
-        *(_points(row), about or "no claim", f"{row['status']}{known}"),
+        *(
+            points(*(100 * row[f"weakness{end}"] for end in ("", "_low", "_high"))),
+            about or "no claim",
+            f"{row['status']}{known}",
+        ),
     )
 
 
 def _share(row: Any, name: str) -> str:
     return interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
-
-
-def _points(row: Any) -> str:
-    values = [row[f"weakness{end}"] for end in ("", "_low", "_high")]
-    return ABSENT if math.isnan(values[0]) else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * value for value in values))

@@ -12,6 +12,7 @@ from bench.reproducibility.subject import Subject, Values
 from bench.site.claims_page import claim_texts
 from bench.site.columns import audit_words, verdict_words
 from bench.site.outcomes import check_texts, measured_texts
+from bench.site.text import second_hand
 from defenses.utils.text import counted
 
 _KINDS = {"✗ refuted": "bad", "✓ consistent": "good", "▽ not reached": "warn", "✗ fails": "bad", "✓ passes": "good"}
@@ -65,7 +66,8 @@ def _table(title: str, found: list[tuple[str, Values]], *, long: bool = False) -
         if texts["url"]:
             links[len(rows), 1] = str(texts["url"])
         verdict = verdict_words(str(claim["verdict"]))[0]
-        rows.append((label, texts["by"], texts["on"], texts["robust"], texts["measured"], verdict, texts["why"]))
+        robust = f"{texts['robust']}{second_hand(str(claim['evidence']))}"
+        rows.append((label, texts["by"], texts["on"], robust, texts["measured"], verdict, texts["why"]))
     columns = ("defense", "claimed by", "on", "claimed %", "measured % [95 %]", "verdict", "why")
     return Grid(Table(title, columns, tuple(rows), left=3, tail=2), links, _KINDS, long)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.claims import COLUMNS
+from bench.analysis.claims import COLUMNS, NOT_COMPARABLE, POINTS_LEFT
+from bench.figures.picture import Picture
 from bench.figures.pictures import of_claims
+from bench.report.format import points
 from bench.site.columns import verdict_words
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.records import records
-from bench.site.text import interval, page, percent
+from bench.site.text import interval, missing, page, percent
 
 _ORDER = ("refuted", "not reached", "consistent", "not comparable")
 _KINDS = {"claim": "the authors", "re-evaluation": "a re-evaluation"}
@@ -34,12 +38,20 @@ def claims_page(site: Site, plots: Plots) -> str:
         site=site.title,
         lines=lines,
         counts=counts,
-        plots=plots.shown(of_claims(site.frames["claims"]), "all", "") if claims else [],
+        plots=plots.shown(_pictures(site.frames["claims"]), "all", "") if claims else [],
         verdicts=[(word.replace(" ", "-"), word) for word in verdicts],
         kinds=[(kind, text) for kind, text in _KINDS.items() if any(claim["kind"] == kind for claim in claims)],
         boards=[board for board in site.boards if any(line["board"] is board for line in lines)],
         entries=_entries(site),
     )
+
+
+def _pictures(claimed: pd.DataFrame) -> list[Picture]:
+    """Return the picture of the claims that can be compared, if any; its text says how many others are left out."""
+    compared = claimed["verdict"] != NOT_COMPARABLE
+    out = int((~compared).sum())
+    more = f" Left out: {out} that cannot be compared." if out else ""
+    return [replace(picture, alt=picture.alt + more) for picture in of_claims(claimed[compared])]
 
 
 def reported_frame(entries: Sequence[Claim]) -> dict[str, pd.DataFrame]:
@@ -94,8 +106,14 @@ def claim_texts(claim: Claim) -> dict[str, Any]:
         if measured is None
         else f"{percent(measured, n)} {interval(claim['measured_low'], claim['measured_high'], n)}",
         "why": "; ".join(filter(None, (claim["reason"], claim["note"]))),
-        "left": "not run" if claim["points_left"] is None else f"{claim['points_left']:+.2f}",
+        "left": points_left(claim),
     }
+
+
+def points_left(claim: Claim) -> str:
+    """Return the points that the protocol of a claim leaves above the full one, with their interval."""
+    value, low, high = (math.nan if missing(claim[name]) else claim[name] for name in POINTS_LEFT)
+    return "protocol not run" if math.isnan(value) else points(value, low, high)
 
 
 def _told(share: float | None) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
 from bench.site.model import SiteBoard, SiteRow, slugs
-from bench.site.text import amount, bar, interval, link, missing, percent
+from bench.site.text import amount, bar, interval, link, missing, percent, second_hand
 
 GROUPS = {  # name: title
     "core": "verdict",
@@ -172,8 +172,8 @@ def _claimed(row: SiteRow) -> TableCell:
 
 
 def _on(row: SiteRow) -> str:
-    """Return data set and threat of the claim of a row."""
-    return str(row.values["claim"]).partition(",")[0]
+    """Return data set and threat of the claim of a row, marked if it is second-hand."""
+    return str(row.values["claim"]).partition(",")[0] + second_hand(row.values["claim_evidence"])
 
 
 _VERDICTS = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.analysis.caveats import fingerprints_of
 from bench.analysis.claim_files import Claim
-from bench.analysis.claims import claims_on, with_weights
+from bench.analysis.claims import claims_on, with_facts
 from bench.analysis.leaderboard import leaderboard_of
 from bench.analysis.loaders import load_certificates
 from bench.analysis.pairs import worst_sides
@@ -99,7 +99,7 @@ def boards_of(
 ) -> tuple[list[SiteBoard], pd.DataFrame, pd.DataFrame]:
     """Return the boards of a results folder, one for each threat, its leaderboard and its claims."""
     results, manifest = read_results(folder), read_manifest(folder)
-    frame = with_weights(summary(results), manifest)
+    frame = with_facts(summary(results), results, manifest)
     leaders = leaderboard_of(folder, results, known.audits, known.claims)
     claims = claims_on(source.name, frame, known.claims)
     certificates = records(load_certificates(folder))

@@ -80,7 +80,8 @@ GLOSSARY = (
         "A published robust accuracy of the defense's authors, beside the worst case here. Refuted: the whole "
         "interval of the claim lies above the measured one. Not reached: it lies below, so the attacks here are "
         "the weaker ones. Consistent: they overlap. Not comparable: another data set, threat or network; only the "
-        "claim's own weights can refute it. A small network trained in minutes refutes nobody.",
+        "claim's own weights can refute it. A small network trained in minutes refutes nobody. Secondary: read in a "
+        "later work. Points left: what the claim's protocol leaves above the full one on the network here.",
     ),
     (
         "certificate",

@@ -11,6 +11,7 @@ from bench.report.row_text import NAMES
 from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
+from bench.site.claims_page import points_left
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
@@ -20,7 +21,7 @@ from bench.site.pictures import figures
 from bench.site.plots import Plots
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, missing, page, percent
+from bench.site.text import block, interval, missing, page, percent, second_hand
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -75,7 +76,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     else:
         texts += [f"It has {unranked(row)[1]}."]
     if values["claim_verdict"]:
-        share = f"{100 * values['claim_robust']:.1f} % on {values['claim']}"
+        share = f"{100 * values['claim_robust']:.1f} %{second_hand(values['claim_evidence'])} on {values['claim']}"
         texts += [f"Its authors claim {share}: {values['claim_verdict']} ({values['claim_reason']})."]
     return " ".join(texts)
 
@@ -164,6 +165,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "text": "not told" if c["claimed_robust"] is None else f"{100 * c['claimed_robust']:.2f}",
             "verdict": verdict_words(c["verdict"])[0],
             "kind": verdict_words(c["verdict"])[1],
+            "left": points_left(c),
             "why": "; ".join(filter(None, (c["reason"], c["note"]))),
         }
         for c in order

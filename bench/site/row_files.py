@@ -63,7 +63,7 @@ def row_files(board: SiteBoard, row: SiteRow) -> RowFiles:
         row: the row, read with its summary.
     """
     assert row.summary is not None
-    frame = row.summary.drop(columns=["name", "weights"], errors="ignore")
+    frame = row.summary.drop(columns=["name", "weights", "protocols"], errors="ignore")
     frame = frame.assign(dataset=frame["dataset"].map(portable))
     try:
         rows = rows_among(frame, row.lines, row.label, board.source.name)

@@ -179,6 +179,7 @@ def test_the_claim_beside_a_row_is_the_one_that_compares_best(tmp_path):
     mine, others = replace(claim, weights=(sha,)), replace(claim, kind="re-evaluation", weights=(sha,))
     rows = leaderboard(folder, claims=[others, elsewhere, replace(claim, robust=0.9), mine]).set_index("defense")
     assert rows.loc["plain", ["claim", "claim_robust", "claim_verdict"]].tolist() == ["digits Linf 1/5", 1.0, "refuted"]
+    assert rows["claim_evidence"].to_dict() == {"plain": "paper", "other": ""}
     assert rows.loc["other", ["claim", "claim_verdict", "claim_reason"]].tolist() == ["", "", ""]
     found = leaderboard(folder, claims=[elsewhere]).loc[0]
     assert (found["claim"], found["claim_verdict"]) == ("cifar10 Linf 1/5, a larger one", "not comparable")

@@ -81,7 +81,10 @@ def test_several_folders_and_files(results, tmp_path):
 
 def test_the_protocol_of_a_claim_leaves_points(results, tmp_path):
     done = purebench_here("claims", results, "--claims", claim_file(tmp_path, "0.95", "b"))
-    assert "+16.67" in done.stdout
+    assert "not run" in done.stdout.partition("\n1 claim")[0]
+    text = purebench_here("claims", ROOT / "results" / "reproduction-digits").stdout
+    assert text.count("+11.71 [+7.32, +15.64]") == 2, "of the claims on adp on CIFAR-10 and CIFAR-100"
+    assert text.count("+8.11 [+4.12, +11.78]") == 1
 
 
 def test_of_re_evaluations_that_cannot_be_compared_the_lowest_is_shown():

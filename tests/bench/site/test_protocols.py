@@ -2,18 +2,26 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 from boards import ROOT
 from fake_board import line, recorded, result
 from site_pages import COMMITTED, Page, write_board_pages
 
-from bench import build_report, reproduction
+from bench import build_report, claims_table, leaderboard, reproduction
 from bench.site.build import build_site
+from bench.site.claims_page import claims_page
+from bench.site.collect import collect
+from bench.site.plots import Plots
+from bench.site.row import row_page
+from bench.site.row_files import row_files
 from bench.spec.cell import label_of
 
 FOLDER = ROOT / "results/reproduction-digits"
 TITLE = "Protocols beside the full one"
+LEFT = "points left by its protocol [95 %]"
+LEFTS = ["points_left", "points_left_low", "points_left_high"]
 
 
 def share(row, name, form="{:.2f}"):
@@ -59,6 +67,55 @@ def test_every_number_is_that_of_reproduction(page, report):
         assert [row[: len(numbers[0])] for row in shown] == numbers
         for row, status in zip(shown, frame["status"], strict=True):
             assert row[-1].startswith(status)
+
+
+def of_table(source, head):
+    """Cells of the rows of the first table with a heading, by its heads."""
+    table = next(t for t in re.findall(r"<table.*?</table>", source, re.DOTALL) if head in t)
+    heads, *rows = ([text for tag, _, text in Page(r).elements if tag in ("th", "td")]
+                    for r in re.findall(r"<tr.*?</tr>", table, re.DOTALL))  # fmt: skip
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
+def test_all_pages_and_frames_say_the_same_points(page):
+    frame = reproduction(FOLDER).set_index(["defense", "protocol"])
+    contents = collect([FOLDER], "t", gallery=0, compared=False)
+    (board,) = contents.boards
+    claimed = of_table(claims_page(contents, Plots()), LEFT)
+    leaders = leaderboard(FOLDER).set_index("defense")
+    table = claims_table(FOLDER)
+    for defense, protocol, number in (
+        ("adp", "adp-paper", "+11.71 [+7.32, +15.64]"),
+        ("gdmp", "gdmp-paper", "+8.11 ["),
+    ):
+        weakness = [100 * frame.loc[defense, protocol][f"weakness{end}"] for end in ("", "_low", "_high")]
+        text = share(frame.loc[defense, protocol], "weakness", "{:+.2f}")
+        assert text.startswith(number)
+        assert [row[7] for row in of_page(page) if row[:2] == [defense, protocol]] == [text]
+        own = table[(table["defense"] == defense) & (table["kind"] == "claim")]
+        assert [list(row) for row in own[LEFTS].to_numpy()] == [weakness] * len(own)
+        assert leaders.loc[defense, LEFTS].tolist() == weakness
+        assert leaders.loc[defense, "claim_evidence"] == "secondary"
+        shown = [row for row in claimed if row["defense"] == defense]
+        (found,) = [row for row in board.rows if row.label == defense]
+        source = row_page(contents, board, found, Plots(), row_files(board, found))
+        for rows in (shown, of_table(source, LEFT)):
+            assert len(rows) == sum(table["defense"] == defense)
+            assert Counter(row[LEFT] for row in rows) == {text: len(own), "protocol not run": len(rows) - len(own)}
+        assert re.search(r"Its authors claim \d\d\.\d % \(secondary\) on cifar10 Linf 8/255", source)
+
+
+def test_claims_of_later_works_are_marked_on_the_board_and_in_the_report(page, report):
+    leaders = leaderboard(FOLDER)
+    second = leaders[leaders["claim_evidence"] == "secondary"]
+    assert {"adp", "gdmp"} <= set(second["defense"])
+    claimed = second["claim_robust"].notna().sum()
+    assert len(re.findall(r'<span class="w">cifar10 Linf 8/255 \(secondary\)</span>', page)) == claimed
+    (section,) = [s for s in json.loads(report.json())["sections"] if s["name"] == "claims"]
+    rows = [
+        row for b in section["blocks"] if b.get("title", "").startswith("Claims of the authors") for row in b["rows"]
+    ]
+    assert [row[3] for row in rows if row[0] == "adp"] == ["70.01 (secondary)"]
 
 
 def test_what_was_not_run_is_said_to_be_missing(page, report):
