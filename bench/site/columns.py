@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
+from bench.report.format import rank_range
 from bench.site.model import SiteBoard, SiteRow, slugs
 from bench.site.text import amount, bar, interval, link, missing, percent
 
@@ -120,7 +121,7 @@ def _rank(row: SiteRow) -> TableCell:
     low, high = row.values["rank_low"], row.values["rank_high"]
     if low is None:
         return TableCell("none", absent=True)
-    return TableCell(str(low) if low == high else f"{low}–{high}", low, low, high)
+    return TableCell(rank_range(low, high), low, low, high)
 
 
 def audit_words(row: SiteRow) -> tuple[str, str]:
