@@ -11,6 +11,7 @@ from markupsafe import Markup
 from bench.analysis.records import CLEAN
 from bench.report.format import rank_range
 from bench.site.model import SiteBoard, SiteRow, slugs
+from bench.site.outcomes import of_version
 from bench.site.text import amount, bar, interval, link, missing, percent
 
 GROUPS = {  # name: title
@@ -126,6 +127,11 @@ def _rank(row: SiteRow) -> TableCell:
 
 def audit_words(row: SiteRow) -> tuple[str, str]:
     """Return what the audit of a defense says, and the CSS class of these words."""
+    words, kind = _audit_words(row)
+    return of_version(words, row.values["audit_version"]), kind
+
+
+def _audit_words(row: SiteRow) -> tuple[str, str]:
     counted = [check for check in row.checks if check["status"] != "not applicable"]
     failed = sum(check["status"] == "fail" for check in counted)
     state = row.values["audit"]
