@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read
 from bench.spec.cell import NO_GRADIENT, digest, label_of
-from bench.store.audits import SOFTMAX, current_audits
+from bench.store.audits import SOFTMAX, current_audits, version_of
 from bench.store.manifest import Manifest, forced_defenses, read_manifest
 from defenses.utils.json_values import Json, JsonView
 
@@ -110,10 +110,12 @@ class AuditState:
     Args:
         status: "fail" if one fails, else "not measurable" if one is, else "pass"; "none" without an audit.
         failed: names of the failed checks.
+        version: the earliest of the audits, see `bench.store.audits.version_of`; None without an audit.
     """
 
     status: Literal["pass", "fail", "not measurable", "none"]
     failed: tuple[str, ...] = ()
+    version: int | None = None
 
 
 def audit_states(audits: Sequence[Mapping[str, object]], manifest: Manifest) -> dict[str, AuditState]:
@@ -146,11 +148,12 @@ def _state(audits: Sequence[JsonView], *, several: bool, forced: bool) -> AuditS
     failed = {f"{check} at {_threat(a)}" if several else check: None for a in audits for check in a["failed"]}
     if forced and SOFTMAX not in failed:
         failed[f"{SOFTMAX} (it returns probabilities, and was run with --force)"] = None
+    version = min(map(version_of, audits), default=None)
     if failed:
-        return AuditState("fail", tuple(failed))
+        return AuditState("fail", tuple(failed), version)
     if not audits:
         return AuditState("none")
-    return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable")
+    return AuditState("pass" if all(audit["passed"] for audit in audits) else "not measurable", version=version)
 
 
 def _fingerprints(manifest: Mapping[str, object]) -> Mapping[str, object]:

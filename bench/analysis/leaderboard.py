@@ -39,7 +39,9 @@ _COLUMNS = {
     **dict.fromkeys(("worst_attack", "worst_view"), "str"),
     **dict.fromkeys(("clean_mean", "clean_low", "clean_high"), "float64"),
     **dict.fromkeys((f"rob_m{_M}", f"rob_m{_M}_low", f"rob_m{_M}_high"), "float64"),
-    **dict.fromkeys(("audit", "audit_failed", "certificate"), "str"),
+    **dict.fromkeys(("audit", "audit_failed"), "str"),
+    "audit_version": "Int64",
+    "certificate": "str",
     "claim": "str",
     "claim_robust": "float64",
     **dict.fromkeys(("claim_verdict", "claim_reason", "claim_evidence"), "str"),
@@ -192,11 +194,13 @@ def _ranked(entries: Sequence[_Entry], confidence: float) -> list[dict[str, Any]
     return sorted(rows, key=lambda row: (row["rank_low"] is pd.NA, -np.nan_to_num(row["worst_mean"], nan=-1.0)))
 
 
-def _of_audits(states: Sequence[AuditState]) -> dict[str, str]:
+def _of_audits(states: Sequence[AuditState]) -> dict[str, Any]:
     """Return the columns on the audits of all trainings of a defense."""
     found = [state.status for state in states] or ["none"]
     failed = dict.fromkeys(check for state in states for check in state.failed)
-    return {"audit": next(s for s in _AUDITS if s in found), "audit_failed": "; ".join(failed)}
+    version = min((state.version for state in states if state.version is not None), default=pd.NA)
+    about = {"audit": next(s for s in _AUDITS if s in found), "audit_version": version}
+    return about | {"audit_failed": "; ".join(failed)}
 
 
 def _published(fingerprints: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from bench.analysis.columns import with_columns
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read as read_certificates
 from bench.spec.cell import digest
-from bench.store.audits import current_audits
+from bench.store.audits import current_audits, version_of
 from bench.store.kinds import NO_RESULTS, folder_named, kind_of, refuse_other_kind
 from bench.store.manifest import read_manifest, read_runs
 from defenses.utils.errors import UserError
@@ -20,7 +20,7 @@ from defenses.utils.json_values import Json, JsonView
 _OBJECT = "object"
 _AUDITS = {
     **dict.fromkeys(("results", "defense", "fingerprint", "dataset", "norm", "eps", "budget"), "str"),
-    **dict.fromkeys(("n_images", "seed"), "Int64"),
+    **dict.fromkeys(("n_images", "seed", "audit_version"), "Int64"),
     **dict.fromkeys(("audit", "check", "status", "evidence"), "str"),
     **dict.fromkeys(("numbers", "images"), _OBJECT),
 }
@@ -66,11 +66,12 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
 def _finding(folder: Path, audit: Mapping[str, object], finding: JsonView) -> dict[str, object]:
     """Return the row of a check."""
     shown = {name: audit.get(name) for name in ("dataset", "norm", "eps", "budget", "seed")}
-    about = {"results": str(folder), "defense": audit["label"], "fingerprint": digest(audit["fingerprint"])}
+    about: Json = {"results": str(folder), "defense": audit["label"], "fingerprint": digest(audit["fingerprint"])}
     state = "pass" if audit["passed"] else "fail" if audit["failed"] else "not measurable"
     names = ("check", "status", "evidence", "numbers")
     found = {name: finding[name] for name in names} | {"images": tuple(finding["images"])}
-    return shown | about | {"n_images": audit.get("images"), "audit": state} | found
+    about |= {"audit": state, "audit_version": version_of(audit)}
+    return shown | about | {"n_images": audit.get("images")} | found
 
 
 @with_columns

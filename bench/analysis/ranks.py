@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from defenses.utils.arrays import F64, I64
 
 Correction = Literal["bonferroni", "none"]
+RankRanges = Mapping[tuple[object, ...], Mapping[str, tuple[int, int]]]
+"""(Best rank, worst rank) by setting and label of the defense."""
 
 
 @with_columns
@@ -108,9 +110,7 @@ def _intervals(shares: Sequence[F64], confidence: float) -> tuple[F64, F64]:
     return low, high
 
 
-def rank_ranges_of_summary(
-    results: Results, frame: pd.DataFrame
-) -> dict[tuple[object, ...], dict[str, tuple[int, int]]]:
+def rank_ranges_of_summary(results: Results, frame: pd.DataFrame) -> RankRanges:
     """Return the 95% range of ranks of the defenses that have a rank, by setting and label, the best first.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.caveats import CERTIFIED, NOT_NEEDED
-from bench.report.format import ABSENT
+from bench.report.format import ABSENT, rank_range
 from bench.report.table import Table
 from defenses.utils.errors import UserError, check_whole, unknown
 from defenses.utils.names import portable
@@ -50,8 +50,8 @@ def _share(name: str, *, ends: bool = False) -> Callable[[Line, int], str]:
 
 
 def _rank(line: Line, _: int) -> str:
-    low, high = line["rank_low"], line["rank_high"]
-    return ABSENT if low != low or low is None else str(low) if low == high else f"{low}–{high}"
+    low = line["rank_low"]
+    return ABSENT if low != low or low is None else rank_range(low, line["rank_high"])
 
 
 def _whole(name: str) -> Callable[[Line, int], str]:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from bench.analysis.ranks import RankRanges
 from bench.analysis.records import CLEAN
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import WORST
 from bench.report import footnotes
 from bench.report.attack_warnings import listed
-from bench.report.format import ABSENT
+from bench.report.format import ABSENT, rank_range
 from bench.report.plain import to_text
 from bench.report.row_text import NAMES, NO_MARKS, heading, mean_cell, setting_cells, with_mark
 from bench.report.table import Table
 
+_NO_RANGES: RankRanges = MappingProxyType({})
 
-def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapping[str, str] = NO_MARKS) -> Table:
+
+def pivot(
+    frame: pd.DataFrame,
+    *,
+    ranges: RankRanges = _NO_RANGES,
+    marked: Collection[str] = (),
+    name_marks: Mapping[str, str] = NO_MARKS,
+) -> Table:
     """Return the comparison of the defenses of a summary.
 
     Args:
         frame: a summary.
+        ranges: of ranks, see `bench.analysis.ranks.rank_ranges_of_summary`; a defense without one has no rank.
         marked: defenses with uncertified exact gradients.
         name_marks: further marks after the name of a defense, see `marks_of_names`.
 
     Returns:
-        Per defense: clean accuracy, the worst case with its interval, the rank, then accuracy under each attack that
-        all defenses of the summary were to meet; `attack_tables` has the other attacks. The best worst case stands
-        first, rows without a rank last.
+        Per defense: clean accuracy, the worst case with its interval, its range of ranks, then accuracy under each
+        attack that all defenses of the summary were to meet; `attack_tables` has the other attacks. The best worst case
+        stands first, rows without a rank last.
     """
     if frame.empty:
         return Table("Comparison: nothing to compare", ("defense",), ())
@@ -40,13 +51,15 @@ def pivot(frame: pd.DataFrame, *, marked: Collection[str] = (), name_marks: Mapp
     first, rest = ([n for n in shared if (n == NAMES[CLEAN]) == clean] for clean in (True, False))
     rows = []
     for line in lines:
-        verdict = [ABSENT, ABSENT] if line.worst is None else [_with_status(line.worst), _rank(line.worst)]
+        of_setting = ranges.get(tuple(getattr(line.row, name) for name in SETTING), {})
+        rank = rank_range(*of_setting[line.row.defense]) if line.row.defense in of_setting else ABSENT
+        verdict = [ABSENT if line.worst is None else _with_status(line.worst), rank]
         before, after = ([line.cells[n] for n in names] for names in (first, rest))
         rows.append((*setting_cells(line.row, differs), line.name, *before, *verdict, *after))
     columns = (*map(_header, first), "worst case: mean % [95%]", "rank", *map(_header, rest))
     starred = any("*" in cell for row in rows for cell in row[len(differs) + 1 :])
     starred |= any("*" in cell for line in lines for cell in line.cells.values())
-    notes = footnotes.of_comparison(frame, starred=starred)
+    notes = (*footnotes.of_comparison(frame, starred=starred), *footnotes.of_ranks(ranges))
     return Table(title, (*differs, "defense", *columns), tuple(rows), notes, len(differs) + 1)
 
 
@@ -183,7 +196,3 @@ def _with_status(row: Any) -> str:
         return text
     reason = str(row.status).split(":")[0]
     return reason if text == ABSENT and reason != "partial" else f"{text}*"
-
-
-def _rank(row: Any) -> str:
-    return ABSENT if str(row.strict_rank) in ("<NA>", "nan", "None") else str(int(row.strict_rank))

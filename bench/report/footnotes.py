@@ -11,6 +11,7 @@ from defenses.utils.json_values import JsonView
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.analysis.ranks import RankRanges
     from bench.spec.aggregation import Aggregation
     from bench.store.environment import RunRecord
 
@@ -30,6 +31,7 @@ _KNOWN = (
     "no candidate for the worst case"
 )
 _FLOAT32 = "all verdicts are in float32"
+_RANK = "rank: the ranks that paired differences on the same images leave open (95%)"
 _INCOMPLETE = "*: incomplete, so without a rank (ranks are among complete rows); the full table says what is missing"
 
 
@@ -69,21 +71,9 @@ def of_comparison(frame: pd.DataFrame, *, starred: bool) -> tuple[str, ...]:
     return (*_shared(frame), *([_INCOMPLETE] if starred else []))
 
 
-def of_ranks(ranges: Mapping[tuple[object, ...], Mapping[str, tuple[int, int]]]) -> tuple[str, ...]:
-    """Return a footnote on the ranks that the images tell apart, for each setting with two ranks or more.
-
-    Args:
-        ranges: see `bench.analysis.ranks.rank_ranges_of_summary`.
-    """
-    notes = []
-    for setting, by_label in ranges.items():
-        if len(by_label) < 2:
-            continue
-        _, _, _, norm, eps, _ = setting
-        where = f" at {norm} {eps}" if len(ranges) > 1 else ""
-        texts = [f"{label}: {low}" + f"–{high}" * (high > low) for label, (low, high) in by_label.items()]
-        notes.append(f"rank ranges{where} (95%, paired differences on the same images): {'; '.join(texts)}")
-    return tuple(notes)
+def of_ranks(ranges: RankRanges) -> tuple[str, ...]:
+    """Return the footnote on the column of ranks; none where no setting has two."""
+    return (_RANK,) if any(len(by_label) > 1 for by_label in ranges.values()) else ()
 
 
 def of_all_rows(frame: pd.DataFrame, aggregation: Aggregation) -> tuple[str, ...]:

@@ -38,3 +38,8 @@ def number(value: float, digits: int = 4) -> str:
 def count(value: float) -> str:
     """Return a number of images; with one decimal if it is an expected number."""
     return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+
+
+def rank_range(low: int, high: int) -> str:
+    """Return a range of ranks as text; one rank alone where it is sure."""
+    return str(low) if low == high else f"{low}–{high}"

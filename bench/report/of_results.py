@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.caveats import reasons_of_frame, split_warnings
+from bench.analysis.frames import results_of
 from bench.analysis.leaderboard import leaderboard
+from bench.analysis.ranks import rank_ranges_of_summary
 from bench.analysis.rows import ROW
 from bench.analysis.summary import numbers, summary
 from bench.report import footnotes
@@ -30,6 +32,7 @@ from defenses.utils.errors import unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.analysis.results import Results
     from bench.report.table import Table
 
 _WIDTH = 120
@@ -53,10 +56,11 @@ def table(source: str | Path | pd.DataFrame, form: str = "text", *, m: Sequence[
     if isinstance(source, str | Path):
         check_results(Path(source))
         return current_table(Path(source), form)
-    rows = summary(source, m=m)
+    results = results_of(source)
+    rows = summary(results, m=m)
     if form == "csv":
         return to_csv(_with_warnings(numbers(rows), source))
-    compared = comparison(source, rows)
+    compared = _comparison(source, results, rows)
     if form == "text":
         return text_of(compared, _WIDTH)
     tables = [*compared, _full(source, rows, m or M)]
@@ -103,15 +107,15 @@ def _csv(tables: Sequence[Table]) -> str:
     return buffer.getvalue()
 
 
-def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> list[Table]:
-    """Return the comparison of the defenses of a frame of records, and the tables of attacks that not all have met.
+def _comparison(frame: pd.DataFrame, results: Results, rows: pd.DataFrame) -> list[Table]:
+    """Return the comparison of the defenses of a frame, and the tables of attacks that not all have met.
 
     Args:
         frame: of `benchmark` or `load_results`.
-        rows: its summary; None: it is computed.
+        results: the same, see `results_of`.
+        rows: its summary.
     """
-    rows = summary(frame) if rows is None else rows
-    made = pivot(rows, marked=_reasons(frame))
+    made = pivot(rows, ranges=rank_ranges_of_summary(results, rows), marked=_reasons(frame))
     made = replace(made, footnotes=(*made.footnotes, *_notes(frame, rows)))
     return [made, *attack_tables(rows, marked=_reasons(frame))]
 
@@ -119,7 +123,8 @@ def comparison(frame: pd.DataFrame, rows: pd.DataFrame | None = None) -> list[Ta
 def notebook_table(frame: pd.DataFrame) -> str:
     """Return the comparison of a frame as HTML for a notebook, and how many rows the frame has."""
     text = f"<p>{len(frame):,} rows, one per image and attack; .head() shows some</p>"
-    return "".join(map(html_table, comparison(frame))) + text
+    results = results_of(frame)
+    return "".join(map(html_table, _comparison(frame, results, summary(results)))) + text
 
 
 def _full(frame: pd.DataFrame, rows: pd.DataFrame, m: Sequence[int]) -> Table:

@@ -115,9 +115,9 @@ def _computed(folder: Path, m: Sequence[int] | None) -> tuple[list[Table], list[
     by_seed = summary(results, m=m, by_seed=True) if footnotes.has_seeds(frame) else None
     marks = marks_of_names(failed, resumed)
     full = full_table(frame, m=m or M, aggregation=aggregation, by_seed=by_seed, marked=reasons, name_marks=marks)
-    comparison = pivot(frame, marked=reasons, name_marks=marks)
-    ranges = footnotes.of_ranks(rank_ranges_of_summary(results, frame))
-    compared = [replace(comparison, footnotes=(*comparison.footnotes, *ranges, *notes))]
+    ranges = rank_ranges_of_summary(results, frame)
+    comparison = pivot(frame, ranges=ranges, marked=reasons, name_marks=marks)
+    compared = [replace(comparison, footnotes=(*comparison.footnotes, *notes))]
     compared += attack_tables(frame, marked=reasons, name_marks=marks)
     others = [replace(full, footnotes=(*full.footnotes, *notes))]
     if manifest.get("presets"):

@@ -11,12 +11,13 @@ from bench.report.table import Table
 from bench.reproducibility.subject import Subject, Values
 from bench.site.claims_page import claim_texts
 from bench.site.columns import audit_words, verdict_words
-from bench.site.outcomes import check_texts, measured_texts
+from bench.site.outcomes import audit_texts, check_texts, measured_texts, of_version
 from bench.site.text import second_hand
 from defenses.utils.text import counted
 
 _KINDS = {"✗ refuted": "bad", "✓ consistent": "good", "▽ not reached": "warn", "✗ fails": "bad", "✓ passes": "good"}
 _KINDS |= {"? not measurable": "warn", "not audited": "warn"}
+_KINDS |= {of_version(words, 0): kind for words, kind in _KINDS.items()}
 
 
 def claims(subject: Subject) -> Section:
@@ -97,7 +98,7 @@ def audit(subject: Subject) -> Section:
 
 
 def _state(checks: Sequence[Values]) -> str:
-    return str(check_texts({**checks[0], "status": checks[0]["audit"]})["words"])
+    return str(audit_texts(checks[0])["words"])
 
 
 def _evidence(checks: Sequence[Values]) -> str:

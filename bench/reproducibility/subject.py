@@ -13,8 +13,8 @@ from bench.analysis.records import CLEAN, NULL
 from bench.site.collect import collect
 from bench.site.model import SiteBoard, SiteRow, Source, Track
 from bench.site.records import records
-from bench.spec.cell import KNOWN, digest, label_of
-from bench.store.audits import VERSION, current_audits, read_audits
+from bench.spec.cell import KNOWN, label_of
+from bench.store.audits import VERSION, read_audits
 from bench.store.kinds import NO_RESULTS, kind_of
 from bench.store.manifest import read_manifest, read_runs
 from bench.store.parts import DRAWS, CellRecord, damage, part_folders
@@ -126,8 +126,7 @@ def subject_of(folder: Path, defenses: Collection[str] = (), audits: Iterable[Pa
     old = [(str(a.get("label")), str(a["outdated"])) for a in read_audits(folder) if a.get("outdated")]
     rows = [(row.label, check) for board in kept for row in board.rows for check in row.checks]
     rows = rows or [(str(check["defense"]), check) for check in checks]
-    before = _earlier((folder, *others))
-    earlier = dict.fromkeys(label for label, check in rows if str(check["fingerprint"]) in before)
+    earlier = dict.fromkeys(label for label, check in rows if check["audit_version"] != VERSION)
     return Subject(
         folder,
         site.sources[0],
@@ -150,12 +149,6 @@ def _of_defenses(board: SiteBoard, labels: Collection[str]) -> SiteBoard:
     if protocols is not None:
         protocols = protocols[protocols["defense"].map(label_of).isin(list(labels))]
     return replace(board, rows=tuple(row for row in board.rows if row.label in labels), protocols=protocols)
-
-
-def _earlier(folders: Iterable[Path]) -> set[str]:
-    """Return the digests of the fingerprints with an audit that another version of `purebench audit` made."""
-    audits = (audit for folder in folders for audit in current_audits(folder))
-    return {digest(audit["fingerprint"]) for audit in audits if audit.get("version") != VERSION}
 
 
 def attacks_of(row: SiteRow) -> Iterator[Values]:

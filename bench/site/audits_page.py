@@ -13,7 +13,7 @@ from bench.report.format import number
 from bench.site.audit_curves import AUDIT
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow, slugs
-from bench.site.outcomes import check_texts, measured_texts
+from bench.site.outcomes import audit_texts, check_texts, measured_texts
 from bench.site.plots import Plots
 from bench.site.records import records
 from bench.site.text import page
@@ -50,11 +50,6 @@ class Audit:
     def threat(self) -> str:
         """Norm and radius."""
         return f"{self.checks[0]['norm']} {self.checks[0]['eps']}".strip()
-
-    @property
-    def state(self) -> str:
-        """Outcome of all checks together."""
-        return str(self.checks[0]["audit"])
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -102,7 +97,7 @@ def audits_page(site: Site, audits: list[Audit], plots: Plots) -> str:
     lines = [
         (
             audit,
-            check_texts({**audit.checks[0], "status": audit.state}),
+            audit_texts(audit.checks[0]),
             [_cell(audit, name, anchors if pages[audit.fingerprint][0] is audit else {}) for name in anchors],
         )
         for audit in audits
@@ -176,7 +171,7 @@ def _audit(audit: Audit, anchors: Mapping[str, str]) -> dict[str, Any]:
     facts = [
         ("data", f"{first['dataset']}, {counted(int(first['n_images'] or 0), 'image')}"),
         ("threat", audit.threat),
-        ("outcome", check_texts({**first, "status": audit.state})["words"]),
+        ("outcome", audit_texts(first)["words"]),
         ("checks", ", ".join(counts)),
         ("attacks", f"{first['budget']} budget"),
         ("folder", str(first["results"])),

@@ -9,7 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
+from bench.report.format import rank_range
 from bench.site.model import SiteBoard, SiteRow, slugs
+from bench.site.outcomes import of_version
 from bench.site.text import amount, bar, interval, link, missing, percent, second_hand
 
 GROUPS = {  # name: title
@@ -120,11 +122,16 @@ def _rank(row: SiteRow) -> TableCell:
     low, high = row.values["rank_low"], row.values["rank_high"]
     if low is None:
         return TableCell("none", absent=True)
-    return TableCell(str(low) if low == high else f"{low}–{high}", low, low, high)
+    return TableCell(rank_range(low, high), low, low, high)
 
 
 def audit_words(row: SiteRow) -> tuple[str, str]:
     """Return what the audit of a defense says, and the CSS class of these words."""
+    words, kind = _audit_words(row)
+    return of_version(words, row.values["audit_version"]), kind
+
+
+def _audit_words(row: SiteRow) -> tuple[str, str]:
     counted = [check for check in row.checks if check["status"] != "not applicable"]
     failed = sum(check["status"] == "fail" for check in counted)
     state = row.values["audit"]

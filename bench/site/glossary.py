@@ -31,7 +31,7 @@ GLOSSARY = (
         "Checks whether the attacks were fit to judge the defense: do gradients vanish, does an unbounded attack "
         "break everything, do more steps still help. A defense that fails one has no rank, because its numbers "
         "may flatter it. “Not audited” is no verdict. An audit belongs to the exact defense, by its parameters "
-        "and weights.",
+        "and weights. “Earlier version”: today’s checks may find something else; purebench audit makes them.",
     ),
     (
         "strongest-attack",

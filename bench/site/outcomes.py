@@ -7,9 +7,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.report.format import number
+from bench.store.audits import VERSION
 
 _OUTCOMES = {"fail": ("✗ fails", "bad"), "pass": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
 _STATES = {"failed": ("✗ fails", "bad"), "passed": ("✓ passes", "good"), "not measurable": ("? not measurable", "warn")}
+
+
+def of_version(words: str, version: int | None) -> str:
+    """Return the outcome of an audit; it says so where the audit is of an earlier version.
+
+    Args:
+        words: the outcome.
+        version: the column `audit_version`; None without an audit.
+    """
+    return words if version in (None, VERSION) else f"{words} (earlier version)"
+
+
+def audit_texts(check: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the texts of `check_texts` for the outcome of a whole audit.
+
+    Args:
+        check: any of its rows of `bench.load_audits`.
+    """
+    texts = check_texts({**check, "status": check["audit"]})
+    return {**texts, "words": of_version(texts["words"], check["audit_version"])}
 
 
 def check_texts(check: Mapping[str, Any]) -> dict[str, Any]:

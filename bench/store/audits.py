@@ -41,6 +41,12 @@ def current_audits(results: Path) -> list[Json]:
     return [audit for audit in read_audits(results) if not audit.get("outdated")]
 
 
+def version_of(audit: JsonView) -> int:
+    """Return the version of an audit; 0 where none was recorded, which is earlier than all."""
+    version = audit.get("version")
+    return version if type(version) is int else 0
+
+
 def write_audits(results: Path, audits: list[dict[str, object]]) -> None:
     """Write the audits of a results folder, whole; the caller holds the lock "audit" of its `Store`."""
     content = with_checksum({"schema": SCHEMA, "audits": audits})

@@ -17,6 +17,7 @@ from bench import claims_table, leaderboard, load_results, rank_ranges, summary,
 from bench.analysis.claim_files import Claim
 from bench.analysis.results import read_results
 from bench.spec.cell import digest
+from bench.store.audits import VERSION, write_audits
 from bench.store.manifest import read_manifest
 from defenses.utils.checksums import with_checksum
 from defenses.utils.errors import UserError
@@ -121,6 +122,17 @@ def test_a_failed_audit_of_another_folder_takes_the_rank(tmp_path):
     assert found["audit_failed"].to_dict() == {"other": "", "third": "", "plain": "zero gradients"}
     assert found["rank_high"].fillna(0).to_dict() == {"other": 2, "third": 2, "plain": 0}
     assert len(leaderboard(audits)) == 0
+
+
+def test_versions_of_audits_are_told(tmp_path):
+    folder = write(tmp_path / "out", deterministic() + deterministic("other") + deterministic("third"))
+    old, today = audited(tmp_path / "a", plain="pass", other="pass"), audited(tmp_path / "b", plain="pass")
+    file = today / "audit" / "audit.json"
+    (audit,) = json.loads(file.read_text())["audits"]
+    write_audits(today, [audit | {"version": VERSION}])
+    both, one = (leaderboard(folder, *audits).set_index("defense") for audits in ((old, today), (today,)))
+    assert both["audit_version"].fillna(-1).to_dict() == {"plain": 0, "other": 0, "third": -1}  # the earliest
+    assert one["audit_version"].fillna(-1).to_dict() == {"plain": VERSION, "other": -1, "third": -1}
 
 
 def test_rows_without_all_verdicts_have_no_rank_and_say_why(tmp_path):

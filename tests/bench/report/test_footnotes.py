@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 from fake_board import HELD, SEL, deterministic, failed, line, result, write
 
+import bench
 from bench.analysis.results import read_results
 from bench.analysis.summary import summary
 from bench.attacks.budgets import short_of
 from bench.report.footnotes import mixed
 from bench.report.number_notes import of_numbers
 from bench.report.tables import write_tables
+
+RANK = "rank: the ranks that paired differences on the same images leave open (95%)"
 
 
 def test_mixed_origins_are_footnotes(tmp_path, monkeypatch):
@@ -50,31 +53,47 @@ def _many(name, right, **more):
     return [result(line(name, "none", **more), [1] * 100, size=0), result(line(name, "apgd", **more), flags)]
 
 
-def test_the_comparison_tells_which_ranks_the_images_tell_apart(tmp_path):
-    from bench import leaderboard
+def _ranks(table):
+    columns = [table.columns.index(name) for name in ("defense", "rank")]
+    return [tuple(row[at] for at in columns) for row in table.rows]
 
+
+def test_the_comparison_tells_which_ranks_the_images_tell_apart(tmp_path):
     rows = [*_many("low", 10), *_many("best", 95), *_many("good", 93)]
     rows += [result(line("gap", "none", images=100, indices="first-100"), [1] * 100)]
     rows += [failed(line("gap", "apgd", images=100, indices="first-100"), "error", "boom")]
     table = write_tables(write(tmp_path / "one", rows))
-    note = "rank ranges (95%, paired differences on the same images): best: 1–2; good: 1–2; low: 3"
-    assert note in table.footnotes
-    for file, times in {"tables.txt": 1, "tables.md": 1, "tables.html": 1, "tables.tex": 1}.items():
-        assert (tmp_path / "one" / file).read_text().count("rank ranges (95") == times
-    found = leaderboard(tmp_path / "one").dropna(subset="rank_low").itertuples()
-    texts = [f"{r.defense}: " + "–".join(dict.fromkeys(map(str, (r.rank_low, r.rank_high)))) for r in found]
-    assert note.endswith(": " + "; ".join(texts))
+    assert _ranks(table) == [("best", "1–2"), ("good", "1–2"), ("low", "3"), ("gap", "–")]
+    assert RANK in table.footnotes
+    for file, dash in {"tables.txt": "–", "tables.md": "–", "tables.html": "–", "tables.tex": "--"}.items():
+        text = (tmp_path / "one" / file).read_text()
+        assert text.count(RANK.replace("%", "\\%" if file == "tables.tex" else "%")) == 1, file
+        assert text.count(f"1{dash}2") == 2, file
+    found = bench.leaderboard(tmp_path / "one").dropna(subset="rank_low").itertuples()
+    texts = [(r.defense, "–".join(dict.fromkeys(map(str, (r.rank_low, r.rank_high))))) for r in found]
+    assert texts == _ranks(table)[:3]
+    strict = pd.read_csv(tmp_path / "one" / "tables.csv").dropna(subset="strict_rank").set_index("defense")
+    assert strict["strict_rank"].to_dict() == {"best": 1, "good": 2, "low": 3}  # stays where programs read it
 
     two = [r for eps in ("1/5", "1/10") for name, right in (("a", 90), ("b", 20)) for r in _many(name, right, eps=eps)]
-    notes = write_tables(write(tmp_path / "two", two)).footnotes
-    for eps in ("1/5", "1/10"):
-        assert f"rank ranges at Linf {eps} (95%, paired differences on the same images): a: 1; b: 2" in notes
+    table = write_tables(write(tmp_path / "two", two))
+    assert _ranks(table) == [("a", "1"), ("b", "2")] * 2
+    assert table.footnotes.count(RANK) == 1
+
+
+def test_the_comparison_of_a_frame_has_the_ranges_of_its_folder(tmp_path):
+    folder = write(tmp_path / "one", [*_many("low", 10), *_many("best", 95), *_many("good", 93)])
+    of_folder = [line for line in bench.table(folder).splitlines() if line.startswith(("best", "good", "low"))]
+    assert [line.split()[7] for line in of_folder] == ["1–2", "1–2", "3"]
+    assert all(line in bench.table(bench.load_results(folder)) for line in of_folder)
 
 
 def test_a_single_rank_and_none_have_no_range(tmp_path):
     for rows in (deterministic(), deterministic()[:2]):
         folder = tmp_path / str(len(rows))
-        assert not any("rank ranges" in note for note in write_tables(write(folder, rows)).footnotes)
+        table = write_tables(write(folder, rows))
+        assert RANK not in table.footnotes
+        assert [rank for _, rank in _ranks(table)] == ["1" if len(rows) > 2 else "–"]
 
 
 SHORT = short_of({"steps": 10}, {"steps": 100})[0]

@@ -11,6 +11,8 @@ import pytest
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 
 from bench import summary
+from bench.analysis.ranks import rank_ranges_of_summary
+from bench.analysis.results import read_results
 from bench.report.comparison_table import attack_tables, pivot
 from bench.report.full_table import full_table
 from bench.report.html import to_html
@@ -26,17 +28,18 @@ def folder(tmp_path):
 
 
 def test_pivot_has_one_line_per_defense(folder):
-    table = pivot(summary(folder))
+    frame = summary(folder)
+    table = pivot(frame, ranges=rank_ranges_of_summary(read_results(folder), frame))
     assert table.title == "Comparison: digits test (first-6, 6 images), Linf 1/5"
     assert table.columns == (
         "defense", "clean images: mean % [95%]", "worst case: mean % [95%]", "rank",
         "uniform noise: mean % [95%]", "apgd: mean % [95%]", "square: mean % [95%]",
     )  # fmt: skip
     assert table.rows[1] == (
-        "plain", "83.33 [43.65, 96.99]", "33.33 [9.68, 70.00]", "2",
+        "plain", "83.33 [43.65, 96.99]", "33.33 [9.68, 70.00]", "1–2",
         "66.67 [30.00, 90.32]", "50.00 [18.76, 81.24]", "66.67 [30.00, 90.32]",
     )  # fmt: skip
-    assert table.rows[0][:1] + table.rows[0][3:4] == ("noisy", "1")  # the best worst case stands first
+    assert table.rows[0][:1] + table.rows[0][3:4] == ("noisy", "1–2")  # the best worst case stands first
     assert full_table(summary(folder)).strong == {4, 9}
 
 

@@ -41,7 +41,8 @@ def test_the_matrix_has_the_outcome_of_every_check(site, frame):
     for href, whole, outcomes in found:
         mine = frame[frame["fingerprint"] == href[2:-5]].set_index("check")
         assert {name: SHORT[text] for name, text in outcomes.items()} == mine["status"].to_dict()
-        assert whole.endswith({"pass": "passes", "fail": "fails"}[mine["audit"].iloc[0]])
+        outcome = {"pass": "✓ passes", "fail": "✗ fails"}[mine["audit"].iloc[0]]
+        assert whole == f"{outcome} (earlier version)"  # these audits say no version
 
 
 def test_each_check_has_its_evidence_numbers_and_images(site, frame):
@@ -87,10 +88,12 @@ def test_certificates_have_their_worst_values_and_limits(site, frame):
 
 def test_a_leaderboard_leads_to_the_audit_of_the_same_defense(site, frame):
     rows = dict(board_rows(Page((site / "b/digits-linf/index.html").read_text())))
-    assert "passes" in rows["adp"]["audit"]["text"]
+    assert rows["adp"]["audit"]["text"] == "✓ passes 17 of 17 (earlier version)"
+    assert "✓ passes 17 of 17 (earlier version)" in (site / "b/digits-linf/adp.html").read_text()
     links = [a["href"] for _, a, _ in Page((site / "b/digits-linf/index.html").read_text()).all("a")]
     of_adp = frame[frame["defense"] == "adp"]["fingerprint"].iloc[0]
     assert f"../../a/{of_adp}.html" in links
+    assert "✓ passes (earlier version)" in (site / f"a/{of_adp}.html").read_text()
     assert f"../../a/{of_adp}.html" in (site / "b/digits-linf/adp.html").read_text()
     back = [a["href"] for _, a, _ in Page((site / f"a/{of_adp}.html").read_text()).all("a")]
     assert {"../b/digits-audit/adp.html", "../b/digits-linf/adp.html"} <= {*back}
