@@ -102,9 +102,8 @@ def _share(name: str, absent: str = "not run") -> Callable[[SiteRow], TableCell]
         mean, low, high = (row.values.get(key) for key in (at, f"{name}_low", f"{name}_high"))
         if mean is None or low is None or high is None:
             return TableCell(absent, absent=True)
-        n = int(row.values["n_images"])
-        text = Markup('{} <span class="w">{}</span>').format(percent(mean, n), interval(low, high, n))
-        return TableCell(text, mean, low, high)
+        n, text = int(row.values["n_images"]), Markup('{} <span class="w">{}</span>')
+        return TableCell(text.format(percent(mean, n), interval(low, high, n)), mean, low, high)
 
     return cell
 
@@ -113,9 +112,8 @@ def _worst(row: SiteRow) -> TableCell:
     cell = _share("worst")(row)
     if cell.value is None or cell.low is None or cell.high is None:
         return cell
-    return TableCell(
-        Markup("{}{}").format(cell.text, bar(cell.value, cell.low, cell.high)), cell.value, cell.low, cell.high
-    )
+    drawn = Markup("{}{}").format(cell.text, bar(cell.value, cell.low, cell.high))
+    return TableCell(drawn, cell.value, cell.low, cell.high)
 
 
 def _rank(row: SiteRow) -> TableCell:
