@@ -15,7 +15,7 @@ from defenses.utils.text import counted
 
 @dataclass(frozen=True)
 class Repeat:
-    """How to repeat the numbers of a row.
+    """Commands and commits that repeat the numbers of a row.
 
     Args:
         run: command that attacks and judges again, in an empty folder.
