@@ -131,7 +131,8 @@ def _of_threat(frame: pd.DataFrame, names: Sequence[str], sort: str, digits: int
     best = [at for at, line in enumerate(lines) if line["rank_low"] == 1 and line["rank_high"] == 1]
     sure = frozenset(best if several else ())
     notes = (*_notes(frame, names), *(["Bold: the best beyond doubt."] if sure else []))
-    return Table(title, (_NAME, *(COLUMNS[name].header for name in names)), rows, notes, strong=sure)
+    columns, name = (_NAME, *(COLUMNS[name].header for name in names)), f"{first['board']} {title}"
+    return Table(title, columns, rows, notes, strong=sure, name=name)
 
 
 def _sorted(frame: pd.DataFrame, sort: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ def to_paper(tables: Table | Iterable[Table]) -> str:
 
 
 def _float(table: Table, number: int) -> str:
-    label = file_name(table.title).lower() + (f"-{number + 1}" if number else "")
+    label = file_name(table.name or table.title).lower() + (f"-{number + 1}" if number else "")
     caption = ". ".join([escaped(table.title), *(escaped(note).rstrip(".") for note in table.footnotes)])
     names = [row[0] for row in table.rows]
     long = max(map(len, names), default=0) > _LONG

@@ -21,6 +21,7 @@ class Table:
         left: number of first columns that hold names, aligned left.
         tail: number of last columns that hold remarks, aligned left; all others are aligned right.
         strong: positions of highlighted rows.
+        name: by which LaTeX refers to it; "": its title.
 
     Raises:
         ValueError: a row of another length than `columns`.
@@ -33,6 +34,7 @@ class Table:
     left: int = 1
     tail: int = 0
     strong: frozenset[int] = frozenset()
+    name: str = ""
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):

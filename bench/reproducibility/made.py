@@ -10,9 +10,9 @@ from bench.report.document.model import Block, Code, Facts, Grid, Section, Text
 from bench.report.table import Table
 from bench.reproducibility.subject import Subject
 from bench.site.model import Run, SiteRow
-from bench.site.pages import commands, quoted
+from bench.site.pages import commands
+from bench.site.repeat import repeat_of
 from bench.site.text import amount, missing
-from defenses.utils.names import portable
 from defenses.utils.text import counted, human_time
 
 _COMMIT = 10  # letters of a commit that tell it apart
@@ -88,8 +88,8 @@ def repeat(subject: Subject) -> Section:
     if subject.rows:
         text = (
             "The first command of a row computes its numbers again in an empty folder, the second one judges stored "
-            "images again (--sample 4: four of each attack). A seed fixes the noise; another machine may flip single "
-            "verdicts, which verify tells from ties."
+            "images again, four of each cell (without --sample all). A seed fixes the noise; another machine may flip "
+            "single verdicts, which verify tells from ties."
         )
         blocks += [Text(text), Grid(_rows(subject))]
     sums = tuple(f"{sha}  {name}" for name, sha in source.files.items())
@@ -99,28 +99,15 @@ def repeat(subject: Subject) -> Section:
 
 def _rows(subject: Subject) -> Table:
     """Return the commands of each row."""
-    board, folder = _board(subject), quoted(subject.source.name)
-    commits = {str(run["id"]): str((run.get("git") or {}).get("commit") or "")[:_COMMIT] for run in subject.runs}
+    name = str(subject.manifest.get("board") or "BOARD.toml")
     lines = []
     for row in _once(subject):
-        only = f" --defense {quoted(row.label)}"
         cells = [line for line in subject.lines if line["defense"] == row.label]
-        made = [commits.get(str(line.get("run")), "") for line in cells if line.get("status") == "ok"]
-        known = list(dict.fromkeys(filter(None, made)))
-        run = f"purebench run {quoted(board)}{only} --out again"
-        verify = f"purebench verify {folder}{only}"
-        lines.append((row.label, run, verify, listed(known) or "unknown", str(len(cells))))
+        again = repeat_of(subject.source, name, row.label, cells)
+        commits = listed([commit[:_COMMIT] for commit in again.commits]) or "unknown"
+        lines.append((row.label, again.run, again.verify, commits, str(len(cells))))
     heads = ("defense", "attack and judge again", "judge stored images again", "commits", "cells")
     return Table("Commands of each row", heads, tuple(lines), left=4)
-
-
-def _board(subject: Subject) -> str:
-    """Return the board as the commands name it, else its name."""
-    for run in subject.source.runs:
-        words = run.command.split()
-        if words[:2] == ["purebench", "run"] and len(words) > 2 and not words[2].startswith("-"):
-            return words[2]
-    return portable(str(subject.manifest.get("board") or "BOARD.toml"))
 
 
 def _once(subject: Subject) -> Iterator[SiteRow]:

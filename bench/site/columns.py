@@ -118,9 +118,7 @@ def _worst(row: SiteRow) -> TableCell:
 
 def _rank(row: SiteRow) -> TableCell:
     low, high = row.values["rank_low"], row.values["rank_high"]
-    if low is None:
-        return TableCell("none", absent=True)
-    return TableCell(rank_range(low, high), low, low, high)
+    return TableCell("none", absent=True) if low is None else TableCell(rank_range(low, high), low, low, high)
 
 
 def audit_words(row: SiteRow) -> tuple[str, str]:

@@ -31,6 +31,7 @@ class Run:
     """A run of a results folder.
 
     Args:
+        id: by which cells name it.
         command: that was typed, or "(from Python)".
         commit: git commit of purebench, "" if unknown.
         dirty: True with changes beside the commit.
@@ -41,6 +42,7 @@ class Run:
         versions: of packages.
     """
 
+    id: str
     command: str
     commit: str
     dirty: bool

@@ -100,19 +100,13 @@ def _versions(source: Source) -> list[tuple[str, str]]:
     return [(text or "versions unknown", ", ".join(dict.fromkeys(starts))) for text, starts in found.items()]
 
 
-def commands(source: Source, defense: str = "") -> list[str]:
-    """Return the commands that make a results folder again, and judge its stored images again.
-
-    Args:
-        source: the folder.
-        defense: label of a row, to which they are limited; "": all.
-    """
+def commands(source: Source) -> list[str]:
+    """Return the commands that make a results folder again, and judge its stored images again."""
     typed = [run.command for run in source.runs if run.command and not run.command.startswith("(")]
     lines = [f"git checkout {run.commit}" for run in source.runs[-1:] if run.commit]
     lines += list(dict.fromkeys(typed))
     if source.kind == "a board":
-        only = f" --defense {quoted(defense)}" if defense else ""
-        lines += [f"purebench verify {quoted(source.name)}{only}", f"purebench table {quoted(source.name)}"]
+        lines += [f"purebench verify {quoted(source.name)}", f"purebench table {quoted(source.name)}"]
     return lines
 
 

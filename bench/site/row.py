@@ -16,9 +16,9 @@ from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.outcomes import check_texts, measured_texts
-from bench.site.pages import commands
 from bench.site.pictures import figures
 from bench.site.plots import Plots
+from bench.site.repeat import repeat_of
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
 from bench.site.text import block, interval, missing, page, percent, second_hand
@@ -29,6 +29,7 @@ _STRIP = 12  # pictures on the page of a row
 def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: RowFiles) -> str:
     """Return the page of a row; its pictures are added to `plots`, and it links its files."""
     attacks = _attacks(board, row)
+    repeat = repeat_of(board.source, board.name, row.label, row.lines)
     return page(
         "row.html.j2",
         title=row.label,
@@ -51,7 +52,8 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         certificate_text=_certificate_text(row),
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
-        commands=block(commands(board.source, row.label)),
+        commands=block([repeat.checkout, repeat.run, repeat.verify]),
+        python=block([*repeat.python]),
         plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),
         files=files,
         file=f"../../{FOLDER}/{board.slug}/{row.slug}",

@@ -60,6 +60,7 @@ def _run(run: dict[str, Any]) -> Run:
     machine = [str(hardware[name]) for name in ("processor", "system", "device") if hardware.get(name)]
     counts = [counted(run[name], name[:-1]) for name in ("threads", "workers") if run.get(name)]
     return Run(
+        id=str(run.get("id") or ""),
         command=str(run.get("command") or ""),
         commit=str(git.get("commit") or ""),
         dirty=bool(git.get("dirty")),

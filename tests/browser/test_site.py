@@ -62,6 +62,20 @@ def test_every_page_is_quiet_has_a_title_and_fits_a_phone(site, open_page):
             assert page.evaluate("document.scrollingElement.scrollWidth") == size["width"], file
 
 
+@pytest.mark.parametrize("file", ["reproduce.html", "submit.html", "b/digits-audit/adp.html"])
+def test_copy_covers_no_code(file, site, open_page):
+    page = open_page(site / file, size=PHONE)
+    for size in (PHONE, {"width": 320, "height": 640}, DESK):
+        page.set_viewport_size(size)
+        shown = [block for block in page.locator(".code").all() if block.is_visible()]
+        assert shown
+        for block in shown:
+            code, button = block.locator("pre").bounding_box(), block.locator(".copy").bounding_box()
+            beside = button["x"] >= code["x"] + code["width"]
+            assert beside or button["y"] >= code["y"] + code["height"], (file, size)
+            assert button["x"] + button["width"] <= size["width"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_violates_accessibility(kind, site, open_page):
     from axe_playwright_python.sync_playwright import Axe

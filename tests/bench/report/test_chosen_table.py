@@ -102,7 +102,7 @@ def test_the_command():
 def test_latex_is_a_float_with_caption_and_label(leaders):
     text = to_paper(chosen_table(leaders))
     assert re.search(r"\\caption\{digits test, Linf 1/5\. Percent of 500 images; .*65 held-out draws.*\}", text)
-    assert r"\label{tab:digits-test-linf-1-5}" in text
+    assert r"\label{tab:digits-linf-digits-test-linf-1-5}" in text  # boards of the same data share the rest
     assert text.count("{") == text.count("}")
     assert [text.count(rf"\{word}rule") for word in ("top", "mid", "bottom")] == [1, 1, 1]
 

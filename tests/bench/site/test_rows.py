@@ -1,8 +1,12 @@
 """Pages of rows: Rob(M), draws, pictures and files are those of the frames and of the results folder."""
 
 import hashlib
+import html
 import io
 import re
+import shlex
+from collections import Counter
+from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
@@ -14,6 +18,8 @@ from bench.plots import margin_bins
 from bench.report.model_info_export import export
 from bench.site.build import build_site
 from bench.site.model import slugs
+from bench.store.manifest import read_runs
+from bench.store.reader import read_folder
 from defenses.utils.errors import UserError
 
 AUDITED = COMMITTED[0]
@@ -44,6 +50,36 @@ def attacks(source):
         shown = {head: (t, a.get("data-v")) for head, (a, t) in zip(heads, cells, strict=True)}
         name, view = page.all("a")[0][2], page.all("small")[0][2]
         yield {"clean images": "none", "uniform noise": "uniform"}.get(name, name), view, shown
+
+
+def test_commands_of_a_row_are_of_its_own_cells_and_repeat_it(site, monkeypatch):
+    monkeypatch.chdir(AUDITED.parent)  # a site names a folder given by its whole path by its last part
+    commits = {run["id"]: run["git"]["commit"] for run in read_runs(AUDITED)}
+    cells = read_folder(AUDITED, lambda line, _: line)
+    worst = summary(AUDITED).query("attack == 'worst case'").set_index("defense")["robust_mean"]
+    last = 0
+    for label, slug in labels(AUDITED).items():
+        source = (site / f"b/digits-audit/{slug}.html").read_text().partition('<h2 id="reproduce">')[2]
+        shell, python = (html.unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", source, re.DOTALL)[:2])
+        checkout, run, verify = shell.splitlines()
+        made = Counter(commits.get(cell["run"], "") for cell in cells if cell["defense"] == label)
+        unknown = made.pop("", 0)  # of a run that its manifest has lost
+        if made:
+            assert made[re.match(r"git checkout (\w+)", checkout)[1]] == max(made.values())
+            assert all(commit in checkout for commit in made)
+            assert (f"{unknown} cells of a commit that is not recorded" in checkout) == (unknown > 0)
+        else:
+            assert checkout == "# which commit made these cells is not recorded"
+        last += list(commits.values())[-1] in made
+        only = f"--defense {shlex.quote(label)}"
+        assert run == f"purebench run digits-audit {only} --out again"
+        assert verify == f"purebench verify digits-audit {only} --sample 4"
+        told = io.StringIO()
+        with redirect_stdout(told):
+            exec(python, {})
+        shown = next(line for line in told.getvalue().splitlines() if "worst case" in line)
+        assert float(shown.split()[-1]) == pytest.approx(worst[label], abs=1e-6)
+    assert last < len(worst)  # the last run made some rows at most
 
 
 def lines(table):
