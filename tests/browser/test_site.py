@@ -304,9 +304,12 @@ def test_over_http_pages_are_as_quiet_and_a_block_is_copied(site, browser):
 
 def test_from_a_disk_a_block_is_selected(site, open_page):
     page = open_page(site / "b/digits-audit/adp.html")
-    page.locator(".copy").click()
-    assert page.evaluate("getSelection().toString()").strip() == page.locator("pre").text_content().strip()
-    assert page.locator(".copy").text_content() in ("Copied", "Selected")
+    blocks = page.locator("div:has(> .copy)")
+    assert blocks.count() == 2  # commands, and Python
+    for block in blocks.all():
+        block.locator(".copy").click()
+        assert page.evaluate("getSelection().toString()").strip() == block.locator("pre").text_content().strip()
+        assert block.locator(".copy").text_content() in ("Copied", "Selected")
 
 
 def test_a_large_leaderboard_is_small_and_quick(site, open_page):
