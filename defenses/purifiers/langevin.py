@@ -122,10 +122,13 @@ class _SiLUPull(torch.autograd.Function):
 
 def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
     # The image's part of a convolution's backward pass: faster than a transposed convolution, and differentiable.
+    # Autocast does not reach it, and CPUs without bfloat16 refuse mixed types; plain float32 is not converted.
+    kind = at.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else at.dtype
     parts = torch.ops.aten.convolution_backward(
-        v,
-        at,
-        layer.weight,
+        v.to(dtype),
+        at.to(dtype),
+        layer.weight.to(dtype),
         None,
         layer.stride,
         layer.padding,
@@ -135,7 +138,7 @@ def _pull_conv(layer: nn.Conv2d, at: Tensor, v: Tensor) -> Tensor:
         1,
         [True, False, False],
     )
-    image: Tensor = parts[0]
+    image: Tensor = parts[0].to(at.dtype)
     return image
 
 

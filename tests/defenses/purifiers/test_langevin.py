@@ -156,3 +156,14 @@ def test_stability_of_a_known_energy():
     assert report["from_data"][0]["nearest_train"] == pytest.approx(0, abs=1e-3)
     again = stability(copy.deepcopy(Quadratic(0.2, 0.0)), x, steps=200, eps=eps, classifier=clf, train_images=x)
     assert again == report
+
+
+def test_the_gradient_of_convolutions_in_bfloat16_is_that_of_float32_on_any_cpu():
+    """Explicit formulas met mixed types under autocast, which CPUs without bfloat16 refuse."""
+    field = EnergyGradient(deployed(build_network("energy-conv", features=4)))
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    plain = field(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        less = field(x)
+    assert less.dtype == torch.float32
+    assert 0 < (less - plain).norm() < 0.25 * plain.norm()  # units near 0 change their slope
