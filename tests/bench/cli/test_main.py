@@ -66,7 +66,7 @@ def first_line(*arguments: object) -> tuple[str, bool]:
 def test_a_run_says_what_it_will_do_before_it_imports_torch(tmp_path):
     line, imported_torch = first_line("run", "quickstart", "--out", tmp_path / "out", "--workers", 0)
     sizes = "4 defenses x 8 attacks x 100 images"
-    assert line == f"27 cells, 0 finished: {sizes}; forecast 33,000,000 evaluations; results in {tmp_path}/out"
+    assert line == f"27 cells, 0 finished: {sizes}; forecast 41,000,000 evaluations; results in {tmp_path}/out"
     assert not imported_torch
     names = (
         "--preset",
