@@ -11,14 +11,13 @@ from torch import Tensor
 from defenses.core.noise import Draw, Noise
 from defenses.data.images import jpeg_round_trip
 
-BATCH = 500  # images
-BY_IMAGE = frozenset({"gaussian_noise", "shot_noise", "impulse_noise", "brightness", "jpeg_compression"})  # any batch
+_ALONE = frozenset({"gaussian_blur", "motion_blur"})  # a convolution may round otherwise in another batch
 _MAX_ANGLE = 45  # degrees, of motion blur
 _COARSE = 0.4  # share of the side that pixelation keeps; shares near 1 would shift small images instead
 
 
 def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
-    """Return corrupted images; but for the kinds of `BY_IMAGE`, a batch may round otherwise than its parts.
+    """Return corrupted images; each has the same bits, whatever the images beside it.
 
     Args:
         kind: a key of `defenses.data.sources.corrupted.CORRUPTIONS`.
@@ -29,7 +28,8 @@ def corrupt(kind: str, x: Tensor, noise: Noise, level: float) -> Tensor:
     Returns:
         Images of the same shape, in [0, 1].
     """
-    batches = zip(x.split(BATCH), noise.keys.split(BATCH), strict=True)
+    size = 1 if kind in _ALONE else max(1, len(x))
+    batches = zip(x.split(size), noise.keys.split(size), strict=True)
     return torch.cat([_KINDS[kind](a, Noise(k), level).clamp(0, 1) for a, k in batches])
 
 

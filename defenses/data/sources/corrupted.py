@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from defenses.data.pictures import UnreadableImage
 from defenses.data.sources.base import DatasetInfo, DataSource
 from defenses.utils.errors import UserError, unknown
 
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from defenses.utils.arrays import F32, I64
 
 _PREFIX = "corrupted:"
-_KEPT = 64_000_000  # bytes, at most, of a batch that is kept
 FORM = f"{_PREFIX}<data set>/<corruption>/<1-5>"
 SEVERITIES = ("1", "2", "3", "4", "5")
-VERSION = 1  # increased when the same name gives other images
+VERSION = 2  # increased when the same name gives other images
 # By severity; blur in shares of the shorter side. Names are RobustBench's where it has the corruption.
 CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (0.04, 0.08, 0.12, 0.18, 0.26),  # standard deviation
@@ -99,7 +97,7 @@ class Corrupted:
         base, y = self.base.load(split)
         seed = zlib.crc32(f"{split}/{self.corruption}".encode())
         level = CORRUPTIONS[self.corruption][self.severity - 1]
-        return CorruptedImages(base, len(y), self.corruption, level, seed), y
+        return CorruptedImages(base, self.corruption, level, seed), y
 
     def labels(self, split: str) -> I64:
         """Return labels of a split."""
@@ -110,22 +108,17 @@ class Corrupted:
 class CorruptedImages:
     """Images of a data set, corrupted when they are asked for: see `defenses.data.indexed.IndexedImages`.
 
-    What convolves or averages is made of all images of a batch of the split, as its rounding may depend on the batch.
-
     Args:
         base: the images.
-        count: N.
         corruption: a key of `CORRUPTIONS`.
         level: strength, in its unit.
         seed: of the noise.
     """
 
     base: IndexedImages
-    count: int
     corruption: str
     level: float
     seed: int
-    _made: dict[int, tuple[F32, frozenset[int]]] = field(default_factory=dict)  # by its start, the batch that is kept
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -133,60 +126,12 @@ class CorruptedImages:
         return self.base.shape
 
     def at(self, positions: Sequence[int]) -> F32:
-        """Return the images at some positions."""
-        import numpy as np
-
-        from defenses.data.corruptions import BATCH, BY_IMAGE
-
-        if self.corruption in BY_IMAGE:
-            return self._corrupted(positions)
-        x = np.empty((len(positions), *self.shape), np.float32)
-        for batch in sorted({i // BATCH for i in positions}):
-            start = batch * BATCH
-            rows = [row for row, i in enumerate(positions) if i // BATCH == batch]
-            asked = frozenset(positions[row] for row in rows)
-            made = self._batch(range(start, min(start + BATCH, self.count)), asked)
-            for row in rows:
-                x[row] = made[positions[row] - start]
-        return x
-
-    def _batch(self, whole: range, asked: frozenset[int]) -> F32:
-        """Return the images of a batch; the last one of small images is kept for callers that ask image by image."""
-        if (known := self._made.get(whole.start)) is not None and asked.isdisjoint(known[1]):
-            return known[0]
-        self._made.clear()
-        x, unreadable = self._readable(whole, asked)
-        made = self._made_of(x, whole)
-        if made.nbytes <= _KEPT:
-            self._made[whole.start] = made, unreadable
-        return made
-
-    def _readable(self, whole: range, asked: frozenset[int]) -> tuple[F32, frozenset[int]]:
-        """Return the images of a batch, and the positions of unreadable ones, black, for which nobody asked."""
-        import numpy as np
-
-        try:
-            return self.base.at(whole), frozenset()
-        except UnreadableImage:
-            x, unreadable = np.zeros((len(whole), *self.shape), np.float32), set()
-        for row, i in enumerate(whole):
-            try:
-                x[row] = self.base.at([i])[0]
-            except UnreadableImage:
-                if i in asked:
-                    raise
-                unreadable.add(i)
-        return x, frozenset(unreadable)
-
-    def _corrupted(self, positions: Sequence[int]) -> F32:
-        return self._made_of(self.base.at(positions), positions)
-
-    def _made_of(self, x: F32, positions: Sequence[int]) -> F32:
-        """Return images corrupted, with the noise of their positions."""
+        """Return the images at some positions, with the noise of their positions."""
         import torch
 
         from defenses.core.noise import Noise
         from defenses.data.corruptions import corrupt
 
-        made: F32 = corrupt(self.corruption, torch.from_numpy(x), Noise.of(self.seed, positions), self.level).numpy()
+        x = torch.from_numpy(self.base.at(positions))
+        made: F32 = corrupt(self.corruption, x, Noise.of(self.seed, positions), self.level).numpy()
         return made
