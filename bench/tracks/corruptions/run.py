@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bench.board.defense_entry import Candidate
     from defenses.core.defense import Defense
-    from defenses.data.dataset import Dataset, DatasetInfo
+    from defenses.data.dataset import Dataset
 
 CLEAN = "clean"
 KEPT_NOTE = "finished corruptions are kept"
@@ -86,11 +86,18 @@ class CorruptionJob:
     def sets(self) -> Iterator[tuple[str, str, str]]:
         """Yield (corruption, severity, data set), the clean images first; the files of CIFAR-10-C have none."""
         if not self.published:
-            yield CLEAN, "0", self.dataset
-        form = "{}/{}/{}" if self.published else "corrupted:{}/{}/{}"
+            yield CLEAN, "0", self._set(CLEAN, "0")
         for kind in self.corruptions:
             for severity in self.severities:
-                yield kind, severity, form.format(self.dataset, kind, severity)
+                yield kind, severity, self._set(kind, severity)
+
+    def _set(self, kind: str, severity: str) -> str:
+        """Return the name of a data set."""
+        name = f"{self.dataset}/{kind}/{severity}"
+        return self.dataset if kind == CLEAN else name if self.published else f"corrupted:{name}"
+
+    def _revision(self, name: str) -> str:
+        return dataset_info(name, root=self.data_root).revision
 
     def run(self, folder: Path, report: Callable[[str], None] = lambda _: None) -> None:
         """Judge the data sets that are not in the folder yet: a file for each defense, a line for each data set.
@@ -102,12 +109,14 @@ class CorruptionJob:
         Raises:
             UserError: missing files, a folder of other work, or a defense whose answers are not finite on a data set.
         """
-        infos = {name: dataset_info(name, root=self.data_root) for _, _, name in self.sets()}
+        revisions = {f"{kind}/{level}": self._revision(name) for kind, level, name in self.sets()}
         self._images(next(self.sets())[2])  # bad index lists are refused before any work
         facts = {key: getattr(self, key) for key in ("dataset", "split", "indices", "draws", "seed")}
         files = [self._file(folder, defense, facts) for defense in self.defenses]
-        for path in sorted(folder.glob("*.jsonl")):
-            check_about(path, read(path)[0], facts)  # the rows of a table share their images
+        for path in sorted(folder.glob("*.jsonl")):  # the rows of a table share their images
+            about, entries, _ = read(path)
+            check_about(path, about, facts)
+            self._check_revisions(path, about["label"], entries, revisions)
         for defense, file in zip(self.defenses, files, strict=True):
             file.check()
             if not file.path.exists():
@@ -116,19 +125,32 @@ class CorruptionJob:
         with record_run(folder, f"corruptions-{self.dataset}", fingerprints, **facts) as begin:
             for defense, file in zip(self.defenses, files, strict=True):
                 with file.open():
-                    self._run_defense(defense, file, infos, begin, report)
+                    self._run_defense(defense, file, revisions, begin, report)
+
+    def _check_revisions(self, path: Path, label: str, entries: Json, today: Mapping[str, str]) -> None:
+        """Refuse a file that would keep lines of an earlier revision of the data beside those of this run."""
+        kept = set(entries) - (set(today) if label in [d.label for d in self.defenses] else set())
+        for key in sorted(kept):
+            if key not in today and self.published:  # a file that may not be there
+                continue
+            revision = today.get(key) or self._revision(self._set(*key.split("/")))
+            if entries[key]["revision"] != revision:
+                raise UserError(
+                    f"{path} has {key} of an earlier revision of {self.dataset}, which this run does not do again; "
+                    "run all defenses, corruptions and severities of the folder, or choose another --out"
+                )
 
     def _run_defense(
         self,
         candidate: Candidate,
         file: JsonlFile,
-        infos: Mapping[str, DatasetInfo],
+        revisions: Mapping[str, str],
         begin: Callable[[], None],
         report: Callable[[str], None],
     ) -> None:
         """Judge a defense on the data sets that its file does not have yet."""
         defense, origin, today = None, candidate.reference, Sources()
-        if note := drop_outdated(file, origin):
+        if note := drop_outdated(file, origin, revisions):
             report(f"{candidate.label}: {note}")
         for kind, severity, dataset in self.sets():
             if f"{kind}/{severity}" in file.entries:
@@ -139,7 +161,7 @@ class CorruptionJob:
                 begin()
                 shares = self._shares(defense, candidate.label, dataset)
             sources = today.of_defense(origin) if origin else []
-            about = {"revision": infos[dataset].revision} | ({"sources": sources} if sources else {})
+            about = {"revision": revisions[f"{kind}/{severity}"]} | ({"sources": sources} if sources else {})
             file.add(f"{kind}/{severity}", {**about, **shares})
             accuracy = sum(shares["right"]) / len(shares["right"])
             report(f"{candidate.label}: {kind} {severity}: {100 * accuracy:.1f}%")

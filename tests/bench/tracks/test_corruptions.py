@@ -1,6 +1,7 @@
 """Generated corruptions: what each does, that it is the same every time, and the table."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,28 @@ def test_runs_go_on_where_they_ended(tmp_path, capsys):
     assert run(tmp_path, "--seed", "1") == 2
     assert 'is of other work (its "seed" differs)' in capsys.readouterr().err
     assert json.loads(lines[0])["about"]["defense"]["name"] == "undefended"
+
+
+def test_lines_of_earlier_data_are_done_again_or_the_run_is_refused(tmp_path):
+    x, path, notes = np.random.default_rng(0).random((2, 30, 1, 8, 8), np.float32), tmp_path / "own.npz", []
+    one, two = undefended(), replace(undefended(), label="two")
+
+    def judged(defenses, severities="15", out="out"):
+        job = CorruptionJob(defenses, str(path), ("contrast",), tuple(severities), draws=2)
+        job.run(tmp_path / out, notes.append)
+        return load_corruptions(tmp_path / out)
+
+    np.savez(path, x=x[0], y=np.arange(30) % 10)
+    earlier = judged([one, two])
+    np.savez(path, x=x[1], y=np.arange(30) % 10)
+    for few in (([one],), ([one, two], "1")):
+        with pytest.raises(UserError, match="of an earlier revision of"):
+            judged(*few)
+        assert load_corruptions(tmp_path / "out").equals(earlier)
+    again = judged([one, two])
+    assert "two: 3 finished lines are of an earlier revision of the data and are done again" in notes
+    assert again.equals(judged([one, two], out="new"))
+    assert not again.equals(earlier)
 
 
 def test_the_manifest_is_there_from_the_start_and_a_repetition_leaves_it(tmp_path, monkeypatch):
