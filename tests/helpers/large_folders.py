@@ -28,7 +28,7 @@ class Net(torch.nn.Module):
 '''
 BOARD = """
 name = "large"
-dataset = "folder:{folder}"
+dataset = "{dataset}"
 indices = "{indices}"
 block = {block}
 threat = {{ norm = "Linf", eps = "4/255" }}
@@ -52,9 +52,12 @@ def write_pictures(folder: Path, files: int, names: int, classes: int = 100, sid
     return files * names
 
 
-def write_board(folder: Path, pictures: Path, indices: str, classes: int = 100, block: int = 50) -> Path:
-    """Write the board and its network."""
+def write_board(
+    folder: Path, pictures: Path, indices: str, classes: int = 100, block: int = 50, corruption: str = ""
+) -> Path:
+    """Write the board, over the pictures or a corruption of them, and its network."""
     (folder / "net.py").write_text(NET.replace("CLASSES", str(classes)))
     board = folder / "large.toml"
-    board.write_text(BOARD.format(folder=pictures, indices=indices, net=folder / "net.py", block=block))
+    dataset = f"corrupted:folder:{pictures}/{corruption}" if corruption else f"folder:{pictures}"
+    board.write_text(BOARD.format(dataset=dataset, indices=indices, net=folder / "net.py", block=block))
     return board
