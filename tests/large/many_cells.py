@@ -78,7 +78,7 @@ def _about(store: Store, board) -> None:
 def measured(*words: object) -> str:
     """Run a command of purebench; return its seconds and peak memory."""
     took = taken(sys.executable, "-m", "bench", *words, cwd=Path.cwd(), codes=(0, 1))
-    return f"{took.seconds:.1f} s, {took.peak:.0f} MiB"
+    return f"{took.seconds:.1f} s ({took.processor:.1f} s of the processor), {took.peak:.0f} MiB"
 
 
 def store_cells(folder: Path, cells) -> list[str]:
