@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.cli.arguments import refuse_with
@@ -21,6 +21,7 @@ from bench.cli.planned import PlannedCell, of_cells, of_folder
 from bench.execution.options import Options
 from bench.execution.resume import resumable
 from bench.execution.sources import Sources
+from bench.spec.cell import Cell
 from bench.store.manifest import read_manifest, shards_of
 from bench.store.parts import CellRecord
 from defenses.utils.errors import UserError
@@ -50,9 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     _show(of_cells(cells), found.lines, damaged)
     for note in found.notes:
         print(note)
-    done = sum(c.key in found.lines for c in cells)
     of_shard = "" if shard is None else f" of shard {shard}"
-    print(f"{done} of {len(cells)} cells{of_shard} finished in {folder}")
+    print(f"{_finished(cells, found.lines, of_shard)} in {folder}")
     return 0
 
 
@@ -71,8 +71,15 @@ def _of_folder(arguments: argparse.Namespace) -> int:
             print(f"{counted(n, 'cell')} finished for {reason}")
     shards = shards_of(read_manifest(folder).get("runs", []))
     parts = f" (shard {', '.join(shards)})" if shards else ""
-    print(f"{sum(c.key in lines for c in plan)} of {len(plan)} cells of the board {board} finished in {folder}{parts}")
+    print(f"{_finished(plan, lines, f' of the board {board}')} in {folder}{parts}")
     return 0
+
+
+def _finished(cells: Sequence[Cell | PlannedCell], lines: Mapping[str, CellRecord], of: str) -> str:
+    """Return how many cells are finished, and how many of these are errors."""
+    states = Counter(lines[c.key]["status"] for c in cells if c.key in lines)
+    errors = f", {counted(states['error'], 'error')} among them," if states["error"] else ""
+    return f"{states.total()} of {len(cells)} cells{of} finished{errors}"
 
 
 def _show(cells: Iterable[PlannedCell], lines: Mapping[str, CellRecord], damaged: Container[str]) -> None:

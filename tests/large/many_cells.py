@@ -1,7 +1,7 @@
-"""Boards of 10,000 to 100,000 cells without models: seconds and memory of each command, and of storing a cell.
+"""Boards of 10,000 to 100,000 cells without models: processor time and memory of each command, and of storing a cell.
 
-Not collected by pytest. `python tests/large/many_cells.py [FOLDER]` prints the table in bench/README.md; numbers of
-cells after the folder measure these alone.
+Not collected by pytest. `python tests/large/many_cells.py [FOLDER]` prints the table in bench/README.md, and fails
+where a command takes more than in proportion; numbers of cells after the folder measure these alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import pyarrow as pa
 from fake_board import result
-from process_memory import taken
+from process_memory import Taken, taken
 
 from bench.board.load import load_board
 from bench.store.arrays import CellImages, tables_of
@@ -29,6 +29,7 @@ BLOCK, ATTACKS = 5, 48  # with the two null attacks 50 rows of 100 cells on the 
 PER_DEFENSE = 5000
 SIZES = (10_000, 30_000, 100_000)
 UNMERGED = 10_000
+SLACK = 1.15  # times what the number of cells gives
 
 
 def board_of(folder: Path, cells: int) -> Path:
@@ -75,10 +76,15 @@ def _about(store: Store, board) -> None:
     update_manifest(store, board.manifest_facts())
 
 
-def measured(*words: object) -> str:
-    """Run a command of purebench; return its seconds and peak memory."""
-    took = taken(sys.executable, "-m", "bench", *words, cwd=Path.cwd(), codes=(0, 1))
-    return f"{took.seconds:.1f} s ({took.processor:.1f} s of the processor), {took.peak:.0f} MiB"
+def measured(*words: object) -> Taken:
+    """Run a command of purebench, measured from outside."""
+    return taken(sys.executable, "-m", "bench", *words, cwd=Path.cwd(), codes=(0, 1))
+
+
+def grows_faster(rows: dict[str, list[Taken]], sizes: list[int]) -> list[str]:
+    """Return the commands whose processor time a cell grows between the last two sizes, where start-up is little."""
+    factor = SLACK * sizes[-1] / sizes[-2]
+    return [name for name, took in rows.items() if took[-1].processor > factor * took[-2].processor]
 
 
 def store_cells(folder: Path, cells) -> list[str]:
@@ -94,9 +100,9 @@ def store_cells(folder: Path, cells) -> list[str]:
     return [f"{sum(of) / tenth:.1f} ms" for of in (times[:tenth], times[-tenth:])]
 
 
-def main(scratch: Path, sizes: list[int]) -> None:
-    """Print a table of all sizes."""
-    rows: dict[str, list[str]] = {}
+def main(scratch: Path, sizes: list[int]) -> int:
+    """Print a table of all sizes; return 1 where a command takes more than in proportion."""
+    rows: dict[str, list[Taken]] = {}
     for size in sizes:
         folder = scratch / str(size)
         shutil.rmtree(folder, ignore_errors=True)
@@ -115,13 +121,14 @@ def main(scratch: Path, sizes: list[int]) -> None:
             "`table`": measured("table", out),
             "`merge` of two halves": measured("merge", *halves, "--out", folder / "merged"),
         }
-        for name, text in made.items():
-            rows.setdefault(name, []).append(text)
-            print(size, name, text, flush=True)
+        for name, took in made.items():
+            rows.setdefault(name, []).append(took)
+            print(size, name, took, flush=True)
     print("| |" + "".join(f" {size:,} cells |" for size in sizes))
     print("|---|" + "---|" * len(sizes))
-    for name, texts in rows.items():
-        print(f"| {name} |" + "".join(f" {text} |" for text in texts))
+    for name, row in rows.items():
+        print(f"| {name} |" + "".join(f" {took.processor:.1f} s, {took.peak:,.0f} MiB |" for took in row))
+    faster = grows_faster(rows, sizes) if len(sizes) > 1 else []
     folder = scratch / "unmerged"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -132,9 +139,12 @@ def main(scratch: Path, sizes: list[int]) -> None:
     print(f"storing a cell: {first} at first, {last} after {UNMERGED:,}")
     print(f"status of {UNMERGED:,} unmerged parts:", measured("status", file, "--out", folder / "out"))
     print(f"run, which merges {UNMERGED:,} parts:", measured("run", file, "--out", folder / "out"))
+    print("more than in proportion:", ", ".join(faster) or "none")
+    return int(bool(faster))
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
     with tempfile.TemporaryDirectory() as temporary:
-        main(Path(arguments[0] if arguments else temporary), [int(size) for size in arguments[1:]] or list(SIZES))
+        folder, sizes = Path(arguments[0] if arguments else temporary), [int(size) for size in arguments[1:]]
+        sys.exit(main(folder, sizes or list(SIZES)))

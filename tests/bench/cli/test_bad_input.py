@@ -114,6 +114,9 @@ def test_attacks_that_fail_are_errors_and_never_robust(tmp_path, attack, words):
     frame = load_results(out)
     assert frame[frame["attack"] == "slow"]["accuracy"].isna().all()
     assert "error" in result.stdout
+    errors = int((cells["status"] == "error").sum())
+    assert f"{len(cells)} of {len(cells)} cells of the board" in (status := purebench("status", out).stdout)
+    assert f" finished, {errors} errors among them, in " in status
 
 
 @pytest.mark.parametrize(
