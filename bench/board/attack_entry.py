@@ -27,6 +27,7 @@ class AttackEntry:
         views: views that it attacks.
         on: labels of its defenses, "stochastic" or "deterministic"; empty: all.
         surrogate: the defense that its images are made on; None: the defense on which they are judged.
+        source_view: the view of the surrogate that is attacked.
     """
 
     name: str
@@ -35,6 +36,7 @@ class AttackEntry:
     views: tuple[ViewSpec, ...] = (ViewSpec(),)
     on: tuple[str, ...] = ()
     surrogate: DefenseRef | None = None
+    source_view: ViewSpec = field(default_factory=ViewSpec)
 
     def meets(self, defense: DefenseRef) -> bool:
         """Return True if the attack is run against a defense, which is never its own surrogate."""
@@ -58,9 +60,9 @@ def attack_entry(entry: Json, defenses: Sequence[DefenseRef]) -> AttackEntry:
     find_attack(name, params)
     on = _known(entry.get("on", []), name, defenses)
     views = tuple(ViewSpec(**view) for view in entry.get("views", [{}]))
-    surrogate = surrogate_of(entry, defenses) if "source" in entry else None
-    views = views if surrogate is None else (ViewSpec(gradient="blind"),)  # of the defense on which it is judged
-    return AttackEntry(name, entry.get("label", *short_names([name])), canonical(params), views, on, surrogate)
+    of_source: tuple[DefenseRef, ViewSpec] | tuple[()] = surrogate_of(entry, defenses) if "source" in entry else ()
+    views = (ViewSpec(gradient="blind"),) if of_source else views  # of the defense on which it is judged
+    return AttackEntry(name, entry.get("label", *short_names([name])), canonical(params), views, on, *of_source)
 
 
 def protocol_entries(entry: Json, threat: JsonView, defenses: Sequence[DefenseRef]) -> Iterator[AttackEntry]:

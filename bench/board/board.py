@@ -225,7 +225,7 @@ class Board:
             verdict = several if defense.stochastic and not view.known else single
             for data in blocks:
                 rest = self.seed, self.budget, surrogate, compute
-                yield Cell(defense, reference, data, threat, view, verdict, *rest)
+                yield Cell(defense, reference, data, threat, view, verdict, *rest, source_view=entry.source_view)
 
 
 def _blocks(info: DatasetInfo, split: str, indices: str, block: int, root: Path | None) -> Iterable[DataRef]:

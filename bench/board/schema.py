@@ -135,7 +135,7 @@ KEYS["attack"] = {
     "params": Key(_TABLE, "parameters, by the names of the library", "{}"),
     "views": Key(
         _tables(_table("view", lambda v: ViewSpec(**v)), "a list of tables, at least one, as [{ eot = 8 }]"),
-        "what the attack differentiates; each view is a row",
+        "what the attack differentiates; each view is a row; with a random source, one view of that",
         "[{}]",
     ),
     "on": Key(_LABELS, 'labels of defenses, "stochastic" or "deterministic"', "all defenses"),

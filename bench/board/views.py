@@ -105,25 +105,29 @@ def refuse_same(cell: Cell, other: Cell) -> NoReturn:
     raise UserError(f'the attack "{cell.attack.label}" is the same as "{other.attack.label}" {where}; leave one out')
 
 
-def surrogate_of(entry: JsonView, defenses: Sequence[DefenseRef]) -> DefenseRef:
-    """Return the surrogate of a black-box transfer: the defense on which its images are made.
+def surrogate_of(entry: JsonView, defenses: Sequence[DefenseRef]) -> tuple[DefenseRef, ViewSpec]:
+    """Return the surrogate of a transfer, the defense on which its images are made, and the view of it.
 
     Args:
         entry: attack entry with the key "source", the label of a defense.
         defenses: defenses of the board.
 
     Raises:
-        UserError: unknown label, a defense that is stochastic or has several trainings, or an entry with views.
+        UserError: unknown label, a defense of several trainings, or views: of a deterministic one any, of a random one
+            several or one with the seed known.
     """
     sources = [d for d in defenses if d.is_called(entry["source"])]
     where = f'the source of "{entry.get("label", *short_names([entry["name"]]))}"'
     if not sources:
         raise unknown(f"defense that is {where},", entry["source"], {d.label for d in defenses})
-    if sources[0].stochastic or len(sources) > 1:
-        raise UserError(f'{where} is "{entry["source"]}"; it must be a deterministic defense of one training')
-    if "views" in entry:
+    if len(sources) > 1:
+        raise UserError(f'{where} is "{entry["source"]}"; it must be a defense of one training')
+    if "views" in entry and not sources[0].stochastic:
         raise UserError(f"{where} is attacked as it is; leave its views out")
-    return sources[0]
+    views = [ViewSpec(**view) for view in entry.get("views", [{}])]
+    if len(views) > 1 or views[0].known:
+        raise UserError(f"{where} is random; give one view of it, without seed")
+    return sources[0], views[0]
 
 
 def transfer_to(defense: DefenseRef, defenses: Iterable[DefenseRef]) -> Json | None:

@@ -70,6 +70,7 @@ def _attack_row(entry: AttackEntry) -> Json:
         )
         | ({"on": list(entry.on)} if entry.on else {})
         | ({"source": entry.surrogate.label} if entry.surrogate else {})
+        | ({"source_view": entry.source_view.label(True)} if entry.surrogate and entry.surrogate.stochastic else {})
     )
 
 

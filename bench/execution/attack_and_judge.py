@@ -21,7 +21,6 @@ from bench.execution.pace import Advance, watch_of
 from bench.execution.records import Block, Outcome
 from bench.spec.cell import Cell
 from bench.spec.threat import distances, in_box, target_labels
-from bench.spec.view import ViewSpec
 from bench.store.folder import CellResult
 from bench.store.parts import CellRecord
 from defenses.core.defense import Defense
@@ -124,10 +123,11 @@ def attacked(
     Raises:
         Unsupported: the defense lacks the gradient mode, or the attack cannot run.
     """
-    if surrogate is not None:
-        defense = surrogate
-    elif cell.view.mode not in defense.gradients:
-        raise Unsupported(f'{cell.defense.label} has no gradient mode "{cell.view.gradient}"')
+    view, label = cell.view, cell.defense.label
+    if cell.surrogate is not None and surrogate is not None:
+        defense, view, label = surrogate, cell.source_view, cell.surrogate.label
+    if view.mode not in defense.gradients:
+        raise Unsupported(f'{label} has no gradient mode "{view.gradient}"')
     with batch_limit(defense) as memory:
         while True:
             try:
@@ -157,7 +157,7 @@ def _attempt(
     seed = cell.seed if cell.attack.is_null else cell.noise_seed("attack") % (1 << 32)
     x, y = block.x.to(device), block.y.to(device)
     attack.load()
-    view_spec = ViewSpec() if cell.surrogate else cell.view  # a surrogate is attacked whole
+    view_spec = cell.source_view if cell.surrogate else cell.view
     view_seed = cell.seed if view_spec.known else cell.noise_seed("view")
     settings: Any = {"memory": memory, "watch": advance and watch_of(cell, advance), "compute": cell.compute}
     with attack_view(defense, view_spec, seed=view_seed, **settings) as (view, meter):

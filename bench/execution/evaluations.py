@@ -35,12 +35,12 @@ def attack_evaluations(cell: Cell) -> int:
     """Return about how many of its evaluations a cell's attack takes."""
     if not cell.attack.queries_model:
         return 0
-    view, target = cell.view, cell.surrogate or cell.defense
+    view, target = (cell.source_view, cell.surrogate) if cell.surrogate else (cell.view, cell.defense)
     copies, runs = view.eot, view.runs or _runs(target)
     if (own := cell.attack.copies) is not None:  # as "4-64", which count as their geometric mean
         ends = [int(end) for end in own.a_step.split("-")]
         copies, runs = math.isqrt(ends[0] * ends[-1]), view.runs or (runs if own.on_top else 1)
-    if cell.surrogate is None and view.mode == "blind":
+    if view.mode == "blind":
         query = _GRADIENT
     elif view.mode == "bpda":
         query = copies * runs * (_a_run(target) + _GRADIENT - 1)

@@ -164,7 +164,7 @@ class VerdictSpec:
 class Cell:
     """Cell: an attack on a view of a defense, on a block of images.
 
-    With a `surrogate` (transfer) the view is one of the surrogate, and the adversarial images are judged on `defense`.
+    With a `surrogate` (transfer) its `source_view` is attacked, and the adversarial images are judged on `defense`.
     The attack searches in the arithmetic of `compute`; the verdict is in float32.
     """
 
@@ -178,6 +178,7 @@ class Cell:
     budget: str = "full"
     surrogate: DefenseRef | None = None
     compute: Compute = field(default_factory=Compute)
+    source_view: ViewSpec = field(default_factory=ViewSpec)
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -189,6 +190,8 @@ class Cell:
         name = RENAMED_FROM.get(self.attack.name, self.attack.name)
         attack = PRECOMPUTED if self.attack.is_precomputed else portable(name)
         sequential = [] if verdict.sequential is None else [list(verdict.sequential)]
+        seen = self.source_view
+        of_source = [] if seen == ViewSpec() else [seen.gradient, seen.eot, seen.runs, seen.output]
         return {
             "schema": SCHEMA,
             "defense": canonical(self.defense.fingerprint),
@@ -199,6 +202,7 @@ class Cell:
             "verdict": [verdict.draws, verdict.selection, *sequential],
             "seed": self.seed,
             **({} if self.surrogate is None else {"source": canonical(self.surrogate.fingerprint)}),
+            **({"source_view": of_source} if of_source else {}),
             **self.compute.identity(),
         }
 

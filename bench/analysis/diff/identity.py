@@ -40,6 +40,8 @@ def _named(identity: JsonView) -> Iterator[tuple[str, str]]:
             yield from _defense(value, "")
         elif key == "source":
             yield from _defense(value, "surrogate's ")
+        elif key == "source_view":
+            yield "surrogate's view", ", ".join(map(str, value))
         else:
             yield key, str(value)
 

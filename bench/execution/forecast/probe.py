@@ -27,7 +27,6 @@ from bench.execution.forecast.estimates import SAMPLE, Forecast
 from bench.execution.forecast.sampled import sampled
 from bench.execution.records import Block
 from bench.spec.cell import Cell, VerdictSpec, row_of
-from bench.spec.view import ViewSpec
 from bench.stats.sequential import Sequential
 from defenses.core.defense import Defense
 from defenses.utils.errors import UserError
@@ -94,7 +93,7 @@ def _row(
     if cell.attack.is_null:
         return Forecast(*verdict_cost, "probe")
     if cell.surrogate is not None:  # the surrogate is attacked
-        cell = replace(cell, defense=cell.surrogate, view=ViewSpec(), surrogate=None)
+        cell = replace(cell, defense=cell.surrogate, view=cell.source_view, surrogate=None)
     block, defense = runner.block(cell), runner.defense(cell)
     if cell.view.mode not in defense.gradients:
         raise Unsupported("no such gradient mode")

@@ -236,11 +236,37 @@ def test_images_made_on_a_named_source_are_judged_on_the_others(tmp_path):
     assert torch.equal(stored[cell.key], made)
 
 
+def test_images_made_on_a_view_of_a_random_source_are_judged_on_the_others(tmp_path):
+    from safetensors.torch import load_file
+
+    from bench.attacks.registry import find_attack
+    from bench.board.defense_entry import load_reference
+    from defenses.data.dataset import load_dataset
+
+    path = write_board(tmp_path)
+    source = SOURCE.replace('source = "undefended"', 'source = "noisy"\nviews = [{ eot = 3 }]')
+    path.write_text(path.read_text().replace("\n[[attack]]", source, 1).replace("first-60", "first-20"))
+    board = load_board(path)
+    cells = {c.defense.label: c for c in board.cells() if c.attack.label == "FGSM from undefended"}
+    assert set(cells) == {"linear", "undefended"}
+    assert {(c.source_view, c.view_label) for c in cells.values()} == {(ViewSpec(eot=3), "blind")}
+    assert run_board(board, tmp_path / "out", Options(workers=0, quiet=True)) == []
+    data, cell, name = load_dataset("digits", "test"), cells["undefended"], "foolbox:LinfFastGradientAttack"
+    noisy = load_reference(cell.surrogate, "digits", {"weights_root": None, "data_root": None})
+    stored = {key: x for file in (tmp_path / "out").rglob("*.safetensors") for key, x in load_file(file).items()}
+    for eot in (1, 3):
+        with attack_view(noisy, ViewSpec(eot=eot), seed=cell.noise_seed("view")) as (view, _):
+            given = {"threat": cell.threat, "target": None, "seed": 0, "num_classes": 10, "indices": torch.arange(20)}
+            made = find_attack(name, {}).run(view, data.x[:20], data.y[:20], **given)
+        assert torch.equal(stored[cell.key], made) == (eot == 3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ('source = "undefendet"', "did you mean undefended"),
-        ('source = "noisy"', "must be a deterministic defense of one training"),
+        ('source = "noisy"\nviews = [{ eot = 2 }, { eot = 4 }]', "is random; give one view of it, without seed"),
+        ('source = "noisy"\nviews = [{ seed = "known" }]', "is random; give one view of it, without seed"),
         ('source = "undefended"\nviews = [{ gradient = "exact" }]', "leave its views out"),
         ("source = 3", "source in ..attack.. 1 is 3; it must be a text"),
     ],
