@@ -231,20 +231,25 @@ def late_node(ground: Ground) -> Outcome:
     return Outcome(told, ("of the Ray cluster", "large.npz", "the node is left out"), 0, out, reference=local)
 
 
-@case("a node of a Ray cluster with other code of the same version of purebench", "refused naming the node")
-def other_code(ground: Ground) -> Outcome:
+@case("a node of a Ray cluster with another version of purebench, or other code of the same", "refused naming the node")
+def other_code(ground: Ground) -> Iterator[Outcome]:
+    (version := ground.tmp / "version").mkdir()
+    (about := version / "purebench-0.0.7.dist-info").mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: purebench\nVersion: 0.0.7\n")
+    (code := ground.tmp / "code").mkdir()
     for name in ("defenses", "leaderboards"):
-        (ground.tmp / name).symlink_to(boards.ROOT / name)
-    shutil.copytree(boards.ROOT / "bench", ground.tmp / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-    with (ground.tmp / "bench" / "spec" / "threat.py").open("a") as code:
-        code.write("\n# another\n")
+        (code / name).symlink_to(boards.ROOT / name)
+    shutil.copytree(boards.ROOT / "bench", code / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "bench" / "spec" / "threat.py").open("a") as file:
+        file.write("\n# another\n")
     nodes = ground.nodes()
-    node = nodes.add(PYTHONPATH=str(ground.tmp))
-    try:
-        told = _run(ground, ground.base.board, ground.tmp / "out")
-    finally:
-        nodes.remove(node)
-    return _refused(told, ground.tmp / "out", "of the Ray cluster: its purebench")
+    for folder, words in ((version, "of the Ray cluster: it has purebench 0.0.7, the driver"), (code, "its purebench")):
+        node = nodes.add(PYTHONPATH=str(folder))
+        try:
+            told = _run(ground, ground.base.board, ground.tmp / "out")
+        finally:
+            nodes.remove(node)
+        yield _refused(told, ground.tmp / "out", "of the Ray cluster", words)
 
 
 @case("an address of a Ray cluster where nothing answers, or nothing that says anything", "refused naming it")
