@@ -16,13 +16,14 @@ from bench.tracks.poisoning.tables import write_poisoning_tables
 from bench.tracks.smoothing import tables as smoothing
 
 BOARDS = ["digits-linf", "digits-audit", "digits-defenses", "digits-gan", "digits-overfitting", "mnist-defenses"]
-BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits"]
+BOARDS += ["adaptive-cost", "leaky-energy", "reproduction-digits", "cifar10-linf", "cifar10-purifiers"]
+BOARDS += ["digits-surrogates"]
 
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_keys_are_what_they_were(name, need_data):
-    if name.startswith("mnist"):
-        need_data("mnist")
+    if not name.startswith(("digits", "adaptive", "leaky", "reproduction")):
+        need_data(name.partition("-")[0])
     kept = {json.loads(line)["key"] for line in (ROOT / "results" / name / "plan.jsonl").open()}
     assert kept == {cell.key for cell in load_board(name).cells()}
 

@@ -16,34 +16,35 @@ WORST = "worst case"
 
 
 @cache
-def _summary(folder: str) -> Any:
-    from bench import summary
+def summary(folder: str) -> Any:
+    """Return the summary of a committed folder."""
+    import bench
 
-    return summary(RESULTS / folder)
+    return bench.summary(RESULTS / folder)
 
 
-def _row(folder: str, defense: str, attack: str, gradient: str = "") -> Any:
+def row(folder: str, defense: str, attack: str, gradient: str = "") -> Any:
     """Return the row of a defense and an attack, or of one view of it; None where it is not attacked so."""
-    frame = _summary(folder)
+    frame = summary(folder)
     rows = frame[(frame["defense"] == defense) & (frame["attack"] == attack)]
     rows = rows[rows["view"].str.startswith(gradient)] if gradient else rows
     assert len(rows) < 2, (folder, defense, attack)
     return rows.iloc[0] if len(rows) else None
 
 
-def _share(row: Any, name: str = "robust") -> str:
+def share(row: Any, name: str = "robust") -> str:
     """Return a share in percent."""
     return "–" if row is None else f"{100 * row[f'{name}_mean']:.1f}"
 
 
-def _interval(row: Any) -> str:
+def interval(row: Any) -> str:
     """Return a share in percent with its interval."""
-    return f"**{_share(row)}** [{100 * row['robust_low']:.1f}, {100 * row['robust_high']:.1f}]"
+    return f"**{share(row)}** [{100 * row['robust_low']:.1f}, {100 * row['robust_high']:.1f}]"
 
 
 def _first(folder: str, defense: str, attacks: tuple[str, ...]) -> Any:
-    """Return the row of the first of these attacks that the defense meets."""
-    return next((r for r in (_row(folder, defense, a) for a in attacks) if r is not None), None)
+    """Return the row of the first of these attacks, "label" or "label @ gradient", that the defense meets."""
+    return next((r for r in (row(folder, defense, *a.split(" @ ")) for a in attacks) if r is not None), None)
 
 
 def digits() -> str:
@@ -51,12 +52,12 @@ def digits() -> str:
     folder, defenses = "digits-linf", ("undefended", "pgd-at", "adp", "ebm-mcmc")
     pgd, auto = "foolbox:LinfPGD, 50 steps", ("autoattack:standard", "autoattack:rand", "autoattack:rand, bpda")
     rows = {
-        "none: clean images": lambda d: _share(_row(folder, d, "none")),
-        "PGD-100, blind¹": lambda d: _share(_row(folder, d, "foolbox:LinfPGD")),
-        "PGD-50, BPDA": lambda d: _share(_row(folder, d, pgd, "bpda")),
-        "AutoAttack²": lambda d: _share(_first(folder, d, auto)),
-        "PGD-50, exact": lambda d: _share(_row(folder, d, pgd, "exact")),
-        "worst case [95 %]": lambda d: _interval(_row(folder, d, WORST)),
+        "none: clean images": lambda d: share(row(folder, d, "none")),
+        "PGD-100, blind¹": lambda d: share(row(folder, d, "foolbox:LinfPGD")),
+        "PGD-50, BPDA": lambda d: share(row(folder, d, pgd, "bpda")),
+        "AutoAttack²": lambda d: share(_first(folder, d, auto)),
+        "PGD-50, exact": lambda d: share(row(folder, d, pgd, "exact")),
+        "worst case [95 %]": lambda d: interval(row(folder, d, WORST)),
     }
     body = [(name, *(cell(d) for d in defenses)) for name, cell in rows.items()]
     return table(("attack", *defenses), body)
@@ -64,7 +65,7 @@ def digits() -> str:
 
 def _ranked(folder: str) -> list[str]:
     """Return the defenses of a folder, best worst case first."""
-    frame = _summary(folder)
+    frame = summary(folder)
     worst = frame[frame["attack"] == WORST].sort_values("robust_mean", ascending=False, kind="stable")
     return list(worst["defense"])
 
@@ -73,8 +74,8 @@ def _family_table(folder: str, columns: dict[str, tuple[str, ...]]) -> str:
     """Return the defenses of a folder by groups of attacks; of each group the first that a defense meets."""
     rows = []
     for d in _ranked(folder):
-        cells = [_share(_first(folder, d, attacks)) for attacks in columns.values()]
-        rows.append((d, _share(_row(folder, d, "none")), *cells, _interval(_row(folder, d, WORST))))
+        cells = [share(_first(folder, d, attacks)) for attacks in columns.values()]
+        rows.append((d, share(row(folder, d, "none")), *cells, interval(row(folder, d, WORST))))
     return table(("defense", "clean", *columns, "worst case [95 %]"), rows)
 
 
@@ -103,6 +104,28 @@ def mnist_defenses() -> str:
             "exact": ("autoattack:standard", "APGD-20, exact", "APGD-10, exact"),
             "bench:square": ("bench:square", "Square-100"),
             "joint": ("APGD, joint",),
+        },
+    )
+
+
+def cifar10() -> str:
+    """Return the classifiers of CIFAR-10."""
+    return _family_table(
+        "cifar10-linf",
+        {"transfer": ("transfer",), "PGD-50": ("foolbox:LinfPGD",), "AutoAttack": ("autoattack:standard",)},
+    )
+
+
+def cifar10_purifiers() -> str:
+    """Return the randomised defenses of CIFAR-10, and two classifiers on the same images."""
+    return _family_table(
+        "cifar10-purifiers",
+        {
+            "transfer": ("transfer",),
+            "PGD-50, blind": ("PGD-50 @ blind",),
+            "PGD-50, BPDA": ("PGD-50 @ bpda",),
+            "AutoAttack": ("autoattack:standard",),
+            "bench:adaptive": ("bench:adaptive",),
         },
     )
 
@@ -183,49 +206,6 @@ def reproduction() -> str:
         rows.append((row["defense"], row["protocol"], claimed, *shares))
     sides = ("claimed, of another network", "its protocol", "full protocol", "transfer", "points")
     return table(("defense", "protocol", *sides), rows)
-
-
-def adaptive_cost() -> str:
-    """Return accuracy and evaluations of `bench:adaptive` and of longer attacks, and its paired difference to each."""
-    from bench import compare
-
-    folder, ours = "adaptive-cost", "bench:adaptive"
-    frame = _summary(folder)
-    rows = []
-    for _, row in frame[frame["evaluations_per_image"] > 0].iterrows():
-        defense, attack = row["defense"], row["attack"]
-        if attack == WORST:
-            continue
-        base = f"{ours}, BPDA" if "BPDA" in attack else ours
-        points = "–"
-        if attack != base:
-            found = compare(RESULTS / folder, f"{defense}@{base}", f"{defense}@{attack}")[0].difference
-            points = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-        rows.append((defense, attack, _share(row), f"{row['evaluations_per_image']:,.0f}", points))
-    return table(("defense", "attack", "accuracy", "evaluations an image", "bench:adaptive less it [95 %]"), rows)
-
-
-def leaky() -> str:
-    """Return what each attack leaves of the LeakyReLU energy, paired with BPDA's, and of its twin."""
-    from bench import compare
-
-    folder, names = "leaky-energy", {"none": "none: clean images", WORST: WORST, "given:silu": "PGD-20, exact, on SiLU"}
-    frame = _summary(folder)
-    ours = frame[(frame["defense"] == "LeakyReLU") & (frame["attack"] != "uniform")]
-    base = "LeakyReLU@PGD-20 (bpda, 4 EOT x 1 run, log-mean-prob)"
-    rows = []
-    for _, row in ours.iterrows():
-        mode = row["view"].split(",")[0]
-        pgd = row["attack"].startswith("PGD-20")
-        points = "–"
-        if row["attack"] not in ("none", WORST) and not (pgd and mode == "bpda"):
-            (against,) = compare(RESULTS / folder, f"LeakyReLU@{row['attack']} ({row['view']})", base)
-            d = against.difference
-            points = f"{100 * d.value:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
-        name = f"PGD-20, {mode}" if pgd else names.get(row["attack"], row["attack"])
-        twin = _row(folder, "SiLU", row["attack"], mode)
-        rows.append((name, _interval(row), points, "–" if twin is None else _interval(twin).replace("**", "")))
-    return table(("attack", "LeakyReLU [95 %]", "minus PGD-20, bpda: points [95 %]", "SiLU [95 %]"), rows)
 
 
 def poisoning() -> str:

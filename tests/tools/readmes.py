@@ -14,6 +14,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+from tools import readme_attacks as attacks
 from tools import readme_reference as reference
 from tools import readme_results as results
 
@@ -25,13 +26,16 @@ PARTS: dict[str, Callable[[], str]] = {
     "digits": results.digits,
     "digits-defenses": results.digits_defenses,
     "mnist-defenses": results.mnist_defenses,
+    "cifar10": results.cifar10,
+    "cifar10-purifiers": results.cifar10_purifiers,
     "overfitting": results.overfitting,
     "gan": results.gan,
     "detectors": results.detectors,
     "audit": results.audit,
     "reproduction": results.reproduction,
-    "adaptive-cost": results.adaptive_cost,
-    "leaky-energy": results.leaky,
+    "adaptive-cost": attacks.adaptive_cost,
+    "leaky-energy": attacks.leaky,
+    "surrogates": attacks.surrogates,
     "smoothing": results.smoothing,
     "poisoning": results.poisoning,
     "folders": results.folders,
