@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.site.columns import FIRST, GROUPS, columns_of
+from bench.site.commits import of_board
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.text import page
@@ -19,6 +20,7 @@ def board_page(site: Site, board: SiteBoard, plots: Plots) -> str:
         title=board.title,
         depth=2,
         site=site.title,
+        made=of_board(board),
         board=board,
         site_differences=site.differences,
         columns=columns,

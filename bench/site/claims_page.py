@@ -14,6 +14,7 @@ from bench.figures.picture import Picture
 from bench.figures.pictures import of_claims
 from bench.report.format import points
 from bench.site.columns import verdict_words
+from bench.site.commits import of_site
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.records import records
@@ -36,6 +37,7 @@ def claims_page(site: Site, plots: Plots) -> str:
         title="Claims",
         depth=0,
         site=site.title,
+        made=of_site(site),
         lines=lines,
         counts=counts,
         plots=plots.shown(_pictures(site.frames["claims"]), "all", "") if claims else [],

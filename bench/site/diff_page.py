@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.diff.difference import Difference, diff_runs
 from bench.report.diff import NOTES, changes_table, counts, environment_table, points, row_title
+from bench.site.commits import of_board
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.sources import shown
 from bench.site.text import page, percent
@@ -72,6 +73,7 @@ def diff_page(site: Site, board: SiteBoard, difference: Difference) -> str:
         title=f"{board.title}: changes",
         depth=2,
         site=site.title,
+        made=of_board(board),
         crumbs=(("index.html", board.title),),
         board=board,
         old=shown(Path(difference.old)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from bench.site.commits import of_row
 from bench.site.evidence import BROKEN, NONE, ONLY, STATES, WRONG, Column, Evidence
 from bench.site.gallery import Gallery
 from bench.site.model import Site, SiteBoard, SiteRow
@@ -30,6 +31,7 @@ def images_page(site: Site, board: SiteBoard, row: SiteRow) -> str:
         title=f"{row.label}, image by image",
         depth=2,
         site=site.title,
+        made=of_row(board, row),
         crumbs=(("index.html", board.title), (f"{row.slug}.html", row.label)),
         board=board,
         row=row,

@@ -13,12 +13,13 @@ from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
 from bench.site.claims_page import points_left
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
+from bench.site.commits import of_row
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.pictures import figures
 from bench.site.plots import Plots
-from bench.site.repeat import repeat_of
+from bench.site.repeat import repeat_of, took
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
 from bench.site.text import block, interval, missing, page, percent, second_hand
@@ -35,6 +36,7 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         title=row.label,
         depth=2,
         site=site.title,
+        made=of_row(board, row),
         crumbs=(("index.html", board.title),),
         board=board,
         row=row,
@@ -52,7 +54,8 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         certificate_text=_certificate_text(row),
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
-        commands=block([repeat.checkout, repeat.run, repeat.verify]),
+        commands=block([repeat.made.checkout, repeat.run, repeat.verify]),
+        took=took(board.source, row.lines),
         python=block([*repeat.python]),
         plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),
         files=files,

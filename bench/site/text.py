@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -11,6 +12,9 @@ from bench import __version__
 from bench.report import format
 from bench.report.html import environment
 from defenses.utils.text import clean
+
+if TYPE_CHECKING:
+    from bench.site.commits import Made
 
 _FINE = 10_000  # images from which on a second decimal of a percentage means something
 
@@ -68,7 +72,14 @@ def block(lines: list[str]) -> Markup:
 
 
 def page(
-    template: str, *, title: str, depth: int, site: str, crumbs: tuple[tuple[str, str], ...] = (), **more: Any
+    template: str,
+    *,
+    title: str,
+    depth: int,
+    site: str,
+    made: Sequence[Made],
+    crumbs: tuple[tuple[str, str], ...] = (),
+    **more: Any,
 ) -> str:
     """Return a page of the site.
 
@@ -77,9 +88,17 @@ def page(
         title: of the page.
         depth: number of folders above the page.
         site: title of the site.
+        made: the results that it shows, with their commits.
         crumbs: (address, text) of the pages above, within the site.
         **more: what the template shows.
     """
     helpers = {"percent": percent, "interval": interval, "amount": amount, "bar": bar, "link": link, "missing": missing}
-    shared = {"title": title, "site": site, "root": "../" * depth, "crumbs": crumbs, "version": __version__}
+    shared = {
+        "title": title,
+        "site": site,
+        "made": made,
+        "root": "../" * depth,
+        "crumbs": crumbs,
+        "version": __version__,
+    }
     return environment("bench.site").get_template(template).render(**shared, **helpers, **more)
