@@ -114,12 +114,13 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         options: see there.
     """
     from bench.site.audits_page import audit_pages, audits_of, audits_page
-    from bench.site.claims_page import claims_page, reported_frame
+    from bench.site.claims_page import claims_page
     from bench.site.collect import collect
     from bench.site.data_files import CRATE, about_files, crate_file, data_files, image_files
     from bench.site.diff_page import differences_of, earlier_runs
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
+    from bench.site.robustbench import reported_frame
     from bench.site.submit_page import submit_page
 
     further, entries = _further_claims(options)

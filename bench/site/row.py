@@ -11,7 +11,7 @@ from bench.report.row_text import NAMES
 from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
-from bench.site.claims_page import points_left
+from bench.site.claim_texts import points_left
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
 from bench.site.commits import of_row
 from bench.site.images_page import link_of

@@ -48,7 +48,7 @@ def test_it_begins_with_a_clone_and_each_block_installs_the_commit_of_most_cells
         checkout, install, *_ = block(place(source, name))
         assert install == "uv sync && . .venv/bin/activate"
         commits = {run["id"]: run["git"]["commit"] for run in read_runs(ROOT / "results" / name)}
-        if name.startswith("digits") or name.startswith("reproduction"):
+        if name.startswith(("digits", "reproduction")):
             made = Counter(commits.get(cell["run"], "") for cell in cells_of(name))
             unknown = made.pop("", 0)
             assert made[re.match(r"git checkout (\w+)", checkout)[1]] == max(made.values())
