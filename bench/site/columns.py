@@ -295,4 +295,4 @@ _COLUMNS = (
 
 def parts(row: SiteRow) -> str:
     """Return the parts of a defense, in the order in which an image passes them."""
-    return " → ".join(f"{name} ({role})" for role, name in row.about.parts)
+    return " → ".join(f"{part.name} ({part.role})" for part in row.about.parts)

@@ -36,6 +36,7 @@ from bench.site.model import SiteBoard, SiteRow, Source, StoredFile, slugs
 from bench.site.pairs import pairs_of
 from bench.site.records import Records, by, records
 from bench.site.row_files import part_files
+from bench.site.training import Training
 from bench.spec.aggregation import aggregation_of
 from bench.store.manifest import Manifest, read_manifest, resumed_anyway
 from defenses.utils.names import portable
@@ -54,6 +55,7 @@ class Known:
         checks: rows of `bench.load_audits` by fingerprint.
         audited: the same as a data frame; None without audits.
         curves: of each audit.
+        trained: see `bench.site.training.trainings`.
         compared: see `bench.site.collect.collect`.
     """
 
@@ -62,6 +64,7 @@ class Known:
     checks: Mapping[str, Records]
     audited: pd.DataFrame | None
     curves: Curves
+    trained: Mapping[str, Training]
     compared: bool
 
 
@@ -220,7 +223,7 @@ def _row(
         values={**worst, **line, "dataset": portable(str(line["dataset"]))},
         attacks=sorted(others, key=_strength),
         passes=passes_of(cells),
-        about=about_of(list(fingerprints_of(of_folder.manifest, label).values())),
+        about=about_of(list(fingerprints_of(of_folder.manifest, label).values()), known.trained),
         claims=(),
         checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),
         certificate=[c for c in of_folder.certificates if c["fingerprint"] in keys],

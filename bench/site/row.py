@@ -22,7 +22,7 @@ from bench.site.plots import Plots
 from bench.site.repeat import repeat_of, took
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, missing, page, percent, second_hand
+from bench.site.text import block, interval, link, missing, page, percent, second_hand
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -54,6 +54,7 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         certificate_text=_certificate_text(row),
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
+        tables=_composition(row),
         commands=block([repeat.made.checkout, repeat.run, repeat.verify]),
         took=took(board.source, row.lines),
         python=block([*repeat.python]),
@@ -86,7 +87,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     return " ".join(texts)
 
 
-def _lines(row: SiteRow) -> list[tuple[str, str]]:
+def _lines(row: SiteRow) -> list[tuple[str, str | Markup]]:
     """Return what a row is, as (name, text)."""
     values, n = row.values, int(row.values["n_images"])
     clean = values["clean_mean"]
@@ -96,7 +97,7 @@ def _lines(row: SiteRow) -> list[tuple[str, str]]:
         else f"{percent(clean, n)} % {interval(values['clean_low'], values['clean_high'], n)}"
     )
     kind = f"randomised, {values['draws']} held-out draws" if values["stochastic"] else "deterministic"
-    lines = [
+    lines: list[tuple[str, str | Markup]] = [
         ("clean", shown),
         ("kind", kind),
         ("audit", audit_words(row)[0]),
@@ -106,7 +107,7 @@ def _lines(row: SiteRow) -> list[tuple[str, str]]:
         lines.append(("strongest attack", f"{values['worst_attack']} ({values['worst_view']})"))
     if not row.about.card:
         lines.append(("card", "none; its paper and licence are not known"))
-    return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
+    return lines + ([("paper", link(str(values["url"] or ""), str(values["paper"])))] if values["paper"] else [])
 
 
 def _attacks(board: SiteBoard, row: SiteRow) -> list[dict[str, Any]]:
@@ -156,6 +157,17 @@ def _strip(board: SiteBoard, row: SiteRow) -> list[Markup]:
     _, _, gallery = min(shown, key=lambda g: (g[1].attack, g[1].view) != worst)
     links = {image.index: address for image in gallery.shown if (address := link_of(row, image.index))}
     return figures(gallery, board.setting["norm"], links, _STRIP)
+
+
+def _composition(row: SiteRow) -> list[Table]:
+    """Return the tables of the parts of a defense and of its weights."""
+    about, unknown = row.about, "not described"
+    parts = [(part.name, part.role, part.parameters or "none") for part in about.parts]
+    trained = [(name, sha, about.trainings.get(sha)) for name, sha in about.weights]
+    weights = [(name, *((t.network, t.recipe, t.took) if t else (unknown,) * 3), sha) for name, sha, t in trained]
+    tables = [Table("Parts", ("part", "role", "parameters"), tuple(parts), left=3)]
+    tables += [Table("Weights", ("weights", "network", "training", "took", "SHA-256"), tuple(weights), left=5)]
+    return [table for table in tables if table.rows]
 
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
