@@ -38,6 +38,7 @@ from bench.site.records import Records, by, records
 from bench.site.row_files import part_files
 from bench.site.training import Training
 from bench.spec.aggregation import aggregation_of
+from bench.spec.view_words import view_words
 from bench.store.manifest import Manifest, read_manifest, resumed_anyway
 from defenses.utils.names import portable
 
@@ -161,7 +162,7 @@ def _board(
         draws=_draws(cells),
         budget="+".join(sorted({part for text in frame["budget"] for part in str(text).split("+")} - {""})),
         rows=tuple(rows),
-        columns=column_names(frame),
+        columns=column_names(frame, view_words),
         notes=shared,
         pictures=tuple(of_board(Threat(of_folder.frames, setting, several=False), _OF_BOARD)),
         convergence=_convergence(lines, setting, of_folder.known),

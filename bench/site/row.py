@@ -23,6 +23,7 @@ from bench.site.repeat import repeat_of, took
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
 from bench.site.text import block, interval, link, missing, page, percent, second_hand
+from bench.spec.view_words import status_words, view_words
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -69,7 +70,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     values, setting = row.values, board.setting
     n, mean = int(values["n_images"]), values["worst_mean"]
     if mean is None:
-        return f"No verdict yet: {values['status']}."
+        return f"No verdict yet: {status_words(str(values['status']))}."
     ends = interval(values["worst_low"], values["worst_high"], n)
     where = f"On {n} {setting['split']} images of {setting['dataset']}, {board.threat}"
     texts = [f"{where}, at most {percent(mean, n)} % {ends} stay right."]
@@ -104,7 +105,7 @@ def _lines(row: SiteRow) -> list[tuple[str, str | Markup]]:
         ("certificate", str(values["certificate"])),
     ]
     if values["worst_attack"]:
-        lines.append(("strongest attack", f"{values['worst_attack']} ({values['worst_view']})"))
+        lines.append(("strongest attack", f"{values['worst_attack']} ({view_words(values['worst_view'])})"))
     if not row.about.card:
         lines.append(("card", "none; its paper and licence are not known"))
     return lines + ([("paper", link(str(values["url"] or ""), str(values["paper"])))] if values["paper"] else [])
@@ -123,8 +124,9 @@ def _submissions(row: SiteRow) -> Table | None:
     shares = row.submissions.pivot_table(index="attack", columns="m", values="share", sort=False)
     shares = shares.loc[shares[1].sort_values(kind="stable").index]
     n = int(row.values["n_images"])
+    titles = {f"{a['attack']}, {a['view']}": f"{a['attack']}, {view_words(a['view'])}" for a in row.attacks}
     rows = [
-        (str(name), *("none" if missing(share) else percent(share, n) for share in of))
+        (titles.get(str(name), str(name)), *("none" if missing(share) else percent(share, n) for share in of))
         for name, *of in shares.itertuples()
     ]
     return Table(f"Rob(M) of {row.label}", ("attack, view", *(f"M = {m}" for m in shares)), tuple(rows))
@@ -136,7 +138,7 @@ def _recipes(row: SiteRow) -> list[dict[str, Any]]:
     return [
         {
             "name": NAMES.get(a["attack"], a["attack"]),
-            "view": a["view"],
+            "view": view_words(a["view"]),
             "text": recipe.text,
             "more": f"{recipe.knowledge}, seed {recipe.seed}",
             "cells": " ".join(recipe.keys),
