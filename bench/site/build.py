@@ -32,6 +32,24 @@ _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same r
 
 
 @dataclass(frozen=True)
+class BuiltSite:
+    """A site in its folder.
+
+    Args:
+        folder: of the site.
+        files: paths within it, sorted.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+
+    @property
+    def index(self) -> Path:
+        """The first page."""
+        return self.folder / "index.html"
+
+
+@dataclass(frozen=True)
 class SiteOptions:
     """Contents of a site beside its results; see `build_site`."""
 
@@ -54,7 +72,7 @@ def build_site(
     gallery: int = GALLERY,
     against: Paths = (),
     claims: Paths = (),
-) -> int:
+) -> BuiltSite:
     """Build the site of some results folders, unless it is there already.
 
     Args:
@@ -67,7 +85,7 @@ def build_site(
             of them.
 
     Returns:
-        Number of files of the site.
+        The site: its folder, its files, and `.index`, the page to open.
 
     Raises:
         UserError: bad results or claims, or `out` holds something else or cannot be written.
@@ -76,10 +94,11 @@ def build_site(
     folders, options = paths_of(results), SiteOptions.of(title, gallery, against, claims)
     inputs = inputs_of(folders, options)
     if is_current(out, inputs):
-        return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
+        known = json.loads((out / DESCRIPTION).read_bytes())["files"]
+        return BuiltSite(out, tuple(sorted([*known, DESCRIPTION])))
     files = site_files(folders, inputs, options)
     write_site(out, files)
-    return len(files)
+    return BuiltSite(out, tuple(sorted(files)))
 
 
 def check_site(

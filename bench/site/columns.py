@@ -9,10 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
-from bench.report.format import rank_range
+from bench.report.format import rank_range, second_hand
 from bench.site.model import SiteBoard, SiteRow, slugs
 from bench.site.outcomes import of_version
-from bench.site.text import amount, bar, interval, link, missing, percent, second_hand
+from bench.site.text import amount, bar, interval, link, missing, percent
 from bench.spec.view_words import status_words, view_words
 
 GROUPS = {  # name: title

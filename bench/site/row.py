@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bench.report.format import second_hand
 from bench.report.row_text import NAMES
 from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
@@ -22,7 +23,7 @@ from bench.site.plots import Plots
 from bench.site.repeat import repeat_of, took
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, link, missing, page, percent, second_hand
+from bench.site.text import block, interval, link, missing, page, percent
 from bench.spec.view_words import status_words, view_words
 
 _STRIP = 12  # pictures on the page of a row

@@ -39,11 +39,6 @@ def interval(low: float, high: float, images: int) -> str:
     return f"[{percent(low, images)}, {percent(high, images)}]"
 
 
-def second_hand(evidence: str) -> str:
-    """Return the mark of a claim that was read in a later work, not in the paper itself; "" for another."""
-    return " (secondary)" if evidence == "secondary" else ""
-
-
 def amount(value: float) -> str:
     """Return a cost: whole from ten on, with separators of thousands."""
     return f"{value:,.0f}" if value >= 10 else format.number(value, 2)
