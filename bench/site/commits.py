@@ -13,7 +13,7 @@ from defenses.utils.text import counted
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of purebench that made results.
+    """Commit of purebench that made results.
 
     Args:
         sha: in full; "" if it is not recorded.
@@ -27,7 +27,7 @@ class Commit:
 
     @property
     def more(self) -> str:
-        """What stands behind it in a list of commits."""
+        """Return what stands behind it in a list of commits."""
         cells = f"({counted(self.cells, 'cell')})" if self.cells else ""
         return " ".join(filter(None, ("with changes" if self.dirty else "", cells)))
 
