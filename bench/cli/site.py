@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         for line in lines:
             print(f"{out}: {clean(line)}", file=sys.stderr)
         return int(bool(lines))
-    count = build_site(arguments.results, out, **options)
+    site = build_site(arguments.results, out, **options)
     if not arguments.quiet:
-        print(f"{counted(count, 'file')} in {clean(str(out))}; open {clean(str(out / 'index.html'))}")
+        print(f"{counted(len(site.files), 'file')} in {clean(str(out))}; open {clean(str(site.index))}")
     return 0

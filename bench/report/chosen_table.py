@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.caveats import CERTIFIED, NOT_NEEDED
-from bench.report.format import ABSENT, rank_range
+from bench.report.format import ABSENT, rank_range, second_hand
 from bench.report.table import Table
 from defenses.utils.errors import UserError, check_whole, unknown
 from defenses.utils.names import portable
@@ -54,6 +54,11 @@ def _rank(line: Line, _: int) -> str:
     return ABSENT if low != low or low is None else rank_range(low, line["rank_high"])
 
 
+def _claimed(line: Line, digits: int) -> str:
+    share = _share("claim_robust")(line, digits)
+    return share if share == ABSENT else f"{share}{second_hand(str(line['claim_evidence']))}"
+
+
 def _whole(name: str) -> Callable[[Line, int], str]:
     def cell(line: Line, _: int) -> str:
         return f"{line[name]:,.0f}" if line[name] == line[name] else ABSENT
@@ -80,7 +85,7 @@ COLUMNS = {
     "audit": _Kind("audit", _text("audit"), "audit", best=("pass", "not measurable", "none", "fail")),
     "certificate": _Kind("certificate", _certificate, "certificate", best=(CERTIFIED, NOT_NEEDED)),
     "attack": _Kind("strongest attack", _text("worst_attack"), "worst_attack", ascending=True),
-    "claim": _Kind("claimed", _share("claim_robust"), "claim_robust"),
+    "claim": _Kind("claimed", _claimed, "claim_robust"),
     "verdict": _Kind("claim", _text("claim_verdict"), "claim_verdict", best=_VERDICTS),
     "evaluations": _Kind("evaluations", _whole("evaluations_per_image"), "evaluations_per_image", ascending=True),
     "images": _Kind("images", _whole("n_images"), "n_images"),
@@ -165,6 +170,8 @@ def _notes(frame: pd.DataFrame, names: Collection[str]) -> tuple[str, ...]:
         notes.append("The worst case counts draws that do not give the target; clean accuracy counts right ones.")
     if "rob5" in names:
         notes.append("Rob(5): right in all of five submissions.")
+    if "claim" in names and (frame["claim_evidence"] == "secondary").any():
+        notes.append("Secondary: a claim that was read in a later work, not in the paper itself.")
     if frame["rank_low"].isna().any():
         notes.append("No rank: the audit fails, or verdicts are missing.")
     return tuple(notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -168,11 +168,12 @@ def _by_worst_case(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return sorted((part for _, part in frame.groupby([*SETTING, "defense"], sort=False)), key=place)
 
 
-def column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
+def column_names(frame: pd.DataFrame, words: Callable[[str], str] = str) -> dict[tuple[str, str], str]:
     """Return column names by attack and view, as short as keeps the rows of each defense apart.
 
     Args:
         frame: a summary.
+        words: how a view is shown.
     """
     names: dict[tuple[str, str], str] = {}
     by_attack: dict[str, list[tuple[Any, ...]]] = {}
@@ -185,7 +186,7 @@ def column_names(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
         by_mode = len({(group, mode) for group, _, mode in rows}) == len(rows)
         plain = NAMES.get(attack, attack)
         for _, view, mode in rows:
-            names[attack, view] = f"{plain} ({mode if by_mode else view})" if several else plain
+            names[attack, view] = f"{plain} ({words(mode if by_mode else view)})" if several else plain
     return names
 
 

@@ -43,3 +43,8 @@ def count(value: float) -> str:
 def rank_range(low: int, high: int) -> str:
     """Return a range of ranks as text; one rank alone where it is sure."""
     return str(low) if low == high else f"{low}–{high}"
+
+
+def second_hand(evidence: str) -> str:
+    """Return the mark of a claim that was read in a later work, not in the paper itself; "" for another."""
+    return " (secondary)" if evidence == "secondary" else ""

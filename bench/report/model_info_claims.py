@@ -13,6 +13,7 @@ from bench.store.kinds import Paths, paths_of
 
 _IMAGES = {"imagenet": 5000}  # on which RobustBench evaluates; 10,000 of all others
 _NOTE = "published numbers, unpaired"
+AUTOATTACK = "autoattack_robust"  # accuracy under AutoAttack in [0, 1], None if unknown: more than a row of claims has
 
 
 def further_claims(paths: Paths) -> tuple[list[Claim], list[dict[str, object]]]:
@@ -39,6 +40,8 @@ def further_claims(paths: Paths) -> tuple[list[Claim], list[dict[str, object]]]:
 def reported_row(path: str | Path) -> dict[str, object]:
     """Return a row of `bench.claims_table` for an entry: its `reported` accuracy, and the lowest that is known.
 
+    It has the accuracy under AutoAttack as well, by the name `AUTOATTACK`.
+
     Both are numbers of RobustBench's own file on 10,000 images (ImageNet: 5,000), so they are of one network.
 
     Args:
@@ -50,6 +53,11 @@ def reported_row(path: str | Path) -> dict[str, object]:
     """
     info, path = read_model_info(path), Path(path)
     known = [share for share in map(info.share, ("autoattack_acc", "external")) if share is not None]
+    return _row(info, path, known) | {AUTOATTACK: info.share("autoattack_acc")}
+
+
+def _row(info: ModelInfo, path: Path, known: list[float]) -> dict[str, object]:
+    """Return the row of claims for an entry, of which some robust accuracies are known."""
     best = min(known, default=float("nan"))
     claim = _claim(info, path)
     row = {"defense": path.stem, "n_images": claim.n, "clean_mean": info.share("clean_acc"), "robust_mean": best}

@@ -12,6 +12,7 @@ from bench.reproducibility.subject import Subject, attacks_of, warnings_of
 from bench.site.board import unranked
 from bench.site.model import SiteBoard
 from bench.site.text import missing
+from bench.spec.view_words import status_words
 from defenses.utils.text import counted
 
 _STATES = {"error": "ended in an error", "unsupported": "cannot run", "missing": "has no result"}
@@ -59,7 +60,7 @@ def _incomplete(board: SiteBoard) -> Iterator[str]:
         if why := unranked(row)[1]:
             yield f"{row.label}: {why}"
         elif row.values["status"] != "ok":
-            yield f"{row.label}: {row.values['status']}"
+            yield f"{row.label}: {status_words(str(row.values['status']))}"
 
 
 def _cells(subject: Subject) -> Iterator[str]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from bench.analysis.claims import NOT_COMPARABLE
 from bench.report.attack_warnings import listed
 from bench.report.document.model import Block, Grid, Section, Text
+from bench.report.format import second_hand
 from bench.report.table import Table
 from bench.reproducibility.subject import Subject, Values
-from bench.site.claims_page import claim_texts
+from bench.site.claim_texts import claim_texts
 from bench.site.columns import audit_words, verdict_words
 from bench.site.outcomes import audit_texts, check_texts, measured_texts, of_version
-from bench.site.text import second_hand
 from defenses.utils.text import counted
 
 _KINDS = {"✗ refuted": "bad", "✓ consistent": "good", "▽ not reached": "warn", "✗ fails": "bad", "✓ passes": "good"}

@@ -10,8 +10,7 @@ from bench.report.document.model import Block, Code, Facts, Grid, Section, Text
 from bench.report.table import Table
 from bench.reproducibility.subject import Subject
 from bench.site.model import Run, SiteRow
-from bench.site.pages import commands
-from bench.site.repeat import repeat_of
+from bench.site.repeat import CLONE, commands, repeat_of, seconds
 from bench.site.text import amount, missing
 from defenses.utils.text import counted, human_time
 
@@ -51,9 +50,9 @@ def cost(subject: Subject) -> Section:
         facts.append(("runs", f"{human_time(sum(known))} in {counted(len(known), 'run')}{unfinished}"))
     if lines:
         ran = [line for line in lines if line.get("status") == "ok"]
-        attacks = sum(line.get("seconds_attack") or 0.0 for line in ran)
+        attacks, verdicts = seconds(ran)
         facts += [("attacks", f"{human_time(attacks)} in {counted(len(ran), 'cell')}")]
-        facts += [("verdicts", human_time(sum(line.get("seconds_verdict") or 0.0 for line in ran)))]
+        facts += [("verdicts", human_time(verdicts))]
         passes = sum(int(line.get("forwards") or 0) + 2 * int(line.get("backwards") or 0) for line in ran)
         facts += [("evaluations of networks by attacks", amount(passes))]
         judged = sum(int(line.get("forwards_verdict") or 0) for line in ran)
@@ -83,8 +82,8 @@ def _costs(subject: Subject) -> Table:
 
 def repeat(subject: Subject) -> Section:
     """Return how to compute each number again, and how to check it."""
-    source = subject.source
-    blocks: list[Block] = [Code("Commands of this folder", tuple(commands(source)))]
+    source, name = subject.source, _name(subject)
+    blocks: list[Block] = [Code("Commands of this folder", (*CLONE, *commands(source, name, subject.lines)))]
     if subject.rows:
         text = (
             "The first command of a row computes its numbers again in an empty folder, the second one judges stored "
@@ -99,15 +98,19 @@ def repeat(subject: Subject) -> Section:
 
 def _rows(subject: Subject) -> Table:
     """Return the commands of each row."""
-    name = str(subject.manifest.get("board") or "BOARD.toml")
-    lines = []
+    name, lines = _name(subject), []
     for row in _once(subject):
         cells = [line for line in subject.lines if line["defense"] == row.label]
         again = repeat_of(subject.source, name, row.label, cells)
-        commits = listed([commit[:_COMMIT] for commit in again.commits]) or "unknown"
+        commits = listed([commit.sha[:_COMMIT] for commit in again.made.commits if commit.sha]) or "unknown"
         lines.append((row.label, again.run, again.verify, commits, str(len(cells))))
     heads = ("defense", "attack and judge again", "judge stored images again", "commits", "cells")
     return Table("Commands of each row", heads, tuple(lines), left=4)
+
+
+def _name(subject: Subject) -> str:
+    """Return the board, if no command names it."""
+    return str(subject.manifest.get("board") or "BOARD.toml")
 
 
 def _once(subject: Subject) -> Iterator[SiteRow]:

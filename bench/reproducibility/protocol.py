@@ -11,6 +11,7 @@ from bench.site.board import board_lines
 from bench.site.columns import parts
 from bench.site.glossary import GLOSSARY
 from bench.site.model import SiteBoard
+from bench.spec.view_words import view_words
 from defenses.utils.names import portable
 
 _TERMS = ("worst-case", "rank-range", "interval", "rob", "gradients", "evaluations")
@@ -48,7 +49,7 @@ def _attacks(board: SiteBoard) -> Table:
     found: dict[tuple[str, str, str], list[str]] = {}
     for row in board.rows:
         for (attack, view), recipe in row.recipes.items():
-            found.setdefault((NAMES.get(attack, attack), view, recipe.text), []).append(row.label)
+            found.setdefault((NAMES.get(attack, attack), view_words(view), recipe.text), []).append(row.label)
     rows = [(*key, str(len(labels)), listed(labels)) for key, labels in found.items()]
     columns = ("attack", "view", "name, library and parameters", "defenses", "on")
     return Table(f"Attacks, {board.threat}", columns, tuple(rows), left=3, tail=1)

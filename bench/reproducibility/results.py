@@ -12,6 +12,7 @@ from bench.report.table import Table
 from bench.reproducibility.subject import Subject, Values, warnings_of
 from bench.site.model import SiteBoard, SiteRow
 from bench.site.row_attacks import ONE_DRAW, attack_texts
+from bench.spec.view_words import status_words
 
 _COLUMNS = ("rank", "worst", "attack", "clean", "rob5", "audit", "certificate", "evaluations")
 _SHOWN = ("ranks", "clean-robust", "corruptions", "certified")  # pictures
@@ -93,4 +94,4 @@ def _remarks(found: Values, *, deciding: bool) -> Iterator[str]:
     if found["seed_known"]:
         yield "seed known"
     if found["status"] != "ok":
-        yield str(found["status"])
+        yield status_words(str(found["status"]))

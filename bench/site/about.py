@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from bench.analysis.records import CLEAN
-from bench.site.model import About
+from bench.site.model import About, Part
+from bench.site.training import Training, pairs
 from defenses.utils.names import portable
 from defenses.zoo.cards import card, list_models
+from defenses.zoo.weight_paths import seeded
 
 
 def passes_of(cells: pd.DataFrame) -> float:
@@ -23,21 +26,51 @@ def passes_of(cells: pd.DataFrame) -> float:
     return float(clean["forwards_verdict"].sum() / predictions) or float("nan")
 
 
-def about_of(fingerprints: Sequence[Mapping[str, Any]]) -> About:
-    """Return what the card and the fingerprint say of a defense."""
+_ELSEWHERE = ("filters", "detector", "classifier")  # parameters that name other parts
+
+
+def about_of(fingerprints: Sequence[Mapping[str, Any]], trained: Mapping[str, Training]) -> About:
+    """Return what the card, the fingerprints and descriptions of weights say of a defense.
+
+    Args:
+        fingerprints: of each of its trainings.
+        trained: see `bench.site.training.trainings`.
+    """
     if not fingerprints:
         return About()
-    first = fingerprints[0]
-    name, parameters = str(first.get("name", "")), first.get("parameters") or {}
+    name = str(fingerprints[0].get("name", ""))
     known = card(name) if name in list_models() else None
-    role = known.kind if known else "defense"
-    parts = [(str(part.get("role", "part")), str(part.get("name", ""))) for part in first.get("around", ())]
-    filters, others = ([p for p in parts if (p[0] == "filter") == wanted] for wanted in (True, False))
-    behind = parameters.get("classifier") if role in ("purifier", "detector") else None
-    parts = [*filters, (role, portable(name)), *([("classifier", str(behind))] if behind else []), *others]
-    hashes = {str(n): str(sha) for f in fingerprints for n, sha in (f.get("weights") or {}).items()}
+    hashes = dict(pair for f in fingerprints for pair in _weights(f))
+    trainings = {sha: trained[sha] for sha in hashes.values() if sha in trained}
+    about = About(
+        parts=_parts(fingerprints[0], known.kind if known else "defense"),
+        weights=tuple(hashes.items()),
+        trainings=trainings,
+    )
     if known is None:
-        return About(parts=tuple(parts), weights=tuple(hashes.items()))
+        return about
     year = re.search(r"\b(19|20)\d\d\b", known.venue)
     published = int(year[0]) if year and known.url else None
-    return About(published, known.venue, known.licence, tuple(parts), tuple(hashes.items()), card=True)
+    return replace(about, year=published, venue=known.venue, licence=known.licence, card=True)
+
+
+def _parts(fingerprint: Mapping[str, Any], role: str) -> tuple[Part, ...]:
+    """Return the parts of a defense, in the order in which an image passes them."""
+    parameters = fingerprint.get("parameters") or {}
+    around = [
+        Part(str(part.get("role", "part")), portable(str(part.get("name", ""))), pairs(part.get("parameters") or {}))
+        for part in fingerprint.get("around", ())
+    ]
+    filters, others = ([p for p in around if (p.role == "filter") == wanted] for wanted in (True, False))
+    behind = parameters.get("classifier") if role in ("purifier", "detector") else None
+    own = {key: value for key, value in parameters.items() if key not in _ELSEWHERE}
+    itself = Part(role, portable(str(fingerprint.get("name", ""))), pairs(own))
+    named = [Part("classifier", behind)] if isinstance(behind, str) else []  # another one is among those around it
+    return (*filters, itself, *named, *others)
+
+
+def _weights(fingerprint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and sha256 of the weights of a training, those of parts around it as well."""
+    for part in (fingerprint, *fingerprint.get("around", ())):
+        for name, sha in (part.get("weights") or {}).items():
+            yield seeded(str(name), fingerprint.get("training_seed")), str(sha)

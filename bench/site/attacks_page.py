@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from bench.analysis.caveats import split_warnings
 from bench.report.row_text import NAMES
+from bench.site.commits import of_board
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow, slugs
 from bench.site.plots import Plots
@@ -29,6 +30,7 @@ def attacks_page(site: Site, board: SiteBoard, plots: Plots) -> str:
         title=f"Attacks of {board.title}",
         depth=2,
         site=site.title,
+        made=of_board(board),
         crumbs=(("index.html", board.title),),
         board=board,
         attacks=[_attack(board, label, anchor, max(10, _LINES // len(anchors))) for label, anchor in anchors.items()],

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from bench.figures.pictures import of_audits
 from bench.report.format import number
 from bench.site.audit_curves import AUDIT
+from bench.site.commits import of_site
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow, slugs
 from bench.site.outcomes import audit_texts, check_texts, measured_texts
@@ -107,6 +108,7 @@ def audits_page(site: Site, audits: list[Audit], plots: Plots) -> str:
         title="Audits",
         depth=0,
         site=site.title,
+        made=of_site(site, {str(audit.checks[0]["results"]) for audit in audits}),
         lines=lines,
         anchors=anchors,
         plots=_plots(site, plots),
@@ -149,6 +151,7 @@ def _page(site: Site, fingerprint: str, audits: list[Audit], anchors: Mapping[st
         title=f"Audit of {audits[0].label}",
         depth=1,
         site=site.title,
+        made=of_site(site, {str(audit.checks[0]["results"]) for audit in audits}),
         crumbs=(("../audits.html", "Audits"),),
         fingerprint=fingerprint,
         audits=[_audit(audit, anchors if at == 0 else {}) for at, audit in enumerate(audits)],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench.site.columns import FIRST, GROUPS, columns_of
+from bench.site.commits import of_board
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.plots import Plots
 from bench.site.text import page
+from bench.spec.view_words import status_words
 
 
 def board_page(site: Site, board: SiteBoard, plots: Plots) -> str:
@@ -19,6 +21,7 @@ def board_page(site: Site, board: SiteBoard, plots: Plots) -> str:
         title=board.title,
         depth=2,
         site=site.title,
+        made=of_board(board),
         board=board,
         site_differences=site.differences,
         columns=columns,
@@ -58,7 +61,7 @@ def unranked(row: SiteRow) -> tuple[str, str]:
         return "", ""
     status = str(row.values["status"])
     if status != "ok":
-        return f"no rank: {status.partition(':')[0]}", f"no rank: {status}"
+        return f"no rank: {status.partition(':')[0]}", f"no rank: {status_words(status)}"
     return "no rank: fails its audit", f"no rank: fails its audit ({row.values['audit_failed']})"
 
 

@@ -32,6 +32,24 @@ _CODE = ("*.py", "*.j2", "*.css", "*.js", "*.toml")  # whatever makes the same r
 
 
 @dataclass(frozen=True)
+class BuiltSite:
+    """A site in its folder.
+
+    Args:
+        folder: of the site.
+        files: paths within it, sorted.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+
+    @property
+    def index(self) -> Path:
+        """The first page."""
+        return self.folder / "index.html"
+
+
+@dataclass(frozen=True)
 class SiteOptions:
     """Contents of a site beside its results; see `build_site`."""
 
@@ -54,7 +72,7 @@ def build_site(
     gallery: int = GALLERY,
     against: Paths = (),
     claims: Paths = (),
-) -> int:
+) -> BuiltSite:
     """Build the site of some results folders, unless it is there already.
 
     Args:
@@ -67,7 +85,7 @@ def build_site(
             of them.
 
     Returns:
-        Number of files of the site.
+        The site: its folder, its files, and `.index`, the page to open.
 
     Raises:
         UserError: bad results or claims, or `out` holds something else or cannot be written.
@@ -76,10 +94,11 @@ def build_site(
     folders, options = paths_of(results), SiteOptions.of(title, gallery, against, claims)
     inputs = inputs_of(folders, options)
     if is_current(out, inputs):
-        return len(json.loads((out / DESCRIPTION).read_bytes())["files"]) + 1
+        known = json.loads((out / DESCRIPTION).read_bytes())["files"]
+        return BuiltSite(out, tuple(sorted([*known, DESCRIPTION])))
     files = site_files(folders, inputs, options)
     write_site(out, files)
-    return len(files)
+    return BuiltSite(out, tuple(sorted(files)))
 
 
 def check_site(
@@ -114,12 +133,13 @@ def site_files(results: list[Path], inputs: Mapping[str, object], options: SiteO
         options: see there.
     """
     from bench.site.audits_page import audit_pages, audits_of, audits_page
-    from bench.site.claims_page import claims_page, reported_frame
+    from bench.site.claims_page import claims_page
     from bench.site.collect import collect
     from bench.site.data_files import CRATE, about_files, crate_file, data_files, image_files
     from bench.site.diff_page import differences_of, earlier_runs
     from bench.site.pages import index_page, method_page, reproduce_page
     from bench.site.plots import Plots
+    from bench.site.robustbench import reported_frame
     from bench.site.submit_page import submit_page
 
     further, entries = _further_claims(options)

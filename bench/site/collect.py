@@ -16,6 +16,7 @@ from bench.site.model import Site, SiteBoard, slugs
 from bench.site.records import Records, by, records
 from bench.site.sources import shown, sources_of
 from bench.site.tracks import track_of
+from bench.site.training import trainings
 from bench.store.audits import current_audits
 from defenses.utils.errors import UserError
 
@@ -52,7 +53,7 @@ def collect(
     current = [audit for folder in evaluated for audit in current_audits(folder)]
     curves = curves_of(checks) if compared and checks is not None else {}
     published = read_claims() if claims is None else list(claims)
-    known = Known(published, current, by_defense, checks, curves, compared)
+    known = Known(published, current, by_defense, checks, curves, trainings(), compared)
     read = [boards_of(folder, source, known, gallery) for folder, source in found if source.kind == "a board"]
     boards = tuple(_named([board for of_folder, _, _ in read for board in of_folder]))
     frames = {name: [frame for _, *pair in read for frame in pair[at : at + 1]] for at, name in enumerate(_FRAMES)}

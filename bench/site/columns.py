@@ -9,10 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.analysis.records import CLEAN
-from bench.report.format import rank_range
+from bench.report.format import rank_range, second_hand
 from bench.site.model import SiteBoard, SiteRow, slugs
 from bench.site.outcomes import of_version
-from bench.site.text import amount, bar, interval, link, missing, percent, second_hand
+from bench.site.text import amount, bar, interval, link, missing, percent
+from bench.spec.view_words import status_words, view_words
 
 GROUPS = {  # name: title
     "core": "verdict",
@@ -153,7 +154,7 @@ def _audit(row: SiteRow) -> TableCell:
 
 def _attacked(row: SiteRow) -> TableCell:
     if attack := row.values["worst_attack"]:
-        return TableCell(attack, title=row.values["worst_view"])
+        return TableCell(attack, title=view_words(row.values["worst_view"]))
     status = str(row.values["status"])
     return TableCell("none breaks an image" if status == "ok" else status.partition(":")[0], absent=True)
 
@@ -249,7 +250,7 @@ def _attack(pairs: tuple[tuple[str, str], ...]) -> Callable[[SiteRow], TableCell
 
 
 def _accuracy(attack: Mapping[str, Any]) -> TableCell:
-    share, status = attack["robust_mean"], str(attack["status"])
+    share, status = attack["robust_mean"], status_words(str(attack["status"]))
     if share is None:
         return TableCell(status[:60], absent=True, kind="q", title=status if len(status) > 60 else "")
     star = "" if status == "ok" else "*"
@@ -295,4 +296,4 @@ _COLUMNS = (
 
 def parts(row: SiteRow) -> str:
     """Return the parts of a defense, in the order in which an image passes them."""
-    return " → ".join(f"{name} ({role})" for role, name in row.about.parts)
+    return " → ".join(f"{part.name} ({part.role})" for part in row.about.parts)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.report.format import count
+from bench.site.commits import of_board
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.pairs import ALL, Pair
@@ -23,6 +24,7 @@ def compare_page(site: Site, board: SiteBoard) -> str:
         title=f"Pairs of {board.title}",
         depth=2,
         site=site.title,
+        made=of_board(board),
         crumbs=(("index.html", board.title),),
         board=board,
         lines=lines,

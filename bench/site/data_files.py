@@ -23,7 +23,7 @@ CRATE = f"data/{FILE}"
 _HELD = {
     "leaderboard": "a row per board, threat and defense: bench.leaderboard",
     "claims": "published accuracies with their verdicts: bench.claims_table",
-    "reported": "entries of RobustBench's model_info: what is reported beside the best known number, as claims.csv",
+    "reported": "entries of RobustBench's model_info: reported, best known and AutoAttack accuracy, with ranks",
     "audits": "checks of audits: bench.load_audits",
 }
 

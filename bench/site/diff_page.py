@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.diff.difference import Difference, diff_runs
 from bench.report.diff import NOTES, changes_table, counts, environment_table, points, row_title
+from bench.site.commits import of_board
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.sources import shown
 from bench.site.text import page, percent
+from bench.spec.view_words import view_words
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
@@ -72,6 +74,7 @@ def diff_page(site: Site, board: SiteBoard, difference: Difference) -> str:
         title=f"{board.title}: changes",
         depth=2,
         site=site.title,
+        made=of_board(board),
         crumbs=(("index.html", board.title),),
         board=board,
         old=shown(Path(difference.old)),
@@ -105,6 +108,7 @@ def _line(row: Mapping[Any, Any], flips: Mapping[str, Sequence[int]], rows: Mapp
     return {
         "row": row,
         "title": row_title(row),
+        "view": view_words(str(row["view"])),
         "slug": "" if known is None else known.slug,
         "images": str(n) if n == row["n_old"] == row["n_new"] else f"{n} of {row['n_old']}, {row['n_new']}",
         "old": percent(row["old_mean"], n) if n else "",

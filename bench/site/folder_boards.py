@@ -36,7 +36,9 @@ from bench.site.model import SiteBoard, SiteRow, Source, StoredFile, slugs
 from bench.site.pairs import pairs_of
 from bench.site.records import Records, by, records
 from bench.site.row_files import part_files
+from bench.site.training import Training
 from bench.spec.aggregation import aggregation_of
+from bench.spec.view_words import view_words
 from bench.store.manifest import Manifest, read_manifest, resumed_anyway
 from defenses.utils.names import portable
 
@@ -54,6 +56,7 @@ class Known:
         checks: rows of `bench.load_audits` by fingerprint.
         audited: the same as a data frame; None without audits.
         curves: of each audit.
+        trained: see `bench.site.training.trainings`.
         compared: see `bench.site.collect.collect`.
     """
 
@@ -62,6 +65,7 @@ class Known:
     checks: Mapping[str, Records]
     audited: pd.DataFrame | None
     curves: Curves
+    trained: Mapping[str, Training]
     compared: bool
 
 
@@ -158,7 +162,7 @@ def _board(
         draws=_draws(cells),
         budget="+".join(sorted({part for text in frame["budget"] for part in str(text).split("+")} - {""})),
         rows=tuple(rows),
-        columns=column_names(frame),
+        columns=column_names(frame, view_words),
         notes=shared,
         pictures=tuple(of_board(Threat(of_folder.frames, setting, several=False), _OF_BOARD)),
         convergence=_convergence(lines, setting, of_folder.known),
@@ -220,7 +224,7 @@ def _row(
         values={**worst, **line, "dataset": portable(str(line["dataset"]))},
         attacks=sorted(others, key=_strength),
         passes=passes_of(cells),
-        about=about_of(list(fingerprints_of(of_folder.manifest, label).values())),
+        about=about_of(list(fingerprints_of(of_folder.manifest, label).values()), known.trained),
         claims=(),
         checks=sorted(checks, key=lambda check: _STATES.get(str(check["status"]), len(_STATES))),
         certificate=[c for c in of_folder.certificates if c["fingerprint"] in keys],

@@ -91,6 +91,13 @@ GLOSSARY = (
         "reason.",
     ),
     (
+        "view",
+        "view",
+        "What an attack may use. Exact gradients pass through every step of the defense; BPDA ones take the purifier "
+        'for the identity on the way back; a blind attack knows the bare classifier alone. "Mean of 8 draws" (EOT): it '
+        'averages so many predictions of a randomised defense. The files have short labels, as "exact, 8 EOT x 1 run".',
+    ),
+    (
         "gradients",
         "gradients met",
         "What attackers differentiated: exact, the defense itself; bpda, a stand-in for the purifier on the way "

@@ -9,11 +9,13 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from bench.site.commits import of_row
 from bench.site.evidence import BROKEN, NONE, ONLY, STATES, WRONG, Column, Evidence
 from bench.site.gallery import Gallery
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.pictures import figures
 from bench.site.text import page
+from bench.spec.view_words import status_words, view_words
 from defenses.utils.text import clean, counted
 
 MOST, CELLS = 1000, 20_000  # images, and verdicts of attacks, of a table
@@ -30,11 +32,12 @@ def images_page(site: Site, board: SiteBoard, row: SiteRow) -> str:
         title=f"{row.label}, image by image",
         depth=2,
         site=site.title,
+        made=of_row(board, row),
         crumbs=(("index.html", board.title), (f"{row.slug}.html", row.label)),
         board=board,
         row=row,
         lead=_lead(places),
-        heads=[(board.columns.get(c, c[0]), c[1]) for c in columns],
+        heads=[(board.columns.get(c, c[0]), view_words(c[1])) for c in columns],
         several=len(row.evidence) > 1,
         lines=list(_lines(shown, columns, board)),
         states=_states(places),
@@ -82,7 +85,7 @@ def _columns(row: SiteRow) -> tuple[list[tuple[str, str]], list[tuple[str, str]]
     judged = {
         (c.attack, c.view) for m in row.evidence for c in m.columns if not all(math.isnan(share) for share in c.shares)
     }
-    return [c for c in columns if c in judged], [(c[0], columns[c]) for c in columns if c not in judged]
+    return [c for c in columns if c in judged], [(c[0], status_words(columns[c])) for c in columns if c not in judged]
 
 
 def _lead(places: Places) -> str:
@@ -164,7 +167,7 @@ def _galleries(board: SiteBoard, row: SiteRow, anchors: set[str]) -> Iterator[di
     for matrix, column, gallery in sorted(found, key=lambda g: (g[1].attack, g[1].view) != worst):
         yield {
             "name": column.attack,
-            "view": column.view,
+            "view": view_words(column.view),
             "seed": matrix.training_seed if len(row.evidence) > 1 else None,
             "strong": (column.attack, column.view) == worst,
             "figures": figures(gallery, board.setting["norm"], links(matrix, gallery, row, anchors)),

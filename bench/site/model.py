@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.site.gallery import Gallery
     from bench.site.pairs import Pair
     from bench.site.recipes import Recipe
+    from bench.site.training import Training
     from bench.store.parts import CellRecord
 
 _RESERVED = re.compile(r"index|attacks|compare|diff|.*-images")  # other pages of a board
@@ -86,6 +87,21 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a defense.
+
+    Args:
+        role: "classifier", "purifier", "filter" or "detector"; "defense" where no card tells.
+        name: of the part.
+        parameters: as "name = value, name = value"; "" without any.
+    """
+
+    role: str
+    name: str
+    parameters: str = ""
+
+
+@dataclass(frozen=True)
 class About:
     """Facts about a defense beside its numbers.
 
@@ -93,17 +109,24 @@ class About:
         year: of the paper; None without one.
         venue: and year.
         licence: of the implementation.
-        parts: (role, name) of each part, in the order in which an image passes them.
+        parts: in the order in which an image passes them.
         weights: sha256 of weights files by name.
+        trainings: of those weights that have a description beside them, by sha256.
         card: True if a card describes it; else paper and licence are not known.
     """
 
     year: int | None = None
     venue: str = ""
     licence: str = ""
-    parts: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Part, ...] = ()
     weights: tuple[tuple[str, str], ...] = ()
+    trainings: Mapping[str, Training] = field(default_factory=dict)
     card: bool = False
+
+    @property
+    def undefended(self) -> bool:
+        """True for the classifier without a defense, whatever stands behind it."""
+        return [(part.role, part.name) for part in self.parts[:1]] == [("classifier", "undefended")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.report.checklist import NAMES, Checklist, Item, read_checklist
 from bench.report.table import Table
 from bench.site.board import board_lines
 from bench.site.columns import columns_of
+from bench.site.commits import made_of, of_site
 from bench.site.glossary import GLOSSARY
 from bench.site.model import Site, SiteBoard, Source
 from bench.site.plots import Plots
+from bench.site.repeat import CLONE, commands, took
 from bench.site.text import block, page
 from defenses.utils.text import human_time
 
@@ -27,7 +29,17 @@ def index_page(site: Site, files: Mapping[str, str], plots: Plots) -> str:
     """
     cards = [_card(board) for board in site.boards]
     tracks = [(track, plots.shown(track.pictures, f"tracks/{track.slug}", "")) for track in site.tracks]
-    return page("index.html.j2", title=site.title, depth=0, site=site.title, cards=cards, tracks=tracks, files=files)
+    return page(
+        "index.html.j2",
+        title=site.title,
+        depth=0,
+        site=site.title,
+        made=of_site(site),
+        cards=cards,
+        tracks=tracks,
+        files=files,
+        made_of=made_of,
+    )
 
 
 def _card(board: SiteBoard) -> dict[str, Any]:
@@ -40,7 +52,15 @@ def _card(board: SiteBoard) -> dict[str, Any]:
 def method_page(site: Site) -> str:
     """Return the page that says what the numbers mean."""
     lists = [(known, _counts(known.items), _groups(known)) for known in map(read_checklist, NAMES)]
-    return page("method.html.j2", title="Method", depth=0, site=site.title, glossary=GLOSSARY, checklists=lists)
+    return page(
+        "method.html.j2",
+        title="Method",
+        depth=0,
+        site=site.title,
+        made=of_site(site),
+        glossary=GLOSSARY,
+        checklists=lists,
+    )
 
 
 def _groups(checklist: Checklist) -> list[Table]:
@@ -74,18 +94,32 @@ def reproduce_page(site: Site) -> str:
     for board in site.boards:
         by_source.setdefault(board.source.name, (board.slug, board.title))
     by_source |= {track.source.name: (track.slug, track.title) for track in site.tracks}
-    places = [_place(source, *by_source.get(source.name, ("", ""))) for source in site.sources]
-    return page("reproduce.html.j2", title="Reproduce", depth=0, site=site.title, places=places, time=human_time)
+    boards = {
+        source.name: [board for board in site.boards if board.source.name == source.name] for source in site.sources
+    }
+    places = [_place(source, boards[source.name], *by_source.get(source.name, ("", ""))) for source in site.sources]
+    return page(
+        "reproduce.html.j2",
+        title="Reproduce",
+        depth=0,
+        site=site.title,
+        made=of_site(site),
+        clone=block([*CLONE]),
+        places=places,
+        time=human_time,
+    )
 
 
-def _place(source: Source, anchor: str, title: str) -> dict[str, Any]:
-    """Return what is said of a results folder."""
+def _place(source: Source, boards: Sequence[SiteBoard], anchor: str, title: str) -> dict[str, Any]:
+    """Return what is said of a results folder, of which a site has some boards."""
+    lines = [line for board in boards for row in board.rows for line in row.lines]
     sums = [f"{sha}  {name}" for name, sha in source.files.items()]
     return {
         "source": source,
         "anchor": anchor or f"s-{source.name}",
         "title": title or source.name,
-        "commands": block(commands(source)),
+        "commands": block(commands(source, boards[0].name if boards else "", lines)),
+        "took": took(source, lines),
         "sums": block(sums),
         "versions": _versions(source),
     }
@@ -98,20 +132,3 @@ def _versions(source: Source) -> list[tuple[str, str]]:
         text = ", ".join(f"{name} {number}" for name, number in run.versions.items())
         found.setdefault(text, []).append(run.started.partition("T")[0] or "unknown")
     return [(text or "versions unknown", ", ".join(dict.fromkeys(starts))) for text, starts in found.items()]
-
-
-def commands(source: Source) -> list[str]:
-    """Return the commands that make a results folder again, and judge its stored images again."""
-    typed = [run.command for run in source.runs if run.command and not run.command.startswith("(")]
-    lines = [f"git checkout {run.commit}" for run in source.runs[-1:] if run.commit]
-    lines += list(dict.fromkeys(typed))
-    if source.kind == "a board":
-        lines += [f"purebench verify {quoted(source.name)}", f"purebench table {quoted(source.name)}"]
-    return lines
-
-
-def quoted(text: str) -> str:
-    """Return a text as one word of a shell."""
-    import shlex
-
-    return shlex.quote(text)

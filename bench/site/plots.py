@@ -12,6 +12,7 @@ from bench.figures.picture import Picture
 from bench.report.format import number
 from bench.report.table import Table
 from bench.site.text import missing
+from bench.spec.view_words import view_words
 
 FOLDER = "p"
 _MOST = 120  # rows of a table of numbers
@@ -74,5 +75,5 @@ def _text(name: str, value: object) -> str:
     if missing(value) or value is pd.NA:
         return "–"
     if isinstance(value, str):
-        return value
+        return view_words(value) if name == "view" else value
     return f"{100 * float(value):.1f}" if _SHARES.fullmatch(name) else number(float(value))  # type: ignore[arg-type]

@@ -1,16 +1,21 @@
-"""Commands that repeat the numbers of a row of a board."""
+"""Commands that repeat the numbers of a results folder or of a row of a board, and how long they took."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.site.commits import Made, made_of
 from bench.site.model import Source
-from bench.site.pages import quoted
+from bench.site.text import missing
 from defenses.utils.names import portable
-from defenses.utils.text import counted
+from defenses.utils.text import counted, human_time
+
+CLONE = ("git clone REPOSITORY purebench", "cd purebench", "pip install uv")
+INSTALL = "uv sync && . .venv/bin/activate"  # libraries of the commit that is checked out
+_OUT = ["--out", "again"]  # an empty folder: in one with results nothing is computed again
 
 
 @dataclass(frozen=True)
@@ -18,28 +23,16 @@ class Repeat:
     """Commands and commits that repeat the numbers of a row.
 
     Args:
+        made: the code that made its cells.
         run: command that attacks and judges again, in an empty folder.
         verify: command that judges stored images again.
         python: lines that compute its rows of tables from the records.
-        commits: of purebench, which made its cells, the one of most cells first; empty if unknown.
-        unknown: number of cells whose commit is not recorded.
     """
 
+    made: Made
     run: str
     verify: str
     python: tuple[str, ...]
-    commits: tuple[str, ...]
-    unknown: int
-
-    @property
-    def checkout(self) -> str:
-        """Line that takes the code to the commit of its cells; of several commits, that of most cells."""
-        if not self.commits:
-            return "# which commit made these cells is not recorded"
-        first, *others = self.commits
-        rest = [f"other cells: {' '.join(others)}"] if others else []
-        rest += [f"{counted(self.unknown, 'cell')} of a commit that is not recorded"] if self.unknown else []
-        return f"git checkout {first}" + (f"  # {'; '.join(rest)}" if rest else "")
 
 
 def repeat_of(source: Source, name: str, label: str, lines: Iterable[Mapping[str, Any]]) -> Repeat:
@@ -51,20 +44,82 @@ def repeat_of(source: Source, name: str, label: str, lines: Iterable[Mapping[str
         label: of the defense.
         lines: its cells, see `bench.store.reader.read_folder`.
     """
-    commits = {run.id: run.commit for run in source.runs}
-    made = Counter(commits.get(str(line.get("run")), "") for line in lines if line.get("status") == "ok")
-    only = f" --defense {quoted(label)}"
     return Repeat(
-        f"purebench run {quoted(_board(source, name))}{only} --out again",
-        f"purebench verify {quoted(source.name)}{only} --sample 4",
+        made_of(source, lines),
+        _run(source, name, [label]),
+        shell(["purebench", "verify", source.name, "--defense", label, "--sample", "4"]),
         (
             "import bench",
             f"frame = bench.load_results({source.name!r})",
             f'print(bench.summary(frame[frame["defense"] == {label!r}])[["attack", "view", "robust_mean"]])',
         ),
-        tuple(commit for commit, _ in made.most_common() if commit),
-        made[""],
     )
+
+
+def commands(source: Source, name: str, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the commands that make a results folder again in an empty one, and judge its stored images again.
+
+    Args:
+        source: the folder.
+        name: of its board, if no command names it.
+        lines: its cells; none where it is no board.
+    """
+    runs = {run.id: run.command for run in source.runs}
+    of_cells = [runs.get(str(line.get("run")), "") for line in lines if line.get("status") == "ok"]
+    typed = [command for command in dict.fromkeys(of_cells or runs.values()) if command.startswith("purebench ")]
+    started = [made_of(source, lines).checkout, INSTALL]
+    if source.kind != "a board":
+        return [*started, *dict.fromkeys(map(_elsewhere, typed))]
+    runs_of_board = [words for words in map(str.split, typed) if words[1:2] == ["run"]]
+    some = bool(runs_of_board) and all("--defense" in words for words in runs_of_board)
+    labels = dict.fromkeys(str(line["defense"]) for line in lines) if some else ()
+    others = [command for command in typed if not command.startswith("purebench run ")]  # as images of a challenge
+    judged = [shell(["purebench", command, source.name]) for command in ("verify", "table")]
+    return [*started, _run(source, name, labels), *others, *judged]
+
+
+def _run(source: Source, name: str, labels: Iterable[str]) -> str:
+    """Return the command that runs a board again, or some of its defenses."""
+    only = ["--defense", *labels]
+    return shell(["purebench", "run", _board(source, name), *(only if len(only) > 1 else []), *_OUT])
+
+
+def _elsewhere(command: str) -> str:
+    """Return a command with another folder for its results."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # recorded by hand
+        return command
+    at = words.index("--out") if "--out" in words else len(words)
+    return shell([*words[:at], *words[at + 2 :], *_OUT])
+
+
+def took(source: Source, lines: Iterable[Mapping[str, Any]]) -> str:
+    """Return how long results took, in words; "" if unknown.
+
+    Args:
+        source: their folder; the times of its runs count where there are no cells.
+        lines: their cells.
+    """
+    ran = [line for line in lines if line.get("status") == "ok"]
+    if ran:
+        attacks, verdicts = seconds(ran)
+        parts = f"{attacks:,.0f} s of attacks and {verdicts:,.0f} s of verdicts"
+        return f"{human_time(attacks + verdicts)} in {counted(len(ran), 'cell')}, one after another: {parts}"
+    known = [run.seconds for run in source.runs if not missing(run.seconds)]
+    return f"{human_time(sum(known))} in {counted(len(known), 'run')}" if known else ""
+
+
+def seconds(lines: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return the seconds of attacks and of verdicts of finished cells, as if one after another."""
+    ran = [line for line in lines if line.get("status") == "ok"]
+    attacks, verdicts = (sum(line.get(f"seconds_{of}") or 0.0 for line in ran) for of in ("attack", "verdict"))
+    return attacks, verdicts
+
+
+def shell(words: Iterable[str]) -> str:
+    """Return words as a command of a shell."""
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def _board(source: Source, name: str) -> str:

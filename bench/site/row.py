@@ -7,21 +7,24 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bench.report.format import second_hand
 from bench.report.row_text import NAMES
 from bench.report.table import Table
 from bench.site.attacks_page import attack_anchors
 from bench.site.board import unranked
-from bench.site.claims_page import points_left
+from bench.site.claim_texts import points_left
 from bench.site.columns import audit_address, audit_words, parts, verdict_words
+from bench.site.commits import of_row
 from bench.site.images_page import link_of
 from bench.site.model import Site, SiteBoard, SiteRow
 from bench.site.outcomes import check_texts, measured_texts
 from bench.site.pictures import figures
 from bench.site.plots import Plots
-from bench.site.repeat import repeat_of
+from bench.site.repeat import repeat_of, took
 from bench.site.row_attacks import attack_texts
 from bench.site.row_files import FOLDER, RowFiles
-from bench.site.text import block, interval, missing, page, percent, second_hand
+from bench.site.text import block, interval, link, missing, page, percent
+from bench.spec.view_words import status_words, view_words
 
 _STRIP = 12  # pictures on the page of a row
 
@@ -35,6 +38,7 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         title=row.label,
         depth=2,
         site=site.title,
+        made=of_row(board, row),
         crumbs=(("index.html", board.title),),
         board=board,
         row=row,
@@ -52,7 +56,9 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         certificate_text=_certificate_text(row),
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
-        commands=block([repeat.checkout, repeat.run, repeat.verify]),
+        tables=_composition(row),
+        commands=block([repeat.made.checkout, repeat.run, repeat.verify]),
+        took=took(board.source, row.lines),
         python=block([*repeat.python]),
         plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),
         files=files,
@@ -65,7 +71,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     values, setting = row.values, board.setting
     n, mean = int(values["n_images"]), values["worst_mean"]
     if mean is None:
-        return f"No verdict yet: {values['status']}."
+        return f"No verdict yet: {status_words(str(values['status']))}."
     ends = interval(values["worst_low"], values["worst_high"], n)
     where = f"On {n} {setting['split']} images of {setting['dataset']}, {board.threat}"
     texts = [f"{where}, at most {percent(mean, n)} % {ends} stay right."]
@@ -83,7 +89,7 @@ def headline(board: SiteBoard, row: SiteRow) -> str:
     return " ".join(texts)
 
 
-def _lines(row: SiteRow) -> list[tuple[str, str]]:
+def _lines(row: SiteRow) -> list[tuple[str, str | Markup]]:
     """Return what a row is, as (name, text)."""
     values, n = row.values, int(row.values["n_images"])
     clean = values["clean_mean"]
@@ -93,17 +99,17 @@ def _lines(row: SiteRow) -> list[tuple[str, str]]:
         else f"{percent(clean, n)} % {interval(values['clean_low'], values['clean_high'], n)}"
     )
     kind = f"randomised, {values['draws']} held-out draws" if values["stochastic"] else "deterministic"
-    lines = [
+    lines: list[tuple[str, str | Markup]] = [
         ("clean", shown),
         ("kind", kind),
         ("audit", audit_words(row)[0]),
         ("certificate", str(values["certificate"])),
     ]
     if values["worst_attack"]:
-        lines.append(("strongest attack", f"{values['worst_attack']} ({values['worst_view']})"))
+        lines.append(("strongest attack", f"{values['worst_attack']} ({view_words(values['worst_view'])})"))
     if not row.about.card:
         lines.append(("card", "none; its paper and licence are not known"))
-    return lines + ([("paper", str(values["paper"]))] if values["paper"] else [])
+    return lines + ([("paper", link(str(values["url"] or ""), str(values["paper"])))] if values["paper"] else [])
 
 
 def _attacks(board: SiteBoard, row: SiteRow) -> list[dict[str, Any]]:
@@ -119,8 +125,9 @@ def _submissions(row: SiteRow) -> Table | None:
     shares = row.submissions.pivot_table(index="attack", columns="m", values="share", sort=False)
     shares = shares.loc[shares[1].sort_values(kind="stable").index]
     n = int(row.values["n_images"])
+    titles = {f"{a['attack']}, {a['view']}": f"{a['attack']}, {view_words(a['view'])}" for a in row.attacks}
     rows = [
-        (str(name), *("none" if missing(share) else percent(share, n) for share in of))
+        (titles.get(str(name), str(name)), *("none" if missing(share) else percent(share, n) for share in of))
         for name, *of in shares.itertuples()
     ]
     return Table(f"Rob(M) of {row.label}", ("attack, view", *(f"M = {m}" for m in shares)), tuple(rows))
@@ -132,7 +139,7 @@ def _recipes(row: SiteRow) -> list[dict[str, Any]]:
     return [
         {
             "name": NAMES.get(a["attack"], a["attack"]),
-            "view": a["view"],
+            "view": view_words(a["view"]),
             "text": recipe.text,
             "more": f"{recipe.knowledge}, seed {recipe.seed}",
             "cells": " ".join(recipe.keys),
@@ -153,6 +160,17 @@ def _strip(board: SiteBoard, row: SiteRow) -> list[Markup]:
     _, _, gallery = min(shown, key=lambda g: (g[1].attack, g[1].view) != worst)
     links = {image.index: address for image in gallery.shown if (address := link_of(row, image.index))}
     return figures(gallery, board.setting["norm"], links, _STRIP)
+
+
+def _composition(row: SiteRow) -> list[Table]:
+    """Return the tables of the parts of a defense and of its weights."""
+    about, unknown = row.about, "not described"
+    parts = [(part.name, part.role, part.parameters or "none") for part in about.parts]
+    trained = [(name, sha, about.trainings.get(sha)) for name, sha in about.weights]
+    weights = [(name, *((t.network, t.recipe, t.took) if t else (unknown,) * 3), sha) for name, sha, t in trained]
+    tables = [Table("Parts", ("part", "role", "parameters"), tuple(parts), left=3)]
+    tables += [Table("Weights", ("weights", "network", "training", "took", "SHA-256"), tuple(weights), left=5)]
+    return [table for table in tables if table.rows]
 
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from bench.report.format import number
 from bench.report.row_text import NAMES
 from bench.site.model import SiteRow
 from bench.site.text import amount, interval, percent
+from bench.spec.view_words import status_words, view_words
 
 ONE_DRAW = "one draw"  # in place of Rob(M) of a deterministic defense
 
@@ -26,12 +27,13 @@ def attack_texts(found: Mapping[str, Any], row: SiteRow) -> dict[str, Any]:
         "none" if share is None else f"{percent(share, n)} {interval(found['robust_low'], found['robust_high'], n)}"
     )
     size, random = found["median_perturbation"], bool(row.values["stochastic"])
-    status = "" if found["status"] == "ok" else str(found["status"])
+    status = "" if found["status"] == "ok" else status_words(str(found["status"]))
     strongest = (found["attack"], found["view"]) == (row.values["worst_attack"], row.values["worst_view"])
     known = "the attacker knows the draw; no candidate for the worst case" if found["seed_known"] else ""
     return {
         "name": NAMES.get(found["attack"], found["attack"]),
-        "view": found["view"],
+        "view": view_words(found["view"]),
+        "label": found["view"],
         "share": share,
         "low": found["robust_low"],
         "high": found["robust_high"],

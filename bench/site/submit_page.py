@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.site.commits import of_site
 from bench.site.model import Site
 from bench.site.text import block, page
 from bench.spec.submission import AGAINST, CHECKS, HOLDS, REFUSED, RERUN
@@ -20,6 +21,7 @@ def submit_page(site: Site) -> str:
         title="Submit",
         depth=0,
         site=site.title,
+        made=of_site(site),
         holds=HOLDS,
         commands=[(name, block([command])) for name, command in COMMANDS],
         checks={**CHECKS, **RERUN},

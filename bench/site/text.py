@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -11,6 +12,9 @@ from bench import __version__
 from bench.report import format
 from bench.report.html import environment
 from defenses.utils.text import clean
+
+if TYPE_CHECKING:
+    from bench.site.commits import Made
 
 _FINE = 10_000  # images from which on a second decimal of a percentage means something
 
@@ -33,11 +37,6 @@ def percent(share: float, images: int) -> str:
 def interval(low: float, high: float, images: int) -> str:
     """Return an interval of shares in percent, in brackets."""
     return f"[{percent(low, images)}, {percent(high, images)}]"
-
-
-def second_hand(evidence: str) -> str:
-    """Return the mark of a claim that was read in a later work, not in the paper itself; "" for another."""
-    return " (secondary)" if evidence == "secondary" else ""
 
 
 def amount(value: float) -> str:
@@ -68,7 +67,14 @@ def block(lines: list[str]) -> Markup:
 
 
 def page(
-    template: str, *, title: str, depth: int, site: str, crumbs: tuple[tuple[str, str], ...] = (), **more: Any
+    template: str,
+    *,
+    title: str,
+    depth: int,
+    site: str,
+    made: Sequence[Made],
+    crumbs: tuple[tuple[str, str], ...] = (),
+    **more: Any,
 ) -> str:
     """Return a page of the site.
 
@@ -77,9 +83,17 @@ def page(
         title: of the page.
         depth: number of folders above the page.
         site: title of the site.
+        made: the results that it shows, with their commits.
         crumbs: (address, text) of the pages above, within the site.
         **more: what the template shows.
     """
     helpers = {"percent": percent, "interval": interval, "amount": amount, "bar": bar, "link": link, "missing": missing}
-    shared = {"title": title, "site": site, "root": "../" * depth, "crumbs": crumbs, "version": __version__}
+    shared = {
+        "title": title,
+        "site": site,
+        "made": made,
+        "root": "../" * depth,
+        "crumbs": crumbs,
+        "version": __version__,
+    }
     return environment("bench.site").get_template(template).render(**shared, **helpers, **more)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from filelock import FileLock
 from screens import DESK
-from site_pages import COMMITTED, hostile, many, mixed, write_board_pages
+from site_pages import COMMITTED, hostile, many, mixed, model_info, write_board_pages
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
@@ -23,7 +23,8 @@ def site(tmp_path_factory, worker_id):
     folder.mkdir(exist_ok=True)
     with FileLock(folder / "lock"):
         if not (folder / "built").exists():
-            build_site([*COMMITTED, hostile(folder / "hostile"), mixed(folder / "mixed")], folder / "site")
+            boards = [*COMMITTED, hostile(folder / "hostile"), mixed(folder / "mixed")]
+            build_site(boards, folder / "site", claims=model_info(folder))
             write_board_pages(many(folder / "many", 200, 30), folder / "site")
             (folder / "built").touch()
     return folder / "site"

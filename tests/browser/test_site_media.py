@@ -93,3 +93,25 @@ def test_the_narrowest_screen_scrolls_no_page_sideways(file, site, open_page):
         " e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))",
     )
     assert cut == []
+
+
+WORDS = """() => [...document.querySelectorAll('thead th')].filter(e => e.getClientRects().length).flatMap(head => {
+  const room = parseFloat(getComputedStyle(head).maxWidth) || Infinity, broken = [], texts = [];
+  const walker = document.createTreeWalker(head, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  for (const text of texts) for (const word of text.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    const boxes = [...range.getClientRects()];
+    const wide = boxes.reduce((sum, box) => sum + box.width, 0);
+    if (new Set(boxes.map(box => Math.round(box.top))).size > 1 && wide < room - 16) broken.push(word[0]);
+  }
+  return broken;
+})"""
+
+
+@pytest.mark.parametrize("file", [*PAGES, "b/digits-audit/compare.html"])
+def test_heads_on_a_phone_break_between_words(file, site, open_page):
+    page = open_page(site / file, size={"width": 360, "height": 640}, fragment="#cols=core,clean,draws,claim,attacks")
+    assert page.evaluate(WORDS) == []

@@ -117,7 +117,7 @@ def queries(subject: Subject) -> Answer:
 
 def transfer(subject: Subject) -> Answer:
     """Return if each defense met a transfer; the bare classifier itself has none."""
-    rows = [row for row in subject.attacked if row.about.parts[:1] != (("classifier", "undefended"),)]
+    rows = [row for row in subject.attacked if not row.about.undefended]
 
     def on_board(row: SiteRow) -> bool:
         return bool(finished(row, lambda found: mode(found) == "blind"))

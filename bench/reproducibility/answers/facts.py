@@ -210,7 +210,7 @@ def _kinds(subject: Subject) -> dict[str, set[str]]:
 
 def undefended(subject: Subject) -> Answer:
     """Return what the attacks leave of an undefended model."""
-    rows = [row for row in subject.attacked if ("classifier", "undefended") in row.about.parts[:1]]
+    rows = [row for row in subject.attacked if row.about.undefended]
     found = [row for row in rows if row.values["worst_mean"] is not None]
     if not found:
         return decided(False, "no undefended model is on the board") if subject.attacked else absent(_NO_ATTACK)

@@ -150,3 +150,17 @@ def test_latex_compiles_without_a_warning(folder, tmp_path):
     log = (tmp_path / "doc.log").read_text(errors="replace")
     assert told.returncode == 0, told.stdout[-1000:]
     assert not re.findall(r".*(?:Warning|Overfull|Underfull|Float too large).*", log)
+
+
+def test_claims_of_later_works_are_marked(leaders):
+    evidence = dict(zip(leaders["defense"], leaders["claim_evidence"], strict=True))
+    assert {"secondary", "code"} <= {*evidence.values()}
+    (table,) = chosen_table(leaders, columns=["worst", "claim"])
+    for name, _, claimed in table.rows:
+        assert (" (secondary)" in claimed) == (evidence[name] == "secondary")
+    note = "Secondary: a claim that was read in a later work, not in the paper itself."
+    assert note in table.footnotes
+    told = purebench_here("table", LINF, "--columns", "worst,claim", "--style", "paper").stdout
+    assert told.count("(secondary)") == sum(value == "secondary" for value in evidence.values())
+    (without,) = chosen_table(leaders, columns=["worst"])
+    assert note not in without.footnotes

@@ -10,6 +10,7 @@ from site_pages import COMMITTED, Page, many, write_board_pages
 from bench import load_results, summary
 from bench.analysis.caveats import split_warnings
 from bench.site.build import build_site
+from bench.spec.view_words import view_words
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def sections(source):
             share = re.search(r'</th><td data-v="([^"]+)"', text)
             texts = [t for tag, _, t in page.elements if tag == "td"]
             label = page.all("a")[0][2]
-            lines.append((label, page.all("small")[0][2], float(share[1]) if share else None, texts))
+            _, view, words = page.all("small")[0]
+            assert words == view_words(view["title"])
+            lines.append((label, view["title"], float(share[1]) if share else None, texts))
         yield name, re.sub("<[^>]+>", "", above), lines
 
 

@@ -29,11 +29,14 @@ def results(tmp_path):
 
 def test_the_same_bytes_are_built_again_and_nothing_is_written_twice(results, tmp_path):
     build_site([results], tmp_path / "a")
-    count = build_site([results], tmp_path / "b" / "c")
+    site = build_site([results], tmp_path / "b" / "c")
     assert contents(tmp_path / "a") == contents(tmp_path / "b" / "c")
-    assert count == len(contents(tmp_path / "a"))
+    assert site.folder == tmp_path / "b" / "c"
+    assert site.index == site.folder / "index.html"
+    on_disk = [file.relative_to(site.folder).as_posix() for file in site.folder.rglob("*") if file.is_file()]
+    assert list(site.files) == sorted(on_disk)
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
-    assert build_site([results], tmp_path / "a") == count
+    assert build_site([results], tmp_path / "a").files == site.files
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")} == times
 
 

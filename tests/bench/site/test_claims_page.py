@@ -7,15 +7,17 @@ from collections import Counter
 import pandas as pd
 import pytest
 from boards import ROOT, purebench_here
-from fake_board import HOSTILE, deterministic, line, result, write
-from site_pages import COMMITTED, Page
+from fake_board import deterministic, line, result, write
+from site_pages import COMMITTED, WONG, Page, model_info
 
 from bench import claims_table
 from bench.analysis.claim_files import read_claims
+from bench.report.model_info import read_model_info
 from bench.site.build import build_site, check_site
 from bench.site.claims_page import claims_page
 from bench.site.collect import collect
 from bench.site.plots import Plots
+from bench.stats.proportions import wilson
 
 
 @pytest.fixture(scope="module")
@@ -130,24 +132,14 @@ robust = "0.8"
     assert any("claims.html" in difference for difference in check_site(folder, site, claims=[file]))
 
 
-WONG = {
-    "link": "https://arxiv.org/abs/2001.03994", "name": "Fast is better than free", "dataset": "cifar10",
-    "architecture": "PreActResNet-18", "eps": "8/255", "clean_acc": "83.34", "reported": "46.06",
-    "autoattack_acc": "43.21",
-}  # fmt: skip
-
-
 def test_entries_of_robustbench_stand_beside_their_best_known_number(tmp_path):
     results, site = write(tmp_path / "one", deterministic("mine")), tmp_path / "site"
-    folder = tmp_path / "a/model_info/cifar10/Linf"
-    folder.mkdir(parents=True)
-    (folder / "Wong2020Fast.json").write_text(json.dumps(WONG))
-    (folder / "Other.json").write_text(json.dumps(WONG | {"name": HOSTILE, "external": "46.1"}))
-    (folder / "Silent.json").write_text(json.dumps(WONG | {"autoattack_acc": None}))
+    model_info(tmp_path / "a")
     build_site(results, site, claims=tmp_path / "a/model_info")
     source = (site / "claims.html").read_text()
     assert "No published accuracy of these defenses is known here." in source, "they are no claims on the defenses"
     rows = re.findall(r"<tr><th.*?</tr>", source.partition('id="robustbench"')[2], re.DOTALL)
+    heads = [text for tag, _, text in Page(rows[0]).elements if tag == "th"]
     cells = [
         (page.all("th")[0][2], *(text for tag, _, text in page.elements if tag == "td")) for page in map(Page, rows)
     ]
@@ -156,15 +148,43 @@ def test_entries_of_robustbench_stand_beside_their_best_known_number(tmp_path):
     assert cells[1][3:5] == ("43.21 [42.24, 44.18]", "✗ refuted"), "the lowest of what is known"
     assert cells[3][3:5] == ("not known", "not comparable")
     assert cells[2][-1] == "cifar10/Linf/Wong2020Fast.json"
+    shown = {row[0]: dict(zip(heads, row, strict=True)) for row in cells[1:]}
+    entries = {name: read_model_info(tmp_path / f"a/model_info/cifar10/Linf/{name}.json") for name in shown}
+    for name, info in entries.items():
+        for head, key in (("clean % [95 %]", "clean_acc"), ("AutoAttack % [95 %]", "autoattack_acc")):
+            share = info.share(key)
+            ends = (0, 0) if share is None else wilson(share * 10_000, 10_000)
+            text = (
+                "not known" if share is None else "{:.2f} [{:.2f}, {:.2f}]".format(*(100 * x for x in (share, *ends)))
+            )
+            assert shown[name][head] == text
+    assert [shown[name]["rank"] for name in ("Wong2020Fast", "Other", "Silent")] == ["1–2", "1–2", "none"]
     assert "<script>alert" not in source
     frame = pd.read_csv(site / "data/reported.csv").set_index("defense")
     assert frame.loc["Wong2020Fast", ["claimed_robust", "measured_robust"]].tolist() == [0.4606, 0.4321]
+    assert frame.loc["Other", ["autoattack_robust", "rank_low", "rank_high"]].tolist() == [0.4321, 1, 2]
     assert "data/reported.csv" in (site / "index.html").read_text()
     assert check_site(results, site, claims=tmp_path / "a/model_info") == []
     elsewhere = (tmp_path / "a").rename(tmp_path / "b")
     assert check_site(results, site, claims=elsewhere / "model_info") == [], "where the folder lies says nothing"
     (elsewhere / "model_info/cifar10/Linf/Other.json").unlink()
     assert any("claims.html" in told for told in check_site(results, site, claims=elsewhere / "model_info"))
+
+
+def test_entries_are_ranked_among_those_of_their_data_and_threat(tmp_path):
+    best = {"A": 50.0, "B": 49.5, "C": 48.0, "D": 30.0}
+    folder = model_info(tmp_path, {name: {"autoattack_acc": str(share)} for name, share in best.items()})
+    (other := folder / "cifar10/L2").mkdir()
+    (other / "E.json").write_text(json.dumps(WONG | {"autoattack_acc": "1"}))
+    build_site(write(tmp_path / "one", deterministic("mine")), tmp_path / "site", claims=folder)
+    frame = pd.read_csv(tmp_path / "site/data/reported.csv").set_index("defense")
+    ends = {name: wilson(share * 100, 10_000) for name, share in best.items()}
+    for name, (low, high) in ends.items():
+        above = sum(other[0] > high for other in ends.values())
+        below = sum(other[1] < low for other in ends.values())
+        assert frame.loc[name, ["rank_low", "rank_high"]].tolist() == [1 + above, 4 - below]
+    assert frame.loc[["A", "D", "E"], "rank_low"].tolist() == [1, 4, 1]
+    assert frame.loc["A", "rank_high"] == 2
 
 
 def test_a_bad_entry_of_robustbench_is_one_line_and_writes_nothing(tmp_path):

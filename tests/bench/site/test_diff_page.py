@@ -10,6 +10,7 @@ from site_pages import Page, pages
 
 import bench
 from bench.site.build import build_site, check_site
+from bench.spec.view_words import view_words
 
 
 def board(path, results, **more):
@@ -42,7 +43,8 @@ def test_numbers_are_those_of_diff_runs(runs):
     assert len(rows) == len(expected) == 2
     for text, row in zip(rows, expected, strict=True):
         cells = [(a, t) for tag, a, t in Page(text).elements if tag in ("th", "td")]
-        assert [t for _, t in cells[:4]] == [row[name] for name in ("defense", "attack", "view", "state")]
+        shown = [row["defense"], row["attack"], view_words(row["view"]), row["state"]]
+        assert [t for _, t in cells[:4]] == shown
         numbers = [float(cells[at][0]["data-v"]) for at in (5, 6, 7)]
         assert numbers == [row["old_mean"], row["new_mean"], row["difference"]]
         assert [float(cells[7][0][name]) for name in ("data-l", "data-h")] == [row["low"], row["high"]]

@@ -19,6 +19,7 @@ from bench.site.build import build_site
 from bench.site.evidence import STATES
 from bench.site.gallery import file_name
 from bench.site.sheets import ACROSS, BYTES, GREY, difference, fitting, sheet_of
+from bench.spec.view_words import view_words
 
 AUDIT = COMMITTED[0]
 
@@ -59,7 +60,7 @@ def test_a_matrix_has_the_verdicts_of_the_records(defense, site):
     frame = attacked(AUDIT, defense)
     shares = frame.pivot(index="image", columns="name", values="accuracy")[list(dict.fromkeys(frame["name"]))]
     clean = frame.drop_duplicates("image").set_index("image")["clean"]
-    assert [name.partition("|")[2] for name in shares] == views
+    assert [view_words(name.partition("|")[2]) for name in shares] == views
     assert list(rows) == sorted(shares.index)
     worst = worst_per_image(AUDIT)
     worst = worst[worst["defense"] == defense].set_index("image")
@@ -137,7 +138,8 @@ def test_pictures_are_the_stored_arrays(site):
     gallery = source.partition('<h2 id="gallery">')[2].split("<details")
     checked = 0
     for text in gallery[1:]:
-        attack, view = re.search(r"<summary>(.*?), (.*?)( <small>.*)?</summary>", text).groups()[:2]
+        attack, words = re.search(r"<summary>(.*?), (.*?)( <small>.*)?</summary>", text).groups()[:2]
+        (view,) = {view for view in attacked(AUDIT, "adp")["view"] if view_words(view) == words}
         images = load_images(AUDIT, "adp", attack, view)
         for place in range(len(text.split("<figure>")) - 1):
             figure, (clean, attacked_, change) = panels(site, text, place)

@@ -9,10 +9,12 @@ from boards import ROOT
 from fake_board import HOSTILE, deterministic, failed, line, result, stochastic, write
 from site_pages import COMMITTED, Page, board_rows, hostile, mixed, pages
 
-from bench import claims_table, leaderboard, summary
+from bench import __version__, claims_table, leaderboard, summary
 from bench.report.checklist import NAMES, read_checklist
 from bench.site.build import build_site
 from bench.site.model import slugs
+from bench.store.manifest import read_runs
+from bench.store.reader import read_folder
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
@@ -85,6 +87,38 @@ def test_claims_of_a_row_are_those_of_the_table(read):
     shares = sorted(float(v) for v in re.findall(r'data-v="([^"]+)"', page))
     assert shares == sorted(table[table["defense"] == "pgd-at"]["claimed_robust"].dropna())
     assert shares
+
+
+def made(folder):
+    """Commits of the finished cells of a board by defense; "" where its manifest has lost the run."""
+    commits = {run["id"]: run["git"]["commit"][:10] for run in read_runs(folder)}
+    found = {}
+    for cell in read_folder(folder, lambda cells, _: cells):
+        found.setdefault(cell["defense"], set()).add(commits.get(cell["run"], ""))
+    return found
+
+
+def test_every_page_says_which_commits_made_its_results_and_which_version_built_it(read):
+    of_boards = {folder.name: made(folder) for folder in COMMITTED}
+    of_tracks = {folder.name: {run["git"]["commit"][:10] for run in read_runs(folder)} for folder in TRACKS}
+    folders = {name: set.union(*rows.values()) for name, rows in of_boards.items()} | of_tracks
+    rows = {f"b/{name}/{slug}": rows[label] for name, rows in of_boards.items()
+            for label, slug in zip(rows, slugs(rows), strict=True)}  # fmt: skip
+    assert len(folders["digits-audit"]) > 1
+    for path, page in read.items():
+        footer = page.source.partition("<footer>")[2]
+        assert f"version {__version__} of purebench" in footer
+        shown = set(re.findall(r"commit <code>([0-9a-f]{10})</code>", footer))
+        own = rows.get(path.removesuffix(".html").removesuffix("-images"))
+        if own is None and path.startswith("b/"):
+            own = folders.get(path.split("/")[1], {""})
+        elif path.startswith("a"):
+            own = folders["digits-audit"]  # alone has audits
+        elif own is None:
+            own = {"", *set.union(*folders.values())}
+            assert all(f"<code>{name}</code>" in footer for name in folders), path
+        assert shown == own - {""}, path
+        assert ("commit not recorded" in footer) == ("" in own), path
 
 
 def test_what_is_missing_is_said_in_words(read):

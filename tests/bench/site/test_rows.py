@@ -18,6 +18,7 @@ from bench.plots import margin_bins
 from bench.report.model_info_export import export
 from bench.site.build import build_site
 from bench.site.model import slugs
+from bench.spec.view_words import view_words
 from bench.store.manifest import read_runs
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError
@@ -48,7 +49,7 @@ def attacks(source):
         page = Page(text)
         cells = [(a, t) for tag, a, t in page.elements if tag in ("th", "td")]
         shown = {head: (t, a.get("data-v")) for head, (a, t) in zip(heads, cells, strict=True)}
-        name, view = page.all("a")[0][2], page.all("small")[0][2]
+        name, view = page.all("a")[0][2], page.all("small")[0][1]["title"]
         yield {"clean images": "none", "uniform noise": "uniform"}.get(name, name), view, shown
 
 
@@ -125,7 +126,7 @@ def test_every_attack_has_each_number_of_submissions(site):
     assert rows[0] == ["attack, view", *(f"M = {m}" for m in range(1, 16))]
     found = {name: values for name, *values in rows[1:]}
     expected = {
-        {"none": "clean images", "uniform": "uniform noise"}.get(r.attack, f"{r.attack}, {r.view}"): r
+        {"none": "clean images", "uniform": "uniform noise"}.get(r.attack, f"{r.attack}, {view_words(r.view)}"): r
         for r in frame.itertuples()
     }
     assert found.keys() == expected.keys()
