@@ -90,7 +90,7 @@ class _Room:
         point = figure.dpi / 72
         segments, boxes = [np.zeros((0, 4))], [np.zeros((0, 4))]
         for line in ax.lines:
-            at = np.asarray(line.get_transform().transform(line.get_xydata()), float)
+            at = np.asarray(line.get_transform().transform(line.get_xydata()), float).reshape(-1, 2)
             if line.get_linestyle() not in ("None", "", " "):
                 segments.append(np.hstack([at[:-1], at[1:]]))
             if line.get_marker() not in ("None", "", " ", None):
@@ -98,7 +98,8 @@ class _Room:
                 boxes.append(np.hstack([at - half, at + half]))
         for collection in ax.collections:
             if isinstance(collection, LineCollection):
-                paths = [collection.get_transform().transform(path) for path in collection.get_segments()]
+                transform = collection.get_transform()
+                paths = [transform.transform(path).reshape(-1, 2) for path in collection.get_segments()]
                 segments += [np.hstack([path[:-1], path[1:]]) for path in paths]
         lines, markers = (np.concatenate(found) for found in (segments, boxes))
         finite = (array[np.isfinite(array).all(axis=1)] for array in (lines, markers))
