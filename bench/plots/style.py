@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
+from bench.plots.svg import compact, with_dark
 from bench.store.folder import write_atomic
 from defenses.utils.errors import UserError
 
@@ -188,18 +188,10 @@ def file_bytes(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
             canvas.print_svg(buffer, metadata=dict.fromkeys(left_out))
         else:
             figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
-    return _with_dark(buffer.getvalue()) if form == "svg" and not outlines else buffer.getvalue()
-
-
-def _with_dark(svg: bytes) -> bytes:
-    """Return an SVG with other colours on a dark screen."""
-    rules = "".join(
-        f'[style*="{name}: {colour}"]{{{name}:{dark} !important}}'
-        for colour, dark in _DARK.items()
-        for name in ("fill", "stroke")
-    )
-    css = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
-    return re.sub(rb"(<svg [^>]*>)", lambda match: match[1] + css.encode(), svg, count=1)
+    if form != "svg":
+        return buffer.getvalue()
+    svg = compact(buffer.getvalue().decode())
+    return (svg if outlines else with_dark(svg, _DARK)).encode()
 
 
 def save(figure: Figure, path: str | Path) -> Path:
