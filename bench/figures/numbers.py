@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.plots.attacks import majority_curves, submission_curves
+from bench.plots.checks import check_rows
 from bench.plots.curves import EFFORT, effort_lines, points_of, radius_lines
 from bench.plots.matrices import breakers
 
@@ -36,6 +37,8 @@ def numbers_of(name: str, data: pd.DataFrame) -> pd.DataFrame:
         by = data.groupby("defense", sort=False)
         numbers = by.agg(images=("image", "nunique"), share=("accuracy", "mean")).reset_index()
         return numbers.assign(broken_by=numbers["defense"].map(_breaking(data)))
+    if name == "checks":
+        return check_rows(data).drop(columns=["at_least"])
     if name == "radius":
         return points_of("radius", radius_lines(data))
     if name == "convergence":

@@ -18,6 +18,7 @@ from bench.figures.images import GRID, TRAJECTORY, Roots, of_images
 from bench.figures.numbers import numbers_of, of_draws
 from bench.figures.picture import Picture
 from bench.plots.attacks import attacks, draws
+from bench.plots.checks import check_rows, checks
 from bench.plots.claims import claims
 from bench.plots.curves import (
     MOST,
@@ -48,6 +49,7 @@ NAMES = {
     "draws": "accuracy of a random defense against M: all of M draws right, and their majority",
     "margins": "margins of a defense on clean images and in the worst case",
     "audit": "outcome of each check of the audits",
+    "checks": "what each check of the audits measures, with its limit",
     "radius": "accuracy of audited defenses against the radius",
     "convergence": "accuracy of audited defenses against the effort of the attack",
     "corruptions": "accuracy of each defense against the severity of corruptions",
@@ -241,6 +243,9 @@ def of_audits(audits: pd.DataFrame, wanted: Set[str] = NAMES.keys()) -> Iterator
             who = names[0] if len(names) == 1 else counted(len(names), "defense")
             if "audit" in wanted:
                 yield _picture("audit", suffix, f"Outcome of each check of {who}, {at}.", part, audit)
+            if "checks" in wanted and len(check_rows(part)):
+                text = f"What each check of {who} measures, with its interval and its limit, {at}."
+                yield _picture("checks", suffix, text, part, checks)
             if "radius" in wanted and len(radius_rows(part)):
                 yield _picture("radius", suffix, f"Accuracy of {who} against the radius, {at}.", part, radius)
             if "convergence" in wanted and effort_lines(part):

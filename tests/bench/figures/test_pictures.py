@@ -126,8 +126,8 @@ def test_more_defenses_than_a_picture_holds_are_several_pictures():
     audits = bench.load_audits(RESULTS / "digits-audit")
     many = pd.concat([audits.assign(defense=audits["defense"] + str(i)) for i in range(3)])  # 18
     found = list(of_audits(many))
-    assert [p.name for p in found] == ["audit", "radius", "convergence"] * 2
-    assert [p.data["defense"].nunique() for p in found] == [12] * 3 + [6] * 3
+    assert [p.name for p in found] == ["audit", "checks", "radius", "convergence"] * 2
+    assert [p.data["defense"].nunique() for p in found] == [12] * 4 + [6] * 4
     assert all(p.svg for p in found)
 
 

@@ -17,6 +17,7 @@ from bench.plots import (
     attacks,
     audit,
     certified,
+    checks,
     claims,
     clean_robust,
     contraction,
@@ -34,6 +35,7 @@ from bench.plots import (
     trajectory,
 )
 from bench.plots.attacks import majority_curves, submission_curves
+from bench.plots.checks import check_rows
 from bench.plots.style import _DARK, COLOURS, FORMATS, INK, MUTED, PAPER, file_bytes
 from bench.stats.proportions import rob_at_m
 from defenses import load_model
@@ -295,6 +297,29 @@ def test_audits(audits):
     for draw in (audit, radius, convergence):
         with pytest.raises(UserError, match=r"^no audit"):
             draw(audits.head(0))
+
+
+def test_checks_fail_where_their_interval_is_in_the_shade(audits):
+    ax = checks(audits)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(names) == 13
+    shades = {names[round(p.get_y() + 0.46)]: (p.get_x(), p.get_x() + p.get_width()) for p in ax.patches}
+    status = audits.set_index(["defense", "check"])["status"]
+    seen = 0
+    for container in ax.containers:
+        line, _, (bars,) = container
+        for (_, y), ends in zip(line.get_xydata(), bars.get_segments(), strict=True):
+            low, high = shades[names[round(y)]]
+            inside = bool(low < ends[:, 0].min() and ends[:, 0].max() < high)
+            assert inside == (status[container.get_label(), names[round(y)]] == "fail"), (container.get_label(), y)
+            seen += 1
+    assert seen == len(check_rows(audits)) > 60
+    adp = check_rows(audits).set_index(["defense", "check"]).loc[("adp", "white box against SPSA")]
+    assert adp[["value", "limit", "measured"]].tolist() == [-0.0434375, 0.01, "difference"]
+    with pytest.raises(UserError, match="no audits with numbers"):
+        checks(audits[audits["check"] == "logits and no softmax"])
+    with pytest.raises(UserError, match="13 defenses are too many"):
+        checks(pd.concat([audits[audits["defense"] == "adp"].assign(defense=str(i)) for i in range(13)]))
 
 
 def test_corruptions_and_radii():

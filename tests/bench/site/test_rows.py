@@ -189,7 +189,7 @@ def test_the_pages_of_attacks_and_audits_have_their_pictures(site):
     assert "gan-at" not in {
         row[0] for row in figures((site / "b/digits-gan/attacks.html").read_text())["convergence"][2]
     }
-    assert figures((site / "audits.html").read_text()).keys() == {"audit", "radius", "convergence"}
+    assert figures((site / "audits.html").read_text()).keys() == {"audit", "checks", "radius", "convergence"}
 
 
 def test_pictures_are_small_and_all_are_shown(site):
