@@ -162,7 +162,7 @@ def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Pictur
         yield from _of_leaders(leaders[leaders["worst_mean"].notna()], threat)
     if "matrix" in wanted and len(worst := threat.of("worst")):
         images, of = worst["image"].nunique(), counted(worst["defense"].nunique(), "defense")
-        text = f"Which attack breaks each of {images} images of {of} on {threat.title}."
+        text = f"Which attack breaks each of {images} images of {of} on {threat.title}; pale: few draws are wrong."
         yield _picture("matrix", suffix, text, worst, matrix)
 
 
