@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.analysis.columns import with_columns
+from bench.analysis.public_names import public
 from bench.analysis.results import load_draws, load_results
 from bench.stats.detection import auroc, auroc_interval, detected
 from bench.stats.proportions import wilson
@@ -68,7 +69,7 @@ def detection(folder: str | Path) -> pd.DataFrame:
         if len(withstood) > 1:
             minimum = pd.concat(withstood, axis=1, join="inner").min(axis=1)
             rows.append(setting | {"attack": ALL, "view": ""} | _shares(clean, minimum))
-    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    return public(pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS))
 
 
 def _images(folder: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis.columns import with_columns
+from bench.analysis.public_names import public
 from bench.evaluation.certificates.certificate import state_of
 from bench.evaluation.certificates.stored import read as read_certificates
 from bench.spec.cell import digest
@@ -60,7 +61,7 @@ def load_audits(*results: str | Path) -> pd.DataFrame:
     rows = [
         _finding(f, audit, finding) for f in folders for audit in current_audits(f) for finding in audit["findings"]
     ]
-    return _frame(rows, _AUDITS)
+    return public(_frame(rows, _AUDITS))
 
 
 def _finding(folder: Path, audit: Mapping[str, object], finding: JsonView) -> dict[str, object]:

@@ -20,13 +20,13 @@ def public(frame: pd.DataFrame) -> pd.DataFrame:
             `strict_rank`. A frame that has the names of today is returned as it is.
 
     Returns:
-        The frame, in which `eps_value` is float64, the radius on pixels in [0, 1].
+        The frame, in which `eps_value` is float64, the radius on pixels in [0, 1]; NaN without one.
     """
     old = {was: name for was, name in _RENAMED.items() if was in frame and name not in frame}
     frame = frame.rename(columns=old) if old else frame
     if "eps" not in frame or "eps_value" in frame:
         return frame
-    values = {text: float(exact(text)) for text in frame["eps"].unique()}
+    values = {text: float(exact(text)) if text else float("nan") for text in frame["eps"].unique()}
     names = list(frame)
     names.insert(names.index("eps") + 1, "eps_value")
     frame = frame.assign(eps_value=frame["eps"].map(values).astype("float64"))

@@ -17,6 +17,7 @@ import pandas as pd
 from bench.analysis.caveats import fingerprints_of
 from bench.analysis.claim_files import Claim, interval_of, read_claims
 from bench.analysis.columns import with_columns
+from bench.analysis.public_names import public
 from bench.analysis.results import CLEAN, Results, read_results
 from bench.analysis.rows import SETTING, Group, choose, grouped
 from bench.analysis.weights_used import name_and_weights
@@ -82,7 +83,7 @@ def reproduction(results: Paths, claims: Iterable[Claim] | None = None) -> pd.Da
     folders = paths_of(results)
     frames = [protocols_of(read_results(f), read_manifest(f), known).assign(results=str(f)) for f in folders]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
-    return frame[list(COLUMNS)]
+    return public(frame[list(COLUMNS)])
 
 
 def protocols_of(results: Results, manifest: Manifest, claims: Iterable[Claim]) -> pd.DataFrame:

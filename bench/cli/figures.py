@@ -15,9 +15,9 @@ def add(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--format", choices=("svg", "pdf", "png"), default="svg", help="kind of files (default: svg)")
     sub.add_argument(
         "--only", nargs="+", default=[], metavar="NAME",
-        help="ranks, clean-robust, cost, matrix, claims; of each defense: attacks, draws; of audits: audit, radius, "
-        "convergence; corruptions; certified; of images, if they are named: adversarial-grid, trajectory, which loads "
-        "the model (default: all that the results have)",
+        help="ranks, clean-robust, cost, matrix, claims; of each defense: attacks, draws; of audits: audit, checks, "
+        "radius, convergence; corruptions; certified; of images, if they are named: adversarial-grid, trajectory, "
+        "which loads the model (default: all that the results have)",
     )  # fmt: skip
     sub.add_argument("--defense", help="label of the defense of attacks, draws and images (default: all)")
     sub.add_argument("--width", help="width, as 84mm, 8.4cm or 3.3in (default: that of the picture)")

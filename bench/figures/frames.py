@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,15 @@ import pandas as pd
 from bench.analysis.claim_files import read_claims
 from bench.analysis.claims import claims_on, measured_rows
 from bench.analysis.leaderboard import leaderboard_of
+from bench.analysis.public_names import public
 from bench.analysis.records import read_records
 from bench.analysis.results import Results, read_results
 from bench.analysis.rows import SETTING
 from bench.analysis.summary import summary
 from bench.analysis.worst_case import worst_per_image
 from bench.store.audits import current_audits
-from bench.store.reader import read_folder
+from bench.store.parts import DRAWS
+from bench.store.reader import Part, read_folder
 from defenses.utils.arrays import I64
 from defenses.utils.text import file_name
 
@@ -79,6 +81,27 @@ class Frames:
         frame: pd.DataFrame = pd.concat([of_cells, of_images], axis=1)
         return frame
 
+    def votes(self, label: str, setting: Setting) -> pd.DataFrame:
+        """Return the draws of a defense under a threat, rows of `bench.load_draws` without margins and logits.
+
+        Args:
+            label: of the defense.
+            setting: columns `SETTING` of the rows.
+        """
+        positions = self._cells.get((label, *(setting[name] for name in SETTING)), np.zeros(0, np.int64))
+        wanted = frozenset(positions.tolist())
+        try:
+            rows = _draws(self._parts, wanted)
+        except FileNotFoundError:  # a running board has merged parts
+            del self._parts
+            rows = _draws(self._parts, wanted)
+        of_cells = self.results.cells[["defense", *_OF_MARGIN, "norm", "eps"]].iloc[rows.pop("at").to_numpy()]
+        return public(pd.concat([of_cells.reset_index(drop=True), rows], axis=1))
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        return read_folder(self.folder, lambda _, parts: parts)
+
     def margins(self, label: str, setting: Setting) -> pd.DataFrame:
         """Return the margins of a defense under a threat, rows of `bench.load_results` with few columns.
 
@@ -115,6 +138,15 @@ class Frames:
     def claimed(self) -> pd.DataFrame:
         """Rows of `bench.claims_table`."""
         return claims_on(str(self.folder), measured_rows(self.folder), read_claims())
+
+
+def _draws(parts: Sequence[Part], cells: Set[int]) -> pd.DataFrame:
+    """Read the draws of the cells at some positions; `at` is that of their cell."""
+    names = ("index", "draw", "held_out", "pred", "rejected")
+    tables = [part.only(frozenset(cells)).table(DRAWS, names) for part in parts]
+    frames = [table.drop_columns("cell").to_pandas() for table in tables if table is not None]
+    drawn: pd.DataFrame = pd.concat(frames or [pd.DataFrame(columns=["at", *names])], ignore_index=True)
+    return drawn
 
 
 @dataclass(frozen=True)

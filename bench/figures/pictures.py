@@ -15,19 +15,18 @@ from matplotlib.axes import Axes
 from bench.analysis.loaders import load_audits
 from bench.figures.frames import Threat, threats_of
 from bench.figures.images import GRID, TRAJECTORY, Roots, of_images
+from bench.figures.numbers import numbers_of, of_draws
 from bench.figures.picture import Picture
-from bench.plots.attacks import attacks, draws, submission_curves
+from bench.plots.attacks import attacks, draws
+from bench.plots.checks import check_rows, checks
 from bench.plots.claims import claims
 from bench.plots.curves import (
-    EFFORT,
     MOST,
     certified,
     convergence,
     corruptions,
     effort_lines,
-    points_of,
     radius,
-    radius_lines,
     radius_rows,
 )
 from bench.plots.defenses import clean_robust, cost, ranks
@@ -44,12 +43,13 @@ NAMES = {
     "ranks": "worst case of each defense with its interval and range of ranks",
     "clean-robust": "worst case of each defense against its clean accuracy",
     "cost": "worst case of each defense against the evaluations of its attacks",
-    "matrix": "share of right draws of each image under the worst case of each defense",
+    "matrix": "which attack breaks each image of each defense",
     "claims": "published robust accuracy against what was measured here",
     "attacks": "accuracy of a defense under each attack",
-    "draws": "share of images of a random defense that withstand M submissions",
+    "draws": "accuracy of a random defense against M: all of M draws right, and their majority",
     "margins": "margins of a defense on clean images and in the worst case",
     "audit": "outcome of each check of the audits",
+    "checks": "what each check of the audits measures, with its limit",
     "radius": "accuracy of audited defenses against the radius",
     "convergence": "accuracy of audited defenses against the effort of the attack",
     "corruptions": "accuracy of each defense against the severity of corruptions",
@@ -58,19 +58,6 @@ NAMES = {
     TRAJECTORY: "an adversarial image after each step of its purification, with its energy or score",
 }
 BY_NAME = {GRID, TRAJECTORY}  # drawn only if they are named: they need the data set, or the model
-
-_WORST = ["defense", "worst_mean", "worst_low", "worst_high"]
-_SHOWN = {
-    "ranks": ["rank_low", "rank_high", *_WORST, "clean_mean"],
-    "clean-robust": [*_WORST, "clean_mean", "clean_low", "clean_high"],
-    "cost": [*_WORST, "evaluations_per_image"],
-    "claims": ["defense", "claimed_robust", "measured_robust", "measured_low", "measured_high", "verdict"],
-    "attacks": ["attack", "view", "robust_mean", "robust_low", "robust_high"],
-    "margins": ["from", "to", "clean", "worst"],
-    "audit": ["defense", "check", "status"],
-    "corruptions": ["defense", "corruption", "severity", "accuracy", "low", "high"],
-    "certified": ["sigma", "radius", "certified", "low", "high"],
-}
 
 
 def pictures(
@@ -175,7 +162,7 @@ def of_board(threat: Threat, wanted: Set[str] = NAMES.keys()) -> Iterator[Pictur
         yield from _of_leaders(leaders[leaders["worst_mean"].notna()], threat)
     if "matrix" in wanted and len(worst := threat.of("worst")):
         images, of = worst["image"].nunique(), counted(worst["defense"].nunique(), "defense")
-        text = f"Share of right draws of {images} images under the worst case of {of} on {threat.title}."
+        text = f"Which attack breaks each of {images} images of {of} on {threat.title}; pale: few draws are wrong."
         yield _picture("matrix", suffix, text, worst, matrix)
 
 
@@ -229,8 +216,10 @@ def of_rows(threat: Threat, defense: str | None = None, wanted: Set[str] = NAMES
         if "draws" in wanted:
             records = threat.frames.records(label, threat.setting)
             if ((records["draws"] > 1) & (records["status"] == "ok")).any():
-                text = f"Share of images of {label} that withstand M submissions, on {threat.title}."
-                yield _picture("draws", suffix, text, records, draws)
+                text = f"Images of {label} that are right in all and in most of M draws, on {threat.title}."
+                votes = threat.frames.votes(label, threat.setting)
+                picture = _picture("draws", suffix, text, records, partial(draws, votes=votes))
+                yield replace(picture, numbers=of_draws(records, votes))
         if "margins" in wanted:
             frames, setting = threat.frames, threat.setting
             bins = margin_bins(frames.margins(label, setting), frames.worst_of(label, setting))
@@ -254,6 +243,9 @@ def of_audits(audits: pd.DataFrame, wanted: Set[str] = NAMES.keys()) -> Iterator
             who = names[0] if len(names) == 1 else counted(len(names), "defense")
             if "audit" in wanted:
                 yield _picture("audit", suffix, f"Outcome of each check of {who}, {at}.", part, audit)
+            if "checks" in wanted and len(check_rows(part)):
+                text = f"What each check of {who} measures, with its interval and its limit, {at}."
+                yield _picture("checks", suffix, text, part, checks)
             if "radius" in wanted and len(radius_rows(part)):
                 yield _picture("radius", suffix, f"Accuracy of {who} against the radius, {at}.", part, radius)
             if "convergence" in wanted and effort_lines(part):
@@ -278,22 +270,4 @@ def _parts(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _picture(name: str, suffix: str, alt: str, data: pd.DataFrame, draw: Draw) -> Picture:
-    return Picture(name, f"{name}{suffix}", alt, data, _numbers(name, data), partial(draw, data))
-
-
-def _numbers(name: str, data: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers that a picture shows."""
-    if name == "draws":
-        return submission_curves(data[(data["draws"] > 1) & (data["status"] == "ok")])
-    if name == "matrix":
-        return (
-            data.groupby("defense", sort=False)
-            .agg(images=("image", "nunique"), share=("accuracy", "mean"))
-            .reset_index()
-        )
-    if name == "radius":
-        return points_of("radius", radius_lines(data))
-    if name == "convergence":
-        efforts = dict(enumerate(EFFORT))
-        return points_of("effort", effort_lines(data)).replace({"effort": efforts})
-    return data[_SHOWN.get(name, [])]
+    return Picture(name, f"{name}{suffix}", alt, data, numbers_of(name, data), partial(draw, data))

@@ -1,5 +1,6 @@
 from .attacks import attacks as attacks
 from .attacks import draws as draws
+from .checks import checks as checks
 from .claims import claims as claims
 from .contraction import contraction as contraction
 from .curves import certified as certified

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -26,11 +30,13 @@ from bench.plots.style import (
 )
 from bench.spec.cell import NULLS
 from bench.stats.proportions import rob_at_m, wilson
+from bench.stats.voting import majority
 from defenses.utils.errors import UserError
 
 _MODES = {"exact": 0, "bpda": 1, "blind": 2}  # shape and colour of a gradient mode; further modes after them
 _SETTING = ["dataset", "split", "indices", "norm", "eps", "targets"]
 _CLEAN = "clean images"
+_CURVE = ["attack", "m", "share", "low", "high"]
 _LINES = 4  # attacks of `draws`
 _LONGEST = 44  # characters of the name of an attack
 
@@ -72,11 +78,19 @@ def attacks(summary: pd.DataFrame, *, defense: str | None = None, ax: Axes | Non
 
 
 @style()
-def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None = None, submissions: int = 15) -> Axes:
-    """Draw Rob(M) of a random defense: the share of images that withstand all of M submissions, with its interval.
+def draws(
+    records: pd.DataFrame,
+    *,
+    votes: pd.DataFrame | None = None,
+    defense: str | None = None,
+    ax: Axes | None = None,
+    submissions: int = 15,
+) -> Axes:
+    """Draw the accuracy of a random defense against M: all of M draws right, Rob(M), and the majority of M right.
 
     Args:
         records: rows of `bench.load_results`; the four attacks are drawn under which its accuracy is the least.
+        votes: rows of `bench.load_draws`, for the dashed lines of the majority; None: none. Targeted threats have none.
         defense: label; None: the only one.
         ax: where to draw; None: on a new figure.
         submissions: largest M; fewer where there are fewer draws.
@@ -90,14 +104,21 @@ def draws(records: pd.DataFrame, *, defense: str | None = None, ax: Axes | None 
     frame = frame[(frame["status"] == "ok") & (frame["draws"] > 1)]
     if frame.empty:
         raise UserError("no image has more than one draw; Rob(M) is of random defenses")
-    axes = axes_of(ax, 70)
-    curves = submission_curves(frame, submissions).groupby("attack", sort=False)
-    for number, (name, of) in enumerate(curves):
+    axes = axes_of(ax, 70 if votes is None else 84)
+    looks: dict[str, dict[str, Any]] = {}
+    for name, of in submission_curves(frame, submissions).groupby("attack", sort=False):
+        number = len(looks.keys() - {_CLEAN})
         colour, marker = (MUTED, "o") if name == _CLEAN else (COLOURS[number], MARKERS[number])
+        looks[str(name)] = {"color": colour, "marker": marker}
         axes.fill_between(of["m"], percent(of["low"]), percent(of["high"]), color=colour, alpha=0.15, linewidth=0)
-        label = shortened(str(name), _LONGEST)
-        axes.plot(of["m"].to_numpy(), percent(of["share"]), marker=marker, color=colour, label=label)
+        axes.plot(of["m"].to_numpy(), percent(of["share"]), label=shortened(str(name), _LONGEST), **looks[str(name)])
     what = "right in all of them" if frame["targets"].iloc[0] == "none" else "none of them gives the target"
+    if votes is not None and len(curves := majority_curves(frame, votes, submissions)):
+        for name, of in curves.groupby("attack", sort=False):
+            axes.plot(of["m"].to_numpy(), percent(of["share"]), linestyle="--", fillstyle="none", **looks[str(name)])
+        axes.add_line(Line2D([], [], color=INK, linestyle="-", label="right in all of M"))
+        axes.add_line(Line2D([], [], color=INK, linestyle="--", label="majority of M right"))
+        what = "accuracy"
     axes.set(xlabel="M, submissions of an image", ylabel=f"{what} (%)", ylim=(-2, 102))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_above(axes, columns=1)
@@ -115,23 +136,72 @@ def submission_curves(records: pd.DataFrame, submissions: int = 15, attacks: int
     Returns:
         A row per attack and M: `attack`: str; `m`: int64; `share`, `low`, `high`: float64 in [0, 1].
     """
+    rows = []
+    for name, of in _lines(records, attacks):
+        withstood, draws, images = (of[name].to_numpy() for name in ("withstood", "draws", "image"))
+        shares = [rob_at_m(withstood, draws, m) for m in range(1, min(submissions, int(draws.min())) + 1)]
+        rows += [(name, m, *_share(images, right)) for m, right in enumerate(shares, 1)]
+    return pd.DataFrame(rows, columns=_CURVE)
+
+
+def majority_curves(
+    records: pd.DataFrame, votes: pd.DataFrame, submissions: int = 15, attacks: int | None = _LINES
+) -> pd.DataFrame:
+    """Return the accuracy of a random defense that decides by the majority of the first M held-out draws, M odd.
+
+    A tie with another class is wrong; a refusal is a class of its own.
+
+    Args:
+        records: as of `submission_curves`.
+        votes: rows of `bench.load_draws` of its cells, whose other rows are left out.
+        submissions: largest M; fewer where there are fewer draws.
+        attacks: number of attacks; None: all, and uniform noise.
+
+    Returns:
+        A row per attack and odd M, as of `submission_curves`; none if targeted, where the label does not decide.
+    """
+    if records["targets"].ne("none").any():
+        return pd.DataFrame(columns=_CURVE)
+    here = {name: records[name].iloc[0] for name in ("defense", "norm", "eps") if name in votes}
+    cast = public(votes)[votes["held_out"].astype(bool) & (votes[list(here)] == pd.Series(here)).all(axis=1)]
+    rows = []
+    for name, of in _lines(records, attacks):
+        key = of[["attack", "view"]].iloc[0]
+        of_attack = cast[(cast["attack"] == key["attack"]) & (cast["view"] == key["view"])]
+        of_attack = of_attack.sort_values(["training_seed", "image", "draw"], kind="stable")
+        by_image = of_attack.groupby(["training_seed", "image"])
+        count = int(by_image.size().min()) if len(of_attack) else 0
+        most = min(submissions, count)
+        first = of_attack[by_image.cumcount() < most]
+        images = first["image"].to_numpy()[:: max(most, 1)]
+        pred = first["pred"].where(~first["rejected"].astype(bool), -1).to_numpy().reshape(-1, max(most, 1))
+        label = of.drop_duplicates("image").set_index("image")["label"].loc[images].to_numpy()
+        rows += [(name, m, *_share(images, majority(pred[:, :m], label))) for m in range(1, most + 1, 2)]
+    return pd.DataFrame(rows, columns=_CURVE)
+
+
+def _lines(records: pd.DataFrame, attacks: int | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield clean images and the strongest attacks, with their records; of these, `withstood` counts draws."""
     untargeted = records["targets"] == "none"
     frame = public(records).assign(withstood=records["correct"].where(untargeted, records["draws"] - records["hits"]))
     groups = {_title(*map(str, key)): of for key, of in frame.groupby(["attack", "view"], sort=False)}
     attacked = {name: of for name, of in groups.items() if of["attack"].iloc[0] not in NULLS}
     strongest = sorted(attacked, key=lambda name: float((attacked[name]["withstood"] / attacked[name]["draws"]).mean()))
     shown = groups.keys() if attacks is None else {*strongest[:attacks], _CLEAN}
-    lines = {name: of for name, of in groups.items() if name in shown}
-    rows = []
-    for name, of in lines.items():
-        withstood, draws, images = (of[name].to_numpy() for name in ("withstood", "draws", "image"))
-        image = np.unique(images, return_inverse=True)[1]
-        for m in range(1, min(submissions, int(draws.min())) + 1):
-            # Mean over trainings: they are no further images.
-            shares = np.bincount(image, rob_at_m(withstood, draws, m)) / np.bincount(image)
-            low, high = wilson(shares.mean() * len(shares), len(shares))
-            rows.append((name, m, float(shares.mean()), float(low), float(high)))
-    return pd.DataFrame(rows, columns=["attack", "m", "share", "low", "high"])
+    yield from ((name, of) for name, of in groups.items() if name in shown)
+
+
+def _share(images: npt.ArrayLike, right: npt.ArrayLike) -> tuple[float, float, float]:
+    """Return the mean over images with its interval; of an image, the mean over trainings, which are no further ones.
+
+    Args:
+        images: index of each image, [rows].
+        right: share or truth of each row, [rows].
+    """
+    image = np.unique(np.asarray(images), return_inverse=True)[1]
+    shares = np.bincount(image, np.asarray(right, float)) / np.bincount(image)
+    low, high = wilson(shares.mean() * len(shares), len(shares))
+    return float(shares.mean()), float(low), float(high)
 
 
 def _look(frame: pd.DataFrame, numbers: dict[str, int]) -> pd.Series:

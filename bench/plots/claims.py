@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.plots.style import COLOURS, MARKERS, MUTED, axes_of, intervals, legend_above, name_points, percent, style
+from bench.plots.labels import name_points
+from bench.plots.style import COLOURS, MARKERS, MUTED, axes_of, intervals, legend_above, percent, style
 from defenses.utils.errors import UserError
 
 _VERDICTS = ("refuted", "consistent", "not reached", "not comparable")

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.plots.style import COLOURS, axes_of, intervals, legend_above, name_points, percent, style
+from bench.plots.labels import name_points
+from bench.plots.style import COLOURS, axes_of, intervals, legend_above, percent, style
 from defenses.utils.errors import UserError
 
 

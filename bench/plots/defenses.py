@@ -10,16 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from pandas._libs.missing import NAType
 
+from bench.plots.labels import name_points
 from bench.plots.style import (
     COLOURS,
     MUTED,
     PAPER,
     SHADE,
+    WIDTH,
     axes_of,
     intervals,
     legend_above,
     log_axis,
-    name_points,
     percent,
     rows,
     style,
@@ -27,6 +28,7 @@ from bench.plots.style import (
 from defenses.utils.errors import UserError
 
 _SETTING = ["results", "board", "dataset", "split", "indices", "norm", "eps", "targets"]
+_FEW = 12  # points whose names find room in a column of a paper
 
 
 @style()
@@ -77,11 +79,11 @@ def clean_robust(leaderboard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         UserError: no rows, or rows of several boards or threats.
     """
     frame = one_setting(leaderboard)
-    axes = axes_of(ax, 75)
+    axes = axes_of(ax, *_size(len(frame)))
     x, y = percent(frame["clean_mean"]), percent(frame["worst_mean"])
     _kinds(axes, frame, x, y, percent(frame[["clean_low", "clean_high"]]).T)
-    low = np.nanmin([*x, 100.0])
-    axes.set_xlim(max(low - 0.15 * (101 - low) - 1, -2), 101)
+    low = np.nanmin([*x, *percent(frame["clean_low"]), 99.0])
+    axes.set_xlim(low - 0.03 * (100 - low), 100)
     axes.set_ylim(-4, max(np.nanmax([*percent(frame["worst_high"]), 10.0]) + 4, 12))
     axes.set(xlabel="clean accuracy (%)", ylabel="worst case (%)")
     legend_above(axes)
@@ -108,7 +110,7 @@ def cost(leaderboard: pd.DataFrame, *, ax: Axes | None = None, unit: str = "eval
     frame = frame[frame[column] > 0]
     if frame.empty:
         raise UserError(f"no row has {unit}; none was counted")
-    axes = axes_of(ax, 75)
+    axes = axes_of(ax, *_size(len(frame)))
     x, y = frame[column].to_numpy(float), percent(frame["worst_mean"])
     log_axis(axes)
     _kinds(axes, frame, x, y)
@@ -118,6 +120,11 @@ def cost(leaderboard: pd.DataFrame, *, ax: Axes | None = None, unit: str = "eval
     legend_above(axes)
     name_points(axes, x, y, list(frame["defense"]))
     return axes
+
+
+def _size(points: int) -> tuple[float, float]:
+    """Return height and width of a picture of named points, in millimetres: larger where there are many names."""
+    return (75, WIDTH) if points <= _FEW else (110, 120)
 
 
 def one_setting(leaderboard: pd.DataFrame) -> pd.DataFrame:
@@ -157,7 +164,7 @@ def _kinds(axes: Axes, frame: pd.DataFrame, x: object, y: object, ends: object =
     x, y, ends = np.asarray(x, float), np.asarray(y, float), None if ends is None else np.asarray(ends, float)
     ranked, random = frame["rank_low"].notna().to_numpy(), frame["stochastic"].to_numpy(bool)
     upright = percent(frame[["worst_low", "worst_high"]]).T
-    plain: Any = {"capsize": 0, "elinewidth": 0.6}
+    plain: Any = {"capsize": 0, "elinewidth": 0.6, "clip_on": False}  # a point at 100 % is whole
     for mask, marker, colour, label in (
         (ranked & ~random, "o", COLOURS[0], "deterministic"),
         (ranked & random, "s", COLOURS[1], "random"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
-from matplotlib.transforms import Bbox
 
+from bench.plots.svg import compact, with_dark
 from bench.store.folder import write_atomic
 from defenses.utils.errors import UserError
 
@@ -70,7 +69,6 @@ _RC: Any = {  # matplotlib types it by a literal of all names
 
 _asked: ContextVar[float | None] = ContextVar("width", default=None)  # of new figures, millimetres
 _ROOM = 9.5  # characters of a label in half an inch
-_BEHIND = {"facecolor": PAPER, "alpha": 0.7, "linewidth": 0, "pad": 0.4}  # of names among lines
 
 
 @contextmanager
@@ -173,38 +171,6 @@ def shortened(text: str, length: int = 34) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def name_points(ax: Axes, x: Any, y: Any, names: Sequence[str]) -> list[str]:
-    """Write names beside points where they cover no other; return those that found no place.
-
-    Args:
-        ax: the axes, of their final size and limits.
-        x: coordinates [N].
-        y: likewise.
-        names: of the points, the most important first.
-    """
-    figure: Any = ax.get_figure()
-    figure.draw_without_rendering()
-    inside = ax.get_window_extent()
-    points = ax.transData.transform(np.column_stack([x, y]))
-    taken: list[Bbox] = []
-    left_out = []
-    for name, point, at_x, at_y in zip(names, points, x, y, strict=True):
-        for dx, dy, ha, va in ((5, 0, "left", "center"), (-5, 0, "right", "center"), (0, 4, "center", "bottom"),
-                               (0, -4, "center", "top")):  # fmt: skip
-            text = ax.annotate(shortened(name, 20), point, (dx, dy), xycoords="figure pixels",
-                               textcoords="offset points", ha=ha, va=va, fontsize=6, bbox=_BEHIND)  # fmt: skip
-            box = text.get_window_extent()
-            free = not any(box.overlaps(other) for other in taken) and box.count_contains(points) == 0
-            if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1:
-                taken.append(box)
-                text.xy, text.xycoords = (float(at_x), float(at_y)), "data"
-                break
-            text.remove()
-        else:
-            left_out.append(name)
-    return left_out
-
-
 def file_bytes(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
     """Return a figure as a file, the same bytes each time.
 
@@ -222,18 +188,10 @@ def file_bytes(figure: Figure, form: str, *, outlines: bool = False) -> bytes:
             canvas.print_svg(buffer, metadata=dict.fromkeys(left_out))
         else:
             figure.savefig(buffer, format=form, metadata=dict.fromkeys(left_out))
-    return _with_dark(buffer.getvalue()) if form == "svg" and not outlines else buffer.getvalue()
-
-
-def _with_dark(svg: bytes) -> bytes:
-    """Return an SVG with other colours on a dark screen."""
-    rules = "".join(
-        f'[style*="{name}: {colour}"]{{{name}:{dark} !important}}'
-        for colour, dark in _DARK.items()
-        for name in ("fill", "stroke")
-    )
-    css = f"<style>@media screen and (prefers-color-scheme: dark){{{rules}}}</style>"
-    return re.sub(rb"(<svg [^>]*>)", lambda match: match[1] + css.encode(), svg, count=1)
+    if form != "svg":
+        return buffer.getvalue()
+    svg = compact(buffer.getvalue().decode())
+    return (svg if outlines else with_dark(svg, _DARK)).encode()
 
 
 def save(figure: Figure, path: str | Path) -> Path:

@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.report.crate_files import Stored, stored_files, written_by
+from bench.spec.submission import CRATE
 from bench.store.manifest import read_manifest, read_runs
 from defenses.utils.names import portable
 from defenses.utils.text import clean, file_name
 
-FILE = "ro-crate-metadata.json"
+FILE = CRATE
 _CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"]
 _CRATE, _PROFILE = "https://w3id.org/ro/crate/1.1", "https://w3id.org/ro/wfrun/process/0.5"
 _MIT = "https://spdx.org/licenses/MIT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.rows import ROW
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ALL_DRAWS = Aggregation()
+_ROBUST, _EVALUATIONS = "robust: mean % [95%]", "evaluations per image"
+_OF_PAPERS = 6  # columns
+_NOTED = ("refused", "majority vote", "mean logit", "attack success", "median size")  # columns that papers do without
 _Show = Callable[[object], str]  # a row of a summary as the text of a cell
 
 
@@ -62,6 +66,33 @@ def full_table(
     return Table(title, header, rows, notes, len(differs) + 3, tail=1, strong=strong)
 
 
+def narrowed(full: Table) -> Table:
+    """Return the full table for a paper: the columns that name a row, then what is most asked for, six in all.
+
+    Names come first, so that of a board of several threats fewer numbers fit; where there is no number, the status says
+    why.
+
+    Args:
+        full: from `full_table`.
+    """
+    if not full.rows:
+        return full
+    at = {name: place for place, name in enumerate(full.columns)}
+    submissions = [name for name in full.columns if name.startswith("Rob(")]
+    wanted = [name for name in (_ROBUST, *submissions[:1], _EVALUATIONS) if name in at]
+    kept = [*full.columns[: full.left], *wanted][: max(_OF_PAPERS, full.left + 1)]
+    robust, status = at[_ROBUST], at["status"]
+    rows = tuple(
+        tuple(
+            row[status].split(":")[0] if at[name] == robust and row[robust] == ABSENT else row[at[name]]
+            for name in kept
+        )
+        for row in full.rows
+    )
+    notes = (*(note for note in full.footnotes if not note.startswith(_NOTED)), "all columns are in tables.csv")
+    return replace(full, columns=tuple(kept), rows=rows, footnotes=notes, tail=0)
+
+
 def _columns(frame: pd.DataFrame, m: Sequence[int]) -> dict[str, _Show]:
     """Return the columns by header, without shares that no row has."""
     shares = {f"Rob({i}): unbiased %": f"rob_m{i}" for i in m} | {"majority vote %": "majority"}
@@ -73,11 +104,11 @@ def _columns(frame: pd.DataFrame, m: Sequence[int]) -> dict[str, _Show]:
         "images (planned)": lambda r: f"{r.n_images} ({r.planned})",
         "draws": lambda r: str(r.draws) if r.draws else ABSENT,
         "clean: mean % [95%]": lambda r: mean_cell(r, "clean"),
-        "robust: mean % [95%]": mean_cell,
+        _ROBUST: mean_cell,
         **{header: _share(name) for header, name in shares.items()},
         "attack success % [95%] (newly wrong / originally right)": _success_rate,
         "median size [95%] (originally right)": _median,
-        "evaluations per image": lambda r: number(r.evaluations_per_image),
+        _EVALUATIONS: lambda r: number(r.evaluations_per_image),
         "queries per image": lambda r: number(r.queries_per_image),
         "seconds per image": lambda r: number(r.seconds_per_image, 3),
         "budget": lambda r: str(r.budget),

@@ -20,7 +20,7 @@ from bench.report.attack_warnings import warnings
 from bench.report.chosen_table import chosen_table
 from bench.report.comparison_table import attack_tables, pivot, text_of
 from bench.report.files import FORMATS, check_results, current_table
-from bench.report.full_table import full_table
+from bench.report.full_table import full_table, narrowed
 from bench.report.html import html_table, to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
@@ -63,10 +63,11 @@ def table(source: str | Path | pd.DataFrame, form: str = "text", *, m: Sequence[
     compared = _comparison(source, results, rows)
     if form == "text":
         return text_of(compared, _WIDTH)
-    tables = [*compared, _full(source, rows, m or M)]
-    if form == "html":
-        return to_html(tables, tables[0].title)
-    return to_markdown(tables) if form == "markdown" else to_latex(tables)
+    full = _full(source, rows, m or M)
+    if form == "latex":
+        return to_latex([*compared, narrowed(full)])
+    tables = [*compared, full]
+    return to_html(tables, tables[0].title) if form == "html" else to_markdown(tables)
 
 
 def leaderboard_table(

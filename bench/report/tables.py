@@ -15,7 +15,7 @@ from bench.analysis.summary import numbers, ranked, summary
 from bench.report import footnotes
 from bench.report.attack_warnings import warnings, with_warnings
 from bench.report.comparison_table import attack_tables, pivot, text_of
-from bench.report.full_table import full_table
+from bench.report.full_table import full_table, narrowed
 from bench.report.html import to_html
 from bench.report.latex import to_latex
 from bench.report.number_notes import of_numbers
@@ -75,7 +75,7 @@ def table_texts(results_dir: str | Path, m: Sequence[int] | None = None) -> tupl
         "tables.txt": text_of(compared, _TEXT_WIDTH),
         "tables.csv": csv,
         "tables.md": to_markdown(tables),
-        "tables.tex": to_latex(tables),
+        "tables.tex": to_latex([*compared, narrowed(others[0]), *others[1:]]),
         "tables.html": to_html(tables, title, {"tables.csv": "all numbers, not rounded (CSV)"}),
     }
 

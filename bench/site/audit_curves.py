@@ -12,7 +12,7 @@ from bench.figures.pictures import of_audits
 AUDIT = ("results", "fingerprint", "dataset", "norm", "eps", "budget", "seed")
 _SETTING = ("dataset", "norm", "eps")
 Curves = Mapping[tuple[str, ...], tuple[Picture, ...]]
-"""Pictures *radius* and *convergence*, where stored, by the values of `AUDIT`."""
+"""Pictures *checks*, *radius* and *convergence*, where stored, by the values of `AUDIT`."""
 
 
 def curves_of(audits: pd.DataFrame) -> Curves:
@@ -22,7 +22,7 @@ def curves_of(audits: pd.DataFrame) -> Curves:
         audits: rows of `bench.load_audits`.
     """
     groups = audits.groupby(list(AUDIT), sort=False, dropna=False)
-    return {tuple(map(str, key)): tuple(of_audits(of, {"radius", "convergence"})) for key, of in groups}
+    return {tuple(map(str, key)): tuple(of_audits(of, {"checks", "radius", "convergence"})) for key, of in groups}
 
 
 def radius_of(curves: Curves, fingerprints: Collection[str], setting: Mapping[str, str]) -> Iterator[Picture]:

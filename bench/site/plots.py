@@ -17,7 +17,7 @@ from bench.spec.view_words import view_words
 FOLDER = "p"
 _MOST = 120  # rows of a table of numbers
 _SHARES = re.compile(
-    r"(worst|clean|robust|claimed|measured)_(mean|low|high|robust)|share|low|high|accuracy|certified|clean|worst"
+    r"(worst|clean|robust|claimed|measured)_(mean|low|high|robust)|share|low|high|value|limit|accuracy|certified|clean|worst"
 )
 _SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 

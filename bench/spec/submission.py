@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SCHEMA = 1  # of submission.json
 DESCRIPTION, CARD, BOARD = "submission.json", "card.toml", "board.toml"
+CRATE = "ro-crate-metadata.json"
 RESULTS, CODE = "results", "code"  # folders of the zip
 KEPT = "submissions"  # folder of a results folder: what a row was submitted with, beside its results
 MOST_FILES = 10_000
@@ -20,6 +21,7 @@ HOLDS = {
     DESCRIPTION: "Size and SHA-256 of every other file, SHA-256 of the weights, commit and versions of the run.",
     CARD: "Title, authors, venue, url, licence and summary of the defense, and its published claims.",
     BOARD: "The board of the run: data, threat, draws, attacks with their parameters, the defense.",
+    CRATE: "RO-Crate metadata: the runs with their software, and every file with size and SHA-256.",
     f"{RESULTS}/": "The results folder with the cells of this one defense: plan, manifest, parts with records, draws "
     "and adversarial images, kept challenges, certificates, audits.",
     f"{CODE}/": "The code of a defense or an attack in files of one's own, and the files beside it that it read, as "
@@ -44,6 +46,7 @@ CHECKS = {
     "audit": "An audit of this defense is there, of today's version of purebench audit, and not of earlier code.",
     "card": "The card is complete, and its claims can be read.",
     "code": "The code of one's own that made the results is there, by its hashes.",
+    "crate": f"{CRATE} describes every file of the zip but {DESCRIPTION}, and size and SHA-256 of each agree.",
 }
 AGAINST = {
     "label": "The board has no row of this label, and none of these cells.",

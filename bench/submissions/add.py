@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.evaluation.certificates import stored as certificates
 from bench.execution.merge.cells import stored_whole
 from bench.execution.merge.facts import united_audits
-from bench.spec.submission import KEPT, RESULTS
+from bench.spec.submission import CRATE, KEPT, RESULTS
 from bench.store.audits import FOLDER, read_audits, write_audits
 from bench.store.folder import Store, write_atomic
 from bench.store.manifest import read_manifest, update_manifest
@@ -128,13 +128,13 @@ def _united(plan: list[CellRecord], row: list[CellRecord]) -> list[CellRecord]:
 
 
 def _keep(row: Submission, folder: Path) -> None:
-    """Copy what a row was submitted with, but its results: card, board, code, checksums."""
+    """Copy what a row was submitted with, but its results and their crate: card, board, code, checksums."""
     name = f"{file_name(row.label)[:40] or 'row'}-{uuid.uuid5(uuid.NAMESPACE_URL, row.label).hex[:8]}"
     target = folder / name
     shutil.rmtree(target, ignore_errors=True)  # of a row of this label that was withdrawn
     for file in sorted(row.folder.rglob("*")):
         path = file.relative_to(row.folder)
-        if file.is_file() and path.parts[0] != RESULTS:
+        if file.is_file() and path.parts[0] not in (RESULTS, CRATE):
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / path)
 

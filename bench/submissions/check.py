@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.execution.merge.facts import first_of
 from bench.spec.cell import digest, label_of
-from bench.spec.submission import BOARD, CODE, DESCRIPTION, RESULTS
+from bench.spec.submission import BOARD, CODE, CRATE, DESCRIPTION, RESULTS
 from bench.store.audits import VERSION, read_audits
 from bench.store.kinds import refuse_other_kind
 from bench.store.manifest import check_manifest, read_manifest
@@ -21,6 +21,7 @@ from bench.submissions.board_file import board_of
 from bench.submissions.card import card_problems
 from bench.submissions.cells import CellData, CleanImages, cells_of, clean_images
 from bench.submissions.code import plugins, problems, unlisted
+from bench.submissions.packed_crate import crate_problems
 from bench.submissions.submission import Finding, Submission, described, files_of
 from bench.submissions.tables import table_problems
 from defenses.utils.errors import UserError
@@ -140,7 +141,7 @@ def _belongs(name: str) -> bool:
         whole = ("plan.jsonl", CHALLENGES, "manifest.json", "certificates.json", "audit/audit.json")
         is_part = len(rest) == 3 and rest[0] == "parts" and rest[1].startswith(("all-", "cell-"))
         return "/".join(rest) in whole or (is_part and rest[2] in (*FILES, SUMS))
-    return (top == CODE and bool(rest)) or name in (DESCRIPTION, "card.toml", BOARD)
+    return (top == CODE and bool(rest)) or name in (DESCRIPTION, "card.toml", BOARD, CRATE)
 
 
 def _opened(folder: Path, label: str) -> tuple[Submission | None, list[str]]:
@@ -228,6 +229,7 @@ OF_ROW: dict[str, Check] = {
     "audit": _audit,
     "card": lambda e: card_problems(e.row.card, e.row.label),
     "code": _code,
+    "crate": lambda e: crate_problems(e.row.folder),
 }
 # where one of these fails, no table is read
 FIRST: dict[str, Check] = {

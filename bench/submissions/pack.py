@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 
 from bench import __version__
-from bench.spec.submission import BOARD, CARD, CODE, DESCRIPTION, MOST_BYTES, RESULTS, SCHEMA
+from bench.spec.submission import BOARD, CARD, CODE, CRATE, DESCRIPTION, MOST_BYTES, RESULTS, SCHEMA
 from bench.store.manifest import Manifest, read_manifest
 from bench.store.parts import CellRecord, stored
 from bench.submissions.archive import write_zip
 from bench.submissions.board_file import as_toml, board_of
 from bench.submissions.card import card_problems
 from bench.submissions.code import packed_code
+from bench.submissions.packed_crate import packed_crate
 from bench.submissions.reduced import reduce_to
 from bench.submissions.submission import entries, files_of
 from bench.submissions.tables import table_problems
@@ -23,7 +24,7 @@ from defenses.zoo.cards import list_models
 
 
 def pack_row(results: Path, label: str, out: Path, *, card: Path | None = None, code: Path | None = None) -> int:
-    """Write the zip of a submission: results, card, board, code; the same row gives the same bytes.
+    """Write the zip of a submission: results, card, board, code, metadata; the same row gives the same bytes.
 
     Args:
         results: the results folder.
@@ -50,6 +51,7 @@ def pack_row(results: Path, label: str, out: Path, *, card: Path | None = None, 
         files[CARD] = _card(manifest, label, card)
         files[BOARD] = as_toml(_board(manifest, label, lines, results)).encode()
         files |= {f"{CODE}/{name}": content for name, content in packed_code(lines, code or Path()).items()}
+        files[CRATE] = packed_crate(reduced, label, files)
         described = entries(files)
         if (total := sum(int(str(entry["size"])) for entry in described.values())) > MOST_BYTES:
             raise UserError(f"the row holds {total:,} bytes; a submission may have {MOST_BYTES:,}: run fewer images")

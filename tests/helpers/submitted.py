@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
 from boards import BOARD, purebench_here, write_board
@@ -123,7 +124,7 @@ def with_images(files, change):
 
 
 def sealed(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Files with the checksums that a forger would write: of parts, plan, manifest and zip."""
+    """Files with the checksums that a forger would write: of parts, plan, manifest, crate and zip."""
 
     def sha(content):
         return hashlib.sha256(content).hexdigest()
@@ -134,6 +135,13 @@ def sealed(files: dict[str, bytes]) -> dict[str, bytes]:
     manifest = json.loads(files["results/manifest.json"]) | {"plan": sha(files["results/plan.jsonl"])}
     manifest.pop("sum", None)
     files["results/manifest.json"] = json.dumps(with_checksum(manifest)).encode()
+    described = json.loads(files["ro-crate-metadata.json"])
+    others = [entity for entity in described["@graph"] if entity["@type"] != "File"]
+    inside = {n: c for n, c in files.items() if n not in ("ro-crate-metadata.json", "submission.json")}
+    about = [
+        {"@id": quote(n), "@type": "File", "sha256": sha(c), "contentSize": str(len(c))} for n, c in inside.items()
+    ]
+    files["ro-crate-metadata.json"] = json.dumps(described | {"@graph": [*others, *about]}).encode()
     about = json.loads(files["submission.json"])
     listed = {n: {"sha256": sha(c), "size": len(c)} for n, c in sorted(files.items()) if n != "submission.json"}
     return files | {"submission.json": json.dumps(about | {"files": listed}).encode()}

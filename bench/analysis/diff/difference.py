@@ -13,6 +13,7 @@ from bench.analysis.diff.environment import environments, warnings_of
 from bench.analysis.diff.identity import identity_changes
 from bench.analysis.diff.rows import compared_rows
 from bench.analysis.diff.side import NAMES, RowName, RunSide, read_side
+from bench.analysis.public_names import public
 from bench.store.manifest import read_manifest
 from defenses.utils.errors import UserError
 
@@ -30,12 +31,12 @@ class Difference:
         cells: number of cells by kind: "same" (bits), "agree" (other bits, the same verdicts), "ties" (other verdicts
             in ties alone, as `purebench verify` counts them), "differ", "other_key" (the same row and images under
             another key), "only_old", "only_new", "status" (finished in one run, failed in the other).
-        rows: a row per defense, attack, view and threat, each defense followed by its worst case: its names; `state`,
-            "same", "agrees", "ties" or "differs"; `n_old`, `n_new` and `n` images with a verdict in the old run, the
-            new one, both; `old_mean`, `new_mean`, shares in [0, 1] over the `n` images; `difference`, new minus old,
-            with its 95 % interval `low`, `high` (`bench.stats.paired.paired_difference`); `differing` images, `tied`
-            of them, and those `lost` (mostly right in the old run alone) and `won`; `cells_same` and so on, the numbers
-            of cells by kind.
+        rows: a row per defense, attack, view and threat, each defense followed by its worst case: its names;
+            `eps_value`, the radius as a number; `state`, "same", "agrees", "ties" or "differs"; `n_old`, `n_new` and
+            `n` images with a verdict in the old run, the new one, both; `old_mean`, `new_mean`, shares in [0, 1] over
+            the `n` images; `difference`, new minus old, with its 95 % interval `low`, `high`
+            (`bench.stats.paired.paired_difference`); `differing` images, `tied` of them, and those `lost` (mostly right
+            in the old run alone) and `won`; `cells_same` and so on, the numbers of cells by kind.
         images: a row per row and image that differs: `image`; `old`, `new`, shares of right draws; `tie`; `flip`,
             "lost", "won" or "".
         changes: a row per row and changed part of its cells' keys: `what`, `old`, `new`, `cells`.
@@ -112,7 +113,7 @@ def _changes(old: RunSide, new: RunSide, cells: Mapping[RowName, RowCells]) -> p
             for change in _changed(old, before, new, after):
                 counts[change] = counts.get(change, 0) + 1
         rows += [(*name, *change, n) for change, n in counts.items()]
-    return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
+    return public(pd.DataFrame(rows, columns=list(CHANGE_COLUMNS)))
 
 
 def _changed(old: RunSide, before: str, new: RunSide, after: str) -> list[tuple[str, str, str]]:

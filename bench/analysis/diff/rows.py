@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.analysis.diff.cells import DIFFERENT, KINDS, RowCells
 from bench.analysis.diff.side import NAMES, RowName, RunSide
+from bench.analysis.public_names import public
 from bench.analysis.summary import WORST
 from bench.analysis.worst_case import worst_per_image
 from bench.stats.paired import paired_difference
@@ -29,7 +30,8 @@ def compared_rows(old: RunSide, new: RunSide, cells: Mapping[RowName, RowCells])
         cells: of both, by row.
 
     Returns:
-        Frames with the columns `ROW_COLUMNS` and `IMAGE_COLUMNS`, see `bench.analysis.diff.difference.Difference`.
+        Frames with the columns `ROW_COLUMNS` and `IMAGE_COLUMNS`, and `eps_value`, see
+        `bench.analysis.diff.difference.Difference`.
     """
     rows: list[dict[str, object]] = []
     images: list[dict[str, object]] = []
@@ -52,7 +54,8 @@ def compared_rows(old: RunSide, new: RunSide, cells: Mapping[RowName, RowCells])
             whole = _whole([cells[n] for n in names], shares)
             rows.append(_row(name, shares, whole))
             images += _images(name, shares, whole)
-    return pd.DataFrame(rows, columns=list(ROW_COLUMNS)), pd.DataFrame(images, columns=list(IMAGE_COLUMNS))
+    frames = (pd.DataFrame(rows, columns=list(ROW_COLUMNS)), pd.DataFrame(images, columns=list(IMAGE_COLUMNS)))
+    return public(frames[0]), public(frames[1])
 
 
 def _group(name: RowName) -> tuple[object, ...]:

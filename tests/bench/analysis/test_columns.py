@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pandas as pd
@@ -66,6 +67,22 @@ def check(frame, name):
     assert not {*frame} - described.keys()
     kinds = {c: str(frame[c].dtype) for c in frame if len(frame) and described[c].dtype != "object"}
     assert kinds == {c: described[c].dtype for c in kinds}
+
+
+@pytest.mark.parametrize("name", frames())
+def test_a_radius_has_its_number_beside_it(name):
+    names = [column.name for column in columns_of(name)]
+    assert ("eps" in names) == ("eps_value" in names)
+    if "eps" in names:
+        assert names[names.index("eps") + 1] == "eps_value"
+
+
+@pytest.mark.parametrize("name", ["reproduction", "load_audits", "detection", "Difference.rows", "Difference.images"])
+def test_the_number_is_the_radius(name, tmp_path):
+    frame = OTHER[name](tmp_path)
+    assert len(frame)
+    assert list(frame)[list(frame).index("eps") + 1] == "eps_value"
+    assert frame["eps_value"].tolist() == [float(Fraction(text)) for text in frame["eps"]]
 
 
 @pytest.mark.parametrize("folder", ["digits-linf", "digits-defenses", "fake"])

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from boards import BOARD, purebench_here, write_board
+from fake_board import HOSTILE
 from judging import judge, refused
 
 import bench
 from bench import load_cells, load_draws, load_results, summary, worst_per_image
+from bench.site.build import build_site
 from bench.stats.proportions import wilson
 from bench.store.manifest import read_manifest
 from bench.store.reader import CHALLENGES
@@ -165,6 +167,31 @@ def test_kept_images_count_from_then_on(board, tmp_path):
     assert told["cells"]["only_new"] == 2
     (out / CHALLENGES).write_text("{")
     refused(purebench_here("table", out), "challenges.jsonl is damaged")
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "../../etc/passwd", "x" * 200, "\u202eevil", "=1+1"], ids=["html", "path", "long", "rtl", "sum"]
+)
+def test_hostile_names_of_images_authors_and_links_do_no_harm(board, tmp_path, name):
+    out, file = tmp_path / "out", save(tmp_path, board[2])
+    shutil.copytree(board[1], out)
+    beside, origin = sorted(tmp_path.iterdir()), ("--keep", "--name", name, "--author", name, "--link", name)
+    said = [challenge(board, file, *origin, out=out) for _ in range(2)]
+    assert [(done.returncode, done.stderr) for done in said] == [(0, "")] * 2
+    other = challenge(board, save(tmp_path, (board[2] + load_dataset("digits").x[:N].numpy()) / 2), *origin, out=out)
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+    said += [other, purebench_here("table", out)]
+    assert said[-1].returncode == 0
+    assert all((done.stdout + done.stderr).replace("\n", "").isprintable() for done in said)
+    assert sorted(tmp_path.iterdir()) == beside
+    assert f"given:{name}" in set(load_cells(out)["attack"])
+    build_site([out], tmp_path / "site")
+    pages = [page.read_text() for page in (tmp_path / "site").rglob("*.html")]
+    assert any("given:" in page for page in pages)
+    for page in pages:
+        assert "<script>alert" not in page
+        assert "javascript:" not in "".join(re.findall(r'(?:href|src)="([^"]*)"', page))
+    assert all(of.isprintable() and ".." not in of for of in (p.name for p in (tmp_path / "site").rglob("*")))
 
 
 def test_images_that_are_not_the_boards_are_refused(board, tmp_path):

@@ -126,8 +126,8 @@ def test_more_defenses_than_a_picture_holds_are_several_pictures():
     audits = bench.load_audits(RESULTS / "digits-audit")
     many = pd.concat([audits.assign(defense=audits["defense"] + str(i)) for i in range(3)])  # 18
     found = list(of_audits(many))
-    assert [p.name for p in found] == ["audit", "radius", "convergence"] * 2
-    assert [p.data["defense"].nunique() for p in found] == [12] * 3 + [6] * 3
+    assert [p.name for p in found] == ["audit", "checks", "radius", "convergence"] * 2
+    assert [p.data["defense"].nunique() for p in found] == [12] * 4 + [6] * 4
     assert all(p.svg for p in found)
 
 
@@ -148,3 +148,25 @@ def test_numbers_count_an_image_once():
     worst = bench.figure("matrix", RESULTS / "digits-linf").numbers
     assert worst["images"].tolist() == [500] * 4
     assert "sigma" in bench.figure("certified", RESULTS / "smooth-digits-smoothing").numbers
+
+
+def test_majorities_of_a_picture_are_those_of_tables():
+    numbers = bench.figure("draws", RESULTS / "digits-linf", defense="adp").numbers
+    last = numbers[(numbers["right"] == "majority") & (numbers["m"] == 15)]
+    summary = bench.summary(RESULTS / "digits-linf").query("defense == 'adp'").set_index(["attack", "view"])
+    clean = summary.loc[("none", "deployed"), "majority"]
+    assert last[last["attack"] == "clean images"]["share"].tolist() == pytest.approx(
+        [clean], abs=0.02
+    )  # 15 of 65 draws
+    board = bench.summary(RESULTS / "digits-defenses").query("defense == 'smoothing'")
+    numbers = bench.figure("draws", RESULTS / "digits-defenses", defense="smoothing").numbers
+    last = numbers[(numbers["right"] == "majority") & (numbers["m"] == 15)].set_index("attack")["share"]
+    wanted = {f"{row.attack}, {row.view}": row.majority for row in board.itertuples() if row.view != "deployed"}
+    assert {name: wanted[name] for name in last.index.drop("clean images")} == last.drop("clean images").to_dict()
+
+
+def test_numbers_of_the_matrix_say_who_breaks():
+    numbers = bench.figure("matrix", RESULTS / "digits-linf").numbers.set_index("defense")
+    worst = bench.worst_per_image(RESULTS / "digits-linf").query("defense == 'pgd-at' and accuracy < clean")
+    name, count = worst["attack"].value_counts().index[0], worst["attack"].value_counts().iloc[0]
+    assert numbers.loc["pgd-at", "broken_by"].startswith(f"{name}: {count}; ")

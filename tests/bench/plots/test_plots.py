@@ -17,6 +17,7 @@ from bench.plots import (
     attacks,
     audit,
     certified,
+    checks,
     claims,
     clean_robust,
     contraction,
@@ -33,7 +34,8 @@ from bench.plots import (
     style,
     trajectory,
 )
-from bench.plots.attacks import submission_curves
+from bench.plots.attacks import majority_curves, submission_curves
+from bench.plots.checks import check_rows
 from bench.plots.style import _DARK, COLOURS, FORMATS, INK, MUTED, PAPER, file_bytes
 from bench.stats.proportions import rob_at_m
 from defenses import load_model
@@ -141,6 +143,40 @@ def test_draws_shows_rob_at_m():
         draws(records, defense="pgd-at")
 
 
+def test_draws_shows_the_majority_of_tables():
+    """The majority of all draws is that of the summary, and of one draw its first; odd numbers only."""
+    records, votes = (read(RESULTS / "digits-linf") for read in (bench.load_results, bench.load_draws))
+    records = records[records["defense"] == "adp"]
+    curves = majority_curves(records[records["draws"] > 1], votes, attacks=None, submissions=99)
+    summary = bench.summary(RESULTS / "digits-linf").query("defense == 'adp' and attack != 'worst case'")
+    last = curves.groupby("attack", sort=False).tail(1)
+    assert sorted(last["share"]) == pytest.approx(sorted(summary["majority"]))
+    assert set(last["m"]) == {int(records["draws"].max())}
+    assert set(curves["m"] % 2) == {1}
+    first = (
+        votes[(votes["defense"] == "adp") & (votes["attack"] == "none") & votes["held_out"]]
+        .sort_values("draw", kind="stable")
+        .drop_duplicates("image")
+    )
+    labels = records[records["attack"] == "none"].set_index("image")["label"]
+    share = (first.set_index("image")["pred"] == labels).mean()
+    assert curves[(curves["attack"] == "clean images") & (curves["m"] == 1)]["share"].tolist() == pytest.approx([share])
+    ax = draws(records, votes=votes)
+    dashed = {tuple(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "--" and len(line.get_xdata())}
+    assert dashed == {tuple(range(1, 16, 2))}
+    assert ax.get_ylabel() == "accuracy (%)"
+
+
+def test_a_refusal_is_a_class_of_its_own_and_a_tie_is_wrong():
+    records = records_of(image=0, label=7).head(1)
+    votes = pd.DataFrame({"defense": "d", "training_seed": 0, "attack": "a", "view": "", "norm": "Linf", "eps": "1/5",
+                          "image": 0, "draw": range(6), "held_out": [False] + [True] * 5, "pred": [1, 7, 7, 7, 3, 7],
+                          "rejected": [False, False, True, True, False, False]})  # fmt: skip
+    curves = majority_curves(records, votes)
+    assert dict(zip(curves["m"], curves["share"], strict=True)) == {1: 1.0, 3: 0.0, 5: 0.0}
+    assert majority_curves(records.assign(targets="random"), votes).empty
+
+
 def records_of(**columns):
     """Ten images of a random defense under one attack, 20 draws each."""
     frame = pd.DataFrame({"image": range(10), "attack": "a", "view": "", "targets": "none", "draws": 20, "correct": 10})
@@ -161,12 +197,54 @@ def test_trainings_are_no_further_images():
     assert one[["share", "low", "high"]].to_numpy().tolist() == three[["share", "low", "high"]].to_numpy().tolist()
 
 
+def right_shares(ax) -> np.ndarray:
+    """Shares of right draws that a matrix shows, [defenses, images]: what its colours leave transparent."""
+    return 1 - np.asarray(ax.images[0].get_array())[..., 3]
+
+
 def test_images_without_a_verdict_are_not_drawn_as_wrong():
     worst = bench.worst_per_image(RESULTS / "digits-linf").query("defense == 'pgd-at'")
     many = pd.concat([worst.assign(image=worst["image"] + 1000 * i) for i in range(3)])
     few = many[many["image"] < 1000].assign(defense="few", accuracy=1.0)
-    values = matrix(pd.concat([many, few])).images[0].get_array()
-    assert np.nanmin(np.ma.filled(values, np.nan)[0]) == 1  # "few", the best
+    ax = matrix(pd.concat([many, few]))
+    assert right_shares(ax)[0].min() == 1  # "few", the best
+    unjudged = np.asarray(ax.images[1].get_array())[..., 3] > 0
+    assert not unjudged[1].any()
+    assert 0 < unjudged[0].sum() < unjudged.shape[1]
+    assert "no verdict" in [text.get_text() for text in ax.get_figure().legends[0].get_texts()]
+    assert len(matrix(worst).images) == 1
+
+
+def drawn_by(ax) -> dict[str, np.ndarray]:
+    """The cells of a matrix in the colour of each entry of its legend, strength included."""
+    cells = np.asarray(ax.images[0].get_array())
+    entries = {line.get_label(): line.get_color() for line in ax.lines}
+    return {
+        name: np.isclose(cells[..., :3], to_rgb(colour)).all(-1) * cells[..., 3] for name, colour in entries.items()
+    }
+
+
+def test_matrix_shows_who_breaks():
+    """Two attacks and an image that is wrong without one; with several trainings the mean is drawn."""
+    frame = pd.DataFrame({
+        "defense": "d", "training_seed": [0] * 5 + [1], "image": [0, 1, 2, 3, 4, 0],
+        "attack": ["a", "a", "b", "none", "a", "b"], "clean": [1.0, 1.0, 1.0, 0.0, 1.0, 1.0],
+        "accuracy": [0.5, 0.0, 0.25, 0.0, 1.0, 0.75], "dataset": "x", "split": "test", "indices": "i", "norm": "Linf",
+        "eps": "1/5", "targets": "none",
+    })  # fmt: skip
+    ax = matrix(frame)
+    images = [4, 0, 2, 1, 3]  # the easiest first
+    assert right_shares(ax).tolist() == [[1.0, 0.625, 0.25, 0.0, 0.0]]
+    wanted = {"a": [0, 0.375, 0, 1, 0], "b": [0, 0, 0.75, 0, 0], "wrong without an attack": [0, 0, 0, 0, 1]}
+    assert {name: of[0].tolist() for name, of in drawn_by(ax).items()} == wanted, images
+    worst = bench.worst_per_image(RESULTS / "digits-defenses")
+    shown = drawn_by(matrix(worst))
+    best, losing = worst[worst["defense"] == "trades"], ("autoattack:standard", "transfer")
+    for name in losing:
+        of = best[(best["attack"] == name) & (best["accuracy"] < best["clean"])]
+        assert shown[name][0].sum() == len(of) > 0
+    assert sum(of.sum() for of in shown.values()) == pytest.approx((1 - worst["accuracy"]).sum())
+    assert "5 others" in shown
 
 
 def test_two_pictures_in_one_figure_have_a_legend_each(leaders):
@@ -198,11 +276,11 @@ def test_ranks_are_not_cut_off(leaders):
 
 def test_matrix_shows_shares_of_images_and_bins_many():
     worst = bench.worst_per_image(RESULTS / "digits-linf")
-    values = matrix(worst).images[0].get_array()
+    values = right_shares(matrix(worst))
     assert values.shape == (4, 500)
     assert np.allclose(values.mean(1), sorted(worst.groupby("defense")["accuracy"].mean(), reverse=True))
     many = pd.concat([worst, worst.assign(image=worst["image"] + 1000), worst.assign(image=worst["image"] + 2000)])
-    binned = matrix(many).images[0].get_array()
+    binned = right_shares(matrix(many))
     assert binned.shape == (4, 500)
     assert np.allclose(binned.mean(1), values.mean(1))
 
@@ -219,6 +297,29 @@ def test_audits(audits):
     for draw in (audit, radius, convergence):
         with pytest.raises(UserError, match=r"^no audit"):
             draw(audits.head(0))
+
+
+def test_checks_fail_where_their_interval_is_in_the_shade(audits):
+    ax = checks(audits)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert len(names) == 13
+    shades = {names[round(p.get_y() + 0.46)]: (p.get_x(), p.get_x() + p.get_width()) for p in ax.patches}
+    status = audits.set_index(["defense", "check"])["status"]
+    seen = 0
+    for container in ax.containers:
+        line, _, (bars,) = container
+        for (_, y), ends in zip(line.get_xydata(), bars.get_segments(), strict=True):
+            low, high = shades[names[round(y)]]
+            inside = bool(low < ends[:, 0].min() and ends[:, 0].max() < high)
+            assert inside == (status[container.get_label(), names[round(y)]] == "fail"), (container.get_label(), y)
+            seen += 1
+    assert seen == len(check_rows(audits)) > 60
+    adp = check_rows(audits).set_index(["defense", "check"]).loc[("adp", "white box against SPSA")]
+    assert adp[["value", "limit", "measured"]].tolist() == [-0.0434375, 0.01, "difference"]
+    with pytest.raises(UserError, match="no audits with numbers"):
+        checks(audits[audits["check"] == "logits and no softmax"])
+    with pytest.raises(UserError, match="13 defenses are too many"):
+        checks(pd.concat([audits[audits["defense"] == "adp"].assign(defense=str(i)) for i in range(13)]))
 
 
 def test_corruptions_and_radii():

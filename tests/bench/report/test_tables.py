@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from fake_board import HELD, SEL, deterministic, line, result, row, stochastic, write
+from fake_board import HELD, SEL, deterministic, failed, line, result, row, stochastic, write
 
+import bench
 from bench import load_results, summary
 from bench.analysis.summary import WORST
 from bench.report.comparison_table import pivot
-from bench.report.full_table import full_table
+from bench.report.full_table import full_table, narrowed
+from bench.report.tables import table_texts
 from defenses.utils.errors import UserError
 
 
@@ -52,6 +55,32 @@ def test_of_equal_attacks_the_smaller_success_gives_the_size(tmp_path):
     ]
     worst = row(summary(write(tmp_path, results)), "plain", WORST)
     assert (worst.robust_mean, worst.median_perturbation) == (pytest.approx(1 / 6), pytest.approx(0.1))
+
+
+def test_the_table_of_a_paper_has_six_columns(folder, tmp_path):
+    full = full_table(summary(folder))
+    assert len(full.columns) > 12
+    table = narrowed(full)
+    wanted = ("defense", "attack", "attack view", "robust: mean % [95%]", "Rob(5): unbiased %", "evaluations per image")
+    assert table.columns == wanted
+    places = [full.columns.index(name) for name in wanted]
+    assert table.rows == tuple(tuple(row[at] for at in places) for row in full.rows)
+    assert not [note for note in table.footnotes if note.startswith(("median size", "majority vote"))]
+    assert narrowed(full_table(summary(folder).head(0))).rows == ()
+
+
+def test_of_several_threats_fewer_numbers_fit_into_a_paper(tmp_path):
+    results = [*deterministic(), *deterministic(eps="1/10"), failed(line("plain", "fab"), "error", "x")]
+    board = write(tmp_path / "board", results)
+    table = narrowed(full_table(summary(board)))
+    assert table.columns[:5] == ("threat", "defense", "attack", "attack view", "robust: mean % [95%]")
+    assert len(table.columns) == 6
+    assert [row[4] for row in table.rows if row[2] == "fab"] == ["error"]  # the column status is not there
+    texts = table_texts(board)[1]
+    for text in (texts["tables.tex"], bench.table(board, "latex"), bench.table(load_results(board), "latex")):
+        layouts = re.findall(r"begin{tabular}{([lr]*)}", text)
+        assert len(layouts[-1]) == 6
+    assert len(texts["tables.csv"].splitlines()[0].split(",")) > 40
 
 
 def test_an_image_with_two_verdicts_is_refused(tmp_path):

@@ -190,7 +190,10 @@ def test_the_pages_of_attacks_and_audits_have_their_pictures(site):
     assert "gan-at" not in {
         row[0] for row in figures((site / "b/digits-gan/attacks.html").read_text())["convergence"][2]
     }
-    assert figures((site / "audits.html").read_text()).keys() == {"audit", "radius", "convergence"}
+    found = figures((site / "audits.html").read_text())
+    assert found.keys() == {"audit", "checks", "radius", "convergence"}
+    (row,) = [row for row in found["checks"][2] if row[:2] == ["adp", "white box against SPSA"]]
+    assert row[2:] == ["difference", "-4.3", "-6.0", "-2.6", "1.0"]  # all in percent
 
 
 def test_pictures_are_small_and_all_are_shown(site):

@@ -110,6 +110,64 @@ def test_wrong_sums_sizes_and_files(made, tmp_path, board):
     assert "; and 4 more findings (purebench submit check" in line
 
 
+def graph_of(files):
+    return json.loads(files["ro-crate-metadata.json"])
+
+
+def listed(files):
+    """Let submission.json agree with a changed crate."""
+    content = files["ro-crate-metadata.json"]
+    about = json.loads(files["submission.json"])
+    about["files"]["ro-crate-metadata.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    files["submission.json"] = json.dumps(about).encode()
+
+
+def test_a_crate_that_says_something_else(made, tmp_path, board):
+    def change(files):
+        graph = graph_of(files)
+        entities = {e["@id"]: e for e in graph["@graph"]}
+        entities["card.toml"]["sha256"] = "0" * 64
+        entities["board.toml"]["contentSize"] = "1"
+        entities["results/plan.jsonl"]["@id"] = "../../etc/<script>alert(1)</script>\u202e\x1b[2J"
+        graph["@graph"].append(entities["code/models.py"])
+        files["ro-crate-metadata.json"] = json.dumps(graph).encode()
+        listed(files)
+
+    zipped = changed(made / "row.zip", tmp_path / "row.zip", change, seal=False)
+    lines = findings(zipped)
+    assert lines[0] == "crate: ro-crate-metadata.json describes code/models.py twice"
+    others = [line for line in lines if "alert" not in line]
+    assert others[1:] == [
+        "crate: board.toml has another size or SHA-256 than ro-crate-metadata.json says",
+        "crate: card.toml has another size or SHA-256 than ro-crate-metadata.json says",
+        "crate: ro-crate-metadata.json does not describe results/plan.jsonl",
+    ]
+    (hostile,) = [line for line in lines if "alert" in line]
+    assert hostile.isprintable()
+    assert "crate: ro-crate-metadata.json describes code/models.py twice" in refused(zipped, board)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"@graph": 3}', b'{"@graph": [{}]}', b"[" * 100_000, b"\xff"])
+def test_a_damaged_crate(content, made, tmp_path):
+    def change(files):
+        files["ro-crate-metadata.json"] = content
+        listed(files)
+
+    (line,) = findings(changed(made / "row.zip", tmp_path / "row.zip", change, seal=False))
+    assert line.startswith("crate: ")
+
+
+def test_a_submission_without_a_crate(made, tmp_path):
+    def change(files):
+        del files["ro-crate-metadata.json"]
+        about = json.loads(files["submission.json"])
+        del about["files"]["ro-crate-metadata.json"]
+        files["submission.json"] = json.dumps(about).encode()
+
+    zipped = changed(made / "row.zip", tmp_path / "row.zip", change, seal=False)
+    assert findings(zipped) == ["crate: ro-crate-metadata.json is missing; pack the row again"]
+
+
 def test_a_newer_schema(made, tmp_path):
     def change(files):
         files["submission.json"] = json.dumps(json.loads(files["submission.json"]) | {"schema": 2}).encode()

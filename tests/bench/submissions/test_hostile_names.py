@@ -48,6 +48,9 @@ def test_a_row_of_a_hostile_label_is_added_and_does_no_harm(made, tmp_path, labe
     said = [purebench_here("submit", "pack", whole, "--defense", label, *options)]
     assert (said[0].returncode, said[0].stderr) == (0, "")
     assert not [name for name in read_zip(out) if name.startswith("/") or ".." in name or not name.isprintable()]
+    graph = json.loads(read_zip(out)["ro-crate-metadata.json"])["@graph"]
+    assert not [e["@id"] for e in graph if ".." in e["@id"] or "<" in e["@id"] or not e["@id"].isprintable()]
+    assert all(is_harmless(value) for e in graph for value in e.values() if isinstance(value, str))
     said += [purebench_here("submit", "check", out, "--to", board)]
     assert said[-1].returncode == 0, said[-1].stdout
     beside = sorted(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 import zipfile
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from boards import purebench, purebench_here
 from submitted import LABEL, changed, pack, read_zip, the_part, with_lines
 
-from bench import leaderboard, load_draws, load_results
+from bench import __version__, leaderboard, load_draws, load_results
 from bench.board.load import load_board
 from bench.site.build import build_site
 from bench.spec.submission import AGAINST, CHECKS, HOLDS, REFUSED, RERUN
@@ -28,7 +29,7 @@ def submit(*arguments):
 def test_the_same_row_gives_the_same_bytes(made, tmp_path):
     done = pack(made, tmp_path / "again.zip")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"13 files of noisy in {tmp_path / 'again.zip'}\n"
+    assert done.stdout == f"14 files of noisy in {tmp_path / 'again.zip'}\n"
     assert (tmp_path / "again.zip").read_bytes() == (made / "row.zip").read_bytes()
     assert not (made / "imported").exists()
     assert {info.date_time for info in zipfile.ZipFile(made / "row.zip").infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -41,6 +42,22 @@ def test_the_zip_holds_this_defense_alone(made):
     assert files["code/models.py"] == (made / "models.py").read_bytes()
     assert {name.partition("/")[0] for name in files} == {name.rstrip("/") for name in HOLDS}
     assert str(made).encode() not in b"".join(files[n] for n in files if n.endswith((".json", "l")))
+
+
+def test_its_crate_describes_every_file(made):
+    """The same metadata as a report's: runs, software, and files of the zip with the checksums of submission.json."""
+    files = read_zip(made / "row.zip")
+    graph = json.loads(files["ro-crate-metadata.json"])["@graph"]
+    listed = json.loads(files["submission.json"])["files"]
+    described = {unquote(e["@id"]): (e["sha256"], int(e["contentSize"])) for e in graph if e["@type"] == "File"}
+    wanted = {name: (of["sha256"], of["size"]) for name, of in listed.items() if name != "ro-crate-metadata.json"}
+    assert described == wanted
+    assert set(wanted) == files.keys() - {"ro-crate-metadata.json", "submission.json"}
+    (action,) = [e for e in graph if e["@type"] == "CreateAction"]
+    (run,) = json.loads(files["results/manifest.json"])["runs"]
+    assert (action["description"], action["startTime"]) == (run["command"], run["started"])
+    assert {"@id": "results/manifest.json"} in action["result"]
+    assert {e["softwareVersion"] for e in graph if e["@type"] == "SoftwareApplication"} == {__version__}
 
 
 def test_its_board_file_is_the_board(made, tmp_path, monkeypatch):
