@@ -10,9 +10,9 @@ from markupsafe import Markup
 from bench.site.gallery import Gallery, Shown
 
 _SIDE = 64  # least pixels of a screen across a panel
-_PANEL = (
-    '<svg width="{shown_w}" height="{shown_h}" viewBox="0 0 {w} {h}" aria-hidden="true">'
-    '<image href="../../i/{name}.png" x="{x}" y="{y}" width="{all_w}" height="{all_h}"/></svg>'
+_PANELS = Markup(
+    '<svg width="{shown_w}" height="{shown_h}" viewBox="{box}" aria-hidden="true">'
+    '<image href="../../i/{name}.png" width="{all_w}" height="{all_h}"/></svg>'
 )
 
 
@@ -46,21 +46,16 @@ def _figure(gallery: Gallery, image: int, norm: str, links: Mapping[int, str]) -
         return Markup()
     times = max(1, -(-_SIDE // min(sheet.width, sheet.height)))  # whole: every pixel is as large
     width, height = sheet.size
-    panels = [
-        _PANEL.format(
-            shown_w=times * sheet.width,
-            shown_h=times * sheet.height,
-            w=sheet.width,
-            h=sheet.height,
-            name=gallery.name,
-            x=-x,
-            y=-y,
-            all_w=width,
-            all_h=height,
-        )
-        for x, y in (sheet.place(image, panel) for panel in range(sheet.panels))
-    ]
+    x, y = sheet.place(image)
+    panels = _PANELS.format(
+        shown_w=times * sheet.across,
+        shown_h=times * sheet.height,
+        box=f"{x} {y} {sheet.across} {sheet.height}",
+        name=gallery.name,
+        all_w=width,
+        all_h=height,
+    )
     name = Markup("image {}").format(shown.index)
     name = Markup('<a href="{}">{}</a>').format(links[shown.index], name) if shown.index in links else name
     text = Markup("{}: {}").format(name, caption(shown, norm))
-    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(Markup("".join(panels)), text)
+    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(panels, text)

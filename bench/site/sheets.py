@@ -13,6 +13,7 @@ from defenses.utils.arrays import F32, U8
 SIDE, BYTES = 96, 150_000  # pixels of a larger picture after scaling, and bytes of a sheet, at most
 ACROSS = 8  # images side by side in a sheet
 GREY = 128  # no difference
+GAP = 1  # pixels between two panels of an image
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,16 @@ class Sheet:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the whole sheet, pixels."""
-        return self.width * self.panels * min(self.count, ACROSS), self.height * -(-self.count // ACROSS)
+        return self.across * min(self.count, ACROSS), self.height * -(-self.count // ACROSS)
 
-    def place(self, image: int, panel: int) -> tuple[int, int]:
-        """Return the left upper corner of a panel, pixels."""
-        return (image % ACROSS * self.panels + panel) * self.width, image // ACROSS * self.height
+    @property
+    def across(self) -> int:
+        """Width of the panels of an image with the gaps between them, pixels."""
+        return self.panels * (self.width + GAP) - GAP
+
+    def place(self, image: int) -> tuple[int, int]:
+        """Return the left upper corner of the panels of an image, pixels."""
+        return image % ACROSS * self.across, image // ACROSS * self.height
 
 
 def sheet_of(clean: Sequence[F32] | None, adversarial: Sequence[F32], scale: float) -> Sheet:
@@ -102,12 +108,14 @@ def _png(images: Sequence[Sequence[U8]]) -> bytes:
     from PIL import Image  # slow to import
 
     height, width, channels = images[0][0].shape
-    across = width * len(images[0])
+    across = len(images[0]) * (width + GAP) - GAP
     columns = min(len(images), ACROSS)
     whole = np.full((height * -(-len(images) // ACROSS), across * columns, channels), GREY, np.uint8)
     for i, panels in enumerate(images):
         top, left = i // ACROSS * height, i % ACROSS * across
-        whole[top : top + height, left : left + across] = np.concatenate(panels, axis=1)
+        for j, panel in enumerate(panels):
+            begin = left + j * (width + GAP)
+            whole[top : top + height, begin : begin + width] = panel
     buffer = io.BytesIO()
     Image.fromarray(whole[:, :, 0] if channels == 1 else whole).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

@@ -18,7 +18,7 @@ from bench.cli.main import main
 from bench.site.build import build_site
 from bench.site.evidence import STATES
 from bench.site.gallery import file_name
-from bench.site.sheets import ACROSS, BYTES, GREY, difference, fitting, sheet_of
+from bench.site.sheets import ACROSS, BYTES, GAP, GREY, difference, fitting, sheet_of
 from bench.spec.view_words import view_words
 
 AUDIT = COMMITTED[0]
@@ -125,12 +125,16 @@ def test_the_file_of_all_images_is_the_records(site):
 def panels(site, source, place):
     """Pixels of the panels of a figure, cut out of the sheet as the page does."""
     figure = source.split("<figure>")[1 + place].partition("</figure>")[0]
-    cut = re.findall(r'viewBox="0 0 (\d+) (\d+)".*?href="\.\./\.\./(i/\w+\.png)" x="(-?\d+)" y="(-?\d+)"', figure)
-    found = []
-    for width, height, file, x, y in cut:
-        sheet = np.asarray(Image.open(site / file)).astype(int)
-        found.append(sheet[-int(y) :][: int(height), -int(x) :][:, : int(width)])
-    return figure, found
+    box, file, *whole = re.search(
+        r'viewBox="([\d ]+)".*?href="\.\./\.\./(i/\w+\.png)" width="(\d+)" height="(\d+)"', figure
+    ).groups()
+    x, y, width, height = map(int, box.split())
+    sheet = np.asarray(Image.open(site / file)).astype(int)
+    assert sheet.shape[:2] == tuple(map(int, reversed(whole)))
+    row = sheet[y : y + height, x : x + width]
+    side = (width - 2 * GAP) // 3
+    assert (row[:, side : side + GAP] == GREY).all()
+    return figure, [row[:, at : at + side] for at in range(0, width, side + GAP)]
 
 
 def test_pictures_are_the_stored_arrays(site):
@@ -308,8 +312,8 @@ def test_a_difference_is_grey_where_there_is_none():
     assert difference(clean, moved, 0.2).ravel().tolist() == [GREY, round(GREY + 63.5), 255, 255]
     assert difference(moved, clean, 0.2).ravel().tolist()[-1] == 1
     sheet = sheet_of([clean] * 20, [moved] * 20, 0.2)
-    assert sheet.size == (3 * 4 * ACROSS, 3)
-    assert sheet.place(9, 2) == (3 * 4 + 2 * 4, 1)
+    assert sheet.size == ((3 * 4 + 2) * ACROSS, 3)
+    assert sheet.place(9) == (3 * 4 + 2, 1)
 
 
 def test_a_key_of_somebody_elses_makes_no_path():
