@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from boards import ROOT
-from tools.readme_results import _row
+from tools.readme_results import row
 from tools.readmes import COMMAND, PART, PARTS, READMES, renewed
 
 import bench
@@ -177,7 +177,7 @@ def test_a_defense_of_ten_lines_on_a_board_of_six(tmp_path, monkeypatch):
 
 def test_the_surprises_of_the_front_page():
     def mean(defense: str, attack: str, gradient: str = "") -> float:
-        return float(_row("digits-linf", defense, attack, gradient)["robust_mean"])
+        return float(row("digits-linf", defense, attack, gradient)["robust_mean"])
 
     assert 0.3 < mean("adp", "autoattack:rand") < 0.367
     assert 0.18 < mean("adp", "foolbox:LinfPGD, 50 steps", "exact") < 0.22
@@ -193,8 +193,8 @@ def test_the_surprises_of_the_front_page():
 
 def test_the_findings_of_the_family():
     def mean(defense: str, attack: str) -> float | None:
-        row = _row("digits-defenses", defense, attack)
-        return None if row is None else float(row["robust_mean"])
+        found = row("digits-defenses", defense, attack)
+        return None if found is None else float(found["robust_mean"])
 
     assert mean("defense-vae", "autoattack:standard") == 0 < 0.85 < mean("defense-vae", "PGD-50, BPDA")
     assert mean("jem-refine", "adaptive") < mean("jem-refine", "transfer") < 0.1 < mean("jem-refine", "APGD-50, exact")
