@@ -47,16 +47,14 @@ class Made:
     commits: tuple[Commit, ...]
 
     @property
-    def checkout(self) -> str:
-        """Line that takes the code to the commit of most cells, and names the others."""
-        first, *others = self.commits
-        results = "cells" if first.cells else "results"
-        if not first.sha:
+    def comment(self) -> str:
+        """Line of a shell that names the commits: keys, and so results, of a cell are those of all later ones."""
+        results = "cells" if self.commits[0].cells else "results"
+        named = [" ".join(filter(None, (commit.sha, commit.more))) for commit in self.commits if commit.sha]
+        if not named:
             return f"# which commit made these {results} is not recorded"
-        shas = [commit.sha for commit in others if commit.sha and commit.sha != first.sha]
-        rest = [f"other {results}: {' '.join(dict.fromkeys(shas))}"] if shas else []
-        rest += [f"{counted(c.cells, 'cell')} of a commit that is not recorded" for c in others if not c.sha]
-        return f"git checkout {first.sha}" + (f"  # {'; '.join(rest)}" if rest else "")
+        named += [f"{counted(c.cells, 'cell')} at a commit that is not recorded" for c in self.commits if not c.sha]
+        return f"# made at {', '.join(named)}"
 
 
 def made_of(source: Source, lines: Iterable[Mapping[str, Any]]) -> Made:

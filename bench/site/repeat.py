@@ -13,8 +13,7 @@ from bench.site.text import missing
 from defenses.utils.names import portable
 from defenses.utils.text import counted, human_time
 
-CLONE = ("git clone REPOSITORY purebench", "cd purebench", "pip install uv")
-INSTALL = "uv sync && . .venv/bin/activate"  # libraries of the commit that is checked out
+CLONE = ("git clone REPOSITORY purebench", "cd purebench", "pip install uv", "uv sync && . .venv/bin/activate")
 _OUT = ["--out", "again"]  # an empty folder: in one with results nothing is computed again
 
 
@@ -67,15 +66,15 @@ def commands(source: Source, name: str, lines: Sequence[Mapping[str, Any]]) -> l
     runs = {run.id: run.command for run in source.runs}
     of_cells = [runs.get(str(line.get("run")), "") for line in lines if line.get("status") == "ok"]
     typed = [command for command in dict.fromkeys(of_cells or runs.values()) if command.startswith("purebench ")]
-    started = [made_of(source, lines).checkout, INSTALL]
+    started = [made_of(source, lines).comment]
     if source.kind != "a board":
         return [*started, *dict.fromkeys(map(_elsewhere, typed))]
     runs_of_board = [words for words in map(str.split, typed) if words[1:2] == ["run"]]
     some = bool(runs_of_board) and all("--defense" in words for words in runs_of_board)
     labels = dict.fromkeys(str(line["defense"]) for line in lines) if some else ()
     others = [command for command in typed if not command.startswith("purebench run ")]  # as images of a challenge
-    judged = [shell(["purebench", command, source.name]) for command in ("verify", "table")]
-    return [*started, _run(source, name, labels), *others, *judged]
+    judged = [["purebench", "verify", source.name], ["purebench", "diff", source.name, "again"]]
+    return [*started, _run(source, name, labels), *others, *map(shell, judged)]
 
 
 def _run(source: Source, name: str, labels: Iterable[str]) -> str:

@@ -57,7 +57,7 @@ def row_page(site: Site, board: SiteBoard, row: SiteRow, plots: Plots, files: Ro
         audit=audit_address(row),
         composed=parts(row) or "Its parts are not known.",
         tables=_composition(row),
-        commands=block([repeat.made.checkout, repeat.run, repeat.verify]),
+        commands=block([repeat.made.comment, repeat.run, "purebench table again", repeat.verify]),
         took=took(board.source, row.lines),
         python=block([*repeat.python]),
         plots=plots.shown(row.pictures, f"{board.slug}/{row.slug}", "../../"),

@@ -58,6 +58,7 @@ def rebuild_cell(line: CellRecord) -> Cell | None:
             identity["seed"],
             surrogate=_surrogate(identity.get("source")),
             compute=Compute(*identity.get("compute", ())),
+            source_view=ViewSpec(*identity.get("source_view", ())),
         )
     except (KeyError, TypeError, ValueError, IndexError, UserError):
         return None

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from boards import MODELS, ROOT, purebench_here, write_board
 
+from bench.audit.reproduction.rebuild import rebuild_cell
+from bench.store.reader import read_folder
+
 
 def tree(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -193,6 +196,16 @@ def test_no_results(tmp_path):
     result = purebench_here("verify", tmp_path)
     assert result.returncode == 2
     assert "no results folder" in result.stderr
+
+
+def test_every_committed_cell_can_be_rebuilt():
+    rebuilt = 0
+    for folder in sorted({path.parent.parent.parent for path in (ROOT / "results").glob("*/parts/*/cells.jsonl")}):
+        for line in read_folder(folder, lambda lines, _: lines):
+            if line["status"] == "ok":
+                assert rebuild_cell(line) is not None, (folder.name, line["defense"], line["attack"], line["view"])
+                rebuilt += 1
+    assert rebuilt > 1000
 
 
 @pytest.mark.slow

@@ -42,20 +42,21 @@ def cells_of(name):
     return [c for c in read_folder(ROOT / "results" / name, lambda cells, _: cells) if c["status"] == "ok"]
 
 
-def test_it_begins_with_a_clone_and_each_block_installs_the_commit_of_most_cells(source):
-    assert block(source) == ["git clone REPOSITORY purebench", "cd purebench", "pip install uv"]
+def test_it_begins_with_a_clone_and_each_block_names_the_commits_of_its_cells(source):
+    assert block(source)[:3] == ["git clone REPOSITORY purebench", "cd purebench", "pip install uv"]
+    assert block(source)[3:] == ["uv sync && . .venv/bin/activate"]
+    assert "git checkout" not in source  # the results are not there at the commits that made them
     for name in NAMES:
-        checkout, install, *_ = block(place(source, name))
-        assert install == "uv sync && . .venv/bin/activate"
+        made_at, *_ = block(place(source, name))
         commits = {run["id"]: run["git"]["commit"] for run in read_runs(ROOT / "results" / name)}
         if name.startswith(("digits", "reproduction")):
             made = Counter(commits.get(cell["run"], "") for cell in cells_of(name))
             unknown = made.pop("", 0)
-            assert made[re.match(r"git checkout (\w+)", checkout)[1]] == max(made.values())
-            assert all(commit in checkout for commit in made)
-            assert (f"{unknown} cells of a commit that is not recorded" in checkout) == (unknown > 0)
+            assert made[re.match(r"# made at (\w+)", made_at)[1]] == max(made.values())
+            assert all(f"{commit} ({n} cell" in made_at for commit, n in made.items())
+            assert (f"{unknown} cells at a commit that is not recorded" in made_at) == (unknown > 0)
         else:
-            assert all(commit in checkout for commit in commits.values())
+            assert all(commit in made_at for commit in commits.values())
 
 
 def test_a_folder_is_repeated_in_an_empty_one_by_commands_that_parse(source):
@@ -109,8 +110,8 @@ def test_commands_are_those_of_the_runs_that_made_cells(typed, again, tmp_path):
     build_site([folder], tmp_path / "site")
     source = (tmp_path / "site/reproduce.html").read_text()
     lines = block(source.partition("<section>")[2])
-    assert lines[0] == f"git checkout {'c' * 40}"
-    assert lines[2:] == [*again, "purebench verify fake", "purebench table fake"]
+    assert lines[0] == f"# made at {'c' * 40} with changes (4 cells)"
+    assert lines[1:] == [*again, "purebench verify fake", "purebench diff fake again"]
     assert "with changes (4 cells)" in source.partition("<footer>")[2]
 
 
@@ -119,4 +120,4 @@ def test_a_folder_without_runs_says_that_its_commit_is_not_recorded(tmp_path):
     build_site([write(tmp_path / "bare", rows)], tmp_path / "site")
     lines = block((tmp_path / "site/reproduce.html").read_text().partition("<section>")[2])
     assert lines[0] == "# which commit made these cells is not recorded"
-    assert lines[2] == "purebench run bare --out again"
+    assert lines[1] == "purebench run bare --out again"

@@ -62,15 +62,16 @@ def test_commands_of_a_row_are_of_its_own_cells_and_repeat_it(site, monkeypatch)
     for label, slug in labels(AUDITED).items():
         source = (site / f"b/digits-audit/{slug}.html").read_text().partition('<h2 id="reproduce">')[2]
         shell, python = (html.unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", source, re.DOTALL)[:2])
-        checkout, run, verify = shell.splitlines()
+        made_at, run, table, verify = shell.splitlines()
+        assert table == "purebench table again"
         made = Counter(commits.get(cell["run"], "") for cell in cells if cell["defense"] == label)
         unknown = made.pop("", 0)  # of a run that its manifest has lost
         if made:
-            assert made[re.match(r"git checkout (\w+)", checkout)[1]] == max(made.values())
-            assert all(commit in checkout for commit in made)
-            assert (f"{unknown} cells of a commit that is not recorded" in checkout) == (unknown > 0)
+            assert made[re.match(r"# made at (\w+)", made_at)[1]] == max(made.values())
+            assert all(f"{commit} ({n} cell" in made_at for commit, n in made.items())
+            assert (f"{unknown} cells at a commit that is not recorded" in made_at) == (unknown > 0)
         else:
-            assert checkout == "# which commit made these cells is not recorded"
+            assert made_at == "# which commit made these cells is not recorded"
         last += list(commits.values())[-1] in made
         only = f"--defense {shlex.quote(label)}"
         assert run == f"purebench run digits-audit {only} --out again"
