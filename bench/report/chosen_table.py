@@ -55,8 +55,11 @@ def _rank(line: Line, _: int) -> str:
 
 
 def _claimed(line: Line, digits: int) -> str:
-    share = _share("claim_robust")(line, digits)
-    return share if share == ABSENT else f"{share}{second_hand(str(line['claim_evidence']))}"
+    share, setting = _share("claim_robust")(line, digits), str(line["claim"]).partition(",")[0]
+    if share == ABSENT:
+        return share
+    other = "" if setting == f"{line['dataset']} {line['norm']} {line['eps']}" else f" on {setting}"
+    return f"{share}{other}{second_hand(str(line['claim_evidence']))}"
 
 
 def _whole(name: str) -> Callable[[Line, int], str]:
@@ -170,6 +173,13 @@ def _notes(frame: pd.DataFrame, names: Collection[str]) -> tuple[str, ...]:
         notes.append("The worst case counts draws that do not give the target; clean accuracy counts right ones.")
     if "rob5" in names:
         notes.append("Rob(5): right in all of five submissions.")
+    claims = frame[frame["claim_robust"].notna()]
+    if "claim" in names and len(claims):
+        apart = int((claims["claim_verdict"] == "not comparable").sum())
+        notes.append(
+            "Claimed: by the paper, of its own network"
+            + (f"; {apart} of {len(claims)} cannot be compared with the row beside." if apart else ".")
+        )
     if "claim" in names and (frame["claim_evidence"] == "secondary").any():
         notes.append("Secondary: a claim that was read in a later work, not in the paper itself.")
     if frame["rank_low"].isna().any():

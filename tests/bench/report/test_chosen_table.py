@@ -152,6 +152,18 @@ def test_latex_compiles_without_a_warning(folder, tmp_path):
     assert not re.findall(r".*(?:Warning|Overfull|Underfull|Float too large).*", log)
 
 
+def test_claims_of_other_data_sets_and_networks_say_so(leaders):
+    (table,) = chosen_table(leaders, columns=["worst", "claim"])
+    claims = leaders[leaders["claim_robust"].notna()]
+    assert (claims["claim_verdict"] == "not comparable").all()
+    for name, _, claimed in table.rows:
+        (claim,) = leaders[leaders["defense"] == name]["claim"]
+        if claim and not claim.startswith("digits Linf 1/5"):
+            assert f" on {claim.partition(',')[0]}" in claimed
+    told = f"Claimed: by the paper, of its own network; {len(claims)} of {len(claims)} cannot be compared with the row beside."
+    assert told in table.footnotes
+
+
 def test_claims_of_later_works_are_marked(leaders):
     evidence = dict(zip(leaders["defense"], leaders["claim_evidence"], strict=True))
     assert {"secondary", "code"} <= {*evidence.values()}
