@@ -33,13 +33,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
 
 
+_UNREAD = 141  # as a shell tells SIGPIPE: nobody knows what a check found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
         The exit code: 0 done; 1 a defense that fails its certificate or audit, a claim that differs or is refuted, a
         site or a run that differs, a submission that fails a check, or a fault of purebench; 2 bad input, errors on
-        record, a broken environment, or verdicts that differ; 130 interrupted.
+        record, a broken environment, or verdicts that differ; 130 interrupted; 141 (as of SIGPIPE) nobody reads on.
     """
     if "_ARGCOMPLETE" in os.environ:  # set by the shell's completion alone
         import argcomplete
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except BrokenPipeError:
         _close_output()
-        return 0
+        return _UNREAD
     except OSError as error:
         if interrupts:
             return _interrupted()

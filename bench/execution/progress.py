@@ -15,6 +15,7 @@ from bench.spec.cell import Cell
 from defenses.utils.text import counted, human_time
 
 _SHORT = 0.02  # seconds; a forecast that takes no longer is always made anew
+_LATE = 1.5  # times what is told, from which on it is a lower bound
 
 
 class Progress:
@@ -50,7 +51,7 @@ class Progress:
         self._prepared = dict.fromkeys(self._left, 0)
         self._step_begin = self.begin
         self._running: dict[str, tuple[float, float]] = {}  # by key, begin and share of the cell that is done
-        self._eta, self._next_eta = math.inf, -math.inf
+        self._eta, self._next_eta, self._late = math.inf, -math.inf, False
 
     def prepared(self, what: str, title: str) -> None:
         """Report a step before the first cell.
@@ -113,8 +114,8 @@ class Progress:
     def eta(self) -> float | None:
         """Return a forecast of the remaining seconds, which never grows; None before any cell is known.
 
-        Where cells take longer than was expected, it stands still. Of many cells it is made anew as often as a
-        twentieth of the time allows.
+        Where cells take longer than was expected, it stands still, and lines call it a lower bound. Of many cells it is
+        made anew as often as a twentieth of the time allows.
         """
         now = self._clock()
         if now < self._next_eta:
@@ -122,7 +123,9 @@ class Progress:
         left = [self._remaining(cell) for cell in self.pending.values()]
         known = [seconds for seconds in left if seconds is not None]
         if len(known) == len(left):
-            self._eta = min(self._eta, makespan(known, max(1, self.workers)))
+            now_left = makespan(known, max(1, self.workers))
+            self._eta = min(self._eta, now_left)
+            self._late = now_left > _LATE * self._eta + 1
         took = self._clock() - now
         self._next_eta = now + 20 * took if took > _SHORT and known else now
         return None if math.isinf(self._eta) else self._eta
@@ -148,7 +151,7 @@ class Progress:
 
     def _end(self) -> str:
         eta = self.eta()
-        return f"ETA {'unknown' if eta is None else human_time(eta)}"
+        return f"ETA {'unknown' if eta is None else ('over ' if self._late else '') + human_time(eta)}"
 
 
 def _name(cell: Cell) -> str:

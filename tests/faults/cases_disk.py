@@ -124,12 +124,13 @@ def table_to_full_disk(ground: Ground) -> Outcome:
     return Outcome(folder=out, kept=kept)
 
 
-@case("a reader that closes the pipe of the table", "no traceback")
+@case("a reader that closes the pipe of the table", "no traceback, and no exit code 0")
 def closed_pipe(ground: Ground) -> Outcome:
     out = ground.copy()
     kept = finished(out)
-    command = f"{sys.executable} -m bench table {out} | true"
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = f"set -o pipefail; {sys.executable} -m bench table {out} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 141, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
     return Outcome(folder=out, kept=kept)

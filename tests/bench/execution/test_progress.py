@@ -184,6 +184,15 @@ def test_the_eta_stands_still_where_cells_take_longer(tmp_path):
     assert progress.eta() == 0.0
 
 
+def test_an_eta_that_was_too_short_is_told_as_a_lower_bound(tmp_path):
+    cells = [c for c in small(tmp_path) if c.attack.label == "slow" and c.defense.label == "linear"]
+    progress, stream, clock = told(cells, workers=1)
+    progress.finished(CellReport(cells[0].key, "ok", 10.0, None))
+    clock.now = 310.0
+    progress.finished(CellReport(cells[1].key, "ok", 300.0, None))
+    assert [line.rpartition(" | ")[2] for line in stream.getvalue().splitlines()] == ["ETA 20 s", "ETA over 20 s"]
+
+
 def test_the_eta_of_many_cells_is_made_seldom(tmp_path, monkeypatch):
     cells = [c for c in small(tmp_path) if c.attack.label == "slow" and c.defense.label == "linear"]
     progress, _, clock = told(cells, workers=1, quiet=True)
