@@ -37,6 +37,8 @@ def _problems(subject: Subject) -> list[str]:
         found.append("no run is recorded")
     elif not all(run.commit and not run.dirty for run in runs):
         found.append("a run has no commit, or changes beside it")
+    if runs and subject.lost:
+        found.append(subject.lost)
     if runs and not any(typed(run.command) for run in runs):
         found.append("no command is recorded")
     if runs and not all(run.versions for run in runs):

@@ -91,6 +91,8 @@ def _runs(subject: Subject) -> Iterator[str]:
         "that did not finish": sum(missing(run.seconds) for run in runs),
     }
     yield from (f"{counted(count, 'run')} {what}" for what, count in counts.items() if count)
+    if subject.lost:
+        yield f"{subject.lost}: their commit, machine and versions are not known"
 
 
 def _trust(subject: Subject) -> Iterator[str]:

@@ -20,6 +20,7 @@ from bench.store.manifest import read_manifest, read_runs
 from bench.store.parts import DRAWS, CellRecord, damage, part_folders
 from bench.store.reader import read_folder
 from defenses.utils.errors import UserError, unknown
+from defenses.utils.text import counted
 
 Values = Mapping[str, Any]
 _NO_ATTACK = {f"{name}{known}" for name in (CLEAN, NULL) for known in ("", KNOWN)}
@@ -56,6 +57,14 @@ class Subject:
     outdated: tuple[tuple[str, str], ...]
     earlier: tuple[str, ...]
     leaders: Any
+
+    @property
+    def lost(self) -> str:
+        """Text on finished cells of runs that the manifest does not have; "" without any."""
+        known = {run.get("id") for run in self.runs}
+        finished = [line for line in self.lines if line.get("status") == "ok"]
+        count = sum(line.get("run") not in known for line in finished)
+        return f"{count} of {counted(len(finished), 'cell')} are of runs that are not recorded" if count else ""
 
     @property
     def rows(self) -> list[SiteRow]:

@@ -28,7 +28,11 @@ def commands(subject: Subject) -> Answer:
         return decided(False, _UNKNOWN, "environment")
     whole = [run for run in runs if typed(run.command) and run.commit]
     text = f"command and commit of {len(whole)} of {counted(len(runs), 'run')}"
-    return decided(len(whole) == len(runs), text, "environment")
+    return decided(len(whole) == len(runs) and not subject.lost, _with_lost(text, subject), "environment")
+
+
+def _with_lost(text: str, subject: Subject) -> str:
+    return "; ".join(filter(None, (text, subject.lost)))
 
 
 def release(subject: Subject) -> Answer:
@@ -62,7 +66,7 @@ def versions(subject: Subject) -> Answer:
         return decided(False, _UNKNOWN, "environment")
     known = [run for run in runs if run.versions]
     text = f"versions of packages of {len(known)} of {counted(len(runs), 'run')}"
-    return decided(len(known) == len(runs), text, "environment")
+    return decided(len(known) == len(runs) and not subject.lost, _with_lost(text, subject), "environment")
 
 
 def protocol(subject: Subject) -> Answer:

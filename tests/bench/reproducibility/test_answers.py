@@ -4,12 +4,14 @@ import json
 
 import pytest
 from boards import ROOT
-from fake_board import deterministic, line, result, stochastic, write
+from fake_board import deterministic, line, recorded, result, stochastic, write
 
 from bench.attacks.parts import is_targeting, parts_of
 from bench.audit.checks import gradients
+from bench.reproducibility.answers import runs
 from bench.reproducibility.answers.answer import Answer
 from bench.reproducibility.answers.row_attacks import GRADIENT_CHECKS
+from bench.reproducibility.availability import availability
 from bench.reproducibility.checklist import read_checklist
 from bench.reproducibility.deviations import deviations
 from bench.reproducibility.subject import subject_of
@@ -100,6 +102,23 @@ def test_a_release_is_for_the_reader_and_no_without_weights(linf, audited):
         assert "a clean commit of 5 of 5 runs, sha256 of 4 weights files" in linf[item].evidence
         assert unknown[item].state == "no"
         assert "sha256 of 0 weights files" in unknown[item].evidence
+
+
+def test_cells_of_runs_that_are_not_recorded_are_told(tmp_path):
+    folder = recorded(tmp_path / "b", deterministic(), [r.line for r in deterministic()])
+    whole = subject_of(folder)
+    assert whole.lost == ""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest.pop("sum", None)
+    manifest["runs"][0]["id"] = "another"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    subject = subject_of(folder)
+    n = len(deterministic())
+    assert subject.lost == f"{n} of {n} cells are of runs that are not recorded"
+    assert runs.commands(subject).state == runs.versions(subject).state == "no"
+    assert subject.lost in runs.commands(subject).evidence
+    told = repr(availability(subject)) + repr(deviations(subject))
+    assert told.count(subject.lost) == 2
 
 
 def test_attacks_count_by_their_parts(linf):
