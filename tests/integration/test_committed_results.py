@@ -29,7 +29,7 @@ def test_keys_are_what_they_were(name, need_data):
 
 
 def write_corruptions(folder):
-    corruptions.write(folder, "Corruptions of digits (test)")
+    corruptions.write(folder, f"Corruptions of {folder.name.partition('-')[2]} (test)")
 
 
 def write_smoothing(folder):
@@ -39,7 +39,7 @@ def write_smoothing(folder):
 
 WRITERS = {
     **dict.fromkeys(BOARDS, write_tables),
-    "corruptions-digits": write_corruptions,
+    **dict.fromkeys(("corruptions-cifar10", "corruptions-digits"), write_corruptions),
     "digits-poisoning": write_poisoning_tables,
     "smooth-digits-denoised": write_smoothing,
     "smooth-digits-smoothing": write_smoothing,

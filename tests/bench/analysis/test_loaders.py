@@ -26,7 +26,7 @@ READ_BY = {
     **dict.fromkeys(("digits-linf", "digits-audit", "digits-defenses", "digits-gan"), "load_results"),
     **dict.fromkeys(("adaptive-cost", "digits-overfitting", "leaky-energy", "mnist-defenses"), "load_results"),
     **dict.fromkeys(("cifar10-linf", "cifar10-purifiers", "digits-surrogates", "reproduction-digits"), "load_results"),
-    "corruptions-digits": "load_corruptions",
+    **dict.fromkeys(("corruptions-cifar10", "corruptions-digits"), "load_corruptions"),
     "digits-poisoning": "load_poisoning",
     **dict.fromkeys(("smooth-digits-denoised", "smooth-digits-smoothing"), "load_smoothing"),
 }
