@@ -97,7 +97,8 @@ def leaderboard_table(
     }
     if form not in writers:
         raise unknown("format", form, writers)
-    return writers[form](chosen_table(leaderboard(results), columns=columns, sort=sort, digits=digits))
+    bold = form != "text"
+    return writers[form](chosen_table(leaderboard(results), columns=columns, sort=sort, digits=digits, bold=bold))
 
 
 def _csv(tables: Sequence[Table]) -> str:

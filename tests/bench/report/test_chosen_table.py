@@ -60,6 +60,12 @@ def test_ranges_and_the_best_beyond_doubt():
     assert re.findall(r"\\textbf\{(.*?) ", to_paper(table)) == ["57.2"]
 
 
+def test_the_note_on_bold_is_only_where_something_is_bold():
+    note = "Bold: the best beyond doubt"
+    texts = {form: bench.leaderboard_table(LINF, form) for form in ("text", "markdown", "html", "latex", "paper")}
+    assert {form for form, text in texts.items() if note in text} == {"markdown", "html", "latex", "paper"}
+
+
 def test_columns_that_say_nothing_are_left_out_by_default(tmp_path):
     (table,) = chosen_table(bench.leaderboard(write(tmp_path, deterministic())))
     assert "Rob(5)" not in table.columns
